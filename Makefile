@@ -1,0 +1,59 @@
+# Everything that people and CI run. Needs make and Python 3.11 or newer, nothing else; what else is
+# needed goes into .venv, at the versions of constraints.txt, and is installed again when they change.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INPUTS := pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test check bench soak clean
+
+help:
+	@echo "make demo    the whole journey against the simulator, on a throw-away database"
+	@echo "make test    all tests, on SQLite and on a real PostgreSQL"
+	@echo "make check   format, lint, types and the rules of who may import whom"
+	@echo "make bench   measurements;  make soak   the long tests;  make clean   remove what was made"
+
+demo: .venv/runtime.stamp
+	@$(BIN)/order-sync demo
+
+test: .venv/dev.stamp
+	@$(BIN)/python -m pytest -n 2
+
+check: .venv/dev.stamp
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: .venv/dev.stamp
+	@$(BIN)/python -m tests.bench
+
+soak: .venv/dev.stamp
+	@$(BIN)/python -m pytest -m soak
+
+clean:
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/created.stamp:
+	@command -v $(PYTHON) >/dev/null || \
+	  { echo "$(PYTHON) was not found: install Python 3.11 or newer, or name one: make PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is older than 3.11: install a newer one, or name one: make PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "$(PYTHON) has no venv module: install it (on Debian and Ubuntu the package python3-venv)" >&2; exit 1; }
+	@echo "making .venv" >&2
+	@$(PYTHON) -m venv --clear .venv
+	@touch $@
+
+.venv/runtime.stamp: $(INPUTS) | .venv/created.stamp
+	@echo "installing what the service needs (a minute, once)" >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+.venv/dev.stamp: $(INPUTS) | .venv/created.stamp
+	@echo "installing what the tests need (two minutes, once)" >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@ .venv/runtime.stamp

@@ -1,0 +1,1 @@
+"""Settings, marketplace files and logging."""

@@ -1,0 +1,78 @@
+"""Reading files, with failures that name the file and never quote what is in it.
+
+The standard library's TOML errors may quote keys and its operating system errors may hold anything a
+user mistook for a path, a secret for example; hence our own sentences.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+_LONGEST_CERTAIN_PATH = 39
+"""Every secret of ours is longer than this: a base64 key has 44 characters, Amazon's have more."""
+
+
+class Unreadable(Exception):
+    """A file that cannot be used; the message is the end of a sentence that starts with its name."""
+
+
+def label(path: Path) -> str:
+    """A configuration file as it is named in messages: ``marketplaces/uk.toml``."""
+    return f"{path.parent.name}/{path.name}"
+
+
+def shown_path(text: str) -> str:
+    """``text`` when it is a path beyond doubt. Somebody may have put a secret where its file belongs."""
+    path = Path(text)
+    certain = len(text) <= _LONGEST_CERTAIN_PATH or (path.is_absolute() and Path(*path.parts[:2]).exists())
+    return text if certain else "the file that it names"
+
+
+def toml_files(folder: Path) -> tuple[Path, ...]:
+    """The folder's ``*.toml`` by name, without hidden ones (editors' and Kubernetes' own).
+
+    A folder that does not exist has none. Raises Unreadable when it may not be listed.
+    """
+    try:
+        return tuple(sorted(p for p in folder.iterdir() if p.suffix == ".toml" and p.name[0] != "."))
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+    except OSError as fault:
+        raise Unreadable(f"cannot be listed ({fault.strerror})") from None
+    except ValueError:  # a name that no folder can have
+        raise Unreadable("cannot be listed (not a folder's name)") from None
+
+
+def read_text(path: Path) -> str:
+    """The file's UTF-8 text, without a byte order mark. Raises Unreadable."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as fault:
+        raise Unreadable(f"cannot be read ({fault.strerror})") from None
+    except UnicodeDecodeError:
+        raise Unreadable("is not UTF-8 text") from None
+    except ValueError:  # a name that no file can have
+        raise Unreadable("cannot be read (not a file name)") from None
+
+
+def read_secret(path: Path) -> str:
+    """The file's content, stripped, as Docker's and Kubernetes' secret files want it. Raises Unreadable."""
+    content = read_text(path).strip()
+    if not content:
+        raise Unreadable("is empty")
+    return content
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The file's tables; numbers with a point are Decimal. Raises Unreadable, which tells the line."""
+    text = read_text(path)
+    try:
+        return tomllib.loads(text, parse_float=Decimal)
+    except (ValueError, ArithmeticError, RecursionError) as fault:
+        place = re.search(r"at line (\d+), column (\d+)", str(fault))
+        where = f"line {place[1]}, column {place[2]}" if place else "at the end or in a number"
+        raise Unreadable(f"is not valid TOML ({where})") from None

@@ -1,0 +1,87 @@
+"""The whole configuration, read once and at one moment: variables, accounts, marketplaces.
+
+It is read again while the service runs, so it never raises for bad input: the caller decides whether
+to refuse to start, or to go on with what it had.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from config.accounts import check_accounts, drafts_of_environment, read_account_files
+from config.files import Unreadable, toml_files
+from config.marketplaces import Catalogue, MarketplaceSettings, read_marketplaces
+from config.problems import Problem
+from config.settings import Settings, check_settings, read_environment
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What can be used, and what is wrong with the rest.
+
+    ``settings.accounts`` and ``marketplaces`` hold only what may run; a marketplace of a stopped
+    account is left out without a problem of its own. ``secret_files`` are all files named by variables
+    and account files, for ``fingerprint``.
+    """
+
+    settings: Settings
+    marketplaces: tuple[MarketplaceSettings, ...]
+    problems: tuple[Problem, ...]
+    secret_files: tuple[Path, ...] = field(default=(), repr=False)  # may be a secret by mistake
+
+    @property
+    def stopped(self) -> bool:
+        """Whether some problem stops everything; then ``settings`` holds defaults in wrong ones' places."""
+        return any(problem.stops == "everything" for problem in self.problems)
+
+
+def load(environ: Mapping[str, str], catalogue: Catalogue) -> Config:
+    """Read everything. Bad input is reported in ``Config.problems``, and never raised."""
+    environment = read_environment(environ)
+    settings, wrong_settings = check_settings(environment.scalars)
+    problems = [*environment.problems, *wrong_settings]
+    folder = settings.config_dir / "accounts"
+    try:
+        from_files, named_files = read_account_files(folder, environ)
+    except Unreadable as fault:
+        from_files, named_files = (), ()
+        problems.append(Problem(f"{folder} {fault}", "everything"))
+    drafts = (*drafts_of_environment(environment), *from_files)
+    broken = frozenset(p.subject for p in environment.problems if p.stops == "account")
+    accounts, wrong_accounts = check_accounts(drafts, broken)
+    files = read_marketplaces(
+        settings.config_dir / "marketplaces", catalogue, {draft.name for draft in drafts}
+    )
+    return Config(
+        settings=settings.model_copy(update={"accounts": accounts}),
+        marketplaces=tuple(m for m in files.good if m.account in accounts),
+        problems=(*problems, *wrong_accounts, *files.problems),
+        secret_files=(*environment.secret_files, *named_files),
+    )
+
+
+def fingerprint(config_dir: Path, secret_files: Collection[Path] = ()) -> str:
+    """A text that changes when a file of the configuration is added, removed or written.
+
+    Looks at names, sizes and times only. Take it before ``load``, with the secret files of the last
+    one: what changes in between, a new secret file included, then shows the next time.
+    """
+    paths = set(secret_files)
+    for name in ("accounts", "marketplaces"):
+        try:
+            paths.update(toml_files(config_dir / name))
+        except Unreadable:
+            paths.add(config_dir / name)
+    lines = "\n".join(f"{path}\t{_stamp(path)}" for path in sorted(paths))
+    return hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()
+
+
+def _stamp(path: Path) -> str:
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return "absent"
+    return f"{found.st_mtime_ns} {found.st_size} {found.st_ino}"

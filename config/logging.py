@@ -1,0 +1,127 @@
+"""Log lines: structlog's and the standard library's through one formatter, to standard error.
+
+The last processor before the renderer takes out what looks like a secret or like buyer data. Nobody
+should ever hand such a thing to a logger; this is for the day that somebody does, or a library.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Literal
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+REDACTED = "[redacted]"
+
+QUIET = ("httpx", "httpcore", "sp_api", "apscheduler")
+"""Libraries whose chatter holds URLs, headers or payloads: only warnings pass, whatever the level."""
+
+_SECRET_KEY = re.compile(
+    r"token|secret|password|passwd|authorization|cookie|credential|api_key|encryption_key|database_url"
+    r"|payload|headers"
+)
+_BUYER_KEY = re.compile(
+    r"(.+_)?e?_?mails?(_\d)?|name|(buyer|recipient|customer|amazon|company|legal)_name|company"
+    r"|buyer|recipient|(.+_)?phone(_number)?|(.+_)?address|delivery|billing|line_?[123]|city|county|postal_code"
+    r"|postcode|gift_message|purchase_order_number|(.+_)?instructions"
+)
+_SECRET_TEXT = re.compile(
+    r"Atz[a-z]\|[\w.~+/=|-]+"  # Amazon's access and refresh tokens
+    r"|amzn1\.oa2-cs\.[\w.-]+"  # an application's secret
+    r"|[\w.+%-]+@[\w-]+(?:\.[\w-]+)+"  # an e-mail address
+    r"|(?<=://)[^\s/:@]+:[^\s/@]+(?=@)"  # the user and password of a URL
+)
+
+
+class _StandardError(logging.StreamHandler):  # type: ignore[type-arg]
+    """Writes to what is standard error at that moment; the class marks the handler as ours."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
+def _is_wanted(record: logging.LogRecord) -> bool:
+    """A filter of the handler: a level set on a parent does not reach loggers that set their own."""
+    return record.levelno >= logging.WARNING or record.name.partition(".")[0] not in QUIET
+
+
+def redact(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
+    """Replace the values of suspicious keys, at any depth, and suspicious pieces of all texts."""
+    return {key: _clean(key, value) for key, value in event_dict.items()}
+
+
+def _clean(key: str, value: object) -> object:
+    if value is None or isinstance(value, bool):
+        return value
+    if _BUYER_KEY.fullmatch(key.lower()):
+        return REDACTED
+    if isinstance(value, int | float):  # the number of tokens is no token
+        return value
+    if _SECRET_KEY.search(key.lower()):
+        return REDACTED
+    if isinstance(value, Mapping):
+        return {str(inner): _clean(str(inner), item) for inner, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_clean("", item) for item in value]
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return _SECRET_TEXT.sub(REDACTED, repr(value) if isinstance(value, BaseException) else str(value))
+
+
+def _drop_message(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
+    """Another handler's formatter leaves the finished message on the record, a second ``event``."""
+    event_dict.pop("message", None)
+    return event_dict
+
+
+def configure_logging(format: Literal["console", "json"] | None, level: str) -> None:
+    """Send everything at ``level`` (``debug`` to ``error``) and above to standard error.
+
+    ``format`` None: console on a terminal, else JSON, one object a line. Times are UTC. Exceptions are
+    logged without local variables. May be called again.
+    """
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.format_exc_info,
+    ]
+    renderer: Processor
+    if format == "console" or (format is None and sys.stderr.isatty()):
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+    else:
+        renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
+    handler = _StandardError()
+    handler.addFilter(_is_wanted)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, _drop_message],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, redact, renderer],
+        )
+    )
+    root = logging.getLogger()
+    for previous in [h for h in root.handlers if isinstance(h, _StandardError)]:
+        root.removeHandler(previous)
+    root.addHandler(handler)
+    root.setLevel(level.upper())
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )

@@ -1,0 +1,256 @@
+"""The seller's rules for each marketplace, one file each: ``marketplaces/*.toml``.
+
+A wrong file stops only itself, and is told completely: every key that is wrong, in one sentence each.
+What concerns several files (a marketplace twice, an account in two regions) is judged on every file
+whose marketplace and account are known, whatever else is wrong with it; otherwise mending one mistake
+would bring out the next.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from config import values
+from config.files import Unreadable, label, read_toml, toml_files
+from config.problems import Problem, suggestion
+
+INCLUDED_DATA = (
+    "BUYER",
+    "RECIPIENT",
+    "PROCEEDS",
+    "PROMOTION",
+    "FULFILLMENT",
+    "CANCELLATION",
+    "PACKAGES",
+    "TAX",
+)
+"""The datasets that the service can use (of Amazon's Orders API model 2026-01-01)."""
+
+Text = Annotated[str, BeforeValidator(values.text)]
+OptionalText = Annotated[str | None, BeforeValidator(values.text)]
+Flag = Annotated[bool, BeforeValidator(values.flag)]
+
+
+class CatalogueEntry(Protocol):
+    """What has to be known of one of Amazon's marketplaces."""
+
+    @property
+    def code(self) -> str: ...
+    @property
+    def id(self) -> str: ...
+    @property
+    def region(self) -> str: ...
+    @property
+    def currency(self) -> str: ...
+
+
+Catalogue = Mapping[str, CatalogueEntry]
+"""By country code, other names of it, and marketplace id."""
+
+
+def _included_data(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+        raise ValueError("must be a list of words in quotes")
+    strange = [word for word in value if word not in INCLUDED_DATA]
+    if strange:
+        raise ValueError(f"must not have {values.shown(strange[0])}; allowed are {', '.join(INCLUDED_DATA)}")
+    if "FULFILLMENT" not in value:
+        raise ValueError("must have FULFILLMENT, which tells an order's status")
+    if len(set(value)) < len(value):
+        raise ValueError("must have no word twice")
+    return tuple(value)
+
+
+class OrderStatus(BaseModel):
+    """The seller's own status names; None where none is configured (R40)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    new: OptionalText = None
+    fba: OptionalText = None
+    prime: OptionalText = None
+
+
+class _Rules(BaseModel):
+    """The keys that are taken from the file as they are, with their defaults."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    account: Text
+    enabled: Flag = True
+    start_date: Annotated[date, BeforeValidator(values.day)]
+    price_list: Text
+    tax_code: OptionalText = None
+    discount_percent: Annotated[Decimal, BeforeValidator(values.percent)] = Decimal(0)
+    pending: Annotated[
+        Literal["hold", "placeholder"], BeforeValidator(values.one_of("hold", "placeholder"))
+    ] = "hold"
+    without_email: Annotated[
+        Literal["per_order", "shared", "hold"], BeforeValidator(values.one_of("per_order", "shared", "hold"))
+    ] = "per_order"
+    included_data: Annotated[tuple[str, ...], BeforeValidator(_included_data)] = INCLUDED_DATA
+    split: Flag = False
+    order_status: Annotated[OrderStatus, BeforeValidator(values.table)] = OrderStatus()
+    labels: Annotated[dict[str, Text], BeforeValidator(values.table)] = Field(default_factory=dict)
+
+
+class _File(_Rules):
+    """The whole file: all keys that a user may write."""
+
+    marketplace: Text
+    price_list_currency: OptionalText = None
+
+
+class MarketplaceSettings(_Rules):
+    """One marketplace of one account, with the seller's rules for it.
+
+    ``file`` is its name in messages (``marketplaces/uk.toml``). ``price_list_currency`` is the
+    marketplace's currency (R41). ``start_date`` is a day in UTC.
+    """
+
+    file: str
+    code: str
+    marketplace_id: str
+    region: str
+    currency: str
+    price_list_currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class MarketplaceFiles:
+    """What a folder holds; both parts are sorted by file."""
+
+    good: tuple[MarketplaceSettings, ...]
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    file: str
+    marketplace: CatalogueEntry | None
+    account: str | None
+    settings: MarketplaceSettings | None
+    faults: tuple[str, ...]
+
+
+def read_marketplaces(folder: Path, catalogue: Catalogue, accounts: Collection[str]) -> MarketplaceFiles:
+    """Read all marketplace files of ``folder``. Never raises for what is in them.
+
+    ``accounts`` are the names that a file may give. A folder without any file is a problem that stops
+    everything.
+    """
+    try:
+        paths = toml_files(folder)
+    except Unreadable as fault:
+        return MarketplaceFiles((), (Problem(f"{folder} {fault}", "everything"),))
+    if not paths:
+        message = f"no marketplace is configured: write one TOML file for each into {folder}"
+        return MarketplaceFiles((), (Problem(message, "everything"),))
+    drafts = [_read(path, catalogue, accounts) for path in paths]
+    together = _faults_between(drafts)
+    problems = [
+        Problem(sentence, "marketplace", draft.file)
+        for draft in drafts
+        for sentence in (*draft.faults, *together[draft.file])
+    ]
+    good = tuple(draft.settings for draft in drafts if draft.settings and not together[draft.file])
+    return MarketplaceFiles(good, tuple(problems))
+
+
+def _read(path: Path, catalogue: Catalogue, accounts: Collection[str]) -> _Draft:
+    file = label(path)
+    try:
+        table = read_toml(path)
+    except Unreadable as fault:
+        return _Draft(file, None, None, None, (f"{file} {fault}",))
+    marketplace = _named(table.get("marketplace"), catalogue)
+    account = table.get("account")
+    known_account = account if isinstance(account, str) and account in accounts else None
+    parsed: _File | None = None
+    wrong: dict[tuple[str, ...], str] = {}
+    try:
+        parsed = _File.model_validate(table)
+    except ValidationError as error:
+        wrong = dict(values.complaints(error))
+    if ("marketplace",) not in wrong and marketplace is None:
+        codes = {entry.code for entry in catalogue.values()}
+        wrong["marketplace",] = f"must be a marketplace id or one of {', '.join(sorted(codes))}"
+    if ("account",) not in wrong and known_account is None:
+        wrong["account",] = f"must be a configured account; {suggestion(str(account), accounts)}"
+    currency = table.get("price_list_currency")
+    if (
+        ("price_list_currency",) not in wrong
+        and currency
+        and marketplace
+        and currency != marketplace.currency
+    ):
+        wrong["price_list_currency",] = (
+            f"must be {marketplace.currency}, the currency of {marketplace.code} (R41)"
+        )
+    faults = tuple(_sentence(file, table, steps, end) for steps, end in wrong.items())
+    if faults or parsed is None or marketplace is None:
+        return _Draft(file, marketplace, known_account, None, faults)
+    settings = MarketplaceSettings.model_construct(
+        **{key: getattr(parsed, key) for key in _Rules.model_fields},
+        file=file,
+        code=marketplace.code,
+        marketplace_id=marketplace.id,
+        region=marketplace.region,
+        currency=marketplace.currency,
+        price_list_currency=marketplace.currency,
+    )
+    return _Draft(file, marketplace, known_account, settings, ())
+
+
+def _named(name: object, catalogue: Catalogue) -> CatalogueEntry | None:
+    return catalogue.get(name) if isinstance(name, str) else None
+
+
+def _sentence(file: str, table: Mapping[str, Any], steps: tuple[str, ...], end: str) -> str:
+    """The complaint about the key that ``steps`` lead to, with what was written and what to do."""
+    key = ".".join(steps)
+    if end == "is missing":
+        return f"{file}: {key} is missing; it is required"
+    if end == "is unknown":
+        known = _File.model_fields if len(steps) == 1 else OrderStatus.model_fields
+        return f"{file}: {key} is not a key of this file; {suggestion(steps[-1], known)}"
+    value: Any = table
+    for step in steps:
+        value = value[step]
+    return f"{file}: {key} is {values.shown(value)}; it {end}"
+
+
+def _faults_between(drafts: list[_Draft]) -> defaultdict[str, list[str]]:
+    """By file: what is wrong between files whose marketplace and account are known."""
+    faults: defaultdict[str, list[str]] = defaultdict(list)
+    first_of_account: dict[str, tuple[str, CatalogueEntry]] = {}
+    files: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for file, account, marketplace in _identified(drafts):
+        files[account, marketplace.id].append(file)
+        first, its = first_of_account.setdefault(account, (file, marketplace))
+        if marketplace.region != its.region:
+            faults[file].append(
+                f"{file}: {marketplace.code} is in region {marketplace.region}, but {first} has account "
+                f"{account} in region {its.region}; an account has one region, so give it another account"
+            )
+    for (account, _), several in files.items():
+        if len(several) > 1:
+            for file in several:
+                faults[file].append(
+                    f"{' and '.join(several)} are for one marketplace of account {account}; keep one"
+                )
+    return faults
+
+
+def _identified(drafts: list[_Draft]) -> Iterator[tuple[str, str, CatalogueEntry]]:
+    for draft in drafts:
+        if draft.account is not None and draft.marketplace is not None:
+            yield draft.file, draft.account, draft.marketplace

@@ -1,0 +1,45 @@
+"""What is wrong with a configuration, as values.
+
+Reading a configuration never raises: a running service keeps the last good one, and a person wants to
+see everything that is wrong at once. Each problem therefore says itself what it stops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Literal
+
+Severity = Literal["error", "warning"]
+Stops = Literal["everything", "account", "marketplace", "nothing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One sentence about one thing that is wrong; it never holds a secret.
+
+    ``subject`` is the account's name when an account stops, the file (``marketplaces/uk.toml``) when a
+    marketplace stops, otherwise empty.
+    """
+
+    message: str
+    stops: Stops
+    subject: str = ""
+
+    @property
+    def severity(self) -> Severity:
+        """A problem that stops nothing is a warning."""
+        return "warning" if self.stops == "nothing" else "error"
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """The known name that was probably meant, as the end of a sentence, else all known names."""
+    names = sorted(known)
+    near = get_close_matches(name, names, n=1)
+    if near:
+        return f"did you mean {near[0]}?"
+    return f"known are {', '.join(names)}" if names else "none is known"

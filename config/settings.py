@@ -1,0 +1,235 @@
+"""The service's settings, and the environment variables that they come from.
+
+pydantic-settings takes the variables apart; what it is given is not the process's environment but a
+mapping, with the secret files already read, so that reading is a function of its arguments. Values are
+checked by our own functions, because pydantic's messages quote the input.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretBytes,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from config import values
+from config.files import Unreadable, read_secret, shown_path
+from config.problems import Problem, suggestion
+
+PREFIX = "ORDER_SYNC_"
+FILE_SUFFIX = "_FILE"
+
+ACCOUNT_NAME = re.compile(r"[a-z0-9-]+(?:_[a-z0-9-]+)*")
+"""No doubled underscore and none at the ends: in variables, two of them separate the name's neighbours."""
+
+ACCOUNT_NAME_RULE = "an account's name is made of a-z, 0-9, - and single _ between them"
+
+LATER = frozenset({"RETENTION_DAYS", "HASH_RETENTION_MONTHS", "LISTEN", "API_TOKEN"})
+"""Promised names that this version accepts and does not use."""
+
+Text = Annotated[str, BeforeValidator(values.text)]
+Url = Annotated[str | None, BeforeValidator(values.service_url)]
+Seconds = Annotated[int, BeforeValidator(values.seconds)]
+
+
+class AccountSettings(BaseModel):
+    """One selling partner's credentials in one region. ``lwa_client_secret`` holds one or two.
+
+    ``endpoint`` and ``token_url`` are None for Amazon's own.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    name: str
+    lwa_client_id: Text = Field(repr=False)
+    lwa_client_secret: Annotated[tuple[SecretStr, ...], BeforeValidator(values.secrets)]
+    refresh_token: Annotated[SecretStr, BeforeValidator(values.text)]
+    endpoint: Url = None
+    token_url: Url = None
+    business: Text = Field(default_factory=lambda given: str(given["name"]))
+
+
+ACCOUNT_KEYS = tuple(key for key in AccountSettings.model_fields if key != "name")
+
+
+def _executor(value: object) -> str:
+    if value == "procrastinate":
+        raise ValueError("must be threads; this version runs with threads only")
+    return values.one_of("threads")(value)
+
+
+class Settings(BaseSettings):
+    """Everything that is set for the whole service; credentials are hidden in ``repr``.
+
+    ``encryption_key`` is None when none is given: whoever needs it refuses to start.
+    ``log_format`` is None for the default, which depends on the terminal.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        enable_decoding=False,
+        validate_default=False,
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+    )
+
+    config_dir: Annotated[Path, BeforeValidator(values.text)] = Path("config")
+    database_url: Annotated[SecretStr, BeforeValidator(values.database_url)] = SecretStr(
+        "sqlite:///order-sync.db"
+    )
+    encryption_key: Annotated[tuple[SecretBytes, ...] | None, BeforeValidator(values.keys)] = None
+    accounts: dict[str, AccountSettings] = Field(default_factory=dict)
+    executor: Annotated[Literal["threads"], BeforeValidator(_executor)] = "threads"
+    poll_seconds: Seconds = 180
+    poll_seconds_busy: Seconds = Field(default_factory=lambda given: max(900, given.get("poll_seconds", 0)))
+    shared_emails: Annotated[tuple[str, ...], BeforeValidator(values.emails)] = ()
+    log_format: Annotated[
+        Literal["console", "json"] | None,
+        BeforeValidator(values.one_of("console", "json")),
+        BeforeValidator(values.lowered),
+    ] = None
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        BeforeValidator(values.one_of("debug", "info", "warning", "error")),
+        BeforeValidator(values.lowered),
+    ] = "info"
+
+    @field_validator("poll_seconds_busy")
+    @classmethod
+    def _no_faster_than_alone(cls, busy: int, info: ValidationInfo) -> int:
+        alone = info.data.get("poll_seconds", 0)
+        if busy < alone:
+            raise ValueError(f"must be at least {PREFIX}POLL_SECONDS, which is {alone}")
+        return busy
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what is given: the process's environment is read at one place, not behind a constructor."""
+        return (init_settings,)
+
+
+SCALARS = tuple(key.upper() for key in Settings.model_fields if key != "accounts")
+_ACCOUNT_VARIABLE = re.compile(rf"ACCOUNTS__(?P<name>.+)__(?P<key>{'|'.join(ACCOUNT_KEYS).upper()})")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Environment:
+    """What the variables say, unchecked: settings by key, accounts by name and key."""
+
+    scalars: Mapping[str, Any]
+    accounts: Mapping[str, Mapping[str, Any]]
+    problems: tuple[Problem, ...]
+    secret_files: tuple[Path, ...]
+
+
+def account_variable(name: str, key: str) -> str:
+    """The variable of an account's key."""
+    return f"{PREFIX}ACCOUNTS__{name}__{key}".upper()
+
+
+def read_environment(environ: Mapping[str, str]) -> Environment:
+    """Collect our variables, directly and from ``_FILE``; an empty variable counts as not given.
+
+    Names are compared without regard to case. Never raises for bad input.
+    """
+    problems: list[Problem] = []
+    secret_files: list[Path] = []
+    contents: dict[str, str] = {}
+    given: dict[str, tuple[str, str]] = {}
+    for spelled, value in sorted(environ.items()):
+        variable = spelled.upper()
+        if not variable.startswith(PREFIX) or not value.strip():
+            continue
+        base = variable.removesuffix(FILE_SUFFIX)
+        name = base.removeprefix(PREFIX)
+        if name in LATER:
+            problems.append(Problem(f"{spelled} is not used by this version", "nothing"))
+        elif not _known(name):
+            problems.append(Problem(f"{spelled} is not a setting; {_nearest(variable)}", "nothing"))
+        elif base in given:
+            problems.append(_stopping(name, f"{given[base][0]} and {spelled} are both given; keep one"))
+        else:
+            given[base] = (spelled, value.strip())
+    for base, (spelled, value) in given.items():
+        name = base.removeprefix(PREFIX)
+        if spelled.upper() == base:
+            contents[name.lower()] = value
+            continue
+        secret_files.append(Path(value))
+        try:
+            contents[name.lower()] = read_secret(Path(value))
+        except Unreadable as fault:
+            problems.append(_stopping(name, f"{spelled}: {shown_path(value)} {fault}"))
+    source = EnvSettingsSource(Settings)
+    source.env_vars = {f"{PREFIX.lower()}{name}": value for name, value in contents.items()}
+    scalars = source()
+    accounts = scalars.pop("accounts", {})
+    return Environment(scalars, accounts, tuple(problems), tuple(secret_files))
+
+
+def _known(name: str) -> bool:
+    if name in SCALARS:
+        return True
+    account = _ACCOUNT_VARIABLE.fullmatch(name)
+    return account is not None and ACCOUNT_NAME.fullmatch(account["name"].lower()) is not None
+
+
+def _nearest(variable: str) -> str:
+    """What was probably meant; of an account's variable, only its last part can be wrong."""
+    ending = FILE_SUFFIX if variable.endswith(FILE_SUFFIX) else ""
+    name = variable.removeprefix(PREFIX).removesuffix(FILE_SUFFIX)
+    front, parts, key = name.rpartition("__")
+    if front.startswith("ACCOUNTS__"):
+        account = front.removeprefix("ACCOUNTS__")
+        if not ACCOUNT_NAME.fullmatch(account.lower()):
+            return ACCOUNT_NAME_RULE
+        known, start = [k.upper() for k in ACCOUNT_KEYS], f"{PREFIX}{front}{parts}"
+    else:
+        known, start, key = [*SCALARS, *sorted(LATER)], PREFIX, name
+    return suggestion(f"{start}{key}{ending}", (f"{start}{k}{ending}" for k in known))
+
+
+def _stopping(name: str, message: str) -> Problem:
+    account = _ACCOUNT_VARIABLE.fullmatch(name)
+    return Problem(message, "account", account["name"].lower()) if account else Problem(message, "everything")
+
+
+def check_settings(scalars: Mapping[str, Any]) -> tuple[Settings, tuple[Problem, ...]]:
+    """The settings without accounts. A wrong one is reported and has its default in the result."""
+    given = dict(scalars)
+    problems: list[Problem] = []
+    while True:  # a default put in a wrong one's place can be at odds with another setting
+        try:
+            return Settings.model_validate(given), tuple(problems)
+        except ValidationError as error:
+            for (key, *_), end in values.complaints(error):
+                problems.append(Problem(f"{PREFIX}{key.upper()} {end}", "everything"))
+                del given[key]

@@ -1,0 +1,1 @@
+"""What Amazon says: the order vocabulary, the error tree, the real connector and the simulator."""

@@ -1,0 +1,267 @@
+"""The real connector: what the poller asks, turned into budgeted, repeated, judged requests.
+
+A request goes: access token (LWA, costs no budget) → token of the budget → request → answer heard
+(``Date``, rate header, 429) → proven body → our vocabulary. The access token comes first so that an
+outage of LWA does not eat the scarce tokens of the budget.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import httpx
+
+from connectors.amazon.amazon_time import AmazonTime
+from connectors.amazon.auth import TOKEN_URL, AccessTokens, Credentials
+from connectors.amazon.client import OrdersClient, SellersClient, silence_libraries
+from connectors.amazon.parse import order_of, page_of
+from connectors.amazon.retrying import ATTEMPTS, retrying
+from connectors.amazon.wire import Json, Question, date_of, message_of, rate_of
+from connectors.base import (
+    Attempt,
+    AttemptObserver,
+    Axis,
+    Budget,
+    Clock,
+    Operation,
+    SearchQuery,
+    Sleep,
+)
+from connectors.errors import (
+    AccessRefused,
+    ConnectorError,
+    Garbled,
+    OrderNotFound,
+    Retriable,
+    Throttled,
+)
+from connectors.orders import AmazonOrder, OrderPage, UnreadableOrder
+
+PAGE_SIZE = 100
+"""Amazon's maximum. Source: Amazon's Orders API model 2026-01-01."""
+
+_BOUNDS: dict[Axis, tuple[str, str]] = {
+    "updated": ("lastUpdatedAfter", "lastUpdatedBefore"),
+    "created": ("createdAfter", "createdBefore"),
+}
+
+T = TypeVar("T")
+C = TypeVar("C", OrdersClient, SellersClient)
+
+
+class AmazonConnector:
+    """One selling partner's orders in one region (see ``connectors.base.OrderConnector``).
+
+    Safe to share between threads. ``http`` may be shared by all accounts and is never closed here;
+    time-outs are ours, whatever it was made with. ``rng`` decides the jitter of the waits.
+    """
+
+    def __init__(
+        self,
+        account: str,
+        credentials: Credentials,
+        *,
+        endpoint: str,
+        http: httpx.Client,
+        now: Clock,
+        sleep: Sleep,
+        rng: random.Random,
+        token_url: str = TOKEN_URL,
+        observer: AttemptObserver | None = None,
+    ) -> None:
+        silence_libraries()
+        self._account = account
+        self._endpoint = endpoint
+        self._http = http
+        self._now = now
+        self._sleep = sleep
+        self._rng = rng
+        self._observer = observer
+        self._time = AmazonTime(now)
+        self._tokens = AccessTokens(credentials, token_url, http, now, self._hear)
+
+    # --- Amazon's time ---------------------------------------------------------------------
+
+    def amazon_now(self) -> datetime:
+        """Amazon's present time, estimated from its ``Date`` headers, never later than the truth."""
+        if self._time.estimate() is None:
+            retrying(self._sleep, self._rng)(self._tokens.get)
+        estimate = self._time.estimate()
+        if estimate is None:
+            raise Garbled("accessToken: the answer carries no date")
+        return estimate
+
+    def forget_amazon_time(self) -> None:
+        """A bound was refused: keep only the newest answer's."""
+        self._time.forget()
+
+    # --- the three operations --------------------------------------------------------------
+
+    def search(self, query: SearchQuery, page_token: str | None, budget: Budget) -> OrderPage:
+        """One page of at most 100 orders. Raises PageExpired when ``page_token`` is refused."""
+        parameters = search_parameters(query, page_token)
+        question = Question(
+            "searchOrders", "orders", list, page_token_sent=page_token is not None, before=query.before
+        )
+
+        def request(access_token: str) -> OrderPage:
+            client = self._client(OrdersClient, question, access_token, budget)
+            return page_of(client.search_orders(**parameters))
+
+        return self._ask("searchOrders", budget, request)
+
+    def get(
+        self, order_id: str, included_data: tuple[str, ...], budget: Budget
+    ) -> AmazonOrder | UnreadableOrder:
+        """One order by its id. Raises OrderNotFound."""
+        if not order_id.strip(" ."):  # would be a path to somewhere else
+            raise OrderNotFound("getOrder: this is no order id", 404)
+        parameters = {"includedData": ",".join(included_data)} if included_data else {}
+        question = Question("getOrder", "order", dict)
+
+        def request(access_token: str) -> AmazonOrder | UnreadableOrder:
+            client = self._client(OrdersClient, question, access_token, budget)
+            order = order_of(client.get_order(order_id, **parameters)["order"])
+            if order.order_id not in (order_id, None):
+                raise Garbled("getOrder: the answer is about another order")
+            return order
+
+        return self._ask("getOrder", budget, request)
+
+    def participations(self, budget: Budget) -> frozenset[str]:
+        """Ids of the marketplaces that this seller is enrolled in."""
+        question = Question("getMarketplaceParticipations", "payload", list)
+
+        def request(access_token: str) -> frozenset[str]:
+            client = self._client(SellersClient, question, access_token, budget)
+            return _enrolled(client.get_marketplace_participation())
+
+        return self._ask("getMarketplaceParticipations", budget, request)
+
+    # --- one request -----------------------------------------------------------------------
+
+    def _ask(self, operation: Operation, budget: Budget, request: Callable[[str], T]) -> T:
+        """Repeat ``request`` as the policy says; one 403 is answered with a fresh access token."""
+        policy = retrying(self._sleep, self._rng)
+        access_was_refused = False
+
+        def once() -> T:
+            repeated_for: set[type[ConnectorError]] = set()
+            if policy.statistics["attempt_number"] < ATTEMPTS:
+                repeated_for.add(Retriable)
+            if not access_was_refused:
+                repeated_for.add(AccessRefused)
+            access_token = self._tokens.get()
+            try:
+                return self._attempt(operation, budget, request, access_token, tuple(repeated_for))
+            except AccessRefused:
+                self._tokens.drop(access_token)
+                raise
+
+        def attempt() -> T:
+            nonlocal access_was_refused
+            try:
+                return once()
+            except AccessRefused:
+                if access_was_refused:
+                    raise
+            access_was_refused = True
+            return once()
+
+        return policy(attempt)
+
+    def _attempt(
+        self,
+        operation: Operation,
+        budget: Budget,
+        request: Callable[[str], T],
+        access_token: str,
+        repeated_for: tuple[type[ConnectorError], ...],
+    ) -> T:
+        """One HTTP attempt: takes a token of the budget, and is told to the observer."""
+        budget.take(operation)
+        started = self._now()
+        try:
+            result = request(access_token)
+        except ConnectorError as error:
+            self._tell(operation, started, type(error).__name__, isinstance(error, repeated_for))
+            raise
+        self._tell(operation, started, "ok", repeated=False)
+        return result
+
+    def _tell(self, operation: Operation, started: datetime, outcome: str, repeated: bool) -> None:
+        if self._observer is not None:
+            seconds = (self._now() - started).total_seconds()
+            self._observer(Attempt(self._account, operation, outcome, repeated, seconds))
+
+    def _client(self, kind: type[C], question: Question, access_token: str, budget: Budget) -> C:
+        """A client of the library for one request: it keeps state, so it is never shared."""
+
+        def heard(answer: httpx.Response) -> None:
+            self._hear(answer)
+            rate = rate_of(answer)
+            if rate is not None:
+                budget.observe_rate(question.operation, rate)
+            if answer.status_code == 429:
+                raise Throttled(message_of(answer, question.operation), budget.drain(question.operation))
+
+        return kind(
+            endpoint=self._endpoint,
+            access_token=access_token,
+            question=question,
+            http=self._http,
+            now=self._now,
+            heard=heard,
+        )
+
+    def _hear(self, answer: httpx.Response) -> None:
+        self._time.hear(date_of(answer))
+
+
+def search_parameters(query: SearchQuery, page_token: str | None) -> dict[str, str]:
+    """The parameters of searchOrders: the same for every page of a query, but for the page token.
+
+    Without marketplaces the library would quietly ask for one of its own choice, hence ValueError.
+    """
+    if not query.marketplace_ids:
+        raise ValueError("a search names its marketplaces")
+    after, before = _BOUNDS[query.axis]
+    parameters = {
+        after: amazon_text(query.after),
+        before: amazon_text(query.before),
+        "marketplaceIds": ",".join(query.marketplace_ids),
+        "maxResultsPerPage": str(PAGE_SIZE),
+    }
+    if query.included_data:
+        parameters["includedData"] = ",".join(query.included_data)
+    if page_token is not None:
+        parameters["paginationToken"] = page_token
+    return parameters
+
+
+def amazon_text(time: datetime) -> str:
+    """``YYYY-MM-DDTHH:MM:SSZ``, with milliseconds only when there are some; what is finer is cut off."""
+    utc = time.astimezone(UTC)
+    fraction = utc.microsecond // 1000
+    return utc.strftime("%Y-%m-%dT%H:%M:%S") + (f".{fraction:03d}Z" if fraction else "Z")
+
+
+def _enrolled(body: Json) -> frozenset[str]:
+    """Marketplaces in which the seller takes part. Source: Amazon's Sellers API model v1."""
+    enrolled = set()
+    for entry in body["payload"]:
+        marketplace, participation = _member(entry, "marketplace"), _member(entry, "participation")
+        marketplace_id, takes_part = marketplace.get("id"), participation.get("isParticipating")
+        if not isinstance(marketplace_id, str) or not isinstance(takes_part, bool):
+            raise Garbled("getMarketplaceParticipations: an entry lacks its marketplace or its participation")
+        if takes_part:
+            enrolled.add(marketplace_id)
+    return frozenset(enrolled)
+
+
+def _member(entry: Any, key: str) -> Json:
+    value = entry.get(key) if isinstance(entry, dict) else None
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,100 @@
+"""What the poller asks of a connector, and what a connector asks of its surroundings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Protocol
+
+from connectors.orders import AmazonOrder, OrderPage, UnreadableOrder
+
+Operation = Literal["searchOrders", "getOrder", "getMarketplaceParticipations"]
+"""An operation with a usage plan of its own."""
+
+Axis = Literal["updated", "created"]
+"""Which of an order's two times a window is an interval of."""
+
+Clock = Callable[[], datetime]
+"""Returns the present as aware UTC."""
+
+Sleep = Callable[[float], None]
+"""Waits for a number of seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsagePlan:
+    """A token bucket as Amazon publishes it: ``rate`` tokens a second, at most ``burst`` stored."""
+
+    rate: float
+    burst: int
+
+
+@dataclass(frozen=True, slots=True)
+class SearchQuery:
+    """One interval of orders; both bounds are inclusive. Frozen for as long as a page token lives.
+
+    ``included_data`` and ``marketplace_ids`` are sent in this very order on every page.
+    """
+
+    axis: Axis
+    after: datetime
+    before: datetime
+    marketplace_ids: tuple[str, ...]
+    included_data: tuple[str, ...]
+
+
+class Budget(Protocol):
+    """The stored request budget of one account, as one caller may use it."""
+
+    def take(self, operation: Operation) -> None:
+        """Take the token that every HTTP attempt needs. Raises BudgetEmpty."""
+
+    def observe_rate(self, operation: Operation, rate: float) -> None:
+        """Amazon's rate header said ``rate`` tokens a second; the caller has checked that it is sane."""
+
+    def drain(self, operation: Operation) -> datetime:
+        """Amazon answered 429: the bucket is empty. Returns when the next token is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One HTTP attempt, told to whoever counts them. Holds nothing secret."""
+
+    account: str
+    operation: str
+    outcome: str
+    """``ok``, or the class name of the error it ended in."""
+    retried: bool
+    """True when another attempt at the same request follows."""
+    seconds: float
+
+
+AttemptObserver = Callable[[Attempt], None]
+
+
+class OrderConnector(Protocol):
+    """One selling partner's orders in one region.
+
+    Every method raises the errors of ``connectors.errors`` and nothing else on purpose.
+    """
+
+    def amazon_now(self) -> datetime:
+        """Amazon's present time, estimated from its ``Date`` headers, never later than the truth.
+
+        Asks for an access token when nothing has been heard from Amazon yet (costs no budget).
+        """
+
+    def forget_amazon_time(self) -> None:
+        """The estimate proved wrong (a bound was refused): keep only the newest answer's."""
+
+    def search(self, query: SearchQuery, page_token: str | None, budget: Budget) -> OrderPage:
+        """One page. Raises PageExpired when ``page_token`` is refused."""
+
+    def get(
+        self, order_id: str, included_data: tuple[str, ...], budget: Budget
+    ) -> AmazonOrder | UnreadableOrder:
+        """One order by its id. Raises OrderNotFound."""
+
+    def participations(self, budget: Budget) -> frozenset[str]:
+        """Ids of the marketplaces that this seller is enrolled in."""

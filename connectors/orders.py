@@ -1,0 +1,184 @@
+"""The connectors' vocabulary: an order as Amazon tells it, with nothing of ours added.
+
+Plain frozen values without behaviour. Absent means ``None`` or an empty tuple; an empty string from
+Amazon is absent. Words of Amazon's (statuses, programs, …) stay open strings, because Amazon adds
+new ones between two releases of its model. Times are aware UTC. Money is exact. No ``repr`` shows
+buyer data or a page token.
+
+Source of every field: Amazon's Orders API model, version 2026-01-01.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """An exact amount in the currency that Amazon named (never derived from the marketplace)."""
+
+    amount: Decimal
+    currency: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class AmazonAddress:
+    """A postal address as Amazon gives it; any member may be withheld."""
+
+    name: str | None = None
+    company: str | None = None
+    line1: str | None = None
+    line2: str | None = None
+    line3: str | None = None
+    city: str | None = None
+    county: str | None = None
+    """``districtOrCounty``, else ``municipality``."""
+    state: str | None = None
+    postal_code: str | None = None
+    country: str | None = None
+    phone: str | None = None
+    kind: str | None = None
+    """``addressType``: RESIDENTIAL, COMMERCIAL, PICKUP_POINT, or a newer word."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class AmazonBuyer:
+    """Who bought. There is no buyer id; ``email`` is an anonymised relay address, when given."""
+
+    name: str | None = None
+    email: str | None = None
+    company: str | None = None
+    purchase_order_number: str | None = None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class TaxRegistration:
+    """One entry of ``tax.taxRegistrations``; identifies people, so it is buyer data."""
+
+    entity: str | None
+    kind: str | None
+    number: str | None
+    legal_name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AmazonLine:
+    """One order item.
+
+    Amounts are the item's breakdown subtotals, ``None`` when absent; ``discount`` as Amazon signs
+    it. ``withheld_tax`` is the TAX subtotal of an item whose tax collections say
+    MARKETPLACE_FACILITATOR, otherwise ``None``.
+    """
+
+    order_item_id: str
+    quantity: int
+    sku: str | None = None
+    asin: str | None = None
+    title: str | None = None
+    unit_price: Money | None = None
+    quantity_shipped: int | None = None
+    item_total: Money | None = None
+    tax: Money | None = None
+    shipping: Money | None = None
+    discount: Money | None = None
+    gift_wrap: Money | None = None
+    withheld_tax: Money | None = None
+    promotion_ids: tuple[str, ...] = ()
+    gift_message: str | None = field(default=None, repr=False)
+    customization_url: str | None = field(default=None, repr=False)
+    cancel_requested: bool = False
+    cancel_request_reason: str | None = field(default=None, repr=False)
+    cancelled_by: str | None = None
+    cancel_reason: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AmazonPackage:
+    """One package of a merchant-fulfilled order; the only place that knows a delivery status."""
+
+    reference: str
+    status: str | None = None
+    detailed_status: str | None = None
+    carrier: str | None = None
+    service: str | None = None
+    tracking_number: str | None = None
+    shipped_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AmazonOrder:
+    """One order at one moment.
+
+    ``present`` names the groups of data that this copy carries (see ``GROUPS``); a group that is
+    not in it is unknown, which is not the same as empty.
+    """
+
+    order_id: str
+    created_at: datetime
+    last_updated_at: datetime
+    channel: str
+    """``AMAZON``, ``NON_AMAZON``, or a newer word."""
+    present: frozenset[str]
+    marketplace_id: str | None = None
+    status: str | None = None
+    """``fulfillmentStatus``; None only when the FULFILLMENT dataset is absent."""
+    fulfilled_by: str | None = None
+    service_level: str | None = None
+    ship_by: datetime | None = None
+    """``shipByWindow.latestDateTime``."""
+    deliver_by: datetime | None = None
+    """``deliverByWindow.latestDateTime``."""
+    programs: tuple[str, ...] = ()
+    seller_order_id: str | None = None
+    replaces: str | None = None
+    """The order named by a REPLACEMENT_ORIGINAL_ID association."""
+    buyer: AmazonBuyer | None = field(default=None, repr=False)
+    delivery: AmazonAddress | None = field(default=None, repr=False)
+    delivery_instructions: str | None = field(default=None, repr=False)
+    """Free text of ``deliveryPreference``; may say anything, so it is buyer data."""
+    total: Money | None = None
+    lines: tuple[AmazonLine, ...] = ()
+    packages: tuple[AmazonPackage, ...] = ()
+    tax_registrations: tuple[TaxRegistration, ...] = field(default=(), repr=False)
+
+
+GROUPS = frozenset(
+    {
+        "fulfillment",  # status, fulfilled_by, service level, windows, shipped quantities, gift messages
+        "buyer",  # buyer carries a name, an e-mail, a company or a purchase order number
+        "delivery",  # the delivery address carries a name or a street
+        "proceeds",  # total and the amounts of lines
+        "promotion",  # promotion ids of lines
+        "cancellation",  # who cancelled, who asked for it
+        "packages",  # at least one package
+        "tax",  # tax registrations or tax collections
+    }
+)
+"""The groups in which absence is judged (an absent group never erases a stored one)."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableOrder:
+    """An order that could not be understood, with what a person needs to find out why.
+
+    ``payload`` is Amazon's JSON of this one order and holds buyer data: seal it. ``reason`` names
+    the field and the expectation, never the value.
+    """
+
+    order_id: str | None
+    marketplace_id: str | None
+    reason: str
+    payload: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class OrderPage:
+    """One answer of ``searchOrders``, proven to be complete JSON of the promised shape."""
+
+    orders: tuple[AmazonOrder, ...]
+    unreadable: tuple[UnreadableOrder, ...]
+    next_token: str | None = field(repr=False)
+    echoed_before: datetime | None
+    """The upper bound that Amazon says it applied, when it says so."""

@@ -1,0 +1,1 @@
+"""A rude and faithful Selling Partner API: the only fake in the project."""

@@ -1,0 +1,155 @@
+"""What goes wrong, and when: the simulator's rudeness, the same for the same seed.
+
+A rule names a kind of trouble and when it strikes: with a probability, on certain calls, within an
+interval, or always. Each decision is drawn from (seed, operation, number of the call), never from a
+running generator, so that what strikes a call does not depend on what happened before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from random import Random
+
+SEARCH = "searchOrders"
+GET = "getOrder"
+PARTICIPATIONS = "getMarketplaceParticipations"
+TOKEN = "token"
+
+_API = frozenset({SEARCH, GET, PARTICIPATIONS})
+_ORDERS = frozenset({SEARCH, GET})
+_EVERYWHERE = _API | {TOKEN}
+
+OUTRIGHT: dict[str, frozenset[str]] = {
+    "throttled_json": _API,
+    "throttled_empty": _API,
+    **{f"html_{status}": _EVERYWHERE for status in (500, 502, 503)},
+    **{f"empty_{status}": _API for status in (500, 502, 503)},
+    **{f"bare_json_{status}": _API for status in (500, 502, 503)},
+    "html_200": _API,
+    "truncated_json": _API,
+    "dropped": _EVERYWHERE,
+    "dropped_halfway": _API,
+    "hang": _EVERYWHERE,
+    "forbidden": _API,
+    "access_token_lost": _API,
+    "invalid_grant": frozenset({TOKEN}),
+    "page_token_refused": frozenset({SEARCH}),
+    "page_token_expired": frozenset({SEARCH}),
+}
+"""Kinds that spoil a whole answer, with the operations they can strike; one call suffers one of them."""
+
+SUBTLE: dict[str, frozenset[str]] = {
+    "same_token": frozenset({SEARCH}),
+    "same_page": frozenset({SEARCH}),
+    "repeated_order": frozenset({SEARCH}),
+    "stale_copy": _ORDERS,
+    **{
+        f"rate_{word}": _API
+        for word in ("not_a_number", "nan", "infinite", "negative", "zero", "huge", "absent")
+    },
+}
+"""Kinds that leave the answer sound and make it lie; any number of them may meet in one call.
+
+``same_token``: the next page's token is the one just used. ``same_page``: a new token for the page just
+given. ``repeated_order``: the next page begins with this page's last order. ``stale_copy``: an order that was
+shown in a newer version already comes in the version before.
+"""
+
+KINDS = OUTRIGHT | SUBTLE
+RARE = frozenset({"invalid_grant"})
+"""Not among ``Faults.everything``: this one is final for an account, so a script must want it."""
+
+RATES = {
+    "rate_not_a_number": "a few",
+    "rate_nan": "nan",
+    "rate_infinite": "inf",
+    "rate_negative": "-1",
+    "rate_zero": "0.0",
+    "rate_huge": "1e9",
+    "rate_absent": None,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """When a kind of trouble strikes; everything that is given must hold.
+
+    ``calls`` are numbers of calls of one operation, from 1. ``during`` is from (inclusive) and to
+    (exclusive), in Amazon's time; from ``until`` on the rule is over.
+    """
+
+    kind: str
+    probability: float = 1.0
+    calls: frozenset[int] | None = None
+    during: tuple[datetime, datetime] | None = None
+    operations: frozenset[str] | None = None
+    until: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"no such trouble: {self.kind}")
+
+    def applies(self, operation: str, number: int, at: datetime) -> bool:
+        if operation not in KINDS[self.kind]:
+            return False
+        if self.operations is not None and operation not in self.operations:
+            return False
+        if self.calls is not None and number not in self.calls:
+            return False
+        if self.until is not None and at >= self.until:
+            return False
+        return self.during is None or self.during[0] <= at < self.during[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """A set of rules, and the seed of their dice. After ``until`` (Amazon's time) all is calm."""
+
+    rules: tuple[Rule, ...] = ()
+    seed: int = 0
+
+    @classmethod
+    def only(
+        cls,
+        *kinds: str,
+        probability: float = 1.0,
+        calls: Iterable[int] | None = None,
+        during: tuple[datetime, datetime] | None = None,
+        operations: Iterable[str] | None = None,
+        seed: int = 0,
+        until: datetime | None = None,
+    ) -> Faults:
+        """These kinds and no other; see ``Rule``."""
+        numbers = None if calls is None else frozenset(calls)
+        names = None if operations is None else frozenset(operations)
+        rules = tuple(Rule(kind, probability, numbers, during, names, until) for kind in kinds)
+        return cls(rules, seed)
+
+    @classmethod
+    def everything(cls, seed: int, intensity: float = 0.3, until: datetime | None = None) -> Faults:
+        """Every kind at random. About ``intensity`` of all calls are spoilt outright, and as many lie."""
+        outright = [kind for kind in OUTRIGHT if kind not in RARE]
+        shares = [(kind, intensity / len(outright)) for kind in outright]
+        shares += [(kind, intensity / len(SUBTLE)) for kind in SUBTLE]
+        return cls(tuple(Rule(kind, share, until=until) for kind, share in shares), seed)
+
+    def __add__(self, other: Faults) -> Faults:
+        """The rules of both, under the seed of the left."""
+        return Faults(self.rules + other.rules, self.seed)
+
+    def strike(self, operation: str, number: int, at: datetime) -> frozenset[str]:
+        """The kinds that strike the ``number``-th call of ``operation``: at most one of ``OUTRIGHT``."""
+        if not self.rules:
+            return frozenset()
+        random = Random(f"{self.seed} {operation} {number}")
+        struck: set[str] = set()
+        outright: list[str] = []
+        for rule in self.rules:
+            draw = random.random()
+            if draw < rule.probability and rule.applies(operation, number, at):
+                (outright.append if rule.kind in OUTRIGHT else struck.add)(rule.kind)
+        if outright:
+            struck.add(random.choice(outright))
+        return frozenset(struck)

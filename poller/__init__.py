@@ -1,0 +1,1 @@
+"""The trunk: the only package that knows config, connectors and store."""

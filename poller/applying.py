@@ -1,0 +1,128 @@
+"""Applying orders that were fetched: read what is known, match, save. One transaction's worth of work.
+
+Everything that brings orders into the database goes through ``apply_orders``: a page of a window, one
+order fetched by id, orders whose marketplace became known, an order out of quarantine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from connectors.orders import AmazonOrder, UnreadableOrder
+from poller import matching
+from poller.sources import AccountRules
+from store import customers, orders, quarantine
+from store.engine import Row, Transaction
+from store.records import OrderRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What applying did. ``seen_by_walk``: orders that this window's walk had brought before."""
+
+    changed: int
+    created: int
+    seen_by_walk: int
+
+
+def apply_orders(
+    tx: Transaction,
+    rules: AccountRules,
+    fetched: Sequence[AmazonOrder],
+    unreadable: Sequence[UnreadableOrder] = (),
+    *,
+    walk: int | None = None,
+) -> Applied:
+    """Store what Amazon told, each order with its customer; what cannot be read goes to quarantine.
+
+    Raises a conflict (``store.engine.is_conflict``) when another process stored the same first: roll
+    back and call again with the same orders.
+    """
+    translated = [
+        matching.translate(order, rules.account, rules.by_marketplace.get(order.marketplace_id or ""))
+        for order in fetched
+    ]
+    applied = apply_records(tx, rules, translated, walk=walk)
+    for order in unreadable:
+        name = quarantine.name_of(order.order_id, order.payload)
+        quarantine.put(
+            tx,
+            quarantine.Quarantined(rules.account, name, order.marketplace_id, order.reason, order.payload),
+        )
+    quarantine.release(tx, rules.account, [order.order_id for order in fetched])
+    return applied
+
+
+def apply_records(
+    tx: Transaction, rules: AccountRules, incoming: Sequence[OrderRecord], *, walk: int | None = None
+) -> Applied:
+    """The same for orders in our own words: fresh copies, or stored ones to be decided again."""
+    if not incoming:
+        return Applied(0, 0, 0)
+    known, rows = _known(tx, rules, incoming)
+    matched = matching.match(
+        incoming,
+        known,
+        rules.by_marketplace,
+        account=rules.account,
+        business=rules.business,
+        shared_emails=rules.shared_emails,
+        now=tx.now,
+    )
+    ids = dict(
+        zip((c.customer_id for c in matched.created), customers.create(tx, matched.created), strict=True)
+    )
+    for record in matched.updated:
+        customers.change(tx, record)
+    changed = orders.save(tx, matched.writes, rows, customer_ids=ids, walk=walk)
+    for buried, into in matched.tombstones:
+        target = ids.get(into, into)
+        customers.bury(tx, buried, target)
+        customers.write_journal(tx, "sync", "promote", buried, other_id=target)
+    for kept, other in matched.suggested:
+        customers.suggest(tx, kept, ids.get(other, other))
+    seen = 0
+    if walk is not None:
+        seen = sum(1 for order in incoming if order.order_id in rows and rows[order.order_id]["walk"] == walk)
+    return Applied(changed, len(matched.created), seen)
+
+
+def _known(
+    tx: Transaction, rules: AccountRules, incoming: Sequence[OrderRecord]
+) -> tuple[matching.Known, Mapping[str, Row]]:
+    wanted = {order.order_id for order in incoming}
+    wanted.update(order.replaces for order in incoming if order.replaces)
+    rows = orders.load_rows(tx, rules.account, wanted)
+    stored = {order_id: orders.record_of(tx, row) for order_id, row in rows.items()}
+    further = {o.replaces for o in stored.values() if o.replaces and o.replaces not in rows}
+    if further:
+        originals = orders.load_rows(tx, rules.account, further)
+        stored |= {order_id: orders.record_of(tx, row) for order_id, row in originals.items()}
+    emails = matching.relevant_emails([*incoming, *stored.values()], rules.shared_emails)
+    by_email = customers.find_emails(tx, rules.business, emails)
+    special = customers.find_special(tx, rules.business, rules.specials)
+    ids = {customer_id for customer_id, _ in by_email.values()} | set(special.values())
+    ids.update(order.customer_id for order in stored.values() if order.customer_id is not None)
+    records = customers.load(tx, ids)
+    unidentified = [c.customer_id for c in records.values() if c.status == "unidentified"]
+    known = matching.Known(
+        orders=stored,
+        customers=records,
+        by_email=by_email,
+        special=special,
+        order_counts=customers.order_counts(tx, unidentified) if unidentified else {},
+    )
+    return known, rows
+
+
+def decide_again(tx: Transaction, rules: AccountRules, order_ids: Collection[str]) -> Applied:
+    """Match stored orders anew that have no customer yet (their marketplace became known: R26)."""
+    rows = orders.load_rows(tx, rules.account, order_ids)
+    lines = orders.load_lines(tx, [row["order_key"] for row in rows.values()])
+    records = []
+    for row in rows.values():
+        record = orders.record_of(tx, row, lines.get(row["order_key"], ()))
+        mine = rules.by_marketplace.get(record.marketplace_id or "")
+        records.append(replace(record, marketplace=mine.code if mine else record.marketplace))
+    return apply_records(tx, rules, records)

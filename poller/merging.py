@@ -1,0 +1,115 @@
+"""Many copies of an order, one order (R25): each group of data from its newest copy.
+
+Copies arrive late, twice and out of order, and any of them may lack what another had. Merging group by
+group, each with the update time that it is of, makes the outcome independent of the order of arrival, as
+far as update times tell copies apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from store.records import LineRecord, OrderRecord
+
+GROUP_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "fulfillment": ("status", "fulfilled_by", "service_level", "ship_by", "deliver_by"),
+    "buyer": ("buyer",),
+    "delivery": ("delivery", "delivery_instructions"),
+    "proceeds": ("total",),
+    "promotion": (),
+    "cancellation": ("cancel_requested", "cancelled_by", "cancel_reason"),
+    "packages": ("packages",),
+    "tax": ("tax_numbers", "withheld_tax"),
+}
+"""The fields of an order that each group of data brings (R25)."""
+
+LINE_GROUP_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "fulfillment": ("quantity_shipped", "gift_message"),
+    "proceeds": ("item_total", "tax", "shipping", "discount", "gift_wrap"),
+    "promotion": ("promotion_ids",),
+    "tax": ("withheld_tax",),
+}
+"""The fields of a line that each group brings; the rest of a line is core."""
+
+_FACTS = ("marketplace_id", "marketplace", "seller_order_id", "replaces")
+"""Core fields that never change on Amazon: a newer copy that lacks one does not erase it."""
+
+_LINE_CORE = ("quantity", "sku", "asin", "title", "unit_price", "customization_url")
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """One order, all its copies merged with what is stored, and what of it is to be written.
+
+    ``record`` carries the decision of ``stored``, which is None for an order that is not stored yet.
+    """
+
+    record: OrderRecord
+    stored: OrderRecord | None
+    core: bool
+    groups: frozenset[str]
+
+
+def merge_copies(copies: Iterable[OrderRecord], stored: Mapping[str, OrderRecord]) -> list[Merged]:
+    """Every distinct order once, its copies merged from the oldest to the newest."""
+    merged: dict[str, Merged] = {}
+    for copy in sorted(copies, key=lambda o: o.last_updated_at):
+        before = merged.get(copy.order_id)
+        known = before.stored if before is not None else stored.get(copy.order_id)
+        base = before.record if before is not None else known
+        if base is None:
+            merged[copy.order_id] = Merged(copy, None, True, frozenset(copy.as_of))
+            continue
+        record, core, groups = _merge(base, copy)
+        if before is not None:
+            core, groups = core or before.core, groups | before.groups
+        merged[copy.order_id] = Merged(record, known, core, groups)
+    return list(merged.values())
+
+
+def _merge(base: OrderRecord, copy: OrderRecord) -> tuple[OrderRecord, bool, frozenset[str]]:
+    """``base`` with what ``copy`` may write, whether that includes the core, and which groups (R25)."""
+    as_of = dict(base.as_of)
+    core = copy.last_updated_at >= base.last_updated_at
+    groups = frozenset(g for g, time in copy.as_of.items() if g not in as_of or time >= as_of[g])
+    as_of.update((group, copy.as_of[group]) for group in groups)
+    changes: dict[str, Any] = {name: getattr(copy, name) for group in groups for name in GROUP_FIELDS[group]}
+    if core:
+        changes |= {name: value for name in _FACTS if (value := getattr(copy, name)) is not None}
+        changes |= {
+            "last_updated_at": copy.last_updated_at,
+            "channel": copy.channel,
+            "programs": copy.programs,
+        }
+    merged = replace(
+        base,
+        as_of=as_of,
+        lines=_merge_lines(base.lines, copy.lines, core, groups),
+        ready=base.ready or copy.ready,
+        **changes,
+    )
+    return merged, core, groups
+
+
+def _merge_lines(
+    base: tuple[LineRecord, ...], copy: tuple[LineRecord, ...], core: bool, groups: frozenset[str]
+) -> tuple[LineRecord, ...]:
+    """Lines by item id. The newest copy says which lines there are: a copy always lists all of them."""
+    if not base:
+        return copy
+    older = {line.order_item_id: line for line in base}
+    newer = {line.order_item_id: line for line in copy}
+    names = [name for group in groups for name in LINE_GROUP_FIELDS.get(group, ())]
+    merged = []
+    for item_id, line in (newer if core else older).items():
+        old, new = older.get(item_id), newer.get(item_id)
+        if old is None or new is None:
+            merged.append(line)
+            continue
+        changes: dict[str, Any] = {name: getattr(new, name) for name in names}
+        if core:
+            changes |= {name: getattr(new, name) for name in _LINE_CORE}
+        merged.append(replace(old, **changes))
+    return tuple(merged)

@@ -1,0 +1,62 @@
+"""A connector's view of the stored budget: every HTTP attempt takes a token here first.
+
+Taking a token also renews the claim on the window that it is spent for, in the same transaction, so that
+a slow answer with retries never outlives its claim unnoticed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from connectors.base import Operation, UsagePlan
+from connectors.errors import BudgetEmpty
+from store import budgets, ledger
+from store.budgets import BudgetKey
+from store.engine import Store
+from store.progress import Window
+
+
+@dataclass
+class Spending:
+    """One caller's budget for one account. ``taken`` counts the tokens that it took."""
+
+    store: Store
+    application: str
+    account: str
+    plans: Mapping[Operation, UsagePlan]
+    reserve: float = 0.0
+    window: Window | None = None
+    taken: int = 0
+    _rates: dict[str, float] = field(default_factory=dict)
+
+    def key(self, operation: Operation) -> BudgetKey:
+        return BudgetKey(self.application, self.account, operation)
+
+    def take(self, operation: Operation) -> None:
+        """Take a token. Raises BudgetEmpty; ``store.ledger.Superseded`` when the claim is lost."""
+        plan = self.plans[operation]
+        with self.store.begin() as tx:
+            if self.window is not None:
+                ledger.renew(tx, self.window)
+            reserve = self.reserve if operation == "searchOrders" else 0.0
+            ready = budgets.take(tx, self.key(operation), plan.rate, plan.burst, reserve)
+        if ready is not None:
+            raise BudgetEmpty(f"the budget for {operation} is used up", ready)
+        self.taken += 1
+
+    def observe_rate(self, operation: Operation, rate: float) -> None:
+        """Amazon named its rate; written only when it is news."""
+        if self._rates.get(operation) == rate:
+            return
+        plan = self.plans[operation]
+        with self.store.begin() as tx:
+            budgets.set_rate(tx, self.key(operation), plan.rate, plan.burst, rate)
+        self._rates[operation] = rate
+
+    def drain(self, operation: Operation) -> datetime:
+        """Amazon answered 429. Returns when the next token is there."""
+        plan = self.plans[operation]
+        with self.store.begin() as tx:
+            return budgets.drain(tx, self.key(operation), plan.rate, plan.burst)

@@ -1,0 +1,606 @@
+"""One run of a source: decide, fetch a page, store it, decide again; until nothing is left or allowed.
+
+Live polling, sweeps, backfills, the command line and the service all go through ``SourceSync.run``. A
+page is fetched outside any transaction and stored inside one short one, together with the window's
+progress; a crash at any point repeats at most that page. Nobody sleeps for a token: an empty budget
+ends the run as *deferred*, and says when it resumes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, time, timedelta
+
+from connectors.base import Operation, OrderConnector, SearchQuery, UsagePlan
+from connectors.errors import (
+    AccessRefused,
+    ApplicationRefused,
+    BoundRefused,
+    ConnectorError,
+    CredentialsRefused,
+    Deferred,
+    OrderNotFound,
+    PageExpired,
+    RequestRefused,
+)
+from connectors.orders import OrderPage, UnreadableOrder
+from poller import windows
+from poller.applying import Applied, apply_orders, decide_again
+from poller.sources import Source
+from poller.spending import Spending
+from store import budgets, ledger, orders, runs
+from store.engine import Store, Transaction, is_conflict
+from store.ledger import Superseded
+from store.progress import Interval, MarketplaceProgress, SourceProgress, Window
+from store.runs import Outcome
+
+ENROLMENT_EVERY = timedelta(days=1)
+REFRESH_EVERY = timedelta(hours=1)
+REFRESH_AT_ONCE = 20
+REFRESH_LEAVES = 10.0
+"""Orders fetched again by id take only what getOrder's bucket holds beyond this."""
+
+_CONFLICTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """How a run ended. ``until``: when it is worth running again."""
+
+    source: str
+    outcome: Outcome
+    until: datetime
+    message: str | None
+    pages: int
+    orders: int
+    requests: int
+
+
+@dataclass
+class SourceSync:
+    """Everything one run of one source needs. Make a new one for every run."""
+
+    store: Store
+    connector: OrderConnector
+    source: Source
+    plans: Mapping[Operation, UsagePlan]
+    pace: windows.Pace
+    owner: str
+    stopping: Callable[[], bool] = lambda: False
+
+    def __post_init__(self) -> None:
+        self._spending = Spending(self.store, self.source.application, self.source.account, self.plans)
+        self._pages = 0
+        self._orders = 0
+        self._run = 0
+        self._error: str | None = None
+
+    def run(self) -> RunReport:
+        """Carry out all that is due for the source, as far as the budget goes."""
+        refusal = self._standing_refusal()
+        if refusal is not None:
+            with self.store.read() as tx:
+                return self._report("failed", tx.now + timedelta(minutes=15), refusal)
+        with self.store.begin() as tx:
+            self._run = runs.start(tx, self.source.key)
+        try:
+            outcome, until, message = self._work()
+        except CredentialsRefused as error:
+            outcome, until, message = self._note_refusal(error)
+        with self.store.begin() as tx:
+            runs.finish(tx, self._run, outcome, self._spending.taken, message)
+        return self._report(outcome, until, message)
+
+    def _report(self, outcome: Outcome, until: datetime, message: str | None) -> RunReport:
+        return RunReport(
+            self.source.key, outcome, until, message, self._pages, self._orders, self._spending.taken
+        )
+
+    def _work(self) -> tuple[Outcome, datetime, str | None]:
+        try:
+            self.connector.amazon_now()
+        except Deferred as error:
+            return "deferred", error.until, str(error)
+        except CredentialsRefused:
+            raise
+        except ConnectorError as error:
+            return "failed", self._note_failure(str(error)), str(error)
+        self._prepare()
+        self._check_enrolment()
+        while not self.stopping():
+            step = self._next()
+            if isinstance(step, windows.Wait):
+                return self._ended(step)
+            try:
+                self._read(step)
+            except Superseded:
+                return "superseded", self._soon(), "another worker has taken over"
+            except Deferred as error:
+                self._release(step.window)
+                return "deferred", error.until, str(error)
+            except CredentialsRefused:
+                self._release(step.window)
+                raise
+        return "deferred", self._soon(), "stopping"
+
+    def _soon(self) -> datetime:
+        with self.store.read() as tx:
+            return tx.now + timedelta(seconds=1)
+
+    def _ended(self, wait: windows.Wait) -> tuple[Outcome, datetime, str | None]:
+        if self._error is not None:
+            return "failed", wait.until, self._error
+        if wait.short:
+            return "deferred", wait.until, wait.why
+        with self.store.read() as tx:
+            progress = ledger.load_source(tx, self.source.key)
+        if progress is not None and progress.retry_at is not None and progress.retry_at > tx.now:
+            return "failed", wait.until, progress.last_error
+        self._refresh_stale()
+        return "complete", wait.until, None
+
+    # --- before the first page ----------------------------------------------------------------------
+
+    def _standing_refusal(self) -> str | None:
+        """Why Login with Amazon need not be asked: it has refused these very credentials."""
+        source = self.source
+        with self.store.begin() as tx:
+            for kind, name in (("account", source.account), ("application", source.application)):
+                refusal = runs.refusal(tx, kind, name)
+                if refusal is None:
+                    continue
+                if refusal.fingerprint == source.credential:
+                    return refusal.reason
+                if kind == "account":
+                    runs.forgive(tx, kind, name)
+        return None
+
+    def _note_refusal(self, error: CredentialsRefused) -> tuple[Outcome, datetime, str]:
+        application = isinstance(error, ApplicationRefused)
+        kind, name = (
+            ("application", self.source.application) if application else ("account", self.source.account)
+        )
+        with self.store.begin() as tx:
+            runs.refuse(tx, kind, name, self.source.credential, str(error))
+            return "failed", tx.now + timedelta(minutes=15), str(error)
+
+    def _prepare(self) -> None:
+        """Enter the source and its marketplaces, open the backfills that start dates ask for."""
+        start = self.connector.amazon_now() - windows.SIGNPOST_MARGIN
+        source = self.source
+        with self.store.begin() as tx:
+            if ledger.load_source(tx, source.key) is None:
+                fresh = SourceProgress(source.key, source.account, created_pass_at=tx.now)
+                ledger.save_source(tx, fresh, new=True)
+            known = ledger.load_marketplaces(tx, source.account)
+            for marketplace_id, polled in source.marketplaces.items():
+                progress = known.get(marketplace_id)
+                if progress is None:
+                    progress = MarketplaceProgress(
+                        source.account, marketplace_id, source.key, start, start, start
+                    )
+                    ledger.save_marketplace(tx, progress, new=True)
+                history = datetime.combine(polled.start_date, time(), UTC)
+                self._open_history(tx, progress, history)
+            homes = {m: p.source for m, p in known.items()}
+            homes |= dict.fromkeys(source.marketplaces, source.key)
+            ledger.adopt_windows(tx, source.account, homes)
+        self._match_waiting()
+
+    def _open_history(self, tx: Transaction, progress: MarketplaceProgress, history: datetime) -> None:
+        reached = progress.history_from or progress.live_from
+        changed = replace(progress, source=self.source.key)
+        if history < reached:
+            ledger.open_backfill(
+                tx, progress.account, progress.marketplace_id, "start_date", history, reached
+            )
+            changed = replace(changed, history_from=history)
+        if changed != progress:
+            ledger.save_marketplace(tx, changed)
+
+    def _match_waiting(self) -> None:
+        """Give orders of marketplaces that became known to their customers (R26)."""
+        configured = sorted(self.source.rules.by_marketplace)
+        while True:
+            with self.store.begin() as tx:
+                waiting = orders.of_unknown_marketplaces(tx, self.source.account, configured, limit=200)
+                if not waiting:
+                    return
+                decide_again(tx, self.source.rules, waiting)
+
+    def _check_enrolment(self) -> None:
+        """Once a day: a marketplace that the seller is not enrolled in stops alone."""
+        with self.store.read() as tx:
+            progress = ledger.load_source(tx, self.source.key)
+            now = tx.now
+        if progress is None or (
+            progress.enrolment_at is not None and now - progress.enrolment_at < ENROLMENT_EVERY
+        ):
+            return
+        try:
+            enrolled = self.connector.participations(self._spending)
+        except CredentialsRefused:
+            raise
+        except ConnectorError:
+            return  # asked again at the next run; a wrong enrolment also shows in the answers to searches
+        mine = set(self.source.marketplaces)
+        with self.store.begin() as tx:
+            progress = ledger.load_source(tx, self.source.key)
+            if progress is None:
+                return
+            ledger.save_source(tx, replace(progress, enrolment_at=tx.now))
+            if not mine & enrolled:
+                return  # an answer about other shops altogether (the sandbox does this): not to be believed
+            leaving = frozenset(mine - enrolled)
+            for marketplace in ledger.load_marketplaces(tx, self.source.account).values():
+                if marketplace.marketplace_id in mine:
+                    is_enrolled = marketplace.marketplace_id in enrolled
+                    trouble = None if is_enrolled else "the seller is not enrolled in this marketplace"
+                    if marketplace.enrolled is not is_enrolled:
+                        ledger.save_marketplace(
+                            tx, replace(marketplace, enrolled=is_enrolled, trouble=trouble)
+                        )
+            for window in ledger.pending_windows(tx, self.source.key):
+                if leaving & set(window.marketplace_ids):
+                    self._replace(tx, window, windows.without(window, leaving))
+
+    # --- deciding -----------------------------------------------------------------------------------
+
+    def _next(self) -> windows.Read | windows.Wait:
+        """Decide what is read next, and claim it."""
+        amazon_now = self.connector.amazon_now()
+        with self.store.begin() as tx:
+            while True:
+                view = self._view(tx, amazon_now)
+                step = windows.decide(view)
+                if isinstance(step, windows.Wait):
+                    return step
+                if isinstance(step, windows.Read):
+                    ledger.save_source(tx, replace(view.source, turns=step.turns))
+                    return replace(step, window=ledger.claim(tx, step.window, self.owner))
+                if isinstance(step, windows.Enter):
+                    self._enter(tx, view, step)
+                elif isinstance(step, windows.Replace):
+                    self._replace(tx, step.window, step.by)
+                else:
+                    self._prove(tx, step.window)
+
+    def _view(self, tx: Transaction, amazon_now: datetime) -> windows.View:
+        source = self.source
+        progress = ledger.load_source(tx, source.key)
+        if progress is None:
+            raise LookupError(f"source {source.key} is not in the ledger")
+        known = ledger.load_marketplaces(tx, source.account)
+        plan = self.plans["searchOrders"]
+        backfills = ledger.load_backfills(tx, source.account, ("planned", "running"))
+        return windows.View(
+            source=progress,
+            marketplaces={m: known[m] for m in source.marketplaces},
+            included_data={m: p.included_data for m, p in source.marketplaces.items()},
+            windows=ledger.pending_windows(tx, source.key),
+            backfills=[b for b in backfills if b.marketplace_id in source.marketplaces],
+            now=tx.now,
+            amazon_now=amazon_now,
+            bucket=budgets.read(tx, self._spending.key("searchOrders"), plan.rate, plan.burst),
+            pace=self.pace,
+            owner=self.owner,
+        )
+
+    def _enter(self, tx: Transaction, view: windows.View, step: windows.Enter) -> None:
+        ledger.open_windows(tx, step.windows)
+        for marketplace in step.marketplaces:
+            ledger.save_marketplace(tx, marketplace)
+        for backfill in step.backfills:
+            ledger.save_backfill(tx, replace(backfill, state="running"))
+        progress = view.source
+        if step.polled:
+            progress = replace(progress, polled_at=tx.now)
+        if step.created_pass:
+            progress = replace(progress, created_pass_at=tx.now)
+        ledger.save_source(tx, progress)
+
+    def _replace(self, tx: Transaction, window: Window, by: tuple[Window, ...]) -> None:
+        ledger.save_window(tx, replace(window, state="cancelled", page_token=None))
+        ledger.open_windows(tx, by)
+
+    def _prove(self, tx: Transaction, window: Window) -> None:
+        """An unproven walk is good if no order can have left its list while it was read."""
+        if window.walk_started_at is not None and orders.departed(
+            tx, window.account, window.marketplace_ids, window.upper, window.walk_started_at
+        ):
+            self._replace(tx, window, windows.halves_of_time(replace(window, attempts=0)))
+            return
+        self._finish(tx, replace(window, state="done"))
+
+    # --- one page -----------------------------------------------------------------------------------
+
+    def _read(self, step: windows.Read) -> None:
+        """Fetch the next page of a claimed window and store it, or note what went wrong."""
+        window = step.window
+        self._spending.window = window
+        self._spending.reserve = step.reserve
+        query = SearchQuery(
+            axis=window.axis,
+            after=window.lower,
+            before=window.upper,
+            marketplace_ids=window.marketplace_ids,
+            included_data=window.included_data,
+        )
+        before = self.connector.amazon_now()
+        try:
+            page = self.connector.search(query, window.page_token, self._spending)
+        except (Deferred, CredentialsRefused):
+            raise
+        except PageExpired as error:
+            self._restart(window, str(error))
+        except BoundRefused as error:
+            self._lower_bound(window, str(error))
+        except RequestRefused as error:
+            self._note_refused(window, error)
+        except ConnectorError as error:
+            self._note_failure(str(error), window)
+        else:
+            self._store_page(window, page, before)
+        finally:
+            self._spending.window = None
+            self._spending.reserve = 0.0
+
+    def _store_page(self, window: Window, page: OrderPage, asked_at: datetime) -> None:
+        amazon_now = self.connector.amazon_now()
+        several = page.next_token is not None or window.pages > 0
+        for attempt in range(_CONFLICTS):
+            try:
+                with self.store.begin() as tx:
+                    progress = ledger.load_source(tx, self.source.key)
+                    applied = apply_orders(
+                        tx,
+                        self.source.rules,
+                        page.orders,
+                        page.unreadable,
+                        walk=window.window_id if several else None,
+                    )
+                    self._advance(tx, window, page, applied, asked_at, amazon_now)
+                    runs.add_page(tx, self._run, len(page.orders))
+                    if progress is not None:
+                        fine = replace(
+                            progress,
+                            failures=0,
+                            failing_since=None,
+                            last_error=None,
+                            retry_at=None,
+                            succeeded_at=tx.now,
+                        )
+                        ledger.save_source(tx, fine)
+                break
+            except Exception as error:
+                if not is_conflict(error) or attempt == _CONFLICTS - 1:
+                    raise
+        self._pages += 1
+        self._orders += len(page.orders)
+
+    def _advance(
+        self,
+        tx: Transaction,
+        window: Window,
+        page: OrderPage,
+        applied: Applied,
+        asked_at: datetime,
+        amazon_now: datetime,
+    ) -> None:
+        stuck = _stuck(window, page, applied)
+        if stuck is not None:
+            changed, parts = windows.restarted(window, stuck, tx.now)
+            ledger.save_window(tx, ledger.release(changed))
+            ledger.open_windows(tx, parts)
+            return
+        started = window.walk_started_at or asked_at
+        after = windows.page_read(
+            replace(window, walk_started_at=started),
+            next_token=page.next_token,
+            orders=len(page.orders),
+            echoed_before=page.echoed_before,
+            # The estimate may be a second early; a walk must not seem to end before it did.
+            amazon_now=amazon_now + timedelta(seconds=2),
+        )
+        if after.upper < window.upper and window.kind == "live":
+            self._pull_back(tx, window, after.upper)
+        if after.backfill_id is not None:
+            self._count_backfill(tx, after, len(page.orders))
+        if after.state == "open":
+            ledger.save_window(tx, after)
+        elif after.state == "done":
+            self._finish(tx, after)
+        else:
+            ledger.save_window(tx, ledger.release(after))
+
+    def _finish(self, tx: Transaction, window: Window) -> None:
+        """The window is read and proven: claim its coverage."""
+        ledger.save_window(tx, ledger.release(replace(window, page_token=None)))
+        seen = Interval(window.lower, window.upper)
+        ids = window.marketplace_ids
+        if window.axis == "created":
+            ledger.cover(tx, window.account, ids, "created", seen)
+        else:
+            ledger.cover(tx, window.account, ids, "first", seen)
+            if window.kind == "sweep":
+                ledger.cover(tx, window.account, ids, "second", seen)
+        if window.kind == "live":
+            for marketplace in ledger.load_marketplaces(tx, window.account).values():
+                if marketplace.marketplace_id in ids and marketplace.alone_since is not None:
+                    ledger.save_marketplace(tx, replace(marketplace, alone_since=None, trouble=None))
+        if window.backfill_id is not None:
+            self._finish_backfill(tx, window)
+
+    def _count_backfill(self, tx: Transaction, window: Window, fetched: int) -> None:
+        for backfill in ledger.load_backfills(tx, window.account):
+            if backfill.backfill_id == window.backfill_id:
+                counted = replace(backfill, orders=backfill.orders + fetched, requests=backfill.requests + 1)
+                ledger.save_backfill(tx, counted)
+
+    def _finish_backfill(self, tx: Transaction, window: Window) -> None:
+        left = any(w.backfill_id == window.backfill_id for w in ledger.pending_windows(tx, self.source.key))
+        rate = budgets.read(
+            tx,
+            self._spending.key("searchOrders"),
+            self.plans["searchOrders"].rate,
+            self.plans["searchOrders"].burst,
+        ).rate
+        for backfill in ledger.load_backfills(tx, window.account):
+            if backfill.backfill_id != window.backfill_id:
+                continue
+            span = windows.next_span(window, rate).total_seconds()
+            backfill = replace(backfill, span_seconds=span)
+            if backfill.position <= backfill.lower and not left:
+                backfill = replace(backfill, state="done", finished_at=tx.now)
+            ledger.save_backfill(tx, backfill)
+
+    def _pull_back(self, tx: Transaction, window: Window, upper: datetime) -> None:
+        """Amazon applied a smaller bound than was sent: live reading has got no further than that."""
+        for marketplace in ledger.load_marketplaces(tx, window.account).values():
+            if marketplace.marketplace_id in window.marketplace_ids and marketplace.position == window.upper:
+                ledger.save_marketplace(tx, replace(marketplace, position=upper))
+
+    # --- what went wrong ----------------------------------------------------------------------------
+
+    def _release(self, window: Window) -> None:
+        with self.store.begin() as tx:
+            try:
+                ledger.save_window(tx, ledger.release(window))
+            except Superseded:
+                return
+
+    def _restart(self, window: Window, why: str) -> None:
+        with self.store.begin() as tx:
+            changed, parts = windows.restarted(window, why, tx.now)
+            ledger.save_window(tx, ledger.release(changed))
+            ledger.open_windows(tx, parts)
+
+    def _lower_bound(self, window: Window, why: str) -> None:
+        """A refused bound: estimate Amazon's time again, and ask for no more than it allows."""
+        self.connector.forget_amazon_time()
+        signpost = self.connector.amazon_now() - windows.SIGNPOST_MARGIN
+        if not window.lower < signpost < window.upper:
+            self._note_failure(why, window)
+            return
+        with self.store.begin() as tx:
+            lowered = replace(windows.without(window, frozenset())[0], upper=signpost)
+            self._replace(tx, window, (lowered,))
+            if window.kind == "live":
+                self._pull_back(tx, window, signpost)
+
+    def _note_refused(self, window: Window, error: RequestRefused) -> None:
+        with self.store.begin() as tx:
+            changed, parts = windows.refused(window, error.status, str(error), tx.now)
+            ledger.save_window(tx, ledger.release(changed))
+            ledger.open_windows(tx, parts)
+            self._note_alone(tx, changed)
+        if not parts:
+            self._error = str(error)
+        if isinstance(error, AccessRefused):
+            self._note_failure(str(error))
+
+    def _note_failure(self, why: str, window: Window | None = None) -> datetime:
+        """Count a failure, of a window and of its source; returns when the source is tried again."""
+        self._error = why
+        with self.store.begin() as tx:
+            progress = ledger.load_source(tx, self.source.key)
+            known = progress is not None
+            if progress is None:
+                progress = SourceProgress(self.source.key, self.source.account, created_pass_at=tx.now)
+            failures = progress.failures + 1
+            retry_at = tx.now + windows.backoff(failures)
+            ledger.save_source(
+                tx,
+                replace(
+                    progress,
+                    failures=failures,
+                    failing_since=progress.failing_since or tx.now,
+                    last_error=why,
+                    retry_at=retry_at,
+                ),
+                new=not known,
+            )
+            if window is not None:
+                changed = windows.failed(window, why, tx.now)
+                if changed.state == "set_aside" and len(window.marketplace_ids) > 1:
+                    ledger.save_window(
+                        tx, replace(ledger.release(window), state="cancelled", page_token=None)
+                    )
+                    ledger.open_windows(
+                        tx, [replace(w, attempts=0) for w in windows.halves_of_marketplaces(window)]
+                    )
+                else:
+                    ledger.save_window(tx, changed)
+                    self._note_alone(tx, changed)
+        return retry_at
+
+    def _note_alone(self, tx: Transaction, window: Window) -> None:
+        """A single marketplace whose window was set aside no longer holds the others up."""
+        if window.state != "set_aside" or window.kind != "live" or len(window.marketplace_ids) != 1:
+            return
+        marketplace = ledger.load_marketplaces(tx, window.account).get(window.marketplace_ids[0])
+        if marketplace is not None and marketplace.alone_since is None:
+            alone = replace(marketplace, alone_since=tx.now, trouble=window.last_error)
+            ledger.save_marketplace(tx, alone)
+
+    # --- orders that ought to have changed ----------------------------------------------------------
+
+    def _refresh_stale(self) -> None:
+        """Fetch by id what has been pending for a week or should have been shipped, from getOrder's idle bucket."""
+        with self.store.begin() as tx:
+            progress = ledger.load_source(tx, self.source.key)
+            if progress is None or (
+                progress.refreshed_at is not None and tx.now - progress.refreshed_at < REFRESH_EVERY
+            ):
+                return
+            ledger.save_source(tx, replace(progress, refreshed_at=tx.now))
+            plan = self.plans["getOrder"]
+            bucket = budgets.read(tx, self._spending.key("getOrder"), plan.rate, plan.burst)
+            many = min(REFRESH_AT_ONCE, int(bucket.tokens - REFRESH_LEAVES))
+            stale = orders.stale(
+                tx, self.source.account, sorted(self.source.marketplaces), limit=max(0, many)
+            )
+        for order_id, marketplace_id in stale:
+            if self.stopping():
+                return
+            try:
+                self.fetch_order(order_id, self.source.marketplaces[marketplace_id].included_data)
+            except (Deferred, CredentialsRefused):
+                return
+            except OrderNotFound:
+                continue
+            except ConnectorError:
+                return
+
+    def fetch_order(self, order_id: str, included_data: tuple[str, ...]) -> UnreadableOrder | None:
+        """Ask Amazon for one order and store it. Returns it when it could not be understood.
+
+        Raises the connector's errors.
+        """
+        with self.store.begin() as tx:
+            orders.mark_refetched(tx, self.source.account, order_id)
+        fetched = self.connector.get(order_id, included_data, self._spending)
+        readable = [] if isinstance(fetched, UnreadableOrder) else [fetched]
+        unreadable = [fetched] if isinstance(fetched, UnreadableOrder) else []
+        for attempt in range(_CONFLICTS):
+            try:
+                with self.store.begin() as tx:
+                    apply_orders(tx, self.source.rules, readable, unreadable)
+                break
+            except Exception as error:
+                if not is_conflict(error) or attempt == _CONFLICTS - 1:
+                    raise
+        return unreadable[0] if unreadable else None
+
+
+def _stuck(window: Window, page: OrderPage, applied: Applied) -> str | None:
+    """Why this page shows that the walk does not get on, if it does not."""
+    if page.next_token is not None and page.next_token == window.page_token:
+        return "Amazon gave the same page token twice"
+    distinct = len({order.order_id for order in page.orders})
+    if page.next_token is not None and distinct == 0 and not page.unreadable:
+        return "Amazon gave an empty page that is not the last"
+    if window.pages > 0 and distinct > 0 and applied.seen_by_walk >= distinct:
+        return "Amazon gave a page without a new order"
+    return None

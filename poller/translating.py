@@ -1,0 +1,232 @@
+"""Amazon's words to ours: one copy of an order as the record that we keep, not matched yet.
+
+Everything that depends only on this one copy and on the seller's rules for its marketplace is settled
+here, so that matching never sees data that the seller did not ask for. A group of data that the copy
+does not carry, or that the marketplace does not want, leaves its fields empty and is not claimed in
+``as_of``: then a partial address without name or street counts as withheld, not as an address (R25).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Literal
+
+from connectors.orders import GROUPS, AmazonAddress, AmazonBuyer, AmazonLine, AmazonOrder, Money
+from store.records import Address, Amount, Buyer, LineRecord, OrderRecord, PackageRecord, TaxNumber
+
+DATASETS: Mapping[str, str] = {
+    "fulfillment": "FULFILLMENT",
+    "buyer": "BUYER",
+    "delivery": "RECIPIENT",
+    "proceeds": "PROCEEDS",
+    "promotion": "PROMOTION",
+    "cancellation": "CANCELLATION",
+    "packages": "PACKAGES",
+    "tax": "TAX",
+}
+"""The dataset (``includedData`` of Amazon's Orders API model 2026-01-01) that carries each group."""
+
+ALL_DATASETS = frozenset(DATASETS.values())
+
+PENDING = frozenset({"PENDING", "PENDING_AVAILABILITY"})
+CANCELLED = "CANCELLED"
+
+
+@dataclass(frozen=True, slots=True)
+class MarketplaceRules:
+    """The seller's rules for one marketplace of one account, as the configuration states them.
+
+    ``currency`` is the marketplace's; that the price list is in it was checked when the configuration
+    was read (R41). ``included_data`` names the datasets that the seller wants kept.
+    """
+
+    account: str
+    business: str
+    marketplace_id: str
+    code: str
+    currency: str
+    price_list: str
+    tax_code: str | None = None
+    discount_percent: Decimal = Decimal(0)
+    pending: Literal["hold", "placeholder"] = "hold"
+    without_email: Literal["per_order", "shared", "hold"] = "per_order"
+    included_data: frozenset[str] = ALL_DATASETS
+    status_new: str | None = None
+    status_fba: str | None = None
+    status_prime: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+def is_pending(status: str | None) -> bool:
+    """True while Amazon has not made the order ready (R30).
+
+    No status at all (the copy carries no fulfilment data) is pending too: whether the order is ready is
+    not known, pending orders are remembered, counted and fetched again, and a customer given too early
+    cannot be taken back. A status that is given but unfamiliar counts as final.
+    """
+    return status is None or status in PENDING
+
+
+def is_ready(status: str | None) -> bool:
+    """True for every final status but CANCELLED, which says nothing about what was before it (R32, R33)."""
+    return status != CANCELLED and not is_pending(status)
+
+
+def seller_status(
+    programs: tuple[str, ...], fulfilled_by: str | None, rules: MarketplaceRules | None
+) -> str | None:
+    """The seller's own name for the order's status: Prime, then FBA, then new (R40)."""
+    if rules is None:
+        return None
+    if rules.status_prime is not None and "PRIME" in programs:
+        return rules.status_prime
+    if rules.status_fba is not None and fulfilled_by == "AMAZON":
+        return rules.status_fba
+    return rules.status_new
+
+
+def translate(order: AmazonOrder, account: str, rules: MarketplaceRules | None) -> OrderRecord:
+    """One copy of Amazon's as a record without a customer.
+
+    ``rules`` are those of the order's marketplace; None when it is missing or not configured (R26).
+    The prices of a pending order are kept only where pending orders are held: a placeholder's are shown
+    without prices (R31), and of an unknown marketplace nobody knows which it will be.
+    """
+    present = order.present & GROUPS
+    if rules is not None:
+        present = frozenset(g for g in present if g == "fulfillment" or DATASETS[g] in rules.included_data)
+    fulfilled = "fulfillment" in present
+    status = order.status if fulfilled else None
+    pending = is_pending(status)
+    priced = not pending or (rules is not None and rules.pending == "hold")
+    if not priced:
+        present -= {"proceeds"}
+    lines = tuple(_line(line, present, priced) for line in order.lines)
+    proceeds, delivered, cancelling = "proceeds" in present, "delivery" in present, "cancellation" in present
+    fulfilled_by = order.fulfilled_by if fulfilled else None
+    return OrderRecord(
+        account=account,
+        order_id=order.order_id,
+        channel=order.channel,
+        created_at=order.created_at,
+        last_updated_at=order.last_updated_at,
+        as_of=dict.fromkeys(present, order.last_updated_at),
+        marketplace_id=order.marketplace_id,
+        marketplace=None if rules is None else rules.code,
+        status=status,
+        seller_status=seller_status(order.programs, fulfilled_by, rules),
+        fulfilled_by=fulfilled_by,
+        service_level=order.service_level if fulfilled else None,
+        programs=order.programs,
+        ship_by=order.ship_by if fulfilled else None,
+        deliver_by=order.deliver_by if fulfilled else None,
+        seller_order_id=order.seller_order_id,
+        replaces=order.replaces,
+        buyer=_buyer(order.buyer) if "buyer" in present else None,
+        delivery=_address(order.delivery) if delivered else None,
+        delivery_instructions=order.delivery_instructions if delivered else None,
+        total=_amount(order.total) if proceeds else None,
+        withheld_tax=_sum(line.withheld_tax for line in lines),
+        lines=lines,
+        packages=tuple(
+            PackageRecord(
+                reference=p.reference,
+                status=p.status,
+                detailed_status=p.detailed_status,
+                carrier=p.carrier,
+                service=p.service,
+                tracking_number=p.tracking_number,
+                shipped_at=p.shipped_at,
+            )
+            for p in order.packages
+        )
+        if "packages" in present
+        else (),
+        tax_numbers=tuple(
+            TaxNumber(entity=t.entity, kind=t.kind, number=t.number, legal_name=t.legal_name)
+            for t in order.tax_registrations
+        )
+        if "tax" in present
+        else (),
+        cancel_requested=cancelling and any(line.cancel_requested for line in order.lines),
+        cancelled_by=_first(line.cancelled_by for line in order.lines) if cancelling else None,
+        cancel_reason=(
+            _first(line.cancel_reason for line in order.lines)
+            or _first(line.cancel_request_reason for line in order.lines)
+        )
+        if cancelling
+        else None,
+        price_list=None if rules is None else rules.price_list,
+        tax_code=None if rules is None else rules.tax_code,
+        labels={} if rules is None else rules.labels,
+        ready=is_ready(status),
+        shown=not pending or (rules is not None and rules.pending == "placeholder"),
+    )
+
+
+def _line(line: AmazonLine, present: frozenset[str], priced: bool) -> LineRecord:
+    fulfilled, proceeds = "fulfillment" in present, "proceeds" in present
+    discount = _amount(line.discount) if proceeds else None
+    return LineRecord(
+        order_item_id=line.order_item_id,
+        quantity=line.quantity,
+        sku=line.sku,
+        asin=line.asin,
+        title=line.title,
+        unit_price=_amount(line.unit_price) if priced else None,
+        quantity_shipped=line.quantity_shipped if fulfilled else None,
+        item_total=_amount(line.item_total) if proceeds else None,
+        tax=_amount(line.tax) if proceeds else None,
+        shipping=_amount(line.shipping) if proceeds else None,
+        # Amazon's sign of a discount is not documented; ours is positive and lowers the price.
+        discount=None if discount is None else Amount(abs(discount.amount), discount.currency),
+        gift_wrap=_amount(line.gift_wrap) if proceeds else None,
+        # A subtotal of the proceeds that only the tax data marks as withheld (R42): it takes both.
+        withheld_tax=_amount(line.withheld_tax) if proceeds and "tax" in present else None,
+        promotion_ids=line.promotion_ids if "promotion" in present else (),
+        gift_message=line.gift_message if fulfilled else None,
+        customization_url=line.customization_url,
+    )
+
+
+def _amount(money: Money | None) -> Amount | None:
+    return None if money is None else Amount(money.amount, money.currency)
+
+
+def _sum(amounts: Iterable[Amount | None]) -> Amount | None:
+    """The sum, None when nothing was given; different currencies have no sum and stay on the lines."""
+    given = [a for a in amounts if a is not None]
+    if not given or any(a.currency != given[0].currency for a in given):
+        return None
+    return Amount(sum((a.amount for a in given), Decimal(0)), given[0].currency)
+
+
+def _first(values: Iterable[str | None]) -> str | None:
+    return next((v for v in values if v), None)
+
+
+def _buyer(buyer: AmazonBuyer | None) -> Buyer | None:
+    if buyer is None:
+        return None
+    return Buyer(buyer.name, buyer.email, buyer.company, buyer.purchase_order_number)
+
+
+def _address(address: AmazonAddress | None) -> Address | None:
+    if address is None:
+        return None
+    return Address(
+        name=address.name,
+        company=address.company,
+        line1=address.line1,
+        line2=address.line2,
+        line3=address.line3,
+        city=address.city,
+        county=address.county,
+        state=address.state,
+        postal_code=address.postal_code,
+        country=address.country,
+        phone=address.phone,
+        kind=address.kind,
+    )

@@ -1,0 +1,526 @@
+"""Which interval is read next, and what becomes of a window that ended, failed or expired.
+
+Pure: it is handed what is known (``View``) and answers with a decision; it reads no clock, no
+database and no settings. Everything that is claimed about completeness is decided here:
+
+* Live windows are updated-time intervals from the last bound (less an overlap) to the *signpost*,
+  Amazon's own time less 130 s. Never the host's clock, never the newest record seen.
+* Coverage is claimed only for what cannot have been missed. A list shifts under a walk of several
+  pages when an order leaves it, and whoever stood at the page's edge is skipped. Such a window stays
+  *unproven* until live reading has passed the end of its walk and shows whether any order can have
+  left meanwhile; if so, it is walked again in halves, down to single pages, which cannot shift.
+* What failed five times is set aside as a visible gap and tried again with back-off; later windows go on.
+* Every closed stretch is looked at again a day later, because results may arrive hours late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from store.bucket import Bucket
+from store.progress import Backfill, Kind, MarketplaceProgress, SourceProgress, Window
+
+SIGNPOST_MARGIN = timedelta(seconds=130)
+"""Amazon refuses an upper bound younger than two minutes; ten seconds are for the Date header's grain."""
+
+OVERLAP = timedelta(minutes=10)
+JOIN_WITHIN = timedelta(hours=1)
+"""Marketplaces at most this far behind the front are read together with it."""
+
+LIVE_SPAN = timedelta(hours=6)
+"""Widest live window. Amazon's quota allows 484 pages a day, so what six hours can hold at a sustainable
+density is read in six hours, well within a page token's life."""
+
+SECOND_LOOK_AFTER = timedelta(hours=24)
+SECOND_LOOK_SPAN = timedelta(hours=12)
+"""With twelve hours a second look costs two requests a day plus one for the created-time pass: less than
+the 3.8 that polling every 180 s leaves of Amazon's 484, so an idle shop never slows its live polling."""
+
+CREATED_PASS_EVERY = timedelta(hours=24)
+CREATED_PASS_SPAN = timedelta(days=3)
+
+WALK_LIMIT = timedelta(hours=20)
+"""A page token lives 24 hours (Amazon's model); a walk this old starts again in halves."""
+
+BACKFILL_FIRST_SPAN = timedelta(days=1)
+BACKFILL_LONGEST_SPAN = timedelta(days=30)
+BACKFILL_WALK = timedelta(hours=6)
+"""A backfill window should take about this long at the density measured and Amazon's rate."""
+
+NARROWEST = timedelta(seconds=2)
+ATTEMPTS = 5
+TURN = 8
+"""Live pages served before a waiting sweep or backfill gets one, so that neither starves."""
+
+PAGE = 100
+"""Orders a page holds at most (Amazon's model)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Seconds between live polls: alone, and beside waiting work that the surplus cannot pay for."""
+
+    alone: float
+    busy: float
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """All that a decision about one source depends on.
+
+    ``now`` is the store's time (paces, retries, claims), ``amazon_now`` Amazon's (bounds).
+    ``marketplaces`` are those that are enabled in this source, by id, with ``included_data`` wanted
+    by each; ``windows`` are the source's unfinished ones; ``bucket`` is searchOrders' budget.
+    """
+
+    source: SourceProgress
+    marketplaces: Mapping[str, MarketplaceProgress]
+    included_data: Mapping[str, tuple[str, ...]]
+    windows: Sequence[Window]
+    backfills: Sequence[Backfill]
+    now: datetime
+    amazon_now: datetime
+    bucket: Bucket
+    pace: Pace
+    owner: str
+
+    @property
+    def signpost(self) -> datetime:
+        """The youngest upper bound that may be asked for."""
+        return self.amazon_now - SIGNPOST_MARGIN
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Claim this window and fetch its next page, leaving ``reserve`` tokens for live polling."""
+
+    window: Window
+    reserve: float
+    turns: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Enter:
+    """Enter these new windows, with what their opening changes; then decide again."""
+
+    windows: tuple[Window, ...]
+    marketplaces: tuple[MarketplaceProgress, ...] = ()
+    backfills: tuple[Backfill, ...] = ()
+    polled: bool = False
+    created_pass: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """Cancel this window and enter these in its place; then decide again."""
+
+    window: Window
+    by: tuple[Window, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prove:
+    """Live reading has passed the end of this unproven walk: look for orders that left; decide again."""
+
+    window: Window
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing can be done before ``until``. ``short``: only the budget stands in the way of waiting work."""
+
+    until: datetime
+    short: bool
+    why: str
+
+
+Decision = Read | Enter | Replace | Prove | Wait
+
+
+# --- what becomes of a window -----------------------------------------------------------------------
+
+
+def _fresh(window: Window) -> Window:
+    """The same interval, to be walked from its first page."""
+    return replace(
+        window,
+        window_id=0,
+        state="open",
+        page_token=None,
+        walk_started_at=None,
+        walk_ended_at=None,
+        pages=0,
+        orders=0,
+        owner=None,
+        claimed_until=None,
+        version=0,
+    )
+
+
+def halves_of_time(window: Window) -> tuple[Window, ...]:
+    """Two windows that together are this one; itself afresh when it is too narrow to halve."""
+    width = window.upper - window.lower
+    fresh = _fresh(window)
+    if width < NARROWEST:
+        return (fresh,)
+    middle = (window.lower + width / 2).replace(microsecond=0)
+    middle = max(middle, window.lower)
+    return replace(fresh, upper=middle), replace(fresh, lower=middle)
+
+
+def halves_of_marketplaces(window: Window) -> tuple[Window, ...]:
+    """Two windows with half the marketplaces each."""
+    ids = window.marketplace_ids
+    middle = len(ids) // 2
+    fresh = _fresh(window)
+    return replace(fresh, marketplace_ids=ids[:middle]), replace(fresh, marketplace_ids=ids[middle:])
+
+
+def without(window: Window, leaving: frozenset[str]) -> tuple[Window, ...]:
+    """The window for its other marketplaces only; nothing when none is left."""
+    staying = tuple(m for m in window.marketplace_ids if m not in leaving)
+    return (replace(_fresh(window), marketplace_ids=staying),) if staying else ()
+
+
+def backoff(failures: int, *, first: float = 30.0, longest: float = 900.0) -> timedelta:
+    """How long to wait after this many failures in a row: doubling, bounded."""
+    return timedelta(seconds=min(longest, first * 2.0 ** min(failures - 1, 30)))
+
+
+def failed(window: Window, why: str, now: datetime) -> Window:
+    """One more failed attempt; after five the window is set aside as a gap."""
+    attempts = window.attempts + 1
+    if attempts >= ATTEMPTS:
+        pause = backoff(attempts - ATTEMPTS + 1, first=900, longest=6 * 3600)
+        changed = replace(window, state="set_aside", retry_at=now + pause)
+    else:
+        changed = replace(window, retry_at=now + backoff(attempts))
+    return replace(changed, attempts=attempts, last_error=why, owner=None, claimed_until=None)
+
+
+def refused(window: Window, status: int, why: str, now: datetime) -> tuple[Window, tuple[Window, ...]]:
+    """Amazon refuses this window (400, 403): narrow a group down by halves, count against a single one.
+
+    A 403 is believed at the second time only: Amazon has answered so to everybody for 25 minutes.
+    Returns the changed window and those that replace it (then it is cancelled).
+    """
+    believed = status != 403 or window.attempts >= 1
+    if len(window.marketplace_ids) > 1 and believed:
+        parts = tuple(
+            replace(w, attempts=0, retry_at=None, last_error=why) for w in halves_of_marketplaces(window)
+        )
+        return replace(window, state="cancelled", page_token=None, last_error=why), parts
+    return failed(window, why, now), ()
+
+
+def restarted(window: Window, why: str, now: datetime) -> tuple[Window, tuple[Window, ...]]:
+    """The walk cannot go on (token refused or repeated, page without anything new): halves, afresh."""
+    attempts = window.attempts + 1
+    if attempts >= ATTEMPTS:
+        aside = failed(replace(window, page_token=None, walk_started_at=None, pages=0, orders=0), why, now)
+        return aside, ()
+    parts = tuple(replace(w, attempts=attempts, last_error=why) for w in halves_of_time(window))
+    return replace(window, state="cancelled", page_token=None, last_error=why), parts
+
+
+def page_read(
+    window: Window,
+    *,
+    next_token: str | None,
+    orders: int,
+    echoed_before: datetime | None,
+    amazon_now: datetime,
+) -> Window:
+    """The window after one page was stored: on to the next, done, or read but unproven.
+
+    Coverage ends at the smaller of the bound that was sent and the bound that Amazon echoed.
+    """
+    upper = window.upper if echoed_before is None else min(window.upper, echoed_before)
+    window = replace(
+        window,
+        pages=window.pages + 1,
+        orders=window.orders + orders,
+        upper=max(window.lower, upper),
+        page_token=next_token,
+        walk_started_at=window.walk_started_at or amazon_now,
+        attempts=0 if window.state == "open" else window.attempts,
+        retry_at=None,
+        last_error=None,
+    )
+    if next_token is not None:
+        return replace(window, state="open")
+    if window.kind == "live" and window.pages > 1 and window.upper - window.lower >= NARROWEST:
+        return replace(window, state="unproven", walk_ended_at=amazon_now)
+    return replace(window, state="done", walk_ended_at=amazon_now)
+
+
+def next_span(window: Window, rate: float) -> timedelta:
+    """How wide the next backfill window should be, from how dense this one was."""
+    width = window.upper - window.lower
+    target = rate * BACKFILL_WALK.total_seconds() * PAGE
+    widest = min(width * 4, BACKFILL_LONGEST_SPAN)
+    if window.orders == 0:
+        return max(widest, timedelta(hours=1))
+    fitting = timedelta(seconds=width.total_seconds() * target / window.orders)
+    return max(timedelta(hours=1), min(widest, fitting))
+
+
+# --- what is done next ------------------------------------------------------------------------------
+
+
+def decide(view: View) -> Decision:
+    """The next thing to do for a source."""
+    if view.source.retry_at is not None and view.source.retry_at > view.now:
+        return Wait(view.source.retry_at, False, view.source.last_error or "waiting after a failure")
+    for window in view.windows:
+        if _expired(window, view.amazon_now):
+            parts = tuple(replace(w, attempts=0) for w in halves_of_time(window))
+            return Replace(window, parts)
+        if _passed(window, view):
+            return Prove(window)
+    readable = _by_age([w for w in view.windows if _readable(w, view)])
+    waiting: dict[Kind, Window | Enter] = {}
+    sweep = _first(readable, "sweep") or _plan_second_look(view) or _plan_created_pass(view)
+    if sweep is not None:
+        waiting["sweep"] = sweep
+    backfill = _first(readable, "backfill") or _plan_backfill(view)
+    if backfill is not None:
+        waiting["backfill"] = backfill
+    due = view.now
+    if view.source.polled_at is not None:
+        due = view.source.polled_at + _pace(view, bool(waiting))
+    front = [w for w in readable if w.kind == "live" and _at_front(w, view)]
+    live = _first(front, "live") or _plan_live(view, due) or _first(readable, "live")
+    if live is not None:
+        waiting["live"] = live
+    if not waiting:
+        return Wait(_next_event(view, due), False, "all covered")
+    chosen = _choose(waiting, view.source.turns)
+    reserve = 0.0
+    if chosen != "live" and "live" not in waiting:
+        reserve = max(0.0, 1.0 - view.bucket.rate * (due - view.now).total_seconds())
+    ready = view.bucket.has_at(1.0 + reserve)
+    if ready > view.now:
+        until = ready if chosen == "live" else min(ready, max(due, view.now + timedelta(seconds=1)))
+        return Wait(until, True, "the request budget is used up")
+    step = waiting[chosen]
+    if isinstance(step, Enter):
+        return step
+    return Read(step, reserve, _turns(chosen, waiting, view.source.turns))
+
+
+def _expired(window: Window, amazon_now: datetime) -> bool:
+    started = window.walk_started_at
+    token = window.page_token
+    return token is not None and started is not None and amazon_now - started >= WALK_LIMIT
+
+
+def _passed(window: Window, view: View) -> bool:
+    """Whether live reading has got beyond the end of an unproven walk."""
+    if window.state != "unproven" or window.walk_ended_at is None:
+        return False
+    ended = window.walk_ended_at
+    mine = [m for m in window.marketplace_ids if m in view.marketplaces]
+    if not mine or any(view.marketplaces[m].position < ended for m in mine):
+        return False
+    return not any(
+        w.kind == "live"
+        and w.state in ("open", "set_aside")
+        and w.lower <= ended
+        and w.upper > window.upper
+        and set(mine) & set(w.marketplace_ids)
+        for w in view.windows
+    )
+
+
+def _readable(window: Window, view: View) -> bool:
+    if window.state not in ("open", "set_aside"):
+        return False
+    if window.retry_at is not None and window.retry_at > view.now:
+        return False
+    if not any(m in view.marketplaces for m in window.marketplace_ids):
+        return False
+    if window.backfill_id is not None and all(b.backfill_id != window.backfill_id for b in view.backfills):
+        return False
+    held = window.owner not in (None, view.owner) and window.claimed_until is not None
+    return not (held and window.claimed_until is not None and window.claimed_until > view.now)
+
+
+def _by_age(windows: Sequence[Window]) -> list[Window]:
+    """Open ones first, in the order they were entered; then those set aside."""
+    return sorted(windows, key=lambda w: (w.state != "open", w.window_id))
+
+
+def _first(windows: Sequence[Window], kind: Kind) -> Window | None:
+    return next((w for w in windows if w.kind == kind), None)
+
+
+def _at_front(window: Window, view: View) -> bool:
+    """Whether live reading of a marketplace has got no further than this window."""
+    mine = (view.marketplaces[m] for m in window.marketplace_ids if m in view.marketplaces)
+    return any(window.upper >= m.position for m in mine)
+
+
+def _enrolled(view: View) -> list[MarketplaceProgress]:
+    return [m for _, m in sorted(view.marketplaces.items()) if m.enrolled is not False]
+
+
+def _blocked(view: View) -> set[str]:
+    """Marketplaces that get no new live window: their last one is being read, or gives trouble alone."""
+    blocked: set[str] = set()
+    for window in view.windows:
+        if window.kind != "live":
+            continue
+        if window.state == "open" and _at_front(window, view):
+            blocked.update(window.marketplace_ids)
+        elif window.state == "set_aside":
+            mine = (m for m in window.marketplace_ids if m in view.marketplaces)
+            blocked.update(m for m in mine if view.marketplaces[m].alone_since is not None)
+    return blocked
+
+
+def _plan_live(view: View, due: datetime) -> Enter | None:
+    """The next live windows: one for all marketplaces at the front, one for each group further behind."""
+    blocked = _blocked(view)
+    ready = [m for m in _enrolled(view) if m.marketplace_id not in blocked]
+    if not ready:
+        return None
+    front = max(m.position for m in view.marketplaces.values())
+    behind = [m for m in ready if m.position < front - JOIN_WITHIN]
+    if behind:
+        start = min(m.position for m in behind)
+        group = [m for m in behind if m.position < start + JOIN_WITHIN]
+        return _live_window(view, group, min(start + LIVE_SPAN, view.signpost), polled=False)
+    if view.now < due:
+        return None
+    upper = min(view.signpost, min(m.position for m in ready) + LIVE_SPAN)
+    caught_up = upper == view.signpost
+    if upper < max(m.position for m in ready):
+        return None
+    return _live_window(view, ready, upper, polled=caught_up)
+
+
+def _live_window(
+    view: View, group: Sequence[MarketplaceProgress], upper: datetime, *, polled: bool
+) -> Enter | None:
+    lower = min(m.position for m in group) - OVERLAP
+    if upper < lower:
+        return None
+    window = _window(view, "live", "updated", [m.marketplace_id for m in group], lower, upper)
+    moved = tuple(replace(m, position=max(m.position, upper)) for m in group)
+    return Enter((window,), moved, polled=polled)
+
+
+def _window(
+    view: View,
+    kind: Kind,
+    axis: str,
+    ids: Sequence[str],
+    lower: datetime,
+    upper: datetime,
+    backfill_id: int | None = None,
+) -> Window:
+    wanted: list[str] = []
+    for marketplace_id in ids:
+        wanted += [d for d in view.included_data[marketplace_id] if d not in wanted]
+    return Window(
+        source=view.source.source,
+        account=view.source.account,
+        kind=kind,
+        axis="created" if axis == "created" else "updated",
+        marketplace_ids=tuple(sorted(ids)),
+        included_data=tuple(sorted(wanted)),
+        lower=lower,
+        upper=upper,
+        backfill_id=backfill_id,
+    )
+
+
+def _plan_second_look(view: View) -> Enter | None:
+    if any(w.kind == "sweep" and w.axis == "updated" and w.state == "open" for w in view.windows):
+        return None
+    ready = [
+        m
+        for m in _enrolled(view)
+        if m.second_position + SECOND_LOOK_SPAN <= min(m.position, view.amazon_now - SECOND_LOOK_AFTER)
+    ]
+    if not ready:
+        return None
+    start = min(m.second_position for m in ready)
+    upper = start + SECOND_LOOK_SPAN
+    group = [m for m in ready if m.second_position < start + JOIN_WITHIN]
+    window = _window(view, "sweep", "updated", [m.marketplace_id for m in group], start, upper)
+    return Enter((window,), tuple(replace(m, second_position=upper) for m in group))
+
+
+def _plan_created_pass(view: View) -> Enter | None:
+    last = view.source.created_pass_at
+    if last is None or view.now - last < CREATED_PASS_EVERY:
+        return None
+    if any(w.kind == "sweep" and w.axis == "created" and w.state == "open" for w in view.windows):
+        return None
+    ids = [m.marketplace_id for m in _enrolled(view)]
+    if not ids:
+        return None
+    lower = view.signpost - CREATED_PASS_SPAN
+    return Enter((_window(view, "sweep", "created", ids, lower, view.signpost),), created_pass=True)
+
+
+def _plan_backfill(view: View) -> Enter | None:
+    """The next, older window of the backfill that has cost least so far."""
+    enrolled = {m.marketplace_id for m in _enrolled(view)}
+    busy = {w.backfill_id for w in view.windows if w.state == "open"}
+    ready = [
+        b
+        for b in view.backfills
+        if b.marketplace_id in enrolled and b.backfill_id not in busy and b.position > b.lower
+    ]
+    if not ready:
+        return None
+    backfill = min(ready, key=lambda b: (b.requests, b.backfill_id))
+    span = timedelta(seconds=backfill.span_seconds) if backfill.span_seconds else BACKFILL_FIRST_SPAN
+    lower = max(backfill.lower, backfill.position - span)
+    upper = min(backfill.position, view.signpost)
+    if upper <= lower:
+        return None
+    window = _window(
+        view, "backfill", "created", [backfill.marketplace_id], lower, upper, backfill.backfill_id
+    )
+    return Enter((window,), backfills=(replace(backfill, position=lower),))
+
+
+def _pace(view: View, others_waiting: bool) -> timedelta:
+    """Slow live polling down only while others wait and the bucket holds no surplus to serve them."""
+    scarce = view.bucket.tokens < 2.0
+    return timedelta(seconds=view.pace.busy if others_waiting and scarce else view.pace.alone)
+
+
+def _choose(waiting: Mapping[Kind, object], turns: Mapping[str, int]) -> Kind:
+    """Live first; after eight requests for others a waiting kind has its turn."""
+    others: list[Kind] = [kind for kind in ("sweep", "backfill") if kind in waiting]
+    if "live" in waiting:
+        starved = [kind for kind in others if turns.get(kind, 0) >= TURN]
+        return max(starved, key=lambda kind: turns.get(kind, 0)) if starved else "live"
+    return max(others, key=lambda kind: turns.get(kind, 0))
+
+
+def _turns(chosen: Kind, waiting: Mapping[Kind, object], turns: Mapping[str, int]) -> dict[str, int]:
+    counted = {}
+    for kind in ("sweep", "backfill"):
+        counted[kind] = turns.get(kind, 0) + 1 if kind in waiting and kind != chosen else 0
+    return counted
+
+
+def _next_event(view: View, due: datetime) -> datetime:
+    """When there will be something to do, when there is nothing now."""
+    times = [due]
+    times += [w.retry_at for w in view.windows if w.retry_at is not None]
+    times += [
+        w.claimed_until
+        for w in view.windows
+        if w.claimed_until is not None and w.owner not in (None, view.owner)
+    ]
+    future = [t for t in times if t > view.now]
+    return min(future, default=view.now + timedelta(seconds=view.pace.alone))

@@ -1,0 +1,97 @@
+"""The request budget: Amazon's token bucket, kept in the database that every process shares.
+
+The arithmetic is in ``store/bucket.py``; here are the locked read and write around it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from store.bucket import Bucket, spend
+from store.engine import Transaction
+from store.tables import budgets
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetKey:
+    """Whose bucket: Amazon counts per application, selling partner (in a region) and operation."""
+
+    application: str
+    account: str
+    operation: str
+
+
+def _where(key: BudgetKey) -> sa.ColumnElement[bool]:
+    c = budgets.c
+    return sa.and_(c.application == key.application, c.account == key.account, c.operation == key.operation)
+
+
+def read(tx: Transaction, key: BudgetKey, rate: float, burst: float) -> Bucket:
+    """The bucket as of now, without taking; a full one of the given plan when there is none yet."""
+    row = tx.conn.execute(sa.select(budgets).where(_where(key))).one_or_none()
+    if row is None:
+        return Bucket(rate, burst, burst, tx.now)
+    return Bucket(row.rate, row.burst, row.tokens, row.counted_at).at(tx.now)
+
+
+def _locked(tx: Transaction, key: BudgetKey, rate: float, burst: float) -> Bucket:
+    query = tx.lock(sa.select(budgets).where(_where(key)))
+    row = tx.conn.execute(query).one_or_none()
+    if row is None:
+        fresh = {
+            "application": key.application,
+            "account": key.account,
+            "operation": key.operation,
+            "rate": rate,
+            "burst": burst,
+            "tokens": burst,
+            "counted_at": tx.now,
+            "taken": 0,
+        }
+        if tx.on_postgresql:
+            tx.conn.execute(postgresql.insert(budgets).values(fresh).on_conflict_do_nothing())
+        else:
+            tx.conn.execute(sa.insert(budgets).values(fresh))
+        row = tx.conn.execute(query).one()
+    return Bucket(row.rate, row.burst, row.tokens, row.counted_at)
+
+
+def take(tx: Transaction, key: BudgetKey, rate: float, burst: float, reserve: float = 0.0) -> datetime | None:
+    """Take a token under lock, leaving ``reserve``. Returns None, or when there will be one."""
+    bucket, ready = spend(_locked(tx, key, rate, burst), tx.now, reserve)
+    if ready is None:
+        tx.conn.execute(
+            sa.update(budgets)
+            .where(_where(key))
+            .values(tokens=bucket.tokens, counted_at=bucket.counted_at, taken=budgets.c.taken + 1)
+        )
+    return ready
+
+
+def set_rate(tx: Transaction, key: BudgetKey, rate: float, burst: float, observed: float) -> None:
+    """Amazon named the rate: refill with the old one up to now, then count with the new one."""
+    bucket = _locked(tx, key, rate, burst)
+    if bucket.rate != observed:
+        bucket = bucket.at(tx.now)
+        tx.conn.execute(
+            sa.update(budgets)
+            .where(_where(key))
+            .values(rate=observed, tokens=bucket.tokens, counted_at=bucket.counted_at)
+        )
+
+
+def drain(tx: Transaction, key: BudgetKey, rate: float, burst: float) -> datetime:
+    """Amazon said 429: nothing is left. Returns when the next token is there."""
+    bucket = replace(_locked(tx, key, rate, burst).at(tx.now), tokens=0.0)
+    values = {"tokens": bucket.tokens, "counted_at": bucket.counted_at}
+    tx.conn.execute(sa.update(budgets).where(_where(key)).values(values))
+    return bucket.has_at(1.0)
+
+
+def taken(tx: Transaction) -> dict[BudgetKey, int]:
+    """Tokens taken since ever, per bucket."""
+    return {BudgetKey(r.application, r.account, r.operation): r.taken for r in tx.rows(sa.select(budgets))}

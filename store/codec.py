@@ -1,0 +1,112 @@
+"""Between records and rows: small encodings shared by orders, customers and exports.
+
+Sealed groups are JSON objects without their absent members. Lists of plain words are comma-joined.
+``as_of`` leaves out the time of a group that is as old as the row itself, which is nearly all of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from store.records import Address, Amount, Buyer, PackageRecord, TaxNumber
+
+_ADDRESS = tuple(Address.__dataclass_fields__)
+_BUYER = tuple(Buyer.__dataclass_fields__)
+
+
+def dump(value: Any) -> str:
+    """Compact JSON."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def address_members(address: Address) -> dict[str, str]:
+    """The members of an address that are there."""
+    return {name: value for name in _ADDRESS if (value := getattr(address, name)) is not None}
+
+
+def buyer_members(buyer: Buyer) -> dict[str, str]:
+    """The members of a buyer that are there."""
+    return {name: value for name in _BUYER if (value := getattr(buyer, name)) is not None}
+
+
+def dump_words(words: Iterable[str]) -> str:
+    """A list of words without commas, such as programs or rule numbers."""
+    return ",".join(words)
+
+
+def load_words(text: str | None) -> tuple[str, ...]:
+    return tuple(text.split(",")) if text else ()
+
+
+def dump_list(items: tuple[str, ...]) -> str | None:
+    """A list of any strings, None when empty."""
+    return dump(list(items)) if items else None
+
+
+def load_list(text: str | None) -> tuple[str, ...]:
+    return tuple(json.loads(text)) if text else ()
+
+
+def dump_map(items: Mapping[str, str]) -> str | None:
+    return dump(dict(items)) if items else None
+
+
+def load_map(text: str | None) -> dict[str, Any]:
+    return dict(json.loads(text)) if text else {}
+
+
+def dump_as_of(as_of: Mapping[str, datetime], row_time: datetime) -> str:
+    return ",".join(
+        group if time == row_time else f"{group}={time.isoformat()}" for group, time in sorted(as_of.items())
+    )
+
+
+def load_as_of(text: str, row_time: datetime) -> dict[str, datetime]:
+    as_of = {}
+    for part in load_words(text):
+        group, _, time = part.partition("=")
+        as_of[group] = datetime.fromisoformat(time) if time else row_time
+    return as_of
+
+
+def amount(value: Decimal | None, currency: str | None) -> Amount | None:
+    return None if value is None else Amount(value, currency or "")
+
+
+def dump_packages(packages: tuple[PackageRecord, ...]) -> str | None:
+    if not packages:
+        return None
+    return dump(
+        [
+            {
+                "reference": p.reference,
+                "status": p.status,
+                "detailed_status": p.detailed_status,
+                "carrier": p.carrier,
+                "service": p.service,
+                "tracking_number": p.tracking_number,
+                "shipped_at": p.shipped_at.isoformat() if p.shipped_at else None,
+            }
+            for p in packages
+        ]
+    )
+
+
+def load_packages(text: str | None) -> tuple[PackageRecord, ...]:
+    if not text:
+        return ()
+    found = []
+    for item in json.loads(text):
+        shipped = item.pop("shipped_at")
+        found.append(PackageRecord(**item, shipped_at=datetime.fromisoformat(shipped) if shipped else None))
+    return tuple(found)
+
+
+def dump_tax_numbers(numbers: tuple[TaxNumber, ...]) -> list[dict[str, str | None]]:
+    return [
+        {"entity": n.entity, "kind": n.kind, "number": n.number, "legal_name": n.legal_name} for n in numbers
+    ]

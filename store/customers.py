@@ -1,0 +1,303 @@
+"""Customer records: finding them by e-mail hash, opening, creating, changing.
+
+Whoever decides on customers does so inside one transaction on rows read by ``load`` (locked in id
+order on PostgreSQL). The unique index over e-mail hashes settles what locks cannot: two first orders
+of one buyer at the same moment (R16).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import sqlalchemy as sa
+
+from store import codec
+from store.engine import Row, Tombstone, Transaction
+from store.records import Address, CustomerRecord, CustomerStatus, MainEmail, normal_email
+from store.tables import CUSTOMER_IDS, customer_emails, customer_words, customers, journal, orders
+
+_PERSON = ("name", "company", "amazon_name", "phone")
+
+
+class EmailTaken(Exception):
+    """A main e-mail is already on another record of the business (R16). Carries that record's id."""
+
+    def __init__(self, customer_id: int) -> None:
+        super().__init__(f"that e-mail is on customer {customer_id}: merge them instead")
+        self.customer_id = customer_id
+
+
+def place(customer_id: int, column: str) -> str:
+    """Where a sealed value of a customer is bound to."""
+    return f"customers:{customer_id}:{column}"
+
+
+def email_place(customer_id: int, slot: int) -> str:
+    return f"customer_emails:{customer_id}:{slot}"
+
+
+def find_emails(tx: Transaction, business: str, emails: Collection[str]) -> dict[str, tuple[int, int]]:
+    """Which customer has a main e-mail: ``normal_email -> (customer_id, slot)``."""
+    by_hash = {tx.lookup.email(business, email): normal_email(email) for email in emails}
+    if not by_hash:
+        return {}
+    c = customer_emails.c
+    query = sa.select(c.email_hash, c.customer_id, c.slot).where(
+        c.business == business, c.email_hash.in_(sorted(by_hash))
+    )
+    return {by_hash[row.email_hash]: (row.customer_id, row.slot) for row in tx.rows(query)}
+
+
+def find_special(tx: Transaction, business: str, specials: Collection[str]) -> dict[str, int]:
+    """Shared and placeholder records of marketplaces, by their special key."""
+    if not specials:
+        return {}
+    c = customers.c
+    query = sa.select(c.special, c.customer_id).where(c.business == business, c.special.in_(sorted(specials)))
+    return {row.special: row.customer_id for row in tx.rows(query)}
+
+
+def order_counts(tx: Transaction, customer_ids: Collection[int]) -> dict[int, int]:
+    """How many orders each of these customers has."""
+    c = orders.c
+    query = (
+        sa.select(c.customer_id, sa.func.count().label("many"))
+        .where(c.customer_id.in_(sorted(customer_ids)))
+        .group_by(c.customer_id)
+    )
+    counts = dict.fromkeys(customer_ids, 0)
+    counts.update((row.customer_id, row.many) for row in tx.rows(query))
+    return counts
+
+
+def load(tx: Transaction, customer_ids: Collection[int]) -> dict[int, CustomerRecord]:
+    """Open some customers, locked in id order."""
+    if not customer_ids:
+        return {}
+    wanted = sorted(customer_ids)
+    query = sa.select(customers).where(customers.c.customer_id.in_(wanted)).order_by(customers.c.customer_id)
+    rows = tx.conn.execute(tx.lock(query)).mappings().all()
+    return records_of(tx, rows)
+
+
+def records_of(tx: Transaction, rows: Sequence[Row]) -> dict[int, CustomerRecord]:
+    """Open rows of ``customers`` with their e-mails."""
+    emails: dict[int, list[MainEmail]] = {}
+    c = customer_emails.c
+    query = (
+        sa.select(customer_emails)
+        .where(c.customer_id.in_([row["customer_id"] for row in rows]))
+        .order_by(c.customer_id, c.slot)
+    )
+    for row in tx.rows(query):
+        where = email_place(row.customer_id, row.slot)
+        plain = None if row.email is None else tx.sealer.open(row.email, where).decode()
+        emails.setdefault(row.customer_id, []).append(MainEmail(row.slot, plain, row.origin))
+    return {row["customer_id"]: _record(tx, row, tuple(emails.get(row["customer_id"], ()))) for row in rows}
+
+
+def _record(tx: Transaction, row: Row, emails: tuple[MainEmail, ...]) -> CustomerRecord:
+    key = row["customer_id"]
+
+    def opened(column: str) -> Any:
+        sealed = row[column]
+        return None if sealed is None else tx.sealer.open_json(sealed, place(key, column))
+
+    person = opened("person") or {}
+    status: CustomerStatus = row["status"]
+    return CustomerRecord(
+        business=row["business"],
+        account=row["account"],
+        marketplace=row["marketplace"],
+        created_at=row["created_at"],
+        customer_id=key,
+        status=status,
+        merged_into=row["merged_into"],
+        external_id=row["external_id"],
+        name=person.get("name"),
+        company=person.get("company"),
+        amazon_name=person.get("amazon_name"),
+        phone=person.get("phone"),
+        emails=emails,
+        aliases=tuple(opened("aliases") or ()),
+        billing=_address(opened("billing"), row["billing_country"]),
+        delivery=_address(opened("delivery"), row["delivery_country"]),
+        price_list=row["price_list"],
+        currency=row["currency"],
+        tax_code=row["tax_code"],
+        discount_percent=row["discount_percent"],
+        labels=codec.load_map(row["labels"]),
+        origins=codec.load_map(row["origins"]),
+        special=row["special"],
+        created_from_order=row["created_from_order"],
+        changed_at=row["changed_at"],
+    )
+
+
+def _address(members: Mapping[str, str] | None, country: str | None) -> Address | None:
+    if members is not None:
+        return Address(**members)
+    return Address(country=country) if country else None
+
+
+def _values(tx: Transaction, record: CustomerRecord, key: int) -> dict[str, Any]:
+    person = {name: value for name in _PERSON if (value := getattr(record, name)) is not None}
+    billing, delivery = record.billing, record.delivery
+    seal_json = tx.sealer.seal_json
+    return {
+        "customer_id": key,
+        "business": record.business,
+        "account": record.account,
+        "marketplace": record.marketplace,
+        "status": record.status,
+        "merged_into": record.merged_into,
+        "external_id": record.external_id,
+        "person": seal_json(person, place(key, "person")) if person else None,
+        "aliases": seal_json(list(record.aliases), place(key, "aliases")) if record.aliases else None,
+        "billing": seal_json(codec.address_members(billing), place(key, "billing")) if billing else None,
+        "billing_country": billing.country if billing else None,
+        "delivery": seal_json(codec.address_members(delivery), place(key, "delivery")) if delivery else None,
+        "delivery_country": delivery.country if delivery else None,
+        "price_list": record.price_list,
+        "currency": record.currency,
+        "tax_code": record.tax_code,
+        "discount_percent": record.discount_percent,
+        "labels": codec.dump_map(record.labels),
+        "origins": codec.dump(dict(record.origins)),
+        "special": record.special,
+        "suggested_into": None,
+        "created_from_order": record.created_from_order,
+        "created_at": record.created_at,
+        "changed_at": tx.now,
+        "change_no": tx.change_no,
+    }
+
+
+def _email_values(tx: Transaction, key: int, business: str, email: MainEmail) -> dict[str, Any]:
+    if email.email is None:
+        raise ValueError("an erased e-mail cannot be written")
+    return {
+        "customer_id": key,
+        "slot": email.slot,
+        "business": business,
+        "email_hash": tx.lookup.email(business, email.email),
+        "email": tx.sealer.seal(email.email.encode(), email_place(key, email.slot)),
+        "origin": email.origin,
+    }
+
+
+def _word_values(tx: Transaction, record: CustomerRecord, key: int) -> list[dict[str, Any]]:
+    words: set[int] = set()
+    texts = {record.name, record.company, record.delivery.name if record.delivery else None}
+    for text in texts:
+        if text:
+            words |= tx.lookup.words(record.business, text)
+    return [{"word": word, "customer_id": key} for word in words]
+
+
+def create(tx: Transaction, records: Sequence[CustomerRecord]) -> list[int]:
+    """Store new customers and return their ids in order. Raises ``Conflict`` on a doubled e-mail."""
+    ids = tx.take_keys(CUSTOMER_IDS, len(records))
+    if not ids:
+        return ids
+    tx.conn.execute(sa.insert(customers), [_values(tx, r, key) for key, r in zip(ids, records, strict=True)])
+    emails, words = [], []
+    for key, record in zip(ids, records, strict=True):
+        emails += [_email_values(tx, key, record.business, email) for email in record.emails]
+        words += _word_values(tx, record, key)
+    if emails:
+        tx.conn.execute(sa.insert(customer_emails), emails)
+    if words:
+        tx.conn.execute(sa.insert(customer_words), words)
+    return ids
+
+
+def change(tx: Transaction, record: CustomerRecord) -> None:
+    """Write a changed customer whole, with its e-mails and searchable words.
+
+    Erased e-mails (R61) keep their slot. Raises ``Conflict`` on a doubled e-mail.
+    """
+    key = record.customer_id
+    values = _values(tx, record, key)
+    for kept in ("customer_id", "created_at", "suggested_into"):
+        del values[kept]
+    tx.conn.execute(sa.update(customers).where(customers.c.customer_id == key).values(values))
+    erased = [email.slot for email in record.emails if email.email is None]
+    c = customer_emails.c
+    tx.conn.execute(sa.delete(customer_emails).where(c.customer_id == key, c.slot.not_in(erased)))
+    emails = [_email_values(tx, key, record.business, e) for e in record.emails if e.email is not None]
+    if emails:
+        tx.conn.execute(sa.insert(customer_emails), emails)
+    tx.conn.execute(sa.delete(customer_words).where(customer_words.c.customer_id == key))
+    words = _word_values(tx, record, key)
+    if words:
+        tx.conn.execute(sa.insert(customer_words), words)
+
+
+def bury(tx: Transaction, customer_id: int, into: int) -> None:
+    """Make a record without orders a tombstone that points to another one."""
+    tx.conn.execute(
+        sa.update(customers)
+        .where(customers.c.customer_id == customer_id)
+        .values(status="merged", merged_into=into, changed_at=tx.now, change_no=tx.change_no)
+    )
+    tx.conn.execute(sa.delete(customer_emails).where(customer_emails.c.customer_id == customer_id))
+    tx.conn.execute(sa.delete(customer_words).where(customer_words.c.customer_id == customer_id))
+
+
+def suggest(tx: Transaction, customer_id: int, into: int) -> None:
+    """Remember that a person should look whether these two are one (R22)."""
+    tx.conn.execute(
+        sa.update(customers).where(customers.c.customer_id == customer_id).values(suggested_into=into)
+    )
+
+
+def living(tx: Transaction, customer_ids: Iterable[int]) -> None:
+    """Raise ``Tombstone`` when one of these was merged into another meanwhile."""
+    c = customers.c
+    query = sa.select(c.customer_id).where(c.customer_id.in_(sorted(customer_ids)), c.status == "merged")
+    if tx.conn.execute(query).first() is not None:
+        raise Tombstone
+
+
+def write_journal(
+    tx: Transaction,
+    who: str,
+    action: str,
+    customer_id: int,
+    *,
+    other_id: int | None = None,
+    order_id: str | None = None,
+    details: Mapping[str, Any] | None = None,
+) -> None:
+    """Add what was done to a customer; ``details`` (before, after) are sealed."""
+    entry = tx.conn.execute(
+        sa.insert(journal)
+        .values(
+            at=tx.now, who=who, action=action, customer_id=customer_id, other_id=other_id, order_id=order_id
+        )
+        .returning(journal.c.entry)
+    ).scalar_one()
+    if details is not None:
+        sealed = tx.sealer.seal_json(dict(details), f"journal:{entry}:details")
+        tx.conn.execute(sa.update(journal).where(journal.c.entry == entry).values(details=sealed))
+
+
+def edit_email(tx: Transaction, customer_id: int, slot: int, email: str | None, who: str) -> None:
+    """Put a main e-mail into a slot by hand, or remove it (None); journalled (R13, R57).
+
+    Raises EmailTaken when another record of the business has it (R16), KeyError for an unknown id.
+    """
+    record = load(tx, [customer_id])[customer_id]
+    before = next((e.email for e in record.emails if e.slot == slot), None)
+    kept = tuple(e for e in record.emails if e.slot != slot)
+    if email is not None:
+        holder = find_emails(tx, record.business, [email]).get(normal_email(email))
+        if holder is not None and holder != (customer_id, slot):
+            raise EmailTaken(holder[0])
+        kept = tuple(sorted((*kept, MainEmail(slot, email.strip(), "hand")), key=lambda e: e.slot))
+    change(tx, replace(record, emails=kept))
+    details = {"before": {f"email_{slot}": before}, "after": {f"email_{slot}": email}}
+    write_journal(tx, who, "edit", customer_id, details=details)

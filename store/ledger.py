@@ -1,0 +1,273 @@
+"""The ledger in the database: windows, coverage, what sources and marketplaces have reached.
+
+Every change to a window compares its version: whoever read an older one loses cleanly (``Superseded``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import fields, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from store import codec, tables
+from store.engine import Transaction
+from store.progress import (
+    Backfill,
+    Interval,
+    Look,
+    MarketplaceProgress,
+    SourceProgress,
+    Window,
+    joined,
+)
+from store.tables import windows
+
+CLAIM = timedelta(minutes=2)
+"""How long a claim on a window holds without being renewed."""
+
+
+class Superseded(Exception):
+    """Another worker has this window, or has advanced it; what was fetched for it is to be dropped."""
+
+
+def _token_place(window_id: int) -> str:
+    return f"windows:{window_id}:page_token"
+
+
+def _window(tx: Transaction, row: sa.Row[Any]) -> Window:
+    token = row.page_token
+    return Window(
+        source=row.source,
+        account=row.account,
+        kind=row.kind,
+        axis=row.axis,
+        marketplace_ids=codec.load_words(row.marketplace_ids),
+        included_data=codec.load_words(row.included_data),
+        lower=row.lower,
+        upper=row.upper,
+        window_id=row.window_id,
+        state=row.state,
+        page_token=None if token is None else tx.sealer.open(token, _token_place(row.window_id)).decode(),
+        walk_started_at=row.walk_started_at,
+        walk_ended_at=row.walk_ended_at,
+        pages=row.pages,
+        orders=row.orders,
+        attempts=row.attempts,
+        retry_at=row.retry_at,
+        last_error=row.last_error,
+        owner=row.owner,
+        claimed_until=row.claimed_until,
+        version=row.version,
+        backfill_id=row.backfill_id,
+    )
+
+
+def _values(tx: Transaction, window: Window) -> dict[str, Any]:
+    values = {f.name: getattr(window, f.name) for f in fields(window) if f.name != "window_id"}
+    values["marketplace_ids"] = codec.dump_words(window.marketplace_ids)
+    values["included_data"] = codec.dump_words(window.included_data)
+    if window.page_token is not None:
+        values["page_token"] = tx.sealer.seal(window.page_token.encode(), _token_place(window.window_id))
+    return values
+
+
+def pending_windows(tx: Transaction, source: str) -> tuple[Window, ...]:
+    """Windows of a source that are not finished, oldest first."""
+    c = windows.c
+    query = (
+        sa.select(windows)
+        .where(c.source == source, c.state.in_(("open", "unproven", "set_aside")))
+        .order_by(c.window_id)
+    )
+    return tuple(_window(tx, row) for row in tx.rows(query))
+
+
+def open_windows(tx: Transaction, new: Iterable[Window]) -> None:
+    """Enter new windows into the ledger."""
+    for window in new:
+        values = _values(tx, replace(window, page_token=None))
+        values.update(created_at=tx.now)
+        tx.conn.execute(sa.insert(windows).values(values))
+
+
+def save_window(tx: Transaction, window: Window) -> Window:
+    """Write a changed window if its version is still the one that was read. Raises Superseded."""
+    values = _values(tx, replace(window, version=window.version + 1))
+    values["finished_at"] = tx.now if window.state in ("done", "cancelled") else None
+    c = windows.c
+    changed = tx.conn.execute(
+        sa.update(windows).where(c.window_id == window.window_id, c.version == window.version).values(values)
+    )
+    if changed.rowcount != 1:
+        raise Superseded
+    return replace(window, version=window.version + 1)
+
+
+def claim(tx: Transaction, window: Window, owner: str) -> Window:
+    """Take a window for two minutes. Raises Superseded when somebody else holds it."""
+    held = window.claimed_until is not None and window.claimed_until > tx.now
+    if held and window.owner not in (None, owner):
+        raise Superseded
+    return save_window(tx, replace(window, owner=owner, claimed_until=tx.now + CLAIM))
+
+
+def renew(tx: Transaction, window: Window) -> None:
+    """Hold a claimed window for another two minutes. Raises Superseded when it is not ours any more."""
+    c = windows.c
+    renewed = tx.conn.execute(
+        sa.update(windows)
+        .where(c.window_id == window.window_id, c.version == window.version, c.owner == window.owner)
+        .values(claimed_until=tx.now + CLAIM)
+    )
+    if renewed.rowcount != 1:
+        raise Superseded
+
+
+def release(window: Window) -> Window:
+    """The same window, held by nobody."""
+    return replace(window, owner=None, claimed_until=None)
+
+
+def read_coverage(tx: Transaction, account: str, marketplace_id: str, look: Look) -> list[Interval]:
+    """What has been seen of a marketplace, sorted and joined."""
+    c = tables.coverage.c
+    query = sa.select(c.lower, c.upper).where(
+        c.account == account, c.marketplace_id == marketplace_id, c.look == look
+    )
+    return joined([Interval(row.lower, row.upper) for row in tx.rows(query)])
+
+
+def cover(
+    tx: Transaction, account: str, marketplace_ids: Collection[str], look: Look, seen: Interval
+) -> None:
+    """Add a stretch to what has been seen of some marketplaces."""
+    c = tables.coverage.c
+    for marketplace_id in sorted(marketplace_ids):
+        mine = sa.and_(c.account == account, c.marketplace_id == marketplace_id, c.look == look)
+        touching = sa.and_(mine, c.lower <= seen.upper, c.upper >= seen.lower)
+        rows = tx.rows(sa.select(c.lower, c.upper).where(touching))
+        whole = joined([seen, *(Interval(row.lower, row.upper) for row in rows)])[0]
+        tx.conn.execute(sa.delete(tables.coverage).where(touching))
+        tx.conn.execute(
+            sa.insert(tables.coverage).values(
+                account=account,
+                marketplace_id=marketplace_id,
+                look=look,
+                lower=whole.lower,
+                upper=whole.upper,
+            )
+        )
+
+
+def load_source(tx: Transaction, source: str) -> SourceProgress | None:
+    """What a source did last, locked; None before its first run."""
+    query = tx.lock(sa.select(tables.sources).where(tables.sources.c.source == source))
+    row = tx.conn.execute(query).one_or_none()
+    if row is None:
+        return None
+    values = dict(row._mapping)
+    values["turns"] = json.loads(values["turns"])
+    return SourceProgress(**values)
+
+
+def save_source(tx: Transaction, progress: SourceProgress, *, new: bool = False) -> None:
+    """Write what a source has reached."""
+    values = {f.name: getattr(progress, f.name) for f in fields(progress)}
+    values["turns"] = codec.dump(dict(progress.turns))
+    if new:
+        tx.conn.execute(sa.insert(tables.sources).values(values))
+    else:
+        mine = tables.sources.c.source == progress.source
+        tx.conn.execute(sa.update(tables.sources).where(mine).values(values))
+
+
+def load_marketplaces(tx: Transaction, account: str) -> dict[str, MarketplaceProgress]:
+    """What has been reached of every marketplace of an account."""
+    query = sa.select(tables.marketplaces).where(tables.marketplaces.c.account == account)
+    return {row.marketplace_id: MarketplaceProgress(**row._mapping) for row in tx.rows(query)}
+
+
+def save_marketplace(tx: Transaction, progress: MarketplaceProgress, *, new: bool = False) -> None:
+    """Write what has been reached of a marketplace."""
+    values = {f.name: getattr(progress, f.name) for f in fields(progress)}
+    c = tables.marketplaces.c
+    if new:
+        tx.conn.execute(sa.insert(tables.marketplaces).values(values))
+    else:
+        mine = sa.and_(c.account == progress.account, c.marketplace_id == progress.marketplace_id)
+        tx.conn.execute(sa.update(tables.marketplaces).where(mine).values(values))
+
+
+def adopt_windows(tx: Transaction, account: str, source_of: dict[str, str]) -> None:
+    """Give unfinished windows of sources that no longer exist to the source of their marketplace."""
+    c = windows.c
+    query = sa.select(c.window_id, c.source, c.marketplace_ids).where(
+        c.account == account,
+        c.state.in_(("open", "unproven", "set_aside")),
+        c.source.not_in(sorted(set(source_of.values()))),
+    )
+    for row in tx.rows(query):
+        home = next((source_of[m] for m in codec.load_words(row.marketplace_ids) if m in source_of), None)
+        if home is not None:
+            tx.conn.execute(sa.update(windows).where(c.window_id == row.window_id).values(source=home))
+
+
+def _backfill(row: sa.Row[Any]) -> Backfill:
+    return Backfill(**row._mapping)
+
+
+def load_backfills(
+    tx: Transaction, account: str | None = None, states: Sequence[str] | None = None
+) -> tuple[Backfill, ...]:
+    """Backfills, oldest first, of one account or all, in any or some states."""
+    c = tables.backfills.c
+    query = sa.select(tables.backfills).order_by(c.backfill_id)
+    if account is not None:
+        query = query.where(c.account == account)
+    if states is not None:
+        query = query.where(c.state.in_(list(states)))
+    return tuple(_backfill(row) for row in tx.rows(query))
+
+
+def open_backfill(
+    tx: Transaction, account: str, marketplace_id: str, reason: str, lower: datetime, upper: datetime
+) -> int:
+    """Record a backfill to be carried out. Returns its id."""
+    new_id: int = tx.conn.execute(
+        sa.insert(tables.backfills)
+        .values(
+            account=account,
+            marketplace_id=marketplace_id,
+            reason=reason,
+            lower=lower,
+            upper=upper,
+            position=upper,
+            state="running",
+            orders=0,
+            requests=0,
+            created_at=tx.now,
+        )
+        .returning(tables.backfills.c.backfill_id)
+    ).scalar_one()
+    return new_id
+
+
+def save_backfill(tx: Transaction, backfill: Backfill) -> None:
+    """Write how far a backfill has got."""
+    c = tables.backfills.c
+    tx.conn.execute(
+        sa.update(tables.backfills)
+        .where(c.backfill_id == backfill.backfill_id)
+        .values(
+            position=backfill.position,
+            state=backfill.state,
+            orders=backfill.orders,
+            requests=backfill.requests,
+            span_seconds=backfill.span_seconds,
+            finished_at=backfill.finished_at,
+        )
+    )

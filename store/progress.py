@@ -1,0 +1,140 @@
+"""Progress as plain values: windows, sources, marketplaces, backfills. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+Kind = Literal["live", "sweep", "backfill"]
+Axis = Literal["updated", "created"]
+WindowState = Literal["open", "unproven", "set_aside", "done", "cancelled"]
+Look = Literal["first", "second", "created"]
+BackfillState = Literal["planned", "running", "paused", "done", "cancelled", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """An interval that is being read, frozen with everything that a page token depends on.
+
+    ``state``: *open* (to be read, perhaps half-way), *unproven* (read to the end in several pages
+    while the list may have shifted), *set_aside* (failed too often; a visible gap, tried again at
+    ``retry_at``), *done*, *cancelled* (replaced by others). ``walk_started_at`` and ``walk_ended_at``
+    are Amazon's time of the first and last page.
+    """
+
+    source: str
+    account: str
+    kind: Kind
+    axis: Axis
+    marketplace_ids: tuple[str, ...]
+    included_data: tuple[str, ...]
+    lower: datetime
+    upper: datetime
+    window_id: int = 0
+    state: WindowState = "open"
+    page_token: str | None = field(default=None, repr=False)
+    walk_started_at: datetime | None = None
+    walk_ended_at: datetime | None = None
+    pages: int = 0
+    orders: int = 0
+    attempts: int = 0
+    retry_at: datetime | None = None
+    last_error: str | None = None
+    owner: str | None = None
+    claimed_until: datetime | None = None
+    version: int = 0
+    backfill_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceProgress:
+    """What a source did last. ``turns``: requests served to others since a waiting kind had its turn."""
+
+    source: str
+    account: str
+    polled_at: datetime | None = None
+    created_pass_at: datetime | None = None
+    enrolment_at: datetime | None = None
+    refreshed_at: datetime | None = None
+    turns: Mapping[str, int] = field(default_factory=dict)
+    failures: int = 0
+    failing_since: datetime | None = None
+    last_error: str | None = None
+    retry_at: datetime | None = None
+    succeeded_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MarketplaceProgress:
+    """How far a marketplace has been read.
+
+    ``position``: where the next live window begins (less the overlap). ``second_position``: where
+    the next second look begins. ``alone_since``: it gave trouble in a group and is read by itself.
+    """
+
+    account: str
+    marketplace_id: str
+    source: str
+    live_from: datetime
+    position: datetime
+    second_position: datetime
+    history_from: datetime | None = None
+    enrolled: bool | None = None
+    alone_since: datetime | None = None
+    trouble: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Backfill:
+    """History by created-time, newest first. ``span_seconds``: width of the next window, as measured."""
+
+    backfill_id: int
+    account: str
+    marketplace_id: str
+    reason: Literal["start_date", "manual"]
+    lower: datetime
+    upper: datetime
+    position: datetime
+    state: BackfillState
+    orders: int = 0
+    requests: int = 0
+    span_seconds: float | None = None
+    created_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Interval:
+    """A stretch of time, both ends belonging to it."""
+
+    lower: datetime
+    upper: datetime
+
+
+def joined(intervals: list[Interval]) -> list[Interval]:
+    """The same stretches, sorted, with those that touch or overlap made one."""
+    result: list[Interval] = []
+    for interval in sorted(intervals):
+        if result and interval.lower <= result[-1].upper:
+            if interval.upper > result[-1].upper:
+                result[-1] = Interval(result[-1].lower, interval.upper)
+        else:
+            result.append(interval)
+    return result
+
+
+def gaps(covered: list[Interval], lower: datetime, upper: datetime) -> list[Interval]:
+    """What of ``lower … upper`` the sorted, joined stretches leave out."""
+    missing: list[Interval] = []
+    reached = lower
+    for interval in covered:
+        if interval.upper < lower or interval.lower > upper:
+            continue
+        if interval.lower > reached:
+            missing.append(Interval(reached, interval.lower))
+        reached = max(reached, interval.upper)
+    if reached < upper:
+        missing.append(Interval(reached, upper))
+    return missing

@@ -1,0 +1,81 @@
+"""Orders that could not be understood: kept with their payload and reason until they can."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from store.engine import Transaction
+from store.tables import quarantine
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """One order in quarantine. ``payload`` is Amazon's JSON and holds buyer data."""
+
+    account: str
+    order_id: str
+    marketplace_id: str | None
+    reason: str
+    payload: str = field(repr=False)
+    attempts: int = 1
+    next_attempt_at: datetime | None = None
+    first_seen_at: datetime | None = None
+    last_seen_at: datetime | None = None
+
+
+def name_of(order_id: str | None, payload: str) -> str:
+    """The order's id, or a stable stand-in when even that cannot be read."""
+    if order_id is not None:
+        return order_id[:80]
+    return "unreadable-" + hashlib.sha256(payload.encode()).hexdigest()[:20]
+
+
+def _place(account: str, order_id: str) -> str:
+    return f"quarantine:{account}:{order_id}:payload"
+
+
+def put(tx: Transaction, entry: Quarantined) -> None:
+    """Keep an order, or count another attempt at one that is there already."""
+    c = quarantine.c
+    mine = sa.and_(c.account == entry.account, c.order_id == entry.order_id)
+    values = {
+        "marketplace_id": entry.marketplace_id,
+        "reason": entry.reason,
+        "payload": tx.sealer.seal(entry.payload.encode(), _place(entry.account, entry.order_id)),
+        "last_seen_at": tx.now,
+    }
+    changed = tx.conn.execute(sa.update(quarantine).where(mine).values(attempts=c.attempts + 1, **values))
+    if changed.rowcount == 0:
+        tx.conn.execute(
+            sa.insert(quarantine).values(
+                account=entry.account, order_id=entry.order_id, attempts=1, first_seen_at=tx.now, **values
+            )
+        )
+
+
+def release(tx: Transaction, account: str, order_ids: Collection[str]) -> None:
+    """These orders can be read now."""
+    c = quarantine.c
+    if order_ids and tx.conn.execute(sa.select(c.order_id).where(c.account == account).limit(1)).first():
+        mine = sa.and_(c.account == account, c.order_id.in_(sorted(order_ids)))
+        tx.conn.execute(sa.delete(quarantine).where(mine))
+
+
+def entries(tx: Transaction, order_ids: Sequence[str] | None = None) -> list[Quarantined]:
+    """Some or all orders in quarantine, oldest first."""
+    c = quarantine.c
+    query = sa.select(quarantine).order_by(c.first_seen_at, c.order_id)
+    if order_ids is not None:
+        query = query.where(c.order_id.in_(list(order_ids)))
+    found = []
+    for row in tx.conn.execute(query).mappings():
+        values = dict(row)
+        sealed = values.pop("payload")
+        payload = tx.sealer.open(sealed, _place(row["account"], row["order_id"])).decode()
+        found.append(Quarantined(**values, payload=payload))
+    return found

@@ -1,0 +1,190 @@
+"""The read side: what commands, exports and status pages ask. Nothing here changes anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from store import customers as customer_rows
+from store import orders as order_rows
+from store.engine import Transaction
+from store.records import CustomerRecord, OrderRecord
+from store.tables import customers, journal, orders, quarantine
+
+_CHUNK = 500
+
+
+def _opened_orders(tx: Transaction, query: sa.Select[Any]) -> list[OrderRecord]:
+    rows = tx.conn.execute(query).mappings().all()
+    lines = order_rows.load_lines(tx, [row["order_key"] for row in rows]) if rows else {}
+    return [order_rows.record_of(tx, row, lines.get(row["order_key"], ())) for row in rows]
+
+
+def _in_chunks(
+    tx: Transaction, table: sa.Table, key: str, since: int, upto: int, only: sa.ColumnElement[bool]
+) -> Iterator[sa.Select[Any]]:
+    """Queries that together give all rows changed in ``since < change_no <= upto``, in that order."""
+    number, row_key = table.c.change_no, table.c[key]
+    after: tuple[int, int] | None = None
+    while True:
+        query = sa.select(table).where(number > since, number <= upto, only)
+        if after is not None:
+            later = sa.and_(number == after[0], row_key > after[1])
+            query = query.where(sa.or_(number > after[0], later))
+        query = query.order_by(number, row_key).limit(_CHUNK)
+        ends = query.with_only_columns(number, row_key, maintain_column_froms=True)
+        last = tx.conn.execute(ends).all()
+        if not last:
+            return
+        yield query
+        if len(last) < _CHUNK:
+            return
+        after = (last[-1][0], last[-1][1])
+
+
+def changed_orders(tx: Transaction, since: int, upto: int) -> Iterator[OrderRecord]:
+    """Shown orders changed after position ``since``, up to ``upto``, opened, oldest change first."""
+    for query in _in_chunks(tx, orders, "order_key", since, upto, orders.c.shown):
+        yield from _opened_orders(tx, query)
+
+
+def changed_customers(tx: Transaction, since: int, upto: int) -> Iterator[CustomerRecord]:
+    """Customers, tombstones too, changed after position ``since``, up to ``upto``, opened."""
+    for query in _in_chunks(tx, customers, "customer_id", since, upto, sa.true()):
+        rows = tx.conn.execute(query).mappings().all()
+        yield from customer_rows.records_of(tx, rows).values()
+
+
+def find_orders(tx: Transaction, order_id: str, account: str | None = None) -> list[OrderRecord]:
+    """Orders with this Amazon id: one for each account that has it."""
+    query = sa.select(orders).where(orders.c.order_id == order_id)
+    if account is not None:
+        query = query.where(orders.c.account == account)
+    return _opened_orders(tx, query)
+
+
+def list_orders(
+    tx: Transaction,
+    *,
+    limit: int,
+    status: str | None = None,
+    marketplace: str | None = None,
+    customer_id: int | None = None,
+    match_basis: str | None = None,
+) -> list[OrderRecord]:
+    """The newest shown orders, by created time."""
+    c = orders.c
+    query = sa.select(orders).where(c.shown).order_by(c.created_at.desc(), c.order_key.desc()).limit(limit)
+    for column, wanted in (
+        (c.status, status),
+        (c.marketplace, marketplace),
+        (c.customer_id, customer_id),
+        (c.match_basis, match_basis),
+    ):
+        if wanted is not None:
+            query = query.where(column == wanted)
+    return _opened_orders(tx, query)
+
+
+def list_customers(
+    tx: Transaction, *, limit: int, status: str | None = None, email: str | None = None
+) -> list[CustomerRecord]:
+    """The newest customers; ``email`` finds by main e-mail in every business."""
+    c = customers.c
+    query = sa.select(customers).order_by(c.customer_id.desc()).limit(limit)
+    if status is not None:
+        query = query.where(c.status == status)
+    if email is not None:
+        businesses = tx.conn.execute(sa.select(c.business).distinct()).scalars().all()
+        found = [
+            customer_id
+            for business in businesses
+            for customer_id, _ in customer_rows.find_emails(tx, business, [email]).values()
+        ]
+        query = query.where(c.customer_id.in_(found))
+    return list(customer_rows.records_of(tx, tx.conn.execute(query).mappings().all()).values())
+
+
+def get_customer(tx: Transaction, customer_id: int) -> CustomerRecord | None:
+    """One customer, opened; a tombstone too."""
+    query = sa.select(customers).where(customers.c.customer_id == customer_id)
+    return customer_rows.records_of(tx, tx.conn.execute(query).mappings().all()).get(customer_id)
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """One journalled change of a customer, without its sealed details."""
+
+    at: datetime
+    who: str
+    action: str
+    customer_id: int
+    other_id: int | None
+    order_id: str | None
+
+
+def journal_of(tx: Transaction, customer_id: int) -> list[JournalEntry]:
+    """What was done to a customer, oldest first."""
+    c = journal.c
+    query = (
+        sa.select(c.at, c.who, c.action, c.customer_id, c.other_id, c.order_id)
+        .where(c.customer_id == customer_id)
+        .order_by(c.entry)
+    )
+    return [JournalEntry(**row._mapping) for row in tx.rows(query)]
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Counts for the status page, over all accounts."""
+
+    orders: int
+    customers: int
+    unidentified: int
+    pending: int
+    held: int
+    unknown_marketplace: int
+    quarantined: int
+    by_basis: dict[str, int]
+
+
+def totals(tx: Transaction) -> Totals:
+    """Count everything once."""
+    o, c = orders.c, customers.c
+    by_basis: dict[str, int] = {}
+    shown = pending = unknown = 0
+    grouped = sa.select(
+        o.match_basis, o.shown, o.marketplace.is_(None).label("unknown"), sa.func.count().label("many")
+    ).group_by(o.match_basis, o.shown, o.marketplace.is_(None))
+    for row in tx.rows(grouped):
+        if not row.shown:
+            pending += row.many
+        else:
+            shown += row.many
+            basis = row.match_basis or "none"
+            by_basis[basis] = by_basis.get(basis, 0) + row.many
+        if row.unknown:
+            unknown += row.many
+    statuses = sa.select(c.status, sa.func.count().label("many")).group_by(c.status)
+    people: dict[str, int] = {row.status: row.many for row in tx.rows(statuses)}
+    quarantined = tx.conn.execute(sa.select(sa.func.count()).select_from(quarantine)).scalar_one()
+    return Totals(
+        orders=shown,
+        customers=people.get("active", 0) + people.get("unidentified", 0),
+        unidentified=people.get("unidentified", 0),
+        pending=pending,
+        held=by_basis.get("held", 0),
+        unknown_marketplace=unknown,
+        quarantined=quarantined,
+        by_basis=dict(sorted(by_basis.items(), key=lambda item: -item[1])),
+    )
+
+
+def accounts_with_customers(tx: Transaction) -> Sequence[str]:
+    """Accounts that any customer came from."""
+    query = sa.select(customers.c.account).where(customers.c.account.is_not(None)).distinct()
+    return tx.conn.execute(query).scalars().all()

@@ -1,0 +1,122 @@
+"""Runs: one attempt at a source each; and what Login with Amazon has refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+import sqlalchemy as sa
+
+from store.engine import Transaction
+from store.tables import refusals, run_days, runs
+
+Outcome = Literal["complete", "deferred", "failed", "superseded"]
+KEPT = timedelta(days=30)
+"""Runs older than this are kept as daily totals only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run as stored; without ``outcome`` while it is going on, or when its process died."""
+
+    run: int
+    source: str
+    started_at: datetime
+    finished_at: datetime | None
+    outcome: Outcome | None
+    pages: int
+    orders: int
+    requests: int
+    message: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """``kind`` is ``account`` or ``application``; ``fingerprint`` of the credentials that were refused."""
+
+    kind: str
+    name: str
+    fingerprint: str
+    reason: str
+    since: datetime
+
+
+def start(tx: Transaction, source: str) -> int:
+    """Begin a run. Returns its number."""
+    number: int = tx.conn.execute(
+        sa.insert(runs)
+        .values(source=source, started_at=tx.now, pages=0, orders=0, requests=0)
+        .returning(runs.c.run)
+    ).scalar_one()
+    return number
+
+
+def add_page(tx: Transaction, run: int, orders: int) -> None:
+    """One more page of this run is stored."""
+    tx.conn.execute(
+        sa.update(runs).where(runs.c.run == run).values(pages=runs.c.pages + 1, orders=runs.c.orders + orders)
+    )
+
+
+def finish(tx: Transaction, run: int, outcome: Outcome, requests: int, message: str | None) -> None:
+    """End a run."""
+    tx.conn.execute(
+        sa.update(runs)
+        .where(runs.c.run == run)
+        .values(finished_at=tx.now, outcome=outcome, requests=requests, message=message)
+    )
+
+
+def latest(tx: Transaction, source: str) -> Run | None:
+    """The newest run of a source."""
+    query = sa.select(runs).where(runs.c.source == source).order_by(runs.c.run.desc()).limit(1)
+    row = tx.conn.execute(query).one_or_none()
+    return None if row is None else Run(**row._mapping)
+
+
+def condense(tx: Transaction) -> None:
+    """Turn runs older than ``KEPT`` into daily totals."""
+    totals: dict[tuple[str, object], list[int]] = {}
+    old = runs.c.started_at < tx.now - KEPT
+    for row in tx.rows(sa.select(runs).where(old)):
+        total = totals.setdefault((row.source, row.started_at.date()), [0, 0, 0, 0, 0])
+        counted = (1, int(row.outcome == "failed"), row.pages, row.orders, row.requests)
+        for i, number in enumerate(counted):
+            total[i] += number
+    c = run_days.c
+    names = ("runs", "failed", "pages", "orders", "requests")
+    for (source, day), total in totals.items():
+        changed = tx.conn.execute(
+            sa.update(run_days)
+            .where(c.source == source, c.day == day)
+            .values({name: c[name] + n for name, n in zip(names, total, strict=True)})
+        )
+        if changed.rowcount == 0:
+            values = dict(zip(names, total, strict=True))
+            tx.conn.execute(sa.insert(run_days).values(source=source, day=day, **values))
+    tx.conn.execute(sa.delete(runs).where(old))
+
+
+def refuse(tx: Transaction, kind: str, name: str, fingerprint: str, reason: str) -> None:
+    """Remember that these credentials were refused."""
+    mine = sa.and_(refusals.c.kind == kind, refusals.c.name == name)
+    known = tx.conn.execute(sa.select(refusals.c.fingerprint).where(mine)).scalar_one_or_none()
+    if known == fingerprint:
+        return
+    tx.conn.execute(sa.delete(refusals).where(mine))
+    tx.conn.execute(
+        sa.insert(refusals).values(kind=kind, name=name, fingerprint=fingerprint, reason=reason, since=tx.now)
+    )
+
+
+def refusal(tx: Transaction, kind: str, name: str) -> Refusal | None:
+    """The refusal in force, whatever the credentials it was about."""
+    query = sa.select(refusals).where(refusals.c.kind == kind, refusals.c.name == name)
+    row = tx.conn.execute(query).one_or_none()
+    return None if row is None else Refusal(**row._mapping)
+
+
+def forgive(tx: Transaction, kind: str, name: str) -> None:
+    """The credentials work, or have changed."""
+    tx.conn.execute(sa.delete(refusals).where(refusals.c.kind == kind, refusals.c.name == name))

@@ -1,0 +1,122 @@
+"""Sealing of buyer data at rest, and the keyed hashes by which it is found again.
+
+A sealed value is ``version byte · key id (4) · nonce (12) · AES-256-GCM ciphertext``. It is bound to
+its place (table, row, column) as associated data, so that a value moved to another row does not open.
+The key id in the value lets old keys open old values while a rotation is under way.
+
+E-mails and the words of names are found by HMAC-SHA-256 under a lookup key of their own, which is
+made once, stored sealed, and never changed by a rotation: otherwise no customer would match again.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import os
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from store.records import normal_email
+
+_VERSION = b"\x01"
+_KEY_ID = slice(1, 5)
+_NONCE = slice(5, 17)
+
+
+class SealError(Exception):
+    """A sealed value does not open: its key is not configured, or the value was damaged or moved."""
+
+
+class BadKey(ValueError):
+    """A configured encryption key is not 32 bytes of base64."""
+
+
+def new_key() -> str:
+    """A fresh random key in the form that the setting takes."""
+    return base64.b64encode(os.urandom(32)).decode()
+
+
+def decode_key(text: str) -> bytes:
+    """The 32 bytes of a configured key. Raises BadKey, without echoing the text."""
+    try:
+        key = base64.b64decode(text.strip(), validate=True)
+    except (binascii.Error, ValueError):
+        raise BadKey("an encryption key is not base64") from None
+    if len(key) != 32:
+        raise BadKey(f"an encryption key has {len(key)} bytes; it must have 32")
+    return key
+
+
+class Sealer:
+    """Seals with the first key, opens with any. Thread-safe; its ``repr`` tells nothing."""
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        if not keys:
+            raise BadKey("no encryption key is configured")
+        self._ciphers = {hashlib.sha256(b"key id" + key).digest()[:4]: AESGCM(key) for key in keys}
+        current = hashlib.sha256(b"key id" + keys[0]).digest()[:4]
+        self._prefix = _VERSION + current
+        self._current = self._ciphers[current]
+
+    def seal(self, plain: bytes, place: str) -> bytes:
+        """Seal a value for one place."""
+        nonce = os.urandom(12)
+        return self._prefix + nonce + self._current.encrypt(nonce, plain, place.encode())
+
+    def open(self, sealed: bytes, place: str) -> bytes:
+        """Open a value at its place. Raises SealError."""
+        cipher = self._ciphers.get(sealed[_KEY_ID])
+        if cipher is None or sealed[:1] != _VERSION:
+            raise SealError(f"{place}: sealed with a key that is not in ORDER_SYNC_ENCRYPTION_KEY")
+        try:
+            return cipher.decrypt(sealed[_NONCE], sealed[17:], place.encode())
+        except InvalidTag:
+            raise SealError(f"{place}: the sealed value is damaged, or was moved from another row") from None
+
+    def seal_json(self, value: Mapping[str, Any] | Sequence[Any], place: str) -> bytes:
+        """Seal a group of values as one."""
+        return self.seal(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(), place)
+
+    def open_json(self, sealed: bytes, place: str) -> Any:
+        """Open a group sealed by ``seal_json``. Raises SealError."""
+        return json.loads(self.open(sealed, place))
+
+
+_WORD = re.compile(r"\w+", re.UNICODE)
+
+
+class Lookup:
+    """Keyed hashes for finding sealed values. ``business`` is part of every hash: no match across it."""
+
+    def __init__(self, key: bytes) -> None:
+        self._mac = hmac.new(key, digestmod="sha256")
+
+    def _digest(self, kind: str, business: str, value: str) -> bytes:
+        mac = self._mac.copy()
+        mac.update(f"{kind}\0{business}\0{value}".encode())
+        return mac.digest()
+
+    def email(self, business: str, email: str) -> bytes:
+        """16 bytes that stand for an e-mail of a business, compared as R15 says."""
+        return self._digest("email", business, normal_email(email))[:16]
+
+    def words(self, business: str, text: str) -> set[int]:
+        """One 63-bit number per word of a name, accents and case folded away."""
+        plain = unicodedata.normalize("NFKD", text.casefold())
+        plain = "".join(c for c in plain if not unicodedata.combining(c))
+        return {
+            int.from_bytes(self._digest("word", business, word)[:8], "big") >> 1
+            for word in _WORD.findall(plain)
+        }
+
+    def fingerprint(self, value: str) -> str:
+        """Short stand-in for a credential, to notice that it has changed."""
+        return self._digest("credential", "", value)[:12].hex()

@@ -1,0 +1,380 @@
+"""Every table. Columns named in ``SEALED`` hold buyer data as sealed bytes; see ``store/sealing.py``.
+
+Whole-number keys are given out in bulk by ``store/engine.py`` and grow, so that a page of new orders
+is appended rather than scattered over the file. ``change_no`` orders changes for readers who continue
+from a position (``store/engine.py`` says when one is readable).
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from store.types import Exact, Identity, UtcTime
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+meta = sa.Table(
+    "meta",
+    metadata,
+    sa.Column("name", sa.String(40), primary_key=True),
+    sa.Column("value", sa.LargeBinary, nullable=False),
+)
+"""Facts about this database that are not numbers: the sealed lookup key."""
+
+counters = sa.Table(
+    "counters",
+    metadata,
+    sa.Column("name", sa.String(40), primary_key=True),
+    sa.Column("value", sa.BigInteger, nullable=False),
+)
+"""Numbers given out so far, for SQLite, which has no sequences."""
+
+ORDER_KEYS = sa.Sequence("order_keys", metadata=metadata)
+CUSTOMER_IDS = sa.Sequence("customer_ids", metadata=metadata)
+
+businesses = sa.Table(
+    "businesses",
+    metadata,
+    sa.Column("account", sa.String(64), primary_key=True),
+    sa.Column("business", sa.String(64), nullable=False),
+)
+"""Whose customers each account's buyers are; frozen once customers exist."""
+
+orders = sa.Table(
+    "orders",
+    metadata,
+    sa.Column("order_key", Identity, primary_key=True, autoincrement=False),
+    sa.Column("account", sa.String(64), nullable=False),
+    sa.Column("order_id", sa.String(64), nullable=False),
+    sa.Column("marketplace_id", sa.String(32)),
+    sa.Column("marketplace", sa.String(8)),
+    sa.Column("channel", sa.String(40), nullable=False),
+    sa.Column("status", sa.String(40)),
+    sa.Column("seller_status", sa.Text),
+    sa.Column("fulfilled_by", sa.String(40)),
+    sa.Column("service_level", sa.String(40)),
+    sa.Column("programs", sa.Text, nullable=False),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("last_updated_at", UtcTime, nullable=False),
+    sa.Column("as_of", sa.Text, nullable=False),
+    sa.Column("ship_by", UtcTime),
+    sa.Column("deliver_by", UtcTime),
+    sa.Column("seller_order_id", sa.Text),
+    sa.Column("replaces", sa.String(64)),
+    sa.Column("buyer", sa.LargeBinary),
+    sa.Column("delivery", sa.LargeBinary),
+    sa.Column("delivery_country", sa.String(8)),
+    sa.Column("delivery_instructions", sa.LargeBinary),
+    sa.Column("billing", sa.LargeBinary),
+    sa.Column("billing_country", sa.String(8)),
+    sa.Column("total", Exact),
+    sa.Column("currency", sa.String(8)),
+    sa.Column("withheld_tax", Exact),
+    sa.Column("packages", sa.Text),
+    sa.Column("tax_numbers", sa.LargeBinary),
+    sa.Column("cancel_requested", sa.Boolean, nullable=False),
+    sa.Column("cancelled_by", sa.String(40)),
+    sa.Column("cancel_reason", sa.LargeBinary),
+    sa.Column("price_list", sa.Text),
+    sa.Column("tax_code", sa.Text),
+    sa.Column("labels", sa.Text),
+    sa.Column("customer_id", Identity, sa.ForeignKey("customers.customer_id"), index=True),
+    sa.Column("match_basis", sa.String(20)),
+    sa.Column("match_rules", sa.Text, nullable=False),
+    sa.Column("ready", sa.Boolean, nullable=False),
+    sa.Column("shown", sa.Boolean, nullable=False),
+    sa.Column("walk", Identity),
+    sa.Column("refetched_at", UtcTime),
+    sa.Column("first_seen_at", UtcTime, nullable=False),
+    sa.Column("changed_at", UtcTime, nullable=False),
+    sa.Column("change_no", Identity, nullable=False, index=True),
+    sa.UniqueConstraint("account", "order_id"),
+    sa.Index("ix_orders_updated", "account", "last_updated_at"),
+    sa.Index("ix_orders_created", "created_at"),
+    sa.Index(
+        "ix_orders_undecided",
+        "account",
+        "marketplace_id",
+        sqlite_where=sa.text("customer_id IS NULL"),
+        postgresql_where=sa.text("customer_id IS NULL"),
+    ),
+)
+
+order_lines = sa.Table(
+    "order_lines",
+    metadata,
+    sa.Column("order_key", Identity, sa.ForeignKey("orders.order_key"), primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True),
+    sa.Column("order_item_id", sa.String(64), nullable=False),
+    sa.Column("sku", sa.Text),
+    sa.Column("asin", sa.String(20)),
+    sa.Column("title", sa.Text),
+    sa.Column("quantity", sa.Integer, nullable=False),
+    sa.Column("quantity_shipped", sa.Integer),
+    sa.Column("currency", sa.String(8)),
+    sa.Column("unit_price", Exact),
+    sa.Column("item_total", Exact),
+    sa.Column("tax", Exact),
+    sa.Column("shipping", Exact),
+    sa.Column("discount", Exact),
+    sa.Column("gift_wrap", Exact),
+    sa.Column("withheld_tax", Exact),
+    sa.Column("promotion_ids", sa.Text),
+    sa.Column("gift_message", sa.LargeBinary),
+    sa.Column("customization_url", sa.LargeBinary),
+    sqlite_with_rowid=False,
+)
+
+customers = sa.Table(
+    "customers",
+    metadata,
+    sa.Column("customer_id", Identity, primary_key=True, autoincrement=False),
+    sa.Column("business", sa.String(64), nullable=False),
+    sa.Column("account", sa.String(64)),
+    sa.Column("marketplace", sa.String(8)),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("merged_into", Identity, sa.ForeignKey("customers.customer_id")),
+    sa.Column("external_id", sa.String(128)),
+    sa.Column("person", sa.LargeBinary),
+    sa.Column("aliases", sa.LargeBinary),
+    sa.Column("billing", sa.LargeBinary),
+    sa.Column("billing_country", sa.String(8)),
+    sa.Column("delivery", sa.LargeBinary),
+    sa.Column("delivery_country", sa.String(8)),
+    sa.Column("price_list", sa.Text),
+    sa.Column("currency", sa.String(8)),
+    sa.Column("tax_code", sa.Text),
+    sa.Column("discount_percent", Exact),
+    sa.Column("labels", sa.Text),
+    sa.Column("origins", sa.Text, nullable=False),
+    sa.Column("special", sa.String(120)),
+    sa.Column("suggested_into", Identity),
+    sa.Column("created_from_order", sa.String(64)),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("changed_at", UtcTime, nullable=False),
+    sa.Column("change_no", Identity, nullable=False, index=True),
+    sa.UniqueConstraint("business", "special"),
+    sa.UniqueConstraint("business", "external_id"),
+    sa.CheckConstraint("(status = 'merged') = (merged_into IS NOT NULL)", name="tombstone"),
+)
+
+customer_emails = sa.Table(
+    "customer_emails",
+    metadata,
+    sa.Column("customer_id", Identity, sa.ForeignKey("customers.customer_id"), primary_key=True),
+    sa.Column("slot", sa.SmallInteger, primary_key=True),
+    sa.Column("business", sa.String(64), nullable=False),
+    sa.Column("email_hash", sa.LargeBinary(16), nullable=False),
+    sa.Column("email", sa.LargeBinary),
+    sa.Column("origin", sa.String(8), nullable=False),
+    sa.UniqueConstraint("business", "email_hash"),
+    sa.CheckConstraint("slot BETWEEN 1 AND 3", name="slot"),
+    sqlite_with_rowid=False,
+)
+"""Main e-mails. The database itself sees to it that one is on one record of a business (R16)."""
+
+customer_words = sa.Table(
+    "customer_words",
+    metadata,
+    sa.Column("word", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("customer_id", Identity, sa.ForeignKey("customers.customer_id"), primary_key=True),
+    sqlite_with_rowid=False,
+)
+"""Keyed hashes of the words of names, for searching by name."""
+
+journal = sa.Table(
+    "journal",
+    metadata,
+    sa.Column("entry", Identity, primary_key=True, autoincrement=True),
+    sa.Column("at", UtcTime, nullable=False),
+    sa.Column("who", sa.String(120), nullable=False),
+    sa.Column("action", sa.String(20), nullable=False),
+    sa.Column("customer_id", Identity, sa.ForeignKey("customers.customer_id"), nullable=False, index=True),
+    sa.Column("other_id", Identity),
+    sa.Column("order_id", sa.String(64)),
+    sa.Column("details", sa.LargeBinary),
+)
+"""Who changed what on a customer, when; the values before and after are sealed like what they quote."""
+
+quarantine = sa.Table(
+    "quarantine",
+    metadata,
+    sa.Column("account", sa.String(64), primary_key=True),
+    sa.Column("order_id", sa.String(80), primary_key=True),
+    sa.Column("marketplace_id", sa.String(32)),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("payload", sa.LargeBinary, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("next_attempt_at", UtcTime),
+    sa.Column("first_seen_at", UtcTime, nullable=False),
+    sa.Column("last_seen_at", UtcTime, nullable=False),
+)
+"""Orders that could not be understood. Without a readable id, ``order_id`` is ``unreadable-`` and a hash."""
+
+budgets = sa.Table(
+    "budgets",
+    metadata,
+    sa.Column("application", sa.String(32), primary_key=True),
+    sa.Column("account", sa.String(64), primary_key=True),
+    sa.Column("operation", sa.String(40), primary_key=True),
+    sa.Column("rate", sa.Float, nullable=False),
+    sa.Column("burst", sa.Float, nullable=False),
+    sa.Column("tokens", sa.Float, nullable=False),
+    sa.Column("counted_at", UtcTime, nullable=False),
+    sa.Column("taken", sa.BigInteger, nullable=False),
+)
+"""The request budget: one token bucket per application, account (so region) and operation."""
+
+refusals = sa.Table(
+    "refusals",
+    metadata,
+    sa.Column("kind", sa.String(12), primary_key=True),
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("fingerprint", sa.String(32), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("since", UtcTime, nullable=False),
+)
+"""Accounts and applications that Login with Amazon refused, with the credentials that it refused."""
+
+sources = sa.Table(
+    "sources",
+    metadata,
+    sa.Column("source", sa.String(80), primary_key=True),
+    sa.Column("account", sa.String(64), nullable=False),
+    sa.Column("polled_at", UtcTime),
+    sa.Column("created_pass_at", UtcTime),
+    sa.Column("enrolment_at", UtcTime),
+    sa.Column("refreshed_at", UtcTime),
+    sa.Column("turns", sa.Text, nullable=False),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("failing_since", UtcTime),
+    sa.Column("last_error", sa.Text),
+    sa.Column("retry_at", UtcTime),
+    sa.Column("succeeded_at", UtcTime),
+)
+"""What a source did last; its windows and coverage are in tables of their own."""
+
+marketplaces = sa.Table(
+    "marketplaces",
+    metadata,
+    sa.Column("account", sa.String(64), primary_key=True),
+    sa.Column("marketplace_id", sa.String(32), primary_key=True),
+    sa.Column("source", sa.String(80), nullable=False),
+    sa.Column("live_from", UtcTime, nullable=False),
+    sa.Column("position", UtcTime, nullable=False),
+    sa.Column("second_position", UtcTime, nullable=False),
+    sa.Column("history_from", UtcTime),
+    sa.Column("enrolled", sa.Boolean),
+    sa.Column("alone_since", UtcTime),
+    sa.Column("trouble", sa.Text),
+)
+"""Per marketplace: where live reading and the second look have got to, and what is wrong with it."""
+
+windows = sa.Table(
+    "windows",
+    metadata,
+    sa.Column("window_id", Identity, primary_key=True, autoincrement=True),
+    sa.Column("source", sa.String(80), nullable=False),
+    sa.Column("account", sa.String(64), nullable=False),
+    sa.Column("kind", sa.String(12), nullable=False),
+    sa.Column("axis", sa.String(8), nullable=False),
+    sa.Column("marketplace_ids", sa.Text, nullable=False),
+    sa.Column("included_data", sa.Text, nullable=False),
+    sa.Column("lower", UtcTime, nullable=False),
+    sa.Column("upper", UtcTime, nullable=False),
+    sa.Column("state", sa.String(12), nullable=False),
+    sa.Column("page_token", sa.LargeBinary),
+    sa.Column("walk_started_at", UtcTime),
+    sa.Column("walk_ended_at", UtcTime),
+    sa.Column("pages", sa.Integer, nullable=False),
+    sa.Column("orders", sa.Integer, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("retry_at", UtcTime),
+    sa.Column("last_error", sa.Text),
+    sa.Column("owner", sa.String(64)),
+    sa.Column("claimed_until", UtcTime),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("backfill_id", Identity, sa.ForeignKey("backfills.backfill_id")),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("finished_at", UtcTime),
+    sa.Index("ix_windows_source", "source", "state"),
+)
+"""The ledger: intervals that are being read, failed and waiting, or read not long ago."""
+
+coverage = sa.Table(
+    "coverage",
+    metadata,
+    sa.Column("account", sa.String(64), primary_key=True),
+    sa.Column("marketplace_id", sa.String(32), primary_key=True),
+    sa.Column("look", sa.String(8), primary_key=True),
+    sa.Column("lower", UtcTime, primary_key=True),
+    sa.Column("upper", UtcTime, nullable=False),
+)
+"""What has been seen: disjoint intervals per marketplace and look (``first``, ``second``, ``created``)."""
+
+backfills = sa.Table(
+    "backfills",
+    metadata,
+    sa.Column("backfill_id", Identity, primary_key=True, autoincrement=True),
+    sa.Column("account", sa.String(64), nullable=False),
+    sa.Column("marketplace_id", sa.String(32), nullable=False),
+    sa.Column("reason", sa.String(16), nullable=False),
+    sa.Column("lower", UtcTime, nullable=False),
+    sa.Column("upper", UtcTime, nullable=False),
+    sa.Column("position", UtcTime, nullable=False),
+    sa.Column("state", sa.String(12), nullable=False),
+    sa.Column("orders", sa.Integer, nullable=False),
+    sa.Column("requests", sa.Integer, nullable=False),
+    sa.Column("span_seconds", sa.Float),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("finished_at", UtcTime),
+)
+"""History that is fetched by created-time, newest first; ``position`` is how far down it has got."""
+
+runs = sa.Table(
+    "runs",
+    metadata,
+    sa.Column("run", Identity, primary_key=True, autoincrement=True),
+    sa.Column("source", sa.String(80), nullable=False),
+    sa.Column("started_at", UtcTime, nullable=False),
+    sa.Column("finished_at", UtcTime),
+    sa.Column("outcome", sa.String(12)),
+    sa.Column("pages", sa.Integer, nullable=False),
+    sa.Column("orders", sa.Integer, nullable=False),
+    sa.Column("requests", sa.Integer, nullable=False),
+    sa.Column("message", sa.Text),
+    sa.Index("ix_runs_source", "source", "started_at"),
+)
+
+run_days = sa.Table(
+    "run_days",
+    metadata,
+    sa.Column("source", sa.String(80), primary_key=True),
+    sa.Column("day", sa.Date, primary_key=True),
+    sa.Column("runs", sa.Integer, nullable=False),
+    sa.Column("failed", sa.Integer, nullable=False),
+    sa.Column("pages", sa.Integer, nullable=False),
+    sa.Column("orders", sa.Integer, nullable=False),
+    sa.Column("requests", sa.Integer, nullable=False),
+)
+"""Runs older than 30 days, as daily totals."""
+
+SEALED: dict[str, tuple[str, ...]] = {
+    "orders": ("buyer", "delivery", "delivery_instructions", "billing", "tax_numbers", "cancel_reason"),
+    "order_lines": ("gift_message", "customization_url"),
+    "customers": ("person", "aliases", "billing", "delivery"),
+    "customer_emails": ("email",),
+    "journal": ("details",),
+    "quarantine": ("payload",),
+    "windows": ("page_token",),
+}
+"""Every column that holds sealed bytes, by table."""

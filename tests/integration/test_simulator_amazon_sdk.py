@@ -1,0 +1,130 @@
+"""Amazon's own Python SDK reads the simulator: so its answers are what Amazon's model promises."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import responses
+
+from connectors.base import UsagePlan
+from connectors.simulator.api import Simulator
+from connectors.simulator.messages import Request
+from connectors.simulator.serve import serve
+from connectors.simulator.visibility import DATASETS
+from connectors.simulator.world import CLIENT_ID, CLIENT_SECRET, World
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+END = datetime(2026, 5, 1, tzinfo=UTC)
+EVERYTHING = sorted(DATASETS)
+ORDERS = 320
+
+
+@pytest.fixture(scope="module")
+def spapi() -> Any:
+    """The SDK, imported without the logging it sets up and the warnings it gives."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import spapi
+        from spapi.api.orders_v2026_01_01 import get_order_api, search_orders_api
+
+        assert search_orders_api.SearchOrdersApi is not get_order_api.GetOrderApi
+    root.handlers[:], root.level = handlers, level
+    return spapi
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Simulator:
+    world = World.generate(
+        seed=11, marketplaces=("UK", "DE", "JP", "BR", "IN"), orders=ORDERS, start=START, end=END
+    )
+    plans = {"searchOrders": UsagePlan(100, 1000), "getOrder": UsagePlan(100, 1000)}
+    return Simulator(world, now=lambda: END + timedelta(days=1), plans=plans)
+
+
+def connect(spapi: Any, url: str) -> Any:
+    config = spapi.SPAPIConfig(
+        client_id=CLIENT_ID, client_secret=CLIENT_SECRET, refresh_token="Atzr|simulated-refresh-token"
+    )
+    return spapi.SPAPIClient(config, oauth_endpoint=f"{url}/auth/o2/token", endpoint=url).api_client
+
+
+def test_the_sdk_reads_every_page_and_every_order(spapi: Any, simulator: Simulator) -> None:
+    from spapi.api.orders_v2026_01_01.search_orders_api import SearchOrdersApi
+
+    with serve(simulator) as (_, url):
+        client = connect(spapi, url)
+        api = SearchOrdersApi(client)
+        found: list[Any] = []
+        token: dict[str, str] = {}
+        while True:
+            page = api.search_orders(
+                created_after=START - timedelta(days=1),
+                included_data=EVERYTHING,
+                max_results_per_page=90,
+                **token,
+            )
+            found.extend(page.orders)
+            if page.pagination is None:
+                break
+            token = {"pagination_token": page.pagination.next_token}
+        client.rest_client.pool_manager.clear()
+    assert page.created_before == END + timedelta(days=1) - timedelta(minutes=2)
+    truth = {one.order_id: one.versions[-1] for one in simulator.world.orders()}
+    assert len(found) == ORDERS
+    assert {one.order_id for one in found} == truth.keys()
+    for one in found:
+        version = truth[one.order_id]
+        facts = version.facts
+        precision = timedelta(milliseconds=1) if facts.milliseconds else timedelta(seconds=1)
+        assert timedelta(0) <= version.last_updated - one.last_updated_time < precision
+        assert one.fulfillment.fulfillment_status == facts.status
+        assert [item.order_item_id for item in one.order_items] == [line.item_id for line in facts.lines]
+        assert [item.quantity_ordered for item in one.order_items] == [line.quantity for line in facts.lines]
+        visible = facts.shippable and facts.fulfilled_by == "MERCHANT" and not facts.withheld
+        assert (one.buyer and one.buyer.buyer_email) == (facts.email if visible else None)
+        if one.proceeds is not None:
+            assert float(one.proceeds.grand_total.amount) == pytest.approx(float(facts.total))
+
+
+def test_the_sdk_reads_orders_by_id(spapi: Any, simulator: Simulator) -> None:
+    from spapi.api.orders_v2026_01_01.get_order_api import GetOrderApi
+
+    with serve(simulator) as (_, url):
+        client = connect(spapi, url)
+        api = GetOrderApi(client)
+        for one in simulator.world.orders()[:60]:
+            found = api.get_order(one.order_id, included_data=EVERYTHING).order
+            assert (found.order_id, found.sales_channel.channel_name) == (
+                one.order_id,
+                one.versions[-1].facts.channel,
+            )
+        with pytest.raises(spapi.ApiException) as missing:
+            api.get_order("000-0000000-0000000")
+        client.rest_client.pool_manager.clear()
+    assert missing.value.status == 404
+    assert json.loads(missing.value.body)["errors"][0]["code"] == "NotFound"
+
+
+def test_the_sdks_token_request_is_understood(spapi: Any, simulator: Simulator) -> None:
+    def answer(request: Any) -> tuple[int, dict[str, str], bytes]:
+        body = request.body.encode() if isinstance(request.body, str) else request.body
+        given = simulator.handle(Request("POST", "/auth/o2/token", "", dict(request.headers), body))
+        return given.status, {}, given.body
+
+    with responses.RequestsMock() as lwa:
+        lwa.add_callback(responses.POST, "https://api.amazon.com/auth/o2/token", answer)
+        cache = spapi.client.AccessTokenCache(CLIENT_ID, CLIENT_SECRET, "Atzr|simulated-refresh-token")
+        token = cache.get_lwa_access_token()
+        assert token == cache.get_lwa_access_token()
+        assert len(lwa.calls) == 1
+    headers = {"x-amz-access-token": token}
+    assert (
+        simulator.handle(Request("GET", "/sellers/v1/marketplaceParticipations", "", headers)).status == 200
+    )

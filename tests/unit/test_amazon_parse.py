@@ -1,0 +1,512 @@
+"""Amazon's JSON into our vocabulary: strict about what we need, deaf to the rest, harmless to the page."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from connectors.amazon.parse import compact_json, order_of, page_of
+from connectors.amazon.wire import json_object
+from connectors.errors import Garbled
+from connectors.orders import (
+    GROUPS,
+    AmazonAddress,
+    AmazonBuyer,
+    AmazonOrder,
+    AmazonPackage,
+    Money,
+    TaxRegistration,
+    UnreadableOrder,
+)
+
+
+def money(amount: str, currency: str = "GBP") -> dict[str, str]:
+    return {"amount": amount, "currencyCode": currency}
+
+
+def full_order() -> dict[str, Any]:
+    """An order with every dataset that we read."""
+    return {
+        "orderId": "026-1520163-6049104",
+        "orderAliases": [{"aliasId": "SHOP-7", "aliasType": "SELLER_ORDER_ID"}],
+        "createdTime": "2026-11-01T10:00:00Z",
+        "lastUpdatedTime": "2026-11-02T11:30:00.250Z",
+        "programs": ["PRIME", "SOMETHING_NEW"],
+        "associatedOrders": [
+            {"orderId": "026-0000000-0000001", "associationType": "EXCHANGE_ORIGINAL_ID"},
+            {"orderId": "026-0000000-0000002", "associationType": "REPLACEMENT_ORIGINAL_ID"},
+        ],
+        "salesChannel": {"channelName": "AMAZON", "marketplaceId": "A1F83G8C2ARO7P"},
+        "buyer": {
+            "buyerName": "Ada Byron",
+            "buyerEmail": "q1w2e3@marketplace.amazon.co.uk",
+            "buyerCompanyName": "Engines Ltd",
+            "buyerPurchaseOrderNumber": "PO-9",
+        },
+        "recipient": {
+            "deliveryAddress": {
+                "name": "Ada Byron",
+                "companyName": "Engines Ltd",
+                "addressLine1": "12 St James's Square",
+                "addressLine2": "",
+                "addressLine3": "  ",
+                "city": "London",
+                "municipality": "Westminster",
+                "stateOrRegion": "Greater London",
+                "postalCode": "SW1Y 4JH",
+                "countryCode": "GB",
+                "phone": "020 7946 0000",
+                "addressType": "COMMERCIAL",
+            },
+            "deliveryPreference": {"dropOffLocation": "Porch", "addressInstruction": "Ring twice"},
+        },
+        "proceeds": {"grandTotal": money("31.48")},
+        "tax": {
+            "taxRegistrations": [
+                {
+                    "entityType": "BUYER",
+                    "taxRegistrationType": "VAT",
+                    "taxRegistrationNumber": "GB123",
+                    "legalName": "Engines Ltd",
+                }
+            ]
+        },
+        "fulfillment": {
+            "fulfillmentStatus": "SHIPPED",
+            "fulfilledBy": "MERCHANT",
+            "fulfillmentServiceLevel": "STANDARD",
+            "shipByWindow": {"latestDateTime": "2026-11-03T00:00:00Z"},
+            "deliverByWindow": {"latestDateTime": "2026-11-05T23:59:59+01:00"},
+        },
+        "orderItems": [
+            {
+                "orderItemId": "111",
+                "quantityOrdered": 2,
+                "product": {
+                    "asin": "B000000001",
+                    "sellerSku": "SKU-1",
+                    "title": "Punched cards",
+                    "price": {"unitPrice": money("10.00")},
+                    "customization": {"customizedUrl": "https://example.test/zip"},
+                },
+                "proceeds": {
+                    "proceedsTotal": money("31.48"),
+                    "breakdowns": [
+                        {"type": "ITEM", "subtotal": money("20.00")},
+                        {"type": "TAX", "subtotal": money("4.00")},
+                        {"type": "TAX", "subtotal": money("0.99")},
+                        {"type": "SHIPPING", "subtotal": money("5.00")},
+                        {"type": "DISCOUNT", "subtotal": money("-0.51")},
+                        {"type": "GIFT_WRAP", "subtotal": money("2.00")},
+                        {"type": "OTHER"},
+                    ],
+                },
+                "promotion": {"breakdowns": [{"promotionId": "PAWS-1"}, {"promotionId": ""}]},
+                "cancellation": {
+                    "cancellationRequest": {"requester": "BUYER", "cancelReason": "Wrong colour"},
+                    "cancellationExecution": {"cancelledBy": "MERCHANT", "cancelReason": "Out of stock"},
+                },
+                "fulfillment": {
+                    "quantityFulfilled": 1,
+                    "packing": {"giftOption": {"giftMessage": "For Charles"}},
+                },
+                "tax": {"taxCollections": [{"model": "MARKETPLACE_FACILITATOR"}]},
+            }
+        ],
+        "packages": [
+            {
+                "packageReferenceId": "1",
+                "packageStatus": {"status": "DELIVERED", "detailedStatus": "DELIVERED"},
+                "carrier": "Royal Mail",
+                "shippingService": "Tracked 48",
+                "trackingNumber": "RM1",
+                "shipTime": "2026-11-02T09:00:00Z",
+            }
+        ],
+    }
+
+
+def bare_order() -> dict[str, Any]:
+    """What Amazon gives when no dataset was asked for."""
+    return {
+        "orderId": "026-1520163-6049104",
+        "createdTime": "2026-11-01T10:00:00Z",
+        "lastUpdatedTime": "2026-11-01T10:00:00Z",
+        "salesChannel": {"channelName": "NON_AMAZON"},
+        "orderItems": [{"orderItemId": "111", "quantityOrdered": 1, "product": {}}],
+    }
+
+
+def readable(order: Any) -> AmazonOrder:
+    read = order_of(order)
+    assert isinstance(read, AmazonOrder), read
+    return read
+
+
+def unreadable(order: Any) -> UnreadableOrder:
+    read = order_of(order)
+    assert isinstance(read, UnreadableOrder)
+    return read
+
+
+def changed(order: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """A copy of ``order`` with ``value`` at a dotted path; lists are entered at their first element."""
+    order = copy.deepcopy(order)
+    target: Any = order
+    *parents, last = path.split(".")
+    for key in parents:
+        target = target[key]
+        if isinstance(target, list):
+            target = target[0]
+    target[last] = value
+    return order
+
+
+def test_every_member_of_an_order_is_read() -> None:
+    order = readable(full_order())
+    assert order.order_id == "026-1520163-6049104"
+    assert order.created_at == datetime(2026, 11, 1, 10, tzinfo=UTC)
+    assert order.last_updated_at == datetime(2026, 11, 2, 11, 30, 0, 250_000, tzinfo=UTC)
+    assert (order.channel, order.marketplace_id) == ("AMAZON", "A1F83G8C2ARO7P")
+    assert order.present == GROUPS
+    assert (order.status, order.fulfilled_by, order.service_level) == ("SHIPPED", "MERCHANT", "STANDARD")
+    assert order.ship_by == datetime(2026, 11, 3, tzinfo=UTC)
+    assert order.deliver_by == datetime(2026, 11, 5, 22, 59, 59, tzinfo=UTC)
+    assert order.deliver_by.tzinfo is UTC
+    assert order.programs == ("PRIME", "SOMETHING_NEW")
+    assert order.seller_order_id == "SHOP-7"
+    assert order.replaces == "026-0000000-0000002"
+    assert order.buyer == AmazonBuyer("Ada Byron", "q1w2e3@marketplace.amazon.co.uk", "Engines Ltd", "PO-9")
+    assert order.delivery == AmazonAddress(
+        name="Ada Byron",
+        company="Engines Ltd",
+        line1="12 St James's Square",
+        city="London",
+        county="Westminster",
+        state="Greater London",
+        postal_code="SW1Y 4JH",
+        country="GB",
+        phone="020 7946 0000",
+        kind="COMMERCIAL",
+    )
+    assert order.delivery_instructions == "Porch\nRing twice"
+    assert order.total == Money(Decimal("31.48"), "GBP")
+    assert order.packages == (
+        AmazonPackage(
+            reference="1",
+            status="DELIVERED",
+            detailed_status="DELIVERED",
+            carrier="Royal Mail",
+            service="Tracked 48",
+            tracking_number="RM1",
+            shipped_at=datetime(2026, 11, 2, 9, tzinfo=UTC),
+        ),
+    )
+    assert order.tax_registrations == (TaxRegistration("BUYER", "VAT", "GB123", "Engines Ltd"),)
+
+
+def test_every_member_of_a_line_is_read() -> None:
+    (line,) = readable(full_order()).lines
+    assert (line.order_item_id, line.quantity, line.quantity_shipped) == ("111", 2, 1)
+    assert (line.sku, line.asin, line.title) == ("SKU-1", "B000000001", "Punched cards")
+    assert line.unit_price == Money(Decimal("10.00"), "GBP")
+    assert line.item_total == Money(Decimal("20.00"), "GBP")
+    assert line.tax == Money(Decimal("4.99"), "GBP")
+    assert line.withheld_tax == line.tax
+    assert line.shipping == Money(Decimal("5.00"), "GBP")
+    assert line.discount == Money(Decimal("-0.51"), "GBP")
+    assert line.gift_wrap == Money(Decimal("2.00"), "GBP")
+    assert line.promotion_ids == ("PAWS-1",)
+    assert line.gift_message == "For Charles"
+    assert line.customization_url == "https://example.test/zip"
+    assert line.cancel_requested
+    assert line.cancel_request_reason == "Wrong colour"
+    assert (line.cancelled_by, line.cancel_reason) == ("MERCHANT", "Out of stock")
+
+
+def test_an_order_without_any_dataset_is_readable_and_carries_no_group() -> None:
+    order = readable(bare_order())
+    assert order.present == frozenset()
+    assert order.status is None
+    assert order.marketplace_id is None
+    assert order.buyer is None
+    assert order.delivery is None
+    assert order.total is None
+    assert not order.lines[0].cancel_requested
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "group"),
+    [
+        ("buyer", {"buyerName": "", "buyerEmail": "  "}, "buyer"),
+        ("recipient", {"deliveryAddress": {"city": "London", "countryCode": "GB"}}, "delivery"),
+        ("recipient", {"deliveryAddress": {"name": "", "addressLine1": ""}}, "delivery"),
+        ("recipient", {}, "delivery"),
+        ("fulfillment", {"fulfilledBy": "AMAZON"}, "fulfillment"),
+        ("fulfillment", None, "fulfillment"),
+        ("packages", [], "packages"),
+        ("orderItems.cancellation", {"cancellationRequest": {}}, "cancellation"),
+        ("orderItems.promotion", {"breakdowns": []}, "promotion"),
+    ],
+)
+def test_a_group_without_content_is_not_present(path: str, value: Any, group: str) -> None:
+    assert readable(changed(full_order(), path, value)).present == GROUPS - {group}
+
+
+def test_proceeds_and_tax_are_present_by_the_order_or_by_an_item() -> None:
+    order = full_order()
+    del order["proceeds"], order["tax"]
+    assert {"proceeds", "tax"} <= readable(order).present
+    order["orderItems"][0]["proceeds"] = {}
+    order["orderItems"][0]["tax"] = {"taxCollections": []}
+    assert not {"proceeds", "tax"} & readable(order).present
+
+
+@pytest.mark.parametrize("member", ["name", "addressLine1", "addressLine2", "addressLine3"])
+def test_a_name_or_one_line_of_street_makes_the_delivery_present(member: str) -> None:
+    order = bare_order() | {"recipient": {"deliveryAddress": {member: "x"}}}
+    assert readable(order).present == {"delivery"}
+
+
+def test_a_city_without_name_and_street_is_kept_but_counts_as_withheld() -> None:
+    order = readable(bare_order() | {"recipient": {"deliveryAddress": {"city": "London"}}})
+    assert order.delivery == AmazonAddress(city="London")
+    assert "delivery" not in order.present
+
+
+def test_a_brazilian_street_fills_the_lines_that_are_absent() -> None:
+    extended = {
+        "streetName": "Rua das Acácias",
+        "streetNumber": "42",
+        "complement": "Apto 7",
+        "neighborhood": "Centro",
+    }
+    address: dict[str, Any] = {"extendedFields": extended}
+    order = readable(bare_order() | {"recipient": {"deliveryAddress": address}})
+    assert order.delivery == AmazonAddress(line1="Rua das Acácias 42", line2="Apto 7", line3="Centro")
+    assert "delivery" in order.present
+
+    address["addressLine1"] = "Rua A, 1"
+    order = readable(bare_order() | {"recipient": {"deliveryAddress": address}})
+    assert order.delivery is not None
+    assert order.delivery.line1 == "Rua A, 1"
+
+
+def test_a_county_comes_from_the_district_before_the_municipality() -> None:
+    address = {"districtOrCounty": "Kent", "municipality": "Dover"}
+    order = readable(bare_order() | {"recipient": {"deliveryAddress": address}})
+    assert order.delivery == AmazonAddress(county="Kent")
+
+
+def test_tax_is_withheld_only_for_a_marketplace_facilitator() -> None:
+    order = changed(full_order(), "orderItems.tax.taxCollections", [{"model": "SOMEBODY_NEW"}])
+    line = readable(order).lines[0]
+    assert line.withheld_tax is None
+    assert line.tax is not None
+
+
+def test_amounts_keep_their_scale_and_their_precision() -> None:
+    order = changed(full_order(), "proceeds.grandTotal", money("123456789012345.0123456789", "JPY"))
+    assert readable(order).total == Money(Decimal("123456789012345.0123456789"), "JPY")
+    breakdowns = [{"type": "ITEM", "subtotal": money("999999999999999.9999999999")}] * 2
+    line = readable(changed(full_order(), "orderItems.proceeds.breakdowns", breakdowns)).lines[0]
+    assert line.item_total == Money(Decimal("1999999999999999.9999999998"), "GBP")
+
+
+def test_a_money_object_without_content_is_absent() -> None:
+    assert readable(changed(full_order(), "proceeds.grandTotal", {})).total is None
+
+
+@pytest.mark.parametrize(
+    "amount",
+    ["NaN", "Infinity", "1e3", "1_000", " 1", "", "1,50", "--1", "+1", ".5", "٣", 1, 1.5, None, True],
+)
+def test_an_amount_that_is_no_plain_decimal_makes_the_order_unreadable(amount: Any) -> None:
+    order = changed(full_order(), "proceeds.grandTotal.amount", amount)
+    assert unreadable(order).reason == "proceeds.grandTotal.amount is not a plain decimal"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "reason"),
+    [
+        ("orderId", None, "orderId is missing"),
+        ("orderId", "", "orderId is missing"),
+        ("createdTime", None, "createdTime is missing"),
+        ("lastUpdatedTime", None, "lastUpdatedTime is missing"),
+        ("createdTime", "2026-11-01T10:00:00", "createdTime is not a time with an offset"),
+        ("createdTime", "yesterday", "createdTime is not a time with an offset"),
+        ("createdTime", "0001-01-01T00:00:00+14:00", "createdTime is not a time with an offset"),
+        ("createdTime", 1793500000, "createdTime is not a text"),
+        ("salesChannel", None, "salesChannel is missing"),
+        ("salesChannel.channelName", "", "salesChannel.channelName is missing"),
+        ("salesChannel.marketplaceId", 7, "salesChannel.marketplaceId is not a text"),
+        ("orderItems", None, "orderItems is missing"),
+        ("orderItems", {}, "orderItems is not a list"),
+        ("orderItems", ["x"], "orderItems[0] is not an object"),
+        ("orderItems.orderItemId", None, "orderItems[0].orderItemId is missing"),
+        ("orderItems.product", None, "orderItems[0].product is missing"),
+        ("orderItems.quantityOrdered", None, "orderItems[0].quantityOrdered is missing"),
+        ("orderItems.quantityOrdered", "2", "orderItems[0].quantityOrdered is not a whole number"),
+        ("orderItems.quantityOrdered", True, "orderItems[0].quantityOrdered is not a whole number"),
+        ("orderItems.quantityOrdered", Decimal("2.0"), "orderItems[0].quantityOrdered is not a whole number"),
+        ("orderItems.quantityOrdered", -1, "orderItems[0].quantityOrdered is not a whole number"),
+        ("orderItems.product.title", ["x"], "orderItems[0].product.title is not a text"),
+        ("orderItems.proceeds.breakdowns.type", "", "orderItems[0].proceeds.breakdowns[0].type is missing"),
+        (
+            "orderItems.proceeds.breakdowns.subtotal",
+            None,
+            "orderItems[0].proceeds.breakdowns[0].subtotal is missing",
+        ),
+        (
+            "orderItems.fulfillment.packing.giftOption",
+            "x",
+            "orderItems[0].fulfillment.packing.giftOption is not an object",
+        ),
+        ("buyer", "Ada", "buyer is not an object"),
+        ("buyer.buyerEmail", 5, "buyer.buyerEmail is not a text"),
+        ("recipient.deliveryAddress.name", {}, "recipient.deliveryAddress.name is not a text"),
+        (
+            "recipient.deliveryAddress.city",
+            "Lon\0don",
+            "recipient.deliveryAddress.city holds a character that no database can store",
+        ),
+        ("buyer.buyerName", "\ud800", "buyer.buyerName holds a character that no database can store"),
+        ("programs", "PRIME", "programs is not a list"),
+        ("programs", [1], "programs is not a text"),
+        ("packages.packageReferenceId", None, "packages[0].packageReferenceId is missing"),
+        ("packages.shipTime", "soon", "packages[0].shipTime is not a time with an offset"),
+        ("proceeds.grandTotal", "5", "proceeds.grandTotal is not an object"),
+        ("proceeds.grandTotal.currencyCode", "", "proceeds.grandTotal.currencyCode is missing"),
+        ("tax.taxRegistrations", {}, "tax.taxRegistrations is not a list"),
+    ],
+)
+def test_a_malformed_field_is_named_and_its_value_is_not(path: str, value: Any, reason: str) -> None:
+    assert unreadable(changed(full_order(), path, value)).reason == reason
+
+
+def test_two_currencies_of_one_kind_are_not_added() -> None:
+    breakdowns = [
+        {"type": "TAX", "subtotal": money("1.00", "GBP")},
+        {"type": "TAX", "subtotal": money("1.00", "EUR")},
+    ]
+    order = changed(full_order(), "orderItems.proceeds.breakdowns", breakdowns)
+    assert "breakdowns[1].subtotal is in another currency" in unreadable(order).reason
+
+
+def test_an_unreadable_order_tells_what_it_can_and_keeps_its_payload() -> None:
+    order = changed(full_order(), "buyer", 1)
+    read = unreadable(order)
+    assert (read.order_id, read.marketplace_id) == ("026-1520163-6049104", "A1F83G8C2ARO7P")
+    assert json.loads(read.payload) == order
+    assert unreadable({"orderId": 1, "salesChannel": []}).order_id is None
+    assert unreadable("text").payload == '"text"'
+
+
+def test_a_payload_is_compact_ascii_and_rounds_nothing() -> None:
+    text = '{"a":[1,0.1000000000000000055511151231257827,1.5E+30,true,null,"\\u00e9\\ud800"],"b":{}}'
+    body = json_object(text.encode())
+    assert body is not None
+    assert isinstance(body["a"][1], Decimal)
+    assert compact_json(body) == text
+
+
+def test_unknown_fields_are_ignored_and_unknown_words_kept() -> None:
+    order = changed(full_order(), "fulfillment.fulfillmentStatus", "TELEPORTED")
+    order["novelty"] = {"deep": [1, 2]}
+    assert readable(order).status == "TELEPORTED"
+
+
+def test_an_unreadable_order_leaves_the_rest_of_the_page_unharmed() -> None:
+    bad = changed(full_order(), "createdTime", "never")
+    page = page_of({"orders": [full_order(), bad, bare_order(), 5], "pagination": {"nextToken": "t"}})
+    assert len(page.orders) == 2
+    assert [order.reason for order in page.unreadable] == [
+        "createdTime is not a time with an offset",
+        "the order is not an object",
+    ]
+    assert page.next_token == "t"
+
+
+@pytest.mark.parametrize(
+    "pagination", [{}, {"pagination": None}, {"pagination": {}}, {"pagination": {"nextToken": ""}}]
+)
+def test_a_page_without_a_next_token_is_the_last(pagination: dict[str, Any]) -> None:
+    page = page_of({"orders": []} | pagination)
+    assert page.next_token is None
+    assert page.orders == ()
+
+
+@pytest.mark.parametrize("name", ["lastUpdatedBefore", "createdBefore"])
+def test_the_echoed_bound_is_read_on_both_axes(name: str) -> None:
+    page = page_of({"orders": [], name: "2026-11-01T10:00:00.000Z"})
+    assert page.echoed_before == datetime(2026, 11, 1, 10, tzinfo=UTC)
+    assert page_of({"orders": []}).echoed_before is None
+
+
+@pytest.mark.parametrize(
+    "envelope", [{"pagination": []}, {"pagination": {"nextToken": 5}}, {"lastUpdatedBefore": "now"}]
+)
+def test_a_malformed_envelope_is_never_taken_for_the_last_page(envelope: dict[str, Any]) -> None:
+    with pytest.raises(Garbled):
+        page_of({"orders": []} | envelope)
+
+
+def test_no_repr_shows_buyer_data() -> None:
+    order = readable(full_order())
+    broken = unreadable(changed(full_order(), "orderItems.quantityOrdered", "x"))
+    page = page_of({"orders": [full_order()], "pagination": {"nextToken": "page-token"}})
+    shown = repr((order, order.buyer, order.delivery, order.tax_registrations, order.lines, broken, page))
+    private = ["Ada", "q1w2", "Engines", "PO-9", "James", "SW1Y", "7946", "Ring", "GB123", "Charles", "zip"]
+    private += ["Wrong colour", "Out of stock", "page-token"]
+    assert [word for word in private if word in shown] == []
+    assert "026-1520163-6049104" in shown
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.decimals() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+def every_path(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    if isinstance(value, dict | list):
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        return [path] * bool(path) + [
+            found for key, item in pairs for found in every_path(item, (*path, key))
+        ]
+    return [path]
+
+
+@settings(max_examples=150, deadline=None, database=None)
+@given(path=st.sampled_from(every_path(full_order())), value=JSON_VALUES)
+def test_whatever_stands_in_a_field_nothing_is_raised(path: tuple[Any, ...], value: Any) -> None:
+    order = full_order()
+    target: Any = order
+    for key in path[:-1]:
+        target = target[key]
+    target[path[-1]] = value
+    read = order_of(order)
+    if isinstance(read, UnreadableOrder):
+        assert read.payload
+    else:
+        assert read.order_id
+
+
+def test_a_page_of_a_hundred_orders_is_parsed_in_milliseconds() -> None:
+    body = json.dumps({"orders": [full_order()] * 100}).encode()
+    best = float("inf")
+    for _ in range(5):
+        started = time.perf_counter()
+        page = page_of(json_object(body) or {})
+        best = min(best, time.perf_counter() - started)
+    assert len(page.orders) == 100
+    assert best < 0.05, "the product needs 6 ms; the rest is room for a busy machine"

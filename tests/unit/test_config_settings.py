@@ -1,0 +1,258 @@
+"""Variables: what they mean, where they may come from, and what is never said about them."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from config.problems import Problem
+from config.settings import Settings, check_settings, read_environment
+
+KEY = base64.b64encode(bytes(range(32))).decode()
+OTHER_KEY = base64.b64encode(bytes(range(1, 33))).decode()
+SECRET = "Atzr|IwEBIexampleexampleexampleexampleexample"
+
+
+def settings_of(environ: Mapping[str, str]) -> tuple[Settings, list[Problem]]:
+    environment = read_environment(environ)
+    settings, problems = check_settings(environment.scalars)
+    return settings, [*environment.problems, *problems]
+
+
+def only_problem(environ: Mapping[str, str]) -> Problem:
+    _, problems = settings_of(environ)
+    assert len(problems) == 1, problems
+    return problems[0]
+
+
+def test_without_variables_every_setting_has_the_default_of_the_contract() -> None:
+    settings, problems = settings_of({"PATH": "/bin", "HOME": "/root"})
+    assert problems == []
+    assert settings.config_dir == Path("config")
+    assert settings.database_url.get_secret_value() == "sqlite:///order-sync.db"
+    assert settings.encryption_key is None
+    assert settings.accounts == {}
+    assert (settings.executor, settings.poll_seconds, settings.poll_seconds_busy) == ("threads", 180, 900)
+    assert settings.shared_emails == ()
+    assert (settings.log_format, settings.log_level) == (None, "info")
+
+
+def test_every_setting_is_read_from_its_variable() -> None:
+    settings, problems = settings_of(
+        {
+            "ORDER_SYNC_CONFIG_DIR": "/etc/order-sync",
+            "ORDER_SYNC_DATABASE_URL": "postgresql+psycopg://u:p@db/orders",
+            "ORDER_SYNC_ENCRYPTION_KEY": f"{KEY}, {OTHER_KEY}",
+            "ORDER_SYNC_EXECUTOR": "threads",
+            "ORDER_SYNC_POLL_SECONDS": "200",
+            "ORDER_SYNC_POLL_SECONDS_BUSY": "200",
+            "ORDER_SYNC_SHARED_EMAILS": "front@desk.example, back@desk.example,",
+            "ORDER_SYNC_LOG_FORMAT": "JSON",
+            "ORDER_SYNC_LOG_LEVEL": "Debug",
+        }
+    )
+    assert problems == []
+    assert settings.config_dir == Path("/etc/order-sync")
+    assert settings.database_url.get_secret_value() == "postgresql+psycopg://u:p@db/orders"
+    assert settings.encryption_key is not None
+    assert [key.get_secret_value() for key in settings.encryption_key] == [
+        bytes(range(32)),
+        bytes(range(1, 33)),
+    ]
+    assert (settings.poll_seconds, settings.poll_seconds_busy) == (200, 200)
+    assert settings.shared_emails == ("front@desk.example", "back@desk.example")
+    assert (settings.log_format, settings.log_level) == ("json", "debug")
+
+
+def test_a_constructor_does_not_look_at_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORDER_SYNC_POLL_SECONDS", "1000")
+    assert Settings().poll_seconds == 180
+
+
+def test_a_variable_may_name_a_file_whose_content_is_stripped(tmp_path: Path) -> None:
+    secret = tmp_path / "key"
+    secret.write_text(f"\ufeff  {KEY}\n\n")
+    settings, problems = settings_of({"ORDER_SYNC_ENCRYPTION_KEY_FILE": str(secret)})
+    assert problems == []
+    assert settings.encryption_key is not None
+    assert settings.encryption_key[0].get_secret_value() == bytes(range(32))
+
+
+def test_an_account_s_variable_may_name_a_file_too(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("token\n")
+    variable = "ORDER_SYNC_ACCOUNTS__ACME__REFRESH_TOKEN_FILE"
+    environment = read_environment({variable: str(tmp_path / "token")})
+    assert environment.accounts == {"acme": {"refresh_token": "token"}}
+    assert environment.secret_files == (tmp_path / "token",)
+
+
+def test_a_variable_and_its_file_together_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(KEY)
+    problem = only_problem(
+        {"ORDER_SYNC_ENCRYPTION_KEY": KEY, "ORDER_SYNC_ENCRYPTION_KEY_FILE": str(tmp_path / "key")}
+    )
+    assert str(problem) == (
+        "ORDER_SYNC_ENCRYPTION_KEY and ORDER_SYNC_ENCRYPTION_KEY_FILE are both given; keep one"
+    )
+    assert (problem.severity, problem.stops) == ("error", "everything")
+
+
+def test_two_spellings_of_one_variable_are_refused() -> None:
+    problem = only_problem({"ORDER_SYNC_LOG_LEVEL": "info", "order_sync_log_level": "debug"})
+    assert "ORDER_SYNC_LOG_LEVEL and order_sync_log_level are both given" in str(problem)
+
+
+def test_an_empty_variable_counts_as_not_given(tmp_path: Path) -> None:
+    (tmp_path / "level").write_text("error")
+    settings, problems = settings_of(
+        {
+            "ORDER_SYNC_LOG_LEVEL": "",
+            "ORDER_SYNC_LOG_LEVEL_FILE": str(tmp_path / "level"),
+            "ORDER_SYNC_ENCRYPTION_KEY": " ",
+        }
+    )
+    assert problems == []
+    assert (settings.log_level, settings.encryption_key) == ("error", None)
+
+
+def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    problem = only_problem({"ORDER_SYNC_ENCRYPTION_KEY_FILE": str(missing)})
+    assert str(problem) == (
+        f"ORDER_SYNC_ENCRYPTION_KEY_FILE: {missing} cannot be read (No such file or directory)"
+    )
+    assert problem.stops == "everything"
+
+
+def test_an_account_s_unreadable_file_stops_that_account(tmp_path: Path) -> None:
+    variable = "ORDER_SYNC_ACCOUNTS__ACME__REFRESH_TOKEN_FILE"
+    problem = only_problem({variable: str(tmp_path)})
+    assert str(tmp_path) in str(problem)
+    assert (problem.stops, problem.subject) == ("account", "acme")
+
+
+@pytest.mark.parametrize(("content", "end"), [(b" \n", "is empty"), (b"\xff\xfe\x00", "is not UTF-8 text")])
+def test_a_secret_file_without_a_secret_is_refused(tmp_path: Path, content: bytes, end: str) -> None:
+    (tmp_path / "key").write_bytes(content)
+    assert str(only_problem({"ORDER_SYNC_ENCRYPTION_KEY_FILE": str(tmp_path / "key")})).endswith(end)
+
+
+def test_a_secret_put_where_its_file_belongs_is_not_repeated() -> None:
+    for mistake in (SECRET, KEY, f"/{KEY}", "x\0y" + SECRET):
+        problem = only_problem({"ORDER_SYNC_ENCRYPTION_KEY_FILE": mistake})
+        assert mistake not in str(problem)
+        assert "ORDER_SYNC_ENCRYPTION_KEY_FILE: the file that it names" in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "end"),
+    [
+        ("ENCRYPTION_KEY", "no base64!", "must be base64 keys with commas between; number 1 is none"),
+        ("ENCRYPTION_KEY", f"{KEY},c2hvcnQ=", "must be keys of 32 bytes; number 2 has 5"),
+        ("ENCRYPTION_KEY", ",", "must be at least one key"),
+        ("ENCRYPTION_KEY", "schlüssel", "must be base64 keys with commas between; number 1 is none"),
+        (
+            "DATABASE_URL",
+            "postgresql://u:hunter2@db/x",
+            "must start with sqlite:/// or postgresql+psycopg://",
+        ),
+        ("EXECUTOR", "procrastinate", "must be threads; this version runs with threads only"),
+        ("EXECUTOR", "celery", "must be threads"),
+        ("POLL_SECONDS", "3 minutes", "must be a whole number of seconds between 1 and 86400"),
+        ("POLL_SECONDS", "0", "must be a whole number of seconds between 1 and 86400"),
+        ("POLL_SECONDS", "-5", "must be a whole number of seconds between 1 and 86400"),
+        ("POLL_SECONDS", "86401", "must be a whole number of seconds between 1 and 86400"),
+        ("POLL_SECONDS_BUSY", "179", "must be at least ORDER_SYNC_POLL_SECONDS, which is 180"),
+        (
+            "SHARED_EMAILS",
+            "a@b.example,nobody",
+            "must be e-mail addresses with commas between; number 2 is none",
+        ),
+        ("LOG_FORMAT", "xml", "must be console or json"),
+        ("LOG_LEVEL", "verbose", "must be debug, info, warning or error"),
+    ],
+)
+def test_a_wrong_value_is_told_without_repeating_it(variable: str, value: str, end: str) -> None:
+    problem = only_problem({f"ORDER_SYNC_{variable}": value})
+    assert str(problem) == f"ORDER_SYNC_{variable} {end}"
+    assert problem.stops == "everything"
+
+
+def test_the_busy_pace_follows_a_slower_pace_when_it_is_not_given() -> None:
+    settings, problems = settings_of({"ORDER_SYNC_POLL_SECONDS": "1200"})
+    assert (settings.poll_seconds_busy, problems) == (1200, [])
+
+
+def test_a_default_in_a_wrong_one_s_place_is_compared_with_the_rest() -> None:
+    settings, problems = settings_of(
+        {"ORDER_SYNC_POLL_SECONDS": "often", "ORDER_SYNC_POLL_SECONDS_BUSY": "100"}
+    )
+    assert (settings.poll_seconds, settings.poll_seconds_busy) == (180, 900)
+    assert [str(problem).split()[0] for problem in problems] == [
+        "ORDER_SYNC_POLL_SECONDS",
+        "ORDER_SYNC_POLL_SECONDS_BUSY",
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["RETENTION_DAYS", "HASH_RETENTION_MONTHS", "LISTEN", "API_TOKEN", "API_TOKEN_FILE"]
+)
+def test_a_promised_setting_of_a_later_version_is_a_warning(name: str) -> None:
+    problem = only_problem({f"ORDER_SYNC_{name}": "x"})
+    assert str(problem) == f"ORDER_SYNC_{name} is not used by this version"
+    assert problem.severity == "warning"
+
+
+@pytest.mark.parametrize(
+    ("unknown", "meant"),
+    [
+        ("ORDER_SYNC_POLL_SECOND", "ORDER_SYNC_POLL_SECONDS"),
+        ("ORDER_SYNC_DATABSE_URL_FILE", "ORDER_SYNC_DATABASE_URL_FILE"),
+        ("ORDER_SYNC_RETENTION_DAY", "ORDER_SYNC_RETENTION_DAYS"),
+        ("ORDER_SYNC_ACCOUNTS__ACME__REFRESHTOKEN", "ORDER_SYNC_ACCOUNTS__ACME__REFRESH_TOKEN"),
+    ],
+)
+def test_an_unknown_variable_is_a_warning_with_the_nearest_known_name(unknown: str, meant: str) -> None:
+    problem = only_problem({unknown: SECRET})
+    assert str(problem) == f"{unknown} is not a setting; did you mean {meant}?"
+    assert problem.severity == "warning"
+
+
+def test_an_impossible_account_name_is_a_warning_with_the_rule() -> None:
+    problem = only_problem({"ORDER_SYNC_ACCOUNTS__A__B__REFRESH_TOKEN": SECRET})
+    assert "an account's name is made of a-z, 0-9, - and single _" in str(problem)
+
+
+def test_accounts_are_taken_apart_by_name_and_key_and_never_decoded() -> None:
+    environment = read_environment(
+        {
+            "ORDER_SYNC_ACCOUNTS__ACME_UK-2__LWA_CLIENT_SECRET": "123",
+            "ORDER_SYNC_ACCOUNTS__ACME_UK-2__REFRESH_TOKEN": '{"a": 1}',
+            "ORDER_SYNC_ACCOUNTS__OTHER__BUSINESS": "true",
+        }
+    )
+    assert environment.accounts == {
+        "acme_uk-2": {"lwa_client_secret": "123", "refresh_token": '{"a": 1}'},
+        "other": {"business": "true"},
+    }
+
+
+def test_secrets_are_in_no_text_about_the_settings() -> None:
+    settings, _ = settings_of(
+        {"ORDER_SYNC_ENCRYPTION_KEY": KEY, "ORDER_SYNC_DATABASE_URL": "postgresql+psycopg://u:hunter2@db/x"}
+    )
+    for text in (repr(settings), str(settings), settings.model_dump_json()):
+        assert "hunter2" not in text
+        assert KEY not in text
+        assert repr(bytes(range(32)))[2:-1] not in text
+
+
+def test_a_direct_validation_error_does_not_show_the_input() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Settings.model_validate({"encryption_key": SECRET})
+    assert SECRET not in str(caught.value)
+    assert SECRET not in repr(caught.value)
