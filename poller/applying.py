@@ -84,7 +84,8 @@ def apply_records(
         customers.suggest(tx, kept, ids.get(other, other))
     seen = 0
     if walk is not None:
-        seen = sum(1 for order in incoming if order.order_id in rows and rows[order.order_id]["walk"] == walk)
+        distinct = {order.order_id for order in incoming}
+        seen = sum(1 for order_id in distinct if order_id in rows and rows[order_id]["walk"] == walk)
     return Applied(changed, len(matched.created), seen)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any, TextIO
@@ -195,7 +196,8 @@ def write_csv(what: str, objects: Iterable[dict[str, Any]], keys: Iterable[str],
     """
     blank = {key: _NO_ADDRESS if key in ("delivery", "billing") else None for key in keys}
     heading = [name for name, _ in _flat(next(CSV_ROWS[what]({**blank, "lines": []}))) if name != "lines"]
-    writer = csv.DictWriter(out, heading, lineterminator="\n")
+    # Lines end as RFC 4180 has it; with any other ending the module would leave a lone \r unquoted.
+    writer = csv.DictWriter(out, heading, lineterminator="\r\n")
     writer.writeheader()
     written = 0
     for item in objects:
@@ -206,11 +208,10 @@ def write_csv(what: str, objects: Iterable[dict[str, Any]], keys: Iterable[str],
     return written
 
 
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?").fullmatch
+
+
 def _cell(value: Any) -> Any:
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") and not _is_number(value):
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") and not _NUMBER(value):
         return "'" + value
     return value
-
-
-def _is_number(text: str) -> bool:
-    return text.lstrip("-").replace(".", "", 1).isdigit()

@@ -311,9 +311,7 @@ class _Page:
 
     def _customer_of_original(self, order: OrderRecord) -> int | None:
         """The customer of the order that this one replaces, once that order really has one (R23)."""
-        if order.replaces is None or order.replaces == order.order_id:
-            return None
-        original = self._orders.get(order.replaces)
+        original = None if order.replaces is None else self._orders.get(order.replaces)
         if original is None or original.customer_id is None:
             return None
         customer = self._customers.get(original.customer_id)

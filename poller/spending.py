@@ -37,7 +37,7 @@ class Spending:
     def take(self, operation: Operation) -> None:
         """Take a token. Raises BudgetEmpty; ``store.ledger.Superseded`` when the claim is lost."""
         plan = self.plans[operation]
-        with self.store.begin() as tx:
+        with self.store.begin(durable=False) as tx:
             if self.window is not None:
                 ledger.renew(tx, self.window)
             reserve = self.reserve if operation == "searchOrders" else 0.0
@@ -51,12 +51,12 @@ class Spending:
         if self._rates.get(operation) == rate:
             return
         plan = self.plans[operation]
-        with self.store.begin() as tx:
+        with self.store.begin(durable=False) as tx:
             budgets.set_rate(tx, self.key(operation), plan.rate, plan.burst, rate)
         self._rates[operation] = rate
 
     def drain(self, operation: Operation) -> datetime:
         """Amazon answered 429. Returns when the next token is there."""
         plan = self.plans[operation]
-        with self.store.begin() as tx:
+        with self.store.begin(durable=False) as tx:
             return budgets.drain(tx, self.key(operation), plan.rate, plan.burst)

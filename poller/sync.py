@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
+from typing import TypeVar
 
 from connectors.base import Operation, OrderConnector, SearchQuery, UsagePlan
 from connectors.errors import (
@@ -30,7 +31,7 @@ from poller.applying import Applied, apply_orders, decide_again
 from poller.sources import Source
 from poller.spending import Spending
 from store import budgets, ledger, orders, runs
-from store.engine import Store, Transaction, is_conflict
+from store.engine import Store, Transaction, Unavailable, is_conflict
 from store.ledger import Superseded
 from store.progress import Interval, MarketplaceProgress, SourceProgress, Window
 from store.runs import Outcome
@@ -42,6 +43,8 @@ REFRESH_LEAVES = 10.0
 """Orders fetched again by id take only what getOrder's bucket holds beyond this."""
 
 _CONFLICTS = 20
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +91,16 @@ class SourceSync:
             outcome, until, message = self._work()
         except CredentialsRefused as error:
             outcome, until, message = self._note_refusal(error)
+        except Exception as error:
+            # Its text may hold what was being stored, so only its name is kept.
+            self._finish_run("failed", f"unexpected: {type(error).__name__}")
+            raise
+        self._finish_run(outcome, message)
+        return self._report(outcome, until, message)
+
+    def _finish_run(self, outcome: Outcome, message: str | None) -> None:
         with self.store.begin() as tx:
             runs.finish(tx, self._run, outcome, self._spending.taken, message)
-        return self._report(outcome, until, message)
 
     def _report(self, outcome: Outcome, until: datetime, message: str | None) -> RunReport:
         return RunReport(
@@ -109,7 +119,10 @@ class SourceSync:
         self._prepare()
         self._check_enrolment()
         while not self.stopping():
-            step = self._next()
+            try:
+                step = self._next()
+            except Superseded:
+                return "superseded", self._soon(), "another worker has taken over"
             if isinstance(step, windows.Wait):
                 return self._ended(step)
             try:
@@ -132,6 +145,7 @@ class SourceSync:
         if self._error is not None:
             return "failed", wait.until, self._error
         if wait.short:
+            self._refresh_stale()
             return "deferred", wait.until, wait.why
         with self.store.read() as tx:
             progress = ledger.load_source(tx, self.source.key)
@@ -139,6 +153,18 @@ class SourceSync:
             return "failed", wait.until, progress.last_error
         self._refresh_stale()
         return "complete", wait.until, None
+
+    def _commit(self, work: Callable[[Transaction], T]) -> T:
+        """Do ``work`` in a transaction of its own; all of it once more when somebody else was first."""
+        for _ in range(_CONFLICTS - 1):
+            try:
+                with self.store.begin() as tx:
+                    return work(tx)
+            except Exception as error:
+                if not is_conflict(error):
+                    raise
+        with self.store.begin() as tx:
+            return work(tx)
 
     # --- before the first page ----------------------------------------------------------------------
 
@@ -167,9 +193,10 @@ class SourceSync:
 
     def _prepare(self) -> None:
         """Enter the source and its marketplaces, open the backfills that start dates ask for."""
-        start = self.connector.amazon_now() - windows.SIGNPOST_MARGIN
+        start = windows.signpost(self.connector.amazon_now())
         source = self.source
-        with self.store.begin() as tx:
+
+        def enter(tx: Transaction) -> None:
             if ledger.load_source(tx, source.key) is None:
                 fresh = SourceProgress(source.key, source.account, created_pass_at=tx.now)
                 ledger.save_source(tx, fresh, new=True)
@@ -186,6 +213,8 @@ class SourceSync:
             homes = {m: p.source for m, p in known.items()}
             homes |= dict.fromkeys(source.marketplaces, source.key)
             ledger.adopt_windows(tx, source.account, homes)
+
+        self._commit(enter)
         self._match_waiting()
 
     def _open_history(self, tx: Transaction, progress: MarketplaceProgress, history: datetime) -> None:
@@ -202,12 +231,14 @@ class SourceSync:
     def _match_waiting(self) -> None:
         """Give orders of marketplaces that became known to their customers (R26)."""
         configured = sorted(self.source.rules.by_marketplace)
-        while True:
-            with self.store.begin() as tx:
-                waiting = orders.of_unknown_marketplaces(tx, self.source.account, configured, limit=200)
-                if not waiting:
-                    return
-                decide_again(tx, self.source.rules, waiting)
+
+        def match_some(tx: Transaction) -> bool:
+            waiting = orders.of_unknown_marketplaces(tx, self.source.account, configured, limit=200)
+            decide_again(tx, self.source.rules, waiting)
+            return bool(waiting)
+
+        while self._commit(match_some):
+            pass
 
     def _check_enrolment(self) -> None:
         """Once a day: a marketplace that the seller is not enrolled in stops alone."""
@@ -218,6 +249,7 @@ class SourceSync:
             progress.enrolment_at is not None and now - progress.enrolment_at < ENROLMENT_EVERY
         ):
             return
+        self._tidy()
         try:
             enrolled = self.connector.participations(self._spending)
         except CredentialsRefused:
@@ -230,9 +262,8 @@ class SourceSync:
             if progress is None:
                 return
             ledger.save_source(tx, replace(progress, enrolment_at=tx.now))
-            if not mine & enrolled:
+            if not enrolled & self.source.rules.by_marketplace.keys():
                 return  # an answer about other shops altogether (the sandbox does this): not to be believed
-            leaving = frozenset(mine - enrolled)
             for marketplace in ledger.load_marketplaces(tx, self.source.account).values():
                 if marketplace.marketplace_id in mine:
                     is_enrolled = marketplace.marketplace_id in enrolled
@@ -241,16 +272,22 @@ class SourceSync:
                         ledger.save_marketplace(
                             tx, replace(marketplace, enrolled=is_enrolled, trouble=trouble)
                         )
-            for window in ledger.pending_windows(tx, self.source.key):
-                if leaving & set(window.marketplace_ids):
-                    self._replace(tx, window, windows.without(window, leaving))
+
+    def _tidy(self) -> None:
+        """Let go of what nobody will ask for again."""
+
+        def forget(tx: Transaction) -> None:
+            ledger.forget_finished(tx)
+            runs.condense(tx)
+
+        self._commit(forget)
 
     # --- deciding -----------------------------------------------------------------------------------
 
     def _next(self) -> windows.Read | windows.Wait:
         """Decide what is read next, and claim it."""
         amazon_now = self.connector.amazon_now()
-        with self.store.begin() as tx:
+        with self.store.begin(durable=False) as tx:
             while True:
                 view = self._view(tx, amazon_now)
                 step = windows.decide(view)
@@ -292,7 +329,7 @@ class SourceSync:
         for marketplace in step.marketplaces:
             ledger.save_marketplace(tx, marketplace)
         for backfill in step.backfills:
-            ledger.save_backfill(tx, replace(backfill, state="running"))
+            ledger.advance_backfill(tx, backfill.backfill_id, backfill.position)
         progress = view.source
         if step.polled:
             progress = replace(progress, polled_at=tx.now)
@@ -349,33 +386,37 @@ class SourceSync:
     def _store_page(self, window: Window, page: OrderPage, asked_at: datetime) -> None:
         amazon_now = self.connector.amazon_now()
         several = page.next_token is not None or window.pages > 0
-        for attempt in range(_CONFLICTS):
-            try:
-                with self.store.begin() as tx:
-                    progress = ledger.load_source(tx, self.source.key)
-                    applied = apply_orders(
-                        tx,
-                        self.source.rules,
-                        page.orders,
-                        page.unreadable,
-                        walk=window.window_id if several else None,
-                    )
-                    self._advance(tx, window, page, applied, asked_at, amazon_now)
-                    runs.add_page(tx, self._run, len(page.orders))
-                    if progress is not None:
-                        fine = replace(
-                            progress,
-                            failures=0,
-                            failing_since=None,
-                            last_error=None,
-                            retry_at=None,
-                            succeeded_at=tx.now,
-                        )
-                        ledger.save_source(tx, fine)
-                break
-            except Exception as error:
-                if not is_conflict(error) or attempt == _CONFLICTS - 1:
-                    raise
+
+        def store(tx: Transaction) -> None:
+            progress = ledger.load_source(tx, self.source.key)
+            applied = apply_orders(
+                tx,
+                self.source.rules,
+                page.orders,
+                page.unreadable,
+                walk=window.window_id if several else None,
+            )
+            self._advance(tx, window, page, applied, asked_at, amazon_now)
+            runs.add_page(tx, self._run, len(page.orders))
+            if progress is not None:
+                fine = replace(
+                    progress,
+                    failures=0,
+                    failing_since=None,
+                    last_error=None,
+                    retry_at=None,
+                    succeeded_at=tx.now,
+                )
+                ledger.save_source(tx, fine)
+
+        try:
+            self._commit(store)
+        except (Superseded, *Unavailable):
+            raise
+        except Exception as error:
+            # Without this a page that cannot be stored would be fetched again for ever, before all else.
+            self._note_failure(f"a page could not be stored: {type(error).__name__}", window)
+            raise
         self._pages += 1
         self._orders += len(page.orders)
 
@@ -403,10 +444,10 @@ class SourceSync:
             # The estimate may be a second early; a walk must not seem to end before it did.
             amazon_now=amazon_now + timedelta(seconds=2),
         )
-        if after.upper < window.upper and window.kind == "live":
-            self._pull_back(tx, window, after.upper)
         if after.backfill_id is not None:
-            self._count_backfill(tx, after, len(page.orders))
+            ledger.count_backfill(tx, after.backfill_id, len(page.orders))
+        if after.upper < window.upper:
+            after = self._shorten(tx, window, after)
         if after.state == "open":
             ledger.save_window(tx, after)
         elif after.state == "done":
@@ -422,7 +463,9 @@ class SourceSync:
         if window.axis == "created":
             ledger.cover(tx, window.account, ids, "created", seen)
         else:
-            ledger.cover(tx, window.account, ids, "first", seen)
+            if window.kind == "live" or window.pages <= 1:
+                # Of several pages a second look is not proven: it must not hide what has to be read again.
+                ledger.cover(tx, window.account, ids, "first", seen)
             if window.kind == "sweep":
                 ledger.cover(tx, window.account, ids, "second", seen)
         if window.kind == "live":
@@ -432,34 +475,49 @@ class SourceSync:
         if window.backfill_id is not None:
             self._finish_backfill(tx, window)
 
-    def _count_backfill(self, tx: Transaction, window: Window, fetched: int) -> None:
-        for backfill in ledger.load_backfills(tx, window.account):
-            if backfill.backfill_id == window.backfill_id:
-                counted = replace(backfill, orders=backfill.orders + fetched, requests=backfill.requests + 1)
-                ledger.save_backfill(tx, counted)
-
     def _finish_backfill(self, tx: Transaction, window: Window) -> None:
-        left = any(w.backfill_id == window.backfill_id for w in ledger.pending_windows(tx, self.source.key))
+        assert window.backfill_id is not None
+        left = ledger.has_pending(tx, window.backfill_id)
         rate = budgets.read(
             tx,
             self._spending.key("searchOrders"),
             self.plans["searchOrders"].rate,
             self.plans["searchOrders"].burst,
         ).rate
-        for backfill in ledger.load_backfills(tx, window.account):
-            if backfill.backfill_id != window.backfill_id:
-                continue
-            span = windows.next_span(window, rate).total_seconds()
-            backfill = replace(backfill, span_seconds=span)
-            if backfill.position <= backfill.lower and not left:
-                backfill = replace(backfill, state="done", finished_at=tx.now)
-            ledger.save_backfill(tx, backfill)
+        backfill = ledger.lock_backfill(tx, window.backfill_id)
+        if backfill is None:
+            return
+        backfill = replace(backfill, span_seconds=windows.next_span(window, rate).total_seconds())
+        if backfill.position <= backfill.lower and not left and backfill.state != "cancelled":
+            backfill = replace(backfill, state="done", finished_at=tx.now)
+        ledger.save_backfill(tx, backfill)
 
-    def _pull_back(self, tx: Transaction, window: Window, upper: datetime) -> None:
-        """Amazon applied a smaller bound than was sent: live reading has got no further than that."""
+    def _shorten(self, tx: Transaction, window: Window, after: Window) -> Window:
+        """Amazon applied a smaller bound than was sent: what lies beyond it has still to be read.
+
+        A walk of several pages begins anew with that bound, because its parameters are frozen.
+        """
+        pulled = self._pull_back(tx, window, after.upper) if window.kind == "live" else frozenset()
+        others = tuple(m for m in window.marketplace_ids if m not in pulled)
+        rests = []
+        if others:
+            rest = windows.remaining(window, after.upper, window.upper, tx.now)
+            rests.append(replace(rest, marketplace_ids=others))
+        if after.state == "open":
+            rests.append(windows.remaining(window, window.lower, after.upper, tx.now))
+            after = replace(after, state="cancelled", page_token=None)
+        ledger.open_windows(tx, rests)
+        return after
+
+    def _pull_back(self, tx: Transaction, window: Window, upper: datetime) -> frozenset[str]:
+        """Live reading of these has got no further than ``upper``; never below what was read before."""
+        upper = max(upper, min(window.lower + windows.OVERLAP, window.upper))
+        pulled = set()
         for marketplace in ledger.load_marketplaces(tx, window.account).values():
             if marketplace.marketplace_id in window.marketplace_ids and marketplace.position == window.upper:
                 ledger.save_marketplace(tx, replace(marketplace, position=upper))
+                pulled.add(marketplace.marketplace_id)
+        return frozenset(pulled)
 
     # --- what went wrong ----------------------------------------------------------------------------
 
@@ -472,6 +530,7 @@ class SourceSync:
 
     def _restart(self, window: Window, why: str) -> None:
         with self.store.begin() as tx:
+            ledger.load_source(tx, self.source.key)
             changed, parts = windows.restarted(window, why, tx.now)
             ledger.save_window(tx, ledger.release(changed))
             ledger.open_windows(tx, parts)
@@ -479,18 +538,20 @@ class SourceSync:
     def _lower_bound(self, window: Window, why: str) -> None:
         """A refused bound: estimate Amazon's time again, and ask for no more than it allows."""
         self.connector.forget_amazon_time()
-        signpost = self.connector.amazon_now() - windows.SIGNPOST_MARGIN
+        signpost = windows.signpost(self.connector.amazon_now())
         if not window.lower < signpost < window.upper:
             self._note_failure(why, window)
             return
         with self.store.begin() as tx:
-            lowered = replace(windows.without(window, frozenset())[0], upper=signpost)
+            ledger.load_source(tx, self.source.key)
+            lowered = replace(windows.afresh(window), upper=signpost)
             self._replace(tx, window, (lowered,))
             if window.kind == "live":
                 self._pull_back(tx, window, signpost)
 
     def _note_refused(self, window: Window, error: RequestRefused) -> None:
         with self.store.begin() as tx:
+            ledger.load_source(tx, self.source.key)
             changed, parts = windows.refused(window, error.status, str(error), tx.now)
             ledger.save_window(tx, ledger.release(changed))
             ledger.open_windows(tx, parts)
@@ -547,7 +608,7 @@ class SourceSync:
     # --- orders that ought to have changed ----------------------------------------------------------
 
     def _refresh_stale(self) -> None:
-        """Fetch by id what has been pending for a week or should have been shipped, from getOrder's idle bucket."""
+        """Fetch by id, from an idle bucket, what is pending for a week or should have been shipped."""
         with self.store.begin() as tx:
             progress = ledger.load_source(tx, self.source.key)
             if progress is None or (
@@ -583,14 +644,7 @@ class SourceSync:
         fetched = self.connector.get(order_id, included_data, self._spending)
         readable = [] if isinstance(fetched, UnreadableOrder) else [fetched]
         unreadable = [fetched] if isinstance(fetched, UnreadableOrder) else []
-        for attempt in range(_CONFLICTS):
-            try:
-                with self.store.begin() as tx:
-                    apply_orders(tx, self.source.rules, readable, unreadable)
-                break
-            except Exception as error:
-                if not is_conflict(error) or attempt == _CONFLICTS - 1:
-                    raise
+        self._commit(lambda tx: apply_orders(tx, self.source.rules, readable, unreadable))
         return unreadable[0] if unreadable else None
 
 

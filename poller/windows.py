@@ -15,15 +15,18 @@ database and no settings. Everything that is claimed about completeness is decid
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from store.bucket import Bucket
-from store.progress import Backfill, Kind, MarketplaceProgress, SourceProgress, Window
+from store.progress import Axis, Backfill, Kind, MarketplaceProgress, SourceProgress, Window
 
-SIGNPOST_MARGIN = timedelta(seconds=130)
-"""Amazon refuses an upper bound younger than two minutes; ten seconds are for the Date header's grain."""
+SIGNPOST_MARGIN = timedelta(seconds=129)
+"""Amazon refuses an upper bound younger than two minutes; ten seconds are for differences between clocks.
+One of them is spent already: Date headers have whole seconds, so that Amazon's time is estimated up to a
+second too early. Polled every 180 s, an order is thus never older than 310 s when it is asked for."""
 
 OVERLAP = timedelta(minutes=10)
 JOIN_WITHIN = timedelta(hours=1)
@@ -43,6 +46,14 @@ CREATED_PASS_SPAN = timedelta(days=3)
 
 WALK_LIMIT = timedelta(hours=20)
 """A page token lives 24 hours (Amazon's model); a walk this old starts again in halves."""
+
+LONGEST_PAUSE = timedelta(hours=6)
+"""How long a window that was set aside waits at most before it is tried again."""
+
+LONGEST_PAUSE_LIVE = timedelta(hours=1)
+ATTEMPTS_LIVE = 12
+"""A live one waits less for its next dozen attempts: it may hold up its marketplace, and after an outage
+nothing else would notice that Amazon is back."""
 
 BACKFILL_FIRST_SPAN = timedelta(days=1)
 BACKFILL_LONGEST_SPAN = timedelta(days=30)
@@ -64,6 +75,15 @@ class Pace:
 
     alone: float
     busy: float
+
+
+def signpost(amazon_now: datetime) -> datetime:
+    """The youngest upper bound that may be asked for, in whole seconds.
+
+    Amazon writes times to the second or the millisecond: of a finer bound it echoes less than was sent,
+    and neighbouring windows would no longer meet.
+    """
+    return (amazon_now - SIGNPOST_MARGIN).replace(microsecond=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +109,7 @@ class View:
     @property
     def signpost(self) -> datetime:
         """The youngest upper bound that may be asked for."""
-        return self.amazon_now - SIGNPOST_MARGIN
+        return signpost(self.amazon_now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +162,7 @@ Decision = Read | Enter | Replace | Prove | Wait
 # --- what becomes of a window -----------------------------------------------------------------------
 
 
-def _fresh(window: Window) -> Window:
+def afresh(window: Window) -> Window:
     """The same interval, to be walked from its first page."""
     return replace(
         window,
@@ -159,11 +179,15 @@ def _fresh(window: Window) -> Window:
     )
 
 
+def _is_narrow(window: Window) -> bool:
+    return window.upper - window.lower < NARROWEST
+
+
 def halves_of_time(window: Window) -> tuple[Window, ...]:
     """Two windows that together are this one; itself afresh when it is too narrow to halve."""
     width = window.upper - window.lower
-    fresh = _fresh(window)
-    if width < NARROWEST:
+    fresh = afresh(window)
+    if _is_narrow(window):
         return (fresh,)
     middle = (window.lower + width / 2).replace(microsecond=0)
     middle = max(middle, window.lower)
@@ -174,14 +198,29 @@ def halves_of_marketplaces(window: Window) -> tuple[Window, ...]:
     """Two windows with half the marketplaces each."""
     ids = window.marketplace_ids
     middle = len(ids) // 2
-    fresh = _fresh(window)
+    fresh = afresh(window)
     return replace(fresh, marketplace_ids=ids[:middle]), replace(fresh, marketplace_ids=ids[middle:])
 
 
-def without(window: Window, leaving: frozenset[str]) -> tuple[Window, ...]:
-    """The window for its other marketplaces only; nothing when none is left."""
+def parted(window: Window, leaving: Collection[str]) -> tuple[Window, ...]:
+    """The window for those marketplaces that stay, and for those that leave, to wait by itself.
+
+    Nothing is forgotten: the second waits until its marketplaces are read again. A walk that has ended
+    stands for each of them; one that has not must begin anew, because its parameters are frozen.
+    """
     staying = tuple(m for m in window.marketplace_ids if m not in leaving)
-    return (replace(_fresh(window), marketplace_ids=staying),) if staying else ()
+    going = tuple(m for m in window.marketplace_ids if m in leaving)
+    part = afresh(window)
+    if window.state == "unproven":
+        part = replace(window, window_id=0, version=0, owner=None, claimed_until=None)
+    return tuple(replace(part, marketplace_ids=ids) for ids in (staying, going) if ids)
+
+
+def remaining(window: Window, lower: datetime, upper: datetime, now: datetime) -> Window:
+    """What Amazon's smaller bound left of a window. Counts as a failure, so as not to be asked in a loop."""
+    return failed(
+        replace(afresh(window), lower=lower, upper=upper), "Amazon answered for less than was asked", now
+    )
 
 
 def backoff(failures: int, *, first: float = 30.0, longest: float = 900.0) -> timedelta:
@@ -193,7 +232,9 @@ def failed(window: Window, why: str, now: datetime) -> Window:
     """One more failed attempt; after five the window is set aside as a gap."""
     attempts = window.attempts + 1
     if attempts >= ATTEMPTS:
-        pause = backoff(attempts - ATTEMPTS + 1, first=900, longest=6 * 3600)
+        new = window.kind == "live" and attempts < ATTEMPTS + ATTEMPTS_LIVE
+        longest = LONGEST_PAUSE_LIVE if new else LONGEST_PAUSE
+        pause = backoff(attempts - ATTEMPTS + 1, first=900, longest=longest.total_seconds())
         changed = replace(window, state="set_aside", retry_at=now + pause)
     else:
         changed = replace(window, retry_at=now + backoff(attempts))
@@ -245,13 +286,14 @@ def page_read(
         upper=max(window.lower, upper),
         page_token=next_token,
         walk_started_at=window.walk_started_at or amazon_now,
-        attempts=0 if window.state == "open" else window.attempts,
+        # What can be halved no more must come to an end, even if it fails only after its first page.
+        attempts=0 if window.state == "open" and not _is_narrow(window) else window.attempts,
         retry_at=None,
         last_error=None,
     )
     if next_token is not None:
         return replace(window, state="open")
-    if window.kind == "live" and window.pages > 1 and window.upper - window.lower >= NARROWEST:
+    if window.kind == "live" and window.pages > 1 and not _is_narrow(window):
         return replace(window, state="unproven", walk_ended_at=amazon_now)
     return replace(window, state="done", walk_ended_at=amazon_now)
 
@@ -278,6 +320,9 @@ def decide(view: View) -> Decision:
         if _expired(window, view.amazon_now):
             parts = tuple(replace(w, attempts=0) for w in halves_of_time(window))
             return Replace(window, parts)
+        idle = [m for m in window.marketplace_ids if not _is_read(m, view)]
+        if 0 < len(idle) < len(window.marketplace_ids):
+            return Replace(window, parted(window, idle))
         if _passed(window, view):
             return Prove(window)
     readable = _by_age([w for w in view.windows if _readable(w, view)])
@@ -288,23 +333,29 @@ def decide(view: View) -> Decision:
     backfill = _first(readable, "backfill") or _plan_backfill(view)
     if backfill is not None:
         waiting["backfill"] = backfill
+    reading = [w for w in readable if w.kind == "live"]
+    leading = next((w for w in reading if _is_leading(w, view)), None)
+    catching_up = next((w for w in reading if not _is_leading(w, view)), None) or _plan_behind(view)
     due = view.now
     if view.source.polled_at is not None:
-        due = view.source.polled_at + _pace(view, bool(waiting))
-    front = [w for w in readable if w.kind == "live" and _at_front(w, view)]
-    live = _first(front, "live") or _plan_live(view, due) or _first(readable, "live")
+        due = view.source.polled_at + _pace(view, bool(waiting) or catching_up is not None)
+    live = leading or _plan_front(view, due) or catching_up
     if live is not None:
         waiting["live"] = live
+    next_event = _next_event(view, due)
     if not waiting:
-        return Wait(_next_event(view, due), False, "all covered")
+        return Wait(next_event, False, "all covered")
     chosen = _choose(waiting, view.source.turns)
     reserve = 0.0
-    if chosen != "live" and "live" not in waiting:
-        reserve = max(0.0, 1.0 - view.bucket.rate * (due - view.now).total_seconds())
+    if "live" not in waiting:
+        reserve = 1.0 - view.bucket.rate * (due - view.now).total_seconds()
+        reserve = max(0.0, min(reserve, 1.0, view.bucket.burst - 1.0))
     ready = view.bucket.has_at(1.0 + reserve)
     if ready > view.now:
-        until = ready if chosen == "live" else min(ready, max(due, view.now + timedelta(seconds=1)))
-        return Wait(until, True, "the request budget is used up")
+        if "live" not in waiting:
+            # What is kept back grows as fast as the bucket does: nothing gets free before the poll.
+            ready = next_event if reserve > 0 and due > view.now else min(ready, next_event)
+        return Wait(ready, True, "the request budget is used up")
     step = waiting[chosen]
     if isinstance(step, Enter):
         return step
@@ -322,8 +373,8 @@ def _passed(window: Window, view: View) -> bool:
     if window.state != "unproven" or window.walk_ended_at is None:
         return False
     ended = window.walk_ended_at
-    mine = [m for m in window.marketplace_ids if m in view.marketplaces]
-    if not mine or any(view.marketplaces[m].position < ended for m in mine):
+    mine = window.marketplace_ids
+    if any(not _is_read(m, view) or view.marketplaces[m].position < ended for m in mine):
         return False
     return not any(
         w.kind == "live"
@@ -340,7 +391,7 @@ def _readable(window: Window, view: View) -> bool:
         return False
     if window.retry_at is not None and window.retry_at > view.now:
         return False
-    if not any(m in view.marketplaces for m in window.marketplace_ids):
+    if not _is_at_work(window, view):
         return False
     if window.backfill_id is not None and all(b.backfill_id != window.backfill_id for b in view.backfills):
         return False
@@ -357,49 +408,91 @@ def _first(windows: Sequence[Window], kind: Kind) -> Window | None:
     return next((w for w in windows if w.kind == kind), None)
 
 
-def _at_front(window: Window, view: View) -> bool:
-    """Whether live reading of a marketplace has got no further than this window."""
+def _is_read(marketplace_id: str, view: View) -> bool:
+    """Whether a marketplace is enabled here, and the seller not known to be absent from it."""
+    return marketplace_id in view.marketplaces and view.marketplaces[marketplace_id].enrolled is not False
+
+
+def _is_at_work(window: Window, view: View) -> bool:
+    return any(_is_read(m, view) for m in window.marketplace_ids)
+
+
+def _at_front(window: Window, view: View) -> list[MarketplaceProgress]:
+    """Marketplaces whose live reading has got no further than this window."""
     mine = (view.marketplaces[m] for m in window.marketplace_ids if m in view.marketplaces)
-    return any(window.upper >= m.position for m in mine)
+    return [m for m in mine if window.upper >= m.position]
 
 
 def _enrolled(view: View) -> list[MarketplaceProgress]:
-    return [m for _, m in sorted(view.marketplaces.items()) if m.enrolled is not False]
+    return [m for m_id, m in sorted(view.marketplaces.items()) if _is_read(m_id, view)]
+
+
+def _untroubled(view: View) -> list[MarketplaceProgress]:
+    """Marketplaces for which more than live reading is worth a request."""
+    return [m for m in _enrolled(view) if m.alone_since is None]
+
+
+def _leads(marketplace: MarketplaceProgress, view: View) -> bool:
+    """Whether a marketplace is at the front or near it, and so read together with the others there."""
+    front = max(m.position for m in view.marketplaces.values())
+    return marketplace.position >= front - JOIN_WITHIN
+
+
+def _is_leading(window: Window, view: View) -> bool:
+    return any(_leads(m, view) for m in _at_front(window, view))
 
 
 def _blocked(view: View) -> set[str]:
-    """Marketplaces that get no new live window: their last one is being read, or gives trouble alone."""
+    """Marketplaces that get no new live window: their last one is being read, or gives trouble alone.
+
+    In the second case a further window is tried once the last has failed once more for each that is set
+    aside already: a bad stretch does not stop a marketplace, and a bad marketplace does not fill the ledger.
+    """
+    live = [w for w in view.windows if w.kind == "live"]
+    aside = Counter(m for w in live if w.state == "set_aside" for m in w.marketplace_ids)
     blocked: set[str] = set()
-    for window in view.windows:
-        if window.kind != "live":
-            continue
-        if window.state == "open" and _at_front(window, view):
-            blocked.update(window.marketplace_ids)
-        elif window.state == "set_aside":
-            mine = (m for m in window.marketplace_ids if m in view.marketplaces)
-            blocked.update(m for m in mine if view.marketplaces[m].alone_since is not None)
+    for window in live:
+        for m in _at_front(window, view):
+            troubled = m.alone_since is not None and window.attempts < ATTEMPTS + aside[m.marketplace_id]
+            if window.state == "open" or (window.state == "set_aside" and troubled):
+                blocked.add(m.marketplace_id)
     return blocked
 
 
-def _plan_live(view: View, due: datetime) -> Enter | None:
-    """The next live windows: one for all marketplaces at the front, one for each group further behind."""
+def _plan_front(view: View, due: datetime) -> Enter | None:
+    """The next live window for all marketplaces at the front; first one for each that gave trouble, alone."""
     blocked = _blocked(view)
-    ready = [m for m in _enrolled(view) if m.marketplace_id not in blocked]
-    if not ready:
+    ready = [m for m in _enrolled(view) if m.marketplace_id not in blocked and _leads(m, view)]
+    if not ready or view.now < due:
         return None
-    front = max(m.position for m in view.marketplaces.values())
-    behind = [m for m in ready if m.position < front - JOIN_WITHIN]
-    if behind:
-        start = min(m.position for m in behind)
-        group = [m for m in behind if m.position < start + JOIN_WITHIN]
-        return _live_window(view, group, min(start + LIVE_SPAN, view.signpost), polled=False)
-    if view.now < due:
+    group = _together(ready)
+    upper = min(view.signpost, min(m.position for m in group) + LIVE_SPAN)
+    if upper < max(m.position for m in group):
         return None
-    upper = min(view.signpost, min(m.position for m in ready) + LIVE_SPAN)
-    caught_up = upper == view.signpost
-    if upper < max(m.position for m in ready):
+    polled = upper == view.signpost and all(m in group or m.alone_since is not None for m in ready)
+    return _live_window(view, group, upper, polled=polled)
+
+
+def _plan_behind(view: View) -> Enter | None:
+    """The next live window for the marketplaces furthest behind, because they were away for a while."""
+    blocked = _blocked(view)
+    behind = [
+        m
+        for m in _enrolled(view)
+        if m.marketplace_id not in blocked and not _leads(m, view) and m.position < view.signpost
+    ]
+    if not behind:
         return None
-    return _live_window(view, ready, upper, polled=caught_up)
+    start = min(m.position for m in behind)
+    group = _together([m for m in behind if m.position < start + JOIN_WITHIN])
+    upper = min(min(m.position for m in group) + LIVE_SPAN, view.signpost)
+    return _live_window(view, group, upper, polled=False)
+
+
+def _together(ready: Sequence[MarketplaceProgress]) -> Sequence[MarketplaceProgress]:
+    """Those that are asked for in one call: all, but first by itself whichever gave trouble in a group."""
+    alone = [m for m in ready if m.alone_since is not None]
+    return alone[:1] or ready
 
 
 def _live_window(
@@ -416,7 +509,7 @@ def _live_window(
 def _window(
     view: View,
     kind: Kind,
-    axis: str,
+    axis: Axis,
     ids: Sequence[str],
     lower: datetime,
     upper: datetime,
@@ -429,7 +522,7 @@ def _window(
         source=view.source.source,
         account=view.source.account,
         kind=kind,
-        axis="created" if axis == "created" else "updated",
+        axis=axis,
         marketplace_ids=tuple(sorted(ids)),
         included_data=tuple(sorted(wanted)),
         lower=lower,
@@ -439,11 +532,11 @@ def _window(
 
 
 def _plan_second_look(view: View) -> Enter | None:
-    if any(w.kind == "sweep" and w.axis == "updated" and w.state == "open" for w in view.windows):
+    if _is_sweeping(view, "updated"):
         return None
     ready = [
         m
-        for m in _enrolled(view)
+        for m in _untroubled(view)
         if m.second_position + SECOND_LOOK_SPAN <= min(m.position, view.amazon_now - SECOND_LOOK_AFTER)
     ]
     if not ready:
@@ -455,13 +548,21 @@ def _plan_second_look(view: View) -> Enter | None:
     return Enter((window,), tuple(replace(m, second_position=upper) for m in group))
 
 
+def _is_sweeping(view: View, axis: Axis) -> bool:
+    return any(
+        w.kind == "sweep" and w.axis == axis and w.state == "open" and _is_at_work(w, view)
+        for w in view.windows
+    )
+
+
 def _plan_created_pass(view: View) -> Enter | None:
     last = view.source.created_pass_at
     if last is None or view.now - last < CREATED_PASS_EVERY:
         return None
-    if any(w.kind == "sweep" and w.axis == "created" and w.state == "open" for w in view.windows):
+    if _is_sweeping(view, "created"):
         return None
-    ids = [m.marketplace_id for m in _enrolled(view)]
+    aside = {m for w in view.windows if w.kind == "sweep" and w.axis == "created" for m in w.marketplace_ids}
+    ids = [m.marketplace_id for m in _untroubled(view) if m.marketplace_id not in aside]
     if not ids:
         return None
     lower = view.signpost - CREATED_PASS_SPAN
@@ -470,21 +571,21 @@ def _plan_created_pass(view: View) -> Enter | None:
 
 def _plan_backfill(view: View) -> Enter | None:
     """The next, older window of the backfill that has cost least so far."""
-    enrolled = {m.marketplace_id for m in _enrolled(view)}
+    untroubled = {m.marketplace_id for m in _untroubled(view)}
     busy = {w.backfill_id for w in view.windows if w.state == "open"}
     ready = [
         b
         for b in view.backfills
-        if b.marketplace_id in enrolled and b.backfill_id not in busy and b.position > b.lower
+        if b.marketplace_id in untroubled
+        and b.backfill_id not in busy
+        and b.lower < min(b.position, view.signpost)
     ]
     if not ready:
         return None
     backfill = min(ready, key=lambda b: (b.requests, b.backfill_id))
-    span = timedelta(seconds=backfill.span_seconds) if backfill.span_seconds else BACKFILL_FIRST_SPAN
-    lower = max(backfill.lower, backfill.position - span)
+    span = timedelta(seconds=int(backfill.span_seconds)) if backfill.span_seconds else BACKFILL_FIRST_SPAN
     upper = min(backfill.position, view.signpost)
-    if upper <= lower:
-        return None
+    lower = max(backfill.lower, upper - span)
     window = _window(
         view, "backfill", "created", [backfill.marketplace_id], lower, upper, backfill.backfill_id
     )

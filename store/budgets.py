@@ -73,7 +73,11 @@ def take(tx: Transaction, key: BudgetKey, rate: float, burst: float, reserve: fl
 
 
 def set_rate(tx: Transaction, key: BudgetKey, rate: float, burst: float, observed: float) -> None:
-    """Amazon named the rate: refill with the old one up to now, then count with the new one."""
+    """Amazon named the rate: refill with the old one up to now, then count with the new one.
+
+    Believed down to a hundredth of the plan: with less no request would ever be made that could correct it.
+    """
+    observed = max(observed, rate / 100)
     bucket = _locked(tx, key, rate, burst)
     if bucket.rate != observed:
         bucket = bucket.at(tx.now)

@@ -6,11 +6,12 @@ Sealed groups are JSON objects without their absent members. Lists of plain word
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
+
+import msgspec
 
 from store.records import Address, Amount, Buyer, PackageRecord, TaxNumber
 
@@ -20,7 +21,7 @@ _BUYER = tuple(Buyer.__dataclass_fields__)
 
 def dump(value: Any) -> str:
     """Compact JSON."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return msgspec.json.encode(value).decode()
 
 
 def address_members(address: Address) -> dict[str, str]:
@@ -48,7 +49,7 @@ def dump_list(items: tuple[str, ...]) -> str | None:
 
 
 def load_list(text: str | None) -> tuple[str, ...]:
-    return tuple(json.loads(text)) if text else ()
+    return tuple(msgspec.json.decode(text)) if text else ()
 
 
 def dump_map(items: Mapping[str, str]) -> str | None:
@@ -56,7 +57,7 @@ def dump_map(items: Mapping[str, str]) -> str | None:
 
 
 def load_map(text: str | None) -> dict[str, Any]:
-    return dict(json.loads(text)) if text else {}
+    return dict(msgspec.json.decode(text)) if text else {}
 
 
 def dump_as_of(as_of: Mapping[str, datetime], row_time: datetime) -> str:
@@ -100,7 +101,7 @@ def load_packages(text: str | None) -> tuple[PackageRecord, ...]:
     if not text:
         return ()
     found = []
-    for item in json.loads(text):
+    for item in msgspec.json.decode(text):
         shipped = item.pop("shipped_at")
         found.append(PackageRecord(**item, shipped_at=datetime.fromisoformat(shipped) if shipped else None))
     return tuple(found)

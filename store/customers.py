@@ -17,6 +17,7 @@ from store import codec
 from store.engine import Row, Tombstone, Transaction
 from store.records import Address, CustomerRecord, CustomerStatus, MainEmail, normal_email
 from store.tables import CUSTOMER_IDS, customer_emails, customer_words, customers, journal, orders
+from store.types import among
 
 _PERSON = ("name", "company", "amazon_name", "phone")
 
@@ -45,7 +46,7 @@ def find_emails(tx: Transaction, business: str, emails: Collection[str]) -> dict
         return {}
     c = customer_emails.c
     query = sa.select(c.email_hash, c.customer_id, c.slot).where(
-        c.business == business, c.email_hash.in_(sorted(by_hash))
+        c.business == business, among(c.email_hash, sorted(by_hash))
     )
     return {by_hash[row.email_hash]: (row.customer_id, row.slot) for row in tx.rows(query)}
 
@@ -55,7 +56,9 @@ def find_special(tx: Transaction, business: str, specials: Collection[str]) -> d
     if not specials:
         return {}
     c = customers.c
-    query = sa.select(c.special, c.customer_id).where(c.business == business, c.special.in_(sorted(specials)))
+    query = sa.select(c.special, c.customer_id).where(
+        c.business == business, among(c.special, sorted(specials))
+    )
     return {row.special: row.customer_id for row in tx.rows(query)}
 
 
@@ -64,7 +67,7 @@ def order_counts(tx: Transaction, customer_ids: Collection[int]) -> dict[int, in
     c = orders.c
     query = (
         sa.select(c.customer_id, sa.func.count().label("many"))
-        .where(c.customer_id.in_(sorted(customer_ids)))
+        .where(among(c.customer_id, sorted(customer_ids)))
         .group_by(c.customer_id)
     )
     counts = dict.fromkeys(customer_ids, 0)
@@ -77,7 +80,9 @@ def load(tx: Transaction, customer_ids: Collection[int]) -> dict[int, CustomerRe
     if not customer_ids:
         return {}
     wanted = sorted(customer_ids)
-    query = sa.select(customers).where(customers.c.customer_id.in_(wanted)).order_by(customers.c.customer_id)
+    query = (
+        sa.select(customers).where(among(customers.c.customer_id, wanted)).order_by(customers.c.customer_id)
+    )
     rows = tx.conn.execute(tx.lock(query)).mappings().all()
     return records_of(tx, rows)
 
@@ -88,7 +93,7 @@ def records_of(tx: Transaction, rows: Sequence[Row]) -> dict[int, CustomerRecord
     c = customer_emails.c
     query = (
         sa.select(customer_emails)
-        .where(c.customer_id.in_([row["customer_id"] for row in rows]))
+        .where(among(c.customer_id, [row["customer_id"] for row in rows]))
         .order_by(c.customer_id, c.slot)
     )
     for row in tx.rows(query):
@@ -198,26 +203,27 @@ def _word_values(tx: Transaction, record: CustomerRecord, key: int) -> list[dict
 
 
 def create(tx: Transaction, records: Sequence[CustomerRecord]) -> list[int]:
-    """Store new customers and return their ids in order. Raises ``Conflict`` on a doubled e-mail."""
+    """Store new customers and return their ids in order.
+
+    Raises a conflict (``engine.is_conflict``) on a doubled e-mail.
+    """
     ids = tx.take_keys(CUSTOMER_IDS, len(records))
     if not ids:
         return ids
-    tx.conn.execute(sa.insert(customers), [_values(tx, r, key) for key, r in zip(ids, records, strict=True)])
+    tx.insert(customers, [_values(tx, r, key) for key, r in zip(ids, records, strict=True)])
     emails, words = [], []
     for key, record in zip(ids, records, strict=True):
         emails += [_email_values(tx, key, record.business, email) for email in record.emails]
         words += _word_values(tx, record, key)
-    if emails:
-        tx.conn.execute(sa.insert(customer_emails), emails)
-    if words:
-        tx.conn.execute(sa.insert(customer_words), words)
+    tx.insert(customer_emails, emails)
+    tx.insert(customer_words, words)
     return ids
 
 
 def change(tx: Transaction, record: CustomerRecord) -> None:
     """Write a changed customer whole, with its e-mails and searchable words.
 
-    Erased e-mails (R61) keep their slot. Raises ``Conflict`` on a doubled e-mail.
+    Erased e-mails (R61) keep their slot. Raises a conflict (``engine.is_conflict``) on a doubled e-mail.
     """
     key = record.customer_id
     values = _values(tx, record, key)
@@ -228,12 +234,9 @@ def change(tx: Transaction, record: CustomerRecord) -> None:
     c = customer_emails.c
     tx.conn.execute(sa.delete(customer_emails).where(c.customer_id == key, c.slot.not_in(erased)))
     emails = [_email_values(tx, key, record.business, e) for e in record.emails if e.email is not None]
-    if emails:
-        tx.conn.execute(sa.insert(customer_emails), emails)
+    tx.insert(customer_emails, emails)
     tx.conn.execute(sa.delete(customer_words).where(customer_words.c.customer_id == key))
-    words = _word_values(tx, record, key)
-    if words:
-        tx.conn.execute(sa.insert(customer_words), words)
+    tx.insert(customer_words, _word_values(tx, record, key))
 
 
 def bury(tx: Transaction, customer_id: int, into: int) -> None:

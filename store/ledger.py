@@ -29,6 +29,9 @@ from store.tables import windows
 CLAIM = timedelta(minutes=2)
 """How long a claim on a window holds without being renewed."""
 
+KEPT = timedelta(days=3)
+"""How long a finished window stays, to see how something came about."""
+
 
 class Superseded(Exception):
     """Another worker has this window, or has advanced it; what was fetched for it is to be dropped."""
@@ -149,9 +152,11 @@ def cover(
     for marketplace_id in sorted(marketplace_ids):
         mine = sa.and_(c.account == account, c.marketplace_id == marketplace_id, c.look == look)
         touching = sa.and_(mine, c.lower <= seen.upper, c.upper >= seen.lower)
-        rows = tx.rows(sa.select(c.lower, c.upper).where(touching))
+        # Only what was read is replaced: what another worker adds meanwhile stays, and is joined when read.
+        rows = tx.rows(tx.lock(sa.select(c.lower, c.upper).where(touching)))
         whole = joined([seen, *(Interval(row.lower, row.upper) for row in rows)])[0]
-        tx.conn.execute(sa.delete(tables.coverage).where(touching))
+        old = sa.and_(mine, c.lower.in_([row.lower for row in rows]))
+        tx.conn.execute(sa.delete(tables.coverage).where(old))
         tx.conn.execute(
             sa.insert(tables.coverage).values(
                 account=account,
@@ -203,17 +208,30 @@ def save_marketplace(tx: Transaction, progress: MarketplaceProgress, *, new: boo
 
 
 def adopt_windows(tx: Transaction, account: str, source_of: dict[str, str]) -> None:
-    """Give unfinished windows of sources that no longer exist to the source of their marketplace."""
+    """Give unfinished windows to the source of their marketplace, when none of it is in theirs any more."""
     c = windows.c
     query = sa.select(c.window_id, c.source, c.marketplace_ids).where(
-        c.account == account,
-        c.state.in_(("open", "unproven", "set_aside")),
-        c.source.not_in(sorted(set(source_of.values()))),
+        c.account == account, c.state.in_(("open", "unproven", "set_aside"))
     )
     for row in tx.rows(query):
-        home = next((source_of[m] for m in codec.load_words(row.marketplace_ids) if m in source_of), None)
-        if home is not None:
-            tx.conn.execute(sa.update(windows).where(c.window_id == row.window_id).values(source=home))
+        homes = [source_of[m] for m in codec.load_words(row.marketplace_ids) if m in source_of]
+        if homes and row.source not in homes:
+            tx.conn.execute(sa.update(windows).where(c.window_id == row.window_id).values(source=homes[0]))
+
+
+def forget_finished(tx: Transaction) -> None:
+    """Delete windows that were done or cancelled over three days ago: coverage has what they have shown.
+
+    The newest window stays whatever it is, so that SQLite never gives its number to another.
+    """
+    c = windows.c
+    tx.conn.execute(
+        sa.delete(windows).where(
+            c.state.in_(("done", "cancelled")),
+            c.finished_at < tx.now - KEPT,
+            c.window_id < sa.select(sa.func.max(c.window_id)).scalar_subquery(),
+        )
+    )
 
 
 def _backfill(row: sa.Row[Any]) -> Backfill:
@@ -270,4 +288,52 @@ def save_backfill(tx: Transaction, backfill: Backfill) -> None:
             span_seconds=backfill.span_seconds,
             finished_at=backfill.finished_at,
         )
+    )
+
+
+def lock_backfill(tx: Transaction, backfill_id: int) -> Backfill | None:
+    """One backfill, locked."""
+    mine = tables.backfills.c.backfill_id == backfill_id
+    row = tx.conn.execute(tx.lock(sa.select(tables.backfills).where(mine))).one_or_none()
+    return None if row is None else _backfill(row)
+
+
+def advance_backfill(tx: Transaction, backfill_id: int, position: datetime) -> None:
+    """The next window is entered. Raises Superseded when it was paused or cancelled meanwhile."""
+    c = tables.backfills.c
+    advanced = tx.conn.execute(
+        sa.update(tables.backfills)
+        .where(c.backfill_id == backfill_id, c.state.in_(("planned", "running")))
+        .values(position=position, state="running")
+    )
+    if advanced.rowcount != 1:
+        raise Superseded
+
+
+def count_backfill(tx: Transaction, backfill_id: int, fetched: int) -> None:
+    """One more request was made for a backfill, and brought some orders."""
+    c = tables.backfills.c
+    tx.conn.execute(
+        sa.update(tables.backfills)
+        .where(c.backfill_id == backfill_id)
+        .values(orders=c.orders + fetched, requests=c.requests + 1)
+    )
+
+
+def has_pending(tx: Transaction, backfill_id: int) -> bool:
+    """Whether some of a backfill's windows are still to be read."""
+    c = windows.c
+    query = sa.select(sa.literal(1)).where(
+        c.backfill_id == backfill_id, c.state.in_(("open", "unproven", "set_aside"))
+    )
+    return tx.conn.execute(query.limit(1)).first() is not None
+
+
+def release_all(tx: Transaction, owner: str) -> None:
+    """Give back every window that a process holds; whatever it still does with them is superseded."""
+    c = windows.c
+    tx.conn.execute(
+        sa.update(windows)
+        .where(c.owner == owner)
+        .values(owner=None, claimed_until=None, version=c.version + 1)
     )

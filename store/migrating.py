@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import sqlalchemy as sa
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
@@ -14,6 +16,10 @@ from sqlalchemy.engine import Connection, Engine
 from store.tables import metadata
 
 _FOLDER = Path(__file__).parent / "migrations"
+
+
+class NewerDatabase(Exception):
+    """The database was upgraded by a newer version of the program than this one."""
 
 
 def _config(connection: Connection | None = None) -> Config:
@@ -35,23 +41,60 @@ def revision(engine: Engine) -> str | None:
 
 
 def upgrade(engine: Engine) -> None:
-    """Bring the database to the newest revision; safe to repeat."""
+    """Bring the database to the newest revision; safe to repeat. Raises NewerDatabase."""
     with engine.begin() as connection:
+        stranger = _unknown_revision(connection)
+        if stranger is not None:
+            raise NewerDatabase(stranger)
         command.upgrade(_config(connection), "head")
 
 
 def differences(engine: Engine) -> list[str]:
-    """How the database's tables differ from what the program expects; empty when they do not."""
+    """What keeps this program from working with the database, in sentences; empty when nothing does."""
     with engine.connect() as connection:
+        if not sa.inspect(connection).get_table_names():
+            return ["the database is empty"]
         context = MigrationContext.configure(
             connection, opts={"render_as_batch": connection.dialect.name == "sqlite"}
         )
-        return [_in_words(change) for change in compare_metadata(context, metadata)]
+        changes = compare_metadata(context, metadata)
+        return _about_revision(connection) + [
+            sentence for change in changes for sentence in _in_words(change)
+        ]
 
 
-def _in_words(change: object) -> str:
+def _unknown_revision(connection: Connection) -> str | None:
+    """A sentence about a revision that this version of the program has never heard of."""
+    current = MigrationContext.configure(connection).get_current_revision()
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    if current is None or current in known:
+        return None
+    return f"the database is at revision {current}, which this version of the program does not know"
+
+
+def _about_revision(connection: Connection) -> list[str]:
+    stranger = _unknown_revision(connection)
+    if stranger is not None:
+        return [stranger]
+    current, newest = MigrationContext.configure(connection).get_current_revision(), newest_revision()
+    if current == newest:
+        return []
+    return [f"the database is at revision {current or 'none'}, this version of the program at {newest}"]
+
+
+def _in_words(change: Any) -> list[str]:
+    """Alembic says what it would do to the database; a reader wants to know what is wrong with it."""
     if isinstance(change, list):
-        return "; ".join(_in_words(part) for part in change)
-    if isinstance(change, tuple):
-        return " ".join(str(getattr(part, "name", part)) for part in change if part is not None)
-    return str(change)
+        return [sentence for part in change for sentence in _in_words(part)]
+    kind, *parts = change
+    if kind.startswith("modify_"):
+        _, table, column, _, found, expected = parts
+        return [f"column {table}.{column}: {kind.removeprefix('modify_')} is {found}, not {expected}"]
+    verb, _, thing = kind.partition("_")
+    name = parts[-1].name or "without a name"
+    if thing == "column":
+        name = f"{parts[-2]}.{name}"
+    elif thing != "table":
+        name = f"{name} of table {parts[-1].table.name}"
+    what = {"fk": "foreign key"}.get(thing, thing)
+    return [f"{what} {name} is missing" if verb == "add" else f"{what} {name} is not known to this program"]

@@ -16,6 +16,7 @@ from store import codec
 from store.engine import Row, Transaction
 from store.records import Address, Basis, Buyer, LineRecord, OrderRecord, TaxNumber
 from store.tables import ORDER_KEYS, order_lines, orders
+from store.types import among
 
 GROUP_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "fulfillment": ("status", "seller_status", "fulfilled_by", "service_level", "ship_by", "deliver_by"),
@@ -165,7 +166,7 @@ def load_rows(tx: Transaction, account: str, order_ids: Collection[str]) -> dict
         return {}
     query = (
         sa.select(orders)
-        .where(orders.c.account == account, orders.c.order_id.in_(sorted(order_ids)))
+        .where(orders.c.account == account, among(orders.c.order_id, sorted(order_ids)))
         .order_by(orders.c.order_key)
     )
     return {row["order_id"]: dict(row) for row in tx.conn.execute(tx.lock(query)).mappings()}
@@ -182,7 +183,7 @@ def load_lines(tx: Transaction, keys: Collection[int]) -> dict[int, tuple[LineRe
 def _line_rows(tx: Transaction, keys: Collection[int]) -> Iterable[Row]:
     query = (
         sa.select(order_lines)
-        .where(order_lines.c.order_key.in_(sorted(keys)))
+        .where(among(order_lines.c.order_key, sorted(keys)))
         .order_by(order_lines.c.order_key, order_lines.c.position)
     )
     return tx.conn.execute(query).mappings()
@@ -341,10 +342,8 @@ def save(
         row["walk"] = walk
         rows.append(row)
         lines += [_line_values(tx, key, i, line) for i, line in enumerate(write.record.lines)]
-    if rows:
-        tx.conn.execute(sa.insert(orders), rows)
-    if lines:
-        tx.conn.execute(sa.insert(order_lines), lines)
+    tx.insert(orders, rows)
+    tx.insert(order_lines, lines)
     changed = _update(tx, [w for w in writes if not w.is_new], stored, ids, walk)
     return len(fresh) + changed
 
@@ -387,9 +386,8 @@ def _update(
             updates,
         )
     if replaced:
-        tx.conn.execute(sa.delete(order_lines).where(order_lines.c.order_key.in_(replaced)))
-    if new_lines:
-        tx.conn.execute(sa.insert(order_lines), new_lines)
+        tx.conn.execute(sa.delete(order_lines).where(among(order_lines.c.order_key, replaced)))
+    tx.insert(order_lines, new_lines)
     return sum(1 for u in updates if u["_change_no"] == tx.change_no) if updates else 0
 
 
@@ -441,7 +439,8 @@ def _merged_lines(tx: Transaction, write: OrderSave, old: Mapping[str, Row], key
             value = values[name]
             if not _same(tx, before[name], value, line_place(key, item_id, name)):
                 row[name] = value
-        row["currency"] = row["currency"] or values["currency"]
+        # The newest copy may carry no amounts at all; those that stay keep their currency.
+        row["currency"] = row["currency"] or values["currency"] or before["currency"]
         merged.append(row)
     return merged
 

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from store.engine import Transaction
 from store.tables import quarantine
+from store.types import among
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def release(tx: Transaction, account: str, order_ids: Collection[str]) -> None:
     """These orders can be read now."""
     c = quarantine.c
     if order_ids and tx.conn.execute(sa.select(c.order_id).where(c.account == account).limit(1)).first():
-        mine = sa.and_(c.account == account, c.order_id.in_(sorted(order_ids)))
+        mine = sa.and_(c.account == account, among(c.order_id, sorted(order_ids)))
         tx.conn.execute(sa.delete(quarantine).where(mine))
 
 

@@ -79,7 +79,8 @@ def condense(tx: Transaction) -> None:
     """Turn runs older than ``KEPT`` into daily totals."""
     totals: dict[tuple[str, object], list[int]] = {}
     old = runs.c.started_at < tx.now - KEPT
-    for row in tx.rows(sa.select(runs).where(old)):
+    # Deleted as they are read, so that no other process counts the same ones.
+    for row in tx.rows(sa.delete(runs).where(old).returning(runs)):
         total = totals.setdefault((row.source, row.started_at.date()), [0, 0, 0, 0, 0])
         counted = (1, int(row.outcome == "failed"), row.pages, row.orders, row.requests)
         for i, number in enumerate(counted):
@@ -95,7 +96,6 @@ def condense(tx: Transaction) -> None:
         if changed.rowcount == 0:
             values = dict(zip(names, total, strict=True))
             tx.conn.execute(sa.insert(run_days).values(source=source, day=day, **values))
-    tx.conn.execute(sa.delete(runs).where(old))
 
 
 def refuse(tx: Transaction, kind: str, name: str, fingerprint: str, reason: str) -> None:

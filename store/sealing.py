@@ -14,13 +14,13 @@ import base64
 import binascii
 import hashlib
 import hmac
-import json
 import os
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -33,6 +33,10 @@ _NONCE = slice(5, 17)
 
 class SealError(Exception):
     """A sealed value does not open: its key is not configured, or the value was damaged or moved."""
+
+
+class UnknownKey(SealError):
+    """The value was sealed with a key that is not configured."""
 
 
 class BadKey(ValueError):
@@ -75,19 +79,19 @@ class Sealer:
         """Open a value at its place. Raises SealError."""
         cipher = self._ciphers.get(sealed[_KEY_ID])
         if cipher is None or sealed[:1] != _VERSION:
-            raise SealError(f"{place}: sealed with a key that is not in ORDER_SYNC_ENCRYPTION_KEY")
+            raise UnknownKey(f"{place}: sealed with a key that is not in ORDER_SYNC_ENCRYPTION_KEY")
         try:
             return cipher.decrypt(sealed[_NONCE], sealed[17:], place.encode())
-        except InvalidTag:
+        except (InvalidTag, ValueError):  # the latter when even the nonce is cut short
             raise SealError(f"{place}: the sealed value is damaged, or was moved from another row") from None
 
     def seal_json(self, value: Mapping[str, Any] | Sequence[Any], place: str) -> bytes:
         """Seal a group of values as one."""
-        return self.seal(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(), place)
+        return self.seal(msgspec.json.encode(value), place)
 
     def open_json(self, sealed: bytes, place: str) -> Any:
         """Open a group sealed by ``seal_json``. Raises SealError."""
-        return json.loads(self.open(sealed, place))
+        return msgspec.json.decode(self.open(sealed, place))
 
 
 _WORD = re.compile(r"\w+", re.UNICODE)

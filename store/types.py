@@ -7,6 +7,7 @@ does. PostgreSQL keeps its own NUMERIC and TIMESTAMPTZ.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -17,6 +18,27 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 Identity = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 """A whole-number key; on SQLite it must be called INTEGER to be the row id itself."""
+
+
+def _in_utc(value: datetime | None) -> datetime | None:
+    if value is None or value.tzinfo is UTC:
+        return value
+    if value.tzinfo is None:
+        raise ValueError("a time without a zone cannot be stored")
+    return value.astimezone(UTC)
+
+
+def _time_text(value: datetime | None) -> str | None:
+    if value is None:
+        return None
+    if value.tzinfo is not UTC:
+        value = _in_utc(value) or value
+    return value.isoformat(timespec="microseconds")
+
+
+def among(column: sa.ColumnElement[Any], values: Collection[Any]) -> sa.ColumnElement[bool]:
+    """``column IN (values)``, without SQLAlchemy looking at every single value first."""
+    return column.in_(sa.bindparam(None, list(values), type_=column.type, expanding=True))
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -31,13 +53,11 @@ class UtcTime(TypeDecorator[datetime]):
         return dialect.type_descriptor(sa.DateTime(timezone=True))
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
-        if value is None:
-            return None
-        if value.tzinfo is not UTC:
-            if value.tzinfo is None:
-                raise ValueError("a time without a zone cannot be stored")
-            value = value.astimezone(UTC)
-        return value.isoformat(timespec="microseconds") if dialect.name == "sqlite" else value
+        return _time_text(value) if dialect.name == "sqlite" else _in_utc(value)
+
+    def bind_processor(self, dialect: Dialect) -> Any:
+        """The bare function: an order has seven times, and the decorator's layers cost more than they do."""
+        return _time_text if dialect.name == "sqlite" else _in_utc
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         if value is None:

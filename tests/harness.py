@@ -100,6 +100,7 @@ class Shop:
     shared_emails: frozenset[str] = frozenset()
     split: frozenset[str] = frozenset()
     fresh: bool = True
+    credential: str = "credential"
 
     def __post_init__(self) -> None:
         self.attempts: list[Attempt] = []
@@ -137,7 +138,7 @@ class Shop:
             PolledMarketplace(r.marketplace_id, r.code, start, tuple(sorted(r.included_data)), r.code in self.split)
             for r in self.rules
         ]
-        return sources_of(self.account_rules(), "EU", polled, "app", "credential")
+        return sources_of(self.account_rules(), "EU", polled, "app", self.credential)
 
     def syncer(self, source: Source) -> SourceSync:
         return SourceSync(self.store, self.connector, source, PLANS, self.pace, self.owner)

@@ -347,11 +347,13 @@ class Oracle:
                 record = self.new_record("email", order)
                 record["emails"].add(normal(email))
             self.attach(link, order, basis if never_ready else "promoted", record)  # R22
-        elif never_ready or was == "held":
-            original = self.links.get(order["replaces"] or "", {})
-            if original.get("record") is not None and original["basis"] != "placeholder":
-                basis = "replacement" if never_ready else "promoted"  # R23, R26
-                self.attach(link, order, basis, original["record"])
+        elif never_ready or was in ("held", "unidentified", "shared"):
+            # "While that one is unknown" (R23): once it is known, the replacement goes there as well.
+            record = self.links.get(order["replaces"] or "", {}).get("record")
+            if record is not None and record["kind"] in ("email", "unidentified"):
+                if record is not link["record"]:
+                    basis = "replacement" if never_ready else "promoted"  # R23, R26
+                    self.attach(link, order, basis, record)
             elif never_ready:
                 self.without_email(link, order, place.get("without_email", "per_order"))
         if link["record"] is not None:

@@ -19,6 +19,7 @@ from poller.matching import (
     translate,
     usable_email,
 )
+from poller.merging import merge_copies
 from store.records import Address, CustomerRecord, MainEmail, Origin
 from tests.unit.matching_world import (
     DE,
@@ -472,6 +473,15 @@ def test_r22_a_record_edited_by_hand_is_kept_and_suggested_for_merging() -> None
     assert world.suggested == [(1, 2)]
 
 
+def test_r22_also_when_an_email_entered_by_hand_made_the_record_active() -> None:
+    world = World()
+    world.sync(anonymous())
+    world.edit(1, status="active", emails=(MainEmail(1, "ann@home.example", "hand"),))
+    world.sync(an_order(updated=5))
+    assert (world.orders["o1"].customer_id, world.basis()) == (2, "promoted")
+    assert (world.tombstones, world.suggested) == ({}, [(1, 2)])
+
+
 def test_r22_an_unidentified_record_with_other_orders_is_no_tombstone() -> None:
     world = World()
     world.sync(anonymous("o1"), anonymous("o2"))
@@ -643,6 +653,13 @@ def test_r25_the_newest_copy_says_which_lines_there_are() -> None:
         assert [(i.order_item_id, i.title) for i in world.orders["o1"].lines] == [("i1", "new")]
 
 
+def test_r25_an_older_copy_adds_no_line_to_stored_ones_that_were_handed_in() -> None:
+    newer = translate(an_order(updated=5), "acme", rules_of())
+    older = translate(an_order(lines=(line("i0"), line("i1", title="old"))), "acme", rules_of())
+    (merged,) = merge_copies([older], {"o1": newer})
+    assert (merged.record.lines, merged.core, merged.groups) == (newer.lines, False, frozenset())
+
+
 def test_r25_two_copies_on_one_page_are_one_write_whatever_their_order() -> None:
     shipped = anonymous(updated=5, status="SHIPPED", total=None, absent={"proceeds"})
     outcomes = []
@@ -811,7 +828,7 @@ def test_r61_a_retained_hash_recognises_the_customer_and_its_email_is_restored()
     world.hashes = {ANN: (back, 2)}
     world.sync(an_order("o1"), an_order("o2"))
     assert [world.orders[i].match_basis for i in ("o1", "o2")] == ["retained_hash", "email_2"]
-    assert world.customers[back].emails[1] == MainEmail(2, ANN, "amazon")
+    assert world.customers[back].emails == (mains[0], MainEmail(2, ANN, "amazon"))
     assert world.customers[back].name == "Ann Buyer"
 
 

@@ -1,0 +1,249 @@
+"""The part of Amazon's model of an order that we read, declared once; types are checked while decoding.
+
+Decision: these are Amazon's names and shapes, nothing else. A field that is not declared is ignored; a
+declared field of another type is refused by the decoder, whether it is optional or not. What a type
+cannot say (a text of blanks is absent, what a time or an amount looks like) is decided in
+``connectors.amazon.parse``. A field without a default must be there. ``Any`` marks what only counts as
+given or not.
+
+Every member is named in snake case here and in camel case by Amazon (``order_id`` is ``orderId``).
+Source: Amazon's Orders API model, version 2026-01-01.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class _Model(msgspec.Struct, rename="camel", frozen=True, gc=False, repr_omit_defaults=True):
+    """Never outlives the parsing of its page, so the garbage collector need not know it (``gc=False``)."""
+
+    def __repr__(self) -> str:
+        return type(self).__name__  # what it holds is buyer data
+
+
+class Money(_Model):
+    amount: str | None = None
+    currency_code: str | None = None
+
+
+class OrderAlias(_Model):
+    alias_id: str | None = None
+    alias_type: str | None = None
+
+
+class AssociatedOrder(_Model):
+    order_id: str | None = None
+    association_type: str | None = None
+
+
+class SalesChannel(_Model):
+    channel_name: str
+    marketplace_id: str | None = None
+
+
+class Buyer(_Model):
+    buyer_name: str | None = None
+    buyer_email: str | None = None
+    buyer_company_name: str | None = None
+    buyer_purchase_order_number: str | None = None
+
+
+class ExtendedFields(_Model):
+    """The parts of a Brazilian street."""
+
+    street_name: str | None = None
+    street_number: str | None = None
+    complement: str | None = None
+    neighborhood: str | None = None
+
+
+class Address(_Model):
+    name: str | None = None
+    company_name: str | None = None
+    address_line1: str | None = None
+    address_line2: str | None = None
+    address_line3: str | None = None
+    city: str | None = None
+    district_or_county: str | None = None
+    municipality: str | None = None
+    state_or_region: str | None = None
+    postal_code: str | None = None
+    country_code: str | None = None
+    phone: str | None = None
+    address_type: str | None = None
+    extended_fields: ExtendedFields | None = None
+
+
+class DeliveryPreference(_Model):
+    drop_off_location: str | None = None
+    address_instruction: str | None = None
+
+
+class Recipient(_Model):
+    delivery_address: Address | None = None
+    delivery_preference: DeliveryPreference | None = None
+
+
+class OrderProceeds(_Model):
+    grand_total: Money | None = None
+    breakdowns: Any = None
+
+
+class TaxRegistration(_Model):
+    entity_type: str | None = None
+    tax_registration_type: str | None = None
+    tax_registration_number: str | None = None
+    legal_name: str | None = None
+
+
+class OrderTax(_Model):
+    tax_registrations: list[TaxRegistration] | None = None
+
+
+class TimeWindow(_Model):
+    latest_date_time: str | None = None
+
+
+class OrderFulfillment(_Model):
+    fulfillment_status: str | None = None
+    fulfilled_by: str | None = None
+    fulfillment_service_level: str | None = None
+    ship_by_window: TimeWindow | None = None
+    deliver_by_window: TimeWindow | None = None
+
+
+class Price(_Model):
+    unit_price: Money | None = None
+
+
+class Customization(_Model):
+    customized_url: str | None = None
+
+
+class Product(_Model):
+    asin: str | None = None
+    title: str | None = None
+    seller_sku: str | None = None
+    price: Price | None = None
+    customization: Customization | None = None
+
+
+class ProceedsBreakdown(_Model):
+    type: str
+    subtotal: Money | None = None
+
+
+class ItemProceeds(_Model):
+    proceeds_total: Any = None
+    breakdowns: list[ProceedsBreakdown] | None = None
+
+
+class PromotionBreakdown(_Model):
+    promotion_id: str | None = None
+
+
+class ItemPromotion(_Model):
+    breakdowns: list[PromotionBreakdown] | None = None
+
+
+class CancellationRequest(_Model):
+    requester: Any = None
+    cancel_reason: str | None = None
+
+
+class CancellationExecution(_Model):
+    cancelled_by: str | None = None
+    cancel_reason: str | None = None
+
+
+class ItemCancellation(_Model):
+    cancellation_request: CancellationRequest | None = None
+    cancellation_execution: CancellationExecution | None = None
+
+
+class GiftOption(_Model):
+    gift_message: str | None = None
+
+
+class Packing(_Model):
+    gift_option: GiftOption | None = None
+
+
+class ItemFulfillment(_Model):
+    quantity_fulfilled: Count | None = None
+    packing: Packing | None = None
+
+
+class TaxCollection(_Model):
+    model: str | None = None
+
+
+class ItemTax(_Model):
+    tax_collections: list[TaxCollection] | None = None
+
+
+class OrderItem(_Model):
+    order_item_id: str
+    quantity_ordered: Count
+    product: Product
+    proceeds: ItemProceeds | None = None
+    promotion: ItemPromotion | None = None
+    cancellation: ItemCancellation | None = None
+    fulfillment: ItemFulfillment | None = None
+    tax: ItemTax | None = None
+
+
+class PackageStatus(_Model):
+    status: str | None = None
+    detailed_status: str | None = None
+
+
+class Package(_Model):
+    package_reference_id: str
+    package_status: PackageStatus | None = None
+    carrier: str | None = None
+    shipping_service: str | None = None
+    tracking_number: str | None = None
+    ship_time: str | None = None
+
+
+class Order(_Model):
+    order_id: str
+    created_time: str
+    last_updated_time: str
+    sales_channel: SalesChannel
+    order_items: list[OrderItem]
+    order_aliases: list[OrderAlias] | None = None
+    programs: list[str | None] | None = None
+    associated_orders: list[AssociatedOrder] | None = None
+    buyer: Buyer | None = None
+    recipient: Recipient | None = None
+    proceeds: OrderProceeds | None = None
+    tax: OrderTax | None = None
+    fulfillment: OrderFulfillment | None = None
+    packages: list[Package] | None = None
+
+
+# --- answers ---------------------------------------------------------------------------------
+
+
+class Pagination(_Model):
+    next_token: str | None = None
+
+
+class SearchOrdersAnswer(_Model):
+    orders: list[Order]
+    pagination: Pagination | None = None
+    last_updated_before: str | None = None
+    created_before: str | None = None
+    errors: Any = None
+
+
+class GetOrderAnswer(_Model):
+    order: Order
+    errors: Any = None

@@ -1,0 +1,294 @@
+"""The composition root: from a configuration to connectors, sources and an open store.
+
+Here, and in the command line, is the only place that knows the real clock, the real network and the
+process's environment. Everything below is handed what it needs.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import socket
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import httpx
+
+from config.load import Config, fingerprint, load
+from config.marketplaces import MarketplaceSettings
+from config.problems import Problem
+from config.settings import AccountSettings
+from connectors.amazon.auth import TOKEN_URL, Credentials
+from connectors.amazon.connector import AmazonConnector
+from connectors.amazon.marketplaces import BY_NAME, ENDPOINTS
+from connectors.amazon.usage import PLANS
+from connectors.base import Attempt
+from connectors.errors import Deferred
+from poller.matching import MarketplaceRules
+from poller.sources import AccountRules, PolledMarketplace, Source, sources_of
+from poller.sync import SourceSync
+from poller.windows import Pace
+from store import accounts as stored_accounts
+from store import migrating
+from store.engine import Store, create_engine
+from store.sealing import Sealer
+
+
+class Unusable(Exception):
+    """The service cannot work with what it was given. Each sentence names what, where and the remedy."""
+
+    def __init__(self, *sentences: str) -> None:
+        super().__init__(" ".join(sentences))
+        self.sentences = sentences
+
+
+class Stopping(Deferred):
+    """The process is shutting down; what waits will be done at the next start."""
+
+
+class Tally:
+    """Counts HTTP attempts by operation and outcome, from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.outcomes: Counter[tuple[str, str]] = Counter()
+        self.retried: Counter[str] = Counter()
+
+    def __call__(self, attempt: Attempt) -> None:
+        with self._lock:
+            self.outcomes[attempt.operation, attempt.outcome] += 1
+            if attempt.retried:
+                self.retried[attempt.outcome] += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One account that may run, with its connector and sources."""
+
+    settings: AccountSettings = field(repr=False)
+    region: str
+    rules: AccountRules
+    connector: AmazonConnector
+    sources: tuple[Source, ...]
+    marketplaces: Mapping[str, MarketplaceSettings]
+    """All its configured marketplaces, enabled or not, by marketplace id."""
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def spare_the_collector() -> None:
+    """Let Python look for reference cycles far less often; call once, when everything is imported.
+
+    A page is thousands of small objects and no cycles: looking for them took a third of its time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+
+
+def _owner() -> str:
+    """A name for this process that no other has, for claims."""
+    return f"{socket.gethostname()[:30]}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+
+
+class Service:
+    """Everything wired together. Use as a context manager; ``reload`` reads the configuration again."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+        self.stop = threading.Event()
+        self.tally = Tally()
+        self.owner = _owner()
+        self.config: Config = load(environ, BY_NAME)
+        self.accounts: dict[str, Account] = {}
+        self.problems: tuple[Problem, ...] = self.config.problems
+        self._fingerprint = fingerprint(self.config.settings.config_dir, self.config.secret_files)
+        self._http = httpx.Client(limits=httpx.Limits(max_connections=32, max_keepalive_connections=16))
+        self._store: Store | None = None
+
+    def __enter__(self) -> Service:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give back connections."""
+        self._http.close()
+        if self._store is not None:
+            self._store.close()
+
+    # --- the database -------------------------------------------------------------------------------
+
+    @property
+    def store(self) -> Store:
+        """The store; ``open_store`` must have been called."""
+        if self._store is None:
+            raise RuntimeError("the store is not open")
+        return self._store
+
+    def open_store(self, *, create: bool) -> Store:
+        """Open the database with the configured keys.
+
+        ``create``: an SQLite database is created and upgraded; a PostgreSQL one never is by itself.
+        Raises Unusable for a missing key or a schema of another version, and the errors of
+        ``store.engine.Unavailable`` while the database is away.
+        """
+        if self._store is not None:
+            return self._store
+        settings = self.config.settings
+        if self.config.stopped:
+            raise Unusable(*(p.message for p in self.config.problems if p.stops == "everything"))
+        if settings.encryption_key is None:
+            raise Unusable(
+                "ORDER_SYNC_ENCRYPTION_KEY is not set: make a key with `order-sync keys new`, keep it safe "
+                "(without it buyer data cannot be read again), and set it."
+            )
+        engine = create_engine(settings.database_url.get_secret_value())
+        newest = migrating.newest_revision()
+        if create and engine.dialect.name == "sqlite":
+            migrating.upgrade(engine)
+        elif (found := migrating.revision(engine)) != newest:
+            engine.dispose()
+            at = "empty" if found is None else f"at schema revision {found}"
+            raise Unusable(f"the database is {at}, this version needs {newest}: run `order-sync db upgrade`.")
+        self._store = Store(engine, Sealer([key.get_secret_value() for key in settings.encryption_key]))
+        return self._store
+
+    # --- accounts -----------------------------------------------------------------------------------
+
+    def wire(self) -> None:
+        """Make accounts and sources of the configuration; keep connectors whose settings are the same."""
+        problems = list(self.config.problems)
+        wired: dict[str, Account] = {}
+        for name, settings in sorted(self.config.settings.accounts.items()):
+            mine = {m.marketplace_id: m for m in self.config.marketplaces if m.account == name}
+            if not mine:
+                problems.append(
+                    Problem(f"account {name} has no marketplace file: it is not polled.", "nothing")
+                )
+                continue
+            with self.store.begin() as tx:
+                business = stored_accounts.settle_business(tx, name, settings.business)
+            if business != settings.business:
+                problems.append(
+                    Problem(
+                        f"account {name}: its customers belong to the business {business} and cannot be moved "
+                        f"to {settings.business}; set its BUSINESS back, or use a new account name.",
+                        "account",
+                        name,
+                    )
+                )
+                continue
+            wired[name] = self._account(settings, mine)
+        self.accounts = wired
+        self.problems = tuple(problems)
+
+    def _account(self, settings: AccountSettings, mine: Mapping[str, MarketplaceSettings]) -> Account:
+        region = next(iter(mine.values())).region
+        before = self.accounts.get(settings.name)
+        if before is not None and before.settings == settings and before.region == region:
+            connector = before.connector
+        else:
+            connector = self._connector(settings, region)
+        rules = AccountRules(
+            settings.name,
+            settings.business,
+            {m.marketplace_id: _rules(m, settings.business) for m in mine.values()},
+            frozenset(email.strip().casefold() for email in self.config.settings.shared_emails),
+        )
+        polled = [
+            PolledMarketplace(m.marketplace_id, m.code, m.start_date, tuple(m.included_data), m.split)
+            for m in mine.values()
+            if m.enabled
+        ]
+        secrets = [s.get_secret_value() for s in settings.lwa_client_secret]
+        credential = "\0".join((settings.lwa_client_id, *secrets, settings.refresh_token.get_secret_value()))
+        lookup = self.store.lookup
+        sources = sources_of(
+            rules, region, polled, lookup.fingerprint(settings.lwa_client_id), lookup.fingerprint(credential)
+        )
+        return Account(settings, region, rules, connector, sources, mine)
+
+    def _connector(self, settings: AccountSettings, region: str) -> AmazonConnector:
+        endpoints = {str(name): url for name, url in ENDPOINTS.items()}
+        return AmazonConnector(
+            settings.name,
+            Credentials(
+                settings.lwa_client_id,
+                tuple(s.get_secret_value() for s in settings.lwa_client_secret),
+                settings.refresh_token.get_secret_value(),
+            ),
+            endpoint=settings.endpoint or endpoints[region],
+            token_url=settings.token_url or TOKEN_URL,
+            http=self._http,
+            now=utc_now,
+            sleep=self._sleep,
+            rng=random.Random(),
+            observer=self.tally,
+        )
+
+    def _sleep(self, seconds: float) -> None:
+        if self.stop.wait(seconds):
+            raise Stopping("the service is stopping", utc_now())
+
+    def reload(self, *, only_if_changed: bool = True) -> bool:
+        """Read the configuration again. An unusable one is reported and the last good one kept."""
+        before = self.config
+        now = fingerprint(before.settings.config_dir, before.secret_files)
+        if only_if_changed and now == self._fingerprint:
+            return False
+        fresh = load(self.environ, BY_NAME)
+        self._fingerprint = fingerprint(fresh.settings.config_dir, fresh.secret_files)
+        if fresh.stopped:
+            self.problems = fresh.problems
+            return False
+        self.config = fresh
+        self.wire()
+        return True
+
+    @property
+    def sources(self) -> dict[str, tuple[Account, Source]]:
+        """Every source that may run, by key."""
+        return {s.key: (account, s) for account in self.accounts.values() for s in account.sources}
+
+    def syncer(self, key: str) -> SourceSync:
+        """What one run of a source needs. Raises KeyError for a source that is not configured."""
+        account, source = self.sources[key]
+        settings = self.config.settings
+        return SourceSync(
+            self.store,
+            account.connector,
+            source,
+            PLANS,
+            Pace(settings.poll_seconds, settings.poll_seconds_busy),
+            self.owner,
+            self.stop.is_set,
+        )
+
+
+def _rules(settings: MarketplaceSettings, business: str) -> MarketplaceRules:
+    return MarketplaceRules(
+        account=settings.account,
+        business=business,
+        marketplace_id=settings.marketplace_id,
+        code=settings.code,
+        currency=settings.currency,
+        price_list=settings.price_list,
+        tax_code=settings.tax_code,
+        discount_percent=settings.discount_percent,
+        pending=settings.pending,
+        without_email=settings.without_email,
+        included_data=frozenset(settings.included_data),
+        status_new=settings.order_status.new,
+        status_fba=settings.order_status.fba,
+        status_prime=settings.order_status.prime,
+        labels=dict(settings.labels),
+    )

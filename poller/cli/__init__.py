@@ -1,0 +1,139 @@
+"""The command line ``order-sync``: the table of its commands, and what becomes of everything that goes wrong.
+
+Only the module of the command that was asked for is imported; the others lend their names and one
+sentence each, so that ``order-sync --help`` answers at once. Data goes to standard output, everything
+else to standard error. Whatever happens, a person reads one sentence and never a traceback: 2 is bad
+input, 1 a fault, 75 means that Amazon's request budget is used up for now.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from poller.cli.shell import FAULT, INTERRUPTED, Failure, drop_output, say, sentences_of, show_traceback
+
+COMMANDS: tuple[tuple[str, str, str, str], ...] = (
+    ("demo", "poller.cli.demo", "demo", "The whole journey against the simulator, on a throw-away database."),
+    ("run", "poller.cli.running", "run", "The service: keeps orders and customers up to date until stopped."),
+    ("sync", "poller.cli.running", "sync", "One pass now, over everything that is due."),
+    ("status", "poller.cli.status", "status", "How fresh the data is, what is missing, what comes next."),
+    ("orders", "poller.cli.orders", "app", "List, show and explain orders; fetch one again."),
+    ("customers", "poller.cli.customers", "app", "List and show customers."),
+    (
+        "export",
+        "poller.cli.exports",
+        "app",
+        "Orders or customers as JSON Lines or CSV, whole or what changed.",
+    ),
+    ("quarantine", "poller.cli.quarantine", "app", "Orders that could not be understood."),
+    ("config", "poller.cli.configuration", "app", "Check the configuration, also against Amazon."),
+    ("db", "poller.cli.database", "app", "Create, upgrade and check the database."),
+    ("keys", "poller.cli.keys", "app", "Make encryption keys."),
+    (
+        "simulator",
+        "poller.cli.simulate",
+        "simulator",
+        "A Selling Partner API on this machine, to try things on.",
+    ),
+    ("health", "poller.cli.running", "health", "Exit 0 while a service runs on this machine, else 1."),
+)
+"""Name, module, what there is the command (a function) or the group (a Typer), and what it does."""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Carry out one command and exit with its status. ``arguments`` default to the process's."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(carry_out(given or ["--help"]))
+
+
+def carry_out(arguments: Sequence[str]) -> int:
+    """One command, from its arguments to its exit status; says what went wrong."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a file must be readable elsewhere, whatever the locale here
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    try:
+        status = _application(arguments)(list(arguments), prog_name="order-sync", standalone_mode=False)
+        sys.stdout.flush()
+        return int(status or 0)
+    except Failure as failure:
+        for sentence in failure.sentences:
+            say(f"error: {sentence}")
+        return failure.status
+    except typer.TyperException as error:
+        say(f"error: {_in_one_line(error)}")
+        return error.exit_code
+    except BrokenPipeError:  # whoever read our output has had enough
+        drop_output()
+        return FAULT
+    except (KeyboardInterrupt, typer.Abort):
+        say("stopped")
+        return INTERRUPTED
+    except Exception as error:
+        show_traceback(error)
+        status, *sentences = sentences_of(error)
+        for sentence in sentences:
+            say(f"error: {sentence}")
+        return status
+
+
+def _in_one_line(error: typer.TyperException) -> str:
+    sentence = " ".join(error.format_message().split())
+    context = getattr(error, "ctx", None)
+    return sentence if context is None else f"{sentence} (see `{context.command_path} --help`)"
+
+
+def _application(arguments: Sequence[str]) -> typer.Typer:
+    """The command line with one command that works: the one that is named first."""
+    wanted = next((word for word in arguments if not word.startswith("-")), None)
+    application = typer.Typer(
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        pretty_exceptions_show_locals=False,
+        help="Keeps an Amazon seller's orders and customers in the seller's own database.",
+        epilog="Settings are environment variables named ORDER_SYNC_…; `config check` judges them.",
+    )
+    application.callback()(_root)
+    for name, module, attribute, does in COMMANDS:
+        if name != wanted:
+            application.command(name, help=does)(_elsewhere)
+            continue
+        found: Any = getattr(import_module(module), attribute)
+        if isinstance(found, typer.Typer):
+            application.add_typer(found, name=name, help=does)
+        else:
+            application.command(name)(found)
+    return application
+
+
+def _elsewhere() -> None:
+    """Stands for a command that this call is not about."""
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"order-sync {_version()}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Takes the options that come before a command."""
+
+
+def _version() -> str:
+    try:
+        return version("amazon-order-sync")
+    except PackageNotFoundError:  # run from a source tree
+        return "unreleased"
+
+
+__all__ = ["COMMANDS", "carry_out", "main"]

@@ -1,0 +1,160 @@
+"""``order-sync customers``: list and show."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, get_args
+
+import typer
+
+from poller.cli.orders import address_line
+from poller.cli.shell import BAD_INPUT, Failure, opened, put, put_json, put_table, say, when
+from poller.cli.words import BASIS
+from poller.exporting import customer_object, time_text
+from poller.matching import contact_email, shown_name
+from store import queries
+from store.engine import Transaction
+from store.queries import JournalEntry
+from store.records import CustomerRecord, CustomerStatus, OrderRecord
+
+ORDERS_SHOWN = 100
+
+app = typer.Typer()
+AsJson = Annotated[bool, typer.Option("--json", help="JSON with the exported keys.")]
+
+
+@app.callback()
+def customers() -> None:
+    """List and show customers."""
+
+
+@app.command("list")
+def list_customers(
+    status: Annotated[str | None, typer.Option(help="active, unidentified, merged or forgotten.")] = None,
+    email: Annotated[str | None, typer.Option(help="Only who has this main e-mail.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """The newest customers."""
+    known = get_args(CustomerStatus)
+    if status is not None and status not in known:
+        raise Failure(f"{status} is no status of a customer; there are {', '.join(known)}.", status=BAD_INPUT)
+    with opened() as service, service.store.read() as tx:
+        found = queries.list_customers(tx, limit=limit + 1, status=status, email=email)
+    found.sort(key=lambda c: -c.customer_id)
+    more, found = len(found) > limit, found[:limit]
+    if as_json:
+        put_json([customer_object(customer) for customer in found])
+    elif found:
+        put_table(
+            (">id", "name", "company", "status", "e-mail", "shop", "price list", "since (UTC)"),
+            [
+                (
+                    c.customer_id,
+                    shown_name(c),
+                    c.company,
+                    c.status if c.merged_into is None else f"merged into {c.merged_into}",
+                    next((e.email for e in c.emails if e.email), None),
+                    c.marketplace,
+                    c.price_list,
+                    when(c.created_at),
+                )
+                for c in found
+            ],
+        )
+    else:
+        say("no customer is like that")
+    if more:
+        say(f"these are the newest {limit}; --limit shows more, `order-sync export customers` all")
+
+
+@app.command()
+def show(
+    customer_id: Annotated[int, typer.Argument(metavar="ID", help="The customer's id.")],
+    as_json: AsJson = False,
+) -> None:
+    """One customer with orders and journal; of a merged one, the customer that it was merged into."""
+    with opened() as service, service.store.read() as tx:
+        customer = _followed(tx, customer_id)
+        orders = queries.list_orders(tx, limit=ORDERS_SHOWN + 1, customer_id=customer.customer_id)
+        journal = queries.journal_of(tx, customer.customer_id)
+    if as_json:
+        put_json(
+            customer_object(customer)
+            | {"orders": [order.order_id for order in orders], "journal": [_entry(e) for e in journal]}
+        )
+        return
+    _put_customer(customer)
+    _put_orders(orders)
+    if journal:
+        put()
+        put_table(
+            ("journal (UTC)", "who", "what", ">other customer", "order"),
+            [(when(e.at), e.who, e.action, e.other_id, e.order_id) for e in journal],
+        )
+
+
+def _followed(tx: Transaction, customer_id: int) -> CustomerRecord:
+    """The customer; of a tombstone, the one that it leads to in the end (R53)."""
+    customer = queries.get_customer(tx, customer_id)
+    while customer is not None and customer.merged_into is not None:
+        say(f"customer {customer.customer_id} was merged into customer {customer.merged_into}")
+        customer = queries.get_customer(tx, customer.merged_into)
+    if customer is None:
+        raise Failure(f"there is no customer {customer_id}.")
+    return customer
+
+
+def _put_customer(customer: CustomerRecord) -> None:
+    emails = [
+        f"{e.email or 'erased, still recognised'} ({e.origin})"
+        for e in sorted(customer.emails, key=lambda e: e.slot)
+    ]
+    discount = customer.discount_percent
+    facts = [
+        ("customer", customer.customer_id),
+        ("business", customer.business),
+        ("status", customer.status),
+        ("name", shown_name(customer)),
+        ("company", customer.company),
+        ("e-mails", ", ".join(emails)),
+        ("older e-mails", ", ".join(customer.aliases)),
+        ("may be written to", contact_email(customer) or "no: there is no address but Amazon's own"),
+        ("phone", customer.phone),
+        ("billing", address_line(customer.billing)),
+        ("delivery", address_line(customer.delivery)),
+        ("price list", customer.price_list),
+        ("currency", customer.currency),
+        ("tax code", customer.tax_code),
+        ("discount", f"{discount:f} %" if discount else None),
+        ("labels", ", ".join(f"{key} = {value}" for key, value in sorted(customer.labels.items()))),
+        ("came from", " ".join(part for part in (customer.account, customer.marketplace) if part)),
+        ("first order", customer.created_from_order),
+        ("external id", customer.external_id),
+        ("since", f"{when(customer.created_at)} UTC"),
+    ]
+    put_table(("", ""), [(name, value) for name, value in facts if value])
+
+
+def _put_orders(orders: list[OrderRecord]) -> None:
+    if not orders:
+        return
+    put()
+    put_table(
+        ("orders placed (UTC)", "order", "shop", "status", "because"),
+        [
+            (when(o.created_at), o.order_id, o.marketplace, o.status, BASIS.get(o.match_basis or "none"))
+            for o in orders[:ORDERS_SHOWN]
+        ],
+    )
+    if len(orders) > ORDERS_SHOWN:
+        say(f"these are the newest {ORDERS_SHOWN} orders; `order-sync orders list --customer` shows more")
+
+
+def _entry(entry: JournalEntry) -> dict[str, Any]:
+    return {
+        "at": time_text(entry.at),
+        "who": entry.who,
+        "action": entry.action,
+        "other_id": entry.other_id,
+        "order_id": entry.order_id,
+    }

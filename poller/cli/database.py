@@ -1,0 +1,126 @@
+"""``order-sync db``: create, upgrade and check the database."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+import typer
+from sqlalchemy.engine import Engine, make_url
+
+from config.load import Config, load
+from connectors.amazon.marketplaces import BY_NAME
+from poller.cli.shell import BAD_INPUT, NO_KEY, Failure, check_place, put, say
+from store import migrating, tables
+from store.engine import Store, create_engine
+from store.sealing import Sealer, SealError
+
+app = typer.Typer()
+
+
+@app.callback()
+def db() -> None:
+    """Create, upgrade and check the database."""
+
+
+@app.command()
+def upgrade() -> None:
+    """Bring the database to the schema of this version, making it if there is none. Safe to repeat."""
+    config, url = _settings()
+    check_place(url, create=True)
+    with _engine(url) as engine:
+        before = migrating.revision(engine)
+        migrating.upgrade(engine)
+        after = migrating.revision(engine)
+    if before == after:
+        say(f"the database {_name(url)} is up to date (revision {after})")
+    else:
+        say(f"the database {_name(url)} was brought from {before or 'nothing'} to revision {after}")
+
+
+@app.command()
+def check() -> None:
+    """Whether the database answers, has this version's schema, opens with the key, and is sound."""
+    config, url = _settings()
+    check_place(url, create=False)
+    wrong = 0
+    with _engine(url) as engine:
+        put(f"ok     the database {_name(url)} answers")
+        for fine, otherwise, problems in (
+            (f"schema is revision {migrating.newest_revision()}", "schema", migrating.differences(engine)),
+            ("the encryption key opens it", "encryption key", _key_problems(config, engine)),
+            ("the file is sound", "file", _unsound(engine)),
+        ):
+            if problems == []:
+                put(f"ok     {fine}")
+            for problem in problems or ():
+                put(f"wrong  {otherwise}: {problem}")
+                wrong += 1
+    if wrong:
+        raise typer.Exit(1)
+
+
+def _settings() -> tuple[Config, str]:
+    """The configuration and the database's URL; accounts and marketplaces may be wrong or missing."""
+    config = load(os.environ, BY_NAME)
+    about_url = [
+        p.message for p in config.problems if p.message.upper().startswith("ORDER_SYNC_DATABASE_URL")
+    ]
+    if about_url:
+        raise Failure(*about_url, status=BAD_INPUT)
+    return config, config.settings.database_url.get_secret_value()
+
+
+@contextmanager
+def _engine(url: str) -> Iterator[Engine]:
+    engine = create_engine(url)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def _name(url: str) -> str:
+    """The database as it may be shown: without user and password."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        return parsed.database or "in memory"
+    return f"{parsed.database} at {parsed.host or 'this machine'}"
+
+
+def _key_problems(config: Config, engine: Engine) -> list[str]:
+    keys = config.settings.encryption_key
+    if keys is None:
+        wrong = [
+            p.message for p in config.problems if p.message.upper().startswith("ORDER_SYNC_ENCRYPTION_KEY")
+        ]
+        return wrong or [NO_KEY]
+    try:
+        if _has_sealed(engine):
+            _ = Store(engine, Sealer([key.get_secret_value() for key in keys])).lookup
+    except SealError as error:
+        return [str(error)]
+    return []
+
+
+def _has_sealed(engine: Engine) -> bool:
+    """Whether a key has been used with this database; before that, any will do."""
+    with engine.connect() as connection:
+        if not sa.inspect(connection).has_table(tables.meta.name):
+            return False
+        return connection.execute(sa.select(tables.meta.c.name).limit(1)).first() is not None
+
+
+def _unsound(engine: Engine) -> list[str] | None:
+    """What SQLite says about its file; other databases look after theirs."""
+    if engine.dialect.name != "sqlite":
+        return None
+    with engine.connect() as connection:
+        found = [row[0] for row in connection.execute(sa.text("PRAGMA integrity_check"))]
+        broken = [
+            f"a row of {row[0]} refers to a row of {row[2]} that is not there"
+            for row in connection.execute(sa.text("PRAGMA foreign_key_check"))
+        ]
+    return [line for line in found if line != "ok"] + broken

@@ -1,0 +1,199 @@
+"""``order-sync quarantine``: orders that could not be understood, and another attempt at them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from decimal import Decimal
+from typing import Annotated, Any
+
+import typer
+
+from connectors.amazon.marketplaces import BY_ID
+from connectors.amazon.parse import order_of
+from connectors.errors import ConnectorError
+from connectors.orders import UnreadableOrder
+from poller.applying import apply_orders
+from poller.bootstrap import Account, Service
+from poller.cli.orders import fetched
+from poller.cli.shell import (
+    BAD_INPUT,
+    DEFERRED,
+    FAULT,
+    Failure,
+    opened,
+    plain,
+    put,
+    put_json,
+    put_table,
+    say,
+    when,
+)
+from poller.exporting import time_text
+from store import quarantine as store
+from store.engine import is_conflict
+from store.quarantine import Quarantined
+
+CONFLICTS = 20
+
+app = typer.Typer()
+OfAccount = Annotated[str | None, typer.Option("--account", metavar="NAME", help="Only this account's.")]
+
+
+@app.callback()
+def quarantine() -> None:
+    """Orders that could not be understood: they are kept whole until they can."""
+
+
+@app.command("list")
+def list_quarantine(
+    as_json: Annotated[bool, typer.Option("--json", help="An array of objects.")] = False,
+) -> None:
+    """What is in quarantine, oldest first."""
+    with opened() as service, service.store.read() as tx:
+        found = store.entries(tx)
+    if as_json:
+        put_json([entry_object(entry) for entry in found])
+    elif found:
+        put_table(
+            ("order", "account", "shop", ">attempts", "since (UTC)", "what could not be understood"),
+            [
+                (e.order_id, e.account, _marketplace(e), e.attempts, when(e.first_seen_at), e.reason)
+                for e in found
+            ],
+        )
+    else:
+        say("nothing is in quarantine")
+
+
+def entry_object(entry: Quarantined) -> dict[str, Any]:
+    """One entry with its fixed keys; the payload is not among them."""
+    return {
+        "order_id": entry.order_id,
+        "account": entry.account,
+        "marketplace": _marketplace(entry),
+        "reason": entry.reason,
+        "attempts": entry.attempts,
+        "next_attempt_at": time_text(entry.next_attempt_at),
+        "first_seen_at": time_text(entry.first_seen_at),
+    }
+
+
+def _marketplace(entry: Quarantined) -> str | None:
+    place = BY_ID.get(entry.marketplace_id or "")
+    return entry.marketplace_id if place is None else place.code
+
+
+@app.command()
+def show(
+    order_id: Annotated[str, typer.Argument(metavar="ORDER_ID", help="As `quarantine list` names it.")],
+    account: OfAccount = None,
+) -> None:
+    """Why an order is in quarantine, and what Amazon sent (as JSON, on standard output)."""
+    with opened() as service, service.store.read() as tx:
+        found = _of(store.entries(tx, [order_id]), account)
+    if not found:
+        raise Failure(f"order {order_id} is not in quarantine.")
+    if len(found) > 1:
+        names = " and ".join(sorted(entry.account for entry in found))
+        raise Failure(f"accounts {names} both have order {order_id} there: add --account.", status=BAD_INPUT)
+    (entry,) = found
+    attempts = f"seen {entry.attempts} times, " if entry.attempts > 1 else ""
+    say(
+        plain(
+            f"{entry.order_id} ({entry.account}): {entry.reason}; {attempts}first {when(entry.first_seen_at)} UTC"
+        )
+    )
+    put(_pretty(json.loads(entry.payload, parse_float=Decimal)))
+
+
+def _of(entries: Sequence[Quarantined], account: str | None) -> list[Quarantined]:
+    return [entry for entry in entries if account in (None, entry.account)]
+
+
+def _pretty(value: Any, indent: str = "") -> str:
+    """Indented JSON with every number as Amazon wrote it."""
+    inner = indent + "  "
+    if isinstance(value, dict) and value:
+        items = [f"{inner}{json.dumps(key)}: {_pretty(item, inner)}" for key, item in value.items()]
+        return "{\n" + ",\n".join(items) + f"\n{indent}}}"
+    if isinstance(value, list) and value:
+        items = [inner + _pretty(item, inner) for item in value]
+        return "[\n" + ",\n".join(items) + f"\n{indent}]"
+    return str(value) if isinstance(value, Decimal) else json.dumps(value)
+
+
+# --- retry ------------------------------------------------------------------------------------------
+
+
+@app.command()
+def retry(
+    order_ids: Annotated[list[str] | None, typer.Argument(metavar="ORDER_ID...")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All that is in quarantine.")] = False,
+    refetch: Annotated[
+        bool, typer.Option("--refetch", help="Ask Amazon again, instead of applying what it sent then.")
+    ] = False,
+    account: OfAccount = None,
+) -> None:
+    """Try again, after an upgrade or a repair: one line for each order.
+
+    Exit status 0 when all of them have left quarantine, else 1.
+    """
+    if bool(order_ids) == everything:
+        raise Failure("name the orders to try again, or give --all (not both).", status=BAD_INPUT)
+    with opened(wired=True) as service:
+        with service.store.read() as tx:
+            entries = _of(store.entries(tx, None if everything else order_ids), account)
+        missing = sorted(set(order_ids or ()) - {entry.order_id for entry in entries})
+        for order_id in missing:
+            say(f"{order_id}: is not in quarantine")
+        if everything and not entries:
+            say("nothing is in quarantine")
+        left = bool(missing)
+        for entry in entries:
+            problem = _tried_again(service, entry, refetch)
+            put(plain(f"{entry.order_id}: {problem or 'understood and stored'}"))
+            left = left or problem is not None
+    if left:
+        raise typer.Exit(FAULT)
+
+
+def _tried_again(service: Service, entry: Quarantined, refetch: bool) -> str | None:
+    """Apply one entry again. Returns why it stays in quarantine, or None."""
+    account = service.accounts.get(entry.account)
+    if account is None:
+        return f"stays: account {entry.account} is not configured"
+    if not refetch:
+        return _applied_again(service, account, entry)
+    if not account.sources:
+        return f"stays: account {entry.account} has no marketplace that is enabled"
+    if entry.order_id.startswith("unreadable-"):
+        return "stays: not even its order id is known, so Amazon cannot be asked for it"
+    try:
+        fetched(service, account, entry.order_id)
+    except Failure as failure:
+        deferred = failure.status == DEFERRED
+        return (
+            f"stays: {failure}" if deferred else f"stays: {str(failure).removeprefix(f'{entry.order_id}: ')}"
+        )
+    except ConnectorError as error:
+        return f"stays: {error}"
+    return None
+
+
+def _applied_again(service: Service, account: Account, entry: Quarantined) -> str | None:
+    order = order_of(json.loads(entry.payload, parse_float=Decimal))
+    for attempt in range(CONFLICTS):
+        try:
+            with service.store.begin() as tx:
+                if isinstance(order, UnreadableOrder):
+                    store.put(tx, replace(entry, reason=order.reason))
+                    return f"stays: {order.reason}"
+                apply_orders(tx, account.rules, [order])
+                store.release(tx, entry.account, [entry.order_id])
+            break
+        except Exception as error:
+            if not is_conflict(error) or attempt == CONFLICTS - 1:
+                raise
+    return None

@@ -1,0 +1,296 @@
+"""What all commands share: how they speak, how they fail, how they reach the database.
+
+Imports nothing heavy at the top, because every command imports it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from poller.bootstrap import Service
+
+BAD_INPUT = 2
+FAULT = 1
+DEFERRED = 75
+INTERRUPTED = 130
+"""What shells report for a process that Ctrl-C ended."""
+
+
+class Failure(Exception):
+    """Ends the command: these sentences on standard error, this exit status."""
+
+    def __init__(self, *sentences: str, status: int = FAULT) -> None:
+        super().__init__(" ".join(sentences))
+        self.sentences = sentences
+        self.status = status
+
+
+# --- speaking ---------------------------------------------------------------------------------------
+
+
+def say(text: str) -> None:
+    """One line to the person, on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def put(text: str = "") -> None:
+    """One line of what was asked for, on standard output."""
+    print(text)
+
+
+def put_json(value: Any) -> None:
+    """A value as indented JSON on standard output."""
+    put(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def plain(text: object) -> str:
+    """Text from elsewhere, safe to show: an order must not be able to steer a terminal."""
+    return "".join(c if c.isprintable() else " " for c in str(text))
+
+
+def put_table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, indent: int = 0) -> None:
+    """Aligned columns on standard output; a heading that begins with ``>`` is set to the right.
+
+    A column without any value is left out.
+    """
+    from rich.console import Console
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    cells = [["" if value is None else plain(value) for value in row] for row in rows]
+    used = [i for i in range(len(headings)) if any(row[i] for row in cells)]
+    table = Table(
+        box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_header=any(h.strip(">") for h in headings)
+    )
+    for i in used:
+        right = headings[i].startswith(">")
+        table.add_column(
+            headings[i].removeprefix(">"),
+            justify="right" if right else "left",
+            overflow="fold",
+            no_wrap=all(" " not in row[i] or len(row[i]) <= len("2026-01-31 12:00") for row in cells),
+            min_width=min(14, max((len(row[i]) for row in cells), default=0)),
+        )
+    for row in cells:
+        table.add_row(*(Text(row[i]) for i in used))
+    padded = Padding(table, (0, 0, 0, indent), expand=False)
+    # Where lines may be of any length there is no reason to break them, and ids are never broken.
+    any_length = 10_000
+    console = Console(file=sys.stdout, markup=False, highlight=False)
+    terminal = console.width if console.is_terminal else any_length
+    console.width = any_length
+    console.width = max(terminal, console.measure(padded).minimum)
+    with console.capture() as captured:
+        console.print(padded)
+    for line in captured.get().splitlines():
+        put(line.rstrip())
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """``1 page``, ``2 pages``."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def when(time: datetime | None, *, otherwise: str = "") -> str:
+    """``2026-01-31 12:00`` (UTC), for people."""
+    return otherwise if time is None else time.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def iso(time: datetime) -> str:
+    """``2026-01-31T12:00:00Z``, rounded up to a second: coming back then is not too early."""
+    utc = time.astimezone(UTC)
+    if utc.microsecond:
+        utc = utc.replace(microsecond=0) + timedelta(seconds=1)
+    return utc.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def lasting(span: timedelta) -> str:
+    """``40 s``, ``3 min``, ``2 h 5 min``, ``3 days 4 h``."""
+    seconds = max(0, round(span.total_seconds()))
+    if seconds < 60:
+        return f"{seconds} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    if hours == 0:
+        return f"{minutes} min"
+    if hours < 24:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    days, hours = divmod(hours, 24)
+    return f"{counted(days, 'day')} {hours} h" if hours else counted(days, "day")
+
+
+# --- failing ----------------------------------------------------------------------------------------
+
+_REASONS = (
+    "password authentication failed",
+    "Connection refused",
+    "No such file or directory",
+    "could not translate host name",
+    "failed to resolve host",
+    "timeout expired",
+    "does not exist",
+    "the database system is starting up",
+    "the database system is shutting down",
+    "database is locked",
+    "unable to open database file",
+    "attempt to write a readonly database",
+    "database or disk is full",
+    "no such table",
+    "file is not a database",
+)
+"""What a database may say about itself that is safe to repeat: its other words may quote data."""
+
+
+def sentences_of(error: Exception) -> tuple[int, str]:
+    """(exit status, sentence) for an error. Only texts that we wrote ourselves are repeated."""
+    from sqlalchemy.exc import DBAPIError
+
+    from connectors.errors import ConnectorError
+    from poller.bootstrap import Unusable
+    from store.engine import Unavailable
+    from store.migrating import NewerDatabase
+    from store.sealing import SealError, UnknownKey
+
+    name = type(error).__name__
+    if isinstance(error, DBAPIError):
+        text = str(error.orig)
+        reason = next((reason for reason in _REASONS if reason in text), None)
+        if reason is not None or isinstance(error, Unavailable):
+            why = reason or name
+            return FAULT, f"the database is away or cannot be used ({why}): see ORDER_SYNC_DATABASE_URL."
+    if isinstance(error, ModuleNotFoundError) and error.name == "psycopg":
+        remedy = "install amazon-order-sync with its extra `postgres`"
+        return BAD_INPUT, f"PostgreSQL needs a driver that is not installed: {remedy}."
+    if isinstance(error, UnknownKey):
+        return BAD_INPUT, f"{error}."
+    if isinstance(error, ConnectorError | Unusable | NewerDatabase | SealError):
+        return FAULT, f"{str(error).removesuffix('.')}."
+    return FAULT, f"something unexpected happened ({name}); ORDER_SYNC_LOG_LEVEL=debug shows where."
+
+
+def show_traceback(error: BaseException) -> None:
+    """Where an error happened, when debugging: frames and class only, since texts may quote data."""
+    if os.environ.get("ORDER_SYNC_LOG_LEVEL", "").strip().lower() != "debug":
+        return
+    for line in traceback.format_tb(error.__traceback__):
+        say(line.rstrip())
+    say(type(error).__name__)
+
+
+def drop_output() -> None:
+    """Standard output leads nowhere any more: let the interpreter not stumble over it at its end."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+# --- the service ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def opened(*, create: bool = False, wired: bool = False) -> Iterator[Service]:
+    """The configured service with its database open.
+
+    ``create``: make and upgrade an SQLite database. ``wired``: with accounts, connectors and sources.
+    Raises Failure for what a person has to put right first.
+    """
+    from poller.bootstrap import Service
+
+    with Service(os.environ) as service:
+        log_quietly(service)
+        open_store(service, create=create)
+        if wired:
+            service.wire()
+        yield service
+
+
+def log_quietly(service: Service) -> None:
+    """Libraries' warnings through our formatter; a command speaks for itself."""
+    from config.logging import configure_logging
+
+    settings = service.config.settings
+    level = settings.log_level if settings.log_level in ("debug", "error") else "warning"
+    configure_logging(settings.log_format, level)
+
+
+def require_configuration(service: Service) -> None:
+    """Raises Failure when the configuration stops everything, or has no key."""
+    stopping = [p.message for p in service.config.problems if p.stops == "everything"]
+    if stopping:
+        raise Failure(*stopping, status=BAD_INPUT)
+    if service.config.settings.encryption_key is None:
+        raise Failure(NO_KEY, status=BAD_INPUT)
+
+
+NO_KEY = (
+    "ORDER_SYNC_ENCRYPTION_KEY is not set: make a key with `order-sync keys new`, keep it safe (without it "
+    "buyer data cannot be read again), and set it."
+)
+
+
+def open_store(service: Service, *, create: bool) -> None:
+    """Open the service's database. Raises Failure, and what a database that is away raises."""
+    from poller.bootstrap import Unusable
+
+    require_configuration(service)
+    check_place(service.config.settings.database_url.get_secret_value(), create=create)
+    try:
+        service.open_store(create=create)
+    except Unusable as unusable:
+        raise Failure(*unusable.sentences) from None
+    _ = service.store.lookup  # a wrong key shows here
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file of an SQLite database; None for other databases, and for one in memory."""
+    from sqlalchemy.engine import make_url
+
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
+        return None
+    return Path(str(parsed.database))
+
+
+def check_place(url: str, *, create: bool) -> None:
+    """Raises Failure when an SQLite file is not there, or cannot be made where it belongs."""
+    file = sqlite_file(url)
+    if file is None or file.exists():
+        return
+    if not create:
+        raise Failure(f"there is no database at {file} yet: `order-sync sync` and `order-sync run` make it.")
+    if not os.access(file.parent, os.W_OK | os.X_OK):
+        fault = "cannot be written to" if file.parent.exists() else "does not exist"
+        raise Failure(
+            f"the database cannot be made: the folder {file.parent} {fault} (ORDER_SYNC_DATABASE_URL).",
+            status=BAD_INPUT,
+        )
+
+
+@contextmanager
+def stopped_by_signals(service: Service) -> Iterator[list[int]]:
+    """SIGTERM and SIGINT ask the service to stop. Yields the signals that came; the second one insists."""
+    came: list[int] = []
+
+    def stop(number: int, _frame: object) -> None:
+        came.append(number)
+        if len(came) > 1:
+            raise KeyboardInterrupt
+        service.stop.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

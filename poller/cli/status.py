@@ -1,0 +1,189 @@
+"""``order-sync status``: how the service stands, for people and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from poller.cli.shell import counted, lasting, opened, plain, put, put_json, put_table, when
+from poller.cli.words import BASIS
+from poller.status import BudgetStatus, MarketplaceStatus, SourceStatus, as_object, gather
+from store.progress import Interval
+from store.queries import Totals
+from store.runs import Run
+
+KINDS = {"live": "new and changed orders", "sweep": "second look", "backfill": "history"}
+OUTCOMES = {
+    "complete": "all covered",
+    "deferred": "stopped because the request budget was used up",
+    "failed": "failed",
+    "superseded": "left to another process",
+    None: "going on, or its process died",
+}
+
+
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="All of it, as one JSON object.")] = False,
+) -> None:
+    """How fresh the data is, what is missing, what comes next, and what needs attention."""
+    with opened(wired=True) as service:
+        found = gather(service)
+    if as_json:
+        put_json(as_object(found))
+        return
+    _put_attention(found.attention)
+    for source in found.sources:
+        put()
+        _put_source(source, found.at)
+    if found.not_polled:
+        put()
+        put(f"Not polled, because they are not enabled: {', '.join(found.not_polled)}.")
+    put()
+    _put_totals(found.totals)
+
+
+def _put_attention(sentences: Sequence[str]) -> None:
+    if not sentences:
+        put("Nothing needs attention.")
+        return
+    put("Needs attention:")
+    for sentence in sentences:
+        put(f"  - {plain(sentence)}")
+
+
+def _put_source(source: SourceStatus, now: datetime) -> None:
+    if source.covered_until is None:
+        put(f"{source.source}: not everything has been read for the first time yet")
+    else:
+        behind = lasting(now - source.covered_until)
+        put(f"{source.source}: complete up to {behind} ago ({when(source.covered_until)} UTC)")
+    last = "never" if source.last_run is None else _run(source.last_run, now)
+    succeeded = "never" if source.succeeded_at is None else f"{lasting(now - source.succeeded_at)} ago"
+    put_table(
+        ("", ""),
+        [
+            ("last run", last),
+            ("last page stored", succeeded),
+            ("next run", f"{_at(source.next_at, now)}: {source.next_why}"),
+            *(("request budget", _budget(budget, now)) for budget in source.budgets),
+            *(
+                (
+                    "being read",
+                    f"{KINDS[w.kind]}: {counted(w.windows, 'stretch', 'stretches')} from {when(w.oldest)}, so far "
+                    f"{counted(w.pages, 'page')} with {counted(w.orders, 'order')}",
+                )
+                for w in source.windows
+            ),
+            *(
+                (
+                    "history",
+                    f"{b.marketplace} from {b.lower:%Y-%m-%d} to {b.upper:%Y-%m-%d}: {b.done:.0%} done, newest "
+                    f"first; {counted(b.orders, 'order')} in {counted(b.requests, 'request')} ({b.state})",
+                )
+                for b in source.backfills
+            ),
+        ],
+        indent=2,
+    )
+    put()
+    put_table(
+        ("marketplace", "complete up to (UTC)", ">behind", "missing since live reading began", "history"),
+        [_marketplace(m, now) for m in source.marketplaces],
+        indent=2,
+    )
+
+
+def _at(time: datetime, now: datetime) -> str:
+    return "now" if time <= now else f"{time:%H:%M:%S} UTC, in {lasting(time - now)}"
+
+
+def _run(run: Run, now: datetime) -> str:
+    words = f"{lasting(now - run.started_at)} ago: {OUTCOMES[run.outcome]}"
+    if run.message and run.outcome == "failed":
+        words += f" ({run.message})"
+    numbers = (counted(run.pages, "page"), counted(run.orders, "order"), counted(run.requests, "request"))
+    return f"{words}; {', '.join(numbers)}"
+
+
+_OPERATIONS = {"searchOrders": "searches", "getOrder": "single orders"}
+
+
+def _budget(budget: BudgetStatus, now: datetime) -> str:
+    every = timedelta(seconds=1 / budget.rate)
+    refill = f"one more every {lasting(every)}" if budget.rate <= 1 else f"{budget.rate:.0f} more a second"
+    possible = "" if budget.next_request_at <= now else f"; the next one {_at(budget.next_request_at, now)}"
+    left = f"{int(budget.tokens)} of {int(budget.burst)}"
+    return f"{_OPERATIONS[budget.operation]}: {left} left, {refill}{possible}"
+
+
+def _marketplace(marketplace: MarketplaceStatus, now: datetime) -> tuple[object, ...]:
+    until = marketplace.covered_until
+    missing = [f"{_span(Interval(g.lower, g.upper))} ({_GAPS[g.state]})" for g in marketplace.gaps]
+    if marketplace.enrolled is False:
+        missing.append("not enrolled, so not asked for")
+    if marketplace.live_from is None:
+        history = ""
+    elif marketplace.history_from is None:
+        history = "none wanted"
+    elif marketplace.history_gaps:
+        many = counted(len(marketplace.history_gaps), "stretch", "stretches")
+        history = (
+            f"missing: {_days(marketplace.history_gaps)}"
+            if len(marketplace.history_gaps) < 4
+            else f"missing: {many}"
+        )
+    else:
+        history = f"complete from {marketplace.history_from:%Y-%m-%d}"
+    return (
+        marketplace.marketplace,
+        when(until, otherwise="nothing yet"),
+        "" if until is None else lasting(now - until),
+        ", ".join(missing) or "nothing",
+        history,
+    )
+
+
+_GAPS = {
+    "reading": "being read",
+    "proving": "read, being made sure of",
+    "set_aside": "failed, tried again later",
+    "waiting": "waiting",
+}
+
+
+def _span(interval: Interval) -> str:
+    return f"{when(interval.lower)} to {when(interval.upper)}"
+
+
+def _days(intervals: Sequence[Interval]) -> str:
+    return ", ".join(f"{i.lower:%Y-%m-%d} to {i.upper:%Y-%m-%d}" for i in intervals)
+
+
+def _put_totals(totals: Totals) -> None:
+    put("In the database:")
+    put_table(
+        ("", ">", ""),
+        [
+            ("orders", totals.orders, ""),
+            (
+                "customers",
+                totals.customers,
+                f"{totals.unidentified} of them unidentified (orders without e-mail)",
+            ),
+            ("pending orders", totals.pending, "remembered, not orders yet"),
+            ("held orders", totals.held, "wait for their customer"),
+            ("unknown marketplace", totals.unknown_marketplace, "wait until it is configured"),
+            ("quarantine", totals.quarantined, "could not be understood"),
+        ],
+        indent=2,
+    )
+    if totals.by_basis:
+        put("How orders got their customers:")
+        rows = [
+            (BASIS.get(basis, basis), many, "cancelled early, or its shop has no file" if basis == "none" else basis)
+            for basis, many in totals.by_basis.items()
+        ]
+        put_table(("", ">", ""), rows, indent=2)

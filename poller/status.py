@@ -1,0 +1,435 @@
+"""How the service stands: what a person opens first, as plain values.
+
+``gather`` reads it from the database and the configuration, in one transaction, without asking Amazon
+and without changing anything; ``as_object`` makes the JSON of it. The names of the fields are the keys
+of ``order-sync status --json``, and stay. Times are aware UTC, spans are seconds.
+
+A marketplace is *covered* where every order that Amazon showed for that stretch of updated-time has been
+stored; what is missing between the start of live reading and where it has got to is a *gap*. History is
+counted by created-time, from the marketplace's start date to the start of live reading.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from connectors.amazon.usage import PLANS
+from connectors.base import Operation
+from poller import windows
+from poller.bootstrap import Service
+from poller.exporting import time_text
+from poller.sources import PolledMarketplace, Source
+from store import budgets, ledger, queries, runs
+from store.engine import Transaction
+from store.progress import Backfill, Interval, Kind, MarketplaceProgress, Window, gaps
+from store.queries import Totals
+from store.runs import Run
+
+SHOWN_BUDGETS: tuple[Operation, ...] = ("searchOrders", "getOrder")
+KINDS: tuple[Kind, ...] = ("live", "sweep", "backfill")
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A stretch that is not covered. ``state``: what is being done about it.
+
+    ``reading``: a window over it is open; ``proving``: it was read, and it is being made sure that nothing
+    was skipped; ``set_aside``: it failed too often and is tried again at ``retry_at``, for ``reason``;
+    ``waiting``: its turn has not come.
+    """
+
+    lower: datetime
+    upper: datetime
+    state: Literal["reading", "proving", "set_aside", "waiting"]
+    retry_at: datetime | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MarketplaceStatus:
+    """One marketplace that is polled. ``covered_until`` is None before its first page."""
+
+    marketplace: str
+    marketplace_id: str
+    covered_until: datetime | None
+    behind_seconds: float | None
+    covered: tuple[Interval, ...]
+    gaps: tuple[Gap, ...]
+    live_from: datetime | None
+    history_from: datetime | None
+    history_covered: tuple[Interval, ...]
+    history_gaps: tuple[Interval, ...]
+    enrolled: bool | None
+    alone_since: datetime | None
+    trouble: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class WindowsStatus:
+    """Unfinished windows of one kind: live, sweep (a second look) or backfill (history)."""
+
+    kind: Kind
+    windows: int
+    set_aside: int
+    oldest: datetime
+    pages: int
+    orders: int
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillStatus:
+    """History being fetched, newest first: done from ``upper`` down to ``position``."""
+
+    id: int
+    marketplace: str
+    state: str
+    lower: datetime
+    upper: datetime
+    position: datetime
+    done: float
+    """Share of the stretch that has been entered, 0 to 1."""
+    orders: int
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetStatus:
+    """The stored request budget of one operation of Amazon's."""
+
+    operation: Operation
+    tokens: float
+    burst: float
+    rate: float
+    """Requests a second."""
+    next_request_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalStatus:
+    """Login with Amazon refuses these credentials; nothing is asked until they change."""
+
+    kind: str
+    reason: str
+    since: datetime
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """One source. ``covered_until`` and ``behind_seconds`` are those of its worst marketplace."""
+
+    source: str
+    account: str
+    covered_until: datetime | None
+    behind_seconds: float | None
+    succeeded_at: datetime | None
+    failing_since: datetime | None
+    failures: int
+    last_run: Run | None
+    next_at: datetime
+    next_why: str
+    refusal: RefusalStatus | None
+    marketplaces: tuple[MarketplaceStatus, ...]
+    windows: tuple[WindowsStatus, ...]
+    backfills: tuple[BackfillStatus, ...]
+    budgets: tuple[BudgetStatus, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Everything. ``attention``: sentences about what a person should look at, the worst first."""
+
+    at: datetime
+    attention: tuple[str, ...]
+    sources: tuple[SourceStatus, ...]
+    not_polled: tuple[str, ...]
+    """Marketplaces that are configured and not enabled, as ``account:UK``."""
+    totals: Totals
+
+
+def gather(service: Service) -> Status:
+    """How an opened and wired service stands."""
+    with service.store.read() as tx:
+        sources = tuple(_source(tx, service, key) for key in sorted(service.sources))
+        totals = queries.totals(tx)
+        now = tx.now
+    not_polled = tuple(
+        f"{name}:{marketplace.code}"
+        for name, account in sorted(service.accounts.items())
+        for marketplace in account.marketplaces.values()
+        if not marketplace.enabled
+    )
+    attention = (
+        *(problem.message for problem in service.problems),
+        *(sentence for source in sources for sentence in _attention(source)),
+        *_attention_of_totals(totals),
+    )
+    return Status(now, attention, sources, not_polled, totals)
+
+
+def as_object(value: Any) -> Any:
+    """JSON of a status or a part of it: times as ISO 8601 in UTC, field names as keys."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: as_object(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, datetime):
+        return time_text(value)
+    if isinstance(value, float):
+        return round(value, 3)
+    if isinstance(value, tuple | list):
+        return [as_object(item) for item in value]
+    if isinstance(value, dict):
+        return {key: as_object(item) for key, item in value.items()}
+    return value
+
+
+def remedy(message: str | None) -> str:
+    """What to do about a run that failed with this message of ours."""
+    found = re.search(r"status (\d{3})", message or "")
+    status = int(found[1]) if found else None
+    if status in (401, 403):
+        return (
+            "Amazon refuses access: see that the application has the roles it needs and that the seller "
+            "authorised it after they were given; it is tried again at the next run"
+        )
+    if status is not None and 400 <= status < 500 and status != 429:
+        return "Amazon refuses the request: `order-sync config check --online` may tell why"
+    return "it is tried again at the next run"
+
+
+REFUSED = {
+    "account": "authorise the application again in Seller Central and set the new refresh token",
+    "application": "see that LWA_CLIENT_ID and LWA_CLIENT_SECRET are the application's present ones",
+}
+"""What to do when Login with Amazon refuses an account or an application."""
+
+
+# --- one source -------------------------------------------------------------------------------------
+
+
+def _source(tx: Transaction, service: Service, key: str) -> SourceStatus:
+    _, source = service.sources[key]
+    progress = ledger.load_source(tx, key)
+    known = ledger.load_marketplaces(tx, source.account)
+    pending = ledger.pending_windows(tx, key)
+    backfills = [
+        b
+        for b in ledger.load_backfills(tx, source.account)
+        if b.marketplace_id in source.marketplaces and b.state not in ("done", "cancelled")
+    ]
+    marketplaces = tuple(
+        _marketplace(tx, source, polled, known.get(marketplace_id), pending)
+        for marketplace_id, polled in sorted(source.marketplaces.items(), key=lambda item: item[1].code)
+    )
+    read = [m for m in marketplaces if m.enrolled is not False]
+    bounds = [m.covered_until for m in read]
+    covered_until = min((b for b in bounds if b is not None), default=None) if None not in bounds else None
+    settings = service.config.settings
+    next_at, next_why = tx.now, "it has not run yet"
+    if progress is not None and set(source.marketplaces) <= known.keys():
+        plan = PLANS["searchOrders"]
+        step = windows.decide(
+            windows.View(
+                source=progress,
+                marketplaces={m: known[m] for m in source.marketplaces},
+                included_data={m: p.included_data for m, p in source.marketplaces.items()},
+                windows=pending,
+                backfills=[b for b in backfills if b.state in ("planned", "running")],
+                now=tx.now,
+                amazon_now=tx.now,
+                bucket=budgets.read(tx, _budget(source, "searchOrders"), plan.rate, plan.burst),
+                pace=windows.Pace(settings.poll_seconds, settings.poll_seconds_busy),
+                owner=service.owner,
+            )
+        )
+        next_why = "there is work to do"
+        if isinstance(step, windows.Wait):
+            next_at = step.until
+            next_why = "all covered; the next look for new orders" if step.why == "all covered" else step.why
+    return SourceStatus(
+        source=key,
+        account=source.account,
+        covered_until=covered_until,
+        behind_seconds=_behind(tx.now, covered_until),
+        succeeded_at=None if progress is None else progress.succeeded_at,
+        failing_since=None if progress is None else progress.failing_since,
+        failures=0 if progress is None else progress.failures,
+        last_run=runs.latest(tx, key),
+        next_at=next_at,
+        next_why=next_why,
+        refusal=_refusal(tx, source),
+        marketplaces=marketplaces,
+        windows=_windows(pending),
+        backfills=tuple(_backfill(b, source) for b in backfills),
+        budgets=tuple(_budget_status(tx, source, operation) for operation in SHOWN_BUDGETS),
+    )
+
+
+def _behind(now: datetime, bound: datetime | None) -> float | None:
+    return None if bound is None else max(0.0, (now - bound).total_seconds())
+
+
+def _marketplace(
+    tx: Transaction,
+    source: Source,
+    polled: PolledMarketplace,
+    progress: MarketplaceProgress | None,
+    pending: Sequence[Window],
+) -> MarketplaceStatus:
+    account, marketplace_id = source.account, polled.marketplace_id
+    covered = ledger.read_coverage(tx, account, marketplace_id, "first")
+    history = ledger.read_coverage(tx, account, marketplace_id, "created")
+    until = covered[-1].upper if covered else None
+    missing: list[Gap] = []
+    history_missing: list[Interval] = []
+    if progress is not None:
+        mine = [w for w in pending if w.axis == "updated" and marketplace_id in w.marketplace_ids]
+        missing = [_gap(g, mine) for g in gaps(covered, progress.live_from, progress.position)]
+        if progress.history_from is not None:
+            history_missing = gaps(history, progress.history_from, progress.live_from)
+    return MarketplaceStatus(
+        marketplace=polled.code,
+        marketplace_id=marketplace_id,
+        covered_until=until,
+        behind_seconds=_behind(tx.now, until),
+        covered=tuple(covered),
+        gaps=tuple(missing),
+        live_from=None if progress is None else progress.live_from,
+        history_from=None if progress is None else progress.history_from,
+        history_covered=tuple(history),
+        history_gaps=tuple(history_missing),
+        enrolled=None if progress is None else progress.enrolled,
+        alone_since=None if progress is None else progress.alone_since,
+        trouble=None if progress is None else progress.trouble,
+    )
+
+
+def _gap(gap: Interval, pending: Sequence[Window]) -> Gap:
+    over = [w for w in pending if w.lower < gap.upper and w.upper > gap.lower]
+    for window in over:
+        if window.state == "set_aside":
+            return Gap(gap.lower, gap.upper, "set_aside", window.retry_at, window.last_error)
+    if any(w.state == "open" for w in over):
+        return Gap(gap.lower, gap.upper, "reading")
+    return Gap(gap.lower, gap.upper, "proving" if over else "waiting")
+
+
+def _windows(pending: Sequence[Window]) -> tuple[WindowsStatus, ...]:
+    found = []
+    for kind in KINDS:
+        mine = [w for w in pending if w.kind == kind]
+        if mine:
+            found.append(
+                WindowsStatus(
+                    kind,
+                    len(mine),
+                    sum(w.state == "set_aside" for w in mine),
+                    min(w.lower for w in mine),
+                    sum(w.pages for w in mine),
+                    sum(w.orders for w in mine),
+                )
+            )
+    return tuple(found)
+
+
+def _backfill(backfill: Backfill, source: Source) -> BackfillStatus:
+    whole = (backfill.upper - backfill.lower) or timedelta(seconds=1)
+    return BackfillStatus(
+        id=backfill.backfill_id,
+        marketplace=source.marketplaces[backfill.marketplace_id].code,
+        state=backfill.state,
+        lower=backfill.lower,
+        upper=backfill.upper,
+        position=backfill.position,
+        done=min(1.0, (backfill.upper - backfill.position) / whole),
+        orders=backfill.orders,
+        requests=backfill.requests,
+    )
+
+
+def _budget(source: Source, operation: Operation) -> budgets.BudgetKey:
+    return budgets.BudgetKey(source.application, source.account, operation)
+
+
+def _budget_status(tx: Transaction, source: Source, operation: Operation) -> BudgetStatus:
+    plan = PLANS[operation]
+    bucket = budgets.read(tx, _budget(source, operation), plan.rate, plan.burst)
+    return BudgetStatus(operation, bucket.tokens, bucket.burst, bucket.rate, max(tx.now, bucket.has_at(1.0)))
+
+
+def _refusal(tx: Transaction, source: Source) -> RefusalStatus | None:
+    """The refusal in force; one about credentials that have been replaced since is over."""
+    for kind, name in (("account", source.account), ("application", source.application)):
+        refusal = runs.refusal(tx, kind, name)
+        if refusal is not None and refusal.fingerprint == source.credential:
+            return RefusalStatus(kind, refusal.reason, refusal.since, REFUSED[kind])
+    return None
+
+
+# --- what to look at --------------------------------------------------------------------------------
+
+
+def _attention(source: SourceStatus) -> list[str]:
+    found = []
+    if source.refusal is not None:
+        refusal = source.refusal
+        found.append(
+            f"{source.source}: Login with Amazon refuses the {refusal.kind} since "
+            f"{_minute(refusal.since)}: {refusal.remedy}."
+        )
+    elif source.failing_since is not None:
+        message = source.last_run.message if source.last_run is not None else None
+        found.append(
+            f"{source.source}: failing since {_minute(source.failing_since)} ({message or 'no answer'}): "
+            f"{remedy(message)}."
+        )
+    for marketplace in source.marketplaces:
+        name = f"{source.account}:{marketplace.marketplace}"
+        if marketplace.enrolled is False:
+            found.append(
+                f"{name}: the seller is not enrolled in this marketplace, so it is not asked for: "
+                "enrol, or set enabled = false in its file."
+            )
+        elif marketplace.alone_since is not None:
+            found.append(
+                f"{name}: gives trouble and is read apart from the others since "
+                f"{_minute(marketplace.alone_since)} ({marketplace.trouble})."
+            )
+        found += [
+            f"{name}: orders updated between {_minute(gap.lower)} and {_minute(gap.upper)} could not be read "
+            f"({gap.reason}); tried again at {_minute(gap.retry_at)}."
+            for gap in marketplace.gaps
+            if gap.state == "set_aside" and gap.retry_at is not None
+        ]
+    return found
+
+
+def _attention_of_totals(totals: Totals) -> list[str]:
+    found = []
+    if totals.quarantined:
+        found.append(
+            f"{_orders(totals.quarantined)} in quarantine, because they could not be understood "
+            "(`order-sync quarantine list`)."
+        )
+    if totals.held:
+        found.append(
+            f"{_orders(totals.held)} held: without an e-mail they wait for their customer "
+            "(`order-sync orders list --basis held`)."
+        )
+    if totals.unknown_marketplace:
+        found.append(
+            f"{_orders(totals.unknown_marketplace)} of marketplaces without a file: they get their "
+            "customer once there is one."
+        )
+    return found
+
+
+def _orders(number: int) -> str:
+    return f"{number} order{'' if number == 1 else 's'}"
+
+
+def _minute(time: datetime) -> str:
+    return f"{time:%Y-%m-%d %H:%M} UTC"

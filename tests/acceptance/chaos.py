@@ -1,0 +1,322 @@
+"""A shop that lives through an afternoon in which everything goes wrong, and through the quiet days after.
+
+``chaos(seed, database_url)`` puts all troubles into one life; a test about one trouble makes a ``Life`` of its
+own. Either way the answer is a list of what is wrong, empty when all is right. A seed is lived through again
+with ``python -m tests.acceptance.chaos SEED [DATABASE_URL]``.
+
+The lives have teeth: bursts of hundreds of orders within minutes while the budget is empty, so that a walk
+takes several pages, minutes apart, through a list that changes; a history to catch up with; late arrivals.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import httpx
+import sqlalchemy as sa
+
+from connectors.amazon.usage import PLANS
+from connectors.simulator.api import Simulator
+from connectors.simulator.faults import PARTICIPATIONS, Faults
+from connectors.simulator.orders import PENDING_STATUSES, Order
+from connectors.simulator.population import populate
+from connectors.simulator.transport import transport
+from connectors.simulator.world import ALL_ROLES, Seller, World
+from poller.matching import MarketplaceRules
+from poller.translating import ALL_DATASETS
+from poller.windows import Pace
+from store import budgets
+from store.budgets import BudgetKey
+from store.tables import windows
+from tests.acceptance.truth import incomplete, misplaced, overclaimed, unfinished
+from tests.harness import NOON, Shop, SimulatedClock, rules_for
+from tests.oracle import compare
+
+HISTORY = timedelta(days=2)
+AFTERNOON = timedelta(hours=4)
+"""How long the trouble lasts; Amazon's quota allows about 100 requests in it."""
+
+LAST_CHANGE = timedelta(hours=6)
+END = timedelta(hours=44)
+"""Enough for the second look at everything that changed, and for the created-time passes."""
+
+CODES = ("UK", "DE", "FR", "IT", "ES", "NL")
+
+
+# --- the world --------------------------------------------------------------------------------------
+
+
+def burst(random: Random, seed: int, codes: tuple[str, ...], orders: int, at: datetime) -> list[Order]:
+    """Many orders within five minutes, most of which change again while somebody reads them."""
+    made = populate(
+        seed=seed, marketplaces=codes, orders=orders, start=at, end=at + timedelta(minutes=5), poisoned=0.01
+    )
+    return [_restless(random, order) for order in made]
+
+
+def _restless(random: Random, order: Order) -> Order:
+    for _ in range(random.choice((0, 0, 1, 1, 1, 2, 4))):
+        facts = order.versions[-1].facts
+        at = order.versions[-1].last_updated + timedelta(seconds=random.randrange(5, 2400))
+        if not facts.milliseconds:
+            at = at.replace(microsecond=0)
+        late = timedelta(minutes=random.randrange(5, 600)) if random.random() < 0.01 else timedelta(0)
+        status = "UNSHIPPED" if facts.status in PENDING_STATUSES else facts.status
+        order = order.then(at, late=late, status=status, seller_order_id=f"SHOP-{random.randrange(10**6)}")
+    return order
+
+
+def a_world(
+    random: Random, seed: int, seller: Seller, *, history: int, live: int, bursts: dict[datetime, int], **habits: Any
+) -> World:
+    """History, a steady trickle, and bursts; nothing changes after ``LAST_CHANGE``."""
+    codes = seller.marketplaces
+    world = World(seller, list_order=random.choice(("scattered", "time")))
+    last = NOON + LAST_CHANGE
+    share = (HISTORY + timedelta(days=1)) / (HISTORY + timedelta(days=1) + AFTERNOON)
+    trickle = populate(
+        seed=seed * 100,
+        marketplaces=codes,
+        orders=int(history / share),
+        start=NOON - HISTORY - timedelta(days=1),
+        end=last,
+        **habits,
+    )
+    world.add(*trickle)
+    world.add(
+        *populate(seed=seed * 100 + 1, marketplaces=codes, orders=live, start=NOON, end=last, **habits)
+    )
+    for number, (at, orders) in enumerate(sorted(bursts.items())):
+        world.add(*burst(random, seed * 100 + 2 + number, codes, orders, at))
+    return world
+
+
+# --- the line to Amazon -----------------------------------------------------------------------------
+
+
+class Line(httpx.BaseTransport):
+    """The way to the simulator: takes its time, and notes which trouble struck where it could bite."""
+
+    def __init__(self, simulator: Simulator, clock: SimulatedClock, random: Random) -> None:
+        self._simulator, self._clock, self._random = simulator, clock, random
+        self._to_simulator = transport(simulator)
+        self._calls: Counter[str] = Counter()
+        self.struck: Counter[str] = Counter()
+        """How often each kind struck; those about pages only where a page token was used."""
+        self.unprovoked: list[str] = []
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        at, faults = self._simulator.amazon_now(), self._simulator.faults
+        status = None
+        try:
+            answer = self._to_simulator.handle_request(request)
+            status = answer.status_code
+        except httpx.ReadTimeout:
+            self._clock.sleep(60)
+            raise
+        finally:
+            operation = self._simulator.requests[-1].operation
+            self._calls[operation] += 1
+            kinds = faults.strike(operation, self._calls[operation], at)
+            paging = b"paginationToken" in request.url.query
+            self.struck.update(kind for kind in kinds if paging or not kind.startswith(("page_token", "same_token")))
+            if status == 429 and not kinds & {"throttled_json", "throttled_empty"}:
+                self.unprovoked.append(f"429 to {operation} at {at}")
+            self._clock.sleep(self._random.uniform(0.1, 3))
+        return answer
+
+
+# --- a life -----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Life:
+    """One shop from ``NOON`` to the end, and what was found wrong on the way."""
+
+    seed: int
+    shop: Shop
+    line: Line
+    events: list[tuple[datetime, Callable[[], None]]] = field(default_factory=list)
+    wrongs: list[str] = field(default_factory=list)
+    authorisations: int = 1
+
+    def at(self, moment: datetime, event: Callable[[], None]) -> None:
+        self.events.append((moment, event))
+
+    def look(self) -> None:
+        """Nothing may be claimed now that was not seen."""
+        self.wrongs += [f"at {self.shop.clock():%d. %H:%M}: {wrong}" for wrong in overclaimed(self.shop)]
+
+    def empty_budget(self) -> None:
+        """Somebody else of this account spends all there is: the next pages come three minutes apart."""
+        plan = PLANS["searchOrders"]
+        with self.shop.store.begin() as tx:
+            budgets.drain(tx, BudgetKey("app", "acme", "searchOrders"), plan.rate, plan.burst)
+
+    def revoke(self) -> None:
+        """The seller withdraws the authorisation."""
+        self.shop.simulator.world.revoke(self.shop.seller.refresh_token)
+
+    def authorise_again(self) -> None:
+        """The seller authorises anew: another refresh token, and so another fingerprint."""
+        shop = self.shop
+        self.revoke()
+        self.authorisations += 1
+        shop.seller = replace(shop.seller, refresh_token=f"Atzr|authorised-anew-{self.authorisations}")
+        shop.simulator.world.enrol(shop.seller)
+        shop.credential = f"credential {self.authorisations}"
+        shop.connector = shop.new_connector()
+
+    def walked_again(self) -> int:
+        """How many walks were read to the end, doubted, and replaced."""
+        c = windows.c
+        query = sa.select(sa.func.count()).where(c.state == "cancelled", c.walk_ended_at.is_not(None))
+        with self.shop.store.read() as tx:
+            count: int = tx.conn.execute(query).scalar_one()
+        return count
+
+    def live(self) -> list[str]:
+        """Live to the end; returns what is wrong. Closes the shop's connections to Amazon, not the store."""
+        shop, live_from = self.shop, self.shop.simulator.amazon_now()
+        shop.sync()
+        for moment, event in sorted(self.events, key=lambda planned: planned[0]):
+            shop.run_until(moment)
+            event()
+            self.look()
+        shop.run_until(NOON + LAST_CHANGE)
+        self.look()
+        shop.pace = Pace(4 * 3600, 4 * 3600)
+        shop.run_until(NOON + END)
+        self.look()
+        start = (NOON - HISTORY).replace(hour=0)
+        self.wrongs += incomplete(shop, live_from, start)
+        self.wrongs += misplaced(shop)
+        self.wrongs += unfinished(shop, live_from - timedelta(minutes=2, seconds=9))
+        self.wrongs += self.line.unprovoked
+        self.wrongs += compare(shop.oracle(), *shop.exported())
+        return self.wrongs
+
+
+def a_life(
+    seed: int,
+    database_url: str,
+    rules: list[MarketplaceRules],
+    world: World,
+    random: Random,
+    *,
+    faults: Faults | None = None,
+    split: frozenset[str] = frozenset(),
+    skew: timedelta = timedelta(0),
+    not_enrolled_status: int = 403,
+) -> Life:
+    """A shop at NOON in this world, over a line that takes its time."""
+    clock = SimulatedClock(NOON)
+    simulator = Simulator(world, now=clock, faults=faults, skew=skew, not_enrolled_status=not_enrolled_status)
+    shop = Shop(
+        database_url,
+        simulator,
+        clock,
+        rules,
+        start_date=(NOON - HISTORY).date(),
+        seller=next(iter(world.sellers.values())),
+        split=split,
+    )
+    line = Line(simulator, clock, random)
+    shop.http.close()
+    shop.http = httpx.Client(transport=line)
+    shop.connector = shop.new_connector()
+    return Life(seed, shop, line)
+
+
+# --- everything at once -----------------------------------------------------------------------------
+
+
+def chaos(seed: int, database_url: str) -> list[str]:
+    """All troubles in one afternoon, different ones for each seed; returns what is wrong at the end."""
+    life = a_chaotic_life(seed, database_url)
+    try:
+        return life.live()
+    finally:
+        life.shop.close()
+
+
+def a_chaotic_life(seed: int, database_url: str) -> Life:
+    """Policies, world, troubles and their hours are all drawn from the seed."""
+    random = Random(f"chaos {seed}")
+    codes = tuple(random.sample(CODES, random.choice((2, 3, 4))))
+    stranger = random.random() < 0.3  # configured, but the seller is not enrolled there
+    roles = ALL_ROLES if random.random() < 0.8 else frozenset({"TAX"})
+    seller = Seller(marketplaces=codes[:-1] if stranger else codes, roles=roles)
+    minutes = random.sample(range(10, 150), random.choice((1, 2)))
+    bursts = {NOON + timedelta(minutes=m): random.choice((110, 160, 210, 280)) for m in minutes}
+    world = a_world(
+        random,
+        seed,
+        seller,
+        history=random.choice((80, 160)),
+        live=random.choice((40, 100)),
+        bursts=bursts,
+        poisoned=0.02,
+        late=0.05,
+        returning=0.4,
+    )
+    calm = NOON + AFTERNOON
+    faults = Faults.everything(seed, intensity=random.choice((0.1, 0.2, 0.35)), until=calm)
+    forbidden = NOON + timedelta(minutes=random.randrange(180))
+    faults += Faults.only("forbidden", during=(forbidden, forbidden + timedelta(minutes=25)))
+    if stranger:
+        faults += Faults.only("html_503", operations={PARTICIPATIONS}, until=calm)
+    life = a_life(
+        seed,
+        database_url,
+        [_some_rules(random, code) for code in codes],
+        world,
+        random,
+        faults=faults,
+        split=frozenset(code for code in codes if random.random() < 0.2),
+        skew=timedelta(seconds=random.randrange(-90, 90)),
+        not_enrolled_status=random.choice((400, 403)),
+    )
+    for start in bursts:
+        if random.random() < 0.8:
+            life.at(start + timedelta(minutes=random.randrange(1, 12)), life.empty_budget)
+    if random.random() < 0.5:
+        revoked = NOON + timedelta(minutes=random.randrange(30, 200))
+        life.at(revoked, life.revoke)
+        life.at(revoked + timedelta(minutes=random.randrange(5, 60)), life.authorise_again)
+    for _ in range(3):
+        life.at(NOON + timedelta(minutes=random.randrange(10, 240)), lambda: None)
+    return life
+
+
+def _some_rules(random: Random, code: str) -> MarketplaceRules:
+    optional = sorted(ALL_DATASETS - {"FULFILLMENT"})
+    left_out = set(random.sample(optional, 2)) if random.random() < 0.25 else set()
+    return rules_for(
+        code,
+        pending=random.choice(("hold", "hold", "placeholder")),
+        without_email=random.choice(("per_order", "per_order", "shared", "hold")),
+        included_data=frozenset(ALL_DATASETS - left_out),
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Live through one seed and say what is wrong."""
+    seed = int(arguments[0])
+    with tempfile.TemporaryDirectory() as folder:
+        url = arguments[1] if len(arguments) > 1 else f"sqlite:///{Path(folder) / 'chaos.db'}"
+        wrongs = chaos(seed, url)
+    print(f"seed {seed}: {len(wrongs)} wrong", *wrongs, sep="\n")
+    return 1 if wrongs else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

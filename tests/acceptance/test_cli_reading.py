@@ -1,0 +1,363 @@
+"""What people and programs read: orders, customers, exports, quarantine, status."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from connectors.simulator.world import Seller, World
+from poller.cli.exports import KEYS
+from store import customers
+from store.engine import Store, create_engine
+from store.sealing import Sealer, decode_key
+from tests.acceptance.command_line import STARTED, Shop, open_shop, order_sync
+
+PLAIN = "111-0000000-0000001"
+AGAIN = "111-0000000-0000002"
+WITHOUT_EMAIL = "111-0000000-0000003"
+PENDING = "111-0000000-0000004"
+CANCELLED = "111-0000000-0000005"
+POISONED = "111-0000000-0000006"
+NOWHERE = "111-0000000-0000007"
+HELD = "111-0000000-0000008"
+HOSTILE = "111-0000000-0000009"
+UNKNOWN = "999-9999999-9999999"
+EMAIL = "somebody@marketplace.amazon.co.uk"
+OPENED, ESCAPE = "An invented thing", "\x1b[31mred"
+
+
+def stocked_world() -> World:
+    """Some hundred invented orders, and one of every kind that a command speaks about."""
+    world = World.generate(
+        seed=4,
+        marketplaces=("UK", "DE"),
+        orders=150,
+        start=STARTED - timedelta(days=9),
+        end=STARTED - timedelta(hours=1),
+        seller=Seller("acme", ("UK", "DE")),
+    )
+    day = STARTED - timedelta(days=2)
+    world.order(PLAIN, created=day, email=EMAIL)
+    world.order(AGAIN, created=day + timedelta(hours=1), email=EMAIL, status="SHIPPED")
+    world.order(WITHOUT_EMAIL, created=day, email=None, fulfilled_by="AMAZON")
+    world.order(PENDING, created=day, status="PENDING", email=None)
+    world.order(CANCELLED, created=day, status="CANCELLED", email=None)
+    world.order(POISONED, created=day, poison="quantity_a_word")
+    world.order(NOWHERE, created=day, marketplace_id=None)
+    world.order(HELD, created=day, marketplace="DE", email=None, fulfilled_by="AMAZON")
+    world.order(HOSTILE, created=day, email="hostile@marketplace.amazon.co.uk", name=ESCAPE)
+    return world
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """A shop whose orders have been synced once; these tests only read."""
+    with open_shop(tmp_path_factory.mktemp("shop"), stocked_world()) as shop:
+        shop.configure("DE", without_email='"hold"')
+        shop("sync")
+        yield shop
+
+
+# --- orders -----------------------------------------------------------------------------------------
+
+
+def test_orders_list_is_a_table_of_the_newest(shop: Shop) -> None:
+    result = shop("orders", "list", "--limit", "5")
+    assert len(result.lines) == 6
+    assert result.lines[0].split() == "placed (UTC) order shop status total buyer customer because".split()
+    placed = [line[:16] for line in result.lines[1:]]
+    assert placed == sorted(placed, reverse=True)
+    assert result.told == [
+        "these are the newest 5; --limit shows more, `order-sync export orders` all"
+    ]
+
+
+def test_orders_list_as_json_has_the_exported_keys(shop: Shop) -> None:
+    found = shop("orders", "list", "--limit", "3", "--json").json()
+    assert len(found) == 3
+    assert all(tuple(order) == KEYS["orders"] for order in found)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "key", "expected"),
+    [
+        ("--status", "shipped", "status", "SHIPPED"),
+        ("--marketplace", "DE", "marketplace", "DE"),
+        ("--marketplace", "GB", "marketplace", "UK"),
+        ("--basis", "unidentified", "match_basis", "unidentified"),
+        ("--customer", "1", "customer_id", 1),
+    ],
+)
+def test_orders_list_filters(shop: Shop, option: str, value: str, key: str, expected: object) -> None:
+    found = shop("orders", "list", option, value, "--json", "--limit", "1000").json()
+    assert found
+    assert {order[key] for order in found} == {expected}
+
+
+def test_orders_list_says_when_nothing_is_like_that(shop: Shop) -> None:
+    result = shop("orders", "list", "--status", "LOST")
+    assert (result.out, result.err) == ("", "no order is like that\n")
+    assert shop("orders", "list", "--status", "LOST", "--json").json() == []
+
+
+def test_orders_show_is_readable(shop: Shop) -> None:
+    text = shop("orders", "show", PLAIN).out
+    for words in (PLAIN, "UNSHIPPED", "Testa Invented", EMAIL, "1 Invented Street", "10.00 GBP", OPENED):
+        assert words in text
+    assert "None" not in text
+
+
+def test_orders_show_as_json_has_the_exported_keys(shop: Shop) -> None:
+    found = shop("orders", "show", AGAIN, "--json").json()
+    assert tuple(found) == KEYS["orders"]
+    assert (found["order_id"], found["match_basis"], found["buyer_email"]) == (AGAIN, "email_1", EMAIL)
+
+
+def test_an_order_cannot_steer_the_terminal(shop: Shop) -> None:
+    assert "\x1b" not in shop("orders", "show", HOSTILE).out + shop("orders", "list", "--limit", "1000").out
+
+
+@pytest.mark.parametrize(
+    ("order_id", "headline", "rules"),
+    [
+        (PLAIN, "new customer", ["R2", "R3", "R4", "R5"]),
+        (AGAIN, "known by e-mail", ["R6", "R10", "R44"]),
+        (WITHOUT_EMAIL, "no e-mail, own record", ["R21", "R44"]),
+        (PENDING, "it is remembered, and not an order yet", ["R30"]),
+        (CANCELLED, "has no customer", ["R33"]),
+        (NOWHERE, "its marketplace has no file", ["R26"]),
+        (HELD, "is held: it waits for its customer", ["R21"]),
+    ],
+)
+def test_orders_explain_answers_with_the_rules(
+    shop: Shop, order_id: str, headline: str, rules: list[str]
+) -> None:
+    first, *reasons = shop("orders", "explain", order_id).lines
+    assert first.startswith(f"Order {order_id} (acme")
+    assert headline in first
+    assert [reason.split(":")[0].strip() for reason in reasons] == rules
+
+
+def test_orders_explain_knows_the_quarantine(shop: Shop) -> None:
+    text = shop("orders", "explain", POISONED).out
+    assert f"Order {POISONED} (acme) is in quarantine" in text
+    assert "quantity" in text
+
+
+@pytest.mark.parametrize("command", ["show", "explain"])
+def test_an_unknown_order_is_said_to_be_unknown(shop: Shop, command: str) -> None:
+    result = shop("orders", command, UNKNOWN, status=1)
+    assert result.told == [
+        f"error: order {UNKNOWN} is not in the database; `order-sync orders fetch` asks Amazon for it."
+    ]
+
+
+def test_orders_show_points_to_the_quarantine(shop: Shop) -> None:
+    assert "order-sync quarantine show" in shop("orders", "show", POISONED, status=1).err
+
+
+# --- customers --------------------------------------------------------------------------------------
+
+
+def test_customers_list_finds_by_email_in_any_letters(shop: Shop) -> None:
+    (found,) = shop("customers", "list", "--email", f" {EMAIL.upper()}", "--json").json()
+    assert tuple(found) == KEYS["customers"]
+    assert found["emails"] == [EMAIL]
+
+
+def test_customers_list_is_a_table(shop: Shop) -> None:
+    result = shop("customers", "list", "--status", "active", "--limit", "2")
+    assert result.lines[0].split()[:2] == ["id", "name"]
+    assert len(result.lines) == 3
+    assert "--limit" in result.err
+    assert shop("customers", "list", "--status", "forgotten").told == ["no customer is like that"]
+
+
+def test_customers_show_has_record_and_orders(shop: Shop) -> None:
+    (found,) = shop("customers", "list", "--email", EMAIL, "--json").json()
+    number = str(found["customer_id"])
+    text = shop("customers", "show", number).out
+    for words in ("Testa Invented", EMAIL, PLAIN, AGAIN, "Amazon UK retail", "may be written to"):
+        assert words in text
+    shown = shop("customers", "show", number, "--json").json()
+    assert tuple(shown)[: len(KEYS["customers"])] == KEYS["customers"]
+    assert shown["orders"] == [AGAIN, PLAIN]
+    assert shown["journal"] == []
+
+
+def test_an_unknown_customer_is_said_to_be_unknown(shop: Shop) -> None:
+    assert shop("customers", "show", "987654", status=1).told == ["error: there is no customer 987654."]
+
+
+# --- export -----------------------------------------------------------------------------------------
+
+
+def test_export_is_json_lines_and_ends_with_the_position(shop: Shop) -> None:
+    result = shop("export", "orders", "--format", "jsonl")
+    orders = [json.loads(line) for line in result.lines]
+    assert len(orders) == shop("status", "--json").json()["totals"]["orders"]
+    assert {tuple(order) for order in orders} == {KEYS["orders"]}
+    assert PENDING not in {order["order_id"] for order in orders}
+    assert result.told[-1].isdigit()
+
+
+def test_export_goes_on_from_a_position(shop: Shop) -> None:
+    position = shop("export", "customers").told[-1]
+    again = shop("export", "customers", "--since", position)
+    assert (again.out, again.told[-1]) == ("", position)
+    later = shop("export", "orders", "--since", str(int(position) // 2))
+    assert 0 < len(later.lines) < len(shop("export", "orders").lines)
+
+
+def test_export_as_csv_has_a_row_for_each_line_item(shop: Shop) -> None:
+    orders = [json.loads(line) for line in shop("export", "orders").lines]
+    rows = list(csv.DictReader(io.StringIO(shop("export", "orders", "--format", "csv").out)))
+    assert len(rows) == sum(max(1, len(order["lines"])) for order in orders)
+    assert {"order_id", "delivery.postal_code", "line.sku"} <= rows[0].keys()
+
+
+def test_an_empty_csv_has_its_heading(shop: Shop) -> None:
+    position = shop("export", "orders").told[-1]
+    for what in ("orders", "customers"):
+        whole = shop("export", what, "--format", "csv").lines[0]
+        assert shop("export", what, "--format", "csv", "--since", position).lines == [whole]
+
+
+@pytest.mark.parametrize("position", ["x", "-1", "1.5", "999999999"])
+def test_export_refuses_what_is_no_position(shop: Shop, position: str) -> None:
+    result = shop("export", "orders", "--since", position, status=2)
+    assert len(result.told) == 1
+    assert result.out == ""
+
+
+def test_export_refuses_an_unknown_format(shop: Shop) -> None:
+    assert "jsonl" in shop("export", "orders", "--format", "xml", status=2).err
+
+
+def test_export_into_a_pipe_that_closes_ends_quietly(shop: Shop) -> None:
+    with shop.start("export", "orders") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith('{"order_id"')
+        process.stdout.close()
+        assert process.stderr.read() == ""
+
+
+# --- quarantine -------------------------------------------------------------------------------------
+
+
+def test_quarantine_list_has_its_fixed_keys(shop: Shop) -> None:
+    (entry,) = shop("quarantine", "list", "--json").json()
+    assert list(entry) == [
+        "order_id",
+        "account",
+        "marketplace",
+        "reason",
+        "attempts",
+        "next_attempt_at",
+        "first_seen_at",
+    ]
+    assert (entry["order_id"], entry["account"], entry["marketplace"]) == (POISONED, "acme", "UK")
+    assert entry["first_seen_at"].endswith("Z")
+    assert POISONED in shop("quarantine", "list").out
+
+
+def test_quarantine_show_puts_the_payload_on_standard_output(shop: Shop) -> None:
+    result = shop("quarantine", "show", POISONED)
+    assert result.json()["orderId"] == POISONED
+    assert "quantity" in result.err
+    missing = shop("quarantine", "show", PLAIN, status=1)
+    assert missing.told == [f"error: order {PLAIN} is not in quarantine."]
+
+
+# --- status -----------------------------------------------------------------------------------------
+
+
+def test_status_begins_with_what_needs_attention(shop: Shop) -> None:
+    lines = shop("status").lines
+    assert lines[0] == "Needs attention:"
+    told = " ".join(lines[1:4])
+    for words in ("1 order in quarantine", "1 order held", "1 order of marketplaces without a file"):
+        assert words in told.replace("2 orders of", "1 order of")
+
+
+def test_status_tells_freshness_in_words(shop: Shop) -> None:
+    text = shop("status").out
+    for words in ("acme:EU: complete up to", "all covered", "searches:", "complete from", "new customer"):
+        assert words in text
+    assert "None" not in text
+    assert "+00:00" not in text
+
+
+def test_status_as_json_has_everything(shop: Shop) -> None:
+    found = shop("status", "--json").json()
+    assert list(found) == ["at", "attention", "sources", "not_polled", "totals"]
+    (source,) = found["sources"]
+    assert source["source"] == "acme:EU"
+    assert source["last_run"]["outcome"] == "complete"
+    assert 0 < source["behind_seconds"] < 600
+    assert [m["marketplace"] for m in source["marketplaces"]] == ["DE", "UK"]
+    for marketplace in source["marketplaces"]:
+        assert marketplace["gaps"] == marketplace["history_gaps"] == []
+        assert marketplace["enrolled"] is True
+    assert [b["operation"] for b in source["budgets"]] == ["searchOrders", "getOrder"]
+    totals = found["totals"]
+    assert (totals["quarantined"], totals["held"]) == (1, 1)
+
+
+# --- tombstones, in a database of their own ---------------------------------------------------------
+
+
+def test_a_merged_customer_sends_on(shop: Shop) -> None:
+    kept, left = (c["customer_id"] for c in shop("customers", "list", "--json", "--limit", "2").json())
+    engine = create_engine(shop.environ["ORDER_SYNC_DATABASE_URL"])
+    store = Store(engine, Sealer([decode_key(shop.environ["ORDER_SYNC_ENCRYPTION_KEY"])]))
+    with store.begin() as tx:
+        customers.bury(tx, left, kept)
+        customers.write_journal(tx, "tests", "merge", kept, other_id=left)
+    store.close()
+    result = shop("customers", "show", str(left), "--json")
+    assert result.told == [f"customer {left} was merged into customer {kept}"]
+    assert result.json()["customer_id"] == kept
+    assert result.json()["journal"][0]["action"] == "merge"
+    assert "merge" in shop("customers", "show", str(left)).out
+    assert f"merged into {kept}" in shop("customers", "list", "--status", "merged").out
+
+
+# --- without a database -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [("orders", "list"), ("export", "orders"), ("status",)])
+def test_reading_does_not_make_a_database(shop: Shop, command: tuple[str, ...]) -> None:
+    file = shop.folder / "nothing.db"
+    result = shop(*command, status=1, ORDER_SYNC_DATABASE_URL=f"sqlite:///{file}")
+    assert result.told == [
+        f"error: there is no database at {file} yet: `order-sync sync` and `order-sync run` make it."
+    ]
+    assert not file.exists()
+
+
+def test_a_database_that_is_away_is_one_sentence(shop: Shop) -> None:
+    url = "postgresql+psycopg://somebody:hidden@127.0.0.1:1/nowhere"
+    result = shop("orders", "list", status=1, ORDER_SYNC_DATABASE_URL=url)
+    assert result.told == [
+        "error: the database is away or cannot be used (Connection refused): see ORDER_SYNC_DATABASE_URL."
+    ]
+
+
+def test_another_key_is_refused(shop: Shop) -> None:
+    other = order_sync("keys", "new").out.strip()
+    result = shop("orders", "list", status=2, ORDER_SYNC_ENCRYPTION_KEY=other)
+    assert len(result.told) == 1
+    assert "ORDER_SYNC_ENCRYPTION_KEY" in result.err
+    assert other not in result.err
+
+
+def test_without_a_key_nothing_is_read(shop: Shop) -> None:
+    result = shop("orders", "list", status=2, ORDER_SYNC_ENCRYPTION_KEY="")
+    assert "`order-sync keys new`" in result.err

@@ -1,0 +1,117 @@
+"""The first thing that everybody runs has to work, to say what it did, and to be able to fail."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from connectors.simulator.api import Simulator
+from poller.cli.demo import LIVE_WITHIN, POISONS, Found, Truth, stage, truth_of, wrongs
+
+NOON = datetime(2026, 6, 15, 12, tzinfo=UTC)
+ENVIRONMENT = {
+    "PATH": "/usr/bin:/bin",
+    "http_proxy": "http://127.0.0.1:9",
+    "HTTP_PROXY": "http://127.0.0.1:9",
+}
+"""Hardly anything, but a proxy that does not work: the simulator is on this machine."""
+
+
+@pytest.mark.timeout(180)
+def test_the_demo_ends_well_says_what_it_did_and_names_nobody(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "poller.cli", "demo"],
+        cwd=tmp_path,
+        env={**ENVIRONMENT, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=170,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    for said in (
+        "Accelerated for the demo",
+        "order-sync sync --wait",
+        "all history is here",
+        "known by e-mail",
+        "the e-mail came later",
+        "In quarantine",
+        "orderItems is missing",
+        "429, too many requests",
+        "a server error: asked again",
+        "with its history since",
+        "R6: A main e-mail of customer",
+        "orders that exist is stored, none twice",
+        "has one customer record, not two",
+        "order-sync config check --online",
+    ):
+        assert said in done.stdout
+    stored = re.search(r"Every one of the ([\d,]+) orders", done.stdout)
+    assert stored is not None
+    assert int(stored[1].replace(",", "")) >= 500
+    for secret in ("@", "Atzr", "Atza", "simulated-client-secret", "Musterfrau", "Invented Street", "+44"):
+        assert secret not in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_demos_shop_has_all_that_it_tells_about() -> None:
+    world = stage(NOON, orders=500)
+    before, after = (
+        {one.order_id: one.current(at) for one in world.orders()} for at in (NOON, NOON + LIVE_WITHIN)
+    )
+
+    assert {v.facts.poison for v in after.values() if v} - {None} == set(POISONS)
+    changed = [name for name in after if before[name] is not None and before[name] != after[name]]
+    assert len(changed) >= 8
+    assert sum(1 for v in after.values() if v and v.facts.status == "PENDING") >= 1
+
+
+def test_what_is_too_young_to_be_asked_for_is_not_asked_of_the_database() -> None:
+    world = stage(NOON, orders=20)
+    amazon = Simulator(world, now=lambda: NOON)
+    young = truth_of(amazon, NOON - timedelta(minutes=2))
+    later = truth_of(amazon, NOON + timedelta(hours=1))
+
+    assert young.too_young > later.too_young == frozenset()
+    assert len(later.orders) + len(later.spoilt) == len(world.orders())
+
+
+TRUTH = Truth({"1": NOON, "2": NOON}, frozenset({"3"}), frozenset({"a@x", "b@x"}), frozenset())
+FOUND = Found([("1", NOON), ("2", NOON)], ["3"], ["a@x", "b@x"])
+
+
+def test_the_proof_is_content_with_what_is_right() -> None:
+    assert wrongs(TRUTH, FOUND) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (replace(FOUND, orders=[("1", NOON)]), "order 2 is missing"),
+        (replace(FOUND, quarantined=[]), "order 3 is missing"),
+        (replace(FOUND, orders=[*FOUND.orders, ("1", NOON)]), "order 1 is stored twice"),
+        (replace(FOUND, quarantined=["3", "3"]), "order 3 is stored twice"),
+        (
+            replace(FOUND, orders=[("1", NOON), ("2", NOON - timedelta(seconds=1))]),
+            "order 2 is stored in an old version",
+        ),
+        (replace(FOUND, orders=[("1", NOON)], quarantined=["2", "3"]), "order 2 should be an order"),
+        (
+            replace(FOUND, orders=[*FOUND.orders, ("3", NOON)], quarantined=[]),
+            "order 3 should be in quarantine",
+        ),
+        (replace(FOUND, orders=[*FOUND.orders, ("4", NOON)]), "order 4 does not exist"),
+        (replace(FOUND, emails=["a@x"]), "1 buyers have no customer record"),
+        (replace(FOUND, emails=["a@x", "b@x", "b@x"]), "1 buyers have several customer records"),
+        (replace(FOUND, emails=["a@x", "b@x", "c@x"]), "1 customers have an e-mail that Amazon never gave"),
+    ],
+)
+def test_the_proof_sees(found: Found, said: str) -> None:
+    assert any(wrong.startswith(said) for wrong in wrongs(TRUTH, found))

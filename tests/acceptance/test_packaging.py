@@ -1,0 +1,155 @@
+"""What users install: built from what the image copies, installed into an empty environment, run from nowhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+from poller.cli import COMMANDS
+
+ROOT = Path(__file__).parents[2]
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+COMPOSE = (ROOT / "compose.yaml").read_text(encoding="utf-8")
+
+pytestmark = pytest.mark.timeout(400)
+
+
+def instructions(word: str) -> list[str]:
+    """The arguments of every such instruction of the Dockerfile, continued lines joined."""
+    joined = re.sub(r"\\\n", " ", DOCKERFILE)
+    return [line.partition(" ")[2].strip() for line in joined.splitlines() if line.startswith(f"{word} ")]
+
+
+def copied() -> list[tuple[list[str], str]]:
+    """Every COPY from the source tree: what, and where to."""
+    found = []
+    for arguments in instructions("COPY"):
+        if not arguments.startswith("--from"):
+            *sources, target = shlex.split(arguments)
+            found.append((sources, target))
+    return found
+
+
+@dataclass(frozen=True)
+class Installed:
+    wheel: Path
+    bin: Path
+    folder: Path
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of the new environment in an empty folder, with hardly any variables."""
+        environ = {"PATH": f"{self.bin}:/usr/bin:/bin", "HOME": str(self.folder)}
+        return subprocess.run(
+            command, cwd=self.folder, env=environ, capture_output=True, text=True, timeout=170, check=False
+        )
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """What the Dockerfile does, step by step: copy, make an environment, build the wheel, install it."""
+    source, wheels, environment, empty = (
+        tmp_path_factory.mktemp(name) for name in ("source", "wheels", "environment", "empty")
+    )
+    for sources, target in copied():
+        for name in sources:
+            if (ROOT / name).is_dir():
+                caches = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(ROOT / name, source / target, ignore=caches)
+            else:
+                shutil.copy(ROOT / name, source / target)
+    making, building = instructions("RUN")[:2]
+    assert making == "python -m venv /opt/order-sync"
+    _run(source, sys.executable, *making.split()[1:-1], str(environment))
+    steps = building.replace("/wheels", str(wheels)).replace("/opt/order-sync", str(environment))
+    _run(source, "sh", "-euc", f'PATH="{environment}/bin:$PATH"; {steps}')
+    (wheel,) = wheels.glob("*.whl")
+    return Installed(wheel, environment / "bin", empty)
+
+
+def _run(folder: Path, *command: str) -> None:
+    pip = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_QUIET": "1"}
+    done = subprocess.run(
+        command, cwd=folder, env={**os.environ, **pip}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_wheel_holds_the_four_packages_and_the_migrations_and_nothing_else(installed: Installed) -> None:
+    with ZipFile(installed.wheel) as wheel:
+        names = wheel.namelist()
+    assert "store/migrations/versions/0001_the_first_schema.py" in names
+    assert "store/migrations/env.py" in names
+    rooms = {name.partition("/")[0] for name in names if ".dist-info/" not in name}
+    assert rooms == {"config", "connectors", "poller", "store"}
+    assert [name for name in names if name.endswith((".toml", ".db", ".pyc")) or "/accounts/" in name] == []
+
+
+def test_every_module_of_the_source_tree_is_in_the_wheel(installed: Installed) -> None:
+    with ZipFile(installed.wheel) as wheel:
+        names = set(wheel.namelist())
+    modules = {
+        str(path.relative_to(ROOT))
+        for room in ("config", "connectors", "poller", "store")
+        for path in (ROOT / room).rglob("*.py")
+    }
+    assert modules - names == set()
+
+
+def test_the_demo_runs_from_the_installed_wheel_in_an_empty_folder(installed: Installed) -> None:
+    done = installed.run("order-sync", "demo")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "none twice" in done.stdout
+    assert list(installed.folder.iterdir()) == []
+
+
+def test_the_installed_commands_are_those_that_image_and_compose_call(installed: Installed) -> None:
+    (started,) = instructions("CMD")
+    called = [shlex.split(started.strip("[]").replace(",", ""))]
+    (checked,) = (arguments.partition("CMD ")[2] for arguments in instructions("HEALTHCHECK"))
+    called.append(shlex.split(checked.strip("[]").replace(",", "")))
+    called += [shlex.split(c.replace(",", "")) for c in re.findall(r"^    command: \[(.*)\]$", COMPOSE, re.M)]
+    assert called == [["order-sync", "run"], ["order-sync", "health"], ["order-sync", "db", "upgrade"]]
+    for program, *words in called:
+        assert words[0] in {name for name, *_ in COMMANDS}
+        done = installed.run(program, *words, "--help")
+        assert done.returncode == 0, done.stderr
+    assert installed.run("order-sync", "health").returncode in (0, 1)
+    assert installed.run("order-sync", "--version").stdout.strip() == "order-sync 0.1.0"
+
+
+def test_postgresql_can_be_reached_from_the_image(installed: Installed) -> None:
+    done = installed.run("python", "-c", "import psycopg; print(psycopg.pq.__impl__)")
+    assert done.stdout.strip() == "binary"
+
+
+def test_the_image_copies_what_there_is_and_what_the_context_lets_through() -> None:
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    allowed = {line.removeprefix("!").rstrip("/") for line in ignored if line.startswith("!")}
+    wanted = {name for sources, _ in copied() for name in sources}
+    assert wanted == allowed
+    for name in wanted:
+        assert (ROOT / name).exists()
+
+
+def test_the_image_does_not_run_as_root_and_keeps_its_data_in_a_volume() -> None:
+    assert instructions("USER") == ["order-sync"]
+    assert instructions("WORKDIR")[-1] == "/data"
+    assert instructions("VOLUME") == ["/data"]
+    assert "--uid 10001" in DOCKERFILE
+    assert DOCKERFILE.index("useradd") < DOCKERFILE.index("USER order-sync")
+
+
+def test_compose_gives_the_service_longer_to_stop_than_it_needs() -> None:
+    from poller.schedule import STOP_WITHIN
+
+    (grace,) = re.findall(r"stop_grace_period: (\d+)s", COMPOSE)
+    assert int(grace) > STOP_WITHIN

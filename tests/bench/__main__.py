@@ -1,0 +1,99 @@
+"""``make bench``: how fast orders go from Amazon's JSON into the database, and where the time goes.
+
+Prints figures; judges nothing. Every measured run is a process of its own on one core. Runs against the
+empty and the large database alternate, so that a machine whose speed drifts does not spoil the ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from tests.bench.pages import write_pages
+
+RUN = 20_000
+ROUNDS = 3
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def ingest(database: Path, pages: Path, profile: str = "") -> dict[str, Any]:
+    """One measured process, pinned to one core where the system can do that."""
+    arguments = [sys.executable, "-m", "tests.bench.ingest", f"sqlite:///{database}", str(pages), profile]
+    pin = (lambda: os.sched_setaffinity(0, {0})) if hasattr(os, "sched_setaffinity") else None
+    done = subprocess.run(arguments, check=True, capture_output=True, text=True, preexec_fn=pin)
+    figures: dict[str, Any] = json.loads(done.stdout)
+    return figures
+
+
+def worlds(folder: Path, first_seed: int, many: int) -> Iterator[Path]:
+    """Folders with the pages of 20,000 orders each, made one ahead."""
+    with ProcessPoolExecutor(1) as pool:
+        folders = [folder / f"S{seed}" for seed in range(first_seed, first_seed + many)]
+        made = [pool.submit(write_pages, f, int(f.name[1:]), RUN) for f in folders]
+        for path, done in zip(folders, made, strict=True):
+            done.result()
+            yield path
+
+
+def row(name: str, runs: list[dict[str, Any]]) -> float:
+    """Print one line of figures; returns the median orders a second."""
+    speeds = sorted(run["orders"] / run["wall"] for run in runs)
+    cpu = statistics.median(run["orders"] / run["cpu"] for run in runs)
+    peak = max(run["peak_mb"] for run in runs)
+    median = statistics.median(speeds)
+    print(
+        f"{name:<34} {median:8,.0f} orders/s  (min {speeds[0]:,.0f}, max {speeds[-1]:,.0f}; "
+        f"{cpu:,.0f} per second of CPU; peak memory {peak:.0f} MB)"
+    )
+    return median
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--stored", type=int, default=500_000, help="orders in the large database")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="order-sync-bench-") as name:
+        folder = Path(name)
+        large = folder / "large.db"
+        small_runs, large_runs = [], []
+        fill = max(0, options.stored // RUN)
+        for number, pages in enumerate(worlds(folder, 1000, fill + ROUNDS)):
+            if number < fill:
+                figures = ingest(large, pages)
+                say(f"filling: {(number + 1) * RUN:,} of {options.stored:,} orders, {figures['wall']:.1f} s")
+            else:
+                say(f"measuring: round {number - fill + 1} of {ROUNDS}")
+                small = folder / f"small{number}.db"
+                small_runs.append(ingest(small, pages))
+                large_runs.append(ingest(large, pages))
+                if number == fill:
+                    ingest(folder / "profiled.db", pages, str(folder / "profile.txt"))
+            size = sum(page.stat().st_size for page in pages.iterdir())
+            lines = sum(page.read_text().count('"orderItemId"') for page in list(pages.iterdir())[:10]) / 1000
+            for page in pages.iterdir():
+                page.unlink()
+        print(f"\n{RUN:,} orders, parse to commit, SQLite, sealing on, one core")
+        print(f"(about {size / RUN:,.0f} bytes of JSON and {lines:.1f} mentions of an item an order)")
+        empty = row("into an empty database", small_runs)
+        full = row(f"with {options.stored:,} stored", large_runs)
+        print(f"{'cost with many stored':<34} {empty / full:8.2f} times that of the empty database")
+        print("\nwhere the time goes (profiled, which slows small functions most):")
+        text = (folder / "profile.txt").read_text().splitlines()
+        start = next(i for i, line in enumerate(text) if "ncalls" in line)
+        print("\n".join(line for line in text[start:] if line.strip()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""Parse to commit: pages from files through the real parser, matching, sealing and store, on one core.
+
+Run as a process of its own, so that its peak memory is its own. Prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import cProfile
+import json
+import pstats
+import resource
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+from connectors.amazon.parse import page_of
+from connectors.base import Budget, Operation, SearchQuery, UsagePlan
+from connectors.errors import OrderNotFound
+from connectors.orders import AmazonOrder, OrderPage, UnreadableOrder
+from poller.bootstrap import spare_the_collector
+from poller.matching import MarketplaceRules
+from poller.sources import AccountRules, PolledMarketplace, sources_of
+from poller.sync import SourceSync
+from poller.windows import Pace
+from store import migrating
+from store.engine import Store, create_engine
+from store.sealing import Sealer
+from tests.bench.pages import MARKETPLACES
+from tests.harness import DATASETS, KEY, rules_for
+
+FREE = UsagePlan(1e9, 1_000_000_000)
+PLANS: dict[Operation, UsagePlan] = {
+    "searchOrders": FREE,
+    "getOrder": FREE,
+    "getMarketplaceParticipations": FREE,
+}
+
+
+class Replay:
+    """Answers searches with stored pages, one after the other, as one walk."""
+
+    def __init__(self, folder: Path) -> None:
+        self._pages = sorted(folder.glob("*.json"))
+        self._next = 0
+
+    def amazon_now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def forget_amazon_time(self) -> None:
+        raise AssertionError("no bound is ever refused here")
+
+    def search(self, query: SearchQuery, page_token: str | None, budget: Budget) -> OrderPage:
+        budget.take("searchOrders")
+        if self._next >= len(self._pages):
+            return OrderPage((), (), None, None)
+        body = json.loads(self._pages[self._next].read_bytes(), parse_float=Decimal)
+        self._next += 1
+        page = page_of(body)
+        more = str(self._next) if self._next < len(self._pages) else None
+        return OrderPage(page.orders, page.unreadable, more, None)
+
+    def get(
+        self, order_id: str, included_data: tuple[str, ...], budget: Budget
+    ) -> AmazonOrder | UnreadableOrder:
+        raise OrderNotFound("getOrder: nothing is fetched by id here", 404)
+
+    def participations(self, budget: Budget) -> frozenset[str]:
+        return frozenset(rules.marketplace_id for rules in all_rules())
+
+
+def all_rules() -> list[MarketplaceRules]:
+    return [rules_for(code) for code in MARKETPLACES]
+
+
+def main(database_url: str, folder: str, profile: str) -> None:
+    """Sync all pages of a folder into a database, once."""
+    engine = create_engine(database_url)
+    migrating.upgrade(engine)
+    spare_the_collector()
+    store = Store(engine, Sealer([KEY]))
+    rules = AccountRules("acme", "acme", {r.marketplace_id: r for r in all_rules()}, frozenset())
+    tomorrow = (datetime.now(UTC) + timedelta(days=2)).date()
+    polled = [PolledMarketplace(r.marketplace_id, r.code, tomorrow, DATASETS) for r in all_rules()]
+    replay = Replay(Path(folder))
+    # A source of its own for every folder, so that a second one is read by a live window of its own.
+    key = Path(folder).name
+    source = sources_of(rules, key, polled, "application", "credential")[0]
+    sync = SourceSync(store, replay, source, PLANS, Pace(1, 1), "bench")
+    profiler = cProfile.Profile() if profile else None
+    wall, cpu = time.perf_counter(), time.process_time()
+    if profiler is not None:
+        profiler.enable()
+    report = sync.run()
+    if profiler is not None:
+        profiler.disable()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    store.close()
+    if profiler is not None:
+        with Path(profile).open("w") as out:
+            pstats.Stats(profiler, stream=out).sort_stats("tottime").print_stats(25)
+    print(
+        json.dumps(
+            {
+                "outcome": report.outcome,
+                "orders": report.orders,
+                "pages": report.pages,
+                "wall": wall,
+                "cpu": cpu,
+                "peak_mb": peak,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], sys.argv[3] if len(sys.argv) > 3 else "")

@@ -1,0 +1,124 @@
+"""Runs and what Login with Amazon has refused, as status pages ask for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date, timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from store import runs, tables
+from store.engine import Store, create_engine
+from store.runs import Refusal, Run
+from store.sealing import Sealer
+from tests.harness import SimulatedClock
+from tests.integration.store_world import KEY, NOON, count, fresh_store
+
+
+@pytest.fixture
+def clock() -> SimulatedClock:
+    return SimulatedClock()
+
+
+@pytest.fixture
+def store(database_url: str, clock: SimulatedClock) -> Iterator[Store]:
+    with fresh_store(database_url):
+        opened = Store(create_engine(database_url), Sealer([KEY]), clock=clock)
+        yield opened
+        opened.close()
+
+
+def run(store: Store, source: str, outcome: runs.Outcome, *pages: int) -> int:
+    with store.begin() as tx:
+        number = runs.start(tx, source)
+    for orders in pages:
+        with store.begin() as tx:
+            runs.add_page(tx, number, orders)
+    with store.begin() as tx:
+        runs.finish(tx, number, outcome, len(pages) + 1, "a sentence" if outcome == "failed" else None)
+    return number
+
+
+def test_a_run_says_how_it_went(store: Store, clock: SimulatedClock) -> None:
+    with store.begin() as tx:
+        number = runs.start(tx, "acme:EU")
+        assert runs.latest(tx, "acme:EU") == Run(number, "acme:EU", NOON, None, None, 0, 0, 0, None)
+        runs.add_page(tx, number, 100)
+        runs.add_page(tx, number, 7)
+    clock.sleep(5)
+    with store.begin() as tx:
+        runs.finish(tx, number, "deferred", 3, "the budget is used up")
+        ended = NOON + timedelta(seconds=5)
+        expected = Run(number, "acme:EU", NOON, ended, "deferred", 2, 107, 3, "the budget is used up")
+        assert runs.latest(tx, "acme:EU") == expected
+        assert runs.latest(tx, "acme:UK") is None
+
+
+def test_the_latest_run_is_the_source_s_own_and_the_newest(store: Store) -> None:
+    run(store, "acme:EU", "complete", 1)
+    newest = run(store, "acme:EU", "failed", 2)
+    run(store, "beta:EU", "complete", 3)
+    with store.read() as tx:
+        latest = runs.latest(tx, "acme:EU")
+    assert latest is not None
+    assert (latest.run, latest.orders) == (newest, 2)
+
+
+def test_old_runs_become_daily_totals_that_later_ones_are_added_to(
+    store: Store, clock: SimulatedClock
+) -> None:
+    run(store, "acme:EU", "complete", 10, 20)
+    run(store, "acme:EU", "failed", 5)
+    clock.sleep(86400)
+    run(store, "acme:EU", "complete", 1)
+    run(store, "beta:EU", "complete")
+    clock.go_to(NOON + runs.KEPT + timedelta(hours=1))
+    with store.begin() as tx:
+        runs.condense(tx)
+    assert count(store, tables.runs) == 2
+    clock.sleep(86400)
+    with store.begin() as tx:
+        runs.condense(tx)
+        runs.condense(tx)
+        c = tables.run_days.c
+        days = [tuple(day) for day in tx.rows(sa.select(tables.run_days).order_by(c.day, c.source))]
+    first, second = date(2026, 6, 15), date(2026, 6, 16)
+    assert days == [
+        ("acme:EU", first, 2, 1, 3, 35, 5),
+        ("acme:EU", second, 1, 0, 1, 1, 2),
+        ("beta:EU", second, 1, 0, 0, 0, 1),
+    ]
+    assert count(store, tables.runs) == 0
+
+
+def test_totals_of_a_day_that_is_there_already_are_added_up(store: Store, clock: SimulatedClock) -> None:
+    run(store, "acme:EU", "complete", 10)
+    clock.sleep(6 * 3600)
+    run(store, "acme:EU", "complete", 4)
+    for hours in (1, 7):
+        clock.go_to(NOON + runs.KEPT + timedelta(hours=hours))
+        with store.begin() as tx:
+            runs.condense(tx)
+    with store.read() as tx:
+        (day,) = tx.rows(sa.select(tables.run_days))
+    assert (day.runs, day.orders, day.requests) == (2, 14, 4)
+
+
+def test_a_refusal_stands_until_it_is_forgiven_or_the_credentials_change(
+    store: Store, clock: SimulatedClock
+) -> None:
+    with store.begin() as tx:
+        assert runs.refusal(tx, "account", "acme") is None
+        runs.refuse(tx, "account", "acme", "f1", "invalid_grant")
+    clock.sleep(60)
+    with store.begin() as tx:
+        runs.refuse(tx, "account", "acme", "f1", "invalid_grant again")
+        assert runs.refusal(tx, "account", "acme") == Refusal("account", "acme", "f1", "invalid_grant", NOON)
+        assert runs.refusal(tx, "application", "acme") is None
+        runs.refuse(tx, "account", "acme", "f2", "other credentials")
+        changed = runs.refusal(tx, "account", "acme")
+        assert changed is not None
+        assert (changed.fingerprint, changed.since) == ("f2", NOON + timedelta(seconds=60))
+        runs.forgive(tx, "account", "acme")
+        assert runs.refusal(tx, "account", "acme") is None

@@ -1,0 +1,152 @@
+"""The migrations make exactly the tables that the program works with, on both databases, there and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from sqlalchemy.engine import Engine
+
+from store import migrating
+from store.engine import create_engine
+from store.migrating import NewerDatabase
+from store.tables import metadata
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    opened = create_engine(database_url)
+    yield opened
+    opened.dispose()
+
+
+def run(engine: Engine, *statements: str) -> None:
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+
+
+def test_an_empty_database_is_called_empty(engine: Engine) -> None:
+    assert migrating.revision(engine) is None
+    assert migrating.differences(engine) == ["the database is empty"]
+
+
+def test_an_upgraded_database_has_exactly_the_tables_of_the_program(engine: Engine) -> None:
+    migrating.upgrade(engine)
+    assert migrating.differences(engine) == []
+    assert migrating.revision(engine) == migrating.newest_revision()
+    assert set(sa.inspect(engine).get_table_names()) == {*metadata.tables, "alembic_version"}
+
+
+def test_the_migrations_make_what_the_tables_would_make_themselves(
+    engine: Engine, database_url: str
+) -> None:
+    """Besides what Alembic compares: checks, key columns, and SQLite's tables without row ids."""
+
+    def made() -> dict[str, object]:
+        found: dict[str, object] = {}
+        inspector = sa.inspect(engine)
+        for name in metadata.tables:
+            found[name] = (
+                {c["name"]: (str(c["type"]), c["nullable"]) for c in inspector.get_columns(name)},
+                inspector.get_pk_constraint(name)["constrained_columns"],
+                sorted(str(c["name"]) for c in inspector.get_check_constraints(name)),
+                sorted(str(c["name"]) for c in inspector.get_unique_constraints(name)),
+                sorted(str(f["name"]) for f in inspector.get_foreign_keys(name)),
+                sorted((str(i["name"]), str(i["column_names"])) for i in inspector.get_indexes(name)),
+            )
+        if engine.dialect.name == "sqlite":
+            with engine.connect() as connection:
+                rows = connection.exec_driver_sql("SELECT name, sql LIKE '%WITHOUT ROWID%' FROM sqlite_master")
+                found["without rowid"] = {row[0] for row in rows if row[1]}
+        else:
+            found["sequences"] = set(inspector.get_sequence_names())
+        return found
+
+    metadata.create_all(engine)
+    by_tables = made()
+    metadata.drop_all(engine)
+    migrating.upgrade(engine)
+    assert made() == by_tables
+
+
+def test_an_upgrade_may_be_repeated_and_loses_nothing(engine: Engine) -> None:
+    migrating.upgrade(engine)
+    run(engine, "INSERT INTO businesses (account, business) VALUES ('acme', 'acme')")
+    migrating.upgrade(engine)
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT account FROM businesses").scalars().all() == ["acme"]
+    assert migrating.differences(engine) == []
+
+
+def test_down_to_nothing_and_up_again(engine: Engine) -> None:
+    migrating.upgrade(engine)
+    with engine.begin() as connection:
+        command.downgrade(migrating._config(connection), "base")
+    assert sa.inspect(engine).get_table_names() == ["alembic_version"]
+    if engine.dialect.name == "postgresql":
+        assert sa.inspect(engine).get_sequence_names() == []
+    assert migrating.revision(engine) is None
+    migrating.upgrade(engine)
+    assert migrating.differences(engine) == []
+
+
+def test_a_failing_upgrade_leaves_nothing_behind(engine: Engine) -> None:
+    run(engine, "CREATE TABLE orders (a INTEGER)")
+    with pytest.raises(sa.exc.DBAPIError):
+        migrating.upgrade(engine)
+    assert sa.inspect(engine).get_table_names() == ["orders"]
+
+
+def test_there_is_one_newest_revision() -> None:
+    newest = migrating.newest_revision()
+    assert newest is not None
+    assert newest.isalnum()
+
+
+def test_a_database_of_a_newer_version_is_refused_and_told(engine: Engine) -> None:
+    migrating.upgrade(engine)
+    run(engine, "UPDATE alembic_version SET version_num = '9999'")
+    sentence = "the database is at revision 9999, which this version of the program does not know"
+    assert migrating.differences(engine) == [sentence]
+    with pytest.raises(NewerDatabase, match=sentence):
+        migrating.upgrade(engine)
+
+
+def test_tables_without_a_revision_are_told(engine: Engine) -> None:
+    metadata.create_all(engine)
+    newest = migrating.newest_revision()
+    assert migrating.differences(engine) == [
+        f"the database is at revision none, this version of the program at {newest}"
+    ]
+
+
+def test_what_is_missing_or_strange_is_told_in_words(engine: Engine) -> None:
+    migrating.upgrade(engine)
+    run(
+        engine,
+        "DROP TABLE refusals",
+        "DROP TABLE customer_words",
+        "DROP INDEX ix_orders_updated",
+        "ALTER TABLE runs DROP COLUMN message",
+        "ALTER TABLE runs ADD COLUMN mood INTEGER",
+        "CREATE TABLE notes (note INTEGER)",
+    )
+    assert sorted(migrating.differences(engine)) == [
+        "column runs.message is missing",
+        "column runs.mood is not known to this program",
+        "index ix_orders_updated of table orders is missing",
+        "table customer_words is missing",
+        "table notes is not known to this program",
+        "table refusals is missing",
+    ]
+
+
+def test_a_column_of_another_kind_is_told_in_words(engine: Engine) -> None:
+    migrating.upgrade(engine)
+    run(engine, "ALTER TABLE meta DROP COLUMN value", "ALTER TABLE meta ADD COLUMN value INTEGER")
+    nullable, kind = sorted(migrating.differences(engine))
+    assert nullable == "column meta.value: nullable is True, not False"
+    assert kind.startswith("column meta.value: type is INTEGER, not ")
