@@ -209,11 +209,16 @@ class Service:
             for m in mine.values()
             if m.enabled
         ]
-        secrets = [s.get_secret_value() for s in settings.lwa_client_secret]
-        credential = "\0".join((settings.lwa_client_id, *secrets, settings.refresh_token.get_secret_value()))
-        lookup = self.store.lookup
+        fingerprint_of = self.store.lookup.fingerprint
+        secret = "\0".join([settings.lwa_client_id, *(s.get_secret_value() for s in settings.lwa_client_secret)])
+        credential = f"{secret}\0{settings.refresh_token.get_secret_value()}"
         sources = sources_of(
-            rules, region, polled, lookup.fingerprint(settings.lwa_client_id), lookup.fingerprint(credential)
+            rules,
+            region,
+            polled,
+            application=fingerprint_of(settings.lwa_client_id),
+            credential=fingerprint_of(credential),
+            secret=fingerprint_of(secret),
         )
         return Account(settings, region, rules, connector, sources, mine)
 

@@ -50,7 +50,9 @@ class Source:
     application: str
     """Fingerprint of the application's client id: with the account, whose budget it is."""
     credential: str
-    """Fingerprint of the credentials, to notice that refused ones have been replaced."""
+    """Fingerprint of the account's credentials, to notice that refused ones have been replaced."""
+    secret: str
+    """The same of the application's part of them, which its accounts share."""
     rules: AccountRules
     marketplaces: Mapping[str, PolledMarketplace]
 
@@ -61,6 +63,7 @@ def sources_of(
     polled: Iterable[PolledMarketplace],
     application: str,
     credential: str,
+    secret: str,
 ) -> tuple[Source, ...]:
     """The sources of an account: ``acme:EU`` for all together, ``acme:UK`` for each that is split."""
     together: dict[str, PolledMarketplace] = {}
@@ -73,6 +76,6 @@ def sources_of(
     if together:
         groups[f"{rules.account}:{region}"] = together
     return tuple(
-        Source(key, rules.account, application, credential, rules, group)
+        Source(key, rules.account, application, credential, secret, rules, group)
         for key, group in sorted(groups.items())
     )

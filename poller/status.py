@@ -362,11 +362,10 @@ def _budget_status(tx: Transaction, source: Source, operation: Operation) -> Bud
 
 def _refusal(tx: Transaction, source: Source) -> RefusalStatus | None:
     """The refusal in force; one about credentials that have been replaced since is over."""
-    for kind, name in (("account", source.account), ("application", source.application)):
-        refusal = runs.refusal(tx, kind, name)
-        if refusal is not None and refusal.fingerprint == source.credential:
-            return RefusalStatus(kind, refusal.reason, refusal.since, REFUSED[kind])
-    return None
+    refused = runs.standing_refusal(tx, source.account, source.credential, source.secret)
+    if refused is None:
+        return None
+    return RefusalStatus(refused.kind, refused.reason, refused.since, REFUSED[refused.kind])
 
 
 # --- what to look at --------------------------------------------------------------------------------
@@ -410,20 +409,14 @@ def _attention(source: SourceStatus) -> list[str]:
 def _attention_of_totals(totals: Totals) -> list[str]:
     found = []
     if totals.quarantined:
-        found.append(
-            f"{_orders(totals.quarantined)} in quarantine, because they could not be understood "
-            "(`order-sync quarantine list`)."
-        )
+        what = "in quarantine: not understood (`order-sync quarantine list`)"
+        found.append(f"{_orders(totals.quarantined)} {what}.")
     if totals.held:
-        found.append(
-            f"{_orders(totals.held)} held: without an e-mail they wait for their customer "
-            "(`order-sync orders list --basis held`)."
-        )
+        what = "held: without e-mail, waiting for a customer (`order-sync orders list --basis held`)"
+        found.append(f"{_orders(totals.held)} {what}.")
     if totals.unknown_marketplace:
-        found.append(
-            f"{_orders(totals.unknown_marketplace)} of marketplaces without a file: they get their "
-            "customer once there is one."
-        )
+        what = "of a marketplace that has no file: no customer until it has one"
+        found.append(f"{_orders(totals.unknown_marketplace)} {what}.")
     return found
 
 

@@ -172,23 +172,19 @@ class SourceSync:
         """Why Login with Amazon need not be asked: it has refused these very credentials."""
         source = self.source
         with self.store.begin() as tx:
-            for kind, name in (("account", source.account), ("application", source.application)):
-                refusal = runs.refusal(tx, kind, name)
-                if refusal is None:
-                    continue
-                if refusal.fingerprint == source.credential:
-                    return refusal.reason
-                if kind == "account":
-                    runs.forgive(tx, kind, name)
-        return None
+            refused = runs.standing_refusal(tx, source.account, source.credential, source.secret)
+            if refused is None:
+                runs.forgive(tx, "account", source.account)
+        return None if refused is None else refused.reason
 
     def _note_refusal(self, error: CredentialsRefused) -> tuple[Outcome, datetime, str]:
-        application = isinstance(error, ApplicationRefused)
-        kind, name = (
-            ("application", self.source.application) if application else ("account", self.source.account)
-        )
+        """Stop the account until its credential changes; for a wrong secret, all of the application."""
+        source = self.source
         with self.store.begin() as tx:
-            runs.refuse(tx, kind, name, self.source.credential, str(error))
+            if isinstance(error, ApplicationRefused):
+                runs.refuse(tx, "application", source.secret, source.secret, str(error))
+            else:
+                runs.refuse(tx, "account", source.account, source.credential, str(error))
             return "failed", tx.now + timedelta(minutes=15), str(error)
 
     def _prepare(self) -> None:

@@ -117,6 +117,15 @@ def refusal(tx: Transaction, kind: str, name: str) -> Refusal | None:
     return None if row is None else Refusal(**row._mapping)
 
 
+def standing_refusal(tx: Transaction, account: str, credential: str, secret: str) -> Refusal | None:
+    """The refusal of these very credentials; one about credentials that were replaced since is over."""
+    of_application = refusal(tx, "application", secret)
+    if of_application is not None:
+        return of_application
+    of_account = refusal(tx, "account", account)
+    return of_account if of_account is not None and of_account.fingerprint == credential else None
+
+
 def forgive(tx: Transaction, kind: str, name: str) -> None:
     """The credentials work, or have changed."""
     tx.conn.execute(sa.delete(refusals).where(refusals.c.kind == kind, refusals.c.name == name))

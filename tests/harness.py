@@ -138,7 +138,7 @@ class Shop:
             PolledMarketplace(r.marketplace_id, r.code, start, tuple(sorted(r.included_data)), r.code in self.split)
             for r in self.rules
         ]
-        return sources_of(self.account_rules(), "EU", polled, "app", self.credential)
+        return sources_of(self.account_rules(), "EU", polled, "app", self.credential, "secret")
 
     def syncer(self, source: Source) -> SourceSync:
         return SourceSync(self.store, self.connector, source, PLANS, self.pace, self.owner)

@@ -333,7 +333,7 @@ class Oracle:
         place = self.marketplaces.get(order["marketplace_id"])
         was, never_ready = link["basis"], link["basis"] in (None, "placeholder")
         email = self.usable_email(order)
-        if place is None or was in ("created", "email_1", "promoted"):
+        if place is None or was in ("created", "email_1", "promoted", "replacement"):
             pass  # R26; R19
         elif order["status"] in PENDING and never_ready:
             if was is None and place.get("pending") == "placeholder":

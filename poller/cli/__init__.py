@@ -48,8 +48,7 @@ COMMANDS: tuple[tuple[str, str, str, str], ...] = (
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Carry out one command and exit with its status. ``arguments`` default to the process's."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(carry_out(given or ["--help"]))
+    sys.exit(carry_out(sys.argv[1:] if arguments is None else arguments))
 
 
 def carry_out(arguments: Sequence[str]) -> int:
@@ -58,7 +57,8 @@ def carry_out(arguments: Sequence[str]) -> int:
         if hasattr(stream, "reconfigure"):  # a file must be readable elsewhere, whatever the locale here
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
-        status = _application(arguments)(list(arguments), prog_name="order-sync", standalone_mode=False)
+        given = list(arguments) or ["--help"]
+        status = _application(given)(given, prog_name="order-sync", standalone_mode=False)
         sys.stdout.flush()
         return int(status or 0)
     except Failure as failure:

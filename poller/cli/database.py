@@ -28,7 +28,7 @@ def db() -> None:
 @app.command()
 def upgrade() -> None:
     """Bring the database to the schema of this version, making it if there is none. Safe to repeat."""
-    config, url = _settings()
+    _, url = _settings()
     check_place(url, create=True)
     with _engine(url) as engine:
         before = migrating.revision(engine)

@@ -9,6 +9,8 @@ or out of date fails the demo: it proves, or it says what is wrong.
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -85,6 +87,8 @@ def demo() -> None:
     if wrong:
         raise typer.Exit(1)
     console.print(NEXT_STEPS)
+    if shutil.which("order-sync") is None:
+        console.print(f"(Here order-sync is {Path(sys.argv[0]).absolute()})", markup=False)
 
 
 NEXT_STEPS = """

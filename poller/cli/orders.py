@@ -263,10 +263,7 @@ def explain(order_id: OrderId, account: OfAccount = None) -> None:
         for entry in kept:
             newer = "A copy of it" if found else f"Order {order_id} ({entry.account})"
             put(plain(f"{newer} is in quarantine since {when(entry.first_seen_at)} UTC: {entry.reason}."))
-            put(
-                "  It could not be understood, so it has no customer from there; `order-sync quarantine retry`"
-            )
-            put("  applies it again, with --refetch it is asked for anew.")
+            put("  `order-sync quarantine retry` applies it again, with --refetch Amazon is asked for it.")
 
 
 def _headline(order: OrderRecord) -> str:
@@ -308,7 +305,12 @@ def fetch(
     Exit status: 0 stored or unchanged, 1 Amazon does not know it or it went to quarantine, 75 deferred.
     """
     with opened(create=True, wired=True) as service:
-        put(fetched(service, account_of(service, account), order_id))
+        try:
+            put(fetched(service, account_of(service, account), order_id))
+        except Deferred as deferred:
+            say(f"{order_id}: {deferred}")
+            say(f"deferred until {iso(deferred.until)}")
+            raise typer.Exit(DEFERRED) from None
 
 
 def account_of(service: Service, name: str) -> Account:
@@ -323,7 +325,10 @@ def account_of(service: Service, name: str) -> Account:
 
 
 def fetched(service: Service, account: Account, order_id: str) -> str:
-    """Fetch one order and store it; says what happened. Raises Failure when there is nothing to store."""
+    """Fetch one order and store it; says what happened.
+
+    Raises Failure when there is nothing to store, and the connector's errors.
+    """
     name = account.settings.name
     before = _version(service.store, name, order_id)
     wanted = _datasets(account, before)
@@ -332,9 +337,6 @@ def fetched(service: Service, account: Account, order_id: str) -> str:
         unreadable = syncer.fetch_order(order_id, wanted)
     except OrderNotFound:
         raise Failure(f"Amazon knows no order {order_id} of account {name}.") from None
-    except Deferred as deferred:
-        say(f"{order_id}: {deferred}")
-        raise Failure(f"deferred until {iso(deferred.until)}", status=DEFERRED) from None
     if unreadable is not None:
         raise Failure(f"{order_id}: could not be understood and is in quarantine ({unreadable.reason}).")
     after = _version(service.store, name, order_id)

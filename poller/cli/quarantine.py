@@ -12,16 +12,17 @@ import typer
 
 from connectors.amazon.marketplaces import BY_ID
 from connectors.amazon.parse import order_of
-from connectors.errors import ConnectorError
+from connectors.errors import ConnectorError, Deferred
 from connectors.orders import UnreadableOrder
 from poller.applying import apply_orders
 from poller.bootstrap import Account, Service
 from poller.cli.orders import fetched
 from poller.cli.shell import (
     BAD_INPUT,
-    DEFERRED,
     FAULT,
     Failure,
+    counted,
+    iso,
     opened,
     plain,
     put,
@@ -99,12 +100,8 @@ def show(
         names = " and ".join(sorted(entry.account for entry in found))
         raise Failure(f"accounts {names} both have order {order_id} there: add --account.", status=BAD_INPUT)
     (entry,) = found
-    attempts = f"seen {entry.attempts} times, " if entry.attempts > 1 else ""
-    say(
-        plain(
-            f"{entry.order_id} ({entry.account}): {entry.reason}; {attempts}first {when(entry.first_seen_at)} UTC"
-        )
-    )
+    seen = f"{counted(entry.attempts, 'attempt')} since {when(entry.first_seen_at)} UTC"
+    say(plain(f"{entry.order_id} ({entry.account}): {entry.reason}; {seen}"))
     put(_pretty(json.loads(entry.payload, parse_float=Decimal)))
 
 
@@ -173,10 +170,9 @@ def _tried_again(service: Service, entry: Quarantined, refetch: bool) -> str | N
     try:
         fetched(service, account, entry.order_id)
     except Failure as failure:
-        deferred = failure.status == DEFERRED
-        return (
-            f"stays: {failure}" if deferred else f"stays: {str(failure).removeprefix(f'{entry.order_id}: ')}"
-        )
+        return f"stays: {str(failure).removeprefix(f'{entry.order_id}: ')}"
+    except Deferred as error:
+        return f"stays: {error} until {iso(error.until)}"
     except ConnectorError as error:
         return f"stays: {error}"
     return None

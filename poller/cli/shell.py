@@ -71,7 +71,11 @@ def put_table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, inde
     cells = [["" if value is None else plain(value) for value in row] for row in rows]
     used = [i for i in range(len(headings)) if any(row[i] for row in cells)]
     table = Table(
-        box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_header=any(h.strip(">") for h in headings)
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+        header_style="bold",
+        show_header=any(h.strip(">") for h in headings),
     )
     for i in used:
         right = headings[i].startswith(">")

@@ -10,7 +10,15 @@ import typer
 
 from poller.cli.shell import counted, lasting, opened, plain, put, put_json, put_table, when
 from poller.cli.words import BASIS
-from poller.status import BudgetStatus, MarketplaceStatus, SourceStatus, as_object, gather
+from poller.status import (
+    BackfillStatus,
+    BudgetStatus,
+    MarketplaceStatus,
+    SourceStatus,
+    WindowsStatus,
+    as_object,
+    gather,
+)
 from store.progress import Interval
 from store.queries import Totals
 from store.runs import Run
@@ -69,22 +77,8 @@ def _put_source(source: SourceStatus, now: datetime) -> None:
             ("last page stored", succeeded),
             ("next run", f"{_at(source.next_at, now)}: {source.next_why}"),
             *(("request budget", _budget(budget, now)) for budget in source.budgets),
-            *(
-                (
-                    "being read",
-                    f"{KINDS[w.kind]}: {counted(w.windows, 'stretch', 'stretches')} from {when(w.oldest)}, so far "
-                    f"{counted(w.pages, 'page')} with {counted(w.orders, 'order')}",
-                )
-                for w in source.windows
-            ),
-            *(
-                (
-                    "history",
-                    f"{b.marketplace} from {b.lower:%Y-%m-%d} to {b.upper:%Y-%m-%d}: {b.done:.0%} done, newest "
-                    f"first; {counted(b.orders, 'order')} in {counted(b.requests, 'request')} ({b.state})",
-                )
-                for b in source.backfills
-            ),
+            *(("being read", _windows(windows)) for windows in source.windows),
+            *(("history", _backfill(backfill)) for backfill in source.backfills),
         ],
         indent=2,
     )
@@ -106,6 +100,19 @@ def _run(run: Run, now: datetime) -> str:
         words += f" ({run.message})"
     numbers = (counted(run.pages, "page"), counted(run.orders, "order"), counted(run.requests, "request"))
     return f"{words}; {', '.join(numbers)}"
+
+
+def _windows(windows: WindowsStatus) -> str:
+    stretches = counted(windows.windows, "stretch", "stretches")
+    aside = f", {windows.set_aside} of them failed" if windows.set_aside else ""
+    so_far = f"{counted(windows.pages, 'page')} with {counted(windows.orders, 'order')}"
+    return f"{KINDS[windows.kind]}: {stretches}{aside}, from {when(windows.oldest)} on; so far {so_far}"
+
+
+def _backfill(backfill: BackfillStatus) -> str:
+    span = f"{backfill.lower:%Y-%m-%d} to {backfill.upper:%Y-%m-%d}"
+    cost = f"{counted(backfill.orders, 'order')} in {counted(backfill.requests, 'request')}"
+    return f"{backfill.marketplace} {span}: {backfill.done:.0%} done, newest first; {cost} ({backfill.state})"
 
 
 _OPERATIONS = {"searchOrders": "searches", "getOrder": "single orders"}
@@ -183,7 +190,11 @@ def _put_totals(totals: Totals) -> None:
     if totals.by_basis:
         put("How orders got their customers:")
         rows = [
-            (BASIS.get(basis, basis), many, "cancelled early, or its shop has no file" if basis == "none" else basis)
+            (
+                BASIS.get(basis, basis),
+                many,
+                "cancelled early, or its shop has no file" if basis == "none" else basis,
+            )
             for basis, many in totals.by_basis.items()
         ]
         put_table(("", ">", ""), rows, indent=2)

@@ -40,12 +40,12 @@ from tests.acceptance.truth import incomplete, misplaced, overclaimed, unfinishe
 from tests.harness import NOON, Shop, SimulatedClock, rules_for
 from tests.oracle import compare
 
-HISTORY = timedelta(days=2)
-AFTERNOON = timedelta(hours=4)
-"""How long the trouble lasts; Amazon's quota allows about 100 requests in it."""
+HISTORY = timedelta(days=1)
+AFTERNOON = timedelta(hours=3)
+"""How long the trouble lasts; Amazon's quota allows about 80 requests in it."""
 
-LAST_CHANGE = timedelta(hours=6)
-END = timedelta(hours=44)
+LAST_CHANGE = timedelta(hours=4)
+END = timedelta(hours=42)
 """Enough for the second look at everything that changed, and for the created-time passes."""
 
 CODES = ("UK", "DE", "FR", "IT", "ES", "NL")
@@ -175,6 +175,16 @@ class Life:
         shop.credential = f"credential {self.authorisations}"
         shop.connector = shop.new_connector()
 
+    def run_until(self, end: datetime) -> None:
+        """Go on as the service does: every source runs again when its last run said so."""
+        shop = self.shop
+        due = dict.fromkeys((source.key for source in shop.sources()), shop.clock())
+        while shop.clock() < end:
+            for source in shop.sources():
+                if due[source.key] <= shop.clock():
+                    due[source.key] = shop.syncer(source).run().until
+            shop.clock.go_to(max(min(due.values()), shop.clock() + timedelta(milliseconds=1)))
+
     def walked_again(self) -> int:
         """How many walks were read to the end, doubted, and replaced."""
         c = windows.c
@@ -186,15 +196,15 @@ class Life:
     def live(self) -> list[str]:
         """Live to the end; returns what is wrong. Closes the shop's connections to Amazon, not the store."""
         shop, live_from = self.shop, self.shop.simulator.amazon_now()
-        shop.sync()
+        self.run_until(shop.clock() + timedelta(seconds=1))
         for moment, event in sorted(self.events, key=lambda planned: planned[0]):
-            shop.run_until(moment)
+            self.run_until(moment)
             event()
             self.look()
-        shop.run_until(NOON + LAST_CHANGE)
+        self.run_until(NOON + LAST_CHANGE)
         self.look()
-        shop.pace = Pace(4 * 3600, 4 * 3600)
-        shop.run_until(NOON + END)
+        shop.pace = Pace(5 * 3600, 5 * 3600)
+        self.run_until(NOON + END)
         self.look()
         start = (NOON - HISTORY).replace(hour=0)
         self.wrongs += incomplete(shop, live_from, start)
@@ -228,6 +238,7 @@ def a_life(
         start_date=(NOON - HISTORY).date(),
         seller=next(iter(world.sellers.values())),
         split=split,
+        pace=Pace(300, 900),
     )
     line = Line(simulator, clock, random)
     shop.http.close()
@@ -255,14 +266,14 @@ def a_chaotic_life(seed: int, database_url: str) -> Life:
     stranger = random.random() < 0.3  # configured, but the seller is not enrolled there
     roles = ALL_ROLES if random.random() < 0.8 else frozenset({"TAX"})
     seller = Seller(marketplaces=codes[:-1] if stranger else codes, roles=roles)
-    minutes = random.sample(range(10, 150), random.choice((1, 2)))
+    minutes = random.sample(range(10, 120), random.choice((1, 2)))
     bursts = {NOON + timedelta(minutes=m): random.choice((110, 160, 210, 280)) for m in minutes}
     world = a_world(
         random,
         seed,
         seller,
-        history=random.choice((80, 160)),
-        live=random.choice((40, 100)),
+        history=random.choice((60, 120)),
+        live=random.choice((30, 60)),
         bursts=bursts,
         poisoned=0.02,
         late=0.05,
@@ -270,7 +281,7 @@ def a_chaotic_life(seed: int, database_url: str) -> Life:
     )
     calm = NOON + AFTERNOON
     faults = Faults.everything(seed, intensity=random.choice((0.1, 0.2, 0.35)), until=calm)
-    forbidden = NOON + timedelta(minutes=random.randrange(180))
+    forbidden = NOON + timedelta(minutes=random.randrange(140))
     faults += Faults.only("forbidden", during=(forbidden, forbidden + timedelta(minutes=25)))
     if stranger:
         faults += Faults.only("html_503", operations={PARTICIPATIONS}, until=calm)
@@ -289,11 +300,11 @@ def a_chaotic_life(seed: int, database_url: str) -> Life:
         if random.random() < 0.8:
             life.at(start + timedelta(minutes=random.randrange(1, 12)), life.empty_budget)
     if random.random() < 0.5:
-        revoked = NOON + timedelta(minutes=random.randrange(30, 200))
+        revoked = NOON + timedelta(minutes=random.randrange(20, 150))
         life.at(revoked, life.revoke)
         life.at(revoked + timedelta(minutes=random.randrange(5, 60)), life.authorise_again)
     for _ in range(3):
-        life.at(NOON + timedelta(minutes=random.randrange(10, 240)), lambda: None)
+        life.at(NOON + timedelta(minutes=random.randrange(10, 180)), lambda: None)
     return life
 
 

@@ -57,9 +57,13 @@ def order_sync(*arguments: str, environ: Mapping[str, str] | None = None, status
     """Run a command in this process; it must end with ``status``."""
     out, err = io.StringIO(), io.StringIO()
     clean = {k: v for k, v in os.environ.items() if not k.upper().startswith("ORDER_SYNC_")}
-    with _logging_restored(), patch.dict(os.environ, {**clean, **(environ or {})}, clear=True):
-        with redirect_stdout(out), redirect_stderr(err):
-            ended = carry_out(arguments)
+    with (
+        _logging_restored(),
+        patch.dict(os.environ, {**clean, **(environ or {})}, clear=True),
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
+        ended = carry_out(arguments)
     result = Result(ended, out.getvalue(), err.getvalue())
     assert "Traceback" not in result.err + result.out, result.err
     assert result.status == status, result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,9 +11,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import typer
 
 from connectors.simulator.api import Simulator
 from poller.cli.demo import LIVE_WITHIN, POISONS, Found, Truth, stage, truth_of, wrongs
+from poller.cli.simulate import marketplace_codes
 
 NOON = datetime(2026, 6, 15, 12, tzinfo=UTC)
 ENVIRONMENT = {
@@ -115,3 +118,48 @@ def test_the_proof_is_content_with_what_is_right() -> None:
 )
 def test_the_proof_sees(found: Found, said: str) -> None:
     assert any(wrong.startswith(said) for wrong in wrongs(TRUTH, found))
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_what_the_simulator_prints_can_be_pasted_and_leads_to_orders(tmp_path: Path, write: bool) -> None:
+    program = tmp_path / "bin" / "order-sync"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m poller.cli "$@"\n')
+    program.chmod(0o755)
+    environ = {
+        "PATH": f"{program.parent}:/usr/bin:/bin",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "TMPDIR": str(tmp_path),
+    }
+    command = [str(program), "simulator", "--port", "0", "--orders", "60", "--marketplaces", "UK,DE"]
+    command += ["--write-config", "simulated"] if write else []
+    with subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, text=True) as simulator:
+        assert simulator.stdout is not None
+        lines: list[str] = []
+        while not lines or "TOKEN_URL" not in lines[-1]:
+            lines.append(simulator.stdout.readline())
+            assert lines[-1], "the simulator ended too early"
+        pasted = "".join(lines) + "order-sync sync && order-sync export orders"
+        done = subprocess.run(
+            ["sh", "-euc", pasted],
+            cwd=tmp_path,
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        simulator.send_signal(signal.SIGTERM if write else signal.SIGINT)
+        rest = simulator.stdout.read()
+
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) > 40
+    assert (tmp_path / "simulated" / "encryption-key").stat().st_mode & 0o077 == 0
+    assert rest == ""
+    assert simulator.returncode == 0
+
+
+@pytest.mark.parametrize("wrong", ["", "UK,Mars", "UK,US"])
+def test_the_simulator_refuses_marketplaces_that_no_account_can_have(wrong: str) -> None:
+    with pytest.raises(typer.BadParameter, match="--marketplaces"):
+        marketplace_codes(wrong)

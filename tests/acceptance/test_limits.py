@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from connectors.simulator.world import Seller, World
 from poller.windows import Pace
 from store import ledger, tables
 from tests.harness import NOON, Shop, SimulatedClock, rules_for
+from tests.oracle import compare
 
 TOKEN = timedelta(seconds=178.6)
 """One searchOrders call is allowed in this time (Amazon's default plan: 0.0056 a second)."""
@@ -65,7 +67,7 @@ def walk_of(shop: Shop, live_from: datetime) -> list[Served]:
 
 def longest_pause(times: Sequence[datetime], since: datetime, until: datetime) -> timedelta:
     points = [since, *times, until]
-    return max(b - a for a, b in zip(points, points[1:], strict=False))
+    return max(b - a for a, b in pairwise(points))
 
 
 def assert_within_plan(times: Sequence[datetime], rate: float = 0.0056, burst: int = BURST) -> None:
@@ -189,6 +191,7 @@ def an_update(number: int, at: datetime) -> Order:
     )
 
 
+@pytest.mark.timeout(400)  # 1,220 polls; a minute and more on a busy machine
 def test_ten_marketplaces_together_are_fresh_within_310_seconds_also_while_sweeps_run(
     tmp_path: Path,
 ) -> None:
@@ -319,7 +322,7 @@ def test_two_workers_on_one_database_never_exceed_the_budget(database_url: str) 
     }
     workers: Counter[str] = Counter()
     with ThreadPoolExecutor(4) as threads:
-        while clock() < NOON + timedelta(hours=3):
+        while clock() < NOON + timedelta(hours=2):
             jobs = [shop.syncer(source) for shop in (first, second) for source in shop.sources()]
             reports = list(threads.map(lambda job: job.run(), jobs))
             for job, report in zip(jobs, reports, strict=True):
@@ -328,11 +331,11 @@ def test_two_workers_on_one_database_never_exceed_the_budget(database_url: str) 
     made = searches(first)
     assert throttled(first) == 0
     assert_within_plan(made)
-    assert len(made) >= BURST + 3 * 3600 * 0.0056 - 2  # and none was wasted
+    assert len(made) >= BURST + 2 * 3600 * 0.0056 - 2  # and none was wasted
     assert min(workers.values()) > 0
     with first.store.read() as tx:
         assert {b.state for b in ledger.load_backfills(tx, "acme")} == {"done"}
-    assert first.wrongs() == []
+    assert compare(first.oracle(), *first.exported()) == []
     first.close()
     second.close()
 

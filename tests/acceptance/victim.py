@@ -22,7 +22,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -82,7 +82,7 @@ class Ending:
 
     killed: bool
     seconds: float
-    outcomes: tuple[str, ...] = ()
+    outcomes: list[str] = field(default_factory=list)
     pages: int = 0
     boundaries: int = 0
     trouble: str = ""
@@ -145,7 +145,7 @@ def sources_for(life: Life) -> tuple[Source, ...]:
         for r in rules
     ]
     of_account = AccountRules(life.account, "acme", {r.marketplace_id: r for r in rules}, frozenset())
-    return sources_of(of_account, "EU", polled, "app", "credential")
+    return sources_of(of_account, "EU", polled, "app", "credential", "secret")
 
 
 def live(life: Life) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the tests of the store share: a fresh store on a simulated clock, and orders applied as a sync does."""
+"""What the tests of the store share: a store on a simulated clock, and orders applied as a sync does."""
 
 from __future__ import annotations
 

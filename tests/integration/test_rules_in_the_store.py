@@ -63,13 +63,20 @@ def journal_of(store: Store, customer_id: int) -> list[tuple[str, str, int | Non
         return [(e.who, e.action, e.other_id) for e in queries.journal_of(tx, customer_id)]
 
 
-# --- which record ------------------------------------------------------------------------------------------------
+# --- which record ---------------------------------------------------------------------------------
 
 
 def test_r2_r3_r4_r5_a_first_order_makes_a_record_of_what_amazon_gave(store: Store) -> None:
     apply(store, an_order())
     record = customer_of(store)
-    home = Address("Ann Recipient", None, "1 High Street", None, None, "Leeds", None, None, "LS1", "GB", "0113")
+    home = Address(
+        name="Ann Recipient",
+        line1="1 High Street",
+        city="Leeds",
+        postal_code="LS1",
+        country="GB",
+        phone="0113",
+    )
     assert (record.name, record.amazon_name, record.phone) == ("Ann Buyer", "Ann Buyer", "0113")
     assert (record.billing, record.delivery) == (home, home)
     assert record.emails == (MainEmail(1, ANN, "amazon"),)
@@ -244,7 +251,7 @@ def test_r20_the_outcome_does_not_depend_on_how_amazon_sorts(store: Store) -> No
     assert [basis(store, i) for i in ("a-early", "b-early", "late")] == ["created", "email_1", "email_1"]
 
 
-# --- without an e-mail -------------------------------------------------------------------------------------------
+# --- without an e-mail ----------------------------------------------------------------------------
 
 
 def test_r21_an_order_without_an_e_mail_has_a_record_of_its_own_that_repeating_does_not_double(
@@ -338,7 +345,7 @@ def test_r23_a_replacement_goes_to_the_customer_of_the_order_it_replaces(store: 
     assert basis(store, "o3") == "unidentified"
 
 
-# --- unknown marketplaces ------------------------------------------------------------------------------------------
+# --- unknown marketplaces -------------------------------------------------------------------------
 
 
 def waiting(store: Store, rules: AccountRules) -> list[str]:
@@ -386,7 +393,7 @@ def test_r26_a_pending_order_of_an_unknown_marketplace_is_looked_at_once_and_not
     assert basis(store) == "created"
 
 
-# --- pending and cancelled -------------------------------------------------------------------------------------------
+# --- pending and cancelled ------------------------------------------------------------------------
 
 
 def test_r30_a_pending_order_is_remembered_and_becomes_an_order_when_it_is_ready(store: Store) -> None:
@@ -406,7 +413,8 @@ def test_r31_a_pending_order_is_shown_on_the_placeholder_without_prices(store: S
     placeholder = customer_of(store, "o1")
     assert customer_of(store, "o2") == placeholder
     ((first, _), _, _) = exported(store)
-    assert (first["match_basis"], first["total"], first["lines"][0]["unit_price"]) == ("placeholder", None, None)
+    assert first["match_basis"] == "placeholder"
+    assert (first["total"], first["lines"][0]["unit_price"]) == (None, None)
     apply(store, an_order("o1", updated=10), rules=rules)
     apply(store, a_pending_order("o2", status="CANCELLED", updated=10), rules=rules)
     ready = order(store, "o1")
@@ -444,7 +452,7 @@ def test_r33_cancelled_before_it_was_ever_ready_it_is_an_order_without_customer(
     assert (shown["status"], shown["customer_id"]) == ("CANCELLED", None)
 
 
-# --- retention's remains ------------------------------------------------------------------------------------------------
+# --- retention's remains --------------------------------------------------------------------------
 
 
 def test_r61_a_customer_who_comes_back_is_known_by_the_hash_and_gets_the_e_mail_back(store: Store) -> None:
@@ -460,7 +468,7 @@ def test_r61_a_customer_who_comes_back_is_known_by_the_hash_and_gets_the_e_mail_
     assert basis(store, "o3") == "email_1"
 
 
-# --- many copies, one order ------------------------------------------------------------------------------------------------
+# --- many copies, one order -----------------------------------------------------------------------
 
 _numbers = count(1)
 _DECIDED_BY_ARRIVAL = ("order_id", "customer_id", "match_basis", "billing", "changed_at")

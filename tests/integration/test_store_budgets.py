@@ -11,11 +11,10 @@ import pytest
 from store import budgets
 from store.bucket import Bucket
 from store.budgets import BudgetKey
-from store.engine import Store
+from store.engine import Store, create_engine
+from store.sealing import Sealer
 from tests.harness import SimulatedClock
 from tests.integration.store_world import KEY, NOON, fresh_store
-from store.engine import create_engine
-from store.sealing import Sealer
 
 SEARCH = BudgetKey("app", "acme", "searchOrders")
 RATE, BURST = 0.0056, 20

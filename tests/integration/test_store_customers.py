@@ -135,7 +135,7 @@ def test_loading_opens_the_wanted_records_in_the_order_of_their_ids(store: Store
         assert customers.load(tx, []) == {}
 
 
-# --- changing ------------------------------------------------------------------------------------------------
+# --- changing -------------------------------------------------------------------------------------
 
 
 def change(store: Store, record: CustomerRecord) -> None:
@@ -240,7 +240,7 @@ def test_a_sealed_value_moved_to_another_customer_does_not_open(store: Store, co
     assert customer(store, victim).name == "Ann Buyer"
 
 
-# --- tombstones and suggestions ---------------------------------------------------------------------------------
+# --- tombstones and suggestions -------------------------------------------------------------------
 
 
 def test_a_buried_record_points_on_and_gives_its_e_mails_and_words_free(store: Store) -> None:
@@ -262,7 +262,7 @@ def test_a_suggestion_is_remembered_through_later_changes(store: Store) -> None:
     assert row(store, table, customer_id=left)["suggested_into"] == other
 
 
-# --- by hand -------------------------------------------------------------------------------------------------------
+# --- by hand --------------------------------------------------------------------------------------
 
 
 def edit(store: Store, customer_id: int, slot: int, email: str | None) -> None:

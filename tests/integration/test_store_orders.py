@@ -250,7 +250,7 @@ def test_an_older_copy_with_nothing_new_writes_nothing(store: Store) -> None:
     assert row(store, table) == before
 
 
-# --- lines ---------------------------------------------------------------------------------------------------
+# --- lines ----------------------------------------------------------------------------------------
 
 
 def item_ids(store: Store) -> list[str]:
@@ -290,7 +290,7 @@ def test_the_amounts_that_a_line_keeps_keep_their_currency(store: Store) -> None
     assert order(store).lines[0].shipping == Amount(Decimal("3.10"), "GBP")
 
 
-# --- sealed, each in its own place ------------------------------------------------------------------------------
+# --- sealed, each in its own place ----------------------------------------------------------------
 
 ORDER_SEALED = ("buyer", "delivery", "delivery_instructions", "billing", "tax_numbers", "cancel_reason")
 
@@ -334,7 +334,7 @@ def test_what_is_sealed_is_not_opened_to_carry_it_over(store: Store) -> None:
         assert after_it[column] == before[column]
 
 
-# --- walks, and orders to look at again ---------------------------------------------------------------------------
+# --- walks, and orders to look at again -----------------------------------------------------------
 
 
 def test_a_walk_recognises_the_orders_that_it_has_brought_before(store: Store) -> None:
@@ -383,9 +383,9 @@ def test_orders_long_pending_or_late_are_looked_at_again_once_a_day(
     store: Store, clock: SimulatedClock
 ) -> None:
     old = NOON - timedelta(days=8)
-    young = {"created_at": NOON, "last_updated_at": NOON}
-    late = {"ship_by": NOON - timedelta(hours=1)}
-    nobody = {"email": None, "name": None}
+    young: dict[str, Any] = {"created_at": NOON, "last_updated_at": NOON}
+    late: dict[str, Any] = {"ship_by": NOON - timedelta(hours=1)}
+    nobody: dict[str, Any] = {"email": None, "name": None}
     apply(
         store,
         an_order("pending-old", **nobody, status="PENDING", created_at=old),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -116,7 +117,7 @@ def test_customers_are_listed_newest_first_and_found_by_e_mail_in_every_business
 
 def test_the_status_page_counts_everything_once(store: Store) -> None:
     rules = account_rules(rules_of(UK), rules_of(DE, without_email="hold"))
-    nobody = {"email": None, "name": None}
+    nobody: dict[str, Any] = {"email": None, "name": None}
     apply(
         store,
         an_order("o1"),

@@ -32,9 +32,9 @@ purchase_order_number, buyer_name, buyer_email, currency, total, customer_id, ma
 price_list, tax_code, labels, lines, packages, cancel_requested, cancelled_by, withheld_tax, changed_at"""
 LINE_KEYS = """order_item_id, sku, asin, title, quantity, quantity_shipped, unit_price, item_total, tax,
 shipping, discount, gift_wrap, gift_message, promotion_ids"""
-CUSTOMER_KEYS = """customer_id, business, account, marketplace, status, merged_into, external_id, name, company,
-amazon_name, emails, aliases, phone, billing, delivery, price_list, currency, tax_code, discount_percent, labels,
-contactable, contact_email, created_from_order, created_at, changed_at"""
+CUSTOMER_KEYS = """customer_id, business, account, marketplace, status, merged_into, external_id, name,
+company, amazon_name, emails, aliases, phone, billing, delivery, price_list, currency, tax_code,
+discount_percent, labels, contactable, contact_email, created_from_order, created_at, changed_at"""
 ADDRESS_KEYS = "name, company, line1, line2, line3, city, county, state, postal_code, country, phone"
 
 
@@ -172,7 +172,7 @@ def test_a_tombstone_is_exported_with_where_it_points() -> None:
     assert (exported["status"], exported["merged_into"]) == ("merged", 9)
 
 
-# --- files ------------------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------
 
 
 def test_json_lines_are_one_object_a_line_in_readable_letters() -> None:
@@ -196,7 +196,8 @@ def as_csv(what: str, objects: list[dict[str, Any]], names: str) -> tuple[list[s
 def test_orders_in_csv_are_one_row_a_line_item() -> None:
     objects = [order_object(order, "GBP") for order in (ORDER, BARE_ORDER)]
     _, rows = as_csv("orders", objects, ORDER_KEYS)
-    assert [(r["order_id"], r["line.order_item_id"]) for r in rows] == [("o1", "i1"), ("o1", "i2"), ("o2", "")]
+    assert [r["order_id"] for r in rows] == ["o1", "o1", "o2"]
+    assert [r["line.order_item_id"] for r in rows] == ["i1", "i2", ""]
     assert rows[0]["delivery.line1"] == rows[1]["delivery.line1"] == "1 High Street"
     assert rows[0]["line.unit_price"] == "10.00"
     assert json.loads(rows[0]["line.promotion_ids"]) == ["SALE", "TWO"]
@@ -229,14 +230,18 @@ def test_customers_in_csv_are_one_row_each() -> None:
     assert rows[1]["emails"] == rows[1]["delivery.name"] == ""
 
 
-@pytest.mark.parametrize("text", ["=1", "+44 113", "-2+3", "@cmd", "\t=1", "\r=1", "\n=1", "-", "+", "--5", "-1-1"])
+@pytest.mark.parametrize(
+    "text", ["=1", "+44 113", "-2+3", "@cmd", "\t=1", "\r=1", "\n=1", "-", "+", "--5", "-1-1"]
+)
 def test_a_text_that_a_spreadsheet_would_run_gets_an_apostrophe(text: str) -> None:
     order = replace(ORDER, buyer=Buyer(name=text), lines=(replace(LINE, gift_message=text),))
     _, rows = as_csv("orders", [order_object(order, "GBP")], ORDER_KEYS)
     assert rows[0]["buyer_name"] == rows[0]["line.gift_message"] == "'" + text
 
 
-@pytest.mark.parametrize("text", ["-1.50", "-3", "12", "Ann", "a=b", "O'Neil, Ann", "two\nlines", "two\rlines"])
+@pytest.mark.parametrize(
+    "text", ["-1.50", "-3", "12", "Ann", "a=b", "O'Neil, Ann", "two\nlines", "two\rlines"]
+)
 def test_a_number_or_a_plain_text_stays_as_it_is(text: str) -> None:
     order = replace(ORDER, buyer=Buyer(name=text))
     _, rows = as_csv("orders", [order_object(order, "GBP")], ORDER_KEYS)

@@ -39,7 +39,7 @@ def test_a_value_in_another_place_does_not_open() -> None:
 
 def test_another_key_does_not_open_and_the_setting_is_named() -> None:
     sealed = Sealer([OLD]).seal(b"Ann Buyer", "orders:1:buyer")
-    with pytest.raises(UnknownKey, match="orders:1:buyer: .*ORDER_SYNC_ENCRYPTION_KEY"):
+    with pytest.raises(UnknownKey, match=r"orders:1:buyer: .*ORDER_SYNC_ENCRYPTION_KEY"):
         Sealer([NEW]).open(sealed, "orders:1:buyer")
 
 
@@ -91,7 +91,7 @@ def test_without_a_key_there_is_no_sealer() -> None:
         Sealer([])
 
 
-# --- keys as they are configured --------------------------------------------------------------------------
+# --- keys as they are configured ------------------------------------------------------------------
 
 
 def test_a_new_key_is_one_that_the_setting_takes_and_never_the_same() -> None:
@@ -125,14 +125,13 @@ def test_a_wrong_key_is_refused_without_being_shown(text: str, reason: str) -> N
         assert text not in str(told.value)
 
 
-# --- hashes for finding ------------------------------------------------------------------------------------
+# --- hashes for finding ---------------------------------------------------------------------------
 
 
 def test_an_e_mail_has_one_hash_whatever_its_letters_and_blanks() -> None:
     lookup = Lookup(OLD)
     hashes = {
-        lookup.email("acme", form)
-        for form in ("ann@example.com", "ANN@EXAMPLE.COM", "  Ann@Example.com\t\n")
+        lookup.email("acme", form) for form in ("ann@example.com", "ANN@EXAMPLE.COM", "  Ann@Example.com\t\n")
     }
     assert len(hashes) == 1
     assert len(hashes.pop()) == 16

@@ -438,6 +438,13 @@ def test_a_source_that_failed_waits_and_says_why() -> None:
     assert step == Wait(NOON + DAY, False, "no answer")
 
 
+def test_a_marketplace_in_trouble_spends_nothing_on_history_or_second_looks() -> None:
+    aside = window(state="set_aside", attempts=ATTEMPTS, retry_at=NOON + 5 * DAY)
+    troubled = marketplace("A", NOON, alone_since=NOON, second_position=NOON - 9 * DAY)
+    late = view_of([troubled], [aside], now=NOON + 3 * DAY, created_pass_at=NOON, backfills=[backfill()])
+    assert isinstance(decide(late), Wait)
+
+
 def test_an_empty_budget_is_waited_for_and_nothing_is_entered_meanwhile() -> None:
     view = view_of([marketplace("A")], tokens=0.0)
     assert decide(view) == Wait(view.bucket.has_at(1.0), True, "the request budget is used up")
@@ -485,7 +492,8 @@ def test_history_is_read_newest_first_down_to_its_day() -> None:
 
 def test_history_that_is_paused_is_not_read_on() -> None:
     half = window(kind="backfill", axis="created", backfill_id=1)
-    assert read(decide(view_of([marketplace("A")], [half], backfills=[backfill()], polled_at=NOON + HOUR)))
+    due = {"polled_at": NOON + HOUR}
+    assert read(decide(view_of([marketplace("A")], [half], backfills=[backfill()], **due))) == half
     assert isinstance(decide(view_of([marketplace("A")], [half], polled_at=NOON + HOUR)), Wait)
 
 
@@ -505,10 +513,16 @@ def test_the_last_token_is_kept_for_the_poll_that_is_due_before_the_next_one_com
 
 
 def test_while_live_reading_is_held_up_all_else_goes_on() -> None:
-    aside = window(state="set_aside", attempts=ATTEMPTS, retry_at=NOON + 5 * DAY)
-    troubled = marketplace("A", alone_since=NOON)
+    held = window(owner="somebody else", claimed_until=NOON + 5 * DAY)
     step = decide(
-        view_of([troubled], [aside], now=NOON + 3 * DAY, tokens=2.0, polled_at=NOON, backfills=[backfill()])
+        view_of(
+            [marketplace("A")],
+            [held],
+            now=NOON + 3 * DAY,
+            tokens=2.0,
+            polled_at=NOON,
+            backfills=[backfill()],
+        )
     )
     assert entered(step).kind == "backfill"
 
@@ -650,7 +664,8 @@ class Ledger:
                 self.pending[changed.window_id] = changed
         else:
             self.source = replace(self.source, failures=0, retry_at=None)
-            more = "t" if self.chance.random() < self.length else None
+            long = self.chance.random() < self.length and asked.upper - asked.lower > 20 * MINUTE
+            more = "t" if long else None
             after = windows.page_read(
                 asked,
                 next_token=more,
@@ -678,12 +693,12 @@ class Ledger:
     def faults(self) -> Iterator[str]:
         """What is not as promised once all trouble is over."""
         for each in self.pending.values():
-            if each.kind != "live" or each.upper < self.now - HOUR:
+            if each.kind != "live" or each.upper < self.now - 3 * HOUR:
                 yield f"window {each} is still pending"
         for m, progress in self.marketplaces.items():
-            if progress.position < self.now - HOUR:
+            if progress.position < self.now - 3 * HOUR:
                 yield f"{m}: live reading has only got to {progress.position}"
-            reached = max(progress.live_from, progress.position - HOUR)
+            reached = max(progress.live_from, progress.position - 3 * HOUR)
             for gap in gaps(self.seen.get((m, "first"), []), progress.live_from, reached):
                 yield f"{m}: not seen {gap}"
             if progress.second_position < self.now - 2 * DAY:

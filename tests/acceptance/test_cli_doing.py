@@ -1,0 +1,440 @@
+"""What changes something or asks Amazon: sync, fetch, retry, config check, db, keys; and every refusal."""
+
+from __future__ import annotations
+
+import base64
+import re
+import signal
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from connectors.base import UsagePlan
+from connectors.simulator.faults import GET, SEARCH, Faults
+from connectors.simulator.world import Seller, World
+from poller.cli import COMMANDS
+from store import quarantine
+from store.engine import Store, create_engine
+from store.sealing import Sealer, decode_key
+from tests.acceptance.command_line import (
+    GENEROUS,
+    STARTED,
+    Shop,
+    account_variables,
+    open_shop,
+    order_sync,
+)
+
+YESTERDAY = STARTED - timedelta(days=1)
+GOOD = "111-0000000-0000001"
+BAD = "111-0000000-0000002"
+TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
+
+
+def small_world(**seller: object) -> World:
+    world = World(Seller("acme", **{"marketplaces": ("UK", "DE"), **seller}))  # type: ignore[arg-type]
+    world.order(GOOD, created=YESTERDAY)
+    world.order(BAD, created=YESTERDAY, poison="quantity_a_word")
+    return world
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    with open_shop(tmp_path / "shop", small_world()) as shop:
+        yield shop
+
+
+# --- the whole command line -------------------------------------------------------------------------
+
+
+def test_help_names_every_command() -> None:
+    text = order_sync("--help").out
+    assert order_sync().out == text
+    for name, *_ in COMMANDS:
+        assert f" {name} " in text
+
+
+@pytest.mark.parametrize("name", [name for name, *_ in COMMANDS])
+def test_every_command_has_its_own_help(name: str) -> None:
+    assert f"order-sync {name}" in order_sync(name, "--help").out
+
+
+def test_version_is_one_line() -> None:
+    assert re.fullmatch(r"order-sync \S+\n", order_sync("--version").out)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("statsu",),
+        ("orders",),
+        ("orders", "lst"),
+        ("orders", "show"),
+        ("orders", "list", "--limit", "many"),
+        ("orders", "list", "--limit", "0"),
+        ("orders", "list", "--basis", "guess"),
+        ("orders", "list", "--marketplace", "XX"),
+        ("orders", "fetch", GOOD),
+        ("customers", "show", "everybody"),
+        ("customers", "list", "--status", "gone"),
+        ("quarantine", "retry"),
+        ("quarantine", "retry", GOOD, "--all"),
+        ("sync", "--sauce", "acme:EU"),
+        ("status", "now"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_status_two(arguments: tuple[str, ...]) -> None:
+    result = order_sync(*arguments, status=2)
+    assert result.out == ""
+    assert len(result.told) == 1
+    assert result.err.startswith("error: ")
+
+
+def test_a_surprise_is_one_sentence_without_its_text(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop("sync")
+
+    email = "@".join(("somebody", "example.com"))
+
+    def surprise(*_: object, **__: object) -> None:
+        raise ZeroDivisionError(email)
+
+    monkeypatch.setattr("store.queries.list_orders", surprise)
+    quiet = shop("orders", "list", status=1)
+    assert quiet.told == [
+        "error: something unexpected happened (ZeroDivisionError); ORDER_SYNC_LOG_LEVEL=debug shows where."
+    ]
+    verbose = shop("orders", "list", status=1, ORDER_SYNC_LOG_LEVEL="debug")
+    assert "in surprise" in verbose.err
+    assert email not in quiet.err + verbose.err
+
+
+# --- keys -------------------------------------------------------------------------------------------
+
+
+def test_keys_new_is_a_key_on_standard_output() -> None:
+    first, second = order_sync("keys", "new"), order_sync("keys", "new")
+    assert len(base64.b64decode(first.out.strip(), validate=True)) == 32
+    assert first.out != second.out
+    assert "ORDER_SYNC_ENCRYPTION_KEY" in first.err
+
+
+# --- sync -------------------------------------------------------------------------------------------
+
+
+def test_sync_tells_each_source_in_a_line_and_ends_with_zero(shop: Shop) -> None:
+    result = shop("sync")
+    assert result.out == ""
+    (line,) = result.told
+    assert re.fullmatch(r"acme:EU: all covered \(\d pages?, \d orders?, \d requests?\)", line)
+    assert shop("sync").told == ["acme:EU: all covered (0 pages, 0 orders, 0 requests)"]
+
+
+def test_sync_of_one_source_leaves_the_others(shop: Shop) -> None:
+    shop.configure("DE", split="true")
+    assert [line.split(" ")[0] for line in shop("sync", "--source", "acme:DE").told] == ["acme:DE:"]
+    assert [line.split(" ")[0] for line in shop("sync").told] == ["acme:DE:", "acme:EU:"]
+
+
+def test_an_unknown_source_is_refused_with_those_that_there_are(shop: Shop) -> None:
+    result = shop("sync", "--source", "acme:NA", status=2)
+    assert result.told == ["error: there is no source acme:NA; known are acme:EU."]
+
+
+def test_sync_without_tokens_ends_with_75_and_says_until_when(tmp_path: Path) -> None:
+    plans = {**GENEROUS, SEARCH: UsagePlan(0.01, 1)}
+    with open_shop(tmp_path / "shop", small_world(), plans=plans) as shop:
+        result = shop("sync", status=75)
+        assert result.told[0].startswith("acme:EU: deferred until ")
+        assert re.fullmatch(f"deferred until {TIME}", result.told[-1])
+        until = datetime.fromisoformat(result.told[-1].removeprefix("deferred until "))
+        assert timedelta(0) < until - datetime.now(UTC) < timedelta(seconds=101)
+        told = shop("status").out
+        assert "deferred" not in told
+        assert "the request budget is used up" in told
+        asked = len(shop.simulator.requests)
+        shop("sync", status=75)
+        searches = [r for r in shop.simulator.requests[asked:] if r.operation == SEARCH]
+        assert searches == [], "an empty budget sends nothing"
+        assert re.search("first page: not asked.* until ", shop("config", "check", "--online").out)
+
+
+def test_sync_wait_waits_for_the_budget_until_all_is_covered(tmp_path: Path) -> None:
+    plans = {**GENEROUS, SEARCH: UsagePlan(3, 1)}
+    with open_shop(tmp_path / "shop", small_world(), plans=plans) as shop:
+        result = shop("sync", "--wait")
+        assert any(re.fullmatch(f"waiting until {TIME}", line) for line in result.told)
+        assert result.told[-1].startswith("acme:EU: all covered")
+        assert shop("orders", "show", GOOD, "--json").json()["order_id"] == GOOD
+
+
+def test_a_failing_account_does_not_stop_the_others(shop: Shop) -> None:
+    other = Seller("zeta", ("UK",), refresh_token="Atzr|revoked")
+    url = shop.environ["ORDER_SYNC_ACCOUNTS__ACME__ENDPOINT"]
+    shop.environ |= account_variables(url, other, "aaa")
+    shop.configure("UK", "zeta", account="aaa")
+    result = shop("sync", status=1)
+    assert [line[:8] for line in result.told] == ["aaa:EU: ", "acme:EU:"]
+    assert "authorise the application again" in shop("status").out
+    assert "all covered" in result.told[1]
+    assert "Atzr" not in result.err
+
+
+def test_what_the_configuration_stops_is_not_covered(shop: Shop) -> None:
+    (shop.folder / "marketplaces" / "de.toml").write_text("marketplace = 'DE'\n")
+    result = shop("sync", status=1)
+    assert result.told[0].startswith("error: marketplaces/de.toml: ")
+    assert result.told[-1].startswith("acme:EU: all covered")
+    assert shop("sync", "--source", "acme:EU").told[-1].startswith("acme:EU: all covered")
+
+
+def test_sync_without_any_source_is_refused(shop: Shop) -> None:
+    shop.configure("UK", enabled="false")
+    assert "no source can be polled" in shop("sync", status=2).err
+    assert "acme:UK" in shop("status").lines[-1] or "Not polled" in shop("status").out
+
+
+@pytest.mark.parametrize("command", ["sync", "run"])
+def test_nothing_starts_without_key_marketplaces_or_folder(shop: Shop, command: str) -> None:
+    assert "`order-sync keys new`" in shop(command, status=2, ORDER_SYNC_ENCRYPTION_KEY="").err
+    assert "32" in shop(command, status=2, ORDER_SYNC_ENCRYPTION_KEY="c2hvcnQ=").err
+    nowhere = f"sqlite:///{shop.folder / 'nowhere' / 'x.db'}"
+    assert "does not exist" in shop(command, status=2, ORDER_SYNC_DATABASE_URL=nowhere).err
+    empty = str(shop.folder / "empty")
+    assert "no marketplace is configured" in shop(command, status=2, ORDER_SYNC_CONFIG_DIR=empty).err
+
+
+def test_a_command_that_is_interrupted_says_that_nothing_is_lost(shop: Shop) -> None:
+    shop.simulator.plans = {**GENEROUS, SEARCH: UsagePlan(0.01, 1)}
+    with shop.start("sync", "--wait") as process:
+        assert process.stderr is not None
+        while not process.stderr.readline().startswith("waiting until"):
+            pass
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr.read() == "stopped; what was read is stored\n"
+        assert process.wait(10) == 128 + signal.SIGTERM
+
+
+# --- orders fetch -----------------------------------------------------------------------------------
+
+
+def test_fetch_says_what_became_of_the_order(shop: Shop) -> None:
+    shop.world.order("111-0000000-0000003", created=YESTERDAY)
+    assert shop("orders", "fetch", GOOD, "--account", "acme").lines == [f"{GOOD}: new, stored"]
+    assert shop("orders", "fetch", GOOD, "--account", "acme").lines == [f"{GOOD}: unchanged"]
+    shop.world.update(GOOD, YESTERDAY + timedelta(hours=1), status="SHIPPED")
+    assert shop("orders", "fetch", GOOD, "--account", "acme").lines == [f"{GOOD}: changed, stored"]
+    assert shop("orders", "show", GOOD, "--json").json()["status"] == "SHIPPED"
+
+
+def test_fetch_refuses_what_it_cannot_do(shop: Shop) -> None:
+    unknown = shop("orders", "fetch", "999-9999999-9999999", "--account", "acme", status=1)
+    assert unknown.told == ["error: Amazon knows no order 999-9999999-9999999 of account acme."]
+    stranger = shop("orders", "fetch", GOOD, "--account", "acmee", status=2)
+    assert stranger.told == ["error: there is no account acmee that can be used; there is acme."]
+    unreadable = shop("orders", "fetch", BAD, "--account", "acme", status=1)
+    assert "is in quarantine" in unreadable.err
+    shop.simulator.plans = {**GENEROUS, GET: UsagePlan(0.01, 0)}
+    deferred = shop("orders", "fetch", GOOD, "--account", "acme", status=75)
+    assert re.fullmatch(f"deferred until {TIME}", deferred.told[-1])
+
+
+# --- quarantine retry -------------------------------------------------------------------------------
+
+
+def readable_payload(shop: Shop) -> None:
+    """As after an upgrade: what is in quarantine can be read."""
+    engine = create_engine(shop.environ["ORDER_SYNC_DATABASE_URL"])
+    store = Store(engine, Sealer([decode_key(shop.environ["ORDER_SYNC_ENCRYPTION_KEY"])]))
+    with store.begin() as tx:
+        (entry,) = quarantine.entries(tx)
+        repaired = re.sub(r'("quantityOrdered":)"\w+"', r"\g<1>1", entry.payload)
+        assert repaired != entry.payload
+        quarantine.put(tx, quarantine.Quarantined("acme", BAD, None, "old", repaired))
+    store.close()
+
+
+def test_retry_applies_the_stored_payload_and_releases(shop: Shop) -> None:
+    shop("sync")
+    stays = shop("quarantine", "retry", BAD, status=1)
+    assert stays.out.startswith(f"{BAD}: stays: ")
+    assert shop("quarantine", "list", "--json").json()[0]["attempts"] >= 2
+    readable_payload(shop)
+    asked = len(shop.simulator.requests)
+    assert shop("quarantine", "retry", "--all").lines == [f"{BAD}: understood and stored"]
+    assert len(shop.simulator.requests) == asked, "Amazon was not asked"
+    assert shop("quarantine", "list").told == ["nothing is in quarantine"]
+    assert shop("quarantine", "retry", "--all").told == ["nothing is in quarantine"]
+    assert shop("orders", "show", BAD, "--json").json()["match_basis"] == "created"
+
+
+def test_retry_refetch_asks_amazon(shop: Shop) -> None:
+    shop("sync")
+    stays = shop("quarantine", "retry", BAD, "--refetch", status=1)
+    assert stays.out.startswith(f"{BAD}: stays: could not be understood")
+    shop.world.order(BAD, created=YESTERDAY)
+    assert shop("quarantine", "retry", BAD, "--refetch").lines == [f"{BAD}: understood and stored"]
+
+
+def test_retry_of_what_is_not_there_or_cannot_be_asked_for(shop: Shop) -> None:
+    shop.world.order("111-0000000-0000009", created=YESTERDAY, amend=lambda body: {**body, "orderId": 5})
+    shop("sync")
+    missing = shop("quarantine", "retry", GOOD, status=1)
+    assert missing.told == [f"{GOOD}: is not in quarantine"]
+    name = next(
+        entry["order_id"]
+        for entry in shop("quarantine", "list", "--json").json()
+        if entry["order_id"].startswith("unreadable-")
+    )
+    assert "not even its order id is known" in shop("quarantine", "retry", name, "--refetch", status=1).out
+    assert shop("quarantine", "show", name).json()["orderId"] == 5
+    shop.simulator.plans = {**GENEROUS, GET: UsagePlan(0.01, 0)}
+    assert re.search(f"stays: .* until {TIME}", shop("quarantine", "retry", BAD, "--refetch", status=1).out)
+    shop.configure("UK", account="other")
+    shop.environ |= account_variables("http://127.0.0.1:1", Seller(refresh_token="Atzr|x"), "other")
+    assert "account acme is not configured" in shop("quarantine", "retry", BAD, status=1).out
+
+
+# --- config check -----------------------------------------------------------------------------------
+
+
+def test_a_good_configuration_is_said_to_be_fine(shop: Shop) -> None:
+    shop.configure("DE")
+    assert shop("config", "check").lines == ["configuration is fine: 2 marketplaces, 1 account"]
+    assert not (shop.folder / "order-sync.db").exists()
+
+
+def test_everything_wrong_is_told_at_once_errors_first(shop: Shop) -> None:
+    shop.configure("DE", price_list="5")
+    result = shop("config", "check", status=1, ORDER_SYNC_ENCRYPTION_KEY="", ORDER_SYNC_POLL_SECOND="5")
+    kinds = [line.split(":")[0] for line in result.lines]
+    assert kinds == sorted(kinds)
+    for words in ("price_list", "ORDER_SYNC_ENCRYPTION_KEY is not set", "ORDER_SYNC_POLL_SECONDS"):
+        assert words in result.out
+    assert "configuration is fine" not in result.out
+
+
+def test_an_account_without_a_marketplace_is_a_warning(shop: Shop) -> None:
+    shop.environ |= account_variables("http://127.0.0.1:1", Seller(refresh_token="Atzr|x"), "spare")
+    lines = shop("config", "check").lines
+    assert lines[0].startswith("warning: account spare has no marketplace file")
+    assert lines[-1] == "configuration is fine: 1 marketplace, 1 account"
+
+
+def test_online_proves_token_enrolment_page_and_fields(shop: Shop) -> None:
+    result = shop("config", "check", "--online")
+    findings = [line.strip() for line in result.lines if line.startswith("  ")]
+    assert [f.split()[0] for f in findings] == ["ok"] * 7
+    assert "also enrolled in DE" in result.out
+    for what in ("buyer name", "buyer e-mail", "delivery address"):
+        assert f"{what}: visible in 1 of 1 merchant-fulfilled order" in result.out
+    assert "1 of them not understood" in result.out
+    assert "Testa" not in result.out
+    assert "without the stored request budget" in result.err
+
+
+def test_online_takes_its_tokens_from_the_stored_budget(shop: Shop) -> None:
+    shop("db", "upgrade")
+    shop.simulator.plans = {**GENEROUS, SEARCH: UsagePlan(0.0056, 20)}
+    assert shop("config", "check", "--online").err == ""
+    budgets = shop("status", "--json").json()["sources"][0]["budgets"]
+    assert 18.9 < budgets[0]["tokens"] < 19.5
+
+
+def test_online_names_what_the_seller_lacks(tmp_path: Path) -> None:
+    world = small_world(marketplaces=("UK",), roles=frozenset())
+    with open_shop(tmp_path / "shop", world, marketplaces=("UK", "FR")) as shop:
+        result = shop("config", "check", "--online", status=1)
+        assert (
+            "wrong  enrolment: the seller is not enrolled in FR; enrol, or set enabled = false" in result.out
+        )
+        assert result.out.count("visible in 0 of 1") == 3
+        assert result.out.count("the application seems to lack the role Direct-to-Consumer") == 3
+
+
+def test_online_tells_a_refused_token_with_its_remedy(shop: Shop) -> None:
+    shop.world.revoke("Atzr|simulated-refresh-token")
+    result = shop("config", "check", "--online", status=1)
+    assert re.search("wrong  token: .*invalid_grant.*; authorise the application again", result.out)
+
+
+def test_online_tells_a_refused_page(shop: Shop) -> None:
+    shop.simulator.faults = Faults.only("forbidden", operations=[SEARCH])
+    result = shop("config", "check", "--online", status=1)
+    assert re.search("wrong  first page: .*status 403.*roles", result.out)
+
+
+# --- db ---------------------------------------------------------------------------------------------
+
+
+def test_db_upgrade_makes_a_database_without_key_or_marketplaces(tmp_path: Path) -> None:
+    environ = {"ORDER_SYNC_DATABASE_URL": f"sqlite:///{tmp_path / 'x.db'}"}
+    assert "brought from nothing to revision" in order_sync("db", "upgrade", environ=environ).err
+    assert "is up to date" in order_sync("db", "upgrade", environ=environ).err
+
+
+def test_db_refuses_a_url_that_is_none(tmp_path: Path) -> None:
+    result = order_sync(
+        "db", "upgrade", environ={"ORDER_SYNC_DATABASE_URL": "mysql://u:hidden@h/x"}, status=2
+    )
+    assert result.told == [
+        "error: ORDER_SYNC_DATABASE_URL must start with sqlite:/// or postgresql+psycopg://"
+    ]
+
+
+def test_db_check_proves_schema_key_and_file(shop: Shop) -> None:
+    assert "there is no database" in shop("db", "check", status=1).err
+    shop("sync")
+    lines = shop("db", "check").lines
+    assert [line.split()[0] for line in lines] == ["ok"] * 4
+
+
+def test_db_check_names_what_is_wrong(shop: Shop) -> None:
+    shop("sync")
+    other = order_sync("keys", "new").out.strip()
+    result = shop("db", "check", status=1, ORDER_SYNC_ENCRYPTION_KEY=other)
+    assert "wrong  encryption key: this database was sealed with another encryption key" in result.out
+    assert "wrong  encryption key: " in shop("db", "check", status=1, ORDER_SYNC_ENCRYPTION_KEY="").out
+    file = shop.folder / "order-sync.db"
+    with sqlite3.connect(file) as connection:
+        connection.execute("PRAGMA foreign_keys = OFF")
+        connection.execute("UPDATE orders SET customer_id = 4711 WHERE customer_id IS NOT NULL")
+        connection.execute("ALTER TABLE runs ADD COLUMN extra TEXT")
+    connection.close()
+    out = shop("db", "check", status=1).out
+    assert "wrong  file: a row of orders refers to a row of customers that is not there" in out
+    assert re.search("wrong  schema: column .*extra", out)
+    file.write_text("this is no database")
+    assert "file is not a database" in shop("db", "check", status=1).err
+
+
+def test_a_newer_database_is_refused(shop: Shop) -> None:
+    shop("sync")
+    with sqlite3.connect(shop.folder / "order-sync.db") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    for command in ("sync", "status"):
+        result = shop(command, status=1)
+        assert len(result.told) == 1
+        assert "9999" in result.err
+
+
+def test_postgresql_is_refused_until_it_is_upgraded(shop: Shop, postgres_url: str) -> None:
+    name = sql.Identifier("cli_doing")
+    with psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(name))
+        shop.environ["ORDER_SYNC_DATABASE_URL"] = postgres_url.replace("/postgres?", "/cli_doing?")
+        for command in ("sync", "run"):
+            assert "run `order-sync db upgrade`" in shop(command, status=1).err
+        assert "wrong  schema: the database is empty" in shop("db", "check", status=1).out
+        shop("db", "upgrade")
+        shop("sync")
+        assert [line.split()[0] for line in shop("db", "check").lines] == ["ok"] * 3
+        exported = shop("export", "orders")
+        assert len(exported.lines) == 1
+        assert shop("export", "orders", "--since", exported.told[-1]).out == ""
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))

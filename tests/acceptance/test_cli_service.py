@@ -1,0 +1,136 @@
+"""``order-sync run`` as a process of its own: it starts, survives, hears its signals, and ends in time."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from connectors.simulator.faults import SEARCH, Faults
+from connectors.simulator.world import Seller, World
+from tests.acceptance.command_line import STARTED, Shop, open_shop, order_sync
+
+FAST = {"ORDER_SYNC_POLL_SECONDS": "1", "ORDER_SYNC_POLL_SECONDS_BUSY": "1"}
+ENDS_WITHIN = 10.0
+FIRST, SECOND = "111-0000000-0000001", "111-0000000-0000002"
+
+
+@contextmanager
+def running(shop: Shop, **environ: str) -> Iterator[subprocess.Popen[str]]:
+    """The service; killed at the end in case that it did not end by itself."""
+    with shop.start("run", **FAST, **environ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def next_event(process: subprocess.Popen[str], event: str, **fields: Any) -> dict[str, Any]:
+    """Read the log up to an entry of this event that has these fields."""
+    assert process.stderr is not None
+    seen = []
+    for line in process.stderr:
+        entry = json.loads(line)
+        seen.append(entry)
+        if entry["event"] == event and all(entry.get(key) == value for key, value in fields.items()):
+            return dict(entry)
+    pytest.fail(f"the service ended without {event!r}: {seen[-5:]}")
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait for another process; the test's own time limit ends it if that never comes."""
+    while not holds():
+        threading.Event().wait(0.05)
+
+
+def stops(process: subprocess.Popen[str], number: int) -> None:
+    """The signal ends the service in time, with status 0."""
+    began = time.monotonic()
+    process.send_signal(number)
+    assert process.wait(ENDS_WITHIN) == 0
+    assert time.monotonic() - began < ENDS_WITHIN
+
+
+def knows(shop: Shop, order_id: str) -> bool:
+    orders = shop("orders", "list", "--json").json()
+    return order_id in {order["order_id"] for order in orders}
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    world = World(Seller("acme", ("UK", "DE")))
+    world.order(FIRST, created=STARTED - timedelta(days=1))
+    world.order(SECOND, created=STARTED - timedelta(days=1), marketplace="DE")
+    with open_shop(tmp_path / "shop", world) as shop:
+        yield shop
+
+
+def healthy(shop: Shop) -> int:
+    with shop.start("health") as process:
+        return process.wait()
+
+
+def test_the_service_runs_reloads_and_ends_with_its_signals(shop: Shop) -> None:
+    assert healthy(shop) == 1
+    with running(shop) as process:
+        next_event(process, "run", source="acme:EU", outcome="complete")
+        assert knows(shop, FIRST)
+        assert not knows(shop, SECOND)
+        assert healthy(shop) == 0
+
+        shop.configure("DE")
+        process.send_signal(signal.SIGHUP)
+        assert next_event(process, "configuration read again")["sources"] == ["acme:EU"]
+        until(lambda: knows(shop, SECOND))
+
+        (shop.folder / "marketplaces" / "fr.toml").write_text("not TOML")
+        wrong = next_event(process, "configuration", stops="marketplace")
+        assert wrong["problem"].startswith("marketplaces/fr.toml is not valid TOML")
+        assert process.poll() is None
+        stops(process, signal.SIGTERM)
+        assert process.stdout is not None
+        assert process.stdout.read() == ""
+    assert healthy(shop) == 1
+
+
+def test_the_service_ends_in_time_although_amazon_does_not_answer(shop: Shop) -> None:
+    shop.simulator.faults = Faults.only("hang", operations=[SEARCH])
+    with running(shop) as process:
+        until(lambda: any(r.operation == SEARCH for r in shop.simulator.requests))
+        stops(process, signal.SIGINT)
+
+
+def test_the_service_outlives_a_database_that_comes_late_and_goes_away(shop: Shop, postgres_url: str) -> None:
+    early, name = sql.Identifier("cli_early"), sql.Identifier("cli_service")
+    url = postgres_url.replace("/postgres?", "/{}?")
+    shop.environ["ORDER_SYNC_DATABASE_URL"] = url.format("cli_service")
+    with psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as connection:
+        with running(shop) as process:
+            next_event(process, "database is away")
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(early))
+            order_sync("db", "upgrade", environ={"ORDER_SYNC_DATABASE_URL": url.format("cli_early")})
+            connection.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(early, name))
+            next_event(process, "run", outcome="complete")
+            assert knows(shop, FIRST)
+
+            connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'cli_service'"
+            )
+            next_event(process, "database is away", source="acme:EU")
+            connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name))
+            shop.configure("DE")
+            until(lambda: knows(shop, SECOND))
+            stops(process, signal.SIGTERM)
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
