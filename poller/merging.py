@@ -36,7 +36,8 @@ LINE_GROUP_FIELDS: Mapping[str, tuple[str, ...]] = {
 _FACTS = ("marketplace_id", "marketplace", "seller_order_id", "replaces")
 """Core fields that never change on Amazon: a newer copy that lacks one does not erase it."""
 
-_LINE_CORE = ("quantity", "sku", "asin", "title", "unit_price", "customization_url")
+_LINE_FACTS = ("sku", "asin", "title", "unit_price", "customization_url")
+"""Core fields of a line that a newer copy replaces, and does not erase by lacking them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,7 @@ def _merge_lines(
             continue
         changes: dict[str, Any] = {name: getattr(new, name) for name in names}
         if core:
-            changes |= {name: getattr(new, name) for name in _LINE_CORE}
+            changes["quantity"] = new.quantity
+            changes |= {name: value for name in _LINE_FACTS if (value := getattr(new, name)) is not None}
         merged.append(replace(old, **changes))
     return tuple(merged)

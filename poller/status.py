@@ -82,7 +82,7 @@ class WindowsStatus:
 
 @dataclass(frozen=True, slots=True)
 class BackfillStatus:
-    """History being fetched, newest first: done from ``upper`` down to ``position``."""
+    """History being fetched, newest first. Windows have been entered from ``upper`` down to ``position``."""
 
     id: int
     marketplace: str
@@ -91,7 +91,7 @@ class BackfillStatus:
     upper: datetime
     position: datetime
     done: float
-    """Share of the stretch that has been entered, 0 to 1."""
+    """Share of the stretch that has been read, 0 to 1."""
     orders: int
     requests: int
 
@@ -263,7 +263,7 @@ def _source(tx: Transaction, service: Service, key: str) -> SourceStatus:
         refusal=_refusal(tx, source),
         marketplaces=marketplaces,
         windows=_windows(pending),
-        backfills=tuple(_backfill(b, source) for b in backfills),
+        backfills=tuple(_backfill(tx, b, source) for b in backfills),
         budgets=tuple(_budget_status(tx, source, operation) for operation in SHOWN_BUDGETS),
     )
 
@@ -335,7 +335,10 @@ def _windows(pending: Sequence[Window]) -> tuple[WindowsStatus, ...]:
     return tuple(found)
 
 
-def _backfill(backfill: Backfill, source: Source) -> BackfillStatus:
+def _backfill(tx: Transaction, backfill: Backfill, source: Source) -> BackfillStatus:
+    read = ledger.read_coverage(tx, backfill.account, backfill.marketplace_id, "created")
+    missing = gaps(read, backfill.lower, backfill.upper)
+    left = sum((gap.upper - gap.lower for gap in missing), timedelta())
     whole = (backfill.upper - backfill.lower) or timedelta(seconds=1)
     return BackfillStatus(
         id=backfill.backfill_id,
@@ -344,7 +347,7 @@ def _backfill(backfill: Backfill, source: Source) -> BackfillStatus:
         lower=backfill.lower,
         upper=backfill.upper,
         position=backfill.position,
-        done=min(1.0, (backfill.upper - backfill.position) / whole),
+        done=1.0 - left / whole,
         orders=backfill.orders,
         requests=backfill.requests,
     )

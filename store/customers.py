@@ -298,8 +298,10 @@ def edit_email(tx: Transaction, customer_id: int, slot: int, email: str | None, 
     kept = tuple(e for e in record.emails if e.slot != slot)
     if email is not None:
         holder = find_emails(tx, record.business, [email]).get(normal_email(email))
-        if holder is not None and holder != (customer_id, slot):
+        if holder is not None and holder[0] != customer_id:
             raise EmailTaken(holder[0])
+        # On this record already: it moves from its slot to this one.
+        kept = tuple(e for e in kept if holder is None or e.slot != holder[1])
         kept = tuple(sorted((*kept, MainEmail(slot, email.strip(), "hand")), key=lambda e: e.slot))
     change(tx, replace(record, emails=kept))
     details = {"before": {f"email_{slot}": before}, "after": {f"email_{slot}": email}}

@@ -437,17 +437,13 @@ def _merged_lines(tx: Transaction, write: OrderSave, old: Mapping[str, Row], key
         row = dict(before)
         for name in names:
             value = values[name]
+            if value is None and name in LINE_CORE:
+                continue  # what is absent never erases what is stored (R25)
             if not _same(tx, before[name], value, line_place(key, item_id, name)):
                 row[name] = value
-        # The newest copy may carry no amounts at all; those that stay keep their currency.
-        row["currency"] = row["currency"] or values["currency"] or before["currency"]
+        row["currency"] = row["currency"] or values["currency"]
         merged.append(row)
     return merged
-
-
-def marked_by(rows: Iterable[Row], walk: int) -> int:
-    """How many of these stored orders a window's walk has already seen."""
-    return sum(1 for row in rows if row["walk"] == walk)
 
 
 def departed(

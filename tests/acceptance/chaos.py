@@ -75,25 +75,25 @@ def _restless(random: Random, order: Order) -> Order:
 
 
 def a_world(
-    random: Random, seed: int, seller: Seller, *, history: int, live: int, bursts: dict[datetime, int], **habits: Any
+    random: Random,
+    seed: int,
+    seller: Seller,
+    *,
+    history: int,
+    live: int,
+    bursts: dict[datetime, int],
+    last: datetime = NOON + LAST_CHANGE,
+    **habits: Any,
 ) -> World:
-    """History, a steady trickle, and bursts; nothing changes after ``LAST_CHANGE``."""
+    """History, a trickle of new orders, and bursts; nothing but a burst's orders changes after ``last``."""
     codes = seller.marketplaces
     world = World(seller, list_order=random.choice(("scattered", "time")))
-    last = NOON + LAST_CHANGE
-    share = (HISTORY + timedelta(days=1)) / (HISTORY + timedelta(days=1) + AFTERNOON)
-    trickle = populate(
-        seed=seed * 100,
-        marketplaces=codes,
-        orders=int(history / share),
-        start=NOON - HISTORY - timedelta(days=1),
-        end=last,
-        **habits,
-    )
-    world.add(*trickle)
-    world.add(
-        *populate(seed=seed * 100 + 1, marketplaces=codes, orders=live, start=NOON, end=last, **habits)
-    )
+    long_ago = NOON - HISTORY - timedelta(days=1)
+    for number, (orders, start) in enumerate(((history, long_ago), (live, NOON))):
+        numbered = seed * 100 + number
+        world.add(
+            *populate(seed=numbered, marketplaces=codes, orders=orders, start=start, end=last, **habits)
+        )
     for number, (at, orders) in enumerate(sorted(bursts.items())):
         world.add(*burst(random, seed * 100 + 2 + number, codes, orders, at))
     return world
@@ -146,6 +146,8 @@ class Life:
     line: Line
     events: list[tuple[datetime, Callable[[], None]]] = field(default_factory=list)
     wrongs: list[str] = field(default_factory=list)
+    calm: datetime = NOON + LAST_CHANGE
+    """From here on the shop is polled a few times a day."""
     authorisations: int = 1
 
     def at(self, moment: datetime, event: Callable[[], None]) -> None:
@@ -201,7 +203,7 @@ class Life:
             self.run_until(moment)
             event()
             self.look()
-        self.run_until(NOON + LAST_CHANGE)
+        self.run_until(self.calm)
         self.look()
         shop.pace = Pace(5 * 3600, 5 * 3600)
         self.run_until(NOON + END)

@@ -1,4 +1,4 @@
-"""What tests of killed and of many processes stand on: databases by the copy, a served world, and the verdict.
+"""What tests of killed and of many processes stand on: copied databases, a served world, and the verdict.
 
 The simulator runs in the test's process, behind a socket. Its world does not change while it is read, so that
 a page that is asked for again brings the same orders again, and digesting it twice must do no harm.
@@ -7,12 +7,13 @@ a page that is asked for again brings the same orders again, and digesting it tw
 from __future__ import annotations
 
 import itertools
-import shutil
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,9 @@ class Copies:
         database = sa.make_url(url).database or ""
         if self.on_sqlite:
             made = Path(database).with_name(f"copy_{next(self.numbers)}.db")
-            shutil.copy(database, made)
+            # Not a copy of the file alone: what a killed process committed may lie in the log beside it.
+            with closing(sqlite3.connect(database)) as original, closing(sqlite3.connect(made)) as copy:
+                original.backup(copy)
             return f"sqlite:///{made}"
         self.made.append(f"{sa.make_url(self.url).database}_copy_{next(self.numbers)}")
         self._run("CREATE DATABASE {} TEMPLATE {}", self.made[-1], database)
@@ -112,7 +115,7 @@ class Stage:
 
     def __post_init__(self) -> None:
         plans = plans_of(self.rate, self.burst + self.tolerance)
-        self.simulator = Simulator(self.world, now=self.now, plans=dict(plans))
+        self.simulator = Simulator(self.world, now=self.now, plans={str(name): plans[name] for name in plans})
         self.codes = next(iter(self.world.sellers.values())).marketplaces
         self.ahead = 0.0
         self.lives = 0
@@ -169,22 +172,26 @@ class Stage:
         """How many pages were asked for again."""
         return sum(many - 1 for many in Counter(self.answered()).values())
 
-    def query(self, statement: sa.Select[Any]) -> list[tuple[Any, ...]]:
-        engine = create_engine(self.database_url)
-        with engine.connect() as connection:
-            found = [tuple(row) for row in connection.execute(statement)]
-        engine.dispose()
+    @cached_property
+    def engine(self) -> sa.Engine:
+        return create_engine(self.database_url)
+
+    def query(self, *statements: sa.Executable) -> list[tuple[Any, ...]]:
+        """All rows of some queries. No connection is left open that would keep a log from being closed."""
+        with self.engine.connect() as connection:
+            found = [tuple(row) for statement in statements for row in connection.execute(statement)]
+        self.engine.dispose()
         return found
 
     def stored_pages(self) -> int:
         return sum(pages for (pages,) in self.query(sa.select(tables.runs.c.pages)))
 
-    def stored(self) -> list[list[tuple[Any, ...]]]:
+    def stored(self) -> list[tuple[Any, ...]]:
         """All that a page's transaction writes about orders, and what it counts."""
         contents = [sa.select(table).order_by(*table.primary_key) for table in CONTENTS]
         counting = (tables.windows, tables.runs, tables.backfills)
         counts = [sa.select(sa.func.sum(table.c.orders)) for table in counting]
-        return [self.query(statement) for statement in (*contents, *counts)]
+        return self.query(*contents, *counts)
 
     def wrongs(self) -> list[str]:
         """What is wrong with the database, in sentences; empty when all is right."""
@@ -211,12 +218,8 @@ class Stage:
         """What SQLite itself finds wrong with its file."""
         if not self.database_url.startswith("sqlite"):
             return []
-        engine = create_engine(self.database_url)
-        with engine.connect() as connection:
-            checked = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA integrity_check")]
-            checked += [str(row) for row in connection.exec_driver_sql("PRAGMA foreign_key_check")]
-        engine.dispose()
-        return [line for line in checked if line != "ok"]
+        checked = self.query(sa.text("PRAGMA integrity_check"), sa.text("PRAGMA foreign_key_check"))
+        return [str(row) for row in checked if row != ("ok",)]
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import re
 import signal
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,8 +19,9 @@ from connectors.base import UsagePlan
 from connectors.simulator.faults import GET, SEARCH, Faults
 from connectors.simulator.world import Seller, World
 from poller.cli import COMMANDS
-from store import quarantine
+from store import ledger, quarantine
 from store.engine import Store, create_engine
+from store.progress import Window
 from store.sealing import Sealer, decode_key
 from tests.acceptance.command_line import (
     GENEROUS,
@@ -219,6 +221,42 @@ def test_a_command_that_is_interrupted_says_that_nothing_is_lost(shop: Shop) -> 
         assert process.wait(10) == 128 + signal.SIGTERM
 
 
+def opened(shop: Shop) -> Store:
+    engine = create_engine(shop.environ["ORDER_SYNC_DATABASE_URL"])
+    return Store(engine, Sealer([decode_key(shop.environ["ORDER_SYNC_ENCRYPTION_KEY"])]))
+
+
+def test_status_shows_a_gap_with_its_reason_and_what_is_done_about_it(shop: Shop) -> None:
+    shop("sync")
+    store = opened(shop)
+    with store.begin() as tx:
+        (marketplace,) = ledger.load_marketplaces(tx, "acme").values()
+        lower, upper = marketplace.position, marketplace.position + timedelta(hours=1)
+        ids, why = (marketplace.marketplace_id,), "searchOrders: status 400"
+        failed = Window("acme:EU", "acme", "live", "updated", ids, ("FULFILLMENT",), lower, upper)
+        failed = replace(failed, state="set_aside", attempts=5, retry_at=upper, last_error=why)
+        ledger.open_windows(tx, [failed])
+        ledger.save_marketplace(tx, replace(marketplace, position=upper))
+    store.close()
+    (source,) = shop("status", "--json").json()["sources"]
+    (gap,) = source["marketplaces"][0]["gaps"]
+    assert (gap["state"], gap["reason"]) == ("set_aside", "searchOrders: status 400")
+    assert source["windows"][0]["set_aside"] == 1
+    lines = shop("status").lines
+    assert "could not be read (searchOrders: status 400); tried again at" in lines[1]
+    assert any("(failed, tried again later)" in line for line in lines)
+
+
+def test_status_tells_how_much_of_the_history_is_read(tmp_path: Path) -> None:
+    plans = {**GENEROUS, SEARCH: UsagePlan(0.01, 2)}
+    with open_shop(tmp_path / "shop", small_world(), plans=plans) as shop:
+        shop("sync", status=75)
+        (backfill,) = shop("status", "--json").json()["sources"][0]["backfills"]
+        assert 0 < backfill["done"] < 0.2
+        assert backfill["orders"] == 1
+        assert re.search(r"history +UK .*: \d+% done, newest first; 1 order in 1 request", shop("status").out)
+
+
 # --- orders fetch -----------------------------------------------------------------------------------
 
 
@@ -248,8 +286,7 @@ def test_fetch_refuses_what_it_cannot_do(shop: Shop) -> None:
 
 def readable_payload(shop: Shop) -> None:
     """As after an upgrade: what is in quarantine can be read."""
-    engine = create_engine(shop.environ["ORDER_SYNC_DATABASE_URL"])
-    store = Store(engine, Sealer([decode_key(shop.environ["ORDER_SYNC_ENCRYPTION_KEY"])]))
+    store = opened(shop)
     with store.begin() as tx:
         (entry,) = quarantine.entries(tx)
         repaired = re.sub(r'("quantityOrdered":)"\w+"', r"\g<1>1", entry.payload)

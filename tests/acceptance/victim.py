@@ -34,10 +34,12 @@ import sqlalchemy as sa
 from connectors.amazon.auth import Credentials
 from connectors.amazon.connector import AmazonConnector
 from connectors.base import Clock, Operation, UsagePlan
+from connectors.errors import BudgetEmpty
 from connectors.orders import OrderPage
 from connectors.simulator.api import Simulator
 from connectors.simulator.world import CLIENT_ID, CLIENT_SECRET, World
 from poller.sources import AccountRules, PolledMarketplace, Source, sources_of
+from poller.spending import Spending
 from poller.sync import RunReport, SourceSync
 from poller.windows import Pace
 from store.engine import Store, create_engine
@@ -54,9 +56,9 @@ class Life:
     """What one process works on, and when it is killed, if it is.
 
     ``at``: its clock stands still at this time (ISO 8601); without, it is the machine's, ``ahead`` seconds
-    ahead. It is killed after ``killed_after`` seconds; or at a ``boundary`` of the transaction that stores its
-    first page with orders that has, or has not, ``more`` pages behind it: number one is right before its first
-    statement, the last but one right before COMMIT, the last right after.
+    ahead. It is killed after ``killed_after`` seconds; or at a ``boundary`` of the transaction that stores
+    its first page with orders that has, or has not, ``more`` pages behind it: number one is right before
+    the first statement, the last but one right before COMMIT, the last right after.
     """
 
     database_url: str
@@ -72,19 +74,22 @@ class Life:
     at: str | None = None
     ahead: float = 0.0
     killed_after: float | None = None
+    only_takes: bool = False
+    """It asks for nothing, and takes tokens of the searches' budget as fast as it can."""
     more: bool = False
     boundary: int = 0
 
 
 @dataclass(frozen=True)
 class Ending:
-    """``boundaries``: how many it passed of those it was to die at; ``trouble``: why it fell over by itself."""
+    """How a life ended. ``boundaries`` and ``tokens``: those passed and taken; ``trouble``: why it fell over."""
 
     killed: bool
     seconds: float
     outcomes: list[str] = field(default_factory=list)
     pages: int = 0
     boundaries: int = 0
+    tokens: int = 0
     trouble: str = ""
 
 
@@ -151,7 +156,11 @@ def sources_for(life: Life) -> tuple[Source, ...]:
 def live(life: Life) -> dict[str, Any]:
     """Sync until nothing is left to do, as a service does; returns what is told of it."""
     now = clock_of(life.at, life.ahead)
-    store = Store(create_engine(life.database_url), Sealer([KEY]), clock=now)
+    natural = life.at is None and not life.ahead
+    store = Store(create_engine(life.database_url), Sealer([KEY]), clock=None if natural else now)
+    plans = plans_of(life.rate, life.burst)
+    if life.only_takes:
+        return {"tokens": _taken(Spending(store, "app", life.account, plans))}
     connector = AmazonConnector(
         life.account,
         Credentials(CLIENT_ID, (CLIENT_SECRET,), life.refresh_token),
@@ -162,7 +171,6 @@ def live(life: Life) -> dict[str, Any]:
         sleep=time.sleep,
         rng=random.Random(7),
     )
-    plans = plans_of(life.rate, life.burst)
     pages, boundaries, outcomes = 0, 0, []
     worked_at = now()
     while True:
@@ -179,6 +187,14 @@ def live(life: Life) -> dict[str, Any]:
             return {"outcomes": outcomes, "pages": pages, "boundaries": boundaries}
         wait = min(report.until for report in reports) - now()
         time.sleep(min(0.1, max(0.02, wait.total_seconds())))
+
+
+def _taken(spending: Spending) -> int:
+    while True:
+        try:
+            spending.take("searchOrders")
+        except BudgetEmpty:
+            return spending.taken
 
 
 # --- in the helper ----------------------------------------------------------------------------------
@@ -212,7 +228,9 @@ def _lived(lives: list[Life]) -> list[Ending]:
         children[pipe] = (pid, life)
     told: dict[int, bytes] = dict.fromkeys(children, b"")
     endings: dict[int, Ending] = {}
-    doomed = {pipe: life.killed_after for pipe, (_, life) in children.items() if life.killed_after is not None}
+    doomed = {
+        pipe: life.killed_after for pipe, (_, life) in children.items() if life.killed_after is not None
+    }
     while len(endings) < len(children):
         passed = time.monotonic() - begun
         for pipe in [pipe for pipe, after in doomed.items() if after <= passed]:

@@ -574,3 +574,18 @@ def test_r25_the_e_mail_ends_on_one_identified_record_whichever_copy_comes_first
         assert [e.email for e in record.emails] == [f"{order_id}@marketplace.amazon.co.uk"]
     living = [c for c in all_customers(store) if c.status != "merged"]
     assert len(living) == 3
+
+
+def test_r25_a_newer_copy_without_unit_price_and_sku_erases_neither(store: Store) -> None:
+    full = an_order("o1", lines=(line("i1", sku="KETTLE", unit_price=gbp("9.99")),))
+    apply(store, full)
+    apply(store, replace(full, last_updated_at=after(5), lines=(line("i1", sku=None, unit_price=None),)))
+    (kept,) = exported(store)[0][0]["lines"]
+    assert (kept["sku"], kept["unit_price"]) == ("KETTLE", "9.99")
+
+
+def test_an_e_mail_moves_from_one_slot_of_its_record_to_another(store: Store) -> None:
+    apply(store, an_order("o1"))
+    record = customer_of(store, "o1")
+    edit_email(store, record.customer_id, 3, ANN)
+    assert [(e.slot, e.email) for e in customer_of(store, "o1").emails] == [(3, ANN)]

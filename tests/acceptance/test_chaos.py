@@ -1,0 +1,189 @@
+"""Each trouble alone, and all at random together, end with exactly the right orders and customers.
+
+Right is what the naive oracle says of all that was served, and what the simulator's world holds of all that
+was not (``truth``). The lives themselves are in ``chaos``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from random import Random
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from connectors.simulator.faults import KINDS, PARTICIPATIONS, RARE, TOKEN, Faults
+from connectors.simulator.world import Seller
+from tests.acceptance.chaos import Life, a_life, a_world, chaos
+from tests.harness import NOON, rules_for
+
+MINUTE = timedelta(minutes=1)
+BURST = NOON + 20 * MINUTE
+CALM = NOON + 100 * MINUTE
+LAST = NOON + 150 * MINUTE
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'chaos.db'}"
+
+
+def a_small_life(
+    url: str,
+    faults: Faults | None = None,
+    *,
+    marketplaces: tuple[str, ...] = ("UK", "DE"),
+    enrolled: tuple[str, ...] | None = None,
+    not_enrolled_status: int = 403,
+    late: float = 0.0,
+) -> Life:
+    """Two marketplaces, a short history, and a burst that is read while the budget is empty."""
+    random = Random("a small life")
+    world = a_world(
+        random,
+        5,
+        Seller(marketplaces=enrolled or marketplaces),
+        history=40,
+        live=20,
+        bursts={BURST: 240},
+        last=LAST,
+        late=late,
+        poisoned=0.01,
+    )
+    rules = [rules_for(code, pending="placeholder" if code == "DE" else "hold") for code in marketplaces]
+    life = a_life(
+        5, url, rules, world, random, faults=faults, not_enrolled_status=not_enrolled_status
+    )
+    life.calm = LAST
+    life.at(BURST + 3 * MINUTE, life.empty_budget)
+    life.at(BURST + 40 * MINUTE, lambda: None)
+    return life
+
+
+def lived(life: Life) -> Life:
+    """Live to the end, where all must be right."""
+    try:
+        assert life.live() == []
+    finally:
+        life.shop.close()
+    return life
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS.keys() - RARE))
+def test_a_trouble_alone_loses_doubles_and_skips_nothing(kind: str, sqlite_url: str) -> None:
+    """Throttled, failing, garbled, dropped, slow, refused, repeating, stale, lying about the rate."""
+    share = 0.6 if kind.startswith(("page_token", "same_", "repeated", "stale")) else 0.35
+    life = lived(a_small_life(sqlite_url, Faults.only(kind, probability=share, until=CALM, seed=3)))
+    assert life.line.struck[kind] >= 2
+
+
+def test_a_single_403_is_cured_by_a_fresh_access_token(sqlite_url: str) -> None:
+    life = lived(a_small_life(sqlite_url, Faults.only("forbidden", calls={3}, operations={"searchOrders"})))
+    assert life.line.struck["forbidden"] == 1
+    assert [attempt.outcome for attempt in life.shop.attempts if attempt.outcome != "ok"] == ["AccessRefused"]
+
+
+def test_a_403_for_25_minutes_stops_nobody_for_good(sqlite_url: str) -> None:
+    faults = Faults.only("forbidden", during=(BURST, BURST + 25 * MINUTE))
+    assert lived(a_small_life(sqlite_url, faults)).line.struck["forbidden"] >= 4
+
+
+def test_an_invalid_grant_stops_the_account_until_its_credential_is_replaced(sqlite_url: str) -> None:
+    life = a_small_life(sqlite_url, Faults.only("invalid_grant", calls={2}))
+    life.at(BURST + 5 * MINUTE, lambda: life.shop.simulator.world.revoke("nobody's"))
+    life.at(CALM, life.authorise_again)
+    lived(life)
+    assert life.line.struck["invalid_grant"] == 1
+    assert asked_for_access(life, BURST, CALM) == 1
+
+
+def test_a_withdrawn_authorisation_loses_nothing_once_the_seller_authorises_again(sqlite_url: str) -> None:
+    life = a_small_life(sqlite_url)
+    life.at(BURST + 4 * MINUTE, life.revoke)
+    life.at(CALM, life.authorise_again)
+    lived(life)
+    assert asked_for_access(life, BURST + 4 * MINUTE, CALM) == 1
+
+
+def asked_for_access(life: Life, start: datetime, end: datetime) -> int:
+    """How often Login with Amazon was asked: once refused, it is not asked with the same credential again."""
+    requests = life.shop.simulator.requests
+    return sum(1 for asked in requests if asked.operation == TOKEN and start <= asked.at < end)
+
+
+@pytest.mark.parametrize("status", [400, 403])
+def test_one_marketplace_of_a_group_that_is_not_enrolled_stops_alone(status: int, sqlite_url: str) -> None:
+    """Searches alone have to tell, because the list of enrolments cannot be had before it is calm."""
+    life = a_small_life(
+        sqlite_url,
+        Faults.only("html_503", operations={PARTICIPATIONS}, until=CALM),
+        marketplaces=("DE", "FR", "UK"),
+        enrolled=("DE", "UK"),
+        not_enrolled_status=status,
+    )
+    lived(life)
+    assert any(asked.status == status for asked in life.shop.simulator.requests)
+
+
+def test_a_list_that_changes_while_it_is_read_is_read_again(sqlite_url: str) -> None:
+    assert lived(a_small_life(sqlite_url)).walked_again() >= 1
+
+
+def test_orders_that_arrive_late_with_an_old_update_time_are_found(sqlite_url: str) -> None:
+    life = lived(a_small_life(sqlite_url, late=0.5))
+    orders = life.shop.simulator.world.orders()
+    late = [v for order in orders for v in order.versions if v.visible_at - v.last_updated > 30 * MINUTE]
+    assert len([v for v in late if v.last_updated > NOON]) >= 10
+
+
+@pytest.mark.parametrize(
+    ("seed", "database_url"),
+    [(seed, "postgresql" if seed % 5 == 4 else "sqlite") for seed in range(20)],
+    indirect=["database_url"],
+)
+def test_everything_at_once_ends_right(seed: int, database_url: str) -> None:
+    assert chaos(seed, database_url) == [], f"again with: python -m tests.acceptance.chaos {seed}"
+
+
+# --- soak -------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def an_empty_database(seed: int, folder: Path, postgres_url: str) -> Iterator[str]:
+    """Every tenth on PostgreSQL; gone afterwards, because a thousand of them fill a disk."""
+    if seed % 10:
+        file = folder / f"seed-{seed}.db"
+        yield f"sqlite:///{file}"
+        for rest in folder.glob(f"{file.name}*"):
+            rest.unlink()
+        return
+    name = f"soak_{seed}"
+    with psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+        yield postgres_url.replace("/postgres?", f"/{name}?")
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+def test_a_thousand_seeds_end_right(
+    tmp_path: Path, postgres_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Goes on after a failure, and names every seed that failed."""
+    failing: dict[int, list[str]] = {}
+    for seed in range(1000):
+        with an_empty_database(seed, tmp_path, postgres_url) as url:
+            try:
+                wrongs = chaos(seed, url)
+            except Exception as error:
+                wrongs = [f"{type(error).__name__}: {error}"]
+        if wrongs:
+            failing[seed] = wrongs[:10]
+        if wrongs or seed % 20 == 19:
+            with capsys.disabled():
+                print(f"{seed + 1} seeds lived through, failing: {sorted(failing)}", flush=True)
+    assert failing == {}, f"again with: python -m tests.acceptance.chaos SEED, for {sorted(failing)}"
