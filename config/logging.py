@@ -18,8 +18,8 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 REDACTED = "[redacted]"
 
-QUIET = ("httpx", "httpcore", "sp_api", "apscheduler")
-"""Libraries whose chatter holds URLs, headers or payloads: only warnings pass, whatever the level."""
+QUIET = ("httpx", "httpcore", "sp_api", "apscheduler", "alembic")
+"""Libraries whose chatter helps nobody or holds URLs, headers or payloads: only warnings pass."""
 
 _SECRET_KEY = re.compile(
     r"token|secret|password|passwd|authorization|cookie|credential|api_key|encryption_key|database_url"

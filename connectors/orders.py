@@ -14,10 +14,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Money:
-    """An exact amount in the currency that Amazon named (never derived from the marketplace)."""
+
+class Money(msgspec.Struct, frozen=True, gc=False):
+    """An exact amount in the currency that Amazon named (never derived from the marketplace).
+
+    The most frequent of all values, and therefore a Struct: made five times as fast as a dataclass, and
+    of no concern to the garbage collector.
+    """
 
     amount: Decimal
     currency: str
@@ -150,6 +155,7 @@ GROUPS = frozenset(
         "buyer",  # buyer carries a name, an e-mail, a company or a purchase order number
         "delivery",  # the delivery address carries a name or a street
         "proceeds",  # total and the amounts of lines
+        "price",  # unit prices of lines, which come with the product whatever datasets are asked for
         "promotion",  # promotion ids of lines
         "cancellation",  # who cancelled, who asked for it
         "packages",  # at least one package

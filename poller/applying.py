@@ -106,6 +106,8 @@ def _known(
     ids = {customer_id for customer_id, _ in by_email.values()} | set(special.values())
     ids.update(order.customer_id for order in stored.values() if order.customer_id is not None)
     records = customers.load(tx, ids)
+    # Between the search for an e-mail and the lock on its record a merge may have committed (R55).
+    customers.living(tx, {customer_id for customer_id, _ in by_email.values()})
     unidentified = [c.customer_id for c in records.values() if c.status == "unidentified"]
     known = matching.Known(
         orders=stored,

@@ -212,6 +212,8 @@ _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?").fullmatch
 
 
 def _cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return json.dumps(value)
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") and not _NUMBER(value):
         return "'" + value
     return value

@@ -18,6 +18,7 @@ GROUP_FIELDS: Mapping[str, tuple[str, ...]] = {
     "buyer": ("buyer",),
     "delivery": ("delivery", "delivery_instructions"),
     "proceeds": ("total",),
+    "price": (),
     "promotion": (),
     "cancellation": ("cancel_requested", "cancelled_by", "cancel_reason"),
     "packages": ("packages",),
@@ -28,6 +29,7 @@ GROUP_FIELDS: Mapping[str, tuple[str, ...]] = {
 LINE_GROUP_FIELDS: Mapping[str, tuple[str, ...]] = {
     "fulfillment": ("quantity_shipped", "gift_message"),
     "proceeds": ("item_total", "tax", "shipping", "discount", "gift_wrap"),
+    "price": ("unit_price",),
     "promotion": ("promotion_ids",),
     "tax": ("withheld_tax",),
 }
@@ -36,8 +38,8 @@ LINE_GROUP_FIELDS: Mapping[str, tuple[str, ...]] = {
 _FACTS = ("marketplace_id", "marketplace", "seller_order_id", "replaces")
 """Core fields that never change on Amazon: a newer copy that lacks one does not erase it."""
 
-_LINE_FACTS = ("sku", "asin", "title", "unit_price", "customization_url")
-"""Core fields of a line that a newer copy replaces, and does not erase by lacking them."""
+_LINE_CORE = ("quantity", "sku", "asin", "title", "customization_url")
+"""What Amazon always tells of a line (Amazon's guide to filtering orders): absent there means none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,6 @@ def _merge_lines(
             continue
         changes: dict[str, Any] = {name: getattr(new, name) for name in names}
         if core:
-            changes["quantity"] = new.quantity
-            changes |= {name: value for name in _LINE_FACTS if (value := getattr(new, name)) is not None}
+            changes |= {name: getattr(new, name) for name in _LINE_CORE}
         merged.append(replace(old, **changes))
     return tuple(merged)

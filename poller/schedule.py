@@ -31,7 +31,7 @@ DATABASE_RETRY = timedelta(seconds=5)
 LONGEST_PAUSE = timedelta(minutes=3)
 """A source is looked at no later than this, whatever its last run said: something may have been entered."""
 
-STOP_WITHIN = 8.0
+STOP_WITHIN = 6.0
 """Seconds that running pages get to finish when the service is told to stop."""
 
 
@@ -111,14 +111,13 @@ class Schedule:
             self._plan()
 
     def _plan(self) -> None:
-        """One job per source; sources that are gone lose theirs."""
+        """One job per source, due at once; sources that are gone lose theirs."""
         wanted = set(self._service.sources)
         for job in self._scheduler.get_jobs():
             if job.id not in wanted:
                 job.remove()
-        for key in sorted(wanted):
-            if self._scheduler.get_job(key) is None:
-                self._at(key, utc_now())
+        for key in sorted(wanted - self._running):
+            self._at(key, utc_now())
 
     def _at(self, key: str, when: datetime) -> None:
         if key in self._service.sources and not self._service.stop.is_set():

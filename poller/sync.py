@@ -30,7 +30,7 @@ from poller import windows
 from poller.applying import Applied, apply_orders, decide_again
 from poller.sources import Source
 from poller.spending import Spending
-from store import budgets, ledger, orders, runs
+from store import budgets, ledger, orders, quarantine, runs
 from store.engine import Store, Transaction, Unavailable, is_conflict
 from store.ledger import Superseded
 from store.progress import Interval, MarketplaceProgress, SourceProgress, Window
@@ -338,12 +338,18 @@ class SourceSync:
         ledger.open_windows(tx, by)
 
     def _prove(self, tx: Transaction, window: Window) -> None:
-        """An unproven walk is good if no order can have left its list while it was read."""
-        if window.walk_started_at is not None and orders.departed(
-            tx, window.account, window.marketplace_ids, window.upper, window.walk_started_at
-        ):
-            self._replace(tx, window, windows.halves_of_time(replace(window, attempts=0)))
-            return
+        """An unproven walk is good if no order can have left its list while it was read.
+
+        One whose change was shown a little late left with an update time from before the walk; of one
+        that cannot be understood nobody knows what it did.
+        """
+        if window.walk_started_at is not None:
+            since = window.walk_started_at - windows.OVERLAP
+            if orders.departed(
+                tx, window.account, window.marketplace_ids, window.upper, max(window.upper, since)
+            ) or quarantine.seen_since(tx, window.account, since):
+                self._replace(tx, window, windows.halves_of_time(replace(window, attempts=0)))
+                return
         self._finish(tx, replace(window, state="done"))
 
     # --- one page -----------------------------------------------------------------------------------

@@ -16,11 +16,15 @@ from typing import Literal
 from connectors.orders import GROUPS, AmazonAddress, AmazonBuyer, AmazonLine, AmazonOrder, Money
 from store.records import Address, Amount, Buyer, LineRecord, OrderRecord, PackageRecord, TaxNumber
 
+ALWAYS = ""
+"""In place of a dataset's name: part of every answer."""
+
 DATASETS: Mapping[str, str] = {
     "fulfillment": "FULFILLMENT",
     "buyer": "BUYER",
     "delivery": "RECIPIENT",
     "proceeds": "PROCEEDS",
+    "price": ALWAYS,
     "promotion": "PROMOTION",
     "cancellation": "CANCELLATION",
     "packages": "PACKAGES",
@@ -28,7 +32,7 @@ DATASETS: Mapping[str, str] = {
 }
 """The dataset (``includedData`` of Amazon's Orders API model 2026-01-01) that carries each group."""
 
-ALL_DATASETS = frozenset(DATASETS.values())
+ALL_DATASETS = frozenset(DATASETS.values()) - {ALWAYS}
 
 PENDING = frozenset({"PENDING", "PENDING_AVAILABILITY"})
 CANCELLED = "CANCELLED"
@@ -96,14 +100,15 @@ def translate(order: AmazonOrder, account: str, rules: MarketplaceRules | None) 
     """
     present = order.present & GROUPS
     if rules is not None:
-        present = frozenset(g for g in present if g == "fulfillment" or DATASETS[g] in rules.included_data)
+        wanted = rules.included_data | {DATASETS["fulfillment"], ALWAYS}
+        present = frozenset(g for g in present if DATASETS[g] in wanted)
     fulfilled = "fulfillment" in present
     status = order.status if fulfilled else None
     pending = is_pending(status)
     priced = not pending or (rules is not None and rules.pending == "hold")
     if not priced:
-        present -= {"proceeds"}
-    lines = tuple(_line(line, present, priced) for line in order.lines)
+        present -= {"proceeds", "price"}
+    lines = tuple(_line(line, present) for line in order.lines)
     proceeds, delivered, cancelling = "proceeds" in present, "delivery" in present, "cancellation" in present
     fulfilled_by = order.fulfilled_by if fulfilled else None
     return OrderRecord(
@@ -166,7 +171,7 @@ def translate(order: AmazonOrder, account: str, rules: MarketplaceRules | None) 
     )
 
 
-def _line(line: AmazonLine, present: frozenset[str], priced: bool) -> LineRecord:
+def _line(line: AmazonLine, present: frozenset[str]) -> LineRecord:
     fulfilled, proceeds = "fulfillment" in present, "proceeds" in present
     discount = _amount(line.discount) if proceeds else None
     return LineRecord(
@@ -175,7 +180,7 @@ def _line(line: AmazonLine, present: frozenset[str], priced: bool) -> LineRecord
         sku=line.sku,
         asin=line.asin,
         title=line.title,
-        unit_price=_amount(line.unit_price) if priced else None,
+        unit_price=_amount(line.unit_price) if "price" in present else None,
         quantity_shipped=line.quantity_shipped if fulfilled else None,
         item_total=_amount(line.item_total) if proceeds else None,
         tax=_amount(line.tax) if proceeds else None,

@@ -227,9 +227,9 @@ def change(tx: Transaction, record: CustomerRecord) -> None:
     """
     key = record.customer_id
     values = _values(tx, record, key)
-    for kept in ("customer_id", "created_at", "suggested_into"):
+    for kept in ("created_at", "suggested_into"):
         del values[kept]
-    tx.conn.execute(sa.update(customers).where(customers.c.customer_id == key).values(values))
+    tx.update(customers, [values], customer_id=None)
     erased = [email.slot for email in record.emails if email.email is None]
     c = customer_emails.c
     tx.conn.execute(sa.delete(customer_emails).where(c.customer_id == key, c.slot.not_in(erased)))
@@ -260,7 +260,7 @@ def suggest(tx: Transaction, customer_id: int, into: int) -> None:
 def living(tx: Transaction, customer_ids: Iterable[int]) -> None:
     """Raise ``Tombstone`` when one of these was merged into another meanwhile."""
     c = customers.c
-    query = sa.select(c.customer_id).where(c.customer_id.in_(sorted(customer_ids)), c.status == "merged")
+    query = sa.select(c.customer_id).where(among(c.customer_id, sorted(customer_ids)), c.status == "merged")
     if tx.conn.execute(query).first() is not None:
         raise Tombstone
 

@@ -101,11 +101,7 @@ def save_window(tx: Transaction, window: Window) -> Window:
     """Write a changed window if its version is still the one that was read. Raises Superseded."""
     values = _values(tx, replace(window, version=window.version + 1))
     values["finished_at"] = tx.now if window.state in ("done", "cancelled") else None
-    c = windows.c
-    changed = tx.conn.execute(
-        sa.update(windows).where(c.window_id == window.window_id, c.version == window.version).values(values)
-    )
-    if changed.rowcount != 1:
+    if tx.update(windows, [values], window_id=window.window_id, version=window.version) != 1:
         raise Superseded
     return replace(window, version=window.version + 1)
 
@@ -184,10 +180,9 @@ def save_source(tx: Transaction, progress: SourceProgress, *, new: bool = False)
     values = {f.name: getattr(progress, f.name) for f in fields(progress)}
     values["turns"] = codec.dump(dict(progress.turns))
     if new:
-        tx.conn.execute(sa.insert(tables.sources).values(values))
+        tx.insert(tables.sources, [values])
     else:
-        mine = tables.sources.c.source == progress.source
-        tx.conn.execute(sa.update(tables.sources).where(mine).values(values))
+        tx.update(tables.sources, [values], source=None)
 
 
 def load_marketplaces(tx: Transaction, account: str) -> dict[str, MarketplaceProgress]:
@@ -199,12 +194,10 @@ def load_marketplaces(tx: Transaction, account: str) -> dict[str, MarketplacePro
 def save_marketplace(tx: Transaction, progress: MarketplaceProgress, *, new: bool = False) -> None:
     """Write what has been reached of a marketplace."""
     values = {f.name: getattr(progress, f.name) for f in fields(progress)}
-    c = tables.marketplaces.c
     if new:
-        tx.conn.execute(sa.insert(tables.marketplaces).values(values))
+        tx.insert(tables.marketplaces, [values])
     else:
-        mine = sa.and_(c.account == progress.account, c.marketplace_id == progress.marketplace_id)
-        tx.conn.execute(sa.update(tables.marketplaces).where(mine).values(values))
+        tx.update(tables.marketplaces, [values], account=None, marketplace_id=None)
 
 
 def adopt_windows(tx: Transaction, account: str, source_of: dict[str, str]) -> None:

@@ -23,6 +23,7 @@ GROUP_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "buyer": ("buyer",),
     "delivery": ("delivery", "delivery_country", "delivery_instructions"),
     "proceeds": ("total", "currency"),
+    "price": (),
     "promotion": (),
     "cancellation": ("cancel_requested", "cancelled_by", "cancel_reason"),
     "packages": ("packages",),
@@ -60,10 +61,11 @@ DECISION_COLUMNS = (
 LINE_GROUPS: Mapping[str, tuple[str, ...]] = {
     "fulfillment": ("quantity_shipped", "gift_message"),
     "proceeds": ("item_total", "tax", "shipping", "discount", "gift_wrap"),
+    "price": ("unit_price",),
     "promotion": ("promotion_ids",),
     "tax": ("withheld_tax",),
 }
-LINE_CORE = ("position", "sku", "asin", "title", "quantity", "currency", "unit_price", "customization_url")
+LINE_CORE = ("position", "sku", "asin", "title", "quantity", "currency", "customization_url")
 
 
 class OrderSave(Protocol):
@@ -376,19 +378,12 @@ def _update(
             new_lines += lines
             row["changed_at"], row["change_no"] = tx.now, tx.change_no
         if row != old:
-            updates.append({f"_{name}": value for name, value in row.items()})
-    if updates:
-        columns = [c.name for c in orders.columns if c.name != "order_key"]
-        tx.conn.execute(
-            sa.update(orders)
-            .where(orders.c.order_key == sa.bindparam("_order_key"))
-            .values({name: sa.bindparam(f"_{name}") for name in columns}),
-            updates,
-        )
+            updates.append(row)
+    tx.update(orders, updates, order_key=None)
     if replaced:
         tx.conn.execute(sa.delete(order_lines).where(among(order_lines.c.order_key, replaced)))
     tx.insert(order_lines, new_lines)
-    return sum(1 for u in updates if u["_change_no"] == tx.change_no) if updates else 0
+    return sum(1 for u in updates if u["change_no"] == tx.change_no) if updates else 0
 
 
 def _merged_row(
@@ -437,11 +432,10 @@ def _merged_lines(tx: Transaction, write: OrderSave, old: Mapping[str, Row], key
         row = dict(before)
         for name in names:
             value = values[name]
-            if value is None and name in LINE_CORE:
-                continue  # what is absent never erases what is stored (R25)
             if not _same(tx, before[name], value, line_place(key, item_id, name)):
                 row[name] = value
-        row["currency"] = row["currency"] or values["currency"]
+        # The newest copy may carry no amounts at all; those that stay keep their currency.
+        row["currency"] = row["currency"] or values["currency"] or before["currency"]
         merged.append(row)
     return merged
 
@@ -453,7 +447,10 @@ def departed(
     created_until: datetime,
     updated_after: datetime,
 ) -> bool:
-    """Whether an order created by then was updated after the given time, so may have left a list."""
+    """Whether an order created by then was updated after the given time, so may have left a list.
+
+    An order of another channel is listed under a marketplace that its own data do not name.
+    """
     c = orders.c
     query = (
         sa.select(sa.literal(1))
@@ -461,7 +458,7 @@ def departed(
             c.account == account,
             c.last_updated_at > updated_after,
             c.created_at <= created_until,
-            c.marketplace_id.in_(marketplace_ids),
+            sa.or_(c.marketplace_id.in_(marketplace_ids), c.marketplace.is_(None)),
         )
         .limit(1)
     )

@@ -67,6 +67,13 @@ def release(tx: Transaction, account: str, order_ids: Collection[str]) -> None:
         tx.conn.execute(sa.delete(quarantine).where(mine))
 
 
+def seen_since(tx: Transaction, account: str, since: datetime) -> bool:
+    """Whether an order of the account came, and could not be understood, after the given time."""
+    c = quarantine.c
+    query = sa.select(sa.literal(1)).where(c.account == account, c.last_seen_at > since).limit(1)
+    return tx.conn.execute(query).first() is not None
+
+
 def entries(tx: Transaction, order_ids: Sequence[str] | None = None) -> list[Quarantined]:
     """Some or all orders in quarantine, oldest first."""
     c = quarantine.c

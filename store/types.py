@@ -36,6 +36,10 @@ def _time_text(value: datetime | None) -> str | None:
     return value.isoformat(timespec="microseconds")
 
 
+def _plain_text(value: Decimal | None) -> str | None:
+    return None if value is None else format(value, "f")
+
+
 def among(column: sa.ColumnElement[Any], values: Collection[Any]) -> sa.ColumnElement[bool]:
     """``column IN (values)``, without SQLAlchemy looking at every single value first."""
     return column.in_(sa.bindparam(None, list(values), type_=column.type, expanding=True))
@@ -78,9 +82,11 @@ class Exact(TypeDecorator[Decimal]):
         return dialect.type_descriptor(sa.Numeric())
 
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
-        if value is None:
-            return None
-        return format(value, "f") if dialect.name == "sqlite" else value
+        return _plain_text(value) if dialect.name == "sqlite" else value
+
+    def bind_processor(self, dialect: Dialect) -> Any:
+        """The bare function, as for times."""
+        return _plain_text if dialect.name == "sqlite" else None
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
         return None if value is None else Decimal(value)

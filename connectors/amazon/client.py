@@ -7,7 +7,7 @@ orders to it. So three of its parts are replaced, all in ``_Guarded``:
   environment and files for credentials, and opens two connection pools. We set what its methods
   read, give it no credential at all but the access token of this one call, and no pool to close;
 - its headers: the Host it derives is wrong for plain http, the user agent is its own;
-- its reading of answers: ours (``wire.body_of``) raises on everything that is not a proven success.
+- its reading of answers: ours (``wire.result_of``) raises on everything that is not a proven success.
 
 An object serves one call: the library keeps state of a request on itself. Making one is cheap.
 A contract test fails when an upgrade of the library breaks any of this.
@@ -23,7 +23,7 @@ from typing import Any
 
 import httpx
 
-from connectors.amazon.wire import Json, Question, body_of, send
+from connectors.amazon.wire import Question, result_of, send
 from connectors.base import Clock
 
 # While it is imported the library reads these, and fails on a value that it does not know; AWS_ENV,
@@ -113,16 +113,16 @@ class _Guarded:
             "x-amz-date": self._now().strftime("%Y%m%dT%H%M%SZ"),
         }
 
-    def _check_response(self, res: httpx.Response, *_: Any, **__: Any) -> Json:
-        return body_of(res, self._question)
+    def _check_response(self, res: httpx.Response, *_: Any, **__: Any) -> Any:
+        return result_of(res, self._question)
 
 
 class OrdersClient(_Guarded, OrdersV20260101):  # type: ignore[misc]
-    """``search_orders`` and ``get_order`` of one call, answering with the proven JSON body."""
+    """``search_orders`` and ``get_order`` of one call, answering with what the question reads."""
 
 
 class SellersClient(_Guarded, Sellers):  # type: ignore[misc]
-    """``get_marketplace_participation`` of one call, answering with the proven JSON body."""
+    """``get_marketplace_participation`` of one call, answering with what the question reads."""
 
 
 # --- loggers ---------------------------------------------------------------------------------

@@ -17,9 +17,9 @@ import httpx
 from connectors.amazon.amazon_time import AmazonTime
 from connectors.amazon.auth import TOKEN_URL, AccessTokens, Credentials
 from connectors.amazon.client import OrdersClient, SellersClient, silence_libraries
-from connectors.amazon.parse import order_of, page_of
+from connectors.amazon.parse import order_of, page_of_json
 from connectors.amazon.retrying import ATTEMPTS, retrying
-from connectors.amazon.wire import Json, Question, date_of, message_of, rate_of
+from connectors.amazon.wire import Json, Question, date_of, message_of, promised, rate_of
 from connectors.base import (
     Attempt,
     AttemptObserver,
@@ -104,12 +104,13 @@ class AmazonConnector:
         """One page of at most 100 orders. Raises PageExpired when ``page_token`` is refused."""
         parameters = search_parameters(query, page_token)
         question = Question(
-            "searchOrders", "orders", list, page_token_sent=page_token is not None, before=query.before
+            "searchOrders", page_of_json, page_token_sent=page_token is not None, before=query.before
         )
 
         def request(access_token: str) -> OrderPage:
             client = self._client(OrdersClient, question, access_token, budget)
-            return page_of(client.search_orders(**parameters))
+            page: OrderPage = client.search_orders(**parameters)
+            return page
 
         return self._ask("searchOrders", budget, request)
 
@@ -120,11 +121,11 @@ class AmazonConnector:
         if not order_id.strip(" ."):  # would be a path to somewhere else
             raise OrderNotFound("getOrder: this is no order id", 404)
         parameters = {"includedData": ",".join(included_data)} if included_data else {}
-        question = Question("getOrder", "order", dict)
+        question = Question("getOrder", _answered_order)
 
         def request(access_token: str) -> AmazonOrder | UnreadableOrder:
             client = self._client(OrdersClient, question, access_token, budget)
-            order = order_of(client.get_order(order_id, **parameters)["order"])
+            order: AmazonOrder | UnreadableOrder = client.get_order(order_id, **parameters)
             if order.order_id not in (order_id, None):
                 raise Garbled("getOrder: the answer is about another order")
             return order
@@ -133,11 +134,12 @@ class AmazonConnector:
 
     def participations(self, budget: Budget) -> frozenset[str]:
         """Ids of the marketplaces that this seller is enrolled in."""
-        question = Question("getMarketplaceParticipations", "payload", list)
+        question = Question("getMarketplaceParticipations", _enrolled)
 
         def request(access_token: str) -> frozenset[str]:
             client = self._client(SellersClient, question, access_token, budget)
-            return _enrolled(client.get_marketplace_participation())
+            enrolled: frozenset[str] = client.get_marketplace_participation()
+            return enrolled
 
         return self._ask("getMarketplaceParticipations", budget, request)
 
@@ -249,14 +251,18 @@ def amazon_text(time: datetime) -> str:
     return utc.strftime("%Y-%m-%dT%H:%M:%S") + (f".{fraction:03d}Z" if fraction else "Z")
 
 
-def _enrolled(body: Json) -> frozenset[str]:
+def _answered_order(content: bytes) -> AmazonOrder | UnreadableOrder:
+    return order_of(promised(content, "order", dict)["order"])
+
+
+def _enrolled(content: bytes) -> frozenset[str]:
     """Marketplaces in which the seller takes part. Source: Amazon's Sellers API model v1."""
     enrolled = set()
-    for entry in body["payload"]:
+    for entry in promised(content, "payload", list)["payload"]:
         marketplace, participation = _member(entry, "marketplace"), _member(entry, "participation")
         marketplace_id, takes_part = marketplace.get("id"), participation.get("isParticipating")
         if not isinstance(marketplace_id, str) or not isinstance(takes_part, bool):
-            raise Garbled("getMarketplaceParticipations: an entry lacks its marketplace or its participation")
+            raise Garbled("an entry lacks its marketplace or its participation")
         if takes_part:
             enrolled.add(marketplace_id)
     return frozenset(enrolled)

@@ -19,41 +19,41 @@ import msgspec
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
-class _Model(msgspec.Struct, rename="camel", frozen=True, gc=False, repr_omit_defaults=True):
+class _Model(msgspec.Struct, rename="camel", frozen=True, gc=False):
     """Never outlives the parsing of its page, so the garbage collector need not know it (``gc=False``)."""
 
     def __repr__(self) -> str:
         return type(self).__name__  # what it holds is buyer data
 
 
-class Money(_Model):
+class Money(_Model, frozen=True):
     amount: str | None = None
     currency_code: str | None = None
 
 
-class OrderAlias(_Model):
+class OrderAlias(_Model, frozen=True):
     alias_id: str | None = None
     alias_type: str | None = None
 
 
-class AssociatedOrder(_Model):
+class AssociatedOrder(_Model, frozen=True):
     order_id: str | None = None
     association_type: str | None = None
 
 
-class SalesChannel(_Model):
+class SalesChannel(_Model, frozen=True):
     channel_name: str
     marketplace_id: str | None = None
 
 
-class Buyer(_Model):
+class Buyer(_Model, frozen=True):
     buyer_name: str | None = None
     buyer_email: str | None = None
     buyer_company_name: str | None = None
     buyer_purchase_order_number: str | None = None
 
 
-class ExtendedFields(_Model):
+class ExtendedFields(_Model, frozen=True):
     """The parts of a Brazilian street."""
 
     street_name: str | None = None
@@ -62,7 +62,7 @@ class ExtendedFields(_Model):
     neighborhood: str | None = None
 
 
-class Address(_Model):
+class Address(_Model, frozen=True):
     name: str | None = None
     company_name: str | None = None
     address_line1: str | None = None
@@ -79,37 +79,37 @@ class Address(_Model):
     extended_fields: ExtendedFields | None = None
 
 
-class DeliveryPreference(_Model):
+class DeliveryPreference(_Model, frozen=True):
     drop_off_location: str | None = None
     address_instruction: str | None = None
 
 
-class Recipient(_Model):
+class Recipient(_Model, frozen=True):
     delivery_address: Address | None = None
     delivery_preference: DeliveryPreference | None = None
 
 
-class OrderProceeds(_Model):
+class OrderProceeds(_Model, frozen=True):
     grand_total: Money | None = None
     breakdowns: Any = None
 
 
-class TaxRegistration(_Model):
+class TaxRegistration(_Model, frozen=True):
     entity_type: str | None = None
     tax_registration_type: str | None = None
     tax_registration_number: str | None = None
     legal_name: str | None = None
 
 
-class OrderTax(_Model):
+class OrderTax(_Model, frozen=True):
     tax_registrations: list[TaxRegistration] | None = None
 
 
-class TimeWindow(_Model):
+class TimeWindow(_Model, frozen=True):
     latest_date_time: str | None = None
 
 
-class OrderFulfillment(_Model):
+class OrderFulfillment(_Model, frozen=True):
     fulfillment_status: str | None = None
     fulfilled_by: str | None = None
     fulfillment_service_level: str | None = None
@@ -117,15 +117,15 @@ class OrderFulfillment(_Model):
     deliver_by_window: TimeWindow | None = None
 
 
-class Price(_Model):
+class Price(_Model, frozen=True):
     unit_price: Money | None = None
 
 
-class Customization(_Model):
+class Customization(_Model, frozen=True):
     customized_url: str | None = None
 
 
-class Product(_Model):
+class Product(_Model, frozen=True):
     asin: str | None = None
     title: str | None = None
     seller_sku: str | None = None
@@ -133,61 +133,61 @@ class Product(_Model):
     customization: Customization | None = None
 
 
-class ProceedsBreakdown(_Model):
+class ProceedsBreakdown(_Model, frozen=True):
     type: str
     subtotal: Money | None = None
 
 
-class ItemProceeds(_Model):
+class ItemProceeds(_Model, frozen=True):
     proceeds_total: Any = None
     breakdowns: list[ProceedsBreakdown] | None = None
 
 
-class PromotionBreakdown(_Model):
+class PromotionBreakdown(_Model, frozen=True):
     promotion_id: str | None = None
 
 
-class ItemPromotion(_Model):
+class ItemPromotion(_Model, frozen=True):
     breakdowns: list[PromotionBreakdown] | None = None
 
 
-class CancellationRequest(_Model):
+class CancellationRequest(_Model, frozen=True):
     requester: Any = None
     cancel_reason: str | None = None
 
 
-class CancellationExecution(_Model):
+class CancellationExecution(_Model, frozen=True):
     cancelled_by: str | None = None
     cancel_reason: str | None = None
 
 
-class ItemCancellation(_Model):
+class ItemCancellation(_Model, frozen=True):
     cancellation_request: CancellationRequest | None = None
     cancellation_execution: CancellationExecution | None = None
 
 
-class GiftOption(_Model):
+class GiftOption(_Model, frozen=True):
     gift_message: str | None = None
 
 
-class Packing(_Model):
+class Packing(_Model, frozen=True):
     gift_option: GiftOption | None = None
 
 
-class ItemFulfillment(_Model):
+class ItemFulfillment(_Model, frozen=True):
     quantity_fulfilled: Count | None = None
     packing: Packing | None = None
 
 
-class TaxCollection(_Model):
+class TaxCollection(_Model, frozen=True):
     model: str | None = None
 
 
-class ItemTax(_Model):
+class ItemTax(_Model, frozen=True):
     tax_collections: list[TaxCollection] | None = None
 
 
-class OrderItem(_Model):
+class OrderItem(_Model, frozen=True):
     order_item_id: str
     quantity_ordered: Count
     product: Product
@@ -198,12 +198,12 @@ class OrderItem(_Model):
     tax: ItemTax | None = None
 
 
-class PackageStatus(_Model):
+class PackageStatus(_Model, frozen=True):
     status: str | None = None
     detailed_status: str | None = None
 
 
-class Package(_Model):
+class Package(_Model, frozen=True):
     package_reference_id: str
     package_status: PackageStatus | None = None
     carrier: str | None = None
@@ -212,7 +212,7 @@ class Package(_Model):
     ship_time: str | None = None
 
 
-class Order(_Model):
+class Order(_Model, frozen=True):
     order_id: str
     created_time: str
     last_updated_time: str
@@ -232,11 +232,11 @@ class Order(_Model):
 # --- answers ---------------------------------------------------------------------------------
 
 
-class Pagination(_Model):
+class Pagination(_Model, frozen=True):
     next_token: str | None = None
 
 
-class SearchOrdersAnswer(_Model):
+class SearchOrdersAnswer(_Model, frozen=True):
     orders: list[Order]
     pagination: Pagination | None = None
     last_updated_before: str | None = None
@@ -244,6 +244,6 @@ class SearchOrdersAnswer(_Model):
     errors: Any = None
 
 
-class GetOrderAnswer(_Model):
+class GetOrderAnswer(_Model, frozen=True):
     order: Order
     errors: Any = None

@@ -1,12 +1,14 @@
-"""Amazon's JSON of an order, read into our vocabulary. The only place that knows Amazon's field names.
+"""Amazon's JSON of orders, read into our vocabulary. Amazon's names are known here and in ``model`` only.
 
 Decision: read strictly what we need, ignore the rest. Words that Amazon adds are kept, fields that
 Amazon adds are ignored, an empty text is absent. But a needed field of the wrong type is never
 guessed at, optional or not: that one order is returned as unreadable, with the field's name and its
 payload, and the rest of the page is unharmed.
 
-Written for speed, since every order passes through here: plain functions, no generic validator, one
-exception (``_Malformed``) that is only ever raised for an order that is given up.
+Every order passes through here, so a page is decoded in one go against its model, types checked on the
+way: nothing else costs so little. A page that is anything but perfect is read again, order by order, by
+the standard library's decoder and then against the same model: that costs more, but tells which order
+is unreadable and why. Both ways end in ``_order``, so that they cannot differ in what an order means.
 
 Source of all names and types: Amazon's Orders API model, version 2026-01-01.
 """
@@ -15,11 +17,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
-from connectors.amazon.wire import Json
+import msgspec
+
+from connectors.amazon import model
+from connectors.amazon.wire import promised
 from connectors.errors import Garbled
 from connectors.orders import (
     AmazonAddress,
@@ -33,397 +39,408 @@ from connectors.orders import (
     UnreadableOrder,
 )
 
+M = TypeVar("M")
 
-def page_of(body: Json) -> OrderPage:
-    """A body of searchOrders whose ``orders`` is known to be a list.
 
-    Raises Garbled when what surrounds the orders is malformed: a page token that cannot be read
-    must never look like the end of the walk, nor a bound like a bound.
+# --- pages and orders ------------------------------------------------------------------------
+
+
+def page_of_json(content: bytes) -> OrderPage:
+    """A body of searchOrders.
+
+    Raises Garbled when the body is not what the operation promises (see ``wire.promised``), and when what
+    surrounds the orders is malformed: a page token that cannot be read must never look like the end of
+    the walk, nor a bound like a bound.
     """
-    try:
-        pagination = _object(body, "pagination", "")
-        next_token = _text(pagination, "nextToken", "pagination.") if pagination else None
-        echoed_before = _time(body, "lastUpdatedBefore", "") or _time(body, "createdBefore", "")
-    except _Malformed as malformed:
-        reason = str(malformed)
-    else:
-        read = [order_of(order) for order in body["orders"]]
-        return OrderPage(
-            orders=tuple([order for order in read if order.__class__ is AmazonOrder]),
-            unreadable=tuple([order for order in read if order.__class__ is UnreadableOrder]),
-            next_token=next_token,
-            echoed_before=echoed_before,
-        )
-    raise Garbled(f"searchOrders: {reason}")
+    page = _perfect_page(content)
+    return _any_page(content) if page is None else page
 
 
-def order_of(order: Any) -> AmazonOrder | UnreadableOrder:
-    """One order of Amazon's; never raises."""
+def order_of_json(text: str) -> AmazonOrder | UnreadableOrder:
+    """One order from its JSON, such as the payload of an unreadable one; never raises."""
     try:
-        if order.__class__ is not dict:
-            raise _Malformed("the order is not an object")
-        return _order(order)
+        value = json.loads(text, parse_float=Decimal)
+    except (ValueError, ArithmeticError, RecursionError):
+        return UnreadableOrder(None, None, "the order is no JSON that can be read", text)
+    return order_of(value)
+
+
+def order_of(value: Any) -> AmazonOrder | UnreadableOrder:
+    """One order as the standard library decodes JSON, a number with a fraction as Decimal; never raises."""
+    try:
+        return _order(_checked(value, model.Order, "the order"))
     except _Malformed as malformed:
         return UnreadableOrder(
-            order_id=_glimpse(order, "orderId"),
-            marketplace_id=_glimpse(order, "salesChannel", "marketplaceId"),
+            order_id=_glimpse(value, "orderId"),
+            marketplace_id=_glimpse(value, "salesChannel", "marketplaceId"),
             reason=str(malformed),
-            payload=compact_json(order),
+            payload=compact_json(value),
         )
 
 
 def compact_json(value: Any) -> str:
-    """JSON in ASCII without blanks. Decimals are written as the numbers they were, so nothing is rounded."""
-    if isinstance(value, dict):
-        return (
-            "{" + ",".join([f"{json.dumps(key)}:{compact_json(item)}" for key, item in value.items()]) + "}"
+    """JSON in ASCII without blanks. Decimals are written as the numbers they were, so nothing is rounded.
+
+    Not by recursion: how deep a value is nested is for Amazon to say.
+    """
+    written: list[str] = []
+    waiting = [value]  # the next one last; a tuple holds text that is ready to be written
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, tuple):
+            written.append(item[0])
+        elif isinstance(item, dict):
+            members = [part for key in item for part in ((",",), (f"{json.dumps(key)}:",), item[key])]
+            waiting += [("}",), *reversed(members[1:]), ("{",)]
+        elif isinstance(item, list):
+            elements = [part for element in item for part in ((",",), element)]
+            waiting += [("]",), *reversed(elements[1:]), ("[",)]
+        else:
+            written.append(str(item) if isinstance(item, Decimal) else json.dumps(item))
+    return "".join(written)
+
+
+_PAGES = msgspec.json.Decoder(model.SearchOrdersAnswer)
+
+
+def _perfect_page(content: bytes) -> OrderPage | None:
+    """The page if there is nothing wrong with it, else None; what is wrong is not for here to say."""
+    try:
+        answer = _PAGES.decode(content)
+    except (ValueError, RecursionError):
+        return None
+    # A NUL has this one spelling in JSON; looking for the backslash alone is many times as fast.
+    if answer.errors or (b"\\" in content and b"\\u0000" in content):
+        return None
+    try:
+        return _page(answer, [_order(order) for order in answer.orders], [])
+    except _Malformed:
+        return None
+
+
+def _any_page(content: bytes) -> OrderPage:
+    """The page whatever its orders are like."""
+    body = promised(content, "orders", list)
+    try:
+        answer = _checked(body | {"orders": []}, model.SearchOrdersAnswer, "the body")
+        read = [order_of(order) for order in body["orders"]]
+        return _page(
+            answer,
+            [order for order in read if isinstance(order, AmazonOrder)],
+            [order for order in read if isinstance(order, UnreadableOrder)],
         )
-    if isinstance(value, list):
-        return "[" + ",".join([compact_json(item) for item in value]) + "]"
-    return str(value) if isinstance(value, Decimal) else json.dumps(value)
+    except _Malformed as malformed:
+        reason = str(malformed)
+    raise Garbled(reason)
+
+
+def _page(
+    answer: model.SearchOrdersAnswer, orders: Sequence[AmazonOrder], unreadable: Sequence[UnreadableOrder]
+) -> OrderPage:
+    return OrderPage(
+        orders=tuple(orders),
+        unreadable=tuple(unreadable),
+        next_token=_text(answer.pagination.next_token) if answer.pagination is not None else None,
+        echoed_before=_time(answer.last_updated_before, "lastUpdatedBefore")
+        or _time(answer.created_before, "createdBefore"),
+    )
 
 
 # --- the order and its parts -----------------------------------------------------------------
 
 
-def _order(order: Json) -> AmazonOrder:
-    channel = _object(order, "salesChannel", "")
-    if channel is None:
-        raise _Malformed("salesChannel is missing")
-    if order.get("orderItems") is None:
-        raise _Malformed("orderItems is missing")
-    items = _objects(order, "orderItems", "")
-    fulfillment = _object(order, "fulfillment", "") or _NOTHING
-    proceeds = _object(order, "proceeds", "") or _NOTHING
-    recipient = _object(order, "recipient", "") or _NOTHING
-    tax = _object(order, "tax", "") or _NOTHING
+class _Malformed(Exception):
+    """This order is given up. The text is the reason: a field's path and what it is not, never its value."""
+
+
+_NO_RECIPIENT = model.Recipient()
+_NO_FULFILLMENT = model.OrderFulfillment()
+_NO_STATUS = model.PackageStatus()
+
+
+def _order(order: model.Order) -> AmazonOrder:
+    channel = order.sales_channel
+    fulfillment = order.fulfillment or _NO_FULFILLMENT
+    recipient = order.recipient or _NO_RECIPIENT
 
     present: set[str] = set()
-    status = _text(fulfillment, "fulfillmentStatus", "fulfillment.")
+    status = _text(fulfillment.fulfillment_status)
     if status is not None:
         present.add("fulfillment")
-    buyer = _buyer(_object(order, "buyer", "") or _NOTHING)
+    buyer = None if order.buyer is None else _buyer(order.buyer)
     if buyer is not None:
         present.add("buyer")
-    delivery = _address(_object(recipient, "deliveryAddress", "recipient.") or _NOTHING)
+    delivery = None if recipient.delivery_address is None else _address(recipient.delivery_address)
     if delivery is not None and (delivery.name or delivery.line1 or delivery.line2 or delivery.line3):
         present.add("delivery")
-    if any(proceeds.values()):
-        present.add("proceeds")
-    packages = tuple([_package(p, where) for where, p in _numbered(order, "packages", "")])
+    total = None
+    if order.proceeds is not None:
+        total = _money(order.proceeds.grand_total, "proceeds.grandTotal")
+        if total is not None or order.proceeds.breakdowns:
+            present.add("proceeds")
+    packages = _packages(order.packages) if order.packages else ()
     if packages:
         present.add("packages")
-    registrations = tuple(
-        [_registration(r, where) for where, r in _numbered(tax, "taxRegistrations", "tax.")]
-    )
-    if registrations:
+    registrations: tuple[TaxRegistration, ...] = ()
+    if order.tax is not None and order.tax.tax_registrations:
         present.add("tax")
-    lines = tuple([_line(item, f"orderItems[{i}].", present) for i, item in enumerate(items)])
+        registrations = tuple([_registration(each) for each in order.tax.tax_registrations])
+    lines = _lines(order.order_items, present)
 
-    return AmazonOrder(
-        order_id=_required_text(order, "orderId", ""),
-        created_at=_required_time(order, "createdTime", ""),
-        last_updated_at=_required_time(order, "lastUpdatedTime", ""),
-        channel=_required_text(channel, "channelName", "salesChannel."),
-        present=frozenset(present),
-        marketplace_id=_text(channel, "marketplaceId", "salesChannel."),
-        status=status,
-        fulfilled_by=_text(fulfillment, "fulfilledBy", "fulfillment."),
-        service_level=_text(fulfillment, "fulfillmentServiceLevel", "fulfillment."),
-        ship_by=_latest(fulfillment, "shipByWindow", "fulfillment."),
-        deliver_by=_latest(fulfillment, "deliverByWindow", "fulfillment."),
-        programs=_texts(order, "programs", ""),
-        seller_order_id=_reference(order, "orderAliases", "aliasType", "SELLER_ORDER_ID", "aliasId"),
-        replaces=_reference(
-            order, "associatedOrders", "associationType", "REPLACEMENT_ORIGINAL_ID", "orderId"
-        ),
-        buyer=buyer,
-        delivery=delivery,
-        delivery_instructions=_instructions(recipient),
-        total=_money(proceeds, "grandTotal", "proceeds."),
-        lines=lines,
-        packages=packages,
-        tax_registrations=registrations,
+    return AmazonOrder(  # by position, in the order of its fields: naming them would double the cost
+        _required(order.order_id, "orderId"),
+        _required_time(order.created_time, "createdTime"),
+        _required_time(order.last_updated_time, "lastUpdatedTime"),
+        _required(channel.channel_name, "salesChannel.channelName"),
+        frozenset(present),
+        _text(channel.marketplace_id),
+        status,
+        _text(fulfillment.fulfilled_by),
+        _text(fulfillment.fulfillment_service_level),
+        _latest(fulfillment.ship_by_window, "fulfillment.shipByWindow"),
+        _latest(fulfillment.deliver_by_window, "fulfillment.deliverByWindow"),
+        _texts(order.programs) if order.programs else (),
+        _seller_order_id(order.order_aliases) if order.order_aliases else None,
+        _replaced(order.associated_orders) if order.associated_orders else None,
+        buyer,
+        delivery,
+        _instructions(recipient.delivery_preference),
+        total,
+        lines,
+        packages,
+        registrations,
     )
 
 
-def _reference(order: Json, key: str, kind_key: str, kind: str, value_key: str) -> str | None:
-    """The first id of one kind in a list of references to other systems or orders."""
-    for where, reference in _numbered(order, key, ""):
-        if _text(reference, kind_key, where) == kind:
-            value = _text(reference, value_key, where)
-            if value is not None:
-                return value
-    return None
+def _seller_order_id(aliases: Iterable[model.OrderAlias]) -> str | None:
+    return _first([alias.alias_id for alias in aliases if alias.alias_type == "SELLER_ORDER_ID"])
 
 
-def _latest(fulfillment: Json, key: str, where: str) -> datetime | None:
-    window = _object(fulfillment, key, where)
-    return _time(window, "latestDateTime", f"{where}{key}.") if window else None
+def _replaced(associated: Iterable[model.AssociatedOrder]) -> str | None:
+    return _first([o.order_id for o in associated if o.association_type == "REPLACEMENT_ORIGINAL_ID"])
 
 
-def _buyer(buyer: Json) -> AmazonBuyer | None:
-    if not buyer:
-        return None
+def _latest(window: model.TimeWindow | None, path: str) -> datetime | None:
+    return None if window is None else _time(window.latest_date_time, f"{path}.latestDateTime")
+
+
+def _buyer(buyer: model.Buyer) -> AmazonBuyer | None:
     members = (
-        _text(buyer, "buyerName", "buyer."),
-        _text(buyer, "buyerEmail", "buyer."),
-        _text(buyer, "buyerCompanyName", "buyer."),
-        _text(buyer, "buyerPurchaseOrderNumber", "buyer."),
+        _text(buyer.buyer_name),
+        _text(buyer.buyer_email),
+        _text(buyer.buyer_company_name),
+        _text(buyer.buyer_purchase_order_number),
     )
     return AmazonBuyer(*members) if any(members) else None
 
 
-def _address(address: Json) -> AmazonAddress | None:
+def _address(address: model.Address) -> AmazonAddress | None:
     """Brazil's addresses name the street in ``extendedFields``; each line falls back to its part of it."""
-    if not address:
-        return None
-    where = "recipient.deliveryAddress."
-    line1 = _text(address, "addressLine1", where)
-    line2 = _text(address, "addressLine2", where)
-    line3 = _text(address, "addressLine3", where)
-    extended = _object(address, "extendedFields", where)
-    if extended:
-        inside = f"{where}extendedFields."
-        street = (_text(extended, "streetName", inside), _text(extended, "streetNumber", inside))
-        line1 = line1 or " ".join([part for part in street if part]) or None
-        line2 = line2 or _text(extended, "complement", inside)
-        line3 = line3 or _text(extended, "neighborhood", inside)
+    line1 = _text(address.address_line1)
+    line2 = _text(address.address_line2)
+    line3 = _text(address.address_line3)
+    extended = address.extended_fields
+    if extended is not None:
+        line1 = line1 or _joined(" ", extended.street_name, extended.street_number)
+        line2 = line2 or _text(extended.complement)
+        line3 = line3 or _text(extended.neighborhood)
     members = (
-        _text(address, "name", where),
-        _text(address, "companyName", where),
+        _text(address.name),
+        _text(address.company_name),
         line1,
         line2,
         line3,
-        _text(address, "city", where),
-        _text(address, "districtOrCounty", where) or _text(address, "municipality", where),
-        _text(address, "stateOrRegion", where),
-        _text(address, "postalCode", where),
-        _text(address, "countryCode", where),
-        _text(address, "phone", where),
-        _text(address, "addressType", where),
+        _text(address.city),
+        _text(address.district_or_county) or _text(address.municipality),
+        _text(address.state_or_region),
+        _text(address.postal_code),
+        _text(address.country_code),
+        _text(address.phone),
+        _text(address.address_type),
     )
     return AmazonAddress(*members) if any(members) else None
 
 
-def _instructions(recipient: Json) -> str | None:
-    preference = _object(recipient, "deliveryPreference", "recipient.")
-    if not preference:
+def _instructions(preference: model.DeliveryPreference | None) -> str | None:
+    if preference is None:
         return None
-    where = "recipient.deliveryPreference."
-    parts = (_text(preference, "dropOffLocation", where), _text(preference, "addressInstruction", where))
-    return "\n".join([part for part in parts if part]) or None
+    return _joined("\n", preference.drop_off_location, preference.address_instruction)
 
 
-def _package(package: Json, where: str) -> AmazonPackage:
-    status = _object(package, "packageStatus", where) or _NOTHING
+def _packages(packages: Sequence[model.Package]) -> tuple[AmazonPackage, ...]:
+    read: list[AmazonPackage] = []
+    try:
+        for package in packages:
+            read.append(_package(package))
+    except _Malformed as malformed:
+        reason = f"packages[{len(read)}].{malformed}"
+    else:
+        return tuple(read)
+    raise _Malformed(reason)
+
+
+def _package(package: model.Package) -> AmazonPackage:
+    status = package.package_status or _NO_STATUS
     return AmazonPackage(
-        reference=_required_text(package, "packageReferenceId", where),
-        status=_text(status, "status", f"{where}packageStatus."),
-        detailed_status=_text(status, "detailedStatus", f"{where}packageStatus."),
-        carrier=_text(package, "carrier", where),
-        service=_text(package, "shippingService", where),
-        tracking_number=_text(package, "trackingNumber", where),
-        shipped_at=_time(package, "shipTime", where),
+        reference=_required(package.package_reference_id, "packageReferenceId"),
+        status=_text(status.status),
+        detailed_status=_text(status.detailed_status),
+        carrier=_text(package.carrier),
+        service=_text(package.shipping_service),
+        tracking_number=_text(package.tracking_number),
+        shipped_at=_time(package.ship_time, "shipTime"),
     )
 
 
-def _registration(registration: Json, where: str) -> TaxRegistration:
+def _registration(registration: model.TaxRegistration) -> TaxRegistration:
     return TaxRegistration(
-        entity=_text(registration, "entityType", where),
-        kind=_text(registration, "taxRegistrationType", where),
-        number=_text(registration, "taxRegistrationNumber", where),
-        legal_name=_text(registration, "legalName", where),
+        entity=_text(registration.entity_type),
+        kind=_text(registration.tax_registration_type),
+        number=_text(registration.tax_registration_number),
+        legal_name=_text(registration.legal_name),
     )
 
 
 # --- order items -----------------------------------------------------------------------------
 
 
-def _line(item: Json, where: str, present: set[str]) -> AmazonLine:
-    """One order item. Adds to ``present`` the groups that this item carries for its order."""
-    product = _object(item, "product", where)
-    if product is None:
-        raise _Malformed(f"{where}product is missing")
-    quantity = _whole_number(item, "quantityOrdered", where)
-    if quantity is None:
-        raise _Malformed(f"{where}quantityOrdered is missing")
-    fulfillment = _object(item, "fulfillment", where) or _NOTHING
-    proceeds = _object(item, "proceeds", where) or _NOTHING
-    promotion = _object(item, "promotion", where) or _NOTHING
-    cancellation = _object(item, "cancellation", where) or _NOTHING
-    price = _object(product, "price", f"{where}product.") or _NOTHING
-    customization = _object(product, "customization", f"{where}product.") or _NOTHING
-    asked = _object(cancellation, "cancellationRequest", f"{where}cancellation.") or _NOTHING
-    done = _object(cancellation, "cancellationExecution", f"{where}cancellation.") or _NOTHING
+def _lines(items: Sequence[model.OrderItem], present: set[str]) -> tuple[AmazonLine, ...]:
+    """The order items. Adds to ``present`` the groups that they carry for their order."""
+    lines: list[AmazonLine] = []
+    try:
+        for item in items:
+            lines.append(_line(item, present))
+    except _Malformed as malformed:
+        reason = f"orderItems[{len(lines)}].{malformed}"
+    else:
+        return tuple(lines)
+    raise _Malformed(reason)
 
-    if any(proceeds.values()):
-        present.add("proceeds")
-    if any(promotion.values()):
+
+def _line(item: model.OrderItem, present: set[str]) -> AmazonLine:
+    product = item.product
+    amounts: dict[str, Money] = {}
+    if item.proceeds is not None:
+        if item.proceeds.breakdowns:
+            present.add("proceeds")
+            amounts = _subtotals(item.proceeds.breakdowns)
+        elif item.proceeds.proceeds_total:
+            present.add("proceeds")
+    promotion_ids: tuple[str, ...] = ()
+    if item.promotion is not None and item.promotion.breakdowns:
         present.add("promotion")
-    if any(asked.values()) or any(done.values()):
-        present.add("cancellation")
-    amounts = _subtotals(proceeds, f"{where}proceeds.")
-    collectors = _collectors(item, where)
-    if collectors:
+        promotion_ids = _texts([breakdown.promotion_id for breakdown in item.promotion.breakdowns])
+    withheld_tax = None
+    if item.tax is not None and item.tax.tax_collections:
         present.add("tax")
+        if any([collection.model == "MARKETPLACE_FACILITATOR" for collection in item.tax.tax_collections]):
+            withheld_tax = amounts.get("TAX")
+    quantity_shipped = gift_message = None
+    if item.fulfillment is not None:
+        quantity_shipped = item.fulfillment.quantity_fulfilled
+        if item.fulfillment.packing is not None:
+            gift_message = _gift_message(item.fulfillment.packing)
+    cancel_requested, cancel_request_reason, cancelled_by, cancel_reason = False, None, None, None
+    if item.cancellation is not None:
+        asked, done = item.cancellation.cancellation_request, item.cancellation.cancellation_execution
+        if asked is not None and (asked.requester or asked.cancel_reason):
+            present.add("cancellation")
+            cancel_requested, cancel_request_reason = True, _text(asked.cancel_reason)
+        if done is not None and (done.cancelled_by or done.cancel_reason):
+            present.add("cancellation")
+            cancelled_by, cancel_reason = _text(done.cancelled_by), _text(done.cancel_reason)
+    unit_price = None
+    if product.price is not None:
+        unit_price = _money(product.price.unit_price, "product.price.unitPrice")
+        if unit_price is not None:
+            present.add("price")
+    customization = product.customization
 
-    return AmazonLine(
-        order_item_id=_required_text(item, "orderItemId", where),
-        quantity=quantity,
-        sku=_text(product, "sellerSku", f"{where}product."),
-        asin=_text(product, "asin", f"{where}product."),
-        title=_text(product, "title", f"{where}product."),
-        unit_price=_money(price, "unitPrice", f"{where}product.price."),
-        quantity_shipped=_whole_number(fulfillment, "quantityFulfilled", f"{where}fulfillment."),
-        item_total=amounts.get("ITEM"),
-        tax=amounts.get("TAX"),
-        shipping=amounts.get("SHIPPING"),
-        discount=amounts.get("DISCOUNT"),
-        gift_wrap=amounts.get("GIFT_WRAP"),
-        withheld_tax=amounts.get("TAX") if "MARKETPLACE_FACILITATOR" in collectors else None,
-        promotion_ids=_promotion_ids(promotion, f"{where}promotion."),
-        gift_message=_gift_message(fulfillment, f"{where}fulfillment."),
-        customization_url=_text(customization, "customizedUrl", f"{where}product.customization."),
-        cancel_requested=any(asked.values()),
-        cancel_request_reason=_text(asked, "cancelReason", f"{where}cancellation.cancellationRequest."),
-        cancelled_by=_text(done, "cancelledBy", f"{where}cancellation.cancellationExecution."),
-        cancel_reason=_text(done, "cancelReason", f"{where}cancellation.cancellationExecution."),
+    return AmazonLine(  # by position, see above
+        _required(item.order_item_id, "orderItemId"),
+        item.quantity_ordered,
+        _text(product.seller_sku),
+        _text(product.asin),
+        _text(product.title),
+        unit_price,
+        quantity_shipped,
+        amounts.get("ITEM"),
+        amounts.get("TAX"),
+        amounts.get("SHIPPING"),
+        amounts.get("DISCOUNT"),
+        amounts.get("GIFT_WRAP"),
+        withheld_tax,
+        promotion_ids,
+        gift_message,
+        None if customization is None else _text(customization.customized_url),
+        cancel_requested,
+        cancel_request_reason,
+        cancelled_by,
+        cancel_reason,
     )
+
+
+def _gift_message(packing: model.Packing) -> str | None:
+    return None if packing.gift_option is None else _text(packing.gift_option.gift_message)
 
 
 _AMOUNTS = frozenset({"ITEM", "TAX", "SHIPPING", "DISCOUNT", "GIFT_WRAP"})
 
 
-def _subtotals(proceeds: Json, where: str) -> dict[str, Money]:
+def _subtotals(breakdowns: Sequence[model.ProceedsBreakdown]) -> dict[str, Money]:
     """Subtotal by type of breakdown; a repeated type is summed, in one currency only."""
     sums: dict[str, Money] = {}
-    if not proceeds:
+    at = 0
+    try:
+        for at, breakdown in enumerate(breakdowns):  # noqa: B007
+            kind = _required(breakdown.type, "type")
+            if kind not in _AMOUNTS:
+                continue
+            subtotal = _money(breakdown.subtotal, "subtotal")
+            if subtotal is None:
+                raise _Malformed("subtotal is missing")
+            known = sums.get(kind)
+            if known is not None:
+                if known.currency != subtotal.currency:
+                    raise _Malformed("subtotal is in another currency than the one before it")
+                subtotal = Money(known.amount + subtotal.amount, known.currency)
+            sums[kind] = subtotal
+    except _Malformed as malformed:
+        reason = f"proceeds.breakdowns[{at}].{malformed}"
+    else:
         return sums
-    for at, breakdown in _numbered(proceeds, "breakdowns", where):
-        kind = _required_text(breakdown, "type", at)
-        if kind not in _AMOUNTS:
-            continue
-        subtotal = _money(breakdown, "subtotal", at)
-        if subtotal is None:
-            raise _Malformed(f"{at}subtotal is missing")
-        known = sums.get(kind)
-        if known is not None:
-            if known.currency != subtotal.currency:
-                raise _Malformed(f"{at}subtotal is in another currency than the one before it")
-            subtotal = Money(known.amount + subtotal.amount, known.currency)
-        sums[kind] = subtotal
-    return sums
-
-
-def _collectors(item: Json, where: str) -> list[str | None]:
-    """The models of the item's tax collections."""
-    tax = _object(item, "tax", where)
-    if not tax:
-        return []
-    return [
-        _text(collection, "model", at) for at, collection in _numbered(tax, "taxCollections", f"{where}tax.")
-    ]
-
-
-def _promotion_ids(promotion: Json, where: str) -> tuple[str, ...]:
-    if not promotion:
-        return ()
-    ids = [_text(breakdown, "promotionId", at) for at, breakdown in _numbered(promotion, "breakdowns", where)]
-    return tuple([promotion_id for promotion_id in ids if promotion_id is not None])
-
-
-def _gift_message(fulfillment: Json, where: str) -> str | None:
-    packing = _object(fulfillment, "packing", where)
-    option = _object(packing, "giftOption", f"{where}packing.") if packing else None
-    return _text(option, "giftMessage", f"{where}packing.giftOption.") if option else None
+    raise _Malformed(reason)
 
 
 # --- single values ---------------------------------------------------------------------------
-# ``where`` is the path of the object, ending in a dot, for the reason; it never holds a value.
+# ``path`` is the field's place in what is being read, for the reason.
 
 
-class _Malformed(Exception):
-    """This order is given up; the text is the reason."""
-
-
-_NOTHING: Json = {}
-
-
-def _object(source: Json, key: str, where: str) -> Json | None:
-    value = source.get(key)
-    if value is None or value.__class__ is dict:
-        return value
-    raise _Malformed(f"{where}{key} is not an object")
-
-
-def _objects(source: Json, key: str, where: str) -> list[Json]:
-    value = source.get(key)
-    if value is None:
-        return []
-    if value.__class__ is not list:
-        raise _Malformed(f"{where}{key} is not a list")
-    for i, item in enumerate(value):
-        if item.__class__ is not dict:
-            raise _Malformed(f"{where}{key}[{i}] is not an object")
-    return value
-
-
-def _numbered(source: Json, key: str, where: str) -> list[tuple[str, Json]]:
-    """The objects of a list, each with the path for what is inside it."""
-    return [(f"{where}{key}[{i}].", item) for i, item in enumerate(_objects(source, key, where))]
-
-
-def _text(source: Json, key: str, where: str) -> str | None:
-    value = source.get(key)
-    if value is None:
-        return None
-    if value.__class__ is not str:
-        raise _Malformed(f"{where}{key} is not a text")
-    if "\0" in value or not (value.isascii() or _encodable(value)):
-        raise _Malformed(f"{where}{key} holds a character that no database can store")
+def _text(value: str | None) -> str | None:
     return value if value and not value.isspace() else None
 
 
-def _encodable(value: str) -> bool:
-    """False for half a surrogate pair, which JSON can spell and UTF-8 cannot."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _required_text(source: Json, key: str, where: str) -> str:
-    value = _text(source, key, where)
-    if value is None:
-        raise _Malformed(f"{where}{key} is missing")
+def _required(value: str, path: str) -> str:
+    if not value or value.isspace():
+        raise _Malformed(f"{path} is missing")
     return value
 
 
-def _texts(source: Json, key: str, where: str) -> tuple[str, ...]:
-    value = source.get(key)
-    if value is None:
-        return ()
-    if value.__class__ is not list:
-        raise _Malformed(f"{where}{key} is not a list")
-    read = [_text({key: item}, key, where) for item in value]
-    return tuple([item for item in read if item is not None])
+def _texts(values: Iterable[str | None] | None) -> tuple[str, ...]:
+    return tuple([value for value in values if value and not value.isspace()]) if values else ()
 
 
-def _whole_number(source: Json, key: str, where: str) -> int | None:
-    value = source.get(key)
-    if value is None:
-        return None
-    if value.__class__ is not int or value < 0:
-        raise _Malformed(f"{where}{key} is not a whole number")
-    return value
+def _first(values: Iterable[str | None]) -> str | None:
+    return next((value for value in values if _text(value)), None)
 
 
-def _time(source: Json, key: str, where: str) -> datetime | None:
+def _joined(separator: str, *values: str | None) -> str | None:
+    return separator.join(_texts(values)) or None
+
+
+def _time(value: str | None, path: str) -> datetime | None:
     """ISO 8601 with ``Z`` or an offset, with or without a fraction of a second; in UTC."""
-    value = _text(source, key, where)
-    if value is None:
+    if not value or value.isspace():
         return None
     try:
         time = datetime.fromisoformat(value)
@@ -433,40 +450,96 @@ def _time(source: Json, key: str, where: str) -> datetime | None:
             return time.astimezone(UTC)
     except (ValueError, OverflowError):
         pass
-    raise _Malformed(f"{where}{key} is not a time with an offset")
+    raise _Malformed(f"{path} is not a time with an offset")
 
 
-def _required_time(source: Json, key: str, where: str) -> datetime:
-    value = _time(source, key, where)
-    if value is None:
-        raise _Malformed(f"{where}{key} is missing")
-    return value
+def _required_time(value: str, path: str) -> datetime:
+    time = _time(value, path)
+    if time is None:
+        raise _Malformed(f"{path} is missing")
+    return time
 
 
 # Short enough for any sum of breakdowns to stay exact in the 28 digits of Decimal's default context.
 _PLAIN_DECIMAL = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,10})?").fullmatch
 
 
-def _money(source: Json, key: str, where: str) -> Money | None:
-    value = source.get(key)
-    if value is None:
+def _money(money: model.Money | None, path: str) -> Money | None:
+    if money is None or not (money.amount or money.currency_code):
         return None
-    if value.__class__ is not dict:
-        raise _Malformed(f"{where}{key} is not an object")
-    if not any(value.values()):
-        return None
-    amount = value.get("amount")
-    if amount.__class__ is not str or not _PLAIN_DECIMAL(amount):
-        raise _Malformed(f"{where}{key}.amount is not a plain decimal")
-    return Money(Decimal(amount), _required_text(value, "currencyCode", f"{where}{key}."))
+    if money.amount is None or not _PLAIN_DECIMAL(money.amount):
+        raise _Malformed(f"{path}.amount is not a plain decimal")
+    if not money.currency_code or money.currency_code.isspace():
+        raise _Malformed(f"{path}.currencyCode is missing")
+    return Money(Decimal(money.amount), money.currency_code)
+
+
+# --- what is wrong with an order -------------------------------------------------------------
+
+
+def _checked(value: Any, kind: type[M], whole: str) -> M:
+    """``value`` against the model. Raises _Malformed; ``whole`` is what the reason calls ``value`` itself."""
+    try:
+        checked = msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        reason = _reason(str(error), whole)
+    except UnicodeEncodeError:
+        reason = f"{whole} has a field with a name that no database can store"
+    else:
+        path = _unstorable(checked)
+        if path is None:
+            return checked
+        reason = f"{path} holds a character that no database can store"
+    raise _Malformed(reason)
+
+
+_WORDS = {"str": "a text", "int": "a whole number", "object": "an object", "array": "a list"}
+
+
+def _reason(message: str, whole: str) -> str:
+    """The decoder's message in our words. It names types and the path, never a value."""
+    problem, _, path = message.rstrip("`").partition(" - at `$")
+    path = path.removeprefix(".")
+    named = re.findall(r"`(\w+)", problem)
+    if problem.startswith("Object missing"):
+        return f"{path}.{named[0]} is missing".removeprefix(".")
+    if named[1:] == ["null"] and path and not path.endswith("]"):
+        return f"{path} is missing"
+    return f"{path or whole} is not {_WORDS[named[0]]}"
+
+
+def _unstorable(value: Any, path: str = "") -> str | None:
+    """The path of the first text that no database can store, None when there is none.
+
+    That is one with a NUL, or with half a surrogate pair, which JSON can spell and UTF-8 cannot.
+    """
+    if isinstance(value, str):
+        return path if "\0" in value or not (value.isascii() or _is_encodable(value)) else None
+    if isinstance(value, msgspec.Struct):
+        for theirs, ours in zip(value.__struct_encode_fields__, value.__struct_fields__, strict=True):
+            member = getattr(value, ours)
+            found = None if member is None else _unstorable(member, f"{path}.{theirs}" if path else theirs)
+            if found is not None:
+                return found
+    elif isinstance(value, list):
+        for i, element in enumerate(value):
+            found = _unstorable(element, f"{path}[{i}]")
+            if found is not None:
+                return found
+    return None
+
+
+def _is_encodable(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _glimpse(order: Any, *path: str) -> str | None:
     """A text that even an unreadable order may still tell, else None."""
-    *parents, key = path
-    for parent in parents:
-        order = order.get(parent) if isinstance(order, dict) else None
-    try:
-        return _text(order, key, "") if isinstance(order, dict) else None
-    except _Malformed:
-        return None
+    for key in path:
+        order = order.get(key) if isinstance(order, dict) else None
+    told = isinstance(order, str) and _unstorable(order) is None
+    return _text(order) if told else None

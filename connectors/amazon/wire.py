@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -55,10 +55,8 @@ class Question:
     """What a refused answer has to be judged by. Holds nothing secret."""
 
     operation: Operation
-    promised: str
-    """The member that a good body must have, …"""
-    promised_type: type
-    """… and what it must be: ``dict`` or ``list``."""
+    read: Callable[[bytes], Any]
+    """Reads the body of a success. Raises Garbled, saying why, when it is not what was promised."""
     page_token_sent: bool = False
     before: datetime | None = None
     """The upper bound that was sent."""
@@ -133,20 +131,27 @@ def json_object(content: bytes) -> Json | None:
     return value if isinstance(value, dict) else None
 
 
-def body_of(answer: httpx.Response, question: Question) -> Json:
-    """The proven body of a success. Raises whatever ``refusal`` returns, and Garbled."""
+def promised(content: bytes, member: str, kind: type) -> Json:
+    """The JSON object in ``content``, proven to have ``member``, a ``dict`` or a ``list``. Raises Garbled."""
+    body = json_object(content)
+    if body is None:
+        raise Garbled("the body is no JSON object")
+    if body.get("errors"):
+        raise Garbled("the body reports errors in spite of its status")
+    if not isinstance(body.get(member), kind):
+        raise Garbled(f"the body lacks {member!r}")
+    return body
+
+
+def result_of(answer: httpx.Response, question: Question) -> Any:
+    """What a success says, as ``question`` reads it. Raises whatever ``refusal`` returns, and Garbled."""
     if not answer.is_success:
         raise refusal(answer, question)
-    body = json_object(answer.content)
-    if body is None:
-        raise Garbled(message_of(answer, question.operation, "the body is no JSON object"))
-    if body.get("errors"):
-        raise Garbled(
-            message_of(answer, question.operation, "the body reports errors in spite of its status")
-        )
-    if not isinstance(body.get(question.promised), question.promised_type):
-        raise Garbled(message_of(answer, question.operation, f"the body lacks {question.promised!r}"))
-    return body
+    try:
+        return question.read(answer.content)
+    except Garbled as garbled:
+        reason = str(garbled)
+    raise Garbled(message_of(answer, question.operation, reason))
 
 
 # --- refusals --------------------------------------------------------------------------------

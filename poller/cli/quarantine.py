@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from connectors.amazon.marketplaces import BY_ID
-from connectors.amazon.parse import order_of
+from connectors.amazon.parse import order_of_json
 from connectors.errors import ConnectorError, Deferred
 from connectors.orders import UnreadableOrder
 from poller.applying import apply_orders
@@ -179,7 +179,7 @@ def _tried_again(service: Service, entry: Quarantined, refetch: bool) -> str | N
 
 
 def _applied_again(service: Service, account: Account, entry: Quarantined) -> str | None:
-    order = order_of(json.loads(entry.payload, parse_float=Decimal))
+    order = order_of_json(entry.payload)
     for attempt in range(CONFLICTS):
         try:
             with service.store.begin() as tx:

@@ -56,7 +56,6 @@ def run() -> None:
         settings = service.config.settings
         check_place(settings.database_url.get_secret_value(), create=True)
         configure_logging(settings.log_format, settings.log_level)
-        logging.getLogger("alembic").setLevel(logging.WARNING)
         schedule = Schedule(service)
         signal.signal(signal.SIGTERM, lambda *_: service.stop.set())
         signal.signal(signal.SIGINT, lambda *_: service.stop.set())

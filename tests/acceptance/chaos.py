@@ -68,9 +68,9 @@ def _restless(random: Random, order: Order) -> Order:
         at = order.versions[-1].last_updated + timedelta(seconds=random.randrange(5, 2400))
         if not facts.milliseconds:
             at = at.replace(microsecond=0)
-        late = timedelta(minutes=random.randrange(5, 600)) if random.random() < 0.01 else timedelta(0)
+        late = random.choices((0, random.randrange(10, 600), random.randrange(600, 36_000)), (90, 9, 1))[0]
         status = "UNSHIPPED" if facts.status in PENDING_STATUSES else facts.status
-        order = order.then(at, late=late, status=status, seller_order_id=f"SHOP-{random.randrange(10**6)}")
+        order = order.then(at, late=timedelta(seconds=late), status=status, seller_order_id=f"SHOP-{random.randrange(10**6)}")
     return order
 
 
@@ -269,12 +269,12 @@ def a_chaotic_life(seed: int, database_url: str) -> Life:
     roles = ALL_ROLES if random.random() < 0.8 else frozenset({"TAX"})
     seller = Seller(marketplaces=codes[:-1] if stranger else codes, roles=roles)
     minutes = random.sample(range(10, 120), random.choice((1, 2)))
-    bursts = {NOON + timedelta(minutes=m): random.choice((110, 160, 210, 280)) for m in minutes}
+    bursts = {NOON + timedelta(minutes=m): random.choice((110, 160, 210)) for m in minutes}
     world = a_world(
         random,
         seed,
         seller,
-        history=random.choice((60, 120)),
+        history=random.choice((50, 90)),
         live=random.choice((30, 60)),
         bursts=bursts,
         poisoned=0.02,

@@ -82,7 +82,7 @@ class Life:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a life ended. ``boundaries`` and ``tokens``: those passed and taken; ``trouble``: why it fell over."""
+    """``boundaries`` and ``tokens``: how many it passed and took; ``trouble``: why it fell over by itself."""
 
     killed: bool
     seconds: float

@@ -12,10 +12,9 @@ import resource
 import sys
 import time
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from pathlib import Path
 
-from connectors.amazon.parse import page_of
+from connectors.amazon.parse import page_of_json
 from connectors.base import Budget, Operation, SearchQuery, UsagePlan
 from connectors.errors import OrderNotFound
 from connectors.orders import AmazonOrder, OrderPage, UnreadableOrder
@@ -55,9 +54,8 @@ class Replay:
         budget.take("searchOrders")
         if self._next >= len(self._pages):
             return OrderPage((), (), None, None)
-        body = json.loads(self._pages[self._next].read_bytes(), parse_float=Decimal)
+        page = page_of_json(self._pages[self._next].read_bytes())
         self._next += 1
-        page = page_of(body)
         more = str(self._next) if self._next < len(self._pages) else None
         return OrderPage(page.orders, page.unreadable, more, None)
 

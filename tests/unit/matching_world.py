@@ -39,7 +39,7 @@ CORE = (
     *("last_updated_at", "channel", "marketplace_id", "marketplace", "programs", "seller_order_id"),
     "replaces",
 )
-LINE_CORE = ("sku", "asin", "title", "quantity", "unit_price", "customization_url")
+LINE_CORE = ("sku", "asin", "title", "quantity", "customization_url")
 DECISION = (
     *("as_of", "customer_id", "match_basis", "match_rules", "price_list", "tax_code", "labels"),
     *("seller_status", "marketplace", "ready", "shown"),

@@ -18,6 +18,7 @@ from connectors.amazon.amazon_time import AmazonTime
 from connectors.amazon.auth import Credentials
 from connectors.amazon.client import USER_AGENT
 from connectors.amazon.connector import AmazonConnector, amazon_text
+from connectors.amazon.parse import page_of_json
 from connectors.amazon.retrying import waiting_time
 from connectors.amazon.usage import PLANS
 from connectors.amazon.wire import Question, bad_request
@@ -413,7 +414,7 @@ def test_a_400_with_a_page_token_is_an_expired_page() -> None:
 def test_a_400_is_about_the_bound_when_amazons_own_clock_says_so(
     age: timedelta, expected: type[ConnectorError]
 ) -> None:
-    question = Question("searchOrders", "orders", list, before=START)
+    question = Question("searchOrders", page_of_json, before=START)
     assert type(bad_request("m", "c", "Invalid Input", question, START + age)) is expected
 
 
@@ -427,9 +428,9 @@ def test_a_400_is_about_the_bound_when_its_text_says_so(text: str) -> None:
 
 
 def test_a_400_that_speaks_of_other_things_is_a_refused_request() -> None:
-    question = Question("searchOrders", "orders", list, before=START)
+    question = Question("searchOrders", page_of_json, before=START)
     assert type(bad_request("m", "c", "Invalid marketplaceIds", question, None)) is RequestRefused
-    without_bound = Question("getOrder", "order", dict)
+    without_bound = Question("getOrder", page_of_json)
     assert type(bad_request("m", "c", "createdBefore", without_bound, START)) is RequestRefused
 
 

@@ -30,12 +30,14 @@ from spapi.api.orders_v2026_01_01.search_orders_api import SearchOrdersApi
 from connectors.amazon.auth import Credentials
 from connectors.amazon.client import OrdersClient, SellersClient
 from connectors.amazon.connector import AmazonConnector, search_parameters
+from connectors.amazon.parse import page_of_json
 from connectors.amazon.wire import Question
 from connectors.base import Operation, SearchQuery
 from connectors.errors import ConnectorError, Garbled, RequestRefused, ServerFault, Throttled
+from connectors.orders import OrderPage
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
-SEARCH = Question("searchOrders", "orders", list)
+SEARCH = Question("searchOrders", page_of_json)
 ROOT = Path(__file__).parents[2]
 
 
@@ -135,7 +137,7 @@ def test_no_pool_and_no_search_for_credentials_comes_with_our_objects(
     ):
         monkeypatch.setattr(place, forbidden)
     client = ours(answering(httpx.Response(200, json={"orders": []})))
-    assert client.search_orders(marketplaceIds="A1F83G8C2ARO7P") == {"orders": []}
+    assert client.search_orders(marketplaceIds="A1F83G8C2ARO7P") == OrderPage((), (), None, None)
 
 
 PROBE = """

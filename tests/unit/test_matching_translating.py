@@ -42,6 +42,7 @@ def filled_fields(record: OrderRecord) -> set[str]:
         "buyer": (record.buyer,),
         "delivery": (record.delivery, record.delivery_instructions),
         "proceeds": (record.total, record.lines[0].item_total, record.lines[0].discount),
+        "price": (record.lines[0].unit_price,),
         "promotion": record.lines[0].promotion_ids,
         "cancellation": (record.cancel_requested, record.cancelled_by, record.cancel_reason),
         "packages": record.packages,
@@ -63,7 +64,7 @@ def test_a_full_copy_fills_every_group_with_its_update_time() -> None:
     assert (record.customer_id, record.match_basis) == (None, None)
 
 
-@pytest.mark.parametrize("group", sorted(GROUPS - {"fulfillment"}))
+@pytest.mark.parametrize("group", sorted(GROUPS - {"fulfillment", "price"}))
 def test_what_a_marketplace_did_not_want_is_dropped(group: Any) -> None:
     wanted = ALL_DATASETS - {DATASETS[group]}
     record = translate(full(), "acme", rules_of(included_data=wanted))
@@ -79,9 +80,9 @@ def test_what_a_copy_does_not_carry_is_not_claimed(group: Any) -> None:
     assert group not in filled_fields(record)
 
 
-def test_fulfillment_is_wanted_whatever_the_list_says() -> None:
+def test_the_status_and_the_price_are_kept_whatever_the_list_says() -> None:
     record = translate(full(), "acme", rules_of(included_data=frozenset()))
-    assert set(record.as_of) == {"fulfillment"}
+    assert set(record.as_of) == {"fulfillment", "price"}
     assert record.status == "UNSHIPPED"
 
 
