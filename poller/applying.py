@@ -13,7 +13,7 @@ from connectors.orders import AmazonOrder, UnreadableOrder
 from poller import matching
 from poller.sources import AccountRules
 from store import customers, orders, quarantine
-from store.engine import Row, Transaction
+from store.engine import Row, Tombstone, Transaction
 from store.records import OrderRecord
 
 
@@ -107,7 +107,8 @@ def _known(
     ids.update(order.customer_id for order in stored.values() if order.customer_id is not None)
     records = customers.load(tx, ids)
     # Between the search for an e-mail and the lock on its record a merge may have committed (R55).
-    customers.living(tx, {customer_id for customer_id, _ in by_email.values()})
+    if any(records[customer_id].status == "merged" for customer_id, _ in by_email.values()):
+        raise Tombstone
     unidentified = [c.customer_id for c in records.values() if c.status == "unidentified"]
     known = matching.Known(
         orders=stored,

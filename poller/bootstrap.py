@@ -180,8 +180,8 @@ class Service:
             if business != settings.business:
                 problems.append(
                     Problem(
-                        f"account {name}: its customers belong to the business {business} and cannot be moved "
-                        f"to {settings.business}; set its BUSINESS back, or use a new account name.",
+                        f"account {name}: its customers belong to the business {business} and cannot be "
+                        f"moved to {settings.business}; set its BUSINESS back, or use a new account name.",
                         "account",
                         name,
                     )
@@ -210,7 +210,9 @@ class Service:
             if m.enabled
         ]
         fingerprint_of = self.store.lookup.fingerprint
-        secret = "\0".join([settings.lwa_client_id, *(s.get_secret_value() for s in settings.lwa_client_secret)])
+        secret = "\0".join(
+            [settings.lwa_client_id, *(s.get_secret_value() for s in settings.lwa_client_secret)]
+        )
         credential = f"{secret}\0{settings.refresh_token.get_secret_value()}"
         sources = sources_of(
             rules,

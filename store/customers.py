@@ -7,14 +7,14 @@ of one buyer at the same moment (R16).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
 
 from store import codec
-from store.engine import Row, Tombstone, Transaction
+from store.engine import Row, Transaction
 from store.records import Address, CustomerRecord, CustomerStatus, MainEmail, normal_email
 from store.tables import CUSTOMER_IDS, customer_emails, customer_words, customers, journal, orders
 from store.types import among
@@ -255,14 +255,6 @@ def suggest(tx: Transaction, customer_id: int, into: int) -> None:
     tx.conn.execute(
         sa.update(customers).where(customers.c.customer_id == customer_id).values(suggested_into=into)
     )
-
-
-def living(tx: Transaction, customer_ids: Iterable[int]) -> None:
-    """Raise ``Tombstone`` when one of these was merged into another meanwhile."""
-    c = customers.c
-    query = sa.select(c.customer_id).where(among(c.customer_id, sorted(customer_ids)), c.status == "merged")
-    if tx.conn.execute(query).first() is not None:
-        raise Tombstone
 
 
 def write_journal(

@@ -21,9 +21,9 @@ from connectors.simulator.transport import transport
 from connectors.simulator.world import CLIENT_ID, CLIENT_SECRET, Seller
 from poller.exporting import customer_object, order_object
 from poller.matching import MarketplaceRules
-from poller.translating import ALL_DATASETS
 from poller.sources import AccountRules, PolledMarketplace, Source, sources_of
 from poller.sync import RunReport, SourceSync
+from poller.translating import ALL_DATASETS
 from poller.windows import Pace
 from store import migrating, orders, queries
 from store.engine import Store, create_engine
@@ -135,7 +135,9 @@ class Shop:
     def sources(self) -> tuple[Source, ...]:
         start = self.start_date or self.clock().date() + timedelta(days=1)
         polled = [
-            PolledMarketplace(r.marketplace_id, r.code, start, tuple(sorted(r.included_data)), r.code in self.split)
+            PolledMarketplace(
+                r.marketplace_id, r.code, start, tuple(sorted(r.included_data)), r.code in self.split
+            )
             for r in self.rules
         ]
         return sources_of(self.account_rules(), "EU", polled, "app", self.credential, "secret")

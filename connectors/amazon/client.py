@@ -129,11 +129,13 @@ class SellersClient(_Guarded, Sellers):  # type: ignore[misc]
 
 _TALKATIVE = (
     "httpx",
+    "httpcore",
     "httpcore.connection",
     "httpcore.http11",
     "httpcore.http2",
     "httpcore.proxy",
     "httpcore.socks",
+    "sp_api",
     "sp_api.auth.access_token_client",
     "sp_api.base.client",
 )

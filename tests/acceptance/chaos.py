@@ -70,7 +70,9 @@ def _restless(random: Random, order: Order) -> Order:
             at = at.replace(microsecond=0)
         late = random.choices((0, random.randrange(10, 600), random.randrange(600, 36_000)), (90, 9, 1))[0]
         status = "UNSHIPPED" if facts.status in PENDING_STATUSES else facts.status
-        order = order.then(at, late=timedelta(seconds=late), status=status, seller_order_id=f"SHOP-{random.randrange(10**6)}")
+        order = order.then(
+            at, late=timedelta(seconds=late), status=status, seller_order_id=f"SHOP-{random.randrange(10**6)}"
+        )
     return order
 
 
@@ -127,7 +129,9 @@ class Line(httpx.BaseTransport):
             self._calls[operation] += 1
             kinds = faults.strike(operation, self._calls[operation], at)
             paging = b"paginationToken" in request.url.query
-            self.struck.update(kind for kind in kinds if paging or not kind.startswith(("page_token", "same_token")))
+            self.struck.update(
+                kind for kind in kinds if paging or not kind.startswith(("page_token", "same_token"))
+            )
             if status == 429 and not kinds & {"throttled_json", "throttled_empty"}:
                 self.unprovoked.append(f"429 to {operation} at {at}")
             self._clock.sleep(self._random.uniform(0.1, 3))

@@ -13,7 +13,7 @@ from decimal import InvalidOperation
 
 import sqlalchemy as sa
 
-from connectors.simulator.orders import Order, Version
+from connectors.simulator.orders import Version
 from store import codec, ledger, quarantine
 from store.progress import Interval, gaps
 from store.tables import orders, windows
@@ -108,7 +108,9 @@ def incomplete(shop: Shop, live_from: datetime, start: datetime) -> list[str]:
     the order itself is promised.
     """
     stored, aside = stored_versions(shop), quarantined_ids(shop)
-    mine = {r.marketplace_id for r in shop.rules} & shop.simulator.world.sellers[shop.seller.name].marketplace_ids
+    mine = {r.marketplace_id for r in shop.rules} & shop.simulator.world.sellers[
+        shop.seller.name
+    ].marketplace_ids
     now = shop.simulator.amazon_now()
     found = []
     for order in shop.simulator.world.orders():

@@ -37,9 +37,7 @@ def write_pages(folder: Path, seed: int, orders: int) -> None:
     page_token, number = "", 0
     while True:
         question = query + (f"&paginationToken={quote(page_token, safe='')}" if page_token else "")
-        request = Request(
-            "GET", "/orders/2026-01-01/orders", question, headers={"x-amz-access-token": token}
-        )
+        request = Request("GET", "/orders/2026-01-01/orders", question, headers={"x-amz-access-token": token})
         body = simulator.handle(request).body
         if "orders" not in json.loads(body):
             raise RuntimeError("the simulator refused a page")

@@ -32,7 +32,7 @@ from poller.windows import (
     decide,
 )
 from store.bucket import Bucket, spend
-from store.progress import Backfill, Interval, MarketplaceProgress, SourceProgress, Window, gaps, joined
+from store.progress import Backfill, Interval, Kind, MarketplaceProgress, SourceProgress, Window, gaps, joined
 
 NOON = datetime(2026, 6, 15, 12, tzinfo=UTC)
 SECOND, MINUTE, HOUR, DAY = (timedelta(seconds=s) for s in (1, 60, 3600, 86400))
@@ -211,7 +211,9 @@ def test_a_403_is_believed_at_the_second_time_only() -> None:
 
 def test_narrowing_down_leaves_only_the_refused_marketplace_aside() -> None:
     ids = tuple("ABCDEFGHI")
-    open_ones, good, aside = [window(marketplace_ids=ids)], set(), set()
+    open_ones = [window(marketplace_ids=ids)]
+    good: set[str] = set()
+    aside: set[str] = set()
     requests = 0
     while open_ones:
         asked = open_ones.pop()
@@ -404,7 +406,7 @@ def test_a_marketplace_that_the_seller_left_is_parted_from_the_window_and_waits(
 
 def test_an_unproven_walk_waits_until_live_reading_has_passed_its_end() -> None:
     walked = window(state="unproven", upper=NOON, walk_started_at=NOON, walk_ended_at=NOON + MINUTE, pages=2)
-    polled = {"polled_at": NOON + HOUR}
+    polled: dict[str, Any] = {"polled_at": NOON + HOUR}
     assert isinstance(decide(view_of([marketplace("A", NOON)], [walked], **polled)), Wait)
     assert decide(view_of([marketplace("A", NOON + MINUTE)], [walked], **polled)) == Prove(walked)
 
@@ -473,7 +475,7 @@ def test_a_second_look_never_overtakes_live_reading() -> None:
 
 
 def test_once_a_day_the_last_three_days_are_read_by_created_time() -> None:
-    late = {"now": NOON + DAY, "polled_at": NOON + DAY}
+    late: dict[str, Any] = {"now": NOON + DAY, "polled_at": NOON + DAY}
     pass_now = entered(decide(view_of([marketplace("A", NOON + DAY)], created_pass_at=NOON, **late)))
     assert (pass_now.kind, pass_now.axis) == ("sweep", "created")
     assert pass_now.upper - pass_now.lower == windows.CREATED_PASS_SPAN
@@ -483,7 +485,7 @@ def test_once_a_day_the_last_three_days_are_read_by_created_time() -> None:
 
 
 def test_history_is_read_newest_first_down_to_its_day() -> None:
-    due = {"polled_at": NOON + HOUR}
+    due: dict[str, Any] = {"polled_at": NOON + HOUR}
     step = decide(view_of([marketplace("A")], backfills=[backfill()], **due))
     assert (entered(step).lower, entered(step).upper) == (NOON - windows.BACKFILL_FIRST_SPAN, NOON)
     last = backfill(position=NOON - 90 * DAY + HOUR, span_seconds=86400.0)
@@ -492,7 +494,7 @@ def test_history_is_read_newest_first_down_to_its_day() -> None:
 
 def test_history_that_is_paused_is_not_read_on() -> None:
     half = window(kind="backfill", axis="created", backfill_id=1)
-    due = {"polled_at": NOON + HOUR}
+    due: dict[str, Any] = {"polled_at": NOON + HOUR}
     assert read(decide(view_of([marketplace("A")], [half], backfills=[backfill()], **due))) == half
     assert isinstance(decide(view_of([marketplace("A")], [half], polled_at=NOON + HOUR)), Wait)
 
@@ -835,7 +837,7 @@ maybe = st.one_of(st.none(), around)
 @st.composite
 def any_window(draw: st.DrawFn, number: int) -> Window:
     lower = draw(around)
-    kind = draw(st.sampled_from(["live", "sweep", "backfill"]))
+    kind: Kind = draw(st.sampled_from(["live", "sweep", "backfill"]))
     return Window(
         source="acme:EU",
         account="acme",
