@@ -91,6 +91,8 @@ class SourceSync:
             outcome, until, message = self._work()
         except CredentialsRefused as error:
             outcome, until, message = self._note_refusal(error)
+        except Superseded:
+            outcome, until, message = "superseded", self._soon(), "another worker has taken over"
         except Exception as error:
             # Its text may hold what was being stored, so only its name is kept.
             self._finish_run("failed", f"unexpected: {type(error).__name__}")
@@ -119,16 +121,11 @@ class SourceSync:
         self._prepare()
         self._check_enrolment()
         while not self.stopping():
-            try:
-                step = self._next()
-            except Superseded:
-                return "superseded", self._soon(), "another worker has taken over"
+            step = self._next()
             if isinstance(step, windows.Wait):
                 return self._ended(step)
             try:
                 self._read(step)
-            except Superseded:
-                return "superseded", self._soon(), "another worker has taken over"
             except Deferred as error:
                 self._release(step.window)
                 return "deferred", error.until, str(error)

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from config.logging import configure_logging
 from config.problems import Problem
-from poller.bootstrap import Service, Unusable, utc_now
+from poller.bootstrap import Service, Unusable, spare_the_collector, utc_now
 from poller.cli.shell import (
     BAD_INPUT,
     DEFERRED,
@@ -55,6 +55,7 @@ def run() -> None:
         settings = service.config.settings
         check_place(settings.database_url.get_secret_value(), create=True)
         configure_logging(settings.log_format, settings.log_level)
+        spare_the_collector()
         schedule = Schedule(service)
         signal.signal(signal.SIGTERM, lambda *_: service.stop.set())
         signal.signal(signal.SIGINT, lambda *_: service.stop.set())
@@ -91,6 +92,7 @@ def sync(
         for problem in service.problems:
             say(f"{problem.severity}: {problem.message}")
         keys = _chosen(service, source)
+        spare_the_collector()
         failed, deferred = _carry_out(service, keys, wait)
         if signals:
             say("stopped; what was read is stored")

@@ -14,7 +14,8 @@ import pytest
 import typer
 
 from connectors.simulator.api import Simulator
-from poller.cli.demo import LIVE_WITHIN, POISONS, Found, Truth, stage, truth_of, wrongs
+from poller.cli.demo import LIVE_WITHIN, POISONS, stage
+from poller.cli.proof import Found, Truth, truth_of, wrongs
 from poller.cli.simulate import marketplace_codes
 
 NOON = datetime(2026, 6, 15, 12, tzinfo=UTC)
