@@ -74,7 +74,7 @@ def apply_records(
         zip((c.customer_id for c in matched.created), customers.create(tx, matched.created), strict=True)
     )
     for record in matched.updated:
-        customers.change(tx, record)
+        customers.change(tx, record, known.customers[record.customer_id])
     changed = orders.save(tx, matched.writes, rows, customer_ids=ids, walk=walk)
     for buried, into in matched.tombstones:
         target = ids.get(into, into)

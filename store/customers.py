@@ -199,7 +199,7 @@ def _word_values(tx: Transaction, record: CustomerRecord, key: int) -> list[dict
     for text in texts:
         if text:
             words |= tx.lookup.words(record.business, text)
-    return [{"word": word, "customer_id": key} for word in words]
+    return [{"word": word, "customer_id": key} for word in sorted(words)]
 
 
 def create(tx: Transaction, records: Sequence[CustomerRecord]) -> list[int]:
@@ -220,23 +220,33 @@ def create(tx: Transaction, records: Sequence[CustomerRecord]) -> list[int]:
     return ids
 
 
-def change(tx: Transaction, record: CustomerRecord) -> None:
+def change(tx: Transaction, record: CustomerRecord, before: CustomerRecord | None = None) -> None:
     """Write a changed customer whole, with its e-mails and searchable words.
 
-    Erased e-mails (R61) keep their slot. Raises a conflict (``engine.is_conflict``) on a doubled e-mail.
+    ``before`` is the record as it was read in this transaction, if it was: e-mails and words that it had
+    already are left alone. Erased e-mails (R61) keep their slot. Raises a conflict
+    (``engine.is_conflict``) on a doubled e-mail.
     """
     key = record.customer_id
     values = _values(tx, record, key)
     for kept in ("created_at", "suggested_into"):
         del values[kept]
     tx.update(customers, [values], customer_id=None)
+    if before is None or before.emails != record.emails:
+        _replace_emails(tx, record)
+    words = _word_values(tx, record, key)
+    if before is None or _word_values(tx, before, key) != words:
+        tx.conn.execute(sa.delete(customer_words).where(customer_words.c.customer_id == key))
+        tx.insert(customer_words, words)
+
+
+def _replace_emails(tx: Transaction, record: CustomerRecord) -> None:
+    key = record.customer_id
     erased = [email.slot for email in record.emails if email.email is None]
     c = customer_emails.c
     tx.conn.execute(sa.delete(customer_emails).where(c.customer_id == key, c.slot.not_in(erased)))
     emails = [_email_values(tx, key, record.business, e) for e in record.emails if e.email is not None]
     tx.insert(customer_emails, emails)
-    tx.conn.execute(sa.delete(customer_words).where(customer_words.c.customer_id == key))
-    tx.insert(customer_words, _word_values(tx, record, key))
 
 
 def bury(tx: Transaction, customer_id: int, into: int) -> None:

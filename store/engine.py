@@ -132,6 +132,14 @@ def _updating(
     return _Prepared(dialect, sa.update(table).where(found).values(values), types)
 
 
+_COUNT = (
+    sa.update(tables.counters)
+    .where(tables.counters.c.name == sa.bindparam("counter"))
+    .values(value=tables.counters.c.value + sa.bindparam("many", type_=sa.BigInteger))
+    .returning(tables.counters.c.value)
+)
+
+
 @dataclass
 class Transaction:
     """One open transaction: everything in it becomes visible together, or not at all.
@@ -213,15 +221,9 @@ class Transaction:
         return list(range(last - many + 1, last + 1))
 
     def _count(self, name: str, many: int) -> int:
-        counters = tables.counters
-        counted = self.conn.execute(
-            sa.update(counters)
-            .where(counters.c.name == name)
-            .values(value=counters.c.value + many)
-            .returning(counters.c.value)
-        ).scalar_one_or_none()
+        counted = self.conn.execute(_COUNT, {"counter": name, "many": many}).scalar_one_or_none()
         if counted is None:
-            self.conn.execute(sa.insert(counters).values(name=name, value=many))
+            self.insert(tables.counters, [{"name": name, "value": many}])
             return many
         return int(counted)
 

@@ -162,8 +162,17 @@ customers = sa.Table(
     sa.Column("created_at", UtcTime, nullable=False),
     sa.Column("changed_at", UtcTime, nullable=False),
     sa.Column("change_no", Identity, nullable=False, index=True),
-    sa.UniqueConstraint("business", "special"),
-    sa.UniqueConstraint("business", "external_id"),
+    *(
+        sa.Index(
+            f"uq_customers_{name}",
+            "business",
+            name,
+            unique=True,
+            sqlite_where=sa.text(f"{name} IS NOT NULL"),
+            postgresql_where=sa.text(f"{name} IS NOT NULL"),
+        )
+        for name in ("special", "external_id")
+    ),
     sa.CheckConstraint("(status = 'merged') = (merged_into IS NOT NULL)", name="tombstone"),
 )
 

@@ -44,7 +44,7 @@ HISTORY = timedelta(days=1)
 AFTERNOON = timedelta(hours=3)
 """How long the trouble lasts; Amazon's quota allows about 80 requests in it."""
 
-LAST_CHANGE = timedelta(hours=4)
+LAST_CHANGE = timedelta(hours=3, minutes=30)
 END = timedelta(hours=42)
 """Enough for the second look at everything that changed, and for the created-time passes."""
 
@@ -68,7 +68,7 @@ def _restless(random: Random, order: Order) -> Order:
         at = order.versions[-1].last_updated + timedelta(seconds=random.randrange(5, 2400))
         if not facts.milliseconds:
             at = at.replace(microsecond=0)
-        late = random.choices((0, random.randrange(10, 600), random.randrange(600, 36_000)), (90, 9, 1))[0]
+        late = random.choices((0, random.randrange(10, 600), random.randrange(600, 80_000)), (90, 9, 1))[0]
         status = "UNSHIPPED" if facts.status in PENDING_STATUSES else facts.status
         order = order.then(
             at, late=timedelta(seconds=late), status=status, seller_order_id=f"SHOP-{random.randrange(10**6)}"

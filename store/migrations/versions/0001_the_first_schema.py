@@ -112,11 +112,23 @@ def upgrade() -> None:
             ["merged_into"], ["customers.customer_id"], name=op.f("fk_customers_merged_into")
         ),
         sa.PrimaryKeyConstraint("customer_id", name=op.f("pk_customers")),
-        sa.UniqueConstraint("business", "external_id", name=op.f("uq_customers_business_external_id")),
-        sa.UniqueConstraint("business", "special", name=op.f("uq_customers_business_special")),
     )
     with op.batch_alter_table("customers", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_customers_change_no"), ["change_no"], unique=False)
+        batch_op.create_index(
+            "uq_customers_external_id",
+            ["business", "external_id"],
+            unique=True,
+            sqlite_where=sa.text("external_id IS NOT NULL"),
+            postgresql_where=sa.text("external_id IS NOT NULL"),
+        )
+        batch_op.create_index(
+            "uq_customers_special",
+            ["business", "special"],
+            unique=True,
+            sqlite_where=sa.text("special IS NOT NULL"),
+            postgresql_where=sa.text("special IS NOT NULL"),
+        )
 
     op.create_table(
         "marketplaces",
@@ -423,6 +435,16 @@ def downgrade() -> None:
     op.drop_table("meta")
     op.drop_table("marketplaces")
     with op.batch_alter_table("customers", schema=None) as batch_op:
+        batch_op.drop_index(
+            "uq_customers_special",
+            sqlite_where=sa.text("special IS NOT NULL"),
+            postgresql_where=sa.text("special IS NOT NULL"),
+        )
+        batch_op.drop_index(
+            "uq_customers_external_id",
+            sqlite_where=sa.text("external_id IS NOT NULL"),
+            postgresql_where=sa.text("external_id IS NOT NULL"),
+        )
         batch_op.drop_index(batch_op.f("ix_customers_change_no"))
 
     op.drop_table("customers")
