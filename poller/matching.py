@@ -487,7 +487,7 @@ _BASIS_OF_SLOT: Mapping[int, Basis] = {1: "email_1", 2: "email_2", 3: "email_3"}
 def _says_something(value: str | Address | None) -> bool:
     """False for an empty field; a country alone is what retention leaves of an address (R60)."""
     if isinstance(value, Address):
-        return replace(value, country=None, kind=None) != Address()
+        return value != Address(country=value.country, kind=value.kind)
     return bool(value)
 
 

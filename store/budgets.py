@@ -25,6 +25,15 @@ class BudgetKey:
     operation: str
 
 
+_FOUND = sa.select(budgets).where(
+    *(budgets.c[name] == sa.bindparam(name) for name in ("application", "account", "operation"))
+)
+
+
+def _names(key: BudgetKey) -> dict[str, str]:
+    return {"application": key.application, "account": key.account, "operation": key.operation}
+
+
 def _where(key: BudgetKey) -> sa.ColumnElement[bool]:
     c = budgets.c
     return sa.and_(c.application == key.application, c.account == key.account, c.operation == key.operation)
@@ -32,20 +41,18 @@ def _where(key: BudgetKey) -> sa.ColumnElement[bool]:
 
 def read(tx: Transaction, key: BudgetKey, rate: float, burst: float) -> Bucket:
     """The bucket as of now, without taking; a full one of the given plan when there is none yet."""
-    row = tx.conn.execute(sa.select(budgets).where(_where(key))).one_or_none()
+    row = tx.conn.execute(_FOUND, _names(key)).one_or_none()
     if row is None:
         return Bucket(rate, burst, burst, tx.now)
     return Bucket(row.rate, row.burst, row.tokens, row.counted_at).at(tx.now)
 
 
 def _locked(tx: Transaction, key: BudgetKey, rate: float, burst: float) -> Bucket:
-    query = tx.lock(sa.select(budgets).where(_where(key)))
-    row = tx.conn.execute(query).one_or_none()
+    query = tx.lock(_FOUND)
+    row = tx.conn.execute(query, _names(key)).one_or_none()
     if row is None:
         fresh = {
-            "application": key.application,
-            "account": key.account,
-            "operation": key.operation,
+            **_names(key),
             "rate": rate,
             "burst": burst,
             "tokens": burst,
@@ -56,7 +63,7 @@ def _locked(tx: Transaction, key: BudgetKey, rate: float, burst: float) -> Bucke
             tx.conn.execute(postgresql.insert(budgets).values(fresh).on_conflict_do_nothing())
         else:
             tx.conn.execute(sa.insert(budgets).values(fresh))
-        row = tx.conn.execute(query).one()
+        row = tx.conn.execute(query, _names(key)).one()
     return Bucket(row.rate, row.burst, row.tokens, row.counted_at)
 
 

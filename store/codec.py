@@ -13,25 +13,12 @@ from typing import Any
 
 import msgspec
 
-from store.records import Address, Amount, Buyer, PackageRecord, TaxNumber
-
-_ADDRESS = tuple(Address.__dataclass_fields__)
-_BUYER = tuple(Buyer.__dataclass_fields__)
+from store.records import Amount, PackageRecord
 
 
 def dump(value: Any) -> str:
     """Compact JSON."""
     return msgspec.json.encode(value).decode()
-
-
-def address_members(address: Address) -> dict[str, str]:
-    """The members of an address that are there."""
-    return {name: value for name in _ADDRESS if (value := getattr(address, name)) is not None}
-
-
-def buyer_members(buyer: Buyer) -> dict[str, str]:
-    """The members of a buyer that are there."""
-    return {name: value for name in _BUYER if (value := getattr(buyer, name)) is not None}
 
 
 def dump_words(words: Iterable[str]) -> str:
@@ -105,9 +92,3 @@ def load_packages(text: str | None) -> tuple[PackageRecord, ...]:
         shipped = item.pop("shipped_at")
         found.append(PackageRecord(**item, shipped_at=datetime.fromisoformat(shipped) if shipped else None))
     return tuple(found)
-
-
-def dump_tax_numbers(numbers: tuple[TaxNumber, ...]) -> list[dict[str, str | None]]:
-    return [
-        {"entity": n.entity, "kind": n.kind, "number": n.number, "legal_name": n.legal_name} for n in numbers
-    ]

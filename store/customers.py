@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
 from store import codec
@@ -143,7 +144,7 @@ def _record(tx: Transaction, row: Row, emails: tuple[MainEmail, ...]) -> Custome
 
 def _address(members: Mapping[str, str] | None, country: str | None) -> Address | None:
     if members is not None:
-        return Address(**members)
+        return msgspec.convert(members, Address)
     return Address(country=country) if country else None
 
 
@@ -161,9 +162,9 @@ def _values(tx: Transaction, record: CustomerRecord, key: int) -> dict[str, Any]
         "external_id": record.external_id,
         "person": seal_json(person, place(key, "person")) if person else None,
         "aliases": seal_json(list(record.aliases), place(key, "aliases")) if record.aliases else None,
-        "billing": seal_json(codec.address_members(billing), place(key, "billing")) if billing else None,
+        "billing": seal_json(billing, place(key, "billing")) if billing else None,
         "billing_country": billing.country if billing else None,
-        "delivery": seal_json(codec.address_members(delivery), place(key, "delivery")) if delivery else None,
+        "delivery": seal_json(delivery, place(key, "delivery")) if delivery else None,
         "delivery_country": delivery.country if delivery else None,
         "price_list": record.price_list,
         "currency": record.currency,

@@ -78,15 +78,19 @@ def _values(tx: Transaction, window: Window) -> dict[str, Any]:
     return values
 
 
+_PENDING = (
+    sa.select(windows)
+    .where(windows.c.source == sa.bindparam("source"), windows.c.state.in_(("open", "unproven", "set_aside")))
+    .order_by(windows.c.window_id)
+)
+_SOURCE = sa.select(tables.sources).where(tables.sources.c.source == sa.bindparam("source"))
+_MARKETPLACES = sa.select(tables.marketplaces).where(tables.marketplaces.c.account == sa.bindparam("account"))
+# Made once: with every page they are asked several times, and building them took as long as running them.
+
+
 def pending_windows(tx: Transaction, source: str) -> tuple[Window, ...]:
     """Windows of a source that are not finished, oldest first."""
-    c = windows.c
-    query = (
-        sa.select(windows)
-        .where(c.source == source, c.state.in_(("open", "unproven", "set_aside")))
-        .order_by(c.window_id)
-    )
-    return tuple(_window(tx, row) for row in tx.rows(query))
+    return tuple(_window(tx, row) for row in tx.rows(_PENDING, {"source": source}))
 
 
 def open_windows(tx: Transaction, new: Iterable[Window]) -> None:
@@ -166,8 +170,7 @@ def cover(
 
 def load_source(tx: Transaction, source: str) -> SourceProgress | None:
     """What a source did last, locked; None before its first run."""
-    query = tx.lock(sa.select(tables.sources).where(tables.sources.c.source == source))
-    row = tx.conn.execute(query).one_or_none()
+    row = tx.conn.execute(tx.lock(_SOURCE), {"source": source}).one_or_none()
     if row is None:
         return None
     values = dict(row._mapping)
@@ -187,8 +190,8 @@ def save_source(tx: Transaction, progress: SourceProgress, *, new: bool = False)
 
 def load_marketplaces(tx: Transaction, account: str) -> dict[str, MarketplaceProgress]:
     """What has been reached of every marketplace of an account."""
-    query = sa.select(tables.marketplaces).where(tables.marketplaces.c.account == account)
-    return {row.marketplace_id: MarketplaceProgress(**row._mapping) for row in tx.rows(query)}
+    rows = tx.rows(_MARKETPLACES, {"account": account})
+    return {row.marketplace_id: MarketplaceProgress(**row._mapping) for row in rows}
 
 
 def save_marketplace(tx: Transaction, progress: MarketplaceProgress, *, new: bool = False) -> None:

@@ -103,7 +103,7 @@ def _address(tx: Transaction, row: Row, column: str) -> Address | None:
     if sealed is None:
         country = row[f"{column}_country"]
         return Address(country=country) if country else None
-    return Address(**tx.sealer.open_json(sealed, place(row["order_key"], column)))
+    return tx.sealer.open_as(Address, sealed, place(row["order_key"], column))
 
 
 def _text(tx: Transaction, row: Row, column: str) -> str | None:
@@ -135,7 +135,7 @@ def record_of(tx: Transaction, row: Row, lines: tuple[LineRecord, ...] = ()) -> 
         deliver_by=row["deliver_by"],
         seller_order_id=row["seller_order_id"],
         replaces=row["replaces"],
-        buyer=Buyer(**tx.sealer.open_json(buyer, place(key, "buyer"))) if buyer else None,
+        buyer=tx.sealer.open_as(Buyer, buyer, place(key, "buyer")) if buyer else None,
         delivery=_address(tx, row, "delivery"),
         billing=_address(tx, row, "billing"),
         delivery_instructions=_text(tx, row, "delivery_instructions"),
@@ -143,7 +143,7 @@ def record_of(tx: Transaction, row: Row, lines: tuple[LineRecord, ...] = ()) -> 
         withheld_tax=codec.amount(row["withheld_tax"], row["currency"]),
         lines=lines,
         packages=codec.load_packages(row["packages"]),
-        tax_numbers=tuple(TaxNumber(**n) for n in tx.sealer.open_json(numbers, place(key, "tax_numbers")))
+        tax_numbers=tx.sealer.open_as(tuple[TaxNumber, ...], numbers, place(key, "tax_numbers"))
         if numbers
         else (),
         cancel_requested=row["cancel_requested"],
@@ -242,21 +242,21 @@ def _order_values(tx: Transaction, record: OrderRecord, key: int, ids: Mapping[i
         "deliver_by": record.deliver_by,
         "seller_order_id": record.seller_order_id,
         "replaces": record.replaces,
-        "buyer": seal_json(codec.buyer_members(record.buyer), place(key, "buyer")) if record.buyer else None,
-        "delivery": seal_json(codec.address_members(delivery), place(key, "delivery")) if delivery else None,
+        "buyer": seal_json(record.buyer, place(key, "buyer")) if record.buyer else None,
+        "delivery": seal_json(delivery, place(key, "delivery")) if delivery else None,
         "delivery_country": delivery.country if delivery else None,
         "delivery_instructions": seal(
             record.delivery_instructions.encode(), place(key, "delivery_instructions")
         )
         if record.delivery_instructions
         else None,
-        "billing": seal_json(codec.address_members(billing), place(key, "billing")) if billing else None,
+        "billing": seal_json(billing, place(key, "billing")) if billing else None,
         "billing_country": billing.country if billing else None,
         "total": total.amount if total else None,
         "currency": order_currency(record),
         "withheld_tax": withheld.amount if withheld else None,
         "packages": codec.dump_packages(record.packages),
-        "tax_numbers": seal_json(codec.dump_tax_numbers(record.tax_numbers), place(key, "tax_numbers"))
+        "tax_numbers": seal_json(record.tax_numbers, place(key, "tax_numbers"))
         if record.tax_numbers
         else None,
         "cancel_requested": record.cancel_requested,

@@ -1,7 +1,7 @@
 """The store's vocabulary: what we keep, as plain values. Knows no database.
 
-Nothing changes a value once it is made. Lines and orders are not ``frozen`` all the same: Python takes
-three times as long to make a frozen one, and makes several of them for every order that passes.
+Nothing changes a value once it is made. Lines, orders and customers are not ``frozen`` all the same: Python
+takes three times as long to make a frozen one, and makes several of them for every order that passes.
 
 Times are aware UTC, money is exact, absent is ``None``. Buyer data is in the clear here and sealed
 in the tables; these values are never logged (their ``repr`` leaves buyer fields out).
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -50,8 +50,17 @@ class Amount(msgspec.Struct, frozen=True, gc=False):
     currency: str
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Address:
+class Personal(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A group of buyer data, sealed as one value; what is absent is left out. Its ``repr`` tells nothing."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(…)"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []
+
+
+class Address(Personal, frozen=True, omit_defaults=True, gc=False):
     """A postal address; ``kind`` is Amazon's address type and is not exported."""
 
     name: str | None = None
@@ -68,8 +77,7 @@ class Address:
     kind: str | None = None
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Buyer:
+class Buyer(Personal, frozen=True, omit_defaults=True, gc=False):
     """The order's own snapshot of who bought."""
 
     name: str | None = None
@@ -78,8 +86,7 @@ class Buyer:
     purchase_order_number: str | None = None
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class TaxNumber:
+class TaxNumber(Personal, frozen=True, gc=False):
     entity: str | None
     kind: str | None
     number: str | None
@@ -180,7 +187,7 @@ class MainEmail:
     origin: Origin
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CustomerRecord:
     """One customer record.
 

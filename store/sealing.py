@@ -17,8 +17,8 @@ import hmac
 import os
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -29,6 +29,9 @@ from store.records import normal_email
 _VERSION = b"\x01"
 _KEY_ID = slice(1, 5)
 _NONCE = slice(5, 17)
+
+
+T = TypeVar("T")
 
 
 class SealError(Exception):
@@ -85,9 +88,13 @@ class Sealer:
         except (InvalidTag, ValueError):  # the latter when even the nonce is cut short
             raise SealError(f"{place}: the sealed value is damaged, or was moved from another row") from None
 
-    def seal_json(self, value: Mapping[str, Any] | Sequence[Any], place: str) -> bytes:
+    def seal_json(self, value: Any, place: str) -> bytes:
         """Seal a group of values as one."""
         return self.seal(msgspec.json.encode(value), place)
+
+    def open_as(self, kind: type[T], sealed: bytes, place: str) -> T:
+        """Open a group sealed by ``seal_json`` as what it was; members unknown here are ignored."""
+        return msgspec.json.decode(self.open(sealed, place), type=kind)
 
     def open_json(self, sealed: bytes, place: str) -> Any:
         """Open a group sealed by ``seal_json``. Raises SealError."""

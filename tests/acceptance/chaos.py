@@ -45,6 +45,9 @@ AFTERNOON = timedelta(hours=3)
 """How long the trouble lasts; Amazon's quota allows about 80 requests in it."""
 
 LAST_CHANGE = timedelta(hours=3, minutes=30)
+DAILY_PASS = timedelta(hours=24, minutes=10)
+"""The shop is polled at this time at the latest; what appears later is left to the second look."""
+
 END = timedelta(hours=42)
 """Enough for the second look at everything that changed, and for the created-time passes."""
 
@@ -210,8 +213,9 @@ class Life:
         self.run_until(self.calm)
         self.look()
         shop.pace = Pace(5 * 3600, 5 * 3600)
-        self.run_until(NOON + END)
-        self.look()
+        for pause in (DAILY_PASS, END):
+            self.run_until(NOON + pause)
+            self.look()
         start = (NOON - HISTORY).replace(hour=0)
         self.wrongs += incomplete(shop, live_from, start)
         self.wrongs += misplaced(shop)
