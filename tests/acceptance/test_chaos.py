@@ -201,7 +201,9 @@ def test_orders_that_arrive_late_with_an_old_update_time_are_found(sqlite_url: s
     life = a_small_life(sqlite_url, late=0.5)
     world = life.shop.simulator.world
     for order in [order for order in world.orders() if BURST <= order.created <= BURST + MINUTE][::4]:
-        world.update(order.order_id, NOON + 180 * MINUTE, late=timedelta(hours=22, minutes=30), seller_order_id="L")
+        world.update(
+            order.order_id, NOON + 180 * MINUTE, late=timedelta(hours=22, minutes=30), seller_order_id="L"
+        )
     lived(life)
     versions = [version for order in world.orders() for version in order.versions]
     late = [v.visible_at - v.last_updated for v in versions if v.last_updated > NOON]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 
@@ -48,7 +49,7 @@ def whole(**changes: Any) -> CustomerRecord:
         ),
         aliases=("old@example.com",),
         billing=HOME,
-        delivery=replace(HOME, line1="2 Low Street"),
+        delivery=msgspec.structs.replace(HOME, line1="2 Low Street"),
         price_list="Retail",
         currency="GBP",
         tax_code="T20",

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
 from poller.exporting import customer_object, order_object, time_text, write_csv, write_jsonl
@@ -164,7 +165,12 @@ def test_r18_the_recipient_s_name_is_shown_where_the_buyer_s_is_not_known() -> N
     nameless = replace(BARE_CUSTOMER, delivery=HOME)
     assert customer_object(nameless)["name"] == "Ann"
     assert customer_object(nameless)["amazon_name"] is None
-    assert customer_object(replace(nameless, delivery=replace(HOME, kind="PICKUP_POINT")))["name"] is None
+    assert (
+        customer_object(replace(nameless, delivery=msgspec.structs.replace(HOME, kind="PICKUP_POINT")))[
+            "name"
+        ]
+        is None
+    )
 
 
 def test_a_tombstone_is_exported_with_where_it_points() -> None:
