@@ -287,7 +287,8 @@ class SourceSync:
                 if isinstance(step, windows.Wait):
                     return step
                 if isinstance(step, windows.Read):
-                    ledger.save_source(tx, replace(view.source, turns=step.turns))
+                    if step.turns != view.source.turns:
+                        ledger.save_source(tx, replace(view.source, turns=step.turns))
                     return replace(step, window=ledger.claim(tx, step.window, self.owner))
                 if isinstance(step, windows.Enter):
                     self._enter(tx, view, step)

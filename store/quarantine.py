@@ -59,10 +59,13 @@ def put(tx: Transaction, entry: Quarantined) -> None:
         )
 
 
+_ANY = sa.select(quarantine.c.order_id).where(quarantine.c.account == sa.bindparam("account")).limit(1)
+
+
 def release(tx: Transaction, account: str, order_ids: Collection[str]) -> None:
     """These orders can be read now."""
     c = quarantine.c
-    if order_ids and tx.conn.execute(sa.select(c.order_id).where(c.account == account).limit(1)).first():
+    if order_ids and tx.conn.execute(_ANY, {"account": account}).first():
         mine = sa.and_(c.account == account, among(c.order_id, sorted(order_ids)))
         tx.conn.execute(sa.delete(quarantine).where(mine))
 

@@ -52,11 +52,16 @@ def start(tx: Transaction, source: str) -> int:
     return number
 
 
+_ADD_PAGE = (
+    sa.update(runs)
+    .where(runs.c.run == sa.bindparam("which"))
+    .values(pages=runs.c.pages + 1, orders=runs.c.orders + sa.bindparam("more", type_=sa.Integer))
+)
+
+
 def add_page(tx: Transaction, run: int, orders: int) -> None:
     """One more page of this run is stored."""
-    tx.conn.execute(
-        sa.update(runs).where(runs.c.run == run).values(pages=runs.c.pages + 1, orders=runs.c.orders + orders)
-    )
+    tx.conn.execute(_ADD_PAGE, {"which": run, "more": orders})
 
 
 def finish(tx: Transaction, run: int, outcome: Outcome, requests: int, message: str | None) -> None:

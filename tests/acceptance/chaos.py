@@ -1,7 +1,7 @@
 """A shop that lives through an afternoon in which everything goes wrong, and through the quiet days after.
 
-``chaos(seed, database_url)`` puts all troubles into one life; a test about one trouble makes a ``Life`` of its
-own. Either way the answer is a list of what is wrong, empty when all is right. A seed is lived through again
+``chaos(seed, database_url)`` puts all troubles into one life; a test about one trouble makes a ``Life`` of
+its own. Either way the answer is a list of what is wrong, empty when all is right. A seed is lived through again
 with ``python -m tests.acceptance.chaos SEED [DATABASE_URL]``.
 
 The lives have teeth: bursts of hundreds of orders within minutes while the budget is empty, so that a walk
@@ -203,7 +203,7 @@ class Life:
         return count
 
     def live(self) -> list[str]:
-        """Live to the end; returns what is wrong. Closes the shop's connections to Amazon, not the store."""
+        """Live to the end; returns what is wrong."""
         shop, live_from = self.shop, self.shop.simulator.amazon_now()
         self.run_until(shop.clock() + timedelta(seconds=1))
         for moment, event in sorted(self.events, key=lambda planned: planned[0]):

@@ -150,7 +150,7 @@ def misplaced(shop: Shop) -> Iterator[str]:
         entries = quarantine.entries(tx)
     for entry in entries:
         text = json.dumps(json.loads(entry.payload), sort_keys=True)
-        if text not in (expected.pop(entry.order_id, None) or expected.pop(text, ())):
+        if text not in (expected.pop(entry.order_id, None) or expected.pop(text, set())):
             yield f"{entry.order_id} should not be in quarantine ({entry.reason})"
     for name in expected:
         yield f"{name[:40]} should be in quarantine"
