@@ -1,8 +1,8 @@
 """A shop that lives through an afternoon in which everything goes wrong, and through the quiet days after.
 
 ``chaos(seed, database_url)`` puts all troubles into one life; a test about one trouble makes a ``Life`` of
-its own. Either way the answer is a list of what is wrong, empty when all is right. A seed is lived through again
-with ``python -m tests.acceptance.chaos SEED [DATABASE_URL]``.
+its own. Either way the answer is a list of what is wrong, empty when all is right. A seed is lived through
+again with ``python -m tests.acceptance.chaos SEED [DATABASE_URL]``.
 
 The lives have teeth: bursts of hundreds of orders within minutes while the budget is empty, so that a walk
 takes several pages, minutes apart, through a list that changes; a history to catch up with; late arrivals.
