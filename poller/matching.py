@@ -38,6 +38,7 @@ from store.records import (
     MainEmail,
     OrderRecord,
     Origin,
+    copy_of,
     normal_email,
 )
 
@@ -200,21 +201,18 @@ class _Page:
             price_list, tax_code = customer.price_list, customer.tax_code
         elif decision.customer_id is None and rules is not None:
             price_list, tax_code = rules.price_list, rules.tax_code
-        record = replace(
-            order,
-            marketplace=order.marketplace if rules is None else rules.code,
-            seller_status=order.seller_status
-            if rules is None
-            else seller_status(order.programs, order.fulfilled_by, rules),
-            labels=order.labels if rules is None else rules.labels,
-            customer_id=decision.customer_id,
-            match_basis=decision.basis,
-            match_rules=(*decision.rules, "R8") if filled and decision.fresh else decision.rules,
-            billing=customer.billing if copied and customer is not None else billing,
-            price_list=price_list,
-            tax_code=tax_code,
-            shown=order.ready or decision.basis == "placeholder" or not is_pending(order.status),
-        )
+        record = copy_of(order)
+        if rules is not None:
+            record.marketplace = rules.code
+            record.seller_status = seller_status(order.programs, order.fulfilled_by, rules)
+            record.labels = rules.labels
+        record.customer_id = decision.customer_id
+        record.match_basis = decision.basis
+        record.match_rules = (*decision.rules, "R8") if filled and decision.fresh else decision.rules
+        record.billing = customer.billing if copied and customer is not None else billing
+        record.price_list = price_list
+        record.tax_code = tax_code
+        record.shown = order.ready or decision.basis == "placeholder" or not is_pending(order.status)
         self._orders[order.order_id] = record
         self._writes.append(OrderWrite(record, stored is None, merged.core, merged.groups, copied))
 

@@ -304,7 +304,7 @@ class SourceSync:
             raise LookupError(f"source {source.key} is not in the ledger")
         known = ledger.load_marketplaces(tx, source.account)
         plan = self.plans["searchOrders"]
-        backfills = ledger.load_backfills(tx, source.account, ("planned", "running"))
+        backfills = ledger.wanted_backfills(tx, source.account)
         return windows.View(
             source=progress,
             marketplaces={m: known[m] for m in source.marketplaces},

@@ -30,6 +30,15 @@ _FOUND = sa.select(budgets).where(
 )
 
 
+_TAKE = (
+    sa.update(budgets)
+    .where(
+        *(budgets.c[name] == sa.bindparam(f"its_{name}") for name in ("application", "account", "operation"))
+    )
+    .values(tokens=sa.bindparam("left"), counted_at=sa.bindparam("at"), taken=budgets.c.taken + 1)
+)
+
+
 def _names(key: BudgetKey) -> dict[str, str]:
     return {"application": key.application, "account": key.account, "operation": key.operation}
 
@@ -71,11 +80,8 @@ def take(tx: Transaction, key: BudgetKey, rate: float, burst: float, reserve: fl
     """Take a token under lock, leaving ``reserve``. Returns None, or when there will be one."""
     bucket, ready = spend(_locked(tx, key, rate, burst), tx.now, reserve)
     if ready is None:
-        tx.conn.execute(
-            sa.update(budgets)
-            .where(_where(key))
-            .values(tokens=bucket.tokens, counted_at=bucket.counted_at, taken=budgets.c.taken + 1)
-        )
+        left = {"left": bucket.tokens, "at": bucket.counted_at}
+        tx.conn.execute(_TAKE, {f"its_{name}": value for name, value in _names(key).items()} | left)
     return ready
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -47,7 +48,14 @@ def load_map(text: str | None) -> dict[str, Any]:
     return dict(msgspec.json.decode(text)) if text else {}
 
 
+@lru_cache(maxsize=256)
+def _groups(names: tuple[str, ...]) -> str:
+    return dump_words(sorted(names))
+
+
 def dump_as_of(as_of: Mapping[str, datetime], row_time: datetime) -> str:
+    if all(time is row_time for time in as_of.values()):
+        return _groups(tuple(as_of))
     return ",".join(
         group if time == row_time else f"{group}={time.isoformat()}" for group, time in sorted(as_of.items())
     )

@@ -6,7 +6,7 @@ Every change to a window compares its version: whoever read an older one loses c
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -120,13 +120,9 @@ def claim(tx: Transaction, window: Window, owner: str) -> Window:
 
 def renew(tx: Transaction, window: Window) -> None:
     """Hold a claimed window for another two minutes. Raises Superseded when it is not ours any more."""
-    c = windows.c
-    renewed = tx.conn.execute(
-        sa.update(windows)
-        .where(c.window_id == window.window_id, c.version == window.version, c.owner == window.owner)
-        .values(claimed_until=tx.now + CLAIM)
-    )
-    if renewed.rowcount != 1:
+    held = {"claimed_until": tx.now + CLAIM}
+    mine = {"window_id": window.window_id, "version": window.version, "owner": window.owner or ""}
+    if tx.update(windows, [held], **mine) != 1:
         raise Superseded
 
 
@@ -234,16 +230,25 @@ def _backfill(row: sa.Row[Any]) -> Backfill:
     return Backfill(**row._mapping)
 
 
-def load_backfills(
-    tx: Transaction, account: str | None = None, states: Sequence[str] | None = None
-) -> tuple[Backfill, ...]:
-    """Backfills, oldest first, of one account or all, in any or some states."""
+_WANTED = (
+    sa.select(tables.backfills)
+    .where(
+        tables.backfills.c.account == sa.bindparam("account"),
+        tables.backfills.c.state.in_(("planned", "running")),
+    )
+    .order_by(tables.backfills.c.backfill_id)
+)
+
+
+def wanted_backfills(tx: Transaction, account: str) -> tuple[Backfill, ...]:
+    """The backfills of an account that are to be carried out, oldest first."""
+    return tuple(_backfill(row) for row in tx.rows(_WANTED, {"account": account}))
+
+
+def load_backfills(tx: Transaction, account: str) -> tuple[Backfill, ...]:
+    """All backfills of an account, oldest first."""
     c = tables.backfills.c
-    query = sa.select(tables.backfills).order_by(c.backfill_id)
-    if account is not None:
-        query = query.where(c.account == account)
-    if states is not None:
-        query = query.where(c.state.in_(list(states)))
+    query = sa.select(tables.backfills).where(c.account == account).order_by(c.backfill_id)
     return tuple(_backfill(row) for row in tx.rows(query))
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any, Literal
 
 import msgspec
@@ -176,6 +177,14 @@ class OrderRecord:
     shown: bool = True
     first_seen_at: datetime | None = None
     changed_at: datetime | None = None
+
+
+_IN_ORDER = attrgetter(*OrderRecord.__dataclass_fields__)
+
+
+def copy_of(order: OrderRecord) -> OrderRecord:
+    """The same order once more, for whoever is about to complete it; faster than ``dataclasses.replace``."""
+    return OrderRecord(*_IN_ORDER(order))
 
 
 @dataclass(frozen=True, slots=True)
