@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from store import codec
 from store.engine import Row, Transaction
 from store.records import Address, Basis, Buyer, LineRecord, OrderRecord, TaxNumber
-from store.tables import ORDER_KEYS, order_lines, orders
+from store.tables import OPEN, ORDER_KEYS, order_lines, orders
 from store.types import among
 
 GROUP_COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -497,7 +497,13 @@ def stale(tx: Transaction, account: str, marketplace_ids: Sequence[str], limit: 
     rested = sa.or_(c.refetched_at.is_(None), c.refetched_at < tx.now - timedelta(days=1))
     query = (
         sa.select(c.order_id, c.marketplace_id)
-        .where(c.account == account, c.marketplace_id.in_(marketplace_ids), sa.or_(pending, late), rested)
+        .where(
+            sa.text(OPEN),
+            c.account == account,
+            c.marketplace_id.in_(marketplace_ids),
+            sa.or_(pending, late),
+            rested,
+        )
         .order_by(c.refetched_at.nulls_first(), c.last_updated_at)
         .limit(limit)
     )

@@ -49,6 +49,9 @@ businesses = sa.Table(
 )
 """Whose customers each account's buyers are; frozen once customers exist."""
 
+OPEN = "status IN ('PENDING', 'PENDING_AVAILABILITY', 'UNSHIPPED', 'PARTIALLY_SHIPPED')"
+"""Orders that Amazon has not finished with: few at any time, and asked for often."""
+
 orders = sa.Table(
     "orders",
     metadata,
@@ -100,6 +103,13 @@ orders = sa.Table(
     sa.UniqueConstraint("account", "order_id"),
     sa.Index("ix_orders_updated", "account", "last_updated_at"),
     sa.Index("ix_orders_created", "created_at"),
+    sa.Index(
+        "ix_orders_open",
+        "account",
+        "marketplace_id",
+        sqlite_where=sa.text(OPEN),
+        postgresql_where=sa.text(OPEN),
+    ),
     sa.Index(
         "ix_orders_undecided",
         "account",
@@ -195,7 +205,7 @@ customer_words = sa.Table(
     "customer_words",
     metadata,
     sa.Column("word", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("customer_id", Identity, sa.ForeignKey("customers.customer_id"), primary_key=True),
+    sa.Column("customer_id", Identity, sa.ForeignKey("customers.customer_id"), primary_key=True, index=True),
     sqlite_with_rowid=False,
 )
 """Keyed hashes of the words of names, for searching by name."""

@@ -17,12 +17,17 @@ from tests.harness import DATASETS, NOON, SimulatedClock
 MARKETPLACES = ("UK", "DE", "FR")
 
 
+SPAN = timedelta(days=3)
+
+
 def write_pages(folder: Path, seed: int, orders: int) -> None:
-    """Ask a simulated Amazon for every order of a world and keep the answers, a file a page."""
-    world = World.generate(
-        seed=seed, marketplaces=MARKETPLACES, orders=orders, start=NOON - timedelta(days=60), end=NOON
-    )
-    clock = SimulatedClock(NOON + timedelta(hours=1))
+    """Ask a simulated Amazon for every order of a world and keep the answers, a file a page.
+
+    Each seed has three days of its own, one after the other, as orders come in life.
+    """
+    start = NOON + SPAN * (seed % 1000)
+    world = World.generate(seed=seed, marketplaces=MARKETPLACES, orders=orders, start=start, end=start + SPAN)
+    clock = SimulatedClock(start + SPAN + timedelta(hours=1))
     simulator = Simulator(world, now=clock, plans={"searchOrders": UsagePlan(1e6, 1_000_000)})
     seller = next(iter(world.sellers.values()))
     login = (
@@ -32,7 +37,7 @@ def write_pages(folder: Path, seed: int, orders: int) -> None:
     answer = simulator.handle(Request("POST", "/auth/o2/token", body=login.encode()))
     token = json.loads(answer.body)["access_token"]
     folder.mkdir(parents=True, exist_ok=True)
-    after = (NOON - timedelta(days=90)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    after = (start - timedelta(days=9)).strftime("%Y-%m-%dT%H:%M:%SZ")
     query = f"createdAfter={after}&includedData={','.join(DATASETS)}"
     page_token, number = "", 0
     while True:

@@ -243,6 +243,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("word", "customer_id", name=op.f("pk_customer_words")),
         sqlite_with_rowid=False,
     )
+    with op.batch_alter_table("customer_words", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_customer_words_customer_id"), ["customer_id"], unique=False)
+
     op.create_table(
         "journal",
         sa.Column(
@@ -325,6 +328,17 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_orders_change_no"), ["change_no"], unique=False)
         batch_op.create_index("ix_orders_created", ["created_at"], unique=False)
         batch_op.create_index(batch_op.f("ix_orders_customer_id"), ["customer_id"], unique=False)
+        batch_op.create_index(
+            "ix_orders_open",
+            ["account", "marketplace_id"],
+            unique=False,
+            sqlite_where=sa.text(
+                "status IN ('PENDING', 'PENDING_AVAILABILITY', 'UNSHIPPED', 'PARTIALLY_SHIPPED')"
+            ),
+            postgresql_where=sa.text(
+                "status IN ('PENDING', 'PENDING_AVAILABILITY', 'UNSHIPPED', 'PARTIALLY_SHIPPED')"
+            ),
+        )
         batch_op.create_index(
             "ix_orders_undecided",
             ["account", "marketplace_id"],
@@ -413,6 +427,15 @@ def downgrade() -> None:
             sqlite_where=sa.text("customer_id IS NULL"),
             postgresql_where=sa.text("customer_id IS NULL"),
         )
+        batch_op.drop_index(
+            "ix_orders_open",
+            sqlite_where=sa.text(
+                "status IN ('PENDING', 'PENDING_AVAILABILITY', 'UNSHIPPED', 'PARTIALLY_SHIPPED')"
+            ),
+            postgresql_where=sa.text(
+                "status IN ('PENDING', 'PENDING_AVAILABILITY', 'UNSHIPPED', 'PARTIALLY_SHIPPED')"
+            ),
+        )
         batch_op.drop_index(batch_op.f("ix_orders_customer_id"))
         batch_op.drop_index("ix_orders_created")
         batch_op.drop_index(batch_op.f("ix_orders_change_no"))
@@ -422,6 +445,9 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_journal_customer_id"))
 
     op.drop_table("journal")
+    with op.batch_alter_table("customer_words", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_customer_words_customer_id"))
+
     op.drop_table("customer_words")
     op.drop_table("customer_emails")
     op.drop_table("sources")
