@@ -111,11 +111,11 @@ orders = sa.Table(
         postgresql_where=sa.text(OPEN),
     ),
     sa.Index(
-        "ix_orders_undecided",
+        "ix_orders_unknown_marketplace",
         "account",
         "marketplace_id",
-        sqlite_where=sa.text("customer_id IS NULL"),
-        postgresql_where=sa.text("customer_id IS NULL"),
+        sqlite_where=sa.text("marketplace IS NULL"),
+        postgresql_where=sa.text("marketplace IS NULL"),
     ),
 )
 

@@ -340,11 +340,11 @@ def upgrade() -> None:
             ),
         )
         batch_op.create_index(
-            "ix_orders_undecided",
+            "ix_orders_unknown_marketplace",
             ["account", "marketplace_id"],
             unique=False,
-            sqlite_where=sa.text("customer_id IS NULL"),
-            postgresql_where=sa.text("customer_id IS NULL"),
+            sqlite_where=sa.text("marketplace IS NULL"),
+            postgresql_where=sa.text("marketplace IS NULL"),
         )
         batch_op.create_index("ix_orders_updated", ["account", "last_updated_at"], unique=False)
 
@@ -423,9 +423,9 @@ def downgrade() -> None:
     with op.batch_alter_table("orders", schema=None) as batch_op:
         batch_op.drop_index("ix_orders_updated")
         batch_op.drop_index(
-            "ix_orders_undecided",
-            sqlite_where=sa.text("customer_id IS NULL"),
-            postgresql_where=sa.text("customer_id IS NULL"),
+            "ix_orders_unknown_marketplace",
+            sqlite_where=sa.text("marketplace IS NULL"),
+            postgresql_where=sa.text("marketplace IS NULL"),
         )
         batch_op.drop_index(
             "ix_orders_open",
