@@ -128,7 +128,7 @@ def test_what_is_missing_or_strange_is_told_in_words(engine: Engine) -> None:
     run(
         engine,
         "DROP TABLE refusals",
-        "DROP TABLE customer_words",
+        "DROP TABLE run_days",
         "DROP INDEX ix_orders_updated",
         "ALTER TABLE runs DROP COLUMN message",
         "ALTER TABLE runs ADD COLUMN mood INTEGER",
@@ -138,9 +138,9 @@ def test_what_is_missing_or_strange_is_told_in_words(engine: Engine) -> None:
         "column runs.message is missing",
         "column runs.mood is not known to this program",
         "index ix_orders_updated of table orders is missing",
-        "table customer_words is missing",
         "table notes is not known to this program",
         "table refusals is missing",
+        "table run_days is missing",
     ]
 
 
