@@ -332,13 +332,18 @@ class Oracle:
         link = self.links.setdefault(order["order_id"], {"basis": None, "record": None, "billing": None})
         place = self.marketplaces.get(order["marketplace_id"])
         was, never_ready = link["basis"], link["basis"] in (None, "placeholder")
+        # Seen ready in any copy, also one that came after a newer one: it was not cancelled before (R33).
+        statuses = [
+            (copy["groups"]["fulfillment"] or {}).get("status") for copy in self.copies[order["order_id"]]
+        ]
+        never_seen_ready = all(status in (None, "CANCELLED", *PENDING) for status in statuses)
         email = self.usable_email(order)
         if place is None or was in ("created", "email_1", "promoted", "replacement"):
             pass  # R26; R19
-        elif order["status"] in PENDING and never_ready:
+        elif order["status"] in PENDING and never_ready and never_seen_ready:
             if was is None and place.get("pending") == "placeholder":
                 self.attach(link, order, "placeholder", self.common_record("placeholder", order))  # R31
-        elif order["status"] == "CANCELLED" and never_ready:
+        elif order["status"] == "CANCELLED" and never_ready and never_seen_ready:
             pass  # R33, or R31: it stays on the placeholder
         elif email is not None:
             record = self.record_with(email)
