@@ -43,11 +43,6 @@ def _names(key: BudgetKey) -> dict[str, str]:
     return {"application": key.application, "account": key.account, "operation": key.operation}
 
 
-def _where(key: BudgetKey) -> sa.ColumnElement[bool]:
-    c = budgets.c
-    return sa.and_(c.application == key.application, c.account == key.account, c.operation == key.operation)
-
-
 def read(tx: Transaction, key: BudgetKey, rate: float, burst: float) -> Bucket:
     """The bucket as of now, without taking; a full one of the given plan when there is none yet."""
     row = tx.conn.execute(_FOUND, _names(key)).one_or_none()
@@ -94,18 +89,15 @@ def set_rate(tx: Transaction, key: BudgetKey, rate: float, burst: float, observe
     bucket = _locked(tx, key, rate, burst)
     if bucket.rate != observed:
         bucket = bucket.at(tx.now)
-        tx.conn.execute(
-            sa.update(budgets)
-            .where(_where(key))
-            .values(rate=observed, tokens=bucket.tokens, counted_at=bucket.counted_at)
-        )
+        values = {"rate": observed, "tokens": bucket.tokens, "counted_at": bucket.counted_at}
+        tx.update(budgets, [values], **_names(key))
 
 
 def drain(tx: Transaction, key: BudgetKey, rate: float, burst: float) -> datetime:
     """Amazon said 429: nothing is left. Returns when the next token is there."""
     bucket = replace(_locked(tx, key, rate, burst).at(tx.now), tokens=0.0)
     values = {"tokens": bucket.tokens, "counted_at": bucket.counted_at}
-    tx.conn.execute(sa.update(budgets).where(_where(key)).values(values))
+    tx.update(budgets, [values], **_names(key))
     return bucket.has_at(1.0)
 
 
