@@ -14,7 +14,7 @@ from poller import matching
 from poller.sources import AccountRules
 from store import customers, orders, quarantine
 from store.engine import Row, Tombstone, Transaction
-from store.records import OrderRecord
+from store.records import CustomerRecord, OrderRecord, normal_email
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +77,8 @@ def apply_records(
         customers.change(tx, record, known.customers[record.customer_id])
     changed = orders.save(tx, matched.writes, rows, customer_ids=ids, walk=walk)
     for buried, into in matched.tombstones:
-        target = ids.get(into, into)
-        customers.bury(tx, buried, target)
-        customers.write_journal(tx, "sync", "promote", buried, other_id=target)
+        customers.bury(tx, buried, ids.get(into, into))
+    _journal_promotions(tx, matched, ids)
     for kept, other in matched.suggested:
         customers.suggest(tx, kept, ids.get(other, other))
     seen = 0
@@ -87,6 +86,16 @@ def apply_records(
         distinct = {order.order_id for order in incoming}
         seen = sum(1 for order_id in distinct if order_id in rows and rows[order_id]["walk"] == walk)
     return Applied(changed, len(matched.created), seen)
+
+
+def _journal_promotions(tx: Transaction, matched: matching.Matched, ids: Mapping[int, int]) -> None:
+    """Write down which orders were promoted (R22): on the record they left for good, else on the new one."""
+    buried = {left for left, _ in matched.tombstones}
+    for order_id, left, joined in matched.promoted:
+        target = ids.get(joined, joined)
+        on, other = (left, target) if left in buried else (target, left)
+        if on is not None:
+            customers.write_journal(tx, "sync", "promote", on, other_id=other, order_id=order_id)
 
 
 def _known(
@@ -106,9 +115,8 @@ def _known(
     ids = {customer_id for customer_id, _ in by_email.values()} | set(special.values())
     ids.update(order.customer_id for order in stored.values() if order.customer_id is not None)
     records = customers.load(tx, ids)
-    # Between the search for an e-mail and the lock on its record a merge may have committed (R55).
-    if any(records[customer_id].status == "merged" for customer_id, _ in by_email.values()):
-        raise Tombstone
+    if tx.on_postgresql:
+        _check_still_there(by_email, records)
     unidentified = [c.customer_id for c in records.values() if c.status == "unidentified"]
     known = matching.Known(
         orders=stored,
@@ -118,6 +126,22 @@ def _known(
         order_counts=customers.order_counts(tx, unidentified) if unidentified else {},
     )
     return known, rows
+
+
+def _check_still_there(
+    by_email: Mapping[str, tuple[int, int]], records: Mapping[int, CustomerRecord]
+) -> None:
+    """Between the search for an e-mail and the lock on its record others may have committed (R55).
+
+    A merge made the record a tombstone; an edit or an unmerge took the e-mail off it (R13, R54). Of an erased
+    e-mail only the slot can be compared. SQLite's transaction has had the whole file from the beginning.
+    """
+    for email, (customer_id, slot) in by_email.items():
+        for main in records[customer_id].emails:
+            if main.slot == slot and (main.email is None or normal_email(main.email) == email):
+                break
+        else:
+            raise Tombstone
 
 
 def decide_again(tx: Transaction, rules: AccountRules, order_ids: Collection[str]) -> Applied:

@@ -36,6 +36,7 @@ from poller.windows import Pace
 from store import accounts as stored_accounts
 from store import migrating
 from store.engine import Store, create_engine
+from store.records import normal_email
 from store.sealing import Sealer
 
 
@@ -164,6 +165,17 @@ class Service:
 
     # --- accounts -----------------------------------------------------------------------------------
 
+    @property
+    def shared_emails(self) -> frozenset[str]:
+        """The settings' addresses that identify nobody (R17), in their normal form."""
+        return frozenset(normal_email(email) for email in self.config.settings.shared_emails)
+
+    def businesses(self) -> dict[str, str]:
+        """The business of each account, configured now or stored before; what is stored stands."""
+        configured = {name: account.business for name, account in self.config.settings.accounts.items()}
+        with self.store.read() as tx:
+            return configured | stored_accounts.known_businesses(tx)
+
     def wire(self) -> None:
         """Make accounts and sources of the configuration; keep connectors whose settings are the same."""
         problems = list(self.config.problems)
@@ -202,7 +214,7 @@ class Service:
             settings.name,
             settings.business,
             {m.marketplace_id: _rules(m, settings.business) for m in mine.values()},
-            frozenset(email.strip().casefold() for email in self.config.settings.shared_emails),
+            self.shared_emails,
         )
         polled = [
             PolledMarketplace(m.marketplace_id, m.code, m.start_date, tuple(m.included_data), m.split)

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from poller.merging import GROUP_FIELDS, LINE_GROUP_FIELDS, Merged, merge_copies
 from poller.rules import (
+    BASIS_OF_SLOT,
     NON_AMAZON,
     contact_email,
     explain,
@@ -111,6 +112,7 @@ class Matched:
     ``updated``: existing customers with filled fields (R8) or the restored e-mail of a retained hash
     (R61). ``tombstones``: (unidentified customer left without orders, customer that it points to).
     ``suggested``: (hand-edited record that an order was promoted away from, the other) (R22).
+    ``promoted``: (order id, customer that it left, if it had one, customer that it has now) (R22).
     """
 
     writes: tuple[OrderWrite, ...]
@@ -118,6 +120,7 @@ class Matched:
     updated: tuple[CustomerRecord, ...]
     tombstones: tuple[tuple[int, int], ...]
     suggested: tuple[tuple[int, int], ...]
+    promoted: tuple[tuple[str, int | None, int], ...]
 
 
 def match(
@@ -179,6 +182,7 @@ class _Page:
         self._created: list[int] = []
         self._updated: dict[int, None] = {}
         self._left: dict[int, int] = {}
+        self._promoted: list[tuple[str, int | None, int]] = []
         self._moves: Counter[int] = Counter()
         self._writes: list[OrderWrite] = []
 
@@ -230,6 +234,7 @@ class _Page:
                 for left, target in self._left.items()
                 if _edited_by_hand(self._customers[left])
             ),
+            promoted=tuple(self._promoted),
         )
 
     # --- R19-R33: what the order's customer is ---
@@ -261,7 +266,11 @@ class _Page:
             if original == standing.customer_id:
                 return standing
             found = _Decision(original, "replacement", ("R23", "R10", "R44"))
-        basis: Basis | None = "promoted" if standing.basis in _PROMOTED_FROM else found.basis
+        basis = found.basis
+        if standing.basis in _PROMOTED_FROM:
+            basis = "promoted"
+            if found.customer_id is not None:
+                self._promoted.append((order.order_id, standing.customer_id, found.customer_id))
         return _Decision(found.customer_id, basis, before + found.rules)
 
     def _is_settled(self, stored: OrderRecord) -> bool:
@@ -305,7 +314,7 @@ class _Page:
         if self._restore_email(customer_id, slot, order):
             return _Decision(customer_id, "retained_hash", ("R61", "R6", "R10", "R44"))
         numbers = ("R6", "R10", "R44") if slot == 1 else ("R6", "R12", "R10", "R44")
-        return _Decision(customer_id, _BASIS_OF_SLOT[slot], numbers)
+        return _Decision(customer_id, BASIS_OF_SLOT[slot], numbers)
 
     def _customer_of_original(self, order: OrderRecord) -> int | None:
         """The customer of the order that this one replaces, once that order really has one (R23)."""
@@ -477,9 +486,6 @@ class _Page:
             and customer_id in self._counts
             and self._counts[customer_id] + self._moves[customer_id] <= 0
         )
-
-
-_BASIS_OF_SLOT: Mapping[int, Basis] = {1: "email_1", 2: "email_2", 3: "email_3"}
 
 
 def _says_something(value: str | Address | None) -> bool:

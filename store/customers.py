@@ -8,7 +8,6 @@ of one buyer at the same moment (R16).
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -21,14 +20,6 @@ from store.tables import CUSTOMER_IDS, customer_emails, customer_words, customer
 from store.types import among
 
 _PERSON = ("name", "company", "amazon_name", "phone")
-
-
-class EmailTaken(Exception):
-    """A main e-mail is already on another record of the business (R16). Carries that record's id."""
-
-    def __init__(self, customer_id: int) -> None:
-        super().__init__(f"that e-mail is on customer {customer_id}: merge them instead")
-        self.customer_id = customer_id
 
 
 def place(customer_id: int, column: str) -> str:
@@ -241,6 +232,58 @@ def change(tx: Transaction, record: CustomerRecord, before: CustomerRecord | Non
         tx.insert(customer_words, words)
 
 
+def email_hashes(tx: Transaction, customer_id: int) -> dict[int, bytes]:
+    """The keyed hash of each main e-mail, by slot; also of one that is erased (R61)."""
+    query = sa.select(customer_emails.c.slot, customer_emails.c.email_hash)
+    mine = query.where(customer_emails.c.customer_id == customer_id)
+    return {row.slot: row.email_hash for row in tx.rows(mine)}
+
+
+def find_hashes(tx: Transaction, business: str, hashes: Collection[bytes]) -> dict[bytes, int]:
+    """Whose main e-mails these hashes stand for."""
+    c = customer_emails.c
+    query = sa.select(c.email_hash, c.customer_id).where(
+        c.business == business, among(c.email_hash, sorted(hashes))
+    )
+    return {row.email_hash: row.customer_id for row in tx.rows(query)} if hashes else {}
+
+
+def find_external_ids(tx: Transaction, business: str, external_ids: Collection[str]) -> dict[str, int]:
+    """Which customer has an external id; a tombstone may."""
+    if not external_ids:
+        return {}
+    c = customers.c
+    query = sa.select(c.external_id, c.customer_id).where(
+        c.business == business, among(c.external_id, sorted(external_ids))
+    )
+    return {row.external_id: row.customer_id for row in tx.rows(query)}
+
+
+def place_emails(tx: Transaction, record: CustomerRecord, erased: Mapping[int, bytes]) -> None:
+    """Write the main e-mails anew; ``erased``: the hash of each of which only that is left, by slot.
+
+    Raises a conflict (``engine.is_conflict``) on a doubled e-mail.
+    """
+    key = record.customer_id
+    tx.conn.execute(sa.delete(customer_emails).where(customer_emails.c.customer_id == key))
+    tx.insert(
+        customer_emails,
+        [
+            _email_values(tx, key, record.business, main)
+            if main.email is not None
+            else {
+                "customer_id": key,
+                "slot": main.slot,
+                "business": record.business,
+                "email_hash": erased[main.slot],
+                "email": None,
+                "origin": main.origin,
+            }
+            for main in record.emails
+        ],
+    )
+
+
 def _replace_emails(tx: Transaction, record: CustomerRecord) -> None:
     key = record.customer_id
     erased = [email.slot for email in record.emails if email.email is None]
@@ -277,35 +320,28 @@ def write_journal(
     other_id: int | None = None,
     order_id: str | None = None,
     details: Mapping[str, Any] | None = None,
-) -> None:
-    """Add what was done to a customer; ``details`` (before, after) are sealed."""
-    entry = tx.conn.execute(
-        sa.insert(journal)
-        .values(
-            at=tx.now, who=who, action=action, customer_id=customer_id, other_id=other_id, order_id=order_id
-        )
-        .returning(journal.c.entry)
-    ).scalar_one()
-    if details is not None:
-        sealed = tx.sealer.seal_json(dict(details), f"journal:{entry}:details")
-        tx.conn.execute(sa.update(journal).where(journal.c.entry == entry).values(details=sealed))
+    facts: object = None,
+) -> int:
+    """Add what was done to a customer; returns the entry.
 
-
-def edit_email(tx: Transaction, customer_id: int, slot: int, email: str | None, who: str) -> None:
-    """Put a main e-mail into a slot by hand, or remove it (None); journalled (R13, R57).
-
-    Raises EmailTaken when another record of the business has it (R16), KeyError for an unknown id.
+    ``details`` (before, after) are sealed. ``facts`` are not: they hold nothing that a buyer gave.
     """
-    record = load(tx, [customer_id])[customer_id]
-    before = next((e.email for e in record.emails if e.slot == slot), None)
-    kept = tuple(e for e in record.emails if e.slot != slot)
-    if email is not None:
-        holder = find_emails(tx, record.business, [email]).get(normal_email(email))
-        if holder is not None and holder[0] != customer_id:
-            raise EmailTaken(holder[0])
-        # On this record already: it moves from its slot to this one.
-        kept = tuple(e for e in kept if holder is None or e.slot != holder[1])
-        kept = tuple(sorted((*kept, MainEmail(slot, email.strip(), "hand")), key=lambda e: e.slot))
-    change(tx, replace(record, emails=kept))
-    details = {"before": {f"email_{slot}": before}, "after": {f"email_{slot}": email}}
-    write_journal(tx, who, "edit", customer_id, details=details)
+    values = {
+        "at": tx.now,
+        "who": who,
+        "action": action,
+        "customer_id": customer_id,
+        "other_id": other_id,
+        "order_id": order_id,
+        "facts": None if facts is None else codec.dump(facts),
+    }
+    entry: int = tx.conn.execute(sa.insert(journal).values(values).returning(journal.c.entry)).scalar_one()
+    if details is not None:
+        sealed = tx.sealer.seal_json(dict(details), journal_place(entry))
+        tx.conn.execute(sa.update(journal).where(journal.c.entry == entry).values(details=sealed))
+    return entry
+
+
+def journal_place(entry: int) -> str:
+    """Where the sealed details of a journal entry are bound to."""
+    return f"journal:{entry}:details"

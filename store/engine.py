@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -31,6 +31,11 @@ Row = Mapping[Any, Any]
 
 Unavailable = (sa.exc.OperationalError, sa.exc.InterfaceError)
 """What a database that is away, starting or busy raises."""
+
+CONFLICTS = 20
+"""How often work is begun anew because somebody else was first, before that is taken for a fault."""
+
+T = TypeVar("T")
 
 
 class Tombstone(Exception):
@@ -251,6 +256,18 @@ class Store:
                 if not durable and conn.dialect.name == "postgresql":
                     conn.exec_driver_sql("SET LOCAL synchronous_commit = off")
                 yield Transaction(conn, self._sealer, lookup, self._now(conn))
+
+    def commit(self, work: Callable[[Transaction], T]) -> T:
+        """Do ``work`` in a transaction of its own; all of it once more when somebody else was first."""
+        for _ in range(CONFLICTS - 1):
+            try:
+                with self.begin() as tx:
+                    return work(tx)
+            except Exception as error:
+                if not is_conflict(error):
+                    raise
+        with self.begin() as tx:
+            return work(tx)
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:

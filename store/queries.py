@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from store import customers as customer_rows
 from store import orders as order_rows
 from store.engine import Transaction
+from store.journal import opened as details_of
 from store.records import CustomerRecord, OrderRecord
-from store.tables import customers, journal, orders, quarantine
+from store.tables import customers, journal, merged_orders, orders, quarantine
 
 _CHUNK = 500
 
@@ -117,25 +118,66 @@ def get_customer(tx: Transaction, customer_id: int) -> CustomerRecord | None:
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """One journalled change of a customer, without its sealed details."""
+    """One journalled change of a customer; ``details`` have ``before`` and ``after``, by field."""
 
+    entry: int
     at: datetime
     who: str
     action: str
     customer_id: int
     other_id: int | None
     order_id: str | None
+    details: Mapping[str, Any] = field(repr=False)
 
 
 def journal_of(tx: Transaction, customer_id: int) -> list[JournalEntry]:
-    """What was done to a customer, oldest first."""
+    """What was done to a customer, and with it to others, oldest first."""
     c = journal.c
     query = (
-        sa.select(c.at, c.who, c.action, c.customer_id, c.other_id, c.order_id)
-        .where(c.customer_id == customer_id)
+        sa.select(c.entry, c.at, c.who, c.action, c.customer_id, c.other_id, c.order_id, c.details)
+        .where(sa.or_(c.customer_id == customer_id, c.other_id == customer_id))
         .order_by(c.entry)
     )
-    return [JournalEntry(**row._mapping) for row in tx.rows(query)]
+    return [JournalEntry(**{**row._mapping, "details": details_of(tx, row)}) for row in tx.rows(query)]
+
+
+def merges_of(tx: Transaction, order: OrderRecord) -> list[tuple[int, int]]:
+    """From which customer to which an order was moved by merges that stand, oldest first."""
+    o, j = orders.c, journal.c
+    query = (
+        sa.select(j.other_id, j.customer_id)
+        .select_from(orders)
+        .join(merged_orders, sa.and_(merged_orders.c.order_key == o.order_key, merged_orders.c.moved))
+        .join(journal, j.entry == merged_orders.c.entry)
+        .where(o.account == order.account, o.order_id == order.order_id)
+        .order_by(j.entry)
+    )
+    return [(row.other_id, row.customer_id) for row in tx.rows(query)]
+
+
+def suggested(tx: Transaction) -> list[tuple[int, int]]:
+    """Records that a person should look at, each with the one that its order was promoted to (R22).
+
+    Both are followed to where merges have led since; a pair that has become one is not among them.
+    """
+    c = customers.c
+    query = sa.select(c.customer_id, c.suggested_into).where(c.suggested_into.is_not(None))
+    found: dict[tuple[int, int], None] = {}
+    for row in tx.rows(query.order_by(c.customer_id)):
+        left, into = followed(tx, row.customer_id), followed(tx, row.suggested_into)
+        if left != into:
+            found[left, into] = None
+    return list(found)
+
+
+def followed(tx: Transaction, customer_id: int) -> int:
+    """The living record that a customer's tombstones lead to in the end (R53)."""
+    into: int | None = customer_id
+    while into is not None:
+        customer_id = into
+        query = sa.select(customers.c.merged_into).where(customers.c.customer_id == customer_id)
+        into = tx.conn.execute(query).scalar_one_or_none()
+    return customer_id
 
 
 @dataclass(frozen=True, slots=True)

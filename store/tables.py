@@ -218,11 +218,31 @@ journal = sa.Table(
     sa.Column("who", sa.String(120), nullable=False),
     sa.Column("action", sa.String(20), nullable=False),
     sa.Column("customer_id", Identity, sa.ForeignKey("customers.customer_id"), nullable=False, index=True),
-    sa.Column("other_id", Identity),
+    sa.Column("other_id", Identity, index=True),
     sa.Column("order_id", sa.String(64)),
     sa.Column("details", sa.LargeBinary),
+    sa.Column("facts", sa.Text),
 )
-"""Who changed what on a customer, when; the values before and after are sealed like what they quote."""
+"""Who changed what on a customer, when; the values before and after are sealed like what they quote.
+
+``facts`` is what undoing a merge needs: names of fields, slots and keyed hashes, never what a buyer gave.
+"""
+
+merged_orders = sa.Table(
+    "merged_orders",
+    metadata,
+    sa.Column("entry", Identity, sa.ForeignKey("journal.entry", ondelete="CASCADE"), primary_key=True),
+    sa.Column("order_key", Identity, primary_key=True, autoincrement=False),
+    sa.Column("moved", sa.Boolean, nullable=False),
+    sa.Index(
+        "ix_merged_orders_moved",
+        "order_key",
+        sqlite_where=sa.text("moved"),
+        postgresql_where=sa.text("moved"),
+    ),
+    sqlite_with_rowid=False,
+)
+"""The orders that a standing merge found: those that it ``moved``, and those that the kept record had."""
 
 quarantine = sa.Table(
     "quarantine",

@@ -24,7 +24,7 @@ COMMANDS: tuple[tuple[str, str, str, str], ...] = (
     ("sync", "poller.cli.running", "sync", "One pass now, over everything that is due."),
     ("status", "poller.cli.status", "status", "How fresh the data is, what is missing, what comes next."),
     ("orders", "poller.cli.orders", "app", "List, show and explain orders; fetch one again."),
-    ("customers", "poller.cli.customers", "app", "List and show customers."),
+    ("customers", "poller.cli.customers", "app", "List, show, create, edit, merge and import customers."),
     (
         "export",
         "poller.cli.exports",

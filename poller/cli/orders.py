@@ -258,7 +258,7 @@ def explain(order_id: OrderId, account: OfAccount = None) -> None:
         for order in found:
             customer = None if order.customer_id is None else queries.get_customer(tx, order.customer_id)
             put(plain(_headline(order)))
-            for sentence in reasons_of(order, customer):
+            for sentence in reasons_of(order, customer, queries.merges_of(tx, order)):
                 put(f"  {plain(sentence)}")
         for entry in kept:
             newer = "A copy of it" if found else f"Order {order_id} ({entry.account})"

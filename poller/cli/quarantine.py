@@ -33,10 +33,8 @@ from poller.cli.shell import (
 )
 from poller.exporting import time_text
 from store import quarantine as store
-from store.engine import is_conflict
+from store.engine import Transaction
 from store.quarantine import Quarantined
-
-CONFLICTS = 20
 
 app = typer.Typer()
 OfAccount = Annotated[str | None, typer.Option("--account", metavar="NAME", help="Only this account's.")]
@@ -180,16 +178,13 @@ def _tried_again(service: Service, entry: Quarantined, refetch: bool) -> str | N
 
 def _applied_again(service: Service, account: Account, entry: Quarantined) -> str | None:
     order = order_of_json(entry.payload)
-    for attempt in range(CONFLICTS):
-        try:
-            with service.store.begin() as tx:
-                if isinstance(order, UnreadableOrder):
-                    store.put(tx, replace(entry, reason=order.reason))
-                    return f"stays: {order.reason}"
-                apply_orders(tx, account.rules, [order])
-                store.release(tx, entry.account, [entry.order_id])
-            break
-        except Exception as error:
-            if not is_conflict(error) or attempt == CONFLICTS - 1:
-                raise
-    return None
+
+    def apply(tx: Transaction) -> str | None:
+        if isinstance(order, UnreadableOrder):
+            store.put(tx, replace(entry, reason=order.reason))
+            return f"stays: {order.reason}"
+        apply_orders(tx, account.rules, [order])
+        store.release(tx, entry.account, [entry.order_id])
+        return None
+
+    return service.store.commit(apply)
