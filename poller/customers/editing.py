@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from poller.customers.fields import Changes, amended
+from poller.customers.fields import Changes, amended, has_it
 from poller.customers.joining import check_living
 from poller.customers.refused import Refused
 from store import customers
@@ -58,12 +58,6 @@ def check_free(tx: Transaction, record: CustomerRecord) -> None:
     for holder in customers.find_external_ids(tx, record.business, ids).values():
         if holder != record.customer_id:
             raise Refused(f"customer {holder} has that external id: every customer needs its own.")
-
-
-def has_it(name: str, holder: int, customer_id: int = 0) -> str:
-    """The sentence about an e-mail that another record has, with the remedy."""
-    command = f"`order-sync customers merge {holder} {customer_id}`" if customer_id else "edit that one"
-    return f"customer {holder} has the e-mail of {name}: merge them ({command})."
 
 
 def settle_business(known: Mapping[str, str], name: str | None) -> str:

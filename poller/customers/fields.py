@@ -163,3 +163,9 @@ def _with_email(
         kept = [main for main in kept if main.email is None or normal_email(main.email) != normal]
         kept.append(MainEmail(slot, email, origin))
     return tuple(sorted(kept, key=lambda main: main.slot))
+
+
+def has_it(name: str, holder: int, customer_id: int = 0) -> str:
+    """The sentence about an e-mail that another record has, with the remedy."""
+    command = f"`order-sync customers merge {holder} {customer_id}`" if customer_id else "edit that one"
+    return f"customer {holder} has the e-mail of {name}: merge them ({command})."
