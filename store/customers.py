@@ -7,7 +7,8 @@ of one buyer at the same moment (R16).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -192,6 +193,57 @@ def _word_values(tx: Transaction, record: CustomerRecord, key: int) -> list[dict
         if text:
             words |= tx.lookup.words(record.business, text)
     return [{"word": word, "customer_id": key} for word in sorted(words)]
+
+
+class Person(msgspec.Struct, omit_defaults=True, gc=False):
+    """The sealed ``person`` of a customer, as far as it can be like another's. Its ``repr`` tells nothing."""
+
+    name: str | None = None
+    company: str | None = None
+    amazon_name: str | None = None
+    phone: str | None = None
+
+    def __repr__(self) -> str:
+        return "Person(…)"
+
+
+@dataclass(slots=True, repr=False)
+class Likeness:
+    """What of a living customer can be like another: the person, and one address, rather where goods went."""
+
+    customer_id: int
+    business: str
+    person: Person
+    address: Address | None
+
+
+_NOBODY = Person()
+
+
+def likenesses(tx: Transaction, chunk: int) -> Iterator[list[Likeness]]:
+    """All living customers that are somebody, in chunks by ascending id; each value is opened once."""
+    c = customers.c
+    columns = (c.customer_id, c.business, c.person, c.delivery, c.billing)
+    living = sa.and_(c.status.in_(("active", "unidentified")), c.special.is_(None))
+    after = 0
+    while True:
+        query = sa.select(*columns).where(c.customer_id > after, living).order_by(c.customer_id).limit(chunk)
+        rows = tx.rows(query)
+        if not rows:
+            return
+        yield [_likeness(tx, row) for row in rows]
+        after = rows[-1].customer_id
+
+
+def _likeness(tx: Transaction, row: sa.Row[Any]) -> Likeness:
+    key, opened = row.customer_id, tx.sealer.open_as
+    who = opened(Person, row.person, place(key, "person")) if row.person is not None else _NOBODY
+    address = None
+    if row.delivery is not None:
+        address = opened(Address, row.delivery, place(key, "delivery"))
+    elif row.billing is not None:
+        address = opened(Address, row.billing, place(key, "billing"))
+    return Likeness(key, row.business, who, address)
 
 
 def create(tx: Transaction, records: Sequence[CustomerRecord]) -> list[int]:

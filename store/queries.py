@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -15,6 +15,7 @@ from store.engine import Transaction
 from store.journal import opened as details_of
 from store.records import CustomerRecord, OrderRecord
 from store.tables import customers, journal, merged_orders, orders, quarantine
+from store.types import among
 
 _CHUNK = 500
 
@@ -165,7 +166,7 @@ def suggested(tx: Transaction) -> list[tuple[int, int]]:
     found: dict[tuple[int, int], None] = {}
     for row in tx.rows(query.order_by(c.customer_id)):
         left, into = followed(tx, row.customer_id), followed(tx, row.suggested_into)
-        if left != into:
+        if left != into and "forgotten" not in statuses(tx, (left, into)).values():
             found[left, into] = None
     return list(found)
 
@@ -178,6 +179,18 @@ def followed(tx: Transaction, customer_id: int) -> int:
         query = sa.select(customers.c.merged_into).where(customers.c.customer_id == customer_id)
         into = tx.conn.execute(query).scalar_one_or_none()
     return customer_id
+
+
+def statuses(tx: Transaction, customer_ids: Collection[int]) -> dict[int, str]:
+    """The status of some customers."""
+    c = customers.c
+    query = sa.select(c.customer_id, c.status).where(among(c.customer_id, sorted(customer_ids)))
+    return {row.customer_id: row.status for row in tx.rows(query)} if customer_ids else {}
+
+
+def count_customers(tx: Transaction) -> int:
+    """How many records there are, tombstones too."""
+    return int(tx.conn.execute(sa.select(sa.func.count()).select_from(customers)).scalar_one())
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from poller.cli import changing, importing
+from poller.cli import changing, doubles, importing
 from poller.cli.orders import address_line
 from poller.cli.shell import BAD_INPUT, Failure, opened, put, put_json, put_table, say, when
 from poller.cli.words import BASIS
@@ -32,6 +32,7 @@ app.command()(changing.create)
 app.command()(changing.edit)
 app.command()(changing.merge)
 app.command()(changing.unmerge)
+app.command()(doubles.duplicates)
 app.command("import")(importing.import_customers)
 
 
