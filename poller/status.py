@@ -417,6 +417,9 @@ def _attention_of_totals(totals: Totals) -> list[str]:
     if totals.held:
         what = "held: without e-mail, waiting for a customer (`order-sync orders list --basis held`)"
         found.append(f"{_orders(totals.held)} {what}.")
+    if totals.suggested:
+        pairs = f"{totals.suggested} pair{'' if totals.suggested == 1 else 's'} of customers"
+        found.append(f"{pairs} suggested for merging (`order-sync customers duplicates`).")
     if totals.unknown_marketplace:
         what = "of a marketplace that has no file: no customer until it has one"
         found.append(f"{_orders(totals.unknown_marketplace)} {what}.")

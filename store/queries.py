@@ -202,6 +202,7 @@ class Totals:
     unidentified: int
     pending: int
     held: int
+    suggested: int
     unknown_marketplace: int
     quarantined: int
     by_basis: dict[str, int]
@@ -233,6 +234,7 @@ def totals(tx: Transaction) -> Totals:
         unidentified=people.get("unidentified", 0),
         pending=pending,
         held=by_basis.get("held", 0),
+        suggested=len(suggested(tx)),
         unknown_marketplace=unknown,
         quarantined=quarantined,
         by_basis=dict(sorted(by_basis.items(), key=lambda item: -item[1])),

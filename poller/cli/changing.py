@@ -12,6 +12,7 @@ from poller.cli.shell import confirm, counted, opened, operator, put, put_table,
 from poller.customers import editing, merging
 from poller.customers.fields import FIELDS, checked
 from poller.customers.merging import Merged
+from poller.rules import shown_name
 from store.records import CustomerRecord
 
 F = TypeVar("F", bound=Callable[..., None])
@@ -127,8 +128,6 @@ def _put_preview(planned: Merged) -> None:
 
 
 def _called(customer: CustomerRecord) -> str:
-    from poller.rules import shown_name
-
     return f"{customer.customer_id} ({shown_name(customer) or 'without a name'}, {customer.status})"
 
 

@@ -182,6 +182,7 @@ def _put_totals(totals: Totals) -> None:
             ),
             ("pending orders", totals.pending, "remembered, not orders yet"),
             ("held orders", totals.held, "wait for their customer"),
+            ("suggested for merging", totals.suggested, "an edited record whose order went to another"),
             ("unknown marketplace", totals.unknown_marketplace, "wait until it is configured"),
             ("quarantine", totals.quarantined, "could not be understood"),
         ],

@@ -14,7 +14,7 @@ from poller.customers import joining
 from poller.customers.joining import Facts, Side, Undoing
 from poller.customers.refused import Refused
 from poller.rules import BASIS_OF_SLOT, usable_email
-from store import customers, merges
+from store import customers, merges, queries
 from store.engine import Tombstone, Transaction
 from store.journal import difference
 from store.merges import Arrived
@@ -211,11 +211,12 @@ def _elsewhere(
     hashes = [bytes.fromhex(moved.hash) for moved in facts.emails]
     holders = customers.find_hashes(tx, kept.business, hashes)
     third = {i for i in holders.values() if i != kept.customer_id}
-    records = customers.load(tx, third)
+    # Not locked: they are only named, and whatever happens to them meanwhile, the database keeps R16.
+    records = [queries.get_customer(tx, customer_id) for customer_id in sorted(third)]
     written = {
         digest(main.email): main.email
-        for record in records.values()
-        for main in record.emails
+        for record in records
+        for main in (record.emails if record is not None else ())
         if main.email is not None
     }
     return {

@@ -23,6 +23,7 @@ from connectors.amazon.marketplaces import BY_NAME, MARKETPLACES
 from poller.cli import COMMANDS, shell
 from poller.cli.exports import KEYS
 from poller.cli.simulate import marketplace_file
+from poller.customers.importing import COLUMNS
 from poller.exporting import ADDRESS_KEYS, order_object
 from poller.rules import TEXTS
 from store import migrating, tables
@@ -336,6 +337,11 @@ def test_the_keys_of_lines_packages_and_addresses_are_documented_and_no_other() 
     ):
         (sentence,) = re.findall(rf"{what} (.*?)\.", text)
         assert sorted(quoted(sentence)) == sorted(keys)
+
+
+def test_the_columns_of_an_import_are_documented_and_no_other() -> None:
+    documented = [name for row in rows(section("docs/customers.md", "## Import")) for name in quoted(row[0])]
+    assert sorted(documented) == sorted(COLUMNS)
 
 
 def test_every_match_basis_is_documented_and_no_other() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from poller.applying import apply_orders
 from poller.customers import editing, merging
 from poller.customers.fields import checked
 from poller.customers.refused import Refused
+from poller.rules import explain
 from store import customers, queries
 from store import tables as t
 from store.engine import Store
@@ -397,8 +399,6 @@ def test_r54_undoing_never_restores_what_was_erased_meanwhile(store: Store) -> N
 
 
 def _without_person(record: CustomerRecord) -> CustomerRecord:
-    from dataclasses import replace
-
     return replace(record, name=None, phone=None, billing=None, aliases=())
 
 
@@ -447,8 +447,6 @@ def test_r54_only_merges_by_hand_can_be_undone(store: Store) -> None:
 
 
 def test_r54_explain_tells_of_the_merge_and_forgets_it_when_it_is_undone(store: Store) -> None:
-    from poller.rules import explain
-
     kept, other = two_with_three(store)
     merge(store, kept, other)
 
@@ -471,7 +469,12 @@ def test_r55_an_order_being_matched_while_a_merge_commits_ends_on_the_kept_recor
     store: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the search for the e-mail and the lock on its record, another process merges that record."""
-    _interrupted(store, database_url, monkeypatch, lambda: add_customer(store, name="Kay"), merge_other=True)
+    kept = add_customer(store, name="Kay")
+    other = add_customer(store, "oh@example.com")
+    _at_the_lock(store, database_url, monkeypatch, lambda there: merge(there, kept, other))
+    apply(store, an_order("o1", "oh@example.com"))
+    assert order(store, "o1").customer_id == kept
+    assert customer(store, other).merged_into == kept
 
 
 def test_r54_an_order_being_matched_while_a_merge_is_undone_goes_with_its_e_mail(
@@ -485,21 +488,11 @@ def test_r54_an_order_being_matched_while_a_merge_is_undone_goes_with_its_e_mail
     assert order(store, "o1").customer_id == other
 
 
-def _interrupted(
-    store: Store, url: str, monkeypatch: pytest.MonkeyPatch, keep: Any, *, merge_other: bool
-) -> None:
-    kept = keep()
-    other = add_customer(store, "oh@example.com")
-    _at_the_lock(store, url, monkeypatch, lambda there: merge(there, kept, other))
-    apply(store, an_order("o1", "oh@example.com"))
-    assert order(store, "o1").customer_id == kept
-    assert customer(store, other).merged_into == kept
-    assert merge_other
-
-
 def _at_the_lock(store: Store, url: str, monkeypatch: pytest.MonkeyPatch, act: Any) -> None:
-    """Let another process do something just before a page locks its customers; on SQLite before it begins,
-    because there the page has the whole database by then."""
+    """Let another process do something just before a page locks its customers.
+
+    On SQLite before the page begins, because after that it has the whole database.
+    """
     if url.startswith("sqlite"):
         act(store)
         return

@@ -139,6 +139,7 @@ def test_the_status_page_counts_everything_once(store: Store) -> None:
         unidentified=1,
         pending=1,
         held=1,
+        suggested=0,
         unknown_marketplace=1,
         quarantined=1,
         by_basis={"created": 1, "email_1": 1, "unidentified": 1, "held": 1, "none": 2},
