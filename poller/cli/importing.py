@@ -52,7 +52,7 @@ def import_customers(
         total = count_lines(file)
     except OSError as error:
         raise Failure(f"{file} cannot be read: {error.strerror}.", status=BAD_INPUT) from None
-    with opened(create=not dry_run) as service:
+    with opened(create=True) as service:
         lines = read_lines(file, service.businesses(), service.shared_emails)
         many: Counter[Kind] = Counter()
         if not dry_run:

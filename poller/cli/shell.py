@@ -137,12 +137,12 @@ def lasting(span: timedelta) -> str:
 
 
 def operator() -> str:
-    """Who is at work, for the journal: the operating system's user."""
-    import getpass
+    """Who is at work, for the journal: the operating system's user, whatever the environment says."""
+    import pwd
 
     try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, as in many containers
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a user id without a name, as in many containers
         return f"user {os.getuid()}"
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import getpass
 import io
 import json
+import os
+import pwd
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
@@ -16,6 +17,7 @@ import pytest
 from connectors.simulator.orders import Address
 from connectors.simulator.world import Seller, World
 from poller.cli import shell
+from poller.cli.shell import operator
 from store import customers
 from store.engine import Store, create_engine
 from store.records import CustomerRecord
@@ -92,13 +94,14 @@ def test_r57_create_prints_the_id_and_edit_changes_what_is_named(shop: Shop) -> 
     )
     assert (found["billing"]["line1"], found["labels"]) == ("1 Invented Street", {"tier": "gold"})
     assert [(e["action"], e["who"]) for e in found["journal"]] == [
-        ("create", getpass.getuser()),
-        ("edit", getpass.getuser()),
+        ("create", operator()),
+        ("edit", operator()),
     ]
     assert found["journal"][1]["before"]["email_1"] == "cem@example.com"
     assert found["journal"][1]["after"]["email_1"] is None
     text = shop("customers", "show", customer_id).out
-    for words in ("price list", "(none)", "Trade", "cem@example.com", getpass.getuser()):
+    assert operator() == pwd.getpwuid(os.getuid()).pw_name
+    for words in ("price list", "(none)", "Trade", "cem@example.com", operator()):
         assert words in text
 
 
@@ -301,6 +304,14 @@ def test_a_large_import_tells_how_far_it_is(
     monkeypatch.setattr("poller.cli.importing.counting", lambda text, total: shell.counting(text, total, 200))
     told = shop("customers", "import", str(file)).told
     assert told == ["importing: 200 of 450", "importing: 400 of 450", "450 new"]
+
+
+def test_a_dry_run_before_the_first_sync(tmp_path: Path) -> None:
+    file = tmp_path / "customers.csv"
+    file.write_text("email_1\nnew@example.com\n")
+    with open_shop(tmp_path / "shop", small_world()) as shop:
+        assert shop("customers", "import", str(file), "--dry-run").lines == ["line 2: new"]
+        assert shop("customers", "list", "--json").json() == []
 
 
 def test_import_refuses_a_file_that_is_none(shop: Shop, tmp_path: Path) -> None:
