@@ -32,7 +32,8 @@ from tests.acceptance.command_line import (
     order_sync,
 )
 
-YESTERDAY = STARTED - timedelta(days=1)
+YESTERDAY = STARTED - timedelta(hours=20)
+"""Within the first day that is read of a history, however long after the others a test runs."""
 GOOD = "111-0000000-0000001"
 BAD = "111-0000000-0000002"
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
