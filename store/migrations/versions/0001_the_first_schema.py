@@ -235,12 +235,13 @@ def upgrade() -> None:
     )
     op.create_table(
         "customer_words",
+        sa.Column("block", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("word", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("customer_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.ForeignKeyConstraint(
             ["customer_id"], ["customers.customer_id"], name=op.f("fk_customer_words_customer_id")
         ),
-        sa.PrimaryKeyConstraint("word", "customer_id", name=op.f("pk_customer_words")),
+        sa.PrimaryKeyConstraint("block", "word", "customer_id", name=op.f("pk_customer_words")),
         sqlite_with_rowid=False,
     )
     with op.batch_alter_table("customer_words", schema=None) as batch_op:
