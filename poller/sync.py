@@ -44,6 +44,13 @@ REFRESH_LEAVES = 10.0
 
 _CONFLICTS = 20
 
+_OUTCOMES: Mapping[windows.Left, Outcome] = {
+    "nothing": "complete",
+    "failed": "failed",
+    "elsewhere": "superseded",
+    "unproven": "deferred",
+}
+
 T = TypeVar("T")
 
 
@@ -149,7 +156,7 @@ class SourceSync:
         if progress is not None and progress.retry_at is not None and progress.retry_at > tx.now:
             return "failed", wait.until, progress.last_error
         self._refresh_stale()
-        return "complete", wait.until, None
+        return _OUTCOMES[wait.left], wait.until, None if wait.left == "nothing" else wait.why
 
     def _commit(self, work: Callable[[Transaction], T]) -> T:
         """Do ``work`` in a transaction of its own; all of it once more when somebody else was first."""
@@ -239,7 +246,7 @@ class SourceSync:
             progress = ledger.load_source(tx, self.source.key)
             now = tx.now
         if progress is None or (
-            progress.enrolment_at is not None and now - progress.enrolment_at < ENROLMENT_EVERY
+            progress.enrolment_at is not None and abs(now - progress.enrolment_at) < ENROLMENT_EVERY
         ):
             return
         self._tidy()
@@ -319,6 +326,7 @@ class SourceSync:
         )
 
     def _enter(self, tx: Transaction, view: windows.View, step: windows.Enter) -> None:
+        step = self._narrowed(tx, step)
         ledger.open_windows(tx, step.windows)
         for marketplace in step.marketplaces:
             ledger.save_marketplace(tx, marketplace)
@@ -330,6 +338,21 @@ class SourceSync:
         if step.created_pass:
             progress = replace(progress, created_pass_at=tx.now)
         ledger.save_source(tx, progress)
+
+    def _narrowed(self, tx: Transaction, step: windows.Enter) -> windows.Enter:
+        """A second look as wide as what one page holds, by the update times of the orders that are stored."""
+        (window, *others) = step.windows
+        if others or window.kind != "sweep" or window.axis != "updated":
+            return step
+        full = orders.nth_update(
+            tx,
+            window.account,
+            window.marketplace_ids,
+            window.lower,
+            window.upper,
+            windows.SECOND_LOOK_ORDERS,
+        )
+        return step if full is None else windows.narrowed(step, full)
 
     def _replace(self, tx: Transaction, window: Window, by: tuple[Window, ...]) -> None:
         ledger.save_window(tx, replace(window, state="cancelled", page_token=None))
@@ -612,7 +635,7 @@ class SourceSync:
         with self.store.begin() as tx:
             progress = ledger.load_source(tx, self.source.key)
             if progress is None or (
-                progress.refreshed_at is not None and tx.now - progress.refreshed_at < REFRESH_EVERY
+                progress.refreshed_at is not None and abs(tx.now - progress.refreshed_at) < REFRESH_EVERY
             ):
                 return
             ledger.save_source(tx, replace(progress, refreshed_at=tx.now))

@@ -465,6 +465,31 @@ def departed(
     return tx.conn.execute(query).first() is not None
 
 
+def nth_update(
+    tx: Transaction,
+    account: str,
+    marketplace_ids: Sequence[str],
+    after: datetime,
+    before: datetime,
+    number: int,
+) -> datetime | None:
+    """When the order was updated that is number ``number`` of a stretch of update times, if there is one."""
+    c = orders.c
+    query = (
+        sa.select(c.last_updated_at)
+        .where(
+            c.account == account,
+            c.last_updated_at >= after,
+            c.last_updated_at <= before,
+            sa.or_(c.marketplace_id.in_(marketplace_ids), c.marketplace.is_(None)),
+        )
+        .order_by(c.last_updated_at)
+        .offset(number - 1)
+        .limit(1)
+    )
+    return tx.conn.execute(query).scalar_one_or_none()
+
+
 def of_unknown_marketplaces(
     tx: Transaction, account: str, configured: Sequence[str], limit: int
 ) -> list[str]:

@@ -257,9 +257,9 @@ def require_configuration(service: Service) -> None:
 
 
 NO_KEY = (
-    "ORDER_SYNC_ENCRYPTION_KEY is not set (nor ORDER_SYNC_ENCRYPTION_KEY_FILE): for a database that exists, set "
-    "the key that it was made with; for a new one, make a key with `order-sync keys new`, keep it safe (without "
-    "it buyer data cannot be read again), and set it."
+    "ORDER_SYNC_ENCRYPTION_KEY is not set (nor ORDER_SYNC_ENCRYPTION_KEY_FILE): for a database that exists, "
+    "set the key that it was made with; for a new one, make a key with `order-sync keys new`, keep it safe "
+    "(without it buyer data cannot be read again), and set it."
 )
 
 
