@@ -326,7 +326,7 @@ class SourceSync:
         )
 
     def _enter(self, tx: Transaction, view: windows.View, step: windows.Enter) -> None:
-        step = self._narrowed(tx, step)
+        step = self._divided(tx, step)
         ledger.open_windows(tx, step.windows)
         for marketplace in step.marketplaces:
             ledger.save_marketplace(tx, marketplace)
@@ -339,12 +339,12 @@ class SourceSync:
             progress = replace(progress, created_pass_at=tx.now)
         ledger.save_source(tx, progress)
 
-    def _narrowed(self, tx: Transaction, step: windows.Enter) -> windows.Enter:
-        """A second look as wide as what one page holds, by the update times of the orders that are stored."""
-        (window, *others) = step.windows
-        if others or window.kind != "sweep" or window.axis != "updated":
+    def _divided(self, tx: Transaction, step: windows.Enter) -> windows.Enter:
+        """A second look in windows of one page each, by the update times of the orders that are stored."""
+        window = step.windows[0]
+        if window.kind != "sweep" or window.axis != "updated":
             return step
-        full = orders.nth_update(
+        bounds = orders.every_nth_update(
             tx,
             window.account,
             window.marketplace_ids,
@@ -352,7 +352,7 @@ class SourceSync:
             window.upper,
             windows.SECOND_LOOK_ORDERS,
         )
-        return step if full is None else windows.narrowed(step, full)
+        return windows.divided(step, bounds)
 
     def _replace(self, tx: Transaction, window: Window, by: tuple[Window, ...]) -> None:
         ledger.save_window(tx, replace(window, state="cancelled", page_token=None))

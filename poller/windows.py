@@ -15,6 +15,7 @@ database and no settings. Everything that is claimed about completeness is decid
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -40,8 +41,8 @@ density is read in six hours, well within a page token's life."""
 SECOND_LOOK_AFTER = timedelta(hours=24)
 SECOND_LOOK_SPAN = timedelta(hours=12)
 SECOND_LOOK_ORDERS = 90
-"""A second look is made no wider than what holds so many stored orders: a single page cannot shift, and it
-leaves room for the late ones that the look is for."""
+"""Windows of a second look are no wider than what holds so many stored orders: a single page cannot shift,
+and it leaves room for the late ones that the look is for."""
 """With twelve hours a second look costs two requests a day plus one for the created-time pass: less than
 the 3.8 that polling every 180 s leaves of Amazon's 484, so an idle shop never slows its live polling."""
 
@@ -587,14 +588,14 @@ def _plan_second_look(view: View) -> Enter | None:
     return Enter((window,), tuple(replace(m, second_position=upper) for m in group))
 
 
-def narrowed(step: Enter, upper: datetime) -> Enter:
-    """A planned second look that ends at ``upper``, in whole seconds, instead of where it was to end."""
+def divided(step: Enter, bounds: Sequence[datetime]) -> Enter:
+    """A planned second look as several that meet at these times, in whole seconds and rising."""
     (window,) = step.windows
-    upper = max(upper.replace(microsecond=0), window.lower + NARROWEST)
-    if upper >= window.upper:
-        return step
-    moved = tuple(replace(m, second_position=upper) for m in step.marketplaces)
-    return replace(step, windows=(replace(window, upper=upper),), marketplaces=moved)
+    inner = sorted({bound.replace(microsecond=0) for bound in bounds})
+    inner = [bound for bound in inner if window.lower < bound < window.upper]
+    edges = [window.lower, *inner, window.upper]
+    parts = (replace(window, lower=low, upper=high) for low, high in itertools.pairwise(edges))
+    return replace(step, windows=tuple(parts))
 
 
 def _is_sweeping(view: View, axis: Axis) -> bool:

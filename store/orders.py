@@ -465,15 +465,15 @@ def departed(
     return tx.conn.execute(query).first() is not None
 
 
-def nth_update(
+def every_nth_update(
     tx: Transaction,
     account: str,
     marketplace_ids: Sequence[str],
     after: datetime,
     before: datetime,
     number: int,
-) -> datetime | None:
-    """When the order was updated that is number ``number`` of a stretch of update times, if there is one."""
+) -> list[datetime]:
+    """The update time of every order of a stretch that is number ``number``, twice that, and so on."""
     c = orders.c
     query = (
         sa.select(c.last_updated_at)
@@ -484,10 +484,8 @@ def nth_update(
             sa.or_(c.marketplace_id.in_(marketplace_ids), c.marketplace.is_(None)),
         )
         .order_by(c.last_updated_at)
-        .offset(number - 1)
-        .limit(1)
     )
-    return tx.conn.execute(query).scalar_one_or_none()
+    return list(tx.conn.execute(query).scalars())[number - 1 :: number]
 
 
 def of_unknown_marketplaces(

@@ -446,6 +446,18 @@ def test_a_source_that_failed_waits_and_says_why() -> None:
     assert step == Wait(later, False, "no answer")
 
 
+def test_a_second_look_is_divided_where_its_pages_would_be_full() -> None:
+    look = Enter((window(kind="sweep", lower=NOON - 12 * HOUR, upper=NOON),))
+    bounds = [NOON - 12 * HOUR, NOON - 3 * HOUR, NOON - 3 * HOUR + MINUTE / 100, NOON - HOUR, NOON]
+    parts = windows.divided(look, bounds).windows
+    assert [(part.lower, part.upper) for part in parts] == [
+        (NOON - 12 * HOUR, NOON - 3 * HOUR),
+        (NOON - 3 * HOUR, NOON - HOUR),
+        (NOON - HOUR, NOON),
+    ]
+    assert windows.divided(look, []) == look
+
+
 def test_times_noted_by_a_clock_that_was_wrong_hold_nothing_up() -> None:
     tomorrow = NOON + DAY + HOUR
     step = decide(
