@@ -487,7 +487,8 @@ class SourceSync:
             ledger.cover(tx, window.account, ids, "created", seen)
         else:
             if window.kind == "live" or window.pages <= 1:
-                # Of several pages a second look is not proven: it must not hide what has to be read again.
+                # Of several pages a second look may be too narrow to be proven: it must not hide what has
+                # to be read again.
                 ledger.cover(tx, window.account, ids, "first", seen)
             if window.kind == "sweep":
                 ledger.cover(tx, window.account, ids, "second", seen)

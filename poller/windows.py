@@ -40,11 +40,11 @@ density is read in six hours, well within a page token's life."""
 
 SECOND_LOOK_AFTER = timedelta(hours=24)
 SECOND_LOOK_SPAN = timedelta(hours=12)
+"""With twelve hours a second look costs two requests a day plus one for the created-time pass: less than
+the 3.8 that polling every 180 s leaves of Amazon's 484, so an idle shop never slows its live polling."""
 SECOND_LOOK_ORDERS = 90
 """Windows of a second look are no wider than what holds so many stored orders: a single page cannot shift,
 and it leaves room for the late ones that the look is for."""
-"""With twelve hours a second look costs two requests a day plus one for the created-time pass: less than
-the 3.8 that polling every 180 s leaves of Amazon's 484, so an idle shop never slows its live polling."""
 
 CREATED_PASS_EVERY = timedelta(hours=24)
 CREATED_PASS_SPAN = timedelta(days=3)

@@ -54,7 +54,11 @@ C = TypeVar("C", OrdersClient, SellersClient)
 
 
 class _NoMoreAttempts(Exception):
-    """The budget allows no repetition; the last failure stands."""
+    """The budget allows no repetition: the last failure stands."""
+
+    def __init__(self, failure: ConnectorError) -> None:
+        super().__init__()
+        self.failure = failure
 
 
 class AmazonConnector:
@@ -173,7 +177,7 @@ class AmazonConnector:
             except BudgetEmpty:
                 if failure is None:
                     raise
-                raise _NoMoreAttempts from None
+                raise _NoMoreAttempts(failure) from None
             except (AccessRefused, Retriable) as error:
                 failure = error
                 if isinstance(error, AccessRefused):
@@ -192,9 +196,8 @@ class AmazonConnector:
 
         try:
             return policy(attempt)
-        except _NoMoreAttempts:
-            assert failure is not None
-            raise failure from None
+        except _NoMoreAttempts as ended:
+            raise ended.failure from None
 
     def _attempt(
         self,

@@ -108,10 +108,9 @@ def _widths(columns: Sequence[Sequence[str]], room: int | None) -> list[int]:
     over = sum(widths) + _BETWEEN * (len(widths) - 1) - room if room is not None else 0
     if over <= 0 or over > sum(widths) - sum(least):
         return widths
-    while over > 0:
+    for _ in range(over):
         widest = max(range(len(widths)), key=lambda i: (widths[i] > least[i], widths[i]))
         widths[widest] -= 1
-        over -= 1
     return widths
 
 
