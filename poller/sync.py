@@ -41,6 +41,13 @@ REFRESH_AT_ONCE = 20
 REFRESH_LEAVES = 10.0
 """Orders fetched again by id take only what getOrder's bucket holds beyond this."""
 
+_OUTCOMES: Mapping[windows.Left, Outcome] = {
+    "nothing": "complete",
+    "failed": "failed",
+    "elsewhere": "superseded",
+    "unproven": "deferred",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
@@ -144,7 +151,7 @@ class SourceSync:
         if progress is not None and progress.retry_at is not None and progress.retry_at > tx.now:
             return "failed", wait.until, progress.last_error
         self._refresh_stale()
-        return "complete", wait.until, None
+        return _OUTCOMES[wait.left], wait.until, None if wait.left == "nothing" else wait.why
 
     # --- before the first page ----------------------------------------------------------------------
 
@@ -222,7 +229,7 @@ class SourceSync:
             progress = ledger.load_source(tx, self.source.key)
             now = tx.now
         if progress is None or (
-            progress.enrolment_at is not None and now - progress.enrolment_at < ENROLMENT_EVERY
+            progress.enrolment_at is not None and abs(now - progress.enrolment_at) < ENROLMENT_EVERY
         ):
             return
         self._tidy()
@@ -302,6 +309,7 @@ class SourceSync:
         )
 
     def _enter(self, tx: Transaction, view: windows.View, step: windows.Enter) -> None:
+        step = self._divided(tx, step)
         ledger.open_windows(tx, step.windows)
         for marketplace in step.marketplaces:
             ledger.save_marketplace(tx, marketplace)
@@ -313,6 +321,21 @@ class SourceSync:
         if step.created_pass:
             progress = replace(progress, created_pass_at=tx.now)
         ledger.save_source(tx, progress)
+
+    def _divided(self, tx: Transaction, step: windows.Enter) -> windows.Enter:
+        """A second look in windows of one page each, by the update times of the orders that are stored."""
+        window = step.windows[0]
+        if window.kind != "sweep" or window.axis != "updated":
+            return step
+        bounds = orders.every_nth_update(
+            tx,
+            window.account,
+            window.marketplace_ids,
+            window.lower,
+            window.upper,
+            windows.SECOND_LOOK_ORDERS,
+        )
+        return windows.divided(step, bounds)
 
     def _replace(self, tx: Transaction, window: Window, by: tuple[Window, ...]) -> None:
         ledger.save_window(tx, replace(window, state="cancelled", page_token=None))
@@ -447,7 +470,8 @@ class SourceSync:
             ledger.cover(tx, window.account, ids, "created", seen)
         else:
             if window.kind == "live" or window.pages <= 1:
-                # Of several pages a second look is not proven: it must not hide what has to be read again.
+                # Of several pages a second look may be too narrow to be proven: it must not hide what has
+                # to be read again.
                 ledger.cover(tx, window.account, ids, "first", seen)
             if window.kind == "sweep":
                 ledger.cover(tx, window.account, ids, "second", seen)
@@ -595,7 +619,7 @@ class SourceSync:
         with self.store.begin() as tx:
             progress = ledger.load_source(tx, self.source.key)
             if progress is None or (
-                progress.refreshed_at is not None and tx.now - progress.refreshed_at < REFRESH_EVERY
+                progress.refreshed_at is not None and abs(tx.now - progress.refreshed_at) < REFRESH_EVERY
             ):
                 return
             ledger.save_source(tx, replace(progress, refreshed_at=tx.now))
