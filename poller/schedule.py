@@ -18,6 +18,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from poller.bootstrap import Service, Unusable, utc_now
 from poller.executors import make_executor
+from poller.purging import Purge
 from poller.sync import RunReport
 from store import ledger
 from store.engine import Unavailable
@@ -30,6 +31,12 @@ HEARTBEAT_MISSED = 60
 DATABASE_RETRY = timedelta(seconds=5)
 LONGEST_PAUSE = timedelta(minutes=3)
 """A source is looked at no later than this, whatever its last run said: something may have been entered."""
+
+PURGE_EVERY = timedelta(hours=6)
+"""The term of an order is counted in days; a few times a day is often enough."""
+
+RETENTION = "retention"
+"""Id of the job that erases what is due; sources have a colon in theirs."""
 
 STOP_WITHIN = 6.0
 """Seconds that running pages get to finish when the service is told to stop."""
@@ -65,6 +72,13 @@ class Schedule:
         self._scheduler.start()
         self._log_problems()
         self._plan()
+        self._scheduler.add_job(
+            self._purge,
+            "interval",
+            seconds=PURGE_EVERY.total_seconds(),
+            next_run_time=utc_now(),
+            id=RETENTION,
+        )
         beaten = looked = 0.0
         while not self._service.stop.wait(0.5):
             now = time.monotonic()
@@ -114,7 +128,7 @@ class Schedule:
         """One job per source, due at once; sources that are gone lose theirs."""
         wanted = set(self._service.sources)
         for job in self._scheduler.get_jobs():
-            if job.id not in wanted:
+            if job.id not in wanted and job.id != RETENTION:
                 job.remove()
         for key in sorted(wanted - self._running):
             self._at(key, utc_now())
@@ -143,6 +157,24 @@ class Schedule:
         finally:
             self._running.discard(key)
             self._at(key, utc_now() + pause)
+
+    def _purge(self) -> None:
+        """Erase buyer data that is due. What a stop leaves undone is done after the next start."""
+        stop = self._service.stop
+        self._running.add(RETENTION)
+        try:
+            purge = Purge(self._service.store, self._service.retention, stop.is_set, stop.wait)
+            done = purge.run()
+            if done.orders or done.records or done.hashes or done.payloads:
+                log.info("erased buyer data", **done.counts())
+            if not done.clean:
+                log.info("erased", note="the log is emptied by the next purge: somebody was reading")
+        except Unavailable as error:
+            log.warning("database is away", job=RETENTION, error=type(error).__name__)
+        except Exception as error:
+            log.exception("purge broke", error=type(error).__name__)
+        finally:
+            self._running.discard(RETENTION)
 
     def _tell(self, report: RunReport) -> None:
         if self._on_report is not None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
-from typing import TypeVar
 
 from connectors.base import Operation, OrderConnector, SearchQuery, UsagePlan
 from connectors.errors import (
@@ -31,7 +30,7 @@ from poller.applying import Applied, apply_orders, decide_again
 from poller.sources import Source
 from poller.spending import Spending
 from store import budgets, ledger, orders, quarantine, runs
-from store.engine import Store, Transaction, Unavailable, is_conflict
+from store.engine import Store, Transaction, Unavailable
 from store.ledger import Superseded
 from store.progress import Interval, MarketplaceProgress, SourceProgress, Window
 from store.runs import Outcome
@@ -41,10 +40,6 @@ REFRESH_EVERY = timedelta(hours=1)
 REFRESH_AT_ONCE = 20
 REFRESH_LEAVES = 10.0
 """Orders fetched again by id take only what getOrder's bucket holds beyond this."""
-
-_CONFLICTS = 20
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,18 +146,6 @@ class SourceSync:
         self._refresh_stale()
         return "complete", wait.until, None
 
-    def _commit(self, work: Callable[[Transaction], T]) -> T:
-        """Do ``work`` in a transaction of its own; all of it once more when somebody else was first."""
-        for _ in range(_CONFLICTS - 1):
-            try:
-                with self.store.begin() as tx:
-                    return work(tx)
-            except Exception as error:
-                if not is_conflict(error):
-                    raise
-        with self.store.begin() as tx:
-            return work(tx)
-
     # --- before the first page ----------------------------------------------------------------------
 
     def _standing_refusal(self) -> str | None:
@@ -207,7 +190,7 @@ class SourceSync:
             homes |= dict.fromkeys(source.marketplaces, source.key)
             ledger.adopt_windows(tx, source.account, homes)
 
-        self._commit(enter)
+        self.store.commit(enter)
         self._match_waiting()
 
     def _open_history(self, tx: Transaction, progress: MarketplaceProgress, history: datetime) -> None:
@@ -230,7 +213,7 @@ class SourceSync:
             decide_again(tx, self.source.rules, waiting)
             return bool(waiting)
 
-        while self._commit(match_some):
+        while self.store.commit(match_some):
             pass
 
     def _check_enrolment(self) -> None:
@@ -273,7 +256,7 @@ class SourceSync:
             ledger.forget_finished(tx)
             runs.condense(tx)
 
-        self._commit(forget)
+        self.store.commit(forget)
 
     # --- deciding -----------------------------------------------------------------------------------
 
@@ -410,7 +393,7 @@ class SourceSync:
                 ledger.save_source(tx, fine)
 
         try:
-            self._commit(store)
+            self.store.commit(store)
         except (Superseded, *Unavailable):
             raise
         except Exception as error:
@@ -644,7 +627,7 @@ class SourceSync:
         fetched = self.connector.get(order_id, included_data, self._spending)
         readable = [] if isinstance(fetched, UnreadableOrder) else [fetched]
         unreadable = [fetched] if isinstance(fetched, UnreadableOrder) else []
-        self._commit(lambda tx: apply_orders(tx, self.source.rules, readable, unreadable))
+        self.store.commit(lambda tx: apply_orders(tx, self.source.rules, readable, unreadable))
         return unreadable[0] if unreadable else None
 
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -26,6 +26,8 @@ from sqlalchemy.engine import Connection, Engine
 from store import tables
 from store.sealing import Lookup, Sealer, UnknownKey
 
+T = TypeVar("T")
+
 Row = Mapping[Any, Any]
 """A row as it lies in its table, by column name."""
 
@@ -33,8 +35,13 @@ Unavailable = (sa.exc.OperationalError, sa.exc.InterfaceError)
 """What a database that is away, starting or busy raises."""
 
 
+_ATTEMPTS = 20
+_BUSY_SECONDS = 60
+"""How long SQLite waits for whoever writes."""
+
+
 class Tombstone(Exception):
-    """A customer that was read as living has been merged meanwhile: decide again."""
+    """A customer that was read as living has been merged or forgotten meanwhile: decide again."""
 
 
 def is_conflict(error: BaseException) -> bool:
@@ -49,7 +56,7 @@ def create_engine(url: str) -> Engine:
     """An engine for ``sqlite:///…`` or ``postgresql+psycopg://…`` that keeps the promises above."""
     parsed = sa.make_url(url)
     if parsed.get_backend_name() == "sqlite":
-        engine = sa.create_engine(parsed, connect_args={"timeout": 60, "check_same_thread": False})
+        engine = sa.create_engine(parsed, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False})
         sa.event.listen(engine, "connect", _prepare_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
         return engine
@@ -261,6 +268,43 @@ class Store:
             conn = bare.execution_options(reading=True, **level)
             with conn.begin():
                 yield Transaction(conn, self._sealer, lookup, self._now(conn))
+
+    def commit(self, work: Callable[[Transaction], T]) -> T:
+        """Do ``work`` in a transaction of its own; all of it once more when somebody else was first."""
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                with self.begin() as tx:
+                    return work(tx)
+            except Exception as error:
+                if not is_conflict(error):
+                    raise
+        with self.begin() as tx:
+            return work(tx)
+
+    def leave_no_trace(self, tables: Sequence[str]) -> bool:
+        """See to it that what was overwritten or deleted in some tables is not left in files either.
+
+        SQLite: everything goes from the log into the database, where ``secure_delete`` has overwritten it,
+        and the log is emptied; False when somebody who reads or writes did not allow it within two seconds.
+        PostgreSQL: the old versions of rows are vacuumed away.
+        """
+        if self.engine.dialect.name == "postgresql":
+            with self.engine.connect() as bare:
+                conn = bare.execution_options(isolation_level="AUTOCOMMIT")
+                conn.exec_driver_sql("SET statement_timeout = 0")
+                for name in tables:
+                    conn.exec_driver_sql(f"VACUUM {name}")
+                conn.exec_driver_sql("RESET statement_timeout")
+            return True
+        bare_connection = self.engine.raw_connection()
+        try:
+            cursor = bare_connection.cursor()
+            cursor.execute("PRAGMA busy_timeout = 2000")
+            busy = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            cursor.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
+            return not busy
+        finally:
+            bare_connection.close()
 
     def _now(self, conn: Connection) -> datetime:
         if self._clock is not None:

@@ -110,6 +110,13 @@ def save_window(tx: Transaction, window: Window) -> Window:
     return replace(window, version=window.version + 1)
 
 
+def windows_with_token(tx: Transaction, account: str) -> list[Window]:
+    """Windows of an account, finished or not, that hold a page token."""
+    c = windows.c
+    query = sa.select(windows).where(c.account == account, c.page_token.is_not(None)).order_by(c.window_id)
+    return [_window(tx, row) for row in tx.rows(tx.lock(query))]
+
+
 def claim(tx: Transaction, window: Window, owner: str) -> Window:
     """Take a window for two minutes. Raises Superseded when somebody else holds it."""
     held = window.claimed_until is not None and window.claimed_until > tx.now

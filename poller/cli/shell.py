@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -131,6 +131,39 @@ def lasting(span: timedelta) -> str:
         return f"{hours} h {minutes} min" if minutes else f"{hours} h"
     days, hours = divmod(hours, 24)
     return f"{counted(days, 'day')} {hours} h" if hours else counted(days, "day")
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask on a terminal whether to go on; raises Failure when not. ``yes``: it was answered already."""
+    if yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise Failure("nothing was done.")
+
+
+@contextmanager
+def progress(text: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Shows how much of a lasting work is done: a bar on a terminal, a line for each tenth elsewhere."""
+    if not sys.stderr.isatty():
+        told = 0
+
+        def tell(done: int) -> None:
+            nonlocal told
+            tenth = 10 * min(done, total) // total if total else 0
+            if tenth > told:
+                told = tenth
+                say(f"{text}: {done} of {total}")
+
+        yield tell
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True, markup=False)) as bar:
+        task = bar.add_task(text, total=total)
+        yield lambda done: bar.update(task, completed=done, total=max(total, done))
 
 
 # --- failing ----------------------------------------------------------------------------------------
