@@ -47,6 +47,10 @@ def email_place(customer_id: int, slot: int) -> str:
     return f"customer_emails:{customer_id}:{slot}"
 
 
+def journal_place(entry: int) -> str:
+    return f"journal:{entry}:details"
+
+
 def find_emails(tx: Transaction, business: str, emails: Collection[str]) -> dict[str, tuple[int, int]]:
     """Which customer has a main e-mail: ``normal_email -> (customer_id, slot)``."""
     by_hash = {tx.lookup.email(business, email): normal_email(email) for email in emails}
@@ -301,7 +305,7 @@ def write_journal(
         .returning(journal.c.entry)
     ).scalar_one()
     if details is not None:
-        sealed = tx.sealer.seal_json(dict(details), f"journal:{entry}:details")
+        sealed = tx.sealer.seal_json(dict(details), journal_place(entry))
         tx.conn.execute(sa.update(journal).where(journal.c.entry == entry).values(details=sealed))
 
 

@@ -31,6 +31,9 @@ T = TypeVar("T")
 Row = Mapping[Any, Any]
 """A row as it lies in its table, by column name."""
 
+LOOKUP_KEY = "lookup_key"
+LOOKUP_KEY_PLACE = f"meta:{LOOKUP_KEY}"
+
 Unavailable = (sa.exc.OperationalError, sa.exc.InterfaceError)
 """What a database that is away, starting or busy raises."""
 
@@ -331,11 +334,11 @@ class Store:
 
 
 def _lookup_key(conn: Connection, sealer: Sealer) -> bytes:
-    query = sa.select(tables.meta.c.value).where(tables.meta.c.name == "lookup_key")
+    query = sa.select(tables.meta.c.value).where(tables.meta.c.name == LOOKUP_KEY)
     sealed = conn.execute(query).scalar_one_or_none()
     if sealed is None:
-        fresh = sealer.seal(os.urandom(32), "meta:lookup_key")
-        row = {"name": "lookup_key", "value": fresh}
+        fresh = sealer.seal(os.urandom(32), LOOKUP_KEY_PLACE)
+        row = {"name": LOOKUP_KEY, "value": fresh}
         if conn.dialect.name == "postgresql":
             conn.execute(postgresql.insert(tables.meta).values(row).on_conflict_do_nothing())
             sealed = conn.execute(query).scalar_one()
@@ -343,7 +346,7 @@ def _lookup_key(conn: Connection, sealer: Sealer) -> bytes:
             conn.execute(sa.insert(tables.meta).values(row))
             sealed = fresh
     try:
-        return sealer.open(sealed, "meta:lookup_key")
+        return sealer.open(sealed, LOOKUP_KEY_PLACE)
     except UnknownKey:
         raise UnknownKey(
             "this database was sealed with another encryption key: "

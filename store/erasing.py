@@ -16,6 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from store import codec
 from store import orders as order_rows
+from store.customers import journal_place
 from store.engine import Row, Transaction
 from store.records import OrderRecord
 from store.tables import (
@@ -69,6 +70,14 @@ def count_due(tx: Transaction, over: datetime) -> int:
     c = orders.c
     query = sa.select(sa.func.count()).where(c.erased_at.is_(None), c.term_at <= over)
     return int(tx.conn.execute(query.select_from(orders)).scalar_one())
+
+
+def oldest_due(tx: Transaction, over: datetime) -> datetime | None:
+    """The term of the order that is due longest."""
+    c = orders.c
+    query = sa.select(c.term_at).where(c.erased_at.is_(None), c.term_at <= over).order_by(c.term_at).limit(1)
+    found: datetime | None = tx.conn.execute(query).scalar_one_or_none()
+    return found
 
 
 def _refs(tx: Transaction, which: sa.ColumnElement[bool]) -> list[OrderRef]:
@@ -360,10 +369,6 @@ class Entry:
     entry: int
     row: Row
     details: Mapping[str, Any] | None
-
-
-def journal_place(entry: int) -> str:
-    return f"journal:{entry}:details"
 
 
 def journal_entries(tx: Transaction, customer_ids: Collection[int]) -> list[Entry]:

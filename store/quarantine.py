@@ -42,7 +42,8 @@ def name_of(order_id: str | None, payload: str) -> str:
     return "unreadable-" + hashlib.sha256(payload.encode()).hexdigest()[:20]
 
 
-def _place(account: str, order_id: str) -> str:
+def place(account: str, order_id: str) -> str:
+    """Where a payload is bound to."""
     return f"quarantine:{account}:{order_id}:payload"
 
 
@@ -53,7 +54,7 @@ def put(tx: Transaction, entry: Quarantined) -> None:
     values = {
         "marketplace_id": entry.marketplace_id,
         "reason": entry.reason,
-        "payload": tx.sealer.seal(entry.payload.encode(), _place(entry.account, entry.order_id)),
+        "payload": tx.sealer.seal(entry.payload.encode(), place(entry.account, entry.order_id)),
         "last_seen_at": tx.now,
         "term_at": entry.term_at,
     }
@@ -85,7 +86,7 @@ def erase(tx: Transaction, which: Collection[tuple[str, str]]) -> list[tuple[str
         ids = sorted(order_id for of, order_id in which if of == account)
         query = sa.select(c.order_id, c.payload).where(c.account == account, among(c.order_id, ids))
         for row in tx.rows(tx.lock(query.order_by(c.order_id))):
-            where = _place(account, row.order_id)
+            where = place(account, row.order_id)
             if tx.sealer.open(row.payload, where).decode() != ERASED:
                 gone = sa.update(quarantine).where(c.account == account, c.order_id == row.order_id)
                 tx.conn.execute(gone.values(payload=tx.sealer.seal(ERASED.encode(), where), term_at=None))
@@ -107,7 +108,7 @@ def without_term(tx: Transaction) -> list[tuple[str, str, datetime]]:
     return [
         (row.account, row.order_id, row.first_seen_at)
         for row in tx.rows(query)
-        if tx.sealer.open(row.payload, _place(row.account, row.order_id)).decode() != ERASED
+        if tx.sealer.open(row.payload, place(row.account, row.order_id)).decode() != ERASED
     ]
 
 
@@ -135,6 +136,6 @@ def entries(tx: Transaction, order_ids: Sequence[str] | None = None) -> list[Qua
     for row in tx.conn.execute(query).mappings():
         values = dict(row)
         sealed = values.pop("payload")
-        payload = tx.sealer.open(sealed, _place(row["account"], row["order_id"])).decode()
+        payload = tx.sealer.open(sealed, place(row["account"], row["order_id"])).decode()
         found.append(Quarantined(**values, payload=payload))
     return found

@@ -35,7 +35,7 @@ COMMANDS: tuple[tuple[str, str, str, str], ...] = (
     ("privacy", "poller.cli.privacy", "app", "Erase buyer data that is due, or a person; show all of one."),
     ("config", "poller.cli.configuration", "app", "Check the configuration, also against Amazon."),
     ("db", "poller.cli.database", "app", "Create, upgrade and check the database."),
-    ("keys", "poller.cli.keys", "app", "Make encryption keys."),
+    ("keys", "poller.cli.keys", "app", "Make encryption keys; seal everything with the first one."),
     (
         "simulator",
         "poller.cli.simulate",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 import pytest
@@ -74,7 +74,7 @@ def test_r60_the_term_of_an_order(order: OrderRecord, at: float, stage: str) -> 
 
 def test_r60_the_oldest_copy_that_showed_it_delivered_counts() -> None:
     world = World()
-    delivered = {"status": "SHIPPED", "packages": (package("DELIVERED", 1),)}
+    delivered: dict[str, Any] = {"status": "SHIPPED", "packages": (package("DELIVERED", 1),)}
     world.sync(an_order(updated=9 * DAY, **delivered))
     assert world.orders["o1"].term_at == day(9)
     world.sync(an_order(updated=4 * DAY, **delivered))
@@ -250,7 +250,8 @@ def test_r60_the_journal_loses_what_it_quotes_and_keeps_the_rest() -> None:
     ],
 )
 def test_r61_months_are_those_of_the_calendar(now: Any, months: int, then: Any) -> None:
-    assert months_before(datetime(*now, 12, tzinfo=UTC), months) == datetime(*then, 12, tzinfo=UTC)
+    noon = time(12, tzinfo=UTC)
+    assert months_before(datetime.combine(date(*now), noon), months) == datetime.combine(date(*then), noon)
 
 
 def test_r60_r61_off_erases_nothing() -> None:
