@@ -116,7 +116,8 @@ def test_every_sealed_column_is_rotated(process: Processes) -> None:
     assert of_keys(both, OLD)[0] > 20
     assert Rotation(both).run() == 0
     alone = process(NEW)
-    assert plain(contents(alone)) == plain(contents(old := process(OLD, NEW)))
+    old = process(OLD, NEW)
+    assert plain(contents(alone)) == plain(contents(old))
     assert of_keys(old, NEW)[0] > 20
 
 
