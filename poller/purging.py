@@ -87,7 +87,8 @@ class Purge:
         if self.retention.hash_months is not None:
             self._repeat(self._due_hashes)
         self.done.finished = not self.stopping()
-        self.done.clean = self.store.leave_no_trace(erasing.TABLES)
+        erased_any = any(self.done.counts().values())
+        self.done.clean = self.store.leave_no_trace(erasing.TABLES if erased_any else ())
         return self.done
 
     def _repeat(self, step: Callable[[Transaction], int]) -> None:

@@ -288,7 +288,8 @@ class Store:
         """See to it that what was overwritten or deleted in some tables is not left in files either.
 
         SQLite: everything goes from the log into the database, where ``secure_delete`` has overwritten it,
-        and the log is emptied; False when somebody who reads or writes did not allow it within two seconds.
+        and the log is emptied, whatever the tables; False when somebody who reads or writes did not allow it
+        within two seconds.
         PostgreSQL: the old versions of rows are vacuumed away.
         """
         if self.engine.dialect.name == "postgresql":

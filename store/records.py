@@ -85,7 +85,9 @@ def country_only(address: Address | None) -> Address | None:
 
 def says_something(address: Address | None) -> bool:
     """Whether there is more to an address than its country."""
-    return address is not None and address != Address(country=address.country)
+    if address is None:
+        return False
+    return address.line1 is not None or address != Address(country=address.country)
 
 
 class Buyer(Personal, frozen=True, omit_defaults=True, gc=False):

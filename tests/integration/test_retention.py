@@ -90,6 +90,7 @@ def test_r60_thirty_days_after_the_term_all_that_names_the_buyer_is_gone(place: 
     assert (after.cancel_reason, after.lines[0].gift_message) == (None, None)
     assert after.lines[0].customization_url is None
     assert after.delivery == after.billing == Address(country="GB")
+    assert after.erased_at == after.changed_at == place.clock()
     assert (after.total, after.created_at, after.match_basis) == (before.total, before.created_at, "created")
     assert after.lines[0].item_total == before.lines[0].item_total
     record = customer_of(place.store)
