@@ -178,6 +178,9 @@ class UnreadableOrder:
     marketplace_id: str | None
     reason: str
     payload: str = field(repr=False)
+    last_updated_at: datetime | None = None
+    """When it was updated, if even that can be read; so also the buyer's e-mail."""
+    buyer_email: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

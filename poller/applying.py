@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 
 from connectors.orders import AmazonOrder, UnreadableOrder
 from poller import matching
+from poller.retention import quarantine_term, without_a_trace
 from poller.sources import AccountRules
-from store import customers, orders, quarantine
+from store import customers, erasing, orders, quarantine
 from store.engine import Row, Tombstone, Transaction
 from store.records import CustomerRecord, OrderRecord, normal_email
 
@@ -43,15 +44,37 @@ def apply_orders(
         matching.translate(order, rules.account, rules.by_marketplace.get(order.marketplace_id or ""))
         for order in fetched
     ]
+    forgotten = erasing.which_forgotten(tx, rules.account, [order.order_id for order in fetched])
+    if forgotten:
+        translated = [without_a_trace(o) if o.order_id in forgotten else o for o in translated]
     applied = apply_records(tx, rules, translated, walk=walk)
-    for order in unreadable:
-        name = quarantine.name_of(order.order_id, order.payload)
-        quarantine.put(
-            tx,
-            quarantine.Quarantined(rules.account, name, order.marketplace_id, order.reason, order.payload),
-        )
+    put_aside(tx, rules, unreadable)
     quarantine.release(tx, rules.account, [order.order_id for order in fetched])
     return applied
+
+
+def put_aside(tx: Transaction, rules: AccountRules, unreadable: Sequence[UnreadableOrder]) -> None:
+    """Put orders that cannot be understood into quarantine; without payload what is past its term (R63)."""
+    if not unreadable:
+        return
+    over = rules.retention.over_since(tx.now)
+    names = [quarantine.name_of(order.order_id, order.payload) for order in unreadable]
+    closed = erasing.which_forgotten(tx, rules.account, names) | erasing.which_erased(
+        tx, rules.account, names
+    )
+    for name, order in zip(names, unreadable, strict=True):
+        term_at = quarantine_term(order.last_updated_at, tx.now)
+        kept = name not in closed and (over is None or term_at > over)
+        payload = order.payload if kept else quarantine.ERASED
+        entry = quarantine.Quarantined(
+            rules.account,
+            name,
+            order.marketplace_id,
+            order.reason,
+            payload,
+            term_at=term_at if kept else None,
+        )
+        quarantine.put(tx, entry)
 
 
 def apply_records(
@@ -69,6 +92,7 @@ def apply_records(
         business=rules.business,
         shared_emails=rules.shared_emails,
         now=tx.now,
+        retention=rules.retention,
     )
     ids = dict(
         zip((c.customer_id for c in matched.created), customers.create(tx, matched.created), strict=True)
@@ -133,8 +157,9 @@ def _check_still_there(
 ) -> None:
     """Between the search for an e-mail and the lock on its record others may have committed (R55).
 
-    A merge made the record a tombstone; an edit or an unmerge took the e-mail off it (R13, R54). Of an erased
-    e-mail only the slot can be compared. SQLite's transaction has had the whole file from the beginning.
+    A merge made the record a tombstone, forgetting emptied it (R62); an edit or an unmerge took the e-mail
+    off it (R13, R54). Of an erased e-mail only the slot can be compared. SQLite's transaction has had the
+    whole file from the beginning.
     """
     for email, (customer_id, slot) in by_email.items():
         for main in records[customer_id].emails:

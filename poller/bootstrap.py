@@ -30,6 +30,7 @@ from connectors.amazon.usage import PLANS
 from connectors.base import Attempt
 from connectors.errors import Deferred
 from poller.matching import MarketplaceRules
+from poller.retention import Retention
 from poller.sources import AccountRules, PolledMarketplace, Source, sources_of
 from poller.sync import SourceSync
 from poller.windows import Pace
@@ -163,6 +164,12 @@ class Service:
         self._store = Store(engine, Sealer([key.get_secret_value() for key in settings.encryption_key]))
         return self._store
 
+    @property
+    def retention(self) -> Retention:
+        """How long buyer data stays."""
+        settings = self.config.settings
+        return Retention(settings.retention_days, settings.hash_retention_months)
+
     # --- accounts -----------------------------------------------------------------------------------
 
     @property
@@ -215,6 +222,7 @@ class Service:
             settings.business,
             {m.marketplace_id: _rules(m, settings.business) for m in mine.values()},
             self.shared_emails,
+            self.retention,
         )
         polled = [
             PolledMarketplace(m.marketplace_id, m.code, m.start_date, tuple(m.included_data), m.split)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-from store.records import Basis, CustomerRecord, OrderRecord, normal_email
+from store.records import Address, Basis, CustomerRecord, OrderRecord, normal_email
 
 SHARED_LOCAL_PARTS = frozenset({"no-reply-amazon-iba-buyer"})
 """Local parts of addresses that Amazon gives to many buyers at once (R17)."""
@@ -168,3 +168,10 @@ def explain(
         *(f"{number}: {TEXTS[number].format(**words)}" for number in numbers),
         *(f"R50: {TEXTS['R50'].format(left=left, joined=joined)}" for left, joined in merges),
     )
+
+
+def is_given(value: object) -> bool:
+    """False for an empty field; a country alone is what retention leaves of an address (R60)."""
+    if isinstance(value, Address):
+        return value != Address(country=value.country, kind=value.kind)
+    return value is not None and value != ""

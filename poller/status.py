@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Literal
 
 from connectors.amazon.usage import PLANS
@@ -22,12 +22,16 @@ from connectors.base import Operation
 from poller import windows
 from poller.bootstrap import Service
 from poller.exporting import time_text
+from poller.identity import LOOKED_BACK, Day, Drop, Seen, days_of, drops, sentence
 from poller.sources import PolledMarketplace, Source
-from store import budgets, ledger, queries, runs
+from store import budgets, erasing, ledger, queries, runs
 from store.engine import Transaction
 from store.progress import Backfill, Interval, Kind, MarketplaceProgress, Window, gaps
 from store.queries import Totals
 from store.runs import Run
+
+OVERDUE = timedelta(days=2)
+"""Buyer data that should have been erased so long ago is worth a word."""
 
 SHOWN_BUDGETS: tuple[Operation, ...] = ("searchOrders", "getOrder")
 KINDS: tuple[Kind, ...] = ("live", "sweep", "backfill")
@@ -137,6 +141,19 @@ class SourceStatus:
     windows: tuple[WindowsStatus, ...]
     backfills: tuple[BackfillStatus, ...]
     budgets: tuple[BudgetStatus, ...]
+    identity: tuple[Day, ...]
+    """How many orders showed their buyer, on each of the last days, newest first."""
+    identity_drops: tuple[Drop, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionStatus:
+    """Erasing buyer data. ``due``: orders past their term by now, of which the oldest is ``oldest_term``."""
+
+    days: int | None
+    hash_months: int | None
+    due: int
+    oldest_term: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +166,7 @@ class Status:
     not_polled: tuple[str, ...]
     """Marketplaces that are configured and not enabled, as ``account:UK``."""
     totals: Totals
+    retention: RetentionStatus
 
 
 def gather(service: Service) -> Status:
@@ -156,6 +174,7 @@ def gather(service: Service) -> Status:
     with service.store.read() as tx:
         sources = tuple(_source(tx, service, key) for key in sorted(service.sources))
         totals = queries.totals(tx)
+        retention = _retention(tx, service)
         now = tx.now
     not_polled = tuple(
         f"{name}:{marketplace.code}"
@@ -167,8 +186,9 @@ def gather(service: Service) -> Status:
         *(problem.message for problem in service.problems),
         *(sentence for source in sources for sentence in _attention(source)),
         *_attention_of_totals(totals),
+        *_attention_of_retention(retention, now),
     )
-    return Status(now, attention, sources, not_polled, totals)
+    return Status(now, attention, sources, not_polled, totals, retention)
 
 
 def as_object(value: Any) -> Any:
@@ -177,6 +197,8 @@ def as_object(value: Any) -> Any:
         return {f.name: as_object(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, datetime):
         return time_text(value)
+    if isinstance(value, date):
+        return value.isoformat()
     if isinstance(value, float):
         return round(value, 3)
     if isinstance(value, tuple | list):
@@ -224,6 +246,7 @@ def _source(tx: Transaction, service: Service, key: str) -> SourceStatus:
         _marketplace(tx, source, polled, known.get(marketplace_id), pending)
         for marketplace_id, polled in sorted(source.marketplaces.items(), key=lambda item: item[1].code)
     )
+    shown = buyers_shown(tx, key)
     read = [m for m in marketplaces if m.enrolled is not False]
     bounds = [m.covered_until for m in read]
     covered_until = min((b for b in bounds if b is not None), default=None) if None not in bounds else None
@@ -265,7 +288,22 @@ def _source(tx: Transaction, service: Service, key: str) -> SourceStatus:
         windows=_windows(pending),
         backfills=tuple(_backfill(tx, b, source) for b in backfills),
         budgets=tuple(_budget_status(tx, source, operation) for operation in SHOWN_BUDGETS),
+        identity=days_of(shown),
+        identity_drops=tuple(drops(shown, tx.now.date())),
     )
+
+
+def buyers_shown(tx: Transaction, source: str) -> dict[date, Seen]:
+    """How many orders of a source showed their buyer, by day, as far back as is looked."""
+    since = datetime.combine(tx.now.date() - LOOKED_BACK - timedelta(days=1), time(), UTC)
+    return {day: Seen(*counts) for day, counts in runs.buyers_by_day(tx, source, since).items()}
+
+
+def _retention(tx: Transaction, service: Service) -> RetentionStatus:
+    retention = service.retention
+    over = retention.over_since(tx.now)
+    due, oldest = (0, None) if over is None else (erasing.count_due(tx, over), erasing.oldest_due(tx, over))
+    return RetentionStatus(retention.days, retention.hash_months, due, oldest)
 
 
 def _behind(now: datetime, bound: datetime | None) -> float | None:
@@ -388,6 +426,7 @@ def _attention(source: SourceStatus) -> list[str]:
             f"{source.source}: failing since {_minute(source.failing_since)} ({message or 'no answer'}): "
             f"{remedy(message)}."
         )
+    found += [sentence(source.source, drop) for drop in source.identity_drops]
     for marketplace in source.marketplaces:
         name = f"{source.account}:{marketplace.marketplace}"
         if marketplace.enrolled is False:
@@ -424,6 +463,16 @@ def _attention_of_totals(totals: Totals) -> list[str]:
         what = "of a marketplace that has no file: no customer until it has one"
         found.append(f"{_orders(totals.unknown_marketplace)} {what}.")
     return found
+
+
+def _attention_of_retention(retention: RetentionStatus, now: datetime) -> list[str]:
+    if retention.days is None or retention.oldest_term is None:
+        return []
+    late = now - retention.oldest_term - timedelta(days=retention.days)
+    if late < OVERDUE:
+        return []
+    whose = f"buyer data of {_orders(retention.due)} should have been erased, the first {late.days} days ago"
+    return [f"{whose}: `order-sync privacy purge` does it; a running service does it several times a day."]
 
 
 def _orders(number: int) -> str:

@@ -25,7 +25,7 @@ from connectors.errors import (
     RequestRefused,
 )
 from connectors.orders import OrderPage, UnreadableOrder
-from poller import windows
+from poller import identity, windows
 from poller.applying import Applied, apply_orders, decide_again
 from poller.sources import Source
 from poller.spending import Spending
@@ -392,6 +392,7 @@ class SourceSync:
     def _store_page(self, window: Window, page: OrderPage, asked_at: datetime) -> None:
         amazon_now = self.connector.amazon_now()
         several = page.next_token is not None or window.pages > 0
+        buyers = identity.seen(page.orders if window.kind == "live" else ())
 
         def store(tx: Transaction) -> None:
             progress = ledger.load_source(tx, self.source.key)
@@ -403,7 +404,7 @@ class SourceSync:
                 walk=window.window_id if several else None,
             )
             self._advance(tx, window, page, applied, asked_at, amazon_now)
-            runs.add_page(tx, self._run, len(page.orders))
+            runs.add_page(tx, self._run, len(page.orders), buyers)
             if progress is not None:
                 fine = replace(
                     progress,

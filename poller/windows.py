@@ -323,8 +323,8 @@ def next_span(window: Window, rate: float) -> timedelta:
     widest = min(width * 4, BACKFILL_LONGEST_SPAN)
     if window.orders == 0:
         return max(widest, timedelta(hours=1))
-    fitting = timedelta(seconds=width.total_seconds() * target / window.orders)
-    return max(timedelta(hours=1), min(widest, fitting))
+    seconds = min(width.total_seconds() * target / window.orders, widest.total_seconds())
+    return max(timedelta(hours=1), timedelta(seconds=seconds))
 
 
 # --- what is done next ------------------------------------------------------------------------------

@@ -16,7 +16,14 @@ import sqlalchemy as sa
 
 from store import codec
 from store.engine import Row, Transaction
-from store.records import Address, CustomerRecord, CustomerStatus, MainEmail, normal_email
+from store.records import (
+    Address,
+    CustomerRecord,
+    CustomerStatus,
+    MainEmail,
+    normal_email,
+    says_something,
+)
 from store.tables import (
     CUSTOMER_IDS,
     WORD_BLOCK,
@@ -138,6 +145,7 @@ def _record(tx: Transaction, row: Row, emails: tuple[MainEmail, ...]) -> Custome
         origins=codec.load_map(row["origins"]),
         special=row["special"],
         created_from_order=row["created_from_order"],
+        idle_since=row["idle_since"],
         changed_at=row["changed_at"],
     )
 
@@ -162,9 +170,9 @@ def _values(tx: Transaction, record: CustomerRecord, key: int) -> dict[str, Any]
         "external_id": record.external_id,
         "person": seal_json(person, place(key, "person")) if person else None,
         "aliases": seal_json(list(record.aliases), place(key, "aliases")) if record.aliases else None,
-        "billing": seal_json(billing, place(key, "billing")) if billing else None,
+        "billing": seal_json(billing, place(key, "billing")) if says_something(billing) else None,
         "billing_country": billing.country if billing else None,
-        "delivery": seal_json(delivery, place(key, "delivery")) if delivery else None,
+        "delivery": seal_json(delivery, place(key, "delivery")) if says_something(delivery) else None,
         "delivery_country": delivery.country if delivery else None,
         "price_list": record.price_list,
         "currency": record.currency,
@@ -178,6 +186,7 @@ def _values(tx: Transaction, record: CustomerRecord, key: int) -> dict[str, Any]
         "created_at": record.created_at,
         "changed_at": tx.now,
         "change_no": tx.change_no,
+        "idle_since": record.idle_since,
     }
 
 
@@ -189,12 +198,16 @@ def _email_values(tx: Transaction, key: int, business: str, email: MainEmail) ->
         "slot": email.slot,
         "business": business,
         "email_hash": tx.lookup.email(business, email.email),
-        "email": tx.sealer.seal(email.email.encode(), email_place(key, email.slot)),
+        "email": None
+        if email.unwritten
+        else tx.sealer.seal(email.email.encode(), email_place(key, email.slot)),
         "origin": email.origin,
     }
 
 
 def _word_values(tx: Transaction, record: CustomerRecord, key: int) -> list[dict[str, Any]]:
+    if record.status == "merged":  # its name leads nobody to a tombstone
+        return []
     words: set[int] = set()
     texts = {record.name, record.company, record.delivery.name if record.delivery else None}
     for text in texts:
@@ -276,7 +289,7 @@ def change(tx: Transaction, record: CustomerRecord, before: CustomerRecord | Non
     """Write a changed customer whole, with its e-mails and searchable words.
 
     ``before`` is the record as it was read in this transaction, if it was: e-mails and words that it had
-    already are left alone. Erased e-mails (R61) keep their slot. Raises a conflict
+    already are left alone. Of an erased e-mail (R61) the hash stays in its slot. Raises a conflict
     (``engine.is_conflict``) on a doubled e-mail.
     """
     key = record.customer_id
@@ -349,6 +362,9 @@ def _replace_emails(tx: Transaction, record: CustomerRecord) -> None:
     erased = [email.slot for email in record.emails if email.email is None]
     c = customer_emails.c
     tx.conn.execute(sa.delete(customer_emails).where(c.customer_id == key, c.slot.not_in(erased)))
+    if erased:
+        still = sa.and_(c.customer_id == key, c.email.is_not(None))
+        tx.conn.execute(sa.update(customer_emails).where(still).values(email=None))
     emails = [_email_values(tx, key, record.business, e) for e in record.emails if e.email is not None]
     tx.insert(customer_emails, emails)
 
@@ -358,7 +374,7 @@ def bury(tx: Transaction, customer_id: int, into: int) -> None:
     tx.conn.execute(
         sa.update(customers)
         .where(customers.c.customer_id == customer_id)
-        .values(status="merged", merged_into=into, changed_at=tx.now, change_no=tx.change_no)
+        .values(status="merged", merged_into=into, idle_since=None, changed_at=tx.now, change_no=tx.change_no)
     )
     tx.conn.execute(sa.delete(customer_emails).where(customer_emails.c.customer_id == customer_id))
     tx.conn.execute(sa.delete(customer_words).where(customer_words.c.customer_id == customer_id))

@@ -7,7 +7,7 @@ person entered stays (R60), and nothing else in the database has to be searched 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -72,21 +72,20 @@ def opened(tx: Transaction, row: sa.Row[Any]) -> dict[str, Any]:
 def erase(tx: Transaction, customer_ids: Collection[int], *, keep_entered: bool, keep_hashes: bool) -> int:
     """Take buyer data out of all entries that speak of these customers; returns how many were changed.
 
-    ``keep_entered``: what a person entered or imported stays (R60); without it nothing of a buyer does (R62).
-    ``keep_hashes``: whether merges can still be undone, for which the keyed hashes of e-mails must remain
-    (R61).
+    ``keep_entered``: what a person entered or imported stays (R60); without it nothing that an entry quotes
+    does (R62). ``keep_hashes``: whether merges can still be undone, for which the keyed hashes of e-mails
+    must remain (R61).
     """
     c = journal.c
-    about = sa.or_(among(c.customer_id, sorted(customer_ids)), among(c.other_id, sorted(customer_ids)))
-    query = sa.select(c.entry, c.details, c.facts).where(about).order_by(c.entry)
+    query = sa.select(c.entry, c.details, c.facts).where(_about(tx, sorted(customer_ids))).order_by(c.entry)
     changed = 0
-    for row in tx.rows(query):
-        before = opened(tx, row)
-        left = _without_buyer(before, keep_entered)
+    for row in tx.rows(tx.lock(query)):
         values: dict[str, Any] = {}
+        before = opened(tx, row)
+        left = _without_amazons(before) if keep_entered else {}
         if left != before:
-            sealed = tx.sealer.seal_json(left, journal_place(row.entry)) if left["after"] else None
-            values["details"] = sealed
+            there = left.get("after") or left.get("before")
+            values["details"] = tx.sealer.seal_json(left, journal_place(row.entry)) if there else None
         if not keep_hashes and row.facts is not None:
             values["facts"] = None
             tx.conn.execute(sa.delete(merged_orders).where(merged_orders.c.entry == row.entry))
@@ -96,16 +95,34 @@ def erase(tx: Transaction, customer_ids: Collection[int], *, keep_entered: bool,
     return changed
 
 
-def _without_buyer(details: Mapping[str, Any], keep_entered: bool) -> dict[str, Any]:
-    """Details without what Amazon gave, or without anything of a buyer's."""
+def _about(tx: Transaction, customer_ids: Sequence[int]) -> sa.ColumnElement[bool]:
+    """Entries of these customers, and those of others that had their data while they were merged.
+
+    A customer that was merged into another and separated again has lent its name and address meanwhile.
+    """
+    c = journal.c
+    theirs = among(c.customer_id, customer_ids)
+    lent = (
+        sa.select(c.customer_id, sa.func.min(c.entry).label("first"), sa.func.max(c.entry).label("last"))
+        .where(among(c.other_id, customer_ids), c.action.in_(("merge", "unmerge")), sa.not_(theirs))
+        .group_by(c.customer_id)
+    )
+    spans = [sa.and_(c.customer_id == r.customer_id, c.entry.between(r.first, r.last)) for r in tx.rows(lent)]
+    return sa.or_(theirs, among(c.other_id, customer_ids), *spans)
+
+
+def _without_amazons(details: Mapping[str, Any]) -> dict[str, Any]:
+    """Details without what Amazon gave. What does not say where it came from is taken for Amazon's."""
+    if not details:
+        return {}
     left: dict[str, Any] = {"before": {}, "after": {}, "origins": {}}
     for name, origins in details.get("origins", {}).items():
         values = [details["before"].get(name), details["after"].get(name)]
         if name in BUYER_FIELDS:
-            entered = [keep_entered and origin != "amazon" for origin in origins]
+            entered = [origin != "amazon" for origin in origins]
             values = [value if stays else None for value, stays in zip(values, entered, strict=True)]
             if not any(entered):
                 continue
         left["before"][name], left["after"][name] = values
         left["origins"][name] = list(origins)
-    return left if details else {}
+    return left

@@ -37,7 +37,8 @@ class Superseded(Exception):
     """Another worker has this window, or has advanced it; what was fetched for it is to be dropped."""
 
 
-def _token_place(window_id: int) -> str:
+def token_place(window_id: int) -> str:
+    """Where a page token is bound to."""
     return f"windows:{window_id}:page_token"
 
 
@@ -54,7 +55,7 @@ def _window(tx: Transaction, row: sa.Row[Any]) -> Window:
         upper=row.upper,
         window_id=row.window_id,
         state=row.state,
-        page_token=None if token is None else tx.sealer.open(token, _token_place(row.window_id)).decode(),
+        page_token=None if token is None else tx.sealer.open(token, token_place(row.window_id)).decode(),
         walk_started_at=row.walk_started_at,
         walk_ended_at=row.walk_ended_at,
         pages=row.pages,
@@ -74,7 +75,7 @@ def _values(tx: Transaction, window: Window) -> dict[str, Any]:
     values["marketplace_ids"] = codec.dump_words(window.marketplace_ids)
     values["included_data"] = codec.dump_words(window.included_data)
     if window.page_token is not None:
-        values["page_token"] = tx.sealer.seal(window.page_token.encode(), _token_place(window.window_id))
+        values["page_token"] = tx.sealer.seal(window.page_token.encode(), token_place(window.window_id))
     return values
 
 
@@ -108,6 +109,13 @@ def save_window(tx: Transaction, window: Window) -> Window:
     if tx.update(windows, [values], window_id=window.window_id, version=window.version) != 1:
         raise Superseded
     return replace(window, version=window.version + 1)
+
+
+def windows_with_token(tx: Transaction, account: str) -> list[Window]:
+    """Windows of an account, finished or not, that hold a page token."""
+    c = windows.c
+    query = sa.select(windows).where(c.account == account, c.page_token.is_not(None)).order_by(c.window_id)
+    return [_window(tx, row) for row in tx.rows(tx.lock(query))]
 
 
 def claim(tx: Transaction, window: Window, owner: str) -> Window:

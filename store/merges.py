@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -57,9 +57,17 @@ def give_back(tx: Transaction, entry: int, kept: int, other: int) -> int:
     return _give(tx, sa.and_(orders.c.customer_id == kept, orders.c.order_key.in_(mine)), other)
 
 
-def forget_orders(tx: Transaction, entry: int) -> None:
-    """The merge is undone: nobody will ask again which orders it found."""
+def forget_merge(tx: Transaction, entry: int) -> None:
+    """The merge is undone: nobody will ask again what it changed and which orders it found."""
     tx.conn.execute(sa.delete(merged_orders).where(merged_orders.c.entry == entry))
+    tx.conn.execute(sa.update(journal).where(journal.c.entry == entry).values(facts=None))
+
+
+def hold_hashes(tx: Transaction, customer_ids: Collection[int]) -> frozenset[int]:
+    """Those of the customers whose standing merges hold hashes of e-mails."""
+    c = journal.c
+    query = sa.select(c.customer_id).where(among(c.customer_id, sorted(customer_ids)), c.facts.is_not(None))
+    return frozenset(tx.conn.execute(query.distinct()).scalars())
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,16 +153,16 @@ def free_external_id(tx: Transaction, customer_id: int) -> None:
 
 
 def facts_of(tx: Transaction, kept: int, other: int, kind: type[T]) -> tuple[int, T | None] | None:
-    """The newest merge of one customer into another: its entry, and its facts unless they were erased."""
+    """The standing merge of one customer into another: its entry, and its facts unless they were erased."""
     c = journal.c
     query = (
-        sa.select(c.entry, c.facts)
-        .where(c.action == "merge", c.customer_id == kept, c.other_id == other)
+        sa.select(c.entry, c.action, c.facts)
+        .where(c.action.in_(("merge", "unmerge")), c.customer_id == kept, c.other_id == other)
         .order_by(c.entry.desc())
         .limit(1)
     )
     row = tx.conn.execute(query).first()
-    if row is None:
+    if row is None or row.action == "unmerge":
         return None
     return row.entry, None if row.facts is None else msgspec.json.decode(row.facts, type=kind)
 

@@ -16,7 +16,7 @@ from store.types import among
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """One order in quarantine. ``payload`` is Amazon's JSON and holds buyer data."""
+    """One order in quarantine. ``payload`` is Amazon's JSON and holds buyer data; empty once erased (R60)."""
 
     account: str
     order_id: str
@@ -27,6 +27,12 @@ class Quarantined:
     next_attempt_at: datetime | None = None
     first_seen_at: datetime | None = None
     last_seen_at: datetime | None = None
+    term_at: datetime | None = None
+    """The moment that the days of its buyer data are counted from (R60)."""
+
+
+ERASED = ""
+"""In place of a payload that was erased, or never kept."""
 
 
 def name_of(order_id: str | None, payload: str) -> str:
@@ -36,7 +42,8 @@ def name_of(order_id: str | None, payload: str) -> str:
     return "unreadable-" + hashlib.sha256(payload.encode()).hexdigest()[:20]
 
 
-def _place(account: str, order_id: str) -> str:
+def place(account: str, order_id: str) -> str:
+    """Where a payload is bound to."""
     return f"quarantine:{account}:{order_id}:payload"
 
 
@@ -47,8 +54,9 @@ def put(tx: Transaction, entry: Quarantined) -> None:
     values = {
         "marketplace_id": entry.marketplace_id,
         "reason": entry.reason,
-        "payload": tx.sealer.seal(entry.payload.encode(), _place(entry.account, entry.order_id)),
+        "payload": tx.sealer.seal(entry.payload.encode(), place(entry.account, entry.order_id)),
         "last_seen_at": tx.now,
+        "term_at": entry.term_at,
     }
     changed = tx.conn.execute(sa.update(quarantine).where(mine).values(attempts=c.attempts + 1, **values))
     if changed.rowcount == 0:
@@ -70,6 +78,47 @@ def release(tx: Transaction, account: str, order_ids: Collection[str]) -> None:
         tx.conn.execute(sa.delete(quarantine).where(mine))
 
 
+def erase(tx: Transaction, which: Collection[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Take the payload out of these (account, order id), where they are there; returns those that lost it."""
+    c = quarantine.c
+    lost = []
+    for account in sorted({account for account, _ in which}):
+        ids = sorted(order_id for of, order_id in which if of == account)
+        query = sa.select(c.order_id, c.payload).where(c.account == account, among(c.order_id, ids))
+        for row in tx.rows(tx.lock(query.order_by(c.order_id))):
+            where = place(account, row.order_id)
+            if tx.sealer.open(row.payload, where).decode() != ERASED:
+                gone = sa.update(quarantine).where(c.account == account, c.order_id == row.order_id)
+                tx.conn.execute(gone.values(payload=tx.sealer.seal(ERASED.encode(), where), term_at=None))
+                lost.append((account, row.order_id))
+    return lost
+
+
+def past_term(tx: Transaction, over: datetime, limit: int) -> list[tuple[str, str]]:
+    """(account, order id) of those whose payload has had its days (R60)."""
+    c = quarantine.c
+    query = sa.select(c.account, c.order_id).where(c.term_at <= over).limit(limit)
+    return [(row.account, row.order_id) for row in tx.rows(query)]
+
+
+def without_term(tx: Transaction) -> list[tuple[str, str, datetime]]:
+    """(account, order id, first seen) of those that an older version of the program put there."""
+    c = quarantine.c
+    query = sa.select(c.account, c.order_id, c.first_seen_at, c.payload).where(c.term_at.is_(None))
+    return [
+        (row.account, row.order_id, row.first_seen_at)
+        for row in tx.rows(query)
+        if tx.sealer.open(row.payload, place(row.account, row.order_id)).decode() != ERASED
+    ]
+
+
+def set_term(tx: Transaction, account: str, order_id: str, term_at: datetime) -> None:
+    """Say when the days of a payload begin."""
+    c = quarantine.c
+    mine = sa.update(quarantine).where(c.account == account, c.order_id == order_id)
+    tx.conn.execute(mine.values(term_at=term_at))
+
+
 def seen_since(tx: Transaction, account: str, since: datetime) -> bool:
     """Whether an order of the account came, and could not be understood, after the given time."""
     c = quarantine.c
@@ -87,6 +136,6 @@ def entries(tx: Transaction, order_ids: Sequence[str] | None = None) -> list[Qua
     for row in tx.conn.execute(query).mappings():
         values = dict(row)
         sealed = values.pop("payload")
-        payload = tx.sealer.open(sealed, _place(row["account"], row["order_id"])).decode()
+        payload = tx.sealer.open(sealed, place(row["account"], row["order_id"])).decode()
         found.append(Quarantined(**values, payload=payload))
     return found

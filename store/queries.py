@@ -92,6 +92,13 @@ def list_orders(
     return _opened_orders(tx, query)
 
 
+def orders_of_customer(tx: Transaction, customer_id: int) -> list[OrderRecord]:
+    """All orders of one customer, oldest first, those that are only remembered too."""
+    c = orders.c
+    query = sa.select(orders).where(c.customer_id == customer_id).order_by(c.created_at, c.order_key)
+    return _opened_orders(tx, query)
+
+
 def list_customers(
     tx: Transaction, *, limit: int, status: str | None = None, email: str | None = None
 ) -> list[CustomerRecord]:

@@ -49,6 +49,9 @@ businesses = sa.Table(
 )
 """Whose customers each account's buyers are; frozen once customers exist."""
 
+HAS_TERM = "erased_at IS NULL"
+"""Orders whose buyer data has still to go."""
+
 OPEN = "status IN ('PENDING', 'PENDING_AVAILABILITY', 'UNSHIPPED', 'PARTIALLY_SHIPPED')"
 """Orders that Amazon has not finished with: few at any time, and asked for often."""
 
@@ -97,6 +100,12 @@ orders = sa.Table(
     sa.Column("shown", sa.Boolean, nullable=False),
     sa.Column("walk", Identity),
     sa.Column("refetched_at", UtcTime),
+    sa.Column("billing_origin", sa.String(8)),
+    sa.Column("delivered_at", UtcTime),
+    sa.Column("shipped_at", UtcTime),
+    sa.Column("cancelled_at", UtcTime),
+    sa.Column("term_at", UtcTime),
+    sa.Column("erased_at", UtcTime),
     sa.Column("first_seen_at", UtcTime, nullable=False),
     sa.Column("changed_at", UtcTime, nullable=False),
     sa.Column("change_no", Identity, nullable=False, index=True),
@@ -109,6 +118,12 @@ orders = sa.Table(
         "marketplace_id",
         sqlite_where=sa.text(OPEN),
         postgresql_where=sa.text(OPEN),
+    ),
+    sa.Index(
+        "ix_orders_term",
+        "term_at",
+        sqlite_where=sa.text(HAS_TERM),
+        postgresql_where=sa.text(HAS_TERM),
     ),
     sa.Index(
         "ix_orders_unknown_marketplace",
@@ -172,6 +187,16 @@ customers = sa.Table(
     sa.Column("created_at", UtcTime, nullable=False),
     sa.Column("changed_at", UtcTime, nullable=False),
     sa.Column("change_no", Identity, nullable=False, index=True),
+    sa.Column("idle_since", UtcTime),
+    *(
+        sa.Index(
+            f"ix_customers_{name}",
+            name,
+            sqlite_where=sa.text(f"{name} IS NOT NULL"),
+            postgresql_where=sa.text(f"{name} IS NOT NULL"),
+        )
+        for name in ("merged_into", "idle_since")
+    ),
     *(
         sa.Index(
             f"uq_customers_{name}",
@@ -263,8 +288,19 @@ quarantine = sa.Table(
     sa.Column("next_attempt_at", UtcTime),
     sa.Column("first_seen_at", UtcTime, nullable=False),
     sa.Column("last_seen_at", UtcTime, nullable=False),
+    sa.Column("term_at", UtcTime),
 )
 """Orders that could not be understood. Without a readable id, ``order_id`` is ``unreadable-`` and a hash."""
+
+forgotten_orders = sa.Table(
+    "forgotten_orders",
+    metadata,
+    sa.Column("account", sa.String(64), primary_key=True),
+    sa.Column("order_id", sa.String(80), primary_key=True),
+    sa.Column("forgotten_at", UtcTime, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Orders whose buyer asked to be forgotten: whatever brings them again, nothing of the buyer is stored."""
 
 budgets = sa.Table(
     "budgets",
@@ -398,6 +434,9 @@ runs = sa.Table(
     sa.Column("orders", sa.Integer, nullable=False),
     sa.Column("requests", sa.Integer, nullable=False),
     sa.Column("message", sa.Text),
+    sa.Column("identifiable", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("with_email", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("with_name", sa.Integer, nullable=False, server_default="0"),
     sa.Index("ix_runs_source", "source", "started_at"),
 )
 

@@ -21,6 +21,7 @@ from connectors.simulator.transport import transport
 from connectors.simulator.world import CLIENT_ID, CLIENT_SECRET, Seller
 from poller.exporting import customer_object, order_object
 from poller.matching import MarketplaceRules
+from poller.retention import KEEP_ALL, Retention
 from poller.sources import AccountRules, PolledMarketplace, Source, sources_of
 from poller.sync import RunReport, SourceSync
 from poller.translating import ALL_DATASETS
@@ -98,6 +99,7 @@ class Shop:
     owner: str = "tests"
     pace: Pace = field(default_factory=lambda: Pace(180, 900))
     shared_emails: frozenset[str] = frozenset()
+    retention: Retention = KEEP_ALL
     split: frozenset[str] = frozenset()
     fresh: bool = True
     credential: str = "credential"
@@ -129,7 +131,11 @@ class Shop:
 
     def account_rules(self) -> AccountRules:
         return AccountRules(
-            "acme", self.rules[0].business, {r.marketplace_id: r for r in self.rules}, self.shared_emails
+            "acme",
+            self.rules[0].business,
+            {r.marketplace_id: r for r in self.rules},
+            self.shared_emails,
+            self.retention,
         )
 
     def sources(self) -> tuple[Source, ...]:

@@ -32,9 +32,10 @@ COMMANDS: tuple[tuple[str, str, str, str], ...] = (
         "Orders or customers as JSON Lines or CSV, whole or what changed.",
     ),
     ("quarantine", "poller.cli.quarantine", "app", "Orders that could not be understood."),
+    ("privacy", "poller.cli.privacy", "app", "Erase buyer data that is due, or a person; show all of one."),
     ("config", "poller.cli.configuration", "app", "Check the configuration, also against Amazon."),
     ("db", "poller.cli.database", "app", "Create, upgrade and check the database."),
-    ("keys", "poller.cli.keys", "app", "Make encryption keys."),
+    ("keys", "poller.cli.keys", "app", "Make encryption keys; seal everything with the first one."),
     (
         "simulator",
         "poller.cli.simulate",

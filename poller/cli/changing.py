@@ -101,7 +101,7 @@ def merge(
         _put_preview(planned)
         if dry_run:
             return
-        confirm(f"merge customer {other} into customer {keep}?", yes)
+        confirm(f"merge customer {other} into customer {keep}?", yes=yes)
         done = service.store.commit(lambda tx: merging.merge(tx, keep, other, operator(), keep_email))
     moved = counted(done.moved, "order")
     say(f"customer {other} is merged into customer {keep}, {moved} moved")
@@ -143,7 +143,7 @@ def unmerge(
 ) -> None:
     """Undo the merge of a customer, as far as nobody has changed since what it changed."""
     with opened() as service:
-        confirm(f"undo the merge of customer {other}?", yes)
+        confirm(f"undo the merge of customer {other}?", yes=yes)
         done = service.store.commit(
             lambda tx: merging.unmerge(tx, other, operator(), service.shared_emails, leave or ())
         )

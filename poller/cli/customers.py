@@ -89,7 +89,10 @@ def show(
     if as_json:
         put_json(
             customer_object(customer)
-            | {"orders": [order.order_id for order in orders], "journal": [_entry(e) for e in journal]}
+            | {
+                "orders": [order.order_id for order in orders],
+                "journal": [journal_object(e) for e in journal],
+            }
         )
         return
     _put_customer(customer)
@@ -185,7 +188,8 @@ def _put_orders(orders: list[OrderRecord]) -> None:
         say(f"these are the newest {ORDERS_SHOWN} orders; `order-sync orders list --customer` shows more")
 
 
-def _entry(entry: JournalEntry) -> dict[str, Any]:
+def journal_object(entry: JournalEntry) -> dict[str, Any]:
+    """One entry of a customer's journal, with what it quotes."""
     return {
         "at": time_text(entry.at),
         "who": entry.who,

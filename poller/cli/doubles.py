@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from poller.cli.shell import counted, counting, opened, put_json, put_table, say
+from poller.cli.shell import counted, opened, progress, put_json, put_table, say
 from poller.customers.duplicates import find
 from poller.customers.likeness import COMMON, Reason
 from store import queries
@@ -26,7 +26,7 @@ def duplicates(
     """Pairs of customers that may be one and the same, with the reason and a score. Merges nothing."""
     with opened() as service, service.store.read() as tx:
         total = queries.count_customers(tx)
-        with counting("customers looked at", total) as tell:
+        with progress("customers looked at", total, 10_000) as tell:
             found = find(tx, limit=limit, tell=tell)
     if as_json:
         put_json(

@@ -16,10 +16,10 @@ from poller.cli.shell import (
     Failure,
     confirm,
     counted,
-    counting,
     opened,
     operator,
     plain,
+    progress,
     put,
     say,
 )
@@ -56,9 +56,9 @@ def import_customers(
         lines = read_lines(file, service.businesses(), service.shared_emails)
         many: Counter[Kind] = Counter()
         if not dry_run:
-            confirm(f"import {counted(total, 'line')} of {file}?", yes)
+            confirm(f"import {counted(total, 'line')} of {file}?", yes=yes)
         try:
-            with counting("importing" if not dry_run else "checking", total) as tell:
+            with progress("importing" if not dry_run else "checking", total, 10_000) as tell:
                 for outcome in import_lines(service.store, lines, operator(), dry_run=dry_run, tell=tell):
                     many[outcome.kind] += 1
                     _tell(outcome, dry_run)

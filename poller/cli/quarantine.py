@@ -36,6 +36,8 @@ from store import quarantine as store
 from store.engine import Transaction
 from store.quarantine import Quarantined
 
+_ASK_AGAIN = "`order-sync quarantine retry --refetch` asks for it again"
+
 app = typer.Typer()
 OfAccount = Annotated[str | None, typer.Option("--account", metavar="NAME", help="Only this account's.")]
 
@@ -98,6 +100,8 @@ def show(
         names = " and ".join(sorted(entry.account for entry in found))
         raise Failure(f"accounts {names} both have order {order_id} there: add --account.", status=BAD_INPUT)
     (entry,) = found
+    if entry.payload == store.ERASED:
+        raise Failure(f"{entry.order_id}: what Amazon sent has been erased ({entry.reason}); {_ASK_AGAIN}.")
     seen = f"{counted(entry.attempts, 'attempt')} since {when(entry.first_seen_at)} UTC"
     say(plain(f"{entry.order_id} ({entry.account}): {entry.reason}; {seen}"))
     put(_pretty(json.loads(entry.payload, parse_float=Decimal)))
@@ -177,6 +181,8 @@ def _tried_again(service: Service, entry: Quarantined, refetch: bool) -> str | N
 
 
 def _applied_again(service: Service, account: Account, entry: Quarantined) -> str | None:
+    if entry.payload == store.ERASED:
+        return f"stays: what Amazon sent has been erased; {_ASK_AGAIN}"
     order = order_of_json(entry.payload)
 
     def apply(tx: Transaction) -> str | None:

@@ -164,8 +164,11 @@ def operator() -> str:
         return f"user {os.getuid()}"
 
 
-def confirm(question: str, yes: bool) -> None:
-    """Ask on a terminal before many records are changed; elsewhere go on. Raises Failure for a no."""
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask on a terminal before many records are changed; elsewhere go on. Raises Failure for a no.
+
+    ``yes``: it was answered already.
+    """
     if yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
@@ -174,14 +177,18 @@ def confirm(question: str, yes: bool) -> None:
 
 
 @contextmanager
-def counting(text: str, total: int, every: int = 10_000) -> Iterator[Callable[[int], None]]:
-    """Yields what is told how much is done: a bar on a terminal, a line for each ``every`` elsewhere."""
+def progress(text: str, total: int, every: int | None = None) -> Iterator[Callable[[int], None]]:
+    """Yields what is told how much is done: a bar on a terminal, elsewhere a line for each ``every``.
+
+    Unless it is said otherwise, that is a tenth of the total.
+    """
     if not sys.stderr.isatty():
         told = 0
 
         def tell(done: int) -> None:
             nonlocal told
-            if done // every > told // every:
+            step = every or max(1, total // 10)
+            if done // step > told // step:
                 say(f"{text}: {done:,} of {total:,}")
             told = done
 
@@ -193,7 +200,7 @@ def counting(text: str, total: int, every: int = 10_000) -> Iterator[Callable[[i
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True, markup=False), transient=True) as bar:
         task = bar.add_task(text, total=total)
-        yield lambda done: bar.update(task, completed=done)
+        yield lambda done: bar.update(task, completed=done, total=max(total, done))
 
 
 # --- failing ----------------------------------------------------------------------------------------

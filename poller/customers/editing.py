@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from poller.customers.fields import Changes, amended, has_it
+from poller.customers.fields import EMAILS, Changes, amended, has_it, recognized
 from poller.customers.joining import check_living
 from poller.customers.refused import Refused
 from store import customers
@@ -39,7 +39,9 @@ def edit(tx: Transaction, customer_id: int, changes: Changes, who: str) -> Custo
     if record is None:
         raise Refused(f"there is no customer {customer_id}.")
     check_living(record)
-    changed = amended(record, changes, "hand")
+    named = [str(changes.values[name]) for name in EMAILS if changes.values.get(name)]
+    known = recognized(record, customers.find_emails(tx, record.business, named))
+    changed = amended(known, changes, "hand")
     check_free(tx, changed)
     if changed == record:
         return record

@@ -142,6 +142,19 @@ def amended(record: CustomerRecord, changes: Changes, origin: Origin) -> Custome
     return replace(record, **changed, emails=emails, labels=labels, origins=origins, status=status)
 
 
+def recognized(record: CustomerRecord, found: Mapping[str, tuple[int, int]]) -> CustomerRecord:
+    """The record with the e-mails that a person names, where retention has left only the hash (R61).
+
+    ``found``: for each e-mail that is named, in its normal form, whose it is, and in which slot.
+    """
+    named = {slot: email for email, (holder, slot) in found.items() if holder == record.customer_id}
+    emails = tuple(
+        replace(main, email=named[main.slot]) if main.email is None and main.slot in named else main
+        for main in record.emails
+    )
+    return record if emails == record.emails else replace(record, emails=emails)
+
+
 def _parts(values: Mapping[str, Any], kind: str) -> dict[str, str | None]:
     names = BILLING if kind == "billing" else DELIVERY
     return {part: values[name] for part, name in zip(ADDRESS_PARTS, names, strict=True) if name in values}

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 
 from poller.customers.editing import settle_business
-from poller.customers.fields import ADDRESS_PARTS, EMAILS, checked
+from poller.customers.fields import ADDRESS_PARTS, EMAILS, checked, recognized
 from poller.customers.import_rules import Line, Outcome, Picture
 from poller.customers.refused import Refused
 from store import customers
@@ -150,21 +150,22 @@ def _decide(
 ) -> list[Outcome]:
     """Decide a batch on what is stored, and on what earlier lines would make (``pictures``)."""
     sound = [line for line in lines if line.refused is None]
-    places: dict[str, tuple[dict[str, int], dict[str, int]]] = {}
+    places: dict[str, tuple[dict[str, int], dict[str, tuple[int, int]]]] = {}
     for business in sorted({line.business for line in sound}):
         mine = [line.changes.values for line in sound if line.business == business]
         external_ids = {str(values["external_id"]) for values in mine if values.get("external_id")}
         emails = {normal_email(str(v[name])) for v in mine for name in EMAILS if v.get(name)}
-        found = customers.find_emails(tx, business, emails)
         places[business] = (
             customers.find_external_ids(tx, business, external_ids),
-            {email: customer_id for email, (customer_id, _) in found.items()},
+            customers.find_emails(tx, business, emails),
         )
-    wanted = {i for by_id, by_email in places.values() for i in (*by_id.values(), *by_email.values())}
+    wanted = {i for by_id, _ in places.values() for i in by_id.values()}
+    wanted |= {i for _, found in places.values() for i, _ in found.values()}
     records = customers.load(tx, wanted)
-    for business, (by_external_id, by_email) in places.items():
+    for business, (by_external_id, found) in places.items():
         picture = pictures.setdefault(business, Picture(business, touched))
-        _add(picture, records, by_external_id, by_email)
+        known = {i: recognized(record, found) for i, record in records.items()}
+        _add(picture, known, by_external_id, {email: i for email, (i, _) in found.items()})
     return [
         pictures.setdefault(line.business, Picture(line.business, touched)).take(line, tx.now)
         for line in lines

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from poller.customers.refused import Refused
+from poller.rules import is_given
 from store.records import Address, CustomerRecord, CustomerStatus, MainEmail, Origin, normal_email
 
 SLOTS = (1, 2, 3)
@@ -79,13 +80,6 @@ class Merge:
     new_aliases: tuple[str, ...]
 
 
-def says_something(value: Any) -> bool:
-    """False for an empty field; a country alone is what retention leaves of an address (R60)."""
-    if isinstance(value, Address):
-        return value != Address(country=value.country, kind=value.kind)
-    return value is not None and value != ""
-
-
 def check_pair(kept: CustomerRecord, other: CustomerRecord) -> None:
     """Raises Refused for two records that cannot be merged."""
     if kept.customer_id == other.customer_id:
@@ -140,9 +134,7 @@ def merge(kept: CustomerRecord, other: CustomerRecord, keep_emails: Collection[s
     filled = {
         name: getattr(other, name)
         for name in FILLED
-        if says_something(getattr(other, name))
-        and not says_something(getattr(kept, name))
-        and name not in kept.origins
+        if is_given(getattr(other, name)) and not is_given(getattr(kept, name)) and name not in kept.origins
     }
     labels = {key: value for key, value in other.labels.items() if key not in kept.labels}
     origins = dict(kept.origins)
@@ -155,6 +147,7 @@ def merge(kept: CustomerRecord, other: CustomerRecord, keep_emails: Collection[s
         aliases=(*kept.aliases, *new_aliases),
         labels={**kept.labels, **labels},
         origins=origins,
+        idle_since=kept.idle_since or other.idle_since,
     )
     return Merge(record, tuple(filled), labels, sources, stopping, new_aliases)
 
@@ -298,6 +291,7 @@ def undo(
         external_id=external_id,
         emails=tuple(back[slot] for slot in sorted(back)),
         aliases=(*other.aliases, *_without(others_aliases, other.aliases)),
+        idle_since=kept.idle_since,
     )
     return Undoing(record, revived, returned, stayed, given)
 
@@ -326,7 +320,7 @@ def _fields_undone(
     for name in facts.filled:
         given = facts.external_id if name == "external_id" else getattr(other, name)
         same_origin = kept.origins.get(name) == other.origins.get(name)
-        if says_something(given) and getattr(kept, name) == given and same_origin:
+        if is_given(given) and getattr(kept, name) == given and same_origin:
             country = facts.countries.get(name)
             changes[name] = Address(country=country) if country else None
             origins.pop(name, None)

@@ -160,11 +160,13 @@ def unmerge(
     arrived = merges.arrived_since(tx, entry, kept_id)
     moved = merges.give_back(tx, entry, kept_id, other_id)
     going = _give_arrived(tx, arrived, undoing, digest, shared_emails)
-    merges.forget_orders(tx, entry)
+    merges.forget_merge(tx, entry)
 
     _write(tx, undoing.kept, kept)
     customers.place_emails(tx, undoing.kept, _erased(hashes, undoing.stayed))
-    customers.change(tx, replace(undoing.other, emails=()))
+    # Of a hash alone it must be known since when nobody has ordered with it (R61).
+    idle = undoing.other.idle_since or tx.now if any(m.email is None for m in undoing.other.emails) else None
+    customers.change(tx, replace(undoing.other, emails=(), idle_since=idle))
     customers.place_emails(tx, undoing.other, _erased(hashes, undoing.returned))
     details = difference(kept, undoing.kept)
     customers.write_journal(tx, who, "unmerge", kept_id, other_id=other_id, details=details)

@@ -195,12 +195,12 @@ def test_a_terminal_is_asked_before_a_merge_and_an_import(
     before = exported(shop)
     asked: list[str] = []
 
-    def confirm(question: str, yes: bool) -> None:
+    def confirm(question: str, *, yes: bool) -> None:
         with monkeypatch.context() as terminal:
             terminal.setattr(sys, "stdin", Terminal("n\n"))
             terminal.setattr(sys, "stderr", Terminal())
             asked.append(question)
-            shell.confirm(question, yes)
+            shell.confirm(question, yes=yes)
 
     for module in ("changing", "importing"):
         monkeypatch.setattr(f"poller.cli.{module}.confirm", confirm)
@@ -301,7 +301,9 @@ def test_a_large_import_tells_how_far_it_is(
 ) -> None:
     file = tmp_path / "customers.csv"
     file.write_text("email_1\n" + "".join(f"e{i}@example.com\n" for i in range(450)))
-    monkeypatch.setattr("poller.cli.importing.counting", lambda text, total: shell.counting(text, total, 200))
+    monkeypatch.setattr(
+        "poller.cli.importing.progress", lambda text, total, _: shell.progress(text, total, 200)
+    )
     told = shop("customers", "import", str(file)).told
     assert told == ["importing: 200 of 450", "importing: 400 of 450", "450 new"]
 

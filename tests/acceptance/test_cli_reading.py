@@ -139,7 +139,7 @@ def test_orders_explain_answers_with_the_rules(
     first, *reasons = shop("orders", "explain", order_id).lines
     assert first.startswith(f"Order {order_id} (acme")
     assert headline in first
-    assert [reason.split(":")[0].strip() for reason in reasons] == rules
+    assert [reason.split(":")[0].strip() for reason in reasons] == [*rules, "R60"]
 
 
 def test_orders_explain_knows_the_quarantine(shop: Shop) -> None:
@@ -299,7 +299,7 @@ def test_status_tells_freshness_in_words(shop: Shop) -> None:
 
 def test_status_as_json_has_everything(shop: Shop) -> None:
     found = shop("status", "--json").json()
-    assert list(found) == ["at", "attention", "sources", "not_polled", "totals"]
+    assert list(found) == ["at", "attention", "sources", "not_polled", "totals", "retention"]
     (source,) = found["sources"]
     assert source["source"] == "acme:EU"
     assert source["last_run"]["outcome"] == "complete"

@@ -47,7 +47,14 @@ def test_an_order_is_kept_with_its_payload_and_reason(store: Store) -> None:
     apply(store, unreadable=[broken()])
     (entry,) = entries(store)
     assert entry == Quarantined(
-        "acme", "o1", "M1", "createdTime is missing", PAYLOAD, first_seen_at=NOON, last_seen_at=NOON
+        "acme",
+        "o1",
+        "M1",
+        "createdTime is missing",
+        PAYLOAD,
+        first_seen_at=NOON,
+        last_seen_at=NOON,
+        term_at=NOON + timedelta(days=90),
     )
     assert "Ann" not in repr(entry)
     assert b"Ann" not in row(store, table)["payload"]
