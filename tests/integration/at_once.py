@@ -1,20 +1,23 @@
 """Several people and a sync at work on the same few customers: actors, chance, and what must hold in the end.
 
-Every actor has a thread, a store with connections of its own, and a generator of its own, so that a seed
-repeats what each of them tries; how they meet is up to the machine. An actor is a function of a ``Worker``
-that does one thing and returns; to add another one, put it into ``ACTORS``. A refusal is part of the game.
+Every actor has a thread or a process, a store with connections of its own, and a generator of its own, so
+that a seed repeats what each of them tries; how they meet is up to the machine. An actor is a function of a
+``Worker`` that does one thing and returns; to add another one, put it into ``ACTORS``. A refusal is part of
+the game. Whoever syncs is late: what a purge has erased looks to it as if it had days left.
 """
 
 from __future__ import annotations
 
 import csv
+import multiprocessing
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from threading import Barrier, Lock
+from threading import Barrier
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -22,11 +25,14 @@ from poller.applying import apply_orders
 from poller.customers import editing, importing, merging
 from poller.customers.fields import checked
 from poller.customers.refused import Refused
+from poller.purging import Purge, find_person, forget_customer
+from poller.retention import OURS, erased
 from poller.translating import is_ready
 from store import queries
 from store import tables as t
 from store.engine import Store, Transaction
-from store.records import normal_email
+from store.records import normal_email, says_something
+from tests.integration.retention_world import MONTH, day
 from tests.integration.store_world import account_rules, open_store, rules_of
 from tests.unit.matching_world import DE, UK, after, an_order
 
@@ -43,17 +49,18 @@ class Worker:
     folder: Path
     name: str
     done: Counter[str] = field(default_factory=Counter)
+    forgotten: set[str] = field(default_factory=set)
     updated: dict[str, int] = field(default_factory=dict)
 
     def email(self) -> str:
         return self.rng.choice(EMAILS)
 
     def customer(self) -> int:
-        """Any customer; now and then a tombstone, as people with an old list have it."""
+        """Any customer; now and then a tombstone or a forgotten one, as people with an old list have it."""
         c = t.customers.c
         query = sa.select(c.customer_id)
         if self.rng.random() < 0.9:
-            query = query.where(c.status != "merged", c.special.is_(None))
+            query = query.where(c.status.not_in(("merged", "forgotten")), c.special.is_(None))
         with self.store.read() as tx:
             ids = tx.conn.execute(query.order_by(c.customer_id)).scalars().all()
         return self.rng.choice(ids) if ids else 1
@@ -81,6 +88,7 @@ def sync(worker: Worker) -> None:
             )
         )
     rules = account_rules(rules_of(UK), rules_of(DE, without_email="shared", pending="placeholder"))
+    rules = replace(rules, retention=MONTH)
     worker.store.commit(lambda tx: apply_orders(tx, rules, page))
 
 
@@ -134,6 +142,32 @@ def import_file(worker: Worker) -> None:
         worker.done[f"line {outcome.kind}"] += 1
 
 
+def purge(worker: Worker) -> None:
+    """All that is due; shipped orders are, the others are not."""
+    done = Purge(worker.store, MONTH, worker.name).run()
+    worker.done["erased order"] += done.orders
+    worker.done["erased record"] += done.records
+
+
+def forget(worker: Worker) -> None:
+    """Not in every turn, or nobody would be left."""
+    customer_id = worker.customer()
+    if worker.forgotten and worker.rng.random() < 0.8:
+        return
+
+    def once(tx: Transaction) -> list[str]:
+        person = find_person(tx, customer_id)
+        if person is None or person.records[0].special is not None:
+            return []
+        forget_customer(tx, customer_id, worker.name)
+        c = t.orders.c
+        query = sa.select(c.order_id).where(c.customer_id.in_(person.ids))
+        return list(tx.conn.execute(query).scalars())
+
+    worker.forgotten.update(worker.store.commit(once))
+    worker.done["forgotten order"] = len(worker.forgotten)
+
+
 ACTORS: dict[str, Callable[[Worker], None]] = {
     "sync": sync,
     "second sync": sync,
@@ -141,44 +175,88 @@ ACTORS: dict[str, Callable[[Worker], None]] = {
     "unmerge": unmerge,
     "edit": edit,
     "import": import_file,
+    "purge": purge,
+    "forget": forget,
 }
 
 
-def live(
-    url: str, folder: Path, seed: int, turns: int, actors: Sequence[str] = tuple(ACTORS)
-) -> Counter[str]:
-    """Let all actors work at once; returns how often each did what."""
-    start, lock, total = Barrier(len(actors)), Lock(), Counter[str]()
+@dataclass
+class Lived:
+    """What came of it: how often each actor did what, and the orders that are never to have a buyer again."""
 
-    def work(name: str) -> None:
-        store = open_store(url)
-        worker = Worker(store, random.Random(f"{seed} {name}"), folder, name)
-        start.wait(60)
-        try:
-            for _ in range(turns):
-                try:
-                    ACTORS[name](worker)
-                    worker.done[name] += 1
-                except Refused:
-                    worker.done[f"{name} refused"] += 1
-        finally:
-            store.close()
-        with lock:
-            total.update(worker.done)
+    done: Counter[str]
+    forgotten: set[str]
 
-    with ThreadPoolExecutor(len(actors)) as pool:
-        for done in [pool.submit(work, name) for name in actors]:
-            done.result(300)
-    return total
+
+def _work(url: str, folder: Path, seed: int, turns: int, name: str) -> Worker:
+    """All turns of one actor, and as many more as it needs to come through once."""
+    store = open_store(url, now=day(40) if name == "purge" else day(1))
+    worker = Worker(store, random.Random(f"{seed} {name}"), folder, name)
+    try:
+        for turn in range(10 * turns):
+            if turn >= turns and worker.done[name]:
+                break
+            try:
+                ACTORS[name](worker)
+                worker.done[name] += 1
+            except Refused:
+                worker.done[f"{name} refused"] += 1
+    finally:
+        store.close()
+    return worker
+
+
+def _work_elsewhere(*arguments: Any) -> tuple[Counter[str], set[str]]:
+    worker = _work(*arguments)
+    return worker.done, worker.forgotten
+
+
+def _meet(barrier: Any) -> None:
+    barrier.wait(120)
+
+
+def in_threads() -> Executor:
+    """A pool with a thread for each actor; all begin together."""
+    many = len(ACTORS)
+    return ThreadPoolExecutor(many, initializer=_meet, initargs=(Barrier(many),))
+
+
+def in_processes() -> Executor:
+    """A pool with a process for each actor; all begin together."""
+    served, many = multiprocessing.get_context("forkserver"), len(ACTORS)
+    served.set_forkserver_preload([__name__])  # imported once, not by each
+    return ProcessPoolExecutor(many, served, initializer=_meet, initargs=(served.Barrier(many),))
+
+
+def live(pool: Executor, url: str, folder: Path, seed: int, turns: int) -> Lived:
+    """Let all actors work at once."""
+    lived = Lived(Counter(), set())
+    for each in [pool.submit(_work_elsewhere, url, folder, seed, turns, name) for name in ACTORS]:
+        done, forgotten = each.result(600)
+        lived.done.update(done)
+        lived.forgotten |= forgotten
+    return lived
 
 
 # --- what must hold -----------------------------------------------------------------------------------
 
 
-def wrongs(store: Store) -> list[str]:
-    """What is wrong with the customers and their orders, in sentences; empty when all is right."""
+def wrongs(store: Store, forgotten: set[str]) -> list[str]:
+    """What is wrong with the customers and their orders, in sentences; empty when all is right.
+
+    ``store`` is of the day of the purges, ``forgotten`` what the actors have forgotten.
+    """
+    Purge(store, MONTH).run()
     with store.read() as tx:
-        return [*_orders(tx), *_emails(tx), *_tombstones(tx), *_merges(tx)]
+        return [
+            *_orders(tx),
+            *_emails(tx),
+            *_tombstones(tx),
+            *_merges(tx),
+            *_erased_orders(tx, forgotten),
+            *_erased_records(tx),
+            *_forgotten_records(tx),
+        ]
 
 
 def _orders(tx: Transaction) -> Iterator[str]:
@@ -244,3 +322,54 @@ def _merges(tx: Transaction) -> Iterator[str]:
     for row in tx.rows(query):
         if row.merged_into != row.customer_id:
             yield f"entry {row.entry}: customer {row.other_id} is not merged any more"
+
+
+def _erased_orders(tx: Transaction, forgotten: set[str]) -> Iterator[str]:
+    """An order past its term, or forgotten, has no buyer, and never gets one again (R60, R62, R63)."""
+    remembered = set(tx.conn.execute(sa.select(t.forgotten_orders.c.order_id)).scalars())
+    for order_id in sorted(forgotten ^ remembered):
+        yield f"{order_id} is {'not remembered as' if order_id in forgotten else 'unduly'} forgotten"
+    over = MONTH.over_since(tx.now)
+    assert over is not None
+    for order in queries.changed_orders(tx, 0, tx.readable_change_no()):
+        gone = order.erased_at is not None  # and stays so, if it is said not to be shipped after all
+        if not gone and (order.order_id in remembered or order.term_at is None or order.term_at <= over):
+            yield f"{order.order_id} should have been erased"
+        billing = None if order.billing_origin in OURS else order.billing
+        if gone and (order.buyer is not None or says_something(order.delivery) or says_something(billing)):
+            yield f"{order.order_id} has buyer data again"
+        if order.order_id in remembered and says_something(order.billing):
+            yield f"{order.order_id} is forgotten and has an address"
+
+
+def _erased_records(tx: Transaction) -> Iterator[str]:
+    """A record none of whose orders waits has nothing of Amazon's; its e-mails are hashes (R60, R61)."""
+    over = MONTH.over_since(tx.now)
+    assert over is not None
+    orders: dict[int, list[bool]] = {}
+    for row in tx.rows(sa.select(t.orders.c.customer_id, t.orders.c.term_at)):
+        orders.setdefault(row.customer_id, []).append(row.term_at > over)
+    for record in queries.changed_customers(tx, 0, tx.readable_change_no()):
+        waits = orders.get(record.customer_id)
+        if waits is not None and not any(waits) and record.special is None and erased(record) != record:
+            yield f"customer {record.customer_id} has data that is due"
+
+
+def _forgotten_records(tx: Transaction) -> Iterator[str]:
+    """Of a forgotten person nothing is left, in no record that was merged into it, and no journal (R62)."""
+    c, j = t.customers.c, t.journal.c
+    gone = set(tx.conn.execute(sa.select(c.customer_id).where(c.status == "forgotten")).scalars())
+    fresh = gone
+    while fresh:
+        query = sa.select(c.customer_id).where(c.merged_into.in_(fresh))
+        fresh = set(tx.conn.execute(query).scalars()) - gone
+        gone |= fresh
+    for record in queries.changed_customers(tx, 0, tx.readable_change_no()):
+        if record.customer_id in gone:
+            kept = (record.name, record.company, record.amazon_name, record.phone, record.external_id)
+            if any(kept) or record.emails or record.aliases or record.billing or record.delivery:
+                yield f"customer {record.customer_id} is forgotten and holds something"
+    quoting = sa.or_(j.details.is_not(None), j.facts.is_not(None))
+    for row in tx.rows(sa.select(j.entry, j.customer_id, j.other_id).where(quoting)):
+        if {row.customer_id, row.other_id} & gone:
+            yield f"entry {row.entry} quotes a customer that is forgotten"

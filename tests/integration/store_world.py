@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -27,9 +28,9 @@ from tests.unit.matching_world import DE, UK, rules_of
 __all__ = ["DE", "KEY", "NOON", "UK", "rules_of"]
 
 
-def open_store(url: str, key: bytes = KEY) -> Store:
+def open_store(url: str, key: bytes = KEY, now: datetime = NOON) -> Store:
     """A store on a database that is up to date already, as another process would open it."""
-    return Store(create_engine(url), Sealer([key]), clock=SimulatedClock())
+    return Store(create_engine(url), Sealer([key]), clock=SimulatedClock(now))
 
 
 @contextmanager

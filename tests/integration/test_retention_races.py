@@ -109,15 +109,20 @@ def verdict(place: Place, gone: list[str]) -> None:
         assert [m.email is not None for m in record.emails] in ([bool(waiting)], [])
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_r60_r63_threads(database_url: str, seed: int) -> None:
-    place = Place(database_url, SimulatedClock(SYNCED))
-    with closing(place.store), ThreadPoolExecutor(4) as pool:
-        verdict(place, everybody_at_once(pool, database_url, seed))
+def raced(url: str, pool: Executor, seed: int) -> None:
+    place = Place(url, SimulatedClock(SYNCED))
+    with closing(place.store), pool:
+        verdict(place, everybody_at_once(pool, url, seed))
 
 
-def test_r60_r63_processes(database_url: str) -> None:
-    place = Place(database_url, SimulatedClock(SYNCED))
-    spawned = multiprocessing.get_context("spawn")
-    with closing(place.store), ProcessPoolExecutor(4, mp_context=spawned) as pool:
-        verdict(place, everybody_at_once(pool, database_url, 5))
+def test_r60_r63_pages_purges_and_forgetting_at_once(database_url: str) -> None:
+    raced(database_url, ThreadPoolExecutor(4), 1)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("seed", range(2, 12))
+def test_r60_r63_also_for_more_seeds(database_url: str, seed: int) -> None:
+    """Every other one in processes."""
+    served = multiprocessing.get_context("forkserver")
+    raced(database_url, ThreadPoolExecutor(4) if seed % 2 else ProcessPoolExecutor(4, served), seed)
