@@ -412,7 +412,7 @@ def write_journal(
         "facts": None if facts is None else codec.dump(facts),
     }
     entry: int = tx.conn.execute(sa.insert(journal).values(values).returning(journal.c.entry)).scalar_one()
-    if details is not None:
+    if details:
         sealed = tx.sealer.seal_json(dict(details), journal_place(entry))
         tx.conn.execute(sa.update(journal).where(journal.c.entry == entry).values(details=sealed))
     return entry

@@ -49,7 +49,7 @@ def _values(record: CustomerRecord) -> dict[str, tuple[Any, str]]:
 
 
 def difference(before: CustomerRecord | None, after: CustomerRecord) -> dict[str, Any]:
-    """The details of a change: what it changed, from what, to what; ``before`` is None for a new record."""
+    """The details of a change: what, from what, to what. ``before`` is None for a new record."""
     old = {} if before is None else _values(before)
     details: dict[str, Any] = {"before": {}, "after": {}, "origins": {}}
     for name, (value, origin) in _values(after).items():
@@ -58,7 +58,7 @@ def difference(before: CustomerRecord | None, after: CustomerRecord) -> dict[str
             continue
         details["before"][name], details["after"][name] = was, value
         details["origins"][name] = [was_from, origin]
-    return details
+    return details if details["origins"] else {}
 
 
 def opened(tx: Transaction, row: sa.Row[Any]) -> dict[str, Any]:
@@ -84,8 +84,7 @@ def erase(tx: Transaction, customer_ids: Collection[int], *, keep_entered: bool,
         before = opened(tx, row)
         left = _without_amazons(before) if keep_entered else {}
         if left != before:
-            there = left.get("after") or left.get("before")
-            values["details"] = tx.sealer.seal_json(left, journal_place(row.entry)) if there else None
+            values["details"] = tx.sealer.seal_json(left, journal_place(row.entry)) if left else None
         if not keep_hashes and row.facts is not None:
             values["facts"] = None
             tx.conn.execute(sa.delete(merged_orders).where(merged_orders.c.entry == row.entry))
@@ -113,8 +112,6 @@ def _about(tx: Transaction, customer_ids: Sequence[int]) -> sa.ColumnElement[boo
 
 def _without_amazons(details: Mapping[str, Any]) -> dict[str, Any]:
     """Details without what Amazon gave. What does not say where it came from is taken for Amazon's."""
-    if not details:
-        return {}
     left: dict[str, Any] = {"before": {}, "after": {}, "origins": {}}
     for name, origins in details.get("origins", {}).items():
         values = [details["before"].get(name), details["after"].get(name)]
@@ -125,4 +122,4 @@ def _without_amazons(details: Mapping[str, Any]) -> dict[str, Any]:
                 continue
         left["before"][name], left["after"][name] = values
         left["origins"][name] = list(origins)
-    return left
+    return left if left["origins"] else {}
