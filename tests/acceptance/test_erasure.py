@@ -84,7 +84,7 @@ def served_orders(shop: SimulatedShop) -> list[AmazonOrder]:
 def test_r60_r61_r63_what_was_erased_is_in_no_file_and_nothing_brings_it_back(database_url: str) -> None:
     start, end = NOON - timedelta(days=3), NOON + timedelta(days=4)
     world = World.generate(
-        seed=21, marketplaces=("UK",), orders=160, start=start, end=end, poisoned=0.05, returning=0.3
+        seed=21, marketplaces=("UK",), orders=60, start=start, end=end, poisoned=0.05, returning=0.3
     )
     clock = SimulatedClock()
     shop = SimulatedShop(
@@ -103,13 +103,14 @@ def test_r60_r61_r63_what_was_erased_is_in_no_file_and_nothing_brings_it_back(da
         )
         with shop.store.begin() as tx:
             (by_hand,) = customers.create(tx, [replace(hand, origins={"name": "hand"})])
-            regular = next(o for o in queries.changed_orders(tx, 0, tx.readable_change_no()) if o.buyer)
+            stored = queries.changed_orders(tx, 0, tx.readable_change_no())
+            regular = next(o for o in stored if o.match_basis == "created" and o.buyer and o.buyer.email)
             kept = queries.get_customer(tx, by_hand)
             whom = tx.conn.execute(
                 sa.select(tables.customers.c.person).where(tables.customers.c.customer_id == by_hand)
             ).scalar_one()
         before = sealed(shop.store)
-        assert len(before["orders"]) > 300
+        assert len(before["orders"]) > 120
         assert before["quarantine"]
         values = set().union(*before.values())
         on_disk = files_of(database_url) if database_url.startswith("sqlite") else {}
@@ -119,7 +120,7 @@ def test_r60_r61_r63_what_was_erased_is_in_no_file_and_nothing_brings_it_back(da
         clock.go_to(LONG_AFTER)
         done = Purge(shop.store, MONTH).run()
         assert done.clean
-        assert done.orders == 160 - done.payloads or done.orders > 140
+        assert done.orders > 50
 
         def nothing_is_back() -> None:
             now = sealed(shop.store)
@@ -140,9 +141,9 @@ def test_r60_r61_r63_what_was_erased_is_in_no_file_and_nothing_brings_it_back(da
         shop.start_date = (start - timedelta(days=30)).date()
         shop.run_until(LONG_AFTER + timedelta(days=2))
         again = served_orders(shop)
-        assert sum(order.buyer is not None for order in again) > 50
+        assert sum(order.buyer is not None for order in again) > 20
         (source,) = shop.sources()
-        for order in again[:40]:
+        for order in again[:15]:
             clock.sleep(3)
             shop.syncer(source).fetch_order(
                 order.order_id, source.marketplaces[rules_for("UK").marketplace_id].included_data
