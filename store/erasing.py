@@ -278,26 +278,32 @@ def left_behind(
 ) -> tuple[list[int], int | None]:
     """Among the next ``chunk`` records, those with Amazon's data that wait for no order's term.
 
-    A record whose orders have all gone elsewhere must not have been changed since ``unchanged_since``.
-    Returns also where to go on, None at the end.
+    A record whose orders have all gone elsewhere must not have been changed since ``unchanged_since``. For a
+    tombstone the record that it was merged into is returned. Returns also where to go on, None at the end.
     """
-    c, o = customers.c, orders.c
+    c = customers.c
     ids = sa.select(c.customer_id).where(c.customer_id > after).order_by(c.customer_id).limit(chunk)
     last = tx.conn.execute(ids).scalars().all()
     if not last:
         return [], None
+    due = sa.or_(c.status == "merged", _may_go(over, unchanged_since))
+    which = sa.and_(c.customer_id > after, c.customer_id <= last[-1], c.special.is_(None), _AMAZONS)
+    found: set[int] = set()
+    while True:
+        rows = tx.rows(sa.select(c.customer_id, c.merged_into).where(which, due))
+        found.update(row.customer_id for row in rows if row.merged_into is None)
+        into = sorted({row.merged_into for row in rows if row.merged_into is not None})
+        if not into:
+            return sorted(found), last[-1]
+        which = among(c.customer_id, into)
+
+
+def _may_go(over: datetime, unchanged_since: datetime) -> sa.ColumnElement[bool]:
+    """Records that no order keeps, whether they have any or not."""
+    c, o = customers.c, orders.c
     has_orders = sa.exists().where(o.customer_id == c.customer_id)
     waits = sa.exists().where(o.customer_id == c.customer_id, _waits(over))
-    query = sa.select(c.customer_id).where(
-        c.customer_id > after,
-        c.customer_id <= last[-1],
-        c.special.is_(None),
-        c.status != "merged",
-        sa.or_(has_orders, c.changed_at <= unchanged_since),
-        _AMAZONS,
-        sa.not_(waits),
-    )
-    return sorted(tx.conn.execute(query).scalars()), last[-1]
+    return sa.and_(sa.or_(has_orders, c.changed_at <= unchanged_since), sa.not_(waits))
 
 
 def last_orders(tx: Transaction, customer_ids: Collection[int]) -> dict[int, datetime]:

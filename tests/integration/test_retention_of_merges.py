@@ -94,6 +94,25 @@ def test_r60_what_was_merged_waits_with_the_record_that_it_was_merged_into(place
     assert count(place.store, t.customer_words) == 0
 
 
+def test_r60_what_was_merged_into_a_record_that_no_order_brings_up_is_erased_too(place: Place) -> None:
+    place.apply(delivered("o1", None, name=None))
+    left = customer_of(place.store, "o1").customer_id
+    edit(place.store, left, price_list="Trade")
+    place.apply(delivered("o1", ANN, on=3))
+    between = add_customer(place.store, "between@home.example", name="Between")
+    kept = add_customer(place.store, "kay@home.example", name="Kay")
+    merge(place.store, between, left)
+    merge(place.store, kept, between)
+    assert customer(place.store, kept).phone == customer(place.store, left).phone == "0113"
+    edit(place.store, kept, phone="0114", billing_line1="1 By Hand", delivery_line1="1 By Hand")
+    edit(place.store, kept, price_list="Retail")
+    place.purge(44)
+    assert customer(place.store, left).phone == "0113"
+    place.purge(46 + 120)
+    assert (customer(place.store, left).phone, customer(place.store, kept).phone) == (None, "0114")
+    assert customer(place.store, between).name == "Between"
+
+
 def test_r60_a_tombstone_is_found_by_no_name_whatever_is_left_of_it(place: Place) -> None:
     kept = add_customer(place.store, "kay@home.example", name="Kay")
     other = add_customer(place.store, "oh@home.example", name="Oh")
