@@ -26,14 +26,17 @@ from connectors.errors import (
     RequestRefused,
 )
 from connectors.orders import OrderPage, UnreadableOrder
-from poller import windows
+from poller import history, windows
 from poller.applying import Applied, apply_orders, decide_again
+from poller.history_work import HistoryWork
 from poller.sources import Source
 from poller.spending import Spending
 from store import budgets, ledger, orders, quarantine, runs
+from store import history as stored_history
+from store.bucket import Bucket
 from store.engine import Store, Transaction, Unavailable, is_conflict
 from store.ledger import Superseded
-from store.progress import Interval, MarketplaceProgress, SourceProgress, Window
+from store.progress import Backfill, Interval, MarketplaceProgress, SourceProgress, Way, Window
 from store.runs import Outcome
 
 ENROLMENT_EVERY = timedelta(days=1)
@@ -71,12 +74,15 @@ class SourceSync:
     pace: windows.Pace
     owner: str
     stopping: Callable[[], bool] = lambda: False
+    history_by: Way = "auto"
+    """How the history that a start date asks for is fetched."""
 
     def __post_init__(self) -> None:
-        self._spending = Spending(self.store, self.source.application, self.source.account, self.plans)
+        self.spending = Spending(self.store, self.source.application, self.source.account, self.plans)
         self._pages = 0
         self._orders = 0
-        self._run = 0
+        self.fetched_by_id = 0
+        self.run_number = 0
         self._error: str | None = None
 
     def run(self) -> RunReport:
@@ -86,7 +92,7 @@ class SourceSync:
             with self.store.read() as tx:
                 return self._report("failed", tx.now + timedelta(minutes=15), refusal)
         with self.store.begin() as tx:
-            self._run = runs.start(tx, self.source.key)
+            self.run_number = runs.start(tx, self.source.key)
         try:
             outcome, until, message = self._work()
         except CredentialsRefused as error:
@@ -102,11 +108,17 @@ class SourceSync:
 
     def _finish_run(self, outcome: Outcome, message: str | None) -> None:
         with self.store.begin() as tx:
-            runs.finish(tx, self._run, outcome, self._spending.taken, message)
+            runs.finish(tx, self.run_number, outcome, self.spending.taken, message)
 
     def _report(self, outcome: Outcome, until: datetime, message: str | None) -> RunReport:
         return RunReport(
-            self.source.key, outcome, until, message, self._pages, self._orders, self._spending.taken
+            self.source.key,
+            outcome,
+            until,
+            message,
+            self._pages,
+            self._orders + self.fetched_by_id,
+            self.spending.taken,
         )
 
     def _work(self) -> tuple[Outcome, datetime, str | None]:
@@ -120,10 +132,12 @@ class SourceSync:
             return "failed", self._note_failure(str(error)), str(error)
         self._prepare()
         self._check_enrolment()
+        by_ids = HistoryWork(self)
+        by_ids.begin()
         while not self.stopping():
             step = self._next()
             if isinstance(step, windows.Wait):
-                return self._ended(step)
+                return self._ended(step, None if self._is_failing() else by_ids.work())
             try:
                 self._read(step)
             except Deferred as error:
@@ -138,12 +152,22 @@ class SourceSync:
         with self.store.read() as tx:
             return tx.now + timedelta(seconds=1)
 
-    def _ended(self, wait: windows.Wait) -> tuple[Outcome, datetime, str | None]:
+    def _is_failing(self) -> bool:
+        """Whether something went wrong that concerns the whole source."""
+        if self._error is not None:
+            return True
+        with self.store.read() as tx:
+            progress = ledger.load_source(tx, self.source.key)
+        return progress is not None and progress.retry_at is not None and progress.retry_at > tx.now
+
+    def _ended(self, wait: windows.Wait, ids_at: datetime | None) -> tuple[Outcome, datetime, str | None]:
+        """``ids_at``: when there is more to do by reports and ids, if there is."""
         if self._error is not None:
             return "failed", wait.until, self._error
-        if wait.short:
+        if wait.short or ids_at is not None:
             self._refresh_stale()
-            return "deferred", wait.until, wait.why
+            why = wait.why if wait.short else "history waits for reports, or for the budget of getOrder"
+            return "deferred", min(wait.until, ids_at or wait.until), why
         with self.store.read() as tx:
             progress = ledger.load_source(tx, self.source.key)
         if progress is not None and progress.retry_at is not None and progress.retry_at > tx.now:
@@ -151,7 +175,7 @@ class SourceSync:
         self._refresh_stale()
         return "complete", wait.until, None
 
-    def _commit(self, work: Callable[[Transaction], T]) -> T:
+    def commit(self, work: Callable[[Transaction], T]) -> T:
         """Do ``work`` in a transaction of its own; all of it once more when somebody else was first."""
         for _ in range(_CONFLICTS - 1):
             try:
@@ -201,23 +225,23 @@ class SourceSync:
                         source.account, marketplace_id, source.key, start, start, start
                     )
                     ledger.save_marketplace(tx, progress, new=True)
-                history = datetime.combine(polled.start_date, time(), UTC)
-                self._open_history(tx, progress, history)
+                since = datetime.combine(polled.start_date, time(), UTC)
+                self._open_history(tx, progress, since)
             homes = {m: p.source for m, p in known.items()}
             homes |= dict.fromkeys(source.marketplaces, source.key)
             ledger.adopt_windows(tx, source.account, homes)
 
-        self._commit(enter)
+        self.commit(enter)
         self._match_waiting()
 
-    def _open_history(self, tx: Transaction, progress: MarketplaceProgress, history: datetime) -> None:
+    def _open_history(self, tx: Transaction, progress: MarketplaceProgress, since: datetime) -> None:
         reached = progress.history_from or progress.live_from
         changed = replace(progress, source=self.source.key)
-        if history < reached:
+        if since < reached:
             ledger.open_backfill(
-                tx, progress.account, progress.marketplace_id, "start_date", history, reached
+                tx, progress.account, progress.marketplace_id, "start_date", since, reached, self.history_by
             )
-            changed = replace(changed, history_from=history)
+            changed = replace(changed, history_from=since)
         if changed != progress:
             ledger.save_marketplace(tx, changed)
 
@@ -230,7 +254,7 @@ class SourceSync:
             decide_again(tx, self.source.rules, waiting)
             return bool(waiting)
 
-        while self._commit(match_some):
+        while self.commit(match_some):
             pass
 
     def _check_enrolment(self) -> None:
@@ -244,7 +268,7 @@ class SourceSync:
             return
         self._tidy()
         try:
-            enrolled = self.connector.participations(self._spending)
+            enrolled = self.connector.participations(self.spending)
         except CredentialsRefused:
             raise
         except ConnectorError:
@@ -273,7 +297,7 @@ class SourceSync:
             ledger.forget_finished(tx)
             runs.condense(tx)
 
-        self._commit(forget)
+        self.commit(forget)
 
     # --- deciding -----------------------------------------------------------------------------------
 
@@ -303,20 +327,45 @@ class SourceSync:
         if progress is None:
             raise LookupError(f"source {source.key} is not in the ledger")
         known = ledger.load_marketplaces(tx, source.account)
-        plan = self.plans["searchOrders"]
-        backfills = ledger.wanted_backfills(tx, source.account)
+        wanted = ledger.wanted_backfills(tx, source.account)
+        backfills = [b for b in wanted if b.marketplace_id in source.marketplaces]
+        pending = ledger.pending_windows(tx, source.key)
+        busy = {w.backfill_id for w in pending if w.state == "open"}
+        planned = [b for b in backfills if b.way != "search" and b.backfill_id not in busy]
         return windows.View(
             source=progress,
             marketplaces={m: known[m] for m in source.marketplaces},
             included_data={m: p.included_data for m, p in source.marketplaces.items()},
-            windows=ledger.pending_windows(tx, source.key),
-            backfills=[b for b in backfills if b.marketplace_id in source.marketplaces],
+            windows=pending,
+            backfills=backfills,
             now=tx.now,
             amazon_now=amazon_now,
-            bucket=budgets.read(tx, self._spending.key("searchOrders"), plan.rate, plan.burst),
+            bucket=self.bucket(tx, "searchOrders"),
             pace=self.pace,
             owner=self.owner,
+            grounds={b.backfill_id: ground for b in planned if (ground := self._ground(tx, b)) is not None},
         )
+
+    def bucket(self, tx: Transaction, operation: Operation) -> Bucket:
+        """The stored budget of one operation, as of now."""
+        plan = self.plans[operation]
+        return budgets.read(tx, self.spending.key(operation), plan.rate, plan.burst)
+
+    def _ground(self, tx: Transaction, backfill: Backfill) -> history.Ground | None:
+        """What reports say of a backfill whose next window is to be planned; None before there are any."""
+        parts = stored_history.load_parts(tx, backfill.backfill_id)
+        part = history.part_below(backfill.position, parts)
+        if part is None or not part.has_ids:
+            return history.Ground(parts) if parts else None
+        which, below = backfill.backfill_id, backfill.position
+        oldest = stored_history.oldest_left(tx, which, below, part.lower)
+        if oldest is None:
+            return history.Ground(parts)
+        left = stored_history.count_ids(tx, which, below)
+        searching = self.bucket(tx, "searchOrders").rate - 1 / self.pace.busy
+        pages = history.pages_to_take(left, searching, self.bucket(tx, "getOrder").rate)
+        cut = stored_history.newest_of(tx, which, below, part.lower, history.places(pages))
+        return history.Ground(parts, oldest, cut)
 
     def _enter(self, tx: Transaction, view: windows.View, step: windows.Enter) -> None:
         ledger.open_windows(tx, step.windows)
@@ -355,8 +404,8 @@ class SourceSync:
     def _read(self, step: windows.Read) -> None:
         """Fetch the next page of a claimed window and store it, or note what went wrong."""
         window = step.window
-        self._spending.window = window
-        self._spending.reserve = step.reserve
+        self.spending.window = window
+        self.spending.reserve = step.reserve
         query = SearchQuery(
             axis=window.axis,
             after=window.lower,
@@ -366,7 +415,7 @@ class SourceSync:
         )
         before = self.connector.amazon_now()
         try:
-            page = self.connector.search(query, window.page_token, self._spending)
+            page = self.connector.search(query, window.page_token, self.spending)
         except (Deferred, CredentialsRefused):
             raise
         except PageExpired as error:
@@ -380,8 +429,8 @@ class SourceSync:
         else:
             self._store_page(window, page, before)
         finally:
-            self._spending.window = None
-            self._spending.reserve = 0.0
+            self.spending.window = None
+            self.spending.reserve = 0.0
 
     def _store_page(self, window: Window, page: OrderPage, asked_at: datetime) -> None:
         amazon_now = self.connector.amazon_now()
@@ -397,7 +446,7 @@ class SourceSync:
                 walk=window.window_id if several else None,
             )
             self._advance(tx, window, page, applied, asked_at, amazon_now)
-            runs.add_page(tx, self._run, len(page.orders))
+            runs.add_page(tx, self.run_number, len(page.orders))
             if progress is not None:
                 fine = replace(
                     progress,
@@ -410,7 +459,7 @@ class SourceSync:
                 ledger.save_source(tx, fine)
 
         try:
-            self._commit(store)
+            self.commit(store)
         except (Superseded, *Unavailable):
             raise
         except Exception as error:
@@ -478,16 +527,17 @@ class SourceSync:
     def _finish_backfill(self, tx: Transaction, window: Window) -> None:
         assert window.backfill_id is not None
         left = ledger.has_pending(tx, window.backfill_id)
-        rate = budgets.read(
-            tx,
-            self._spending.key("searchOrders"),
-            self.plans["searchOrders"].rate,
-            self.plans["searchOrders"].burst,
-        ).rate
+        rate = self.bucket(tx, "searchOrders").rate
         backfill = ledger.lock_backfill(tx, window.backfill_id)
         if backfill is None:
             return
-        backfill = replace(backfill, span_seconds=windows.next_span(window, rate).total_seconds())
+        most = float("inf") if backfill.way == "search" else history.PAGES_BEFORE_REPORT
+        span = windows.next_span(window, rate, most)
+        backfill = replace(
+            backfill, span_seconds=span.total_seconds(), windows_done=backfill.windows_done + 1
+        )
+        if backfill.way != "search":
+            left = left or stored_history.count_ids(tx, window.backfill_id) > 0
         if backfill.position <= backfill.lower and not left and backfill.state != "cancelled":
             backfill = replace(backfill, state="done", finished_at=tx.now)
         ledger.save_backfill(tx, backfill)
@@ -616,8 +666,7 @@ class SourceSync:
             ):
                 return
             ledger.save_source(tx, replace(progress, refreshed_at=tx.now))
-            plan = self.plans["getOrder"]
-            bucket = budgets.read(tx, self._spending.key("getOrder"), plan.rate, plan.burst)
+            bucket = self.bucket(tx, "getOrder")
             many = min(REFRESH_AT_ONCE, int(bucket.tokens - REFRESH_LEAVES))
             stale = orders.stale(
                 tx, self.source.account, sorted(self.source.marketplaces), limit=max(0, many)
@@ -641,10 +690,10 @@ class SourceSync:
         """
         with self.store.begin() as tx:
             orders.mark_refetched(tx, self.source.account, order_id)
-        fetched = self.connector.get(order_id, included_data, self._spending)
+        fetched = self.connector.get(order_id, included_data, self.spending)
         readable = [] if isinstance(fetched, UnreadableOrder) else [fetched]
         unreadable = [fetched] if isinstance(fetched, UnreadableOrder) else []
-        self._commit(lambda tx: apply_orders(tx, self.source.rules, readable, unreadable))
+        self.commit(lambda tx: apply_orders(tx, self.source.rules, readable, unreadable))
         return unreadable[0] if unreadable else None
 
 

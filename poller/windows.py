@@ -17,9 +17,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from poller import history
 from store.bucket import Bucket
 from store.progress import Axis, Backfill, Kind, MarketplaceProgress, SourceProgress, Window
 
@@ -65,7 +66,7 @@ ATTEMPTS = 5
 TURN = 8
 """Live pages served before a waiting sweep or backfill gets one, so that neither starves."""
 
-PAGE = 100
+PAGE = history.PAGE
 """Orders a page holds at most (Amazon's model)."""
 
 
@@ -92,7 +93,8 @@ class View:
 
     ``now`` is the store's time (paces, retries, claims), ``amazon_now`` Amazon's (bounds).
     ``marketplaces`` are those that are enabled in this source, by id, with ``included_data`` wanted
-    by each; ``windows`` are the source's unfinished ones; ``bucket`` is searchOrders' budget.
+    by each; ``windows`` are the source's unfinished ones; ``bucket`` is searchOrders' budget; ``grounds``
+    what reports say of backfills, by their ids.
     """
 
     source: SourceProgress
@@ -105,6 +107,7 @@ class View:
     bucket: Bucket
     pace: Pace
     owner: str
+    grounds: Mapping[int, history.Ground] = field(default_factory=dict)
 
     @property
     def signpost(self) -> datetime:
@@ -298,10 +301,10 @@ def page_read(
     return replace(window, state="done", walk_ended_at=amazon_now)
 
 
-def next_span(window: Window, rate: float) -> timedelta:
+def next_span(window: Window, rate: float, most_pages: float = float("inf")) -> timedelta:
     """How wide the next backfill window should be, from how dense this one was."""
     width = window.upper - window.lower
-    target = rate * BACKFILL_WALK.total_seconds() * PAGE
+    target = min(rate * BACKFILL_WALK.total_seconds(), most_pages) * PAGE
     widest = min(width * 4, BACKFILL_LONGEST_SPAN)
     if window.orders == 0:
         return max(widest, timedelta(hours=1))
@@ -574,22 +577,34 @@ def _plan_backfill(view: View) -> Enter | None:
     untroubled = {m.marketplace_id for m in _untroubled(view)}
     busy = {w.backfill_id for w in view.windows if w.state == "open"}
     ready = [
-        b
+        (b, lower)
         for b in view.backfills
         if b.marketplace_id in untroubled
         and b.backfill_id not in busy
         and b.lower < min(b.position, view.signpost)
+        and (lower := _next_lower(b, view)) is not None
     ]
     if not ready:
         return None
-    backfill = min(ready, key=lambda b: (b.requests, b.backfill_id))
-    span = timedelta(seconds=int(backfill.span_seconds)) if backfill.span_seconds else BACKFILL_FIRST_SPAN
+    backfill, lower = min(ready, key=lambda one: (one[0].requests, one[0].backfill_id))
     upper = min(backfill.position, view.signpost)
-    lower = max(backfill.lower, upper - span)
     window = _window(
         view, "backfill", "created", [backfill.marketplace_id], lower, upper, backfill.backfill_id
     )
     return Enter((window,), backfills=(replace(backfill, position=lower),))
+
+
+def _next_lower(backfill: Backfill, view: View) -> datetime | None:
+    """How far down a backfill's next window goes; None when nothing is left that has to be searched."""
+    upper = min(backfill.position, view.signpost)
+    span = timedelta(seconds=int(backfill.span_seconds)) if backfill.span_seconds else BACKFILL_FIRST_SPAN
+    ground = view.grounds.get(backfill.backfill_id)
+    if ground is None:
+        return max(backfill.lower, upper - span)
+    lowest = history.search_down_to(backfill, ground, upper)
+    if lowest is None or lowest >= upper:
+        return None
+    return lowest if history.is_sized(ground, upper) else max(lowest, upper - span)
 
 
 def _pace(view: View, others_waiting: bool) -> timedelta:

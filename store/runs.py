@@ -64,6 +64,11 @@ def add_page(tx: Transaction, run: int, orders: int) -> None:
     tx.conn.execute(_ADD_PAGE, {"which": run, "more": orders})
 
 
+def add_order(tx: Transaction, run: int) -> None:
+    """One more order that this run fetched by its id is stored."""
+    tx.conn.execute(sa.update(runs).where(runs.c.run == run).values(orders=runs.c.orders + 1))
+
+
 def finish(tx: Transaction, run: int, outcome: Outcome, requests: int, message: str | None) -> None:
     """End a run."""
     tx.conn.execute(

@@ -356,8 +356,43 @@ backfills = sa.Table(
     sa.Column("span_seconds", sa.Float),
     sa.Column("created_at", UtcTime, nullable=False),
     sa.Column("finished_at", UtcTime),
+    sa.Column("way", sa.String(8), nullable=False, server_default="search"),
+    sa.Column("windows_done", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("owner", sa.String(64)),
+    sa.Column("claimed_until", UtcTime),
 )
 """History that is fetched by created-time, newest first; ``position`` is how far down it has got."""
+
+history_parts = sa.Table(
+    "history_parts",
+    metadata,
+    sa.Column("backfill_id", Identity, sa.ForeignKey("backfills.backfill_id"), primary_key=True),
+    sa.Column("lower", UtcTime, primary_key=True),
+    sa.Column("upper", UtcTime, nullable=False),
+    sa.Column("state", sa.String(12), nullable=False),
+    sa.Column("report_id", sa.String(64)),
+    sa.Column("asked_at", UtcTime),
+    sa.Column("look_at", UtcTime),
+    sa.Column("looks", sa.Integer, nullable=False),
+    sa.Column("troubles", sa.Integer, nullable=False),
+    sa.Column("orders", sa.Integer, nullable=False),
+    sa.Column("lost", sa.Integer, nullable=False),
+    sa.Column("last_error", sa.Text),
+)
+"""Parts of backfills, with the report about each."""
+
+history_ids = sa.Table(
+    "history_ids",
+    metadata,
+    sa.Column("backfill_id", Identity, sa.ForeignKey("backfills.backfill_id"), primary_key=True),
+    sa.Column("created_at", UtcTime, primary_key=True),
+    sa.Column("order_id", sa.String(64), primary_key=True),
+    sa.Column("last_updated_at", UtcTime, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("retry_at", UtcTime),
+    sqlite_with_rowid=False,
+)
+"""Orders of reports that are still to be fetched, by backfill and age; what is fetched is taken out."""
 
 runs = sa.Table(
     "runs",
