@@ -31,8 +31,9 @@ SETTLED_AFTER = timedelta(days=1)
 
 PAGE = 100
 PAGES_AT_ONCE = 20
-PAGES_BEFORE_REPORT = 10
-"""A window that is opened before the ids are known holds about so many pages: it is promised to searching."""
+PAGES_BEFORE_REPORT = 9.4
+"""A window that is opened before the ids are known holds about so many pages: it is promised to searching, and
+of ten half would need an eleventh."""
 
 SPARE_PLACES = 2
 """Places of a window's last page that are left free: its bounds belong to it and to its neighbours."""

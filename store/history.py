@@ -114,7 +114,7 @@ def oldest_ids(
         sa.select(
             c.created_at,
             c.order_id,
-            c.last_updated_at,
+            c.last_updated_at.label("updated_at"),
             c.attempts,
             c.retry_at,
             orders.c.last_updated_at.label("stored_at"),
@@ -129,9 +129,9 @@ def oldest_ids(
     )
     found = []
     for row in tx.rows(query):
-        one = HistoryId(row.created_at, row.order_id, row[2], row.attempts, row.retry_at)
-        stored_at = row.stored_at
-        found.append((one, stored_at is not None and stored_at >= one.last_updated_at))
+        updated_at: datetime = row.updated_at
+        one = HistoryId(row.created_at, row.order_id, updated_at, row.attempts, row.retry_at)
+        found.append((one, row.stored_at is not None and row.stored_at >= updated_at))
     return found
 
 
