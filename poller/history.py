@@ -18,6 +18,7 @@ own for another 1,800. It needs to be told ids, and the report of all orders by 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -31,9 +32,9 @@ SETTLED_AFTER = timedelta(days=1)
 
 PAGE = 100
 PAGES_AT_ONCE = 20
-PAGES_BEFORE_REPORT = 9.4
-"""A window that is opened before the ids are known holds about so many pages: it is promised to searching, and
-of ten half would need an eleventh."""
+PAGES_BEFORE_REPORT = 3
+"""A window that is opened before the ids are known holds no more pages than this, or than can be read at once:
+it is searching's from then on."""
 
 SPARE_PLACES = 2
 """Places of a window's last page that are left free: its bounds belong to it and to its neighbours."""
@@ -132,6 +133,16 @@ def is_sized(ground: Ground, position: datetime) -> bool:
     """Whether the bound of ``search_down_to`` is the window's, and not only the lowest that it may have."""
     part = part_below(position, ground.parts)
     return part is not None and part.has_ids
+
+
+def pages_before_report(bucket: Bucket) -> float:
+    """Pages that a window should hold while ids are not known yet.
+
+    How many orders it will hold is a guess, so the last page is not planned to be full: every second window
+    would need one more for a handful.
+    """
+    pages = max(PAGES_BEFORE_REPORT, int(bucket.tokens))
+    return pages - math.sqrt(pages / PAGE)
 
 
 def pages_to_take(left: int, search_rate: float, get_rate: float) -> int:

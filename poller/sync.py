@@ -527,12 +527,12 @@ class SourceSync:
     def _finish_backfill(self, tx: Transaction, window: Window) -> None:
         assert window.backfill_id is not None
         left = ledger.has_pending(tx, window.backfill_id)
-        rate = self.bucket(tx, "searchOrders").rate
+        bucket = self.bucket(tx, "searchOrders")
         backfill = ledger.lock_backfill(tx, window.backfill_id)
         if backfill is None:
             return
-        most = float("inf") if backfill.way == "search" else history.PAGES_BEFORE_REPORT
-        span = windows.next_span(window, rate, most)
+        most = float("inf") if backfill.way == "search" else history.pages_before_report(bucket)
+        span = windows.next_span(window, bucket.rate, most)
         backfill = replace(
             backfill, span_seconds=span.total_seconds(), windows_done=backfill.windows_done + 1
         )
