@@ -33,8 +33,8 @@ SETTLED_AFTER = timedelta(days=1)
 PAGE = 100
 PAGES_AT_ONCE = 20
 PAGES_BEFORE_REPORT = 3
-"""A window that is opened before the ids are known holds no more pages than this, or than can be read at once:
-it is searching's from then on."""
+"""A window that is opened before the ids are known holds no more pages than this, or than can be read at
+once: it is searching's from then on."""
 
 SPARE_PLACES = 2
 """Places of a window's last page that are left free: its bounds belong to it and to its neighbours."""
