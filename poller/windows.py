@@ -308,8 +308,8 @@ def next_span(window: Window, rate: float, most_pages: float = float("inf")) -> 
     widest = min(width * 4, BACKFILL_LONGEST_SPAN)
     if window.orders == 0:
         return max(widest, timedelta(hours=1))
-    fitting = timedelta(seconds=width.total_seconds() * target / window.orders)
-    return max(timedelta(hours=1), min(widest, fitting))
+    fitting = min(widest.total_seconds(), width.total_seconds() * target / window.orders)
+    return max(timedelta(hours=1), timedelta(seconds=fitting))
 
 
 # --- what is done next ------------------------------------------------------------------------------

@@ -203,3 +203,22 @@ def _stretch(
     if since is not None:
         conditions.append(c.created_at >= since)
     return conditions
+
+
+# --- what is known already --------------------------------------------------------------------------
+
+
+def count_orders(tx: Transaction, account: str, marketplace_id: str, lower: datetime, upper: datetime) -> int:
+    """How many orders of a marketplace are stored that were placed in a stretch."""
+    c = orders.c
+    query = (
+        sa.select(sa.func.count())
+        .select_from(orders)
+        .where(
+            c.account == account,
+            c.marketplace_id == marketplace_id,
+            c.created_at >= lower,
+            c.created_at <= upper,
+        )
+    )
+    return int(tx.conn.execute(query).scalar_one())

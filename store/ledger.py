@@ -264,6 +264,7 @@ def open_backfill(
     lower: datetime,
     upper: datetime,
     way: Way = "search",
+    state: BackfillState = "running",
 ) -> int:
     """Record a backfill to be carried out. Returns its id."""
     new_id: int = tx.conn.execute(
@@ -275,7 +276,7 @@ def open_backfill(
             lower=lower,
             upper=upper,
             position=upper,
-            state="running",
+            state=state,
             orders=0,
             requests=0,
             created_at=tx.now,
