@@ -9,6 +9,8 @@ own for another 1,800. It needs to be told ids, and the report of all orders by 
 * Searching comes down from the newest order. Because the ids below are known, a window is cut to fill its
   pages to the last place, and near the end it takes no more than getOrder needs time for the rest.
 * Ids are fetched from the oldest. Where one of the two meets what the other has done, the part is finished.
+* Who wants history *by report* wants what the report lists: it is waited for, even when searching is
+  through. *auto* asks for reports once searching has to wait for its budget, and never waits for them.
 * A report is a claim. One without a single order, one that Amazon gave up, and one that cannot be read are
   not believed: that part is searched from end to end.
 * A part counts as seen by ids only once each id that its report lists was fetched, or is stored in the
@@ -73,6 +75,13 @@ def parts_of(backfill: Backfill, amazon_now: datetime) -> tuple[ReportPart, ...]
     return tuple(ReportPart(backfill.backfill_id, lower, until) for lower, until in pairs)
 
 
+def is_awaited(backfill: Backfill, part: ReportPart) -> bool:
+    """Whether a report is still wanted: expressly, or because searching has not been through its part."""
+    if part.state not in ("wanted", "asked"):
+        return False
+    return backfill.way == "report" or part.lower < backfill.position
+
+
 def next_look(part: ReportPart, now: datetime) -> datetime:
     """When to ask again whether a report is done."""
     return now + timedelta(seconds=LOOKS[min(part.looks, len(LOOKS) - 1)])
@@ -102,8 +111,9 @@ def searched(part: ReportPart, why: str) -> ReportPart:
 class Ground:
     """What is known of a backfill by its reports when its next window is planned.
 
-    ``oldest``: of the part below the position, the oldest id that is still to be fetched. ``cut``: where the
-    window has to end to fill its pages; None when all that is left of the part fits.
+    ``oldest``: of the part below the position, the oldest id that is still to be fetched, but for those that
+    could not be had and are asked for again later. ``cut``: where the window has to end to fill its pages;
+    None when all that is left of the part fits.
     """
 
     parts: tuple[ReportPart, ...]
@@ -166,14 +176,20 @@ def places(pages: int) -> int:
 # --- fetching from the oldest -----------------------------------------------------------------------
 
 
+def reserve(leaves: float, burst: float) -> float:
+    """What is left in a bucket for others: not more than half of it, should Amazon's plan be a small one."""
+    return min(leaves, burst / 2)
+
+
 def gets_now(bucket: Bucket) -> int:
     """How many orders may be fetched by id now."""
-    return max(0, int(bucket.tokens - GET_LEAVES + 1e-6))
+    return max(0, int(bucket.tokens - reserve(GET_LEAVES, bucket.burst) + 1e-6))
 
 
 def gets_at(bucket: Bucket, left: int) -> datetime:
     """When to come back for more of them: once a handful, or all that are left, can be fetched."""
-    return bucket.has_at(GET_LEAVES + max(1, min(GETS_AT_ONCE, left)))
+    kept = reserve(GET_LEAVES, bucket.burst)
+    return bucket.has_at(kept + max(1.0, min(GETS_AT_ONCE, left, bucket.burst - kept)))
 
 
 def next_attempt(attempts: int, now: datetime) -> datetime:

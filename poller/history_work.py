@@ -35,7 +35,7 @@ from store.progress import Backfill, HistoryId, ReportPart, Way
 if TYPE_CHECKING:
     from poller.sync import SourceSync
 
-RESERVES: dict[Operation, float] = {
+LEAVES: dict[Operation, float] = {
     "getOrder": history.GET_LEAVES,
     "createReport": history.REPORTS_LEAVE,
     "getReport": history.REPORTS_LEAVE,
@@ -91,7 +91,10 @@ class HistoryWork:
         with sync.store.begin() as tx:
             if not stored.claim(tx, backfill.backfill_id, sync.owner):
                 return tx.now + CLAIM
-        sync.spending.reserves = RESERVES
+        sync.spending.reserves = {
+            operation: history.reserve(leaves, sync.plans[operation].burst)
+            for operation, leaves in LEAVES.items()
+        }
         try:
             return act(backfill)
         finally:
@@ -110,8 +113,8 @@ class HistoryWork:
         times: list[datetime] = []
         exhausted: set[str] = set()
         for part in self._planned(backfill):
-            if part.lower >= backfill.position or part.state not in ("wanted", "asked"):
-                continue  # searching has been here already, or there is nothing more to ask
+            if not history.is_awaited(backfill, part):
+                continue
             if part.state in exhausted or self._sync.stopping():
                 continue
             try:
@@ -243,7 +246,7 @@ class HistoryWork:
             found = stored.oldest_ids(tx, backfill.account, which, below, LOOKED_AT_ONCE)
             stored.take_out(tx, which, [one for one, is_stored in found if is_stored])
             left = [one for one, is_stored in found if not is_stored]
-            retry_at = None if left else stored.next_retry(tx, which)
+            retry_at = None if left else stored.next_retry(tx, which, below)
             return left, len(found) == LOOKED_AT_ONCE, self._sync.bucket(tx, "getOrder"), retry_at
 
         while True:
@@ -330,8 +333,8 @@ class HistoryWork:
                 if not part.lost:
                     ledger.cover(tx, found.account, [found.marketplace_id], "created", seen)
             changed = replace(found, position=position)
-            is_over = position <= found.lower and not ledger.has_pending(tx, which)
-            if is_over and not stored.count_ids(tx, which):
+            through = position <= found.lower and not ledger.has_pending(tx, which)
+            if through and not stored.has_more(tx, changed, history.is_awaited):
                 changed = replace(changed, state="done", finished_at=tx.now)
             if changed != found:
                 ledger.save_backfill(tx, changed)

@@ -358,7 +358,7 @@ class SourceSync:
         if part is None or not part.has_ids:
             return history.Ground(parts) if parts else None
         which, below = backfill.backfill_id, backfill.position
-        oldest = stored_history.oldest_left(tx, which, below, part.lower)
+        oldest = stored_history.oldest_left(tx, which, below, part.lower, untried=True)
         if oldest is None:
             return history.Ground(parts)
         left = stored_history.count_ids(tx, which, below)
@@ -537,7 +537,7 @@ class SourceSync:
             backfill, span_seconds=span.total_seconds(), windows_done=backfill.windows_done + 1
         )
         if backfill.way != "search":
-            left = left or stored_history.count_ids(tx, window.backfill_id) > 0
+            left = left or stored_history.has_more(tx, backfill, history.is_awaited)
         if backfill.position <= backfill.lower and not left and backfill.state != "cancelled":
             backfill = replace(backfill, state="done", finished_at=tx.now)
         ledger.save_backfill(tx, backfill)

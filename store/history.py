@@ -6,7 +6,7 @@ at one end and the newest at the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from datetime import datetime
 
@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from store.engine import Transaction
 from store.ledger import CLAIM
-from store.progress import HistoryId, ReportPart
+from store.progress import Backfill, HistoryId, ReportPart
 from store.tables import backfills, history_ids, history_parts, orders
 
 # --- whose turn it is -------------------------------------------------------------------------------
@@ -154,10 +154,10 @@ def postpone(tx: Transaction, backfill_id: int, one: HistoryId) -> None:
     tx.update(history_ids, [values], **mine)
 
 
-def next_retry(tx: Transaction, backfill_id: int) -> datetime | None:
-    """When the first of the ids that were put off is due."""
+def next_retry(tx: Transaction, backfill_id: int, below: datetime | None) -> datetime | None:
+    """When the first of a stretch's ids that were put off is due."""
     c = history_ids.c
-    query = sa.select(sa.func.min(c.retry_at)).where(c.backfill_id == backfill_id)
+    query = sa.select(sa.func.min(c.retry_at)).where(*_stretch(backfill_id, below, None), c.retry_at > tx.now)
     found: datetime | None = tx.conn.execute(query).scalar_one()
     return found
 
@@ -170,9 +170,20 @@ def count_ids(
     return int(tx.conn.execute(query).scalar_one())
 
 
-def oldest_left(tx: Transaction, backfill_id: int, below: datetime, since: datetime) -> datetime | None:
-    """The oldest id of a stretch that is still to be fetched."""
+def has_more(tx: Transaction, backfill: Backfill, is_awaited: Callable[[Backfill, ReportPart], bool]) -> bool:
+    """Whether ids of a backfill are still to be fetched, or reports to come in."""
+    if count_ids(tx, backfill.backfill_id):
+        return True
+    return any(is_awaited(backfill, part) for part in load_parts(tx, backfill.backfill_id))
+
+
+def oldest_left(
+    tx: Transaction, backfill_id: int, below: datetime, since: datetime, *, untried: bool = False
+) -> datetime | None:
+    """The oldest id of a stretch that is still to be fetched; ``untried``: of those never asked for."""
     query = sa.select(sa.func.min(history_ids.c.created_at)).where(*_stretch(backfill_id, below, since))
+    if untried:
+        query = query.where(history_ids.c.attempts == 0)
     found: datetime | None = tx.conn.execute(query).scalar_one()
     return found
 
