@@ -378,15 +378,15 @@ KILLS = 20
 
 
 def test_killed_and_paused_at_random_while_its_orders_change(database_url: str, helper: Victims) -> None:
-    """Each life has the tokens of two minutes: five searches or so, and half a dozen orders by id."""
+    """Each life has the tokens of two minutes: a search or two, and half a dozen orders by id."""
     start = NOON - 35 * DAY
     world = World.generate(
-        seed=21, marketplaces=("UK",), orders=900, start=start, end=NOON - 2 * DAY, late=0.0, withheld=0.0
+        seed=21, marketplaces=("UK",), orders=1_000, start=start, end=NOON - 2 * DAY, late=0.0, withheld=0.0
     )
     rng = random.Random(8)
     with copies_of(database_url) as copies, staged(helper, world, start) as make:
         clock = SimulatedClock()
-        stage: Stage = make(copies.new(), clock=clock, rate=0.04, burst=5)
+        stage: Stage = make(copies.new(), clock=clock, rate=0.01, burst=2)
         stage.simulator = Simulator(
             world,
             now=clock,
@@ -397,7 +397,7 @@ def test_killed_and_paused_at_random_while_its_orders_change(database_url: str, 
         while killed < KILLS or _unfinished(stage):
             assert lives < 400
             lives += 1
-            patience = rng.uniform(0.05, 0.5) if killed < KILLS else None
+            patience = rng.uniform(0.05, 0.3) if killed < KILLS else None
             (ending,) = stage.live(stage.life(killed_after=patience, history_by="auto"))
             killed += ending.killed
             if killed < KILLS:

@@ -97,8 +97,8 @@ class Ending:
 
 def plans_of(rate: float, burst: int) -> dict[Operation, UsagePlan]:
     """What a life and the simulator agree on: a plan for searches, and little for all else."""
-    few = UsagePlan(rate, 12)
-    return {**dict.fromkeys(PLANS, few), "searchOrders": UsagePlan(rate, burst)}
+    few, by_id = UsagePlan(rate, 12), UsagePlan(10 * rate, 12)
+    return {**dict.fromkeys(PLANS, few), "searchOrders": UsagePlan(rate, burst), "getOrder": by_id}
 
 
 def clock_of(at: str | None, ahead: float) -> Clock:
