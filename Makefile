@@ -31,7 +31,7 @@ bench: .venv/dev.stamp
 	@$(BIN)/python -m tests.bench
 
 soak: .venv/dev.stamp
-	@$(BIN)/python -m pytest -m soak
+	@$(BIN)/python -m pytest -n 2 -v -m soak
 
 clean:
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -16,6 +16,19 @@ _LONGEST_CERTAIN_PATH = 39
 """Every secret of ours is longer than this: a base64 key has 44 characters, Amazon's have more."""
 
 
+_REASONS = {
+    "Cannot overwrite a value": "this key is there twice",
+    "Cannot declare": "this table is there twice",
+    "Invalid value": "texts need quotes, and dates must exist",
+    "Expected '=' after a key": "a key must be followed by =",
+    "Expected newline or end of document": "one key = value a line; texts need quotes, and dates must exist",
+    "Invalid date or datetime": "there is no such day",
+    "Illegal character": "a text ends where its line does",
+    "Unclosed": "something is not closed",
+}
+"""What tomllib says of a fault, and what a person can do with it. Its own words may quote the file."""
+
+
 class Unreadable(Exception):
     """A file that cannot be used; the message is the end of a sentence that starts with its name."""
 
@@ -30,6 +43,20 @@ def shown_path(text: str) -> str:
     path = Path(text)
     certain = len(text) <= _LONGEST_CERTAIN_PATH or (path.is_absolute() and Path(*path.parts[:2]).exists())
     return text if certain else "the file that it names"
+
+
+def misnamed(folder: Path) -> tuple[Path, ...]:
+    """Files of the folder that were probably meant to be read, but whose names do not end in ``.toml``."""
+    try:
+        return tuple(
+            sorted(
+                p
+                for p in folder.iterdir()
+                if ".toml" in p.name.lower() and p.suffix != ".toml" and p.name[0] != "." and p.is_file()
+            )
+        )
+    except (OSError, ValueError):
+        return ()
 
 
 def toml_files(folder: Path) -> tuple[Path, ...]:
@@ -75,4 +102,5 @@ def read_toml(path: Path) -> dict[str, Any]:
     except (ValueError, ArithmeticError, RecursionError) as fault:
         place = re.search(r"at line (\d+), column (\d+)", str(fault))
         where = f"line {place[1]}, column {place[2]}" if place else "at the end or in a number"
-        raise Unreadable(f"is not valid TOML ({where})") from None
+        why = next((ours for theirs, ours in _REASONS.items() if theirs in str(fault)), None)
+        raise Unreadable(f"is not valid TOML ({where}{': ' + why if why else ''})") from None

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from config.accounts import check_accounts, drafts_of_environment, read_account_files
-from config.files import Unreadable, toml_files
+from config.files import Unreadable, label, misnamed, toml_files
 from config.marketplaces import Catalogue, MarketplaceSettings, read_marketplaces
 from config.problems import Problem
 from config.settings import Settings, check_settings, read_environment
@@ -55,10 +55,15 @@ def load(environ: Mapping[str, str], catalogue: Catalogue) -> Config:
     files = read_marketplaces(
         settings.config_dir / "marketplaces", catalogue, {draft.name for draft in drafts}
     )
+    unread = [
+        Problem(f"{label(path)} is not read: the names of configuration files end in .toml", "nothing")
+        for name in ("accounts", "marketplaces")
+        for path in misnamed(settings.config_dir / name)
+    ]
     return Config(
         settings=settings.model_copy(update={"accounts": accounts}),
         marketplaces=tuple(m for m in files.good if m.account in accounts),
-        problems=(*problems, *wrong_accounts, *files.problems),
+        problems=(*problems, *wrong_accounts, *files.problems, *unread),
         secret_files=(*environment.secret_files, *named_files),
     )
 

@@ -212,6 +212,8 @@ def _nearest(variable: str) -> str:
         if not ACCOUNT_NAME.fullmatch(account.lower()):
             return ACCOUNT_NAME_RULE
         known, start = [k.upper() for k in ACCOUNT_KEYS], f"{PREFIX}{front}{parts}"
+    elif name.startswith("ACCOUNTS_"):
+        return f"an account's is {account_variable('<NAME>', '<KEY>')}, with two underscores before and after"
     else:
         known, start, key = [*SCALARS, *sorted(LATER)], PREFIX, name
     return suggestion(f"{start}{key}{ending}", (f"{start}{k}{ending}" for k in known))

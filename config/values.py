@@ -162,6 +162,8 @@ def database_url(value: object) -> str:
     url = text(value)
     if not url.startswith(("sqlite:///", "postgresql+psycopg://")):
         raise ValueError("must start with sqlite:/// or postgresql+psycopg://")
+    if url.partition("?")[0] in ("sqlite:///", "sqlite:///:memory:") or "mode=memory" in url:
+        raise ValueError("must name a file, like sqlite:///order-sync.db: one in memory is gone at the end")
     return url
 
 

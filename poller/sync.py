@@ -47,6 +47,13 @@ REFRESH_LEAVES = 10.0
 
 _CONFLICTS = 20
 
+_OUTCOMES: Mapping[windows.Left, Outcome] = {
+    "nothing": "complete",
+    "failed": "failed",
+    "elsewhere": "superseded",
+    "unproven": "deferred",
+}
+
 T = TypeVar("T")
 
 
@@ -173,7 +180,7 @@ class SourceSync:
         if progress is not None and progress.retry_at is not None and progress.retry_at > tx.now:
             return "failed", wait.until, progress.last_error
         self._refresh_stale()
-        return "complete", wait.until, None
+        return _OUTCOMES[wait.left], wait.until, None if wait.left == "nothing" else wait.why
 
     def commit(self, work: Callable[[Transaction], T]) -> T:
         """Do ``work`` in a transaction of its own; all of it once more when somebody else was first."""
@@ -263,7 +270,7 @@ class SourceSync:
             progress = ledger.load_source(tx, self.source.key)
             now = tx.now
         if progress is None or (
-            progress.enrolment_at is not None and now - progress.enrolment_at < ENROLMENT_EVERY
+            progress.enrolment_at is not None and abs(now - progress.enrolment_at) < ENROLMENT_EVERY
         ):
             return
         self._tidy()
@@ -368,6 +375,7 @@ class SourceSync:
         return history.Ground(parts, oldest, cut)
 
     def _enter(self, tx: Transaction, view: windows.View, step: windows.Enter) -> None:
+        step = self._divided(tx, step)
         ledger.open_windows(tx, step.windows)
         for marketplace in step.marketplaces:
             ledger.save_marketplace(tx, marketplace)
@@ -379,6 +387,21 @@ class SourceSync:
         if step.created_pass:
             progress = replace(progress, created_pass_at=tx.now)
         ledger.save_source(tx, progress)
+
+    def _divided(self, tx: Transaction, step: windows.Enter) -> windows.Enter:
+        """A second look in windows of one page each, by the update times of the orders that are stored."""
+        window = step.windows[0]
+        if window.kind != "sweep" or window.axis != "updated":
+            return step
+        bounds = orders.every_nth_update(
+            tx,
+            window.account,
+            window.marketplace_ids,
+            window.lower,
+            window.upper,
+            windows.SECOND_LOOK_ORDERS,
+        )
+        return windows.divided(step, bounds)
 
     def _replace(self, tx: Transaction, window: Window, by: tuple[Window, ...]) -> None:
         ledger.save_window(tx, replace(window, state="cancelled", page_token=None))
@@ -513,7 +536,8 @@ class SourceSync:
             ledger.cover(tx, window.account, ids, "created", seen)
         else:
             if window.kind == "live" or window.pages <= 1:
-                # Of several pages a second look is not proven: it must not hide what has to be read again.
+                # Of several pages a second look may be too narrow to be proven: it must not hide what has
+                # to be read again.
                 ledger.cover(tx, window.account, ids, "first", seen)
             if window.kind == "sweep":
                 ledger.cover(tx, window.account, ids, "second", seen)
@@ -662,7 +686,7 @@ class SourceSync:
         with self.store.begin() as tx:
             progress = ledger.load_source(tx, self.source.key)
             if progress is None or (
-                progress.refreshed_at is not None and tx.now - progress.refreshed_at < REFRESH_EVERY
+                progress.refreshed_at is not None and abs(tx.now - progress.refreshed_at) < REFRESH_EVERY
             ):
                 return
             ledger.save_source(tx, replace(progress, refreshed_at=tx.now))

@@ -15,13 +15,15 @@ database and no settings. Everything that is claimed about completeness is decid
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Literal
 
 from poller import history
-from store.bucket import Bucket
+from store.bucket import CLOCK_WAS_SET, Bucket
 from store.progress import Axis, Backfill, Kind, MarketplaceProgress, SourceProgress, Window
 
 SIGNPOST_MARGIN = timedelta(seconds=129)
@@ -41,6 +43,9 @@ SECOND_LOOK_AFTER = timedelta(hours=24)
 SECOND_LOOK_SPAN = timedelta(hours=12)
 """With twelve hours a second look costs two requests a day plus one for the created-time pass: less than
 the 3.8 that polling every 180 s leaves of Amazon's 484, so an idle shop never slows its live polling."""
+SECOND_LOOK_ORDERS = 90
+"""Windows of a second look are no wider than what holds so many stored orders: a single page cannot shift,
+and it leaves room for the late ones that the look is for."""
 
 CREATED_PASS_EVERY = timedelta(hours=24)
 CREATED_PASS_SPAN = timedelta(days=3)
@@ -60,6 +65,9 @@ BACKFILL_FIRST_SPAN = timedelta(days=1)
 BACKFILL_LONGEST_SPAN = timedelta(days=30)
 BACKFILL_WALK = timedelta(hours=6)
 """A backfill window should take about this long at the density measured and Amazon's rate."""
+
+LONGEST_BACKOFF = timedelta(minutes=15)
+"""How long a source waits at most after failures in a row."""
 
 NARROWEST = timedelta(seconds=2)
 ATTEMPTS = 5
@@ -150,13 +158,21 @@ class Prove:
     window: Window
 
 
+Left = Literal["nothing", "failed", "elsewhere", "unproven"]
+
+
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing can be done before ``until``. ``short``: only the budget stands in the way of waiting work."""
+    """Nothing can be done before ``until``. ``short``: only the budget stands in the way of waiting work.
+
+    ``left``: what is not covered although nothing can be read now: a stretch that failed and is tried
+    again later, one that another process is reading, one that was read and has yet to be proven.
+    """
 
     until: datetime
     short: bool
     why: str
+    left: Left = "nothing"
 
 
 Decision = Read | Enter | Replace | Prove | Wait
@@ -226,7 +242,9 @@ def remaining(window: Window, lower: datetime, upper: datetime, now: datetime) -
     )
 
 
-def backoff(failures: int, *, first: float = 30.0, longest: float = 900.0) -> timedelta:
+def backoff(
+    failures: int, *, first: float = 30.0, longest: float = LONGEST_BACKOFF.total_seconds()
+) -> timedelta:
     """How long to wait after this many failures in a row: doubling, bounded."""
     return timedelta(seconds=min(longest, first * 2.0 ** min(failures - 1, 30)))
 
@@ -247,10 +265,10 @@ def failed(window: Window, why: str, now: datetime) -> Window:
 def refused(window: Window, status: int, why: str, now: datetime) -> tuple[Window, tuple[Window, ...]]:
     """Amazon refuses this window (400, 403): narrow a group down by halves, count against a single one.
 
-    A 403 is believed at the second time only: Amazon has answered so to everybody for 25 minutes.
+    Refused access is believed at the second time only: Amazon has answered 403 to everybody for 25 minutes.
     Returns the changed window and those that replace it (then it is cancelled).
     """
-    believed = status != 403 or window.attempts >= 1
+    believed = status not in (401, 403) or window.attempts >= 1
     if len(window.marketplace_ids) > 1 and believed:
         parts = tuple(
             replace(w, attempts=0, retry_at=None, last_error=why) for w in halves_of_marketplaces(window)
@@ -296,7 +314,7 @@ def page_read(
     )
     if next_token is not None:
         return replace(window, state="open")
-    if window.kind == "live" and window.pages > 1 and not _is_narrow(window):
+    if window.axis == "updated" and window.pages > 1 and not _is_narrow(window):
         return replace(window, state="unproven", walk_ended_at=amazon_now)
     return replace(window, state="done", walk_ended_at=amazon_now)
 
@@ -317,7 +335,7 @@ def next_span(window: Window, rate: float, most_pages: float = float("inf")) -> 
 
 def decide(view: View) -> Decision:
     """The next thing to do for a source."""
-    if view.source.retry_at is not None and view.source.retry_at > view.now:
+    if view.source.retry_at is not None and view.now < view.source.retry_at <= view.now + LONGEST_BACKOFF:
         return Wait(view.source.retry_at, False, view.source.last_error or "waiting after a failure")
     for window in view.windows:
         if _expired(window, view.amazon_now):
@@ -342,12 +360,14 @@ def decide(view: View) -> Decision:
     due = view.now
     if view.source.polled_at is not None:
         due = view.source.polled_at + _pace(view, bool(waiting) or catching_up is not None)
+        if view.source.polled_at - view.now > CLOCK_WAS_SET:
+            due = view.now
     live = leading or _plan_front(view, due) or catching_up
     if live is not None:
         waiting["live"] = live
     next_event = _next_event(view, due)
     if not waiting:
-        return Wait(next_event, False, "all covered")
+        return _standing_by(view, next_event)
     chosen = _choose(waiting, view.source.turns)
     reserve = 0.0
     if "live" not in waiting:
@@ -365,6 +385,24 @@ def decide(view: View) -> Decision:
     return Read(step, reserve, _turns(chosen, waiting, view.source.turns))
 
 
+def _standing_by(view: View, until: datetime) -> Wait:
+    """Nothing is to be read now; whether that is because everything is covered."""
+    left = [w for w in view.windows if _is_at_work(w, view) and not _is_paused(w, view)]
+    for window in left:
+        if window.state == "set_aside" or (window.state == "open" and window.last_error is not None):
+            return Wait(until, False, window.last_error or "a stretch could not be read", "failed")
+    if any(window.state == "open" for window in left):
+        return Wait(until, False, "another process is reading", "elsewhere")
+    if left:
+        return Wait(until, False, "the next look for changes has to prove what was read", "unproven")
+    return Wait(until, False, "all covered")
+
+
+def _is_paused(window: Window, view: View) -> bool:
+    """Whether it belongs to a backfill that is not to be carried on."""
+    return window.backfill_id is not None and all(b.backfill_id != window.backfill_id for b in view.backfills)
+
+
 def _expired(window: Window, amazon_now: datetime) -> bool:
     started = window.walk_started_at
     token = window.page_token
@@ -372,7 +410,10 @@ def _expired(window: Window, amazon_now: datetime) -> bool:
 
 
 def _passed(window: Window, view: View) -> bool:
-    """Whether live reading has got beyond the end of an unproven walk."""
+    """Whether live reading has got beyond the end of an unproven walk, and is itself proven there.
+
+    What left the list of this walk stands in a later one, which may have lost it in turn.
+    """
     if window.state != "unproven" or window.walk_ended_at is None:
         return False
     ended = window.walk_ended_at
@@ -381,7 +422,6 @@ def _passed(window: Window, view: View) -> bool:
         return False
     return not any(
         w.kind == "live"
-        and w.state in ("open", "set_aside")
         and w.lower <= ended
         and w.upper > window.upper
         and set(mine) & set(w.marketplace_ids)
@@ -396,7 +436,7 @@ def _readable(window: Window, view: View) -> bool:
         return False
     if not _is_at_work(window, view):
         return False
-    if window.backfill_id is not None and all(b.backfill_id != window.backfill_id for b in view.backfills):
+    if _is_paused(window, view):
         return False
     held = window.owner not in (None, view.owner) and window.claimed_until is not None
     return not (held and window.claimed_until is not None and window.claimed_until > view.now)
@@ -551,6 +591,16 @@ def _plan_second_look(view: View) -> Enter | None:
     return Enter((window,), tuple(replace(m, second_position=upper) for m in group))
 
 
+def divided(step: Enter, bounds: Sequence[datetime]) -> Enter:
+    """A planned second look as several that meet at these times, in whole seconds and rising."""
+    (window,) = step.windows
+    inner = sorted({bound.replace(microsecond=0) for bound in bounds})
+    inner = [bound for bound in inner if window.lower < bound < window.upper]
+    edges = [window.lower, *inner, window.upper]
+    parts = (replace(window, lower=low, upper=high) for low, high in itertools.pairwise(edges))
+    return replace(step, windows=tuple(parts))
+
+
 def _is_sweeping(view: View, axis: Axis) -> bool:
     return any(
         w.kind == "sweep" and w.axis == axis and w.state == "open" and _is_at_work(w, view)
@@ -560,7 +610,7 @@ def _is_sweeping(view: View, axis: Axis) -> bool:
 
 def _plan_created_pass(view: View) -> Enter | None:
     last = view.source.created_pass_at
-    if last is None or view.now - last < CREATED_PASS_EVERY:
+    if last is None or abs(view.now - last) < CREATED_PASS_EVERY:
         return None
     if _is_sweeping(view, "created"):
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
 from store.engine import Transaction
 from store.tables import businesses, customers
@@ -16,8 +17,13 @@ def settle_business(tx: Transaction, account: str, business: str) -> str:
     mine = businesses.c.account == account
     recorded = tx.conn.execute(tx.lock(sa.select(businesses.c.business).where(mine))).scalar_one_or_none()
     if recorded is None:
-        tx.conn.execute(sa.insert(businesses).values(account=account, business=business))
-        return business
+        fresh = {"account": account, "business": business}
+        if not tx.on_postgresql:
+            tx.conn.execute(sa.insert(businesses).values(fresh))
+            return business
+        # Processes that start together for the first time all come here.
+        tx.conn.execute(postgresql.insert(businesses).values(fresh).on_conflict_do_nothing())
+        recorded = tx.conn.execute(sa.select(businesses.c.business).where(mine)).scalar_one()
     if recorded == business:
         return business
     has_customers = sa.select(sa.literal(1)).where(customers.c.account == account).limit(1)

@@ -11,6 +11,9 @@ from datetime import datetime, timedelta
 
 _EPSILON = 1e-9
 
+CLOCK_WAS_SET = timedelta(minutes=5)
+"""A time so far ahead is no difference between clocks: the clock was wrong then, and has been put right."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
@@ -22,8 +25,10 @@ class Bucket:
     counted_at: datetime
 
     def at(self, now: datetime) -> Bucket:
-        """The same bucket refilled up to ``now``; unchanged when the clock went backwards."""
+        """The same bucket refilled up to ``now``; nothing is added when the clock went backwards."""
         passed = (now - self.counted_at).total_seconds()
+        if self.counted_at - now > CLOCK_WAS_SET:
+            return replace(self, counted_at=now)
         if passed <= 0:
             return self
         return replace(self, tokens=min(self.burst, self.tokens + passed * self.rate), counted_at=now)

@@ -17,7 +17,15 @@ import sqlalchemy as sa
 from store import codec
 from store.engine import Row, Transaction
 from store.records import Address, CustomerRecord, CustomerStatus, MainEmail, normal_email
-from store.tables import CUSTOMER_IDS, customer_emails, customer_words, customers, journal, orders
+from store.tables import (
+    CUSTOMER_IDS,
+    WORD_BLOCK,
+    customer_emails,
+    customer_words,
+    customers,
+    journal,
+    orders,
+)
 from store.types import among
 
 _PERSON = ("name", "company", "amazon_name", "phone")
@@ -200,7 +208,7 @@ def _word_values(tx: Transaction, record: CustomerRecord, key: int) -> list[dict
     for text in texts:
         if text:
             words |= tx.lookup.words(record.business, text)
-    return [{"word": word, "customer_id": key} for word in sorted(words)]
+    return [{"block": key // WORD_BLOCK, "word": word, "customer_id": key} for word in sorted(words)]
 
 
 def create(tx: Transaction, records: Sequence[CustomerRecord]) -> list[int]:

@@ -440,6 +440,14 @@ def _merged_lines(tx: Transaction, write: OrderSave, old: Mapping[str, Row], key
     return merged
 
 
+def _may_be_listed(marketplace_ids: Sequence[str]) -> sa.ColumnElement[bool]:
+    """Orders that Amazon may list under these marketplaces.
+
+    An order of another channel is listed under a marketplace that its own data do not name.
+    """
+    return sa.or_(orders.c.marketplace_id.in_(marketplace_ids), orders.c.marketplace.is_(None))
+
+
 def departed(
     tx: Transaction,
     account: str,
@@ -447,10 +455,7 @@ def departed(
     created_until: datetime,
     updated_after: datetime,
 ) -> bool:
-    """Whether an order created by then was updated after the given time, so may have left a list.
-
-    An order of another channel is listed under a marketplace that its own data do not name.
-    """
+    """Whether an order created by then was updated after the given time, so may have left a list."""
     c = orders.c
     query = (
         sa.select(sa.literal(1))
@@ -458,11 +463,34 @@ def departed(
             c.account == account,
             c.last_updated_at > updated_after,
             c.created_at <= created_until,
-            sa.or_(c.marketplace_id.in_(marketplace_ids), c.marketplace.is_(None)),
+            _may_be_listed(marketplace_ids),
         )
         .limit(1)
     )
     return tx.conn.execute(query).first() is not None
+
+
+def every_nth_update(
+    tx: Transaction,
+    account: str,
+    marketplace_ids: Sequence[str],
+    after: datetime,
+    before: datetime,
+    number: int,
+) -> list[datetime]:
+    """The update time of every order of a stretch that is number ``number``, twice that, and so on."""
+    c = orders.c
+    query = (
+        sa.select(c.last_updated_at)
+        .where(
+            c.account == account,
+            c.last_updated_at >= after,
+            c.last_updated_at <= before,
+            _may_be_listed(marketplace_ids),
+        )
+        .order_by(c.last_updated_at)
+    )
+    return list(tx.conn.execute(query).scalars())[number - 1 :: number]
 
 
 def of_unknown_marketplaces(

@@ -75,10 +75,10 @@ orders = sa.Table(
     sa.Column("replaces", sa.String(64)),
     sa.Column("buyer", sa.LargeBinary),
     sa.Column("delivery", sa.LargeBinary),
-    sa.Column("delivery_country", sa.String(8)),
+    sa.Column("delivery_country", sa.String(64)),
     sa.Column("delivery_instructions", sa.LargeBinary),
     sa.Column("billing", sa.LargeBinary),
-    sa.Column("billing_country", sa.String(8)),
+    sa.Column("billing_country", sa.String(64)),
     sa.Column("total", Exact),
     sa.Column("currency", sa.String(8)),
     sa.Column("withheld_tax", Exact),
@@ -157,9 +157,9 @@ customers = sa.Table(
     sa.Column("person", sa.LargeBinary),
     sa.Column("aliases", sa.LargeBinary),
     sa.Column("billing", sa.LargeBinary),
-    sa.Column("billing_country", sa.String(8)),
+    sa.Column("billing_country", sa.String(64)),
     sa.Column("delivery", sa.LargeBinary),
-    sa.Column("delivery_country", sa.String(8)),
+    sa.Column("delivery_country", sa.String(64)),
     sa.Column("price_list", sa.Text),
     sa.Column("currency", sa.String(8)),
     sa.Column("tax_code", sa.Text),
@@ -201,14 +201,21 @@ customer_emails = sa.Table(
 )
 """Main e-mails. The database itself sees to it that one is on one record of a business (R16)."""
 
+WORD_BLOCK = 8192
+"""The words of so many customers, by their ids, stand together."""
+
 customer_words = sa.Table(
     "customer_words",
     metadata,
+    sa.Column("block", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("word", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("customer_id", Identity, sa.ForeignKey("customers.customer_id"), primary_key=True, index=True),
     sqlite_with_rowid=False,
 )
-"""Keyed hashes of the words of names, for searching by name."""
+"""Keyed hashes of the words of names, for searching by name: one look-up for each ``block``.
+
+A hash falls anywhere among all hashes. In blocks, new customers touch a few pages, however many there are.
+"""
 
 journal = sa.Table(
     "journal",

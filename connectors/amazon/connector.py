@@ -44,6 +44,7 @@ from connectors.base import (
 )
 from connectors.errors import (
     AccessRefused,
+    BudgetEmpty,
     ConnectorError,
     DocumentExpired,
     Garbled,
@@ -64,6 +65,14 @@ _BOUNDS: dict[Axis, tuple[str, str]] = {
 
 T = TypeVar("T")
 C = TypeVar("C", OrdersClient, SellersClient, ReportsClient)
+
+
+class _NoMoreAttempts(Exception):
+    """The budget allows no repetition: the last failure stands."""
+
+    def __init__(self, failure: ConnectorError) -> None:
+        super().__init__()
+        self.failure = failure
 
 
 class AmazonConnector:
@@ -225,11 +234,17 @@ class AmazonConnector:
     # --- one request -----------------------------------------------------------------------
 
     def _ask(self, operation: Operation, budget: Budget, request: Callable[[str], T]) -> T:
-        """Repeat ``request`` as the policy says; one 403 is answered with a fresh access token."""
+        """Repeat ``request`` as the policy says; one 403 is answered with a fresh access token.
+
+        When the budget does not allow a repetition, the request has failed as it had before: it must not
+        count as merely deferred, or what always fails would be asked for ever and nobody would know.
+        """
         policy = retrying(self._sleep, self._rng)
         access_was_refused = False
+        failure: ConnectorError | None = None
 
         def once() -> T:
+            nonlocal failure
             repeated_for: set[type[ConnectorError]] = set()
             if policy.statistics["attempt_number"] < ATTEMPTS:
                 repeated_for.add(Retriable)
@@ -238,8 +253,14 @@ class AmazonConnector:
             access_token = self._tokens.get()
             try:
                 return self._attempt(operation, budget, request, access_token, tuple(repeated_for))
-            except AccessRefused:
-                self._tokens.drop(access_token)
+            except BudgetEmpty:
+                if failure is None:
+                    raise
+                raise _NoMoreAttempts(failure) from None
+            except (AccessRefused, Retriable) as error:
+                failure = error
+                if isinstance(error, AccessRefused):
+                    self._tokens.drop(access_token)
                 raise
 
         def attempt() -> T:
@@ -252,7 +273,10 @@ class AmazonConnector:
             access_was_refused = True
             return once()
 
-        return policy(attempt)
+        try:
+            return policy(attempt)
+        except _NoMoreAttempts as ended:
+            raise ended.failure from None
 
     def _attempt(
         self,

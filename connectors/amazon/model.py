@@ -16,7 +16,11 @@ from typing import Annotated, Any
 
 import msgspec
 
-Count = Annotated[int, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+Word = Annotated[str, msgspec.Meta(max_length=40)]
+Id = Annotated[str, msgspec.Meta(max_length=64)]
+MarketplaceId = Annotated[str, msgspec.Meta(max_length=32)]
+"""What is stored in a column of its own must fit into it: an order that does not would sink its page."""
 
 
 class _Model(msgspec.Struct, rename="camel", frozen=True, gc=False):
@@ -28,7 +32,7 @@ class _Model(msgspec.Struct, rename="camel", frozen=True, gc=False):
 
 class Money(_Model, frozen=True):
     amount: str | None = None
-    currency_code: str | None = None
+    currency_code: Annotated[str, msgspec.Meta(max_length=8)] | None = None
 
 
 class OrderAlias(_Model, frozen=True):
@@ -37,13 +41,13 @@ class OrderAlias(_Model, frozen=True):
 
 
 class AssociatedOrder(_Model, frozen=True):
-    order_id: str | None = None
+    order_id: Id | None = None
     association_type: str | None = None
 
 
 class SalesChannel(_Model, frozen=True):
-    channel_name: str
-    marketplace_id: str | None = None
+    channel_name: Word
+    marketplace_id: MarketplaceId | None = None
 
 
 class Buyer(_Model, frozen=True):
@@ -73,7 +77,7 @@ class Address(_Model, frozen=True):
     municipality: str | None = None
     state_or_region: str | None = None
     postal_code: str | None = None
-    country_code: str | None = None
+    country_code: Id | None = None
     phone: str | None = None
     address_type: str | None = None
     extended_fields: ExtendedFields | None = None
@@ -110,9 +114,9 @@ class TimeWindow(_Model, frozen=True):
 
 
 class OrderFulfillment(_Model, frozen=True):
-    fulfillment_status: str | None = None
-    fulfilled_by: str | None = None
-    fulfillment_service_level: str | None = None
+    fulfillment_status: Word | None = None
+    fulfilled_by: Word | None = None
+    fulfillment_service_level: Word | None = None
     ship_by_window: TimeWindow | None = None
     deliver_by_window: TimeWindow | None = None
 
@@ -126,7 +130,7 @@ class Customization(_Model, frozen=True):
 
 
 class Product(_Model, frozen=True):
-    asin: str | None = None
+    asin: Annotated[str, msgspec.Meta(max_length=20)] | None = None
     title: str | None = None
     seller_sku: str | None = None
     price: Price | None = None
@@ -157,7 +161,7 @@ class CancellationRequest(_Model, frozen=True):
 
 
 class CancellationExecution(_Model, frozen=True):
-    cancelled_by: str | None = None
+    cancelled_by: Word | None = None
     cancel_reason: str | None = None
 
 
@@ -188,7 +192,7 @@ class ItemTax(_Model, frozen=True):
 
 
 class OrderItem(_Model, frozen=True):
-    order_item_id: str
+    order_item_id: Id
     quantity_ordered: Count
     product: Product
     proceeds: ItemProceeds | None = None
@@ -213,7 +217,7 @@ class Package(_Model, frozen=True):
 
 
 class Order(_Model, frozen=True):
-    order_id: str
+    order_id: Id
     created_time: str
     last_updated_time: str
     sales_channel: SalesChannel

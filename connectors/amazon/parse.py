@@ -71,8 +71,8 @@ def order_of(value: Any) -> AmazonOrder | UnreadableOrder:
         return _order(_checked(value, model.Order, "the order"))
     except _Malformed as malformed:
         return UnreadableOrder(
-            order_id=_glimpse(value, "orderId"),
-            marketplace_id=_glimpse(value, "salesChannel", "marketplaceId"),
+            order_id=_glimpse(value, "orderId", longest=80),
+            marketplace_id=_glimpse(value, "salesChannel", "marketplaceId", longest=32),
             reason=str(malformed),
             payload=compact_json(value),
         )
@@ -505,6 +505,11 @@ def _reason(message: str, whole: str) -> str:
         return f"{path}.{named[0]} is missing".removeprefix(".")
     if named[1:] == ["null"] and path and not path.endswith("]"):
         return f"{path} is missing"
+    longest = re.search(r"of length <= (\d+)", problem)
+    if longest is not None:
+        return f"{path or whole} is longer than {longest[1]} characters"
+    if "=" in problem:
+        return f"{path or whole} is negative or too large"
     return f"{path or whole} is not {_WORDS[named[0]]}"
 
 
@@ -537,9 +542,9 @@ def _is_encodable(value: str) -> bool:
     return True
 
 
-def _glimpse(order: Any, *path: str) -> str | None:
-    """A text that even an unreadable order may still tell, else None."""
+def _glimpse(order: Any, *path: str, longest: int) -> str | None:
+    """A text that even an unreadable order may still tell, else None; so is one that is too long."""
     for key in path:
         order = order.get(key) if isinstance(order, dict) else None
-    told = isinstance(order, str) and _unstorable(order) is None
+    told = isinstance(order, str) and len(order) <= longest and _unstorable(order) is None
     return _text(order) if told else None

@@ -7,7 +7,8 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Event, Lock, Thread
+from threading import Condition, Event, Thread
+from typing import Any
 
 from connectors.simulator.api import Simulator
 from connectors.simulator.messages import Request
@@ -24,9 +25,22 @@ class SimulatorServer(ThreadingHTTPServer):
     def __init__(self, simulator: Simulator, port: int) -> None:
         self.simulator = simulator
         self.stopping = Event()
-        self.connections: set[socket.socket] = set()
-        self.guard = Lock()
+        self.connections: set[Any] = set()
+        self.closed = Condition()
         super().__init__(("127.0.0.1", port), _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Note the connection before its thread begins, so that none is ever overlooked."""
+        with self.closed:
+            self.connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """The connection is done with."""
+        super().shutdown_request(request)
+        with self.closed:
+            self.connections.discard(request)
+            self.closed.notify_all()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that leaves in the middle is nothing to report."""
@@ -37,11 +51,25 @@ class SimulatorServer(ThreadingHTTPServer):
             return
         self.stopping.set()
         self.shutdown()
-        with self.guard:
+        with self.closed:
             for connection in self.connections:
                 with suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
         self.server_close()
+
+    def settle(self, seconds: float = 10.0) -> None:
+        """Wait until all that clients asked for before they left is answered and recorded.
+
+        A client that was killed may have left a request behind that nobody has read yet. Raises
+        TimeoutError when a client is still there after so many ``seconds``.
+        """
+        # Connections are taken in the order in which they came: when this one is, all before it are.
+        with socket.create_connection(("127.0.0.1", self.server_port), timeout=10) as last:
+            last.shutdown(socket.SHUT_WR)
+            last.recv(1)
+        with self.closed:
+            if not self.closed.wait_for(lambda: not self.connections, timeout=seconds):
+                raise TimeoutError("a client of the simulator is still connected")
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -49,19 +77,6 @@ class _Handler(BaseHTTPRequestHandler):
     # Headers and body leave in two writes; Nagle's algorithm would hold the second one back.
     disable_nagle_algorithm = True
     server: SimulatorServer
-
-    def setup(self) -> None:
-        super().setup()
-        with self.server.guard:
-            self.server.connections.add(self.connection)
-            # Accepted just before the end, this one may have been missed when the others were cut.
-            if self.server.stopping.is_set():
-                self.connection.shutdown(socket.SHUT_RDWR)
-
-    def finish(self) -> None:
-        with self.server.guard:
-            self.server.connections.discard(self.connection)
-        super().finish()
 
     def _answer(self) -> None:
         path, _, query = self.path.partition("?")

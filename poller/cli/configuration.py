@@ -2,7 +2,7 @@
 
 Offline it needs neither database nor key. Online it asks Amazon three things for each account, through
 the same connector and the same stored request budget as the service. Without a database that can be used
-it takes a throw-away one in memory, so that everything is wired as it is in earnest. It counts buyer
+it takes a throw-away one, so that everything is wired as it is in earnest. It counts buyer
 data and never shows any.
 """
 
@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -25,7 +26,18 @@ from connectors.base import SearchQuery
 from connectors.errors import ApplicationRefused, ConnectorError, CredentialsRefused, Deferred
 from connectors.orders import AmazonOrder
 from poller.bootstrap import Account, Service
-from poller.cli.shell import NO_KEY, Failure, counted, iso, log_quietly, open_store, put, say, sentences_of
+from poller.cli.shell import (
+    NO_KEY,
+    Failure,
+    counted,
+    iso,
+    log_quietly,
+    open_store,
+    put,
+    say,
+    sentences_of,
+    sqlite_file,
+)
 from poller.spending import Spending
 from poller.status import REFUSED, remedy
 from poller.windows import SIGNPOST_MARGIN
@@ -54,11 +66,11 @@ def check(
 ) -> None:
     """What is wrong, in one sentence each. Exit 1 when something is."""
     read = load(os.environ, BY_NAME)
-    problems = (*read.problems, *_further(read))
+    problems = tuple(dict.fromkeys((*read.problems, *_further(read))))
     errors = [p for p in problems if p.severity == "error"]
     warnings = [p for p in problems if p.severity == "warning"]
     for problem in (*errors, *warnings):
-        put(f"{problem.severity + ':':8} {problem.message}")
+        put(f"{problem.severity}: {problem.message}")
     if not errors:
         many = counted(len(read.marketplaces), "marketplace")
         accounts = counted(len({m.account for m in read.marketplaces}), "account")
@@ -115,7 +127,7 @@ def _all_proven(read: Config) -> bool:
 
 @contextmanager
 def _wired(read: Config) -> Iterator[Service]:
-    """The service on its own database, or on a throw-away one in memory when that cannot be used."""
+    """The service on its own database, or on a throw-away one when that cannot be used or is not there."""
     with Service(os.environ) as service:
         log_quietly(service)
         try:
@@ -126,18 +138,26 @@ def _wired(read: Config) -> Iterator[Service]:
         else:
             yield service
             return
-    say(f"without the stored request budget: {why}")
-    instead = {
-        "ORDER_SYNC_CONFIG_DIR": str(read.settings.config_dir),
-        "ORDER_SYNC_DATABASE_URL": "sqlite:///:memory:",
-        "ORDER_SYNC_ENCRYPTION_KEY": new_key(),
-    }
-    replaced = {name.removesuffix("_FILE").upper() for name in instead}
-    environ = {k: v for k, v in os.environ.items() if k.upper().removesuffix("_FILE") not in replaced}
-    with Service({**environ, **instead}) as service:
-        service.open_store(create=True)
-        service.wire()
-        yield service
+    if not _is_new(read):
+        say(f"without the stored request budget: {why}")
+    with TemporaryDirectory(prefix="order-sync-") as folder:
+        instead = {
+            "ORDER_SYNC_CONFIG_DIR": str(read.settings.config_dir),
+            "ORDER_SYNC_DATABASE_URL": f"sqlite:///{folder}/check.db",
+            "ORDER_SYNC_ENCRYPTION_KEY": new_key(),
+        }
+        replaced = {name.removesuffix("_FILE").upper() for name in instead}
+        environ = {k: v for k, v in os.environ.items() if k.upper().removesuffix("_FILE") not in replaced}
+        with Service({**environ, **instead}) as service:
+            service.open_store(create=True)
+            service.wire()
+            yield service
+
+
+def _is_new(read: Config) -> bool:
+    """Whether nothing has been synced yet, so that there is no budget to miss."""
+    file = sqlite_file(read.settings.database_url.get_secret_value())
+    return file is not None and not file.exists()
 
 
 def _findings(service: Service, account: Account) -> Iterator[Finding]:

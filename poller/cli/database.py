@@ -86,7 +86,7 @@ def _name(url: str) -> str:
     """The database as it may be shown: without user and password."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
-        return parsed.database or "in memory"
+        return str(parsed.database)
     return f"{parsed.database} at {parsed.host or 'this machine'}"
 
 

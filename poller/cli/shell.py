@@ -61,7 +61,8 @@ def plain(text: object) -> str:
 def put_table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, indent: int = 0) -> None:
     """Aligned columns on standard output; a heading that begins with ``>`` is set to the right.
 
-    A column without any value is left out.
+    A column without any value is left out. On a terminal, columns of several words are folded to fit;
+    nothing is ever cut off.
     """
     from rich.console import Console
     from rich.padding import Padding
@@ -70,35 +71,52 @@ def put_table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, inde
 
     cells = [["" if value is None else plain(value) for value in row] for row in rows]
     used = [i for i in range(len(headings)) if any(row[i] for row in cells)]
+    console = Console(file=sys.stdout, markup=False, highlight=False)
+    texts = [[headings[i].removeprefix(">"), *(row[i] for row in cells)] for i in used]
+    room = console.width - indent if console.is_terminal else None
+    widths = _widths(texts, room)
     table = Table(
         box=None,
         pad_edge=False,
-        padding=(0, 2, 0, 0),
+        padding=(0, _BETWEEN, 0, 0),
         header_style="bold",
         show_header=any(h.strip(">") for h in headings),
     )
-    for i in used:
+    for i, width in zip(used, widths, strict=True):
         right = headings[i].startswith(">")
-        table.add_column(
-            headings[i].removeprefix(">"),
-            justify="right" if right else "left",
-            overflow="fold",
-            no_wrap=all(" " not in row[i] or len(row[i]) <= len("2026-01-31 12:00") for row in cells),
-            min_width=min(14, max((len(row[i]) for row in cells), default=0)),
-        )
+        table.add_column(headings[i].removeprefix(">"), justify="right" if right else "left", width=width)
     for row in cells:
         table.add_row(*(Text(row[i]) for i in used))
-    padded = Padding(table, (0, 0, 0, indent), expand=False)
-    # Where lines may be of any length there is no reason to break them, and ids are never broken.
-    any_length = 10_000
-    console = Console(file=sys.stdout, markup=False, highlight=False)
-    terminal = console.width if console.is_terminal else any_length
-    console.width = any_length
-    console.width = max(terminal, console.measure(padded).minimum)
+    console.width = indent + sum(widths) + _BETWEEN * len(widths)
     with console.capture() as captured:
-        console.print(padded)
+        console.print(Padding(table, (0, 0, 0, indent), expand=False))
     for line in captured.get().splitlines():
         put(line.rstrip())
+
+
+_BETWEEN = 2
+_NARROWEST = 14
+
+
+def _widths(columns: Sequence[Sequence[str]], room: int | None) -> list[int]:
+    """How wide each column is: as its texts are, unless folding words makes all of them fit the room."""
+    from rich.cells import cell_len
+
+    widths = [max(map(cell_len, texts)) for texts in columns]
+    least = [max(cell_len(part) for text in texts for part in _unbroken(text)) for texts in columns]
+    least = [min(width, max(_NARROWEST, part)) for width, part in zip(widths, least, strict=True)]
+    over = sum(widths) + _BETWEEN * (len(widths) - 1) - room if room is not None else 0
+    if over <= 0 or over > sum(widths) - sum(least):
+        return widths
+    for _ in range(over):
+        widest = max(range(len(widths)), key=lambda i: (widths[i] > least[i], widths[i]))
+        widths[widest] -= 1
+    return widths
+
+
+def _unbroken(text: str) -> list[str]:
+    """What of a text has to stay on one line: words, and whole what is no longer than a time."""
+    return [text] if len(text) <= len("2026-01-31 12:00") else text.split()
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:
@@ -238,8 +256,9 @@ def require_configuration(service: Service) -> None:
 
 
 NO_KEY = (
-    "ORDER_SYNC_ENCRYPTION_KEY is not set: make a key with `order-sync keys new`, keep it safe (without it "
-    "buyer data cannot be read again), and set it."
+    "ORDER_SYNC_ENCRYPTION_KEY is not set (nor ORDER_SYNC_ENCRYPTION_KEY_FILE): for a database that exists, "
+    "set the key that it was made with; for a new one, make a key with `order-sync keys new`, keep it safe "
+    "(without it buyer data cannot be read again), and set it."
 )
 
 
@@ -257,13 +276,11 @@ def open_store(service: Service, *, create: bool) -> None:
 
 
 def sqlite_file(url: str) -> Path | None:
-    """The file of an SQLite database; None for other databases, and for one in memory."""
+    """The file of an SQLite database; None for other databases."""
     from sqlalchemy.engine import make_url
 
     parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
-        return None
-    return Path(str(parsed.database))
+    return Path(str(parsed.database)) if parsed.get_backend_name() == "sqlite" else None
 
 
 def check_place(url: str, *, create: bool) -> None:

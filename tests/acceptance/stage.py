@@ -150,6 +150,7 @@ class Stage:
         """Live these lives at once; then time goes on until no claim of theirs holds any more."""
         self.server.simulator = self.simulator
         endings = self.helper.live(*lives)
+        self.server.settle()
         self.let_claims_lapse()
         return endings
 

@@ -32,7 +32,8 @@ from tests.acceptance.command_line import (
     order_sync,
 )
 
-YESTERDAY = STARTED - timedelta(days=1)
+YESTERDAY = STARTED - timedelta(hours=20)
+"""Within the first day that is read of a history, however long after the others a test runs."""
 GOOD = "111-0000000-0000001"
 BAD = "111-0000000-0000002"
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
@@ -371,7 +372,7 @@ def test_online_proves_token_enrolment_page_and_fields(shop: Shop) -> None:
         assert f"{what}: visible in 1 of 1 merchant-fulfilled order" in result.out
     assert "1 of them not understood" in result.out
     assert "Testa" not in result.out
-    assert "without the stored request budget" in result.err
+    assert result.err == ""
 
 
 def test_online_takes_its_tokens_from_the_stored_budget(shop: Shop) -> None:

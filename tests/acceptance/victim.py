@@ -185,7 +185,8 @@ def live(life: Life) -> dict[str, Any]:
             boundaries += sync.reached
         pages += sum(report.pages for report in reports)
         outcomes += [report.outcome for report in reports]
-        if any(report.pages or report.outcome != "complete" for report in reports):
+        # What another process has claimed, alive or killed, is that one's: no claim is waited for.
+        if any(report.pages or report.outcome not in ("complete", "superseded") for report in reports):
             worked_at = now()
         if life.at is not None or now() - worked_at > IDLE:
             return {"outcomes": outcomes, "pages": pages, "boundaries": boundaries}

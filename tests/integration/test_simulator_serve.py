@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,3 +101,15 @@ def test_the_server_ends_promptly_with_an_idle_and_a_hanging_client() -> None:
         assert not hanging.is_alive(), "sooner than the client's own patience"
     assert len(raised) == 1
     assert threading.active_count() == threads
+
+
+def test_it_settles_once_all_who_left_have_been_answered() -> None:
+    with served() as (client, server):
+        for _ in range(20):
+            with socket.create_connection(("127.0.0.1", server.server_port)) as leaving:
+                leaving.sendall(b"GET /orders/2026-01-01/orders HTTP/1.1\r\nHost: x\r\n\r\n")
+        server.settle()
+        assert len(server.simulator.requests) == 20
+        login(client)
+        with pytest.raises(TimeoutError, match="still connected"):
+            server.settle(seconds=0)

@@ -77,11 +77,20 @@ def test_a_bucket_never_holds_more_than_its_burst(store: Store, clock: Simulated
 def test_a_clock_that_goes_backwards_neither_gives_nor_takes(store: Store, clock: SimulatedClock) -> None:
     for _ in range(5):
         take(store)
-    clock.time = NOON - timedelta(days=1)
+    clock.time = NOON - timedelta(minutes=5)
     assert read(store).tokens == 15
     assert take(store) is None
     clock.time = NOON
     assert read(store).tokens == 14
+
+
+def test_a_clock_that_was_a_day_ahead_does_not_hold_requests_up(store: Store, clock: SimulatedClock) -> None:
+    while take(store) is None:
+        pass
+    clock.time = NOON - timedelta(days=1)
+    until = take(store)
+    assert until is not None
+    assert until < clock.time + timedelta(minutes=3)
 
 
 def test_after_a_429_nothing_is_left(store: Store, clock: SimulatedClock) -> None:

@@ -141,7 +141,7 @@ def test_nothing_of_a_transaction_that_fails_remains(store: Store) -> None:
 
 
 def test_a_row_that_refers_to_nothing_is_refused(store: Store) -> None:
-    orphan = sa.insert(tables.customer_words).values(word=1, customer_id=4711)
+    orphan = sa.insert(tables.customer_words).values(block=0, word=1, customer_id=4711)
     with pytest.raises(sa.exc.IntegrityError), store.begin() as tx:
         tx.conn.execute(orphan)
 

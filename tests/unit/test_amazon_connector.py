@@ -485,12 +485,20 @@ def test_an_empty_budget_ends_it_at_once_and_sends_nothing() -> None:
     assert scene.attempts == []
 
 
-def test_an_empty_budget_ends_it_whatever_went_before() -> None:
+def test_what_the_budget_does_not_allow_to_repeat_has_failed_as_it_did() -> None:
+    """Else something that always fails would be deferred for ever, and never count as failing."""
     scene = Scene(busy, tokens=2)
-    with pytest.raises(BudgetEmpty) as caught:
+    with pytest.raises(ServerFault):
         scene.search()
-    assert caught.value.until == START + timedelta(minutes=3)
     assert len(scene.amazon.requests) == 2
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_refused_access_that_the_budget_does_not_allow_to_repeat_stays_refused(status: int) -> None:
+    scene = Scene(error(status), tokens=1)
+    with pytest.raises(AccessRefused):
+        scene.search()
+    assert len(scene.amazon.requests) == 1
 
 
 def test_a_429_empties_the_budget_and_is_not_repeated() -> None:

@@ -380,7 +380,16 @@ def test_an_amount_that_is_no_text_makes_the_order_unreadable(amount: Any) -> No
         ("orderItems.quantityOrdered", "2", "orderItems[0].quantityOrdered is not a whole number"),
         ("orderItems.quantityOrdered", True, "orderItems[0].quantityOrdered is not a whole number"),
         ("orderItems.quantityOrdered", Decimal("2.0"), "orderItems[0].quantityOrdered is not a whole number"),
-        ("orderItems.quantityOrdered", -1, "orderItems[0].quantityOrdered is not a whole number"),
+        ("orderItems.quantityOrdered", -1, "orderItems[0].quantityOrdered is negative or too large"),
+        ("orderItems.quantityOrdered", 2**31, "orderItems[0].quantityOrdered is negative or too large"),
+        ("orderItems.quantityOrdered", 2**63, "orderItems[0].quantityOrdered is negative or too large"),
+        ("orderId", "1" * 65, "orderId is longer than 64 characters"),
+        ("salesChannel.marketplaceId", "A" * 33, "salesChannel.marketplaceId is longer than 32 characters"),
+        (
+            "fulfillment.fulfillmentStatus",
+            "S" * 41,
+            "fulfillment.fulfillmentStatus is longer than 40 characters",
+        ),
         ("orderItems.product.title", ["x"], "orderItems[0].product.title is not a text"),
         ("orderItems.proceeds.breakdowns.type", "", "orderItems[0].proceeds.breakdowns[0].type is missing"),
         (

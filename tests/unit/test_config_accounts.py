@@ -145,7 +145,8 @@ def test_no_problem_repeats_a_secret(folder: Path) -> None:
 
 def test_bad_toml_tells_the_line(folder: Path) -> None:
     _, problems = from_files(folder, {"acme": "business = 'a'\nrefresh_token =\n"})
-    assert problems == ["accounts/acme.toml is not valid TOML (line 2, column 16)"]
+    where = "line 2, column 16: texts need quotes, and dates must exist"
+    assert problems == [f"accounts/acme.toml is not valid TOML ({where})"]
 
 
 @pytest.mark.parametrize("name", ["Acme", "acme ltd", "acme__uk", "_acme", "ACME"])

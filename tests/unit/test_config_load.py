@@ -149,3 +149,12 @@ def test_the_secret_files_to_watch_are_told(folder: Path) -> None:
 
 def test_a_fingerprint_of_nothing_is_a_fingerprint(tmp_path: Path) -> None:
     assert fingerprint(tmp_path / "none") == fingerprint(tmp_path / "none")
+
+
+@pytest.mark.parametrize("name", ["fr.toml.txt", "fr.TOML", "fr.toml~"])
+def test_a_file_that_is_not_read_because_of_its_name_is_told(name: str, folder: Path) -> None:
+    (folder / "marketplaces" / name).write_text(MARKETPLACE.format("FR", "a"))
+    config = read(folder)
+    said = f"marketplaces/{name} is not read: the names of configuration files end in .toml"
+    assert [(p.message, p.severity) for p in config.problems] == [(said, "warning")]
+    assert [m.code for m in config.marketplaces] == ["DE", "UK"]

@@ -218,9 +218,25 @@ def test_one_wrong_file_stops_only_itself(tmp_path: Path) -> None:
     assert [p.subject for p in found.problems] == ["marketplaces/uk.toml"]
 
 
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("start_date = 2026-13-01", "one key = value a line; texts need quotes, and dates must exist"),
+        ("start_date = 2026-02-30", "there is no such day"),
+        ("account = 'other'", "this key is there twice"),
+        ("tax_code", "a key must be followed by ="),
+        ('tax_code = "T20', "a text ends where its line does"),
+        ("included_data = ['BUYER'", "something is not closed"),
+    ],
+)
+def test_bad_toml_tells_what_is_wrong_with_the_line(line: str, why: str, tmp_path: Path) -> None:
+    (refusal,) = refusals(tmp_path, uk=f"account = 'acme'\n{line}\n")
+    assert refusal.endswith(f": {why})")
+
+
 def test_bad_toml_names_file_and_line(tmp_path: Path) -> None:
     assert refusals(tmp_path, uk=toml(UK) + "tax_code = T20\n") == [
-        "marketplaces/uk.toml is not valid TOML (line 5, column 12)"
+        "marketplaces/uk.toml is not valid TOML (line 5, column 12: texts need quotes, and dates must exist)"
     ]
 
 

@@ -256,3 +256,13 @@ def test_a_direct_validation_error_does_not_show_the_input() -> None:
         Settings.model_validate({"encryption_key": SECRET})
     assert SECRET not in str(caught.value)
     assert SECRET not in repr(caught.value)
+
+
+def test_single_underscores_around_an_accounts_name_are_told() -> None:
+    problem = only_problem({"ORDER_SYNC_ACCOUNTS_ACME_REFRESH_TOKEN": SECRET})
+    assert str(problem).endswith("ORDER_SYNC_ACCOUNTS__<NAME>__<KEY>, with two underscores before and after")
+
+
+@pytest.mark.parametrize("url", ["sqlite:///:memory:", "sqlite:///", "sqlite:///file:x?mode=memory&uri=true"])
+def test_a_database_in_memory_is_refused(url: str) -> None:
+    assert "must name a file" in str(only_problem({"ORDER_SYNC_DATABASE_URL": url}))

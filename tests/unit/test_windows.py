@@ -270,8 +270,13 @@ def test_a_live_window_of_several_pages_is_unproven_when_it_ends() -> None:
 
 
 @pytest.mark.parametrize("kind", ["sweep", "backfill"])
-def test_a_second_look_and_history_are_done_at_their_last_page(kind: str) -> None:
-    assert page(page(window(kind=kind), next_token="t")).state == "done"
+def test_lists_by_created_time_do_not_shift_and_are_done_at_their_last_page(kind: str) -> None:
+    assert page(page(window(kind=kind, axis="created"), next_token="t")).state == "done"
+
+
+def test_a_second_look_of_several_pages_has_to_be_proven_too() -> None:
+    assert page(page(window(kind="sweep"), next_token="t")).state == "unproven"
+    assert page(window(kind="sweep")).state == "done"
 
 
 def test_what_cannot_be_halved_any_more_counts_as_read() -> None:
@@ -436,8 +441,46 @@ def test_a_page_token_of_20_hours_is_not_used_any_more() -> None:
 
 
 def test_a_source_that_failed_waits_and_says_why() -> None:
-    step = decide(view_of([marketplace("A")], retry_at=NOON + DAY, last_error="no answer"))
-    assert step == Wait(NOON + DAY, False, "no answer")
+    later = NOON + HOUR + 9 * MINUTE
+    step = decide(view_of([marketplace("A")], retry_at=later, last_error="no answer"))
+    assert step == Wait(later, False, "no answer")
+
+
+def test_a_second_look_is_divided_where_its_pages_would_be_full() -> None:
+    look = Enter((window(kind="sweep", lower=NOON - 12 * HOUR, upper=NOON),))
+    bounds = [NOON - 12 * HOUR, NOON - 3 * HOUR, NOON - 3 * HOUR + MINUTE / 100, NOON - HOUR, NOON]
+    parts = windows.divided(look, bounds).windows
+    assert [(part.lower, part.upper) for part in parts] == [
+        (NOON - 12 * HOUR, NOON - 3 * HOUR),
+        (NOON - 3 * HOUR, NOON - HOUR),
+        (NOON - HOUR, NOON),
+    ]
+    assert windows.divided(look, []) == look
+
+
+def test_times_noted_by_a_clock_that_was_wrong_hold_nothing_up() -> None:
+    tomorrow = NOON + DAY + HOUR
+    step = decide(
+        view_of([marketplace("A")], polled_at=tomorrow, retry_at=tomorrow, created_pass_at=tomorrow)
+    )
+    assert isinstance(step, Enter)
+    assert step.polled
+
+
+@pytest.mark.parametrize(
+    ("pending", "left"),
+    [
+        ({"state": "set_aside", "attempts": ATTEMPTS, "last_error": "status 500"}, "failed"),
+        ({"attempts": 1, "last_error": "status 400"}, "failed"),
+        ({"owner": "somebody else", "claimed_until": NOON + MINUTE}, "elsewhere"),
+        ({"state": "unproven", "walk_ended_at": NOON + HOUR}, "unproven"),
+    ],
+)
+def test_what_is_left_is_told_when_there_is_nothing_to_read_now(pending: dict[str, Any], left: str) -> None:
+    waiting = window(retry_at=NOON + 3 * MINUTE, **pending)
+    step = decide(view_of([marketplace("A")], [waiting], now=NOON, polled_at=NOON))
+    assert isinstance(step, Wait)
+    assert step.left == left
 
 
 def test_a_marketplace_in_trouble_spends_nothing_on_history_or_second_looks() -> None:

@@ -90,9 +90,9 @@ def upgrade() -> None:
         sa.Column("person", sa.LargeBinary(), nullable=True),
         sa.Column("aliases", sa.LargeBinary(), nullable=True),
         sa.Column("billing", sa.LargeBinary(), nullable=True),
-        sa.Column("billing_country", sa.String(length=8), nullable=True),
+        sa.Column("billing_country", sa.String(length=64), nullable=True),
         sa.Column("delivery", sa.LargeBinary(), nullable=True),
-        sa.Column("delivery_country", sa.String(length=8), nullable=True),
+        sa.Column("delivery_country", sa.String(length=64), nullable=True),
         sa.Column("price_list", sa.Text(), nullable=True),
         sa.Column("currency", sa.String(length=8), nullable=True),
         sa.Column("tax_code", sa.Text(), nullable=True),
@@ -235,12 +235,13 @@ def upgrade() -> None:
     )
     op.create_table(
         "customer_words",
+        sa.Column("block", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("word", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("customer_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.ForeignKeyConstraint(
             ["customer_id"], ["customers.customer_id"], name=op.f("fk_customer_words_customer_id")
         ),
-        sa.PrimaryKeyConstraint("word", "customer_id", name=op.f("pk_customer_words")),
+        sa.PrimaryKeyConstraint("block", "word", "customer_id", name=op.f("pk_customer_words")),
         sqlite_with_rowid=False,
     )
     with op.batch_alter_table("customer_words", schema=None) as batch_op:
@@ -293,10 +294,10 @@ def upgrade() -> None:
         sa.Column("replaces", sa.String(length=64), nullable=True),
         sa.Column("buyer", sa.LargeBinary(), nullable=True),
         sa.Column("delivery", sa.LargeBinary(), nullable=True),
-        sa.Column("delivery_country", sa.String(length=8), nullable=True),
+        sa.Column("delivery_country", sa.String(length=64), nullable=True),
         sa.Column("delivery_instructions", sa.LargeBinary(), nullable=True),
         sa.Column("billing", sa.LargeBinary(), nullable=True),
-        sa.Column("billing_country", sa.String(length=8), nullable=True),
+        sa.Column("billing_country", sa.String(length=64), nullable=True),
         sa.Column("total", store.types.Exact(), nullable=True),
         sa.Column("currency", sa.String(length=8), nullable=True),
         sa.Column("withheld_tax", store.types.Exact(), nullable=True),
