@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 
 from connectors.orders import AmazonOrder, UnreadableOrder
 from poller import matching
+from poller.refetching import next_refetch
 from poller.sources import AccountRules
+from poller.version import program_version
 from store import customers, orders, quarantine
 from store.engine import Row, Tombstone, Transaction
 from store.records import OrderRecord
@@ -45,13 +47,22 @@ def apply_orders(
     ]
     applied = apply_records(tx, rules, translated, walk=walk)
     for order in unreadable:
-        name = quarantine.name_of(order.order_id, order.payload)
-        quarantine.put(
-            tx,
-            quarantine.Quarantined(rules.account, name, order.marketplace_id, order.reason, order.payload),
-        )
-    quarantine.release(tx, rules.account, [order.order_id for order in fetched])
+        quarantine.put(tx, _in_quarantine(tx, rules, order))
+    quarantine.release(tx, rules.account, {order.order_id: order.last_updated_at for order in fetched})
     return applied
+
+
+def _in_quarantine(tx: Transaction, rules: AccountRules, order: UnreadableOrder) -> quarantine.Quarantined:
+    return quarantine.Quarantined(
+        rules.account,
+        quarantine.name_of(order.order_id, order.payload),
+        order.marketplace_id,
+        order.reason,
+        order.payload,
+        next_attempt_at=None if order.order_id is None else next_refetch(tx.now, 0),
+        last_updated_at=order.last_updated_at,
+        read_by=program_version(),
+    )
 
 
 def apply_records(

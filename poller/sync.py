@@ -28,6 +28,8 @@ from connectors.errors import (
 from connectors.orders import OrderPage, UnreadableOrder
 from poller import windows
 from poller.applying import Applied, apply_orders, decide_again
+from poller.refetching import FIRST_REFETCH, next_refetch
+from poller.rereading import after_upgrade
 from poller.sources import Source
 from poller.spending import Spending
 from store import budgets, ledger, orders, quarantine, runs
@@ -142,13 +144,13 @@ class SourceSync:
         if self._error is not None:
             return "failed", wait.until, self._error
         if wait.short:
-            self._refresh_stale()
+            self._refetch()
             return "deferred", wait.until, wait.why
         with self.store.read() as tx:
             progress = ledger.load_source(tx, self.source.key)
         if progress is not None and progress.retry_at is not None and progress.retry_at > tx.now:
             return "failed", wait.until, progress.last_error
-        self._refresh_stale()
+        self._refetch()
         return "complete", wait.until, None
 
     def _commit(self, work: Callable[[Transaction], T]) -> T:
@@ -209,6 +211,7 @@ class SourceSync:
 
         self._commit(enter)
         self._match_waiting()
+        self._read_again()
 
     def _open_history(self, tx: Transaction, progress: MarketplaceProgress, history: datetime) -> None:
         reached = progress.history_from or progress.live_from
@@ -231,6 +234,11 @@ class SourceSync:
             return bool(waiting)
 
         while self._commit(match_some):
+            pass
+
+    def _read_again(self) -> None:
+        """What another version of this program could not read, this one may (once for each upgrade)."""
+        while self._commit(lambda tx: after_upgrade(tx, self.source.rules, limit=50)):
             pass
 
     def _check_enrolment(self) -> None:
@@ -605,7 +613,48 @@ class SourceSync:
             alone = replace(marketplace, alone_since=tx.now, trouble=window.last_error)
             ledger.save_marketplace(tx, alone)
 
-    # --- orders that ought to have changed ----------------------------------------------------------
+    # --- single orders, from getOrder's idle bucket -------------------------------------------------
+
+    def _refetch(self) -> None:
+        self._refetch_quarantined()
+        self._refresh_stale()
+
+    def _idle(self, tx: Transaction) -> int:
+        """How many orders may be fetched by id without getting in anybody's way."""
+        plan = self.plans["getOrder"]
+        bucket = budgets.read(tx, self._spending.key("getOrder"), plan.rate, plan.burst)
+        return max(0, min(REFRESH_AT_ONCE, int(bucket.tokens - REFRESH_LEAVES)))
+
+    def _refetch_quarantined(self) -> None:
+        """Ask again for what could not be understood and is due."""
+        with self.store.begin() as tx:
+            # Put off before it is asked for, so that no other source or process asks as well.
+            later = tx.now + FIRST_REFETCH
+            taken = [
+                replace(entry, next_attempt_at=later)
+                for entry in quarantine.due(tx, self.source.account, limit=self._idle(tx))
+                if quarantine.schedule(tx, entry, later, refetches=entry.refetches)
+            ]
+        for entry in taken:
+            if self.stopping():
+                return
+            try:
+                self.fetch_order(entry.order_id, self._datasets(entry.marketplace_id))
+            except OrderNotFound:
+                pass
+            except ConnectorError:
+                return
+            with self.store.begin() as tx:
+                refetches = entry.refetches + 1
+                quarantine.schedule(tx, entry, next_refetch(tx.now, refetches), refetches=refetches)
+
+    def _datasets(self, marketplace_id: str | None) -> tuple[str, ...]:
+        """What an order's marketplace wants; of an unknown one, what any of the account's wants."""
+        rules = self.source.rules.by_marketplace
+        mine = rules.get(marketplace_id or "")
+        if mine is not None:
+            return tuple(sorted(mine.included_data))
+        return tuple(sorted({word for each in rules.values() for word in each.included_data}))
 
     def _refresh_stale(self) -> None:
         """Fetch by id, from an idle bucket, what is pending for a week or should have been shipped."""
@@ -616,19 +665,14 @@ class SourceSync:
             ):
                 return
             ledger.save_source(tx, replace(progress, refreshed_at=tx.now))
-            plan = self.plans["getOrder"]
-            bucket = budgets.read(tx, self._spending.key("getOrder"), plan.rate, plan.burst)
-            many = min(REFRESH_AT_ONCE, int(bucket.tokens - REFRESH_LEAVES))
             stale = orders.stale(
-                tx, self.source.account, sorted(self.source.marketplaces), limit=max(0, many)
+                tx, self.source.account, sorted(self.source.marketplaces), limit=self._idle(tx)
             )
         for order_id, marketplace_id in stale:
             if self.stopping():
                 return
             try:
                 self.fetch_order(order_id, self.source.marketplaces[marketplace_id].included_data)
-            except (Deferred, CredentialsRefused):
-                return
             except OrderNotFound:
                 continue
             except ConnectorError:

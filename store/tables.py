@@ -236,8 +236,15 @@ quarantine = sa.Table(
     sa.Column("next_attempt_at", UtcTime),
     sa.Column("first_seen_at", UtcTime, nullable=False),
     sa.Column("last_seen_at", UtcTime, nullable=False),
+    sa.Column("last_updated_at", UtcTime),
+    sa.Column("read_by", sa.String(40)),
+    sa.Column("refetches", sa.Integer, nullable=False, server_default="0"),
 )
-"""Orders that could not be understood. Without a readable id, ``order_id`` is ``unreadable-`` and a hash."""
+"""Orders that could not be understood. Without a readable id, ``order_id`` is ``unreadable-`` and a hash.
+
+``read_by``: the version of this program that could not read it last. ``refetches``: how often Amazon was
+asked for it again by itself. ``next_attempt_at`` is null once only a person can help.
+"""
 
 budgets = sa.Table(
     "budgets",
