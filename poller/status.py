@@ -23,14 +23,17 @@ from poller import windows
 from poller.bootstrap import Service
 from poller.exporting import time_text
 from poller.sources import PolledMarketplace, Source
-from store import budgets, ledger, queries, runs
+from store import budgets, ledger, quarantine, queries, runs
 from store.engine import Transaction
 from store.progress import Backfill, Interval, Kind, MarketplaceProgress, Window, gaps
+from store.quarantine import Counts
 from store.queries import Totals
 from store.runs import Run
 
 SHOWN_BUDGETS: tuple[Operation, ...] = ("searchOrders", "getOrder")
 KINDS: tuple[Kind, ...] = ("live", "sweep", "backfill")
+OVERDUE = timedelta(hours=2)
+"""A source that has work to do and has not been run for so long: nobody sees to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,7 @@ class SourceStatus:
     succeeded_at: datetime | None
     failing_since: datetime | None
     failures: int
+    last_error: str | None
     last_run: Run | None
     next_at: datetime
     next_why: str
@@ -149,6 +153,7 @@ class Status:
     not_polled: tuple[str, ...]
     """Marketplaces that are configured and not enabled, as ``account:UK``."""
     totals: Totals
+    quarantine: Counts
 
 
 def gather(service: Service) -> Status:
@@ -156,6 +161,7 @@ def gather(service: Service) -> Status:
     with service.store.read() as tx:
         sources = tuple(_source(tx, service, key) for key in sorted(service.sources))
         totals = queries.totals(tx)
+        kept = quarantine.counts(tx)
         now = tx.now
     not_polled = tuple(
         f"{name}:{marketplace.code}"
@@ -165,10 +171,11 @@ def gather(service: Service) -> Status:
     )
     attention = (
         *(problem.message for problem in service.problems),
-        *(sentence for source in sources for sentence in _attention(source)),
+        *(sentence for source in sources for sentence in _attention(source, now)),
+        *_attention_of_quarantine(kept),
         *_attention_of_totals(totals),
     )
-    return Status(now, attention, sources, not_polled, totals)
+    return Status(now, attention, sources, not_polled, totals, kept)
 
 
 def as_object(value: Any) -> Any:
@@ -257,6 +264,7 @@ def _source(tx: Transaction, service: Service, key: str) -> SourceStatus:
         succeeded_at=None if progress is None else progress.succeeded_at,
         failing_since=None if progress is None else progress.failing_since,
         failures=0 if progress is None else progress.failures,
+        last_error=None if progress is None else progress.last_error,
         last_run=runs.latest(tx, key),
         next_at=next_at,
         next_why=next_why,
@@ -374,19 +382,24 @@ def _refusal(tx: Transaction, source: Source) -> RefusalStatus | None:
 # --- what to look at --------------------------------------------------------------------------------
 
 
-def _attention(source: SourceStatus) -> list[str]:
+def _attention(source: SourceStatus, now: datetime) -> list[str]:
     found = []
     if source.refusal is not None:
         refusal = source.refusal
         found.append(
             f"{source.source}: Login with Amazon refuses the {refusal.kind} since "
-            f"{_minute(refusal.since)}: {refusal.remedy}."
+            f"{_since(refusal.since, now)}: {refusal.remedy}."
         )
     elif source.failing_since is not None:
-        message = source.last_run.message if source.last_run is not None else None
+        message = source.last_error
         found.append(
-            f"{source.source}: failing since {_minute(source.failing_since)} ({message or 'no answer'}): "
+            f"{source.source}: failing since {_since(source.failing_since, now)} ({message or 'no answer'}): "
             f"{remedy(message)}."
+        )
+    elif (left := _left_alone_since(source, now)) is not None:
+        found.append(
+            f"{source.source}: Amazon has not been asked since {_since(left, now)}: is the service running? "
+            "`order-sync run` is the service, `order-sync sync` one pass."
         )
     for marketplace in source.marketplaces:
         name = f"{source.account}:{marketplace.marketplace}"
@@ -409,17 +422,37 @@ def _attention(source: SourceStatus) -> list[str]:
     return found
 
 
+def _left_alone_since(source: SourceStatus, now: datetime) -> datetime | None:
+    """Since when nobody has seen to a source that has work to do."""
+    run = source.last_run
+    if run is None or source.next_at > now:
+        return None
+    seen = run.finished_at or run.started_at
+    return seen if now - seen > OVERDUE else None
+
+
+def _attention_of_quarantine(kept: Counts) -> list[str]:
+    found = []
+    if kept.waiting:
+        what = "not understood, and asking Amazon again has not helped: see why with"
+        do = "`order-sync quarantine list`, and look for a newer version of this program"
+        found.append(f"{_orders(kept.waiting)} in quarantine: {what} {do}.")
+    trying = kept.orders - kept.waiting
+    if trying and kept.next_attempt_at is not None:
+        what = f"not understood; Amazon is asked again by itself, next after {_minute(kept.next_attempt_at)}"
+        found.append(f"{_orders(trying)} in quarantine: {what} (`order-sync quarantine list`).")
+    return found
+
+
 def _attention_of_totals(totals: Totals) -> list[str]:
     found = []
-    if totals.quarantined:
-        what = "in quarantine: not understood (`order-sync quarantine list`)"
-        found.append(f"{_orders(totals.quarantined)} {what}.")
     if totals.held:
         what = "held: without e-mail, waiting for a customer (`order-sync orders list --basis held`)"
         found.append(f"{_orders(totals.held)} {what}.")
-    if totals.unknown_marketplace:
+    unknown = totals.unknown_marketplace - totals.without_marketplace
+    if unknown:
         what = "of a marketplace that has no file: no customer until it has one"
-        found.append(f"{_orders(totals.unknown_marketplace)} {what}.")
+        found.append(f"{_orders(unknown)} {what}.")
     return found
 
 
@@ -429,3 +462,11 @@ def _orders(number: int) -> str:
 
 def _minute(time: datetime) -> str:
     return f"{time:%Y-%m-%d %H:%M} UTC"
+
+
+def _since(time: datetime, now: datetime) -> str:
+    """A time with its age, from an hour on."""
+    hours = int((now - time) / timedelta(hours=1))
+    if hours < 1:
+        return _minute(time)
+    return f"{_minute(time)} ({hours} h)" if hours < 48 else f"{_minute(time)} ({hours // 24} days)"
