@@ -1,4 +1,4 @@
-"""``order-sync status``, the page that a person opens first: calm when all is well, else the trouble first."""
+"""``order-sync status``, opened first by everybody: calm when all is well, else the trouble first."""
 
 from __future__ import annotations
 
