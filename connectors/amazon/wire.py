@@ -73,6 +73,7 @@ def send(
     *,
     params: Mapping[str, str] | None = None,
     data: Mapping[str, str] | None = None,
+    content: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> httpx.Response:
     """Send one request and read the whole answer. Never follows a redirect (it would take tokens along).
@@ -82,7 +83,14 @@ def send(
     failure: ConnectorError
     try:
         return http.request(
-            method, url, params=params, data=data, headers=headers, timeout=TIMEOUT, follow_redirects=False
+            method,
+            url,
+            params=params,
+            data=data,
+            content=content,
+            headers=headers,
+            timeout=TIMEOUT,
+            follow_redirects=False,
         )
     except httpx.DecodingError:
         failure = Garbled(f"{operation}: the answer could not be decoded")
