@@ -32,6 +32,7 @@ from poller.refetching import FIRST_REFETCH, next_refetch
 from poller.rereading import after_upgrade
 from poller.sources import Source
 from poller.spending import Spending
+from poller.verifying import Verifier
 from store import budgets, ledger, orders, quarantine, runs
 from store.engine import Store, Transaction, Unavailable, is_conflict
 from store.ledger import Superseded
@@ -618,6 +619,13 @@ class SourceSync:
     def _refetch(self) -> None:
         self._refetch_quarantined()
         self._refresh_stale()
+        self.verifier(leaves=REFRESH_LEAVES).scheduled()
+
+    def verifier(self, *, leaves: float = 0.0) -> Verifier:
+        """What proves that nothing of this source is missing."""
+        return Verifier(
+            self.store, self.connector, self.source, self.plans, self.fetch_order, leaves, self.stopping
+        )
 
     def _idle(self, tx: Transaction) -> int:
         """How many orders may be fetched by id without getting in anybody's way."""

@@ -23,6 +23,7 @@ COMMANDS: tuple[tuple[str, str, str, str], ...] = (
     ("run", "poller.cli.running", "run", "The service: keeps orders and customers up to date until stopped."),
     ("sync", "poller.cli.running", "sync", "One pass now, over everything that is due."),
     ("status", "poller.cli.status", "status", "How fresh the data is, what is missing, what comes next."),
+    ("verify", "poller.cli.verify", "verify", "Is anything missing? Amazon's own list against the database."),
     ("orders", "poller.cli.orders", "app", "List, show and explain orders; fetch one again."),
     ("customers", "poller.cli.customers", "app", "List and show customers."),
     (
