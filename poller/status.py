@@ -12,6 +12,7 @@ counted by created-time, from the marketplace's start date to the start of live 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime, timedelta
@@ -23,9 +24,10 @@ from poller import windows
 from poller.bootstrap import Service
 from poller.exporting import time_text
 from poller.sources import PolledMarketplace, Source
-from store import budgets, ledger, quarantine, queries, runs
+from store import budgets, ledger, quarantine, queries, runs, verifications
 from store.engine import Transaction
 from store.progress import Backfill, Interval, Kind, MarketplaceProgress, Window, gaps
+from store.proof import By, Verification, VerificationState
 from store.quarantine import Counts
 from store.queries import Totals
 from store.runs import Run
@@ -53,6 +55,28 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
+class VerificationStatus:
+    """A proof of completeness: what Amazon's own list of orders was compared with.
+
+    ``missing`` and ``older`` were found so; ``still_missing`` of both after fetching what could be fetched.
+    """
+
+    id: int
+    lower: datetime
+    upper: datetime
+    by: By
+    state: VerificationState
+    listed: int
+    missing: int
+    older: int
+    unknown: int
+    still_missing: int
+    started_at: datetime | None
+    finished_at: datetime | None
+    message: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class MarketplaceStatus:
     """One marketplace that is polled. ``covered_until`` is None before its first page."""
 
@@ -69,6 +93,8 @@ class MarketplaceStatus:
     enrolled: bool | None
     alone_since: datetime | None
     trouble: str | None
+    verification: VerificationStatus | None
+    """The newest proof that has come to its end; the one that is going on when there is none yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,8 +253,9 @@ def _source(tx: Transaction, service: Service, key: str) -> SourceStatus:
         for b in ledger.load_backfills(tx, source.account)
         if b.marketplace_id in source.marketplaces and b.state not in ("done", "cancelled")
     ]
+    proofs = verifications.of_account(tx, source.account)
     marketplaces = tuple(
-        _marketplace(tx, source, polled, known.get(marketplace_id), pending)
+        _marketplace(tx, source, polled, known.get(marketplace_id), pending, proofs)
         for marketplace_id, polled in sorted(source.marketplaces.items(), key=lambda item: item[1].code)
     )
     read = [m for m in marketplaces if m.enrolled is not False]
@@ -286,6 +313,7 @@ def _marketplace(
     polled: PolledMarketplace,
     progress: MarketplaceProgress | None,
     pending: Sequence[Window],
+    proofs: Sequence[Verification],
 ) -> MarketplaceStatus:
     account, marketplace_id = source.account, polled.marketplace_id
     covered = ledger.read_coverage(tx, account, marketplace_id, "first")
@@ -312,6 +340,30 @@ def _marketplace(
         enrolled=None if progress is None else progress.enrolled,
         alone_since=None if progress is None else progress.alone_since,
         trouble=None if progress is None else progress.trouble,
+        verification=_verification([proof for proof in proofs if proof.marketplace_id == marketplace_id]),
+    )
+
+
+def _verification(proofs: Sequence[Verification]) -> VerificationStatus | None:
+    """The newest that is over, else the newest."""
+    proof = next((proof for proof in proofs if proof.is_over), next(iter(proofs), None))
+    if proof is None:
+        return None
+    kinds = Counter(finding.kind for finding in proof.findings)
+    return VerificationStatus(
+        id=proof.verification_id,
+        lower=proof.lower,
+        upper=proof.upper,
+        by=proof.by,
+        state=proof.state,
+        listed=proof.listed,
+        missing=kinds["missing"],
+        older=kinds["older"],
+        unknown=kinds["unknown"],
+        still_missing=len(proof.left),
+        started_at=proof.created_at,
+        finished_at=proof.finished_at,
+        message=proof.message,
     )
 
 
@@ -419,7 +471,24 @@ def _attention(source: SourceStatus, now: datetime) -> list[str]:
             for gap in marketplace.gaps
             if gap.state == "set_aside" and gap.retry_at is not None
         ]
+        if marketplace.verification is not None:
+            found += _attention_of_verification(name, marketplace.marketplace, marketplace.verification)
     return found
+
+
+def _attention_of_verification(name: str, code: str, proof: VerificationStatus) -> list[str]:
+    if proof.state == "failed":
+        what = f"it could not be verified that nothing is missing ({proof.message})"
+        return [f"{name}: {what}: `order-sync verify` tries again, also with `--by search`."]
+    if proof.still_missing and proof.finished_at is not None:
+        what = f"{_orders(proof.still_missing)} that Amazon lists, placed from {proof.lower:%Y-%m-%d} to"
+        do = f"`order-sync verify --marketplace {code} --from … --to … --repair` fetches what is missing"
+        return [f"{name}: {what} {proof.upper:%Y-%m-%d}, {_are(proof.still_missing)} not here: {do}."]
+    return []
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def _left_alone_since(source: SourceStatus, now: datetime) -> datetime | None:

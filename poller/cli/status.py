@@ -16,6 +16,7 @@ from poller.status import (
     MarketplaceStatus,
     SourceStatus,
     Status,
+    VerificationStatus,
     WindowsStatus,
     as_object,
     gather,
@@ -95,7 +96,14 @@ def _put_source(source: SourceStatus, now: datetime) -> None:
     )
     put()
     put_table(
-        ("marketplace", "complete up to (UTC)", ">behind", "missing since live reading began", "history"),
+        (
+            "marketplace",
+            "complete up to (UTC)",
+            ">behind",
+            "missing since live reading began",
+            "history",
+            "verified",
+        ),
         [_marketplace(m, now) for m in source.marketplaces],
         indent=2,
     )
@@ -161,7 +169,21 @@ def _marketplace(marketplace: MarketplaceStatus, now: datetime) -> tuple[object,
         "" if until is None else lasting(now - until),
         ", ".join(missing) or "nothing",
         history,
+        "" if marketplace.verification is None else _verified(marketplace.verification, now),
     )
+
+
+def _verified(proof: VerificationStatus, now: datetime) -> str:
+    span = f"{proof.lower:%Y-%m-%d} to {proof.upper:%Y-%m-%d}"
+    if proof.finished_at is None:
+        return f"{span}: going on"
+    ago = f"{lasting(now - proof.finished_at)} ago"
+    if proof.state == "failed":
+        return f"{span}: could not be, {ago}"
+    if proof.still_missing:
+        return f"{span}: {proof.still_missing} missing, {ago}"
+    fetched = proof.missing + proof.older
+    return f"{span}: {f'{fetched} fetched' if fetched else 'nothing missing'}, {ago}"
 
 
 _GAPS = {
