@@ -178,6 +178,8 @@ class UnreadableOrder:
     marketplace_id: str | None
     reason: str
     payload: str = field(repr=False)
+    last_updated_at: datetime | None = None
+    """Which version of the order this is, when that much can be read."""
 
 
 class ListedOrder(msgspec.Struct, frozen=True, gc=False):

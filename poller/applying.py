@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from connectors.orders import AmazonOrder, UnreadableOrder
 from poller import matching
+from poller.refetching import next_refetch
 from poller.sources import AccountRules
+from poller.version import program_version
 from store import customers, orders, quarantine
 from store.engine import Row, Tombstone, Transaction
 from store.records import OrderRecord
@@ -44,14 +47,53 @@ def apply_orders(
         for order in fetched
     ]
     applied = apply_records(tx, rules, translated, walk=walk)
-    for order in unreadable:
-        name = quarantine.name_of(order.order_id, order.payload)
-        quarantine.put(
-            tx,
-            quarantine.Quarantined(rules.account, name, order.marketplace_id, order.reason, order.payload),
-        )
-    quarantine.release(tx, rules.account, [order.order_id for order in fetched])
+    read: dict[str, datetime] = {}
+    for order in fetched:
+        read[order.order_id] = max(order.last_updated_at, read.get(order.order_id, order.last_updated_at))
+    # In this order: of what a page holds in both ways, the newer copy decides.
+    quarantine.release(tx, rules.account, read)
+    for unread in _not_outdated(tx, rules, unreadable):
+        quarantine.put(tx, _in_quarantine(tx, rules, unread))
     return applied
+
+
+def apply_single(
+    tx: Transaction, rules: AccountRules, fetched: AmazonOrder | UnreadableOrder
+) -> UnreadableOrder | None:
+    """Store an order that was fetched by its id. Returns it when it could not be understood."""
+    if isinstance(fetched, UnreadableOrder):
+        apply_orders(tx, rules, [], [fetched])
+        return fetched
+    apply_orders(tx, rules, [fetched])
+    return None
+
+
+def _not_outdated(
+    tx: Transaction, rules: AccountRules, unreadable: Sequence[UnreadableOrder]
+) -> list[UnreadableOrder]:
+    """Those of which we do not have a copy at least as new that could be read."""
+    timed = [o.order_id for o in unreadable if o.order_id is not None and o.last_updated_at is not None]
+    stored = orders.update_times(tx, rules.account, timed)
+    return [
+        order
+        for order in unreadable
+        if order.last_updated_at is None
+        or order.order_id not in stored
+        or stored[order.order_id] < order.last_updated_at
+    ]
+
+
+def _in_quarantine(tx: Transaction, rules: AccountRules, order: UnreadableOrder) -> quarantine.Quarantined:
+    return quarantine.Quarantined(
+        rules.account,
+        quarantine.name_of(order.order_id, order.payload),
+        order.marketplace_id,
+        order.reason,
+        order.payload,
+        next_attempt_at=None if order.order_id is None else next_refetch(tx.now, 0),
+        last_updated_at=order.last_updated_at,
+        read_by=program_version(),
+    )
 
 
 def apply_records(

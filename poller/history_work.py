@@ -24,7 +24,7 @@ from connectors.errors import (
 )
 from connectors.orders import AmazonOrder, ListedOrder, UnreadableOrder
 from poller import history
-from poller.applying import apply_orders
+from poller.applying import apply_single
 from store import history as stored
 from store import ledger, runs
 from store.bucket import Bucket
@@ -275,11 +275,8 @@ class HistoryWork:
     def _store(
         self, backfill: Backfill, one: HistoryId, fetched: AmazonOrder | UnreadableOrder
     ) -> datetime | None:
-        readable = [] if isinstance(fetched, UnreadableOrder) else [fetched]
-        unreadable = [fetched] if isinstance(fetched, UnreadableOrder) else []
-
         def store(tx: Transaction) -> bool:
-            apply_orders(tx, self._sync.source.rules, readable, unreadable)
+            apply_single(tx, self._sync.source.rules, fetched)
             stored.take_out(tx, backfill.backfill_id, [one])
             runs.add_order(tx, self._sync.run_number)
             return stored.count_and_renew(tx, backfill.backfill_id, self._sync.owner, fetched=1)

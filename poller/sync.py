@@ -27,10 +27,13 @@ from connectors.errors import (
 )
 from connectors.orders import OrderPage, UnreadableOrder
 from poller import history, windows
-from poller.applying import Applied, apply_orders, decide_again
+from poller.applying import Applied, apply_orders, apply_single, decide_again
 from poller.history_work import HistoryWork
+from poller.refetching import FIRST_REFETCH, next_refetch
+from poller.rereading import after_upgrade
 from poller.sources import Source
 from poller.spending import Spending
+from poller.verifying import Verifier
 from store import budgets, ledger, orders, quarantine, runs
 from store import history as stored_history
 from store.bucket import Bucket
@@ -172,14 +175,14 @@ class SourceSync:
         if self._error is not None:
             return "failed", wait.until, self._error
         if wait.short or ids_at is not None:
-            self._refresh_stale()
+            self._refetch()
             why = wait.why if wait.short else "history waits for reports, or for the budget of getOrder"
             return "deferred", min(wait.until, ids_at or wait.until), why
         with self.store.read() as tx:
             progress = ledger.load_source(tx, self.source.key)
         if progress is not None and progress.retry_at is not None and progress.retry_at > tx.now:
             return "failed", wait.until, progress.last_error
-        self._refresh_stale()
+        self._refetch()
         return _OUTCOMES[wait.left], wait.until, None if wait.left == "nothing" else wait.why
 
     def commit(self, work: Callable[[Transaction], T]) -> T:
@@ -240,6 +243,7 @@ class SourceSync:
 
         self.commit(enter)
         self._match_waiting()
+        self._read_again()
 
     def _open_history(self, tx: Transaction, progress: MarketplaceProgress, since: datetime) -> None:
         reached = progress.history_from or progress.live_from
@@ -262,6 +266,11 @@ class SourceSync:
             return bool(waiting)
 
         while self.commit(match_some):
+            pass
+
+    def _read_again(self) -> None:
+        """What another version of this program could not read, this one may (once for each upgrade)."""
+        while self.commit(lambda tx: after_upgrade(tx, self.source.rules, limit=50)):
             pass
 
     def _check_enrolment(self) -> None:
@@ -679,7 +688,54 @@ class SourceSync:
             alone = replace(marketplace, alone_since=tx.now, trouble=window.last_error)
             ledger.save_marketplace(tx, alone)
 
-    # --- orders that ought to have changed ----------------------------------------------------------
+    # --- single orders, from getOrder's idle bucket -------------------------------------------------
+
+    def _refetch(self) -> None:
+        self._refetch_quarantined()
+        self._refresh_stale()
+        self.verifier(leaves=REFRESH_LEAVES).scheduled()
+
+    def verifier(self, *, leaves: float = 0.0) -> Verifier:
+        """What proves that nothing of this source is missing."""
+        return Verifier(
+            self.store, self.connector, self.source, self.plans, self.fetch_order, leaves, self.stopping
+        )
+
+    def _idle(self, tx: Transaction) -> int:
+        """How many orders may be fetched by id without getting in anybody's way."""
+        bucket = self.bucket(tx, "getOrder")
+        return max(0, min(REFRESH_AT_ONCE, int(bucket.tokens - REFRESH_LEAVES)))
+
+    def _refetch_quarantined(self) -> None:
+        """Ask again for what could not be understood and is due."""
+        with self.store.begin() as tx:
+            # Put off before it is asked for, so that no other source or process asks as well.
+            later = tx.now + FIRST_REFETCH
+            taken = [
+                replace(entry, next_attempt_at=later)
+                for entry in quarantine.due(tx, self.source.account, limit=self._idle(tx))
+                if quarantine.schedule(tx, entry, later, refetches=entry.refetches)
+            ]
+        for entry in taken:
+            if self.stopping():
+                return
+            try:
+                self.fetch_order(entry.order_id, self._datasets(entry.marketplace_id))
+            except OrderNotFound:
+                pass
+            except ConnectorError:
+                return
+            with self.store.begin() as tx:
+                refetches = entry.refetches + 1
+                quarantine.schedule(tx, entry, next_refetch(tx.now, refetches), refetches=refetches)
+
+    def _datasets(self, marketplace_id: str | None) -> tuple[str, ...]:
+        """What an order's marketplace wants; of an unknown one, what any of the account's wants."""
+        rules = self.source.rules.by_marketplace
+        mine = rules.get(marketplace_id or "")
+        if mine is not None:
+            return tuple(sorted(mine.included_data))
+        return tuple(sorted({word for each in rules.values() for word in each.included_data}))
 
     def _refresh_stale(self) -> None:
         """Fetch by id, from an idle bucket, what is pending for a week or should have been shipped."""
@@ -690,18 +746,14 @@ class SourceSync:
             ):
                 return
             ledger.save_source(tx, replace(progress, refreshed_at=tx.now))
-            bucket = self.bucket(tx, "getOrder")
-            many = min(REFRESH_AT_ONCE, int(bucket.tokens - REFRESH_LEAVES))
             stale = orders.stale(
-                tx, self.source.account, sorted(self.source.marketplaces), limit=max(0, many)
+                tx, self.source.account, sorted(self.source.marketplaces), limit=self._idle(tx)
             )
         for order_id, marketplace_id in stale:
             if self.stopping():
                 return
             try:
                 self.fetch_order(order_id, self.source.marketplaces[marketplace_id].included_data)
-            except (Deferred, CredentialsRefused):
-                return
             except OrderNotFound:
                 continue
             except ConnectorError:
@@ -715,10 +767,7 @@ class SourceSync:
         with self.store.begin() as tx:
             orders.mark_refetched(tx, self.source.account, order_id)
         fetched = self.connector.get(order_id, included_data, self.spending)
-        readable = [] if isinstance(fetched, UnreadableOrder) else [fetched]
-        unreadable = [fetched] if isinstance(fetched, UnreadableOrder) else []
-        self.commit(lambda tx: apply_orders(tx, self.source.rules, readable, unreadable))
-        return unreadable[0] if unreadable else None
+        return self.commit(lambda tx: apply_single(tx, self.source.rules, fetched))
 
 
 def _stuck(window: Window, page: OrderPage, applied: Applied) -> str | None:

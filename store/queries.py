@@ -140,7 +140,11 @@ def journal_of(tx: Transaction, customer_id: int) -> list[JournalEntry]:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Counts for the status page, over all accounts."""
+    """Counts for the status page, over all accounts.
+
+    ``without_marketplace`` are those of unknown marketplaces that name none at all, as orders of other
+    channels do: no configuration can make them known.
+    """
 
     orders: int
     customers: int
@@ -148,6 +152,7 @@ class Totals:
     pending: int
     held: int
     unknown_marketplace: int
+    without_marketplace: int
     quarantined: int
     by_basis: dict[str, int]
 
@@ -156,10 +161,14 @@ def totals(tx: Transaction) -> Totals:
     """Count everything once."""
     o, c = orders.c, customers.c
     by_basis: dict[str, int] = {}
-    shown = pending = unknown = 0
-    grouped = sa.select(
-        o.match_basis, o.shown, o.marketplace.is_(None).label("unknown"), sa.func.count().label("many")
-    ).group_by(o.match_basis, o.shown, o.marketplace.is_(None))
+    shown = pending = unknown = nowhere = 0
+    kinds = (
+        o.match_basis,
+        o.shown,
+        o.marketplace.is_(None).label("unknown"),
+        o.marketplace_id.is_(None).label("nowhere"),
+    )
+    grouped = sa.select(*kinds, sa.func.count().label("many")).group_by(*kinds)
     for row in tx.rows(grouped):
         if not row.shown:
             pending += row.many
@@ -169,6 +178,7 @@ def totals(tx: Transaction) -> Totals:
             by_basis[basis] = by_basis.get(basis, 0) + row.many
         if row.unknown:
             unknown += row.many
+            nowhere += row.many if row.nowhere else 0
     statuses = sa.select(c.status, sa.func.count().label("many")).group_by(c.status)
     people: dict[str, int] = {row.status: row.many for row in tx.rows(statuses)}
     quarantined = tx.conn.execute(sa.select(sa.func.count()).select_from(quarantine)).scalar_one()
@@ -179,6 +189,7 @@ def totals(tx: Transaction) -> Totals:
         pending=pending,
         held=by_basis.get("held", 0),
         unknown_marketplace=unknown,
+        without_marketplace=nowhere,
         quarantined=quarantined,
         by_basis=dict(sorted(by_basis.items(), key=lambda item: -item[1])),
     )

@@ -243,8 +243,15 @@ quarantine = sa.Table(
     sa.Column("next_attempt_at", UtcTime),
     sa.Column("first_seen_at", UtcTime, nullable=False),
     sa.Column("last_seen_at", UtcTime, nullable=False),
+    sa.Column("last_updated_at", UtcTime),
+    sa.Column("read_by", sa.String(40)),
+    sa.Column("refetches", sa.Integer, nullable=False, server_default="0"),
 )
-"""Orders that could not be understood. Without a readable id, ``order_id`` is ``unreadable-`` and a hash."""
+"""Orders that could not be understood. Without a readable id, ``order_id`` is ``unreadable-`` and a hash.
+
+``read_by``: the version of this program that could not read it last. ``refetches``: how often Amazon was
+asked for it again by itself. ``next_attempt_at`` is null once only a person can help.
+"""
 
 budgets = sa.Table(
     "budgets",
@@ -400,6 +407,38 @@ history_ids = sa.Table(
     sqlite_with_rowid=False,
 )
 """Orders of reports that are still to be fetched, by backfill and age; what is fetched is taken out."""
+verifications = sa.Table(
+    "verifications",
+    metadata,
+    sa.Column("verification_id", Identity, primary_key=True, autoincrement=True),
+    sa.Column("account", sa.String(64), nullable=False),
+    sa.Column("marketplace_id", sa.String(32), nullable=False),
+    sa.Column("lower", UtcTime, nullable=False),
+    sa.Column("upper", UtcTime, nullable=False),
+    sa.Column("asked_upper", UtcTime, nullable=False),
+    sa.Column("by", sa.String(8), nullable=False),
+    sa.Column("reason", sa.String(12), nullable=False),
+    sa.Column("repair", sa.Boolean, nullable=False),
+    sa.Column("position", UtcTime, nullable=False),
+    sa.Column("state", sa.String(12), nullable=False),
+    sa.Column("span_seconds", sa.Float),
+    sa.Column("report_id", sa.String(120)),
+    sa.Column("report_asked_at", UtcTime),
+    sa.Column("page_token", sa.LargeBinary),
+    sa.Column("walk_started_at", UtcTime),
+    sa.Column("walked", sa.Text, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("listed", sa.Integer, nullable=False),
+    sa.Column("before_start", sa.Integer, nullable=False),
+    sa.Column("findings", sa.Text, nullable=False),
+    sa.Column("message", sa.Text),
+    sa.Column("next_at", UtcTime),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("finished_at", UtcTime),
+    sa.Index("ix_verifications_account", "account", "marketplace_id"),
+)
+"""Proofs that nothing is missing: a marketplace's orders of a stretch compared with Amazon's own list."""
 
 runs = sa.Table(
     "runs",
@@ -437,5 +476,6 @@ SEALED: dict[str, tuple[str, ...]] = {
     "journal": ("details",),
     "quarantine": ("payload",),
     "windows": ("page_token",),
+    "verifications": ("page_token",),
 }
 """Every column that holds sealed bytes, by table."""
