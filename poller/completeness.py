@@ -11,10 +11,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from poller import reporting
 from store.proof import Finding, FindingKind, Held, Listed, Verification
-
-LONGEST = timedelta(days=30)
-"""A report over more days than these comes back empty, and without an error."""
 
 SHORTEST = timedelta(hours=1)
 SHOWN_WITHIN = timedelta(days=1)
@@ -108,7 +106,7 @@ def _is_within(one: Listed, lower: datetime, upper: datetime) -> bool:
 def _is_older(mine: Held, one: Listed, settled: datetime) -> bool:
     if one.last_updated_at is None or one.last_updated_at > settled:
         return False
-    if mine.last_updated_at.replace(microsecond=0) >= one.last_updated_at.replace(microsecond=0):
+    if reporting.has_version(mine.last_updated_at, one.last_updated_at):
         return False
     return mine.refetched_at is None or mine.refetched_at - one.last_updated_at < SHOWN_WITHIN
 
@@ -118,7 +116,7 @@ def _is_older(mine: Held, one: Listed, settled: datetime) -> bool:
 
 def stretch(verification: Verification) -> tuple[datetime, datetime]:
     """What is compared next, of the whole: at most thirty days."""
-    span = LONGEST
+    span = reporting.LONGEST
     if verification.span_seconds is not None:
         span = min(span, timedelta(seconds=verification.span_seconds))
     return verification.position, min(verification.position + span, verification.upper)

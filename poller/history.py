@@ -25,10 +25,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from poller import reporting
 from store.bucket import Bucket
 from store.progress import Backfill, Interval, ReportPart
 
-REPORT_SPAN = timedelta(days=30)
 SETTLED_AFTER = timedelta(days=1)
 """Orders younger than this may still be shown late: they are searched for, not looked up in a report."""
 
@@ -50,12 +50,6 @@ REPORTS_LEAVE = 3.0
 GETS_AT_ONCE = 10
 """Orders fetched by id in a run: coming back for every single one would cost more than fetching it."""
 
-LOOKS = (30.0, 30.0, 60.0, 60.0, 120.0, 300.0)
-"""Seconds between looks at a report that is being made; the last one again and again."""
-
-REPORT_PATIENCE = timedelta(hours=6)
-"""Making a report has taken over an hour; after this long it is done without."""
-
 ATTEMPTS = 3
 """An order of a report that Amazon does not know at the third time is given up."""
 
@@ -69,7 +63,7 @@ def parts_of(backfill: Backfill, amazon_now: datetime) -> tuple[ReportPart, ...]
     whole = upper - backfill.lower
     if whole <= timedelta(0):
         return ()
-    many = -(-whole // REPORT_SPAN)
+    many = -(-whole // reporting.LONGEST)
     bounds = [(backfill.lower + whole * i / many).replace(microsecond=0) for i in range(many)]
     pairs = zip(bounds, [*bounds[1:], upper], strict=True)
     return tuple(ReportPart(backfill.backfill_id, lower, until) for lower, until in pairs)
@@ -80,15 +74,6 @@ def is_awaited(backfill: Backfill, part: ReportPart) -> bool:
     if part.state not in ("wanted", "asked"):
         return False
     return backfill.way == "report" or part.lower < backfill.position
-
-
-def next_look(part: ReportPart, now: datetime) -> datetime:
-    """When to ask again whether a report is done."""
-    return now + timedelta(seconds=LOOKS[min(part.looks, len(LOOKS) - 1)])
-
-
-def is_overdue(part: ReportPart, now: datetime) -> bool:
-    return part.asked_at is not None and now - part.asked_at >= REPORT_PATIENCE
 
 
 def troubled(part: ReportPart, why: str, now: datetime) -> ReportPart:

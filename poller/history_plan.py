@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from poller import history
+from poller import history, reporting
 from store.bucket import Bucket
 from store.progress import Interval
 
@@ -85,7 +85,7 @@ def by_search(orders: int, span: timedelta, budgets: Budgets) -> Cost:
 
 def by_report(orders: int, span: timedelta, budgets: Budgets) -> Cost:
     """Searching from the newest and fetching by id from the oldest, until they meet."""
-    parts = max(1, math.ceil(span / history.REPORT_SPAN))
+    parts = max(1, math.ceil(span / reporting.LONGEST))
     at_once = max(0.0, budgets.search.tokens - 1) * history.PAGE
     at_once += max(0.0, budgets.get.tokens - history.GET_LEAVES)
     rate = budgets.search_rate * history.PAGE + budgets.get.rate

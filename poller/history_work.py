@@ -23,8 +23,9 @@ from connectors.errors import (
     RequestRefused,
 )
 from connectors.orders import AmazonOrder, ListedOrder, UnreadableOrder
-from poller import history
+from poller import history, reporting
 from poller.applying import apply_single
+from poller.reporting import ReportForgotten
 from store import history as stored
 from store import ledger, runs
 from store.bucket import Bucket
@@ -143,7 +144,7 @@ class HistoryWork:
             now = tx.now
         if part.look_at is not None and part.look_at > now:
             return part
-        if history.is_overdue(part, now):
+        if reporting.is_overdue(part.asked_at, now):
             return self._saved(history.searched(part, "the report was not made in time"))
         try:
             if part.state == "wanted":
@@ -151,12 +152,10 @@ class HistoryWork:
             return self._look(backfill, part, now)
         except (Deferred, CredentialsRefused):
             raise
-        except RequestRefused as error:
-            if error.status == 404 and part.state == "asked":  # Amazon has forgotten it
-                again = replace(part, state="wanted", report_id=None, asked_at=None, looks=0)
-                return self._saved(history.troubled(again, str(error), now))
-            return self._saved(history.searched(part, str(error)))
-        except ReportUnreadable as error:
+        except ReportForgotten as error:
+            again = replace(part, state="wanted", report_id=None, asked_at=None, looks=0)
+            return self._saved(history.troubled(again, str(error), now))
+        except (RequestRefused, ReportUnreadable) as error:
             return self._saved(history.searched(part, str(error)))
         except ConnectorError as error:
             return self._saved(history.troubled(part, str(error), now))
@@ -165,20 +164,16 @@ class HistoryWork:
         sync = self._sync
         query = ReportQuery(part.lower, part.upper, (backfill.marketplace_id,))
         report_id = sync.connector.request_report(query, sync.spending)
-        look_at = history.next_look(part, now)
+        look_at = reporting.next_look(part.looks, now)
         asked = replace(part, state="asked", report_id=report_id, asked_at=now, look_at=look_at)
         return self._saved(asked, requests=1)
 
     def _look(self, backfill: Backfill, part: ReportPart, now: datetime) -> ReportPart:
         sync = self._sync
-        report = sync.connector.report_state(part.report_id or "", sync.spending)
-        if report.failed:
-            why = f"Amazon made no report ({report.status})"
-            return self._saved(history.searched(part, why), requests=1)
-        if not report.done or report.document_id is None:
-            looked = replace(part, looks=part.looks + 1, look_at=history.next_look(part, now))
+        listed = reporting.read(sync.connector, part.report_id or "", sync.spending)
+        if listed is None:
+            looked = replace(part, looks=part.looks + 1, look_at=reporting.next_look(part.looks, now))
             return self._saved(looked, requests=1)
-        listed = sync.connector.report_orders(report.document_id, sync.spending)
         return self._enter(backfill, part, listed)
 
     def _enter(self, backfill: Backfill, part: ReportPart, listed: Sequence[ListedOrder]) -> ReportPart:
@@ -244,8 +239,12 @@ class HistoryWork:
 
         def look(tx: Transaction) -> tuple[list[HistoryId], bool, Bucket, datetime | None]:
             found = stored.oldest_ids(tx, backfill.account, which, below, LOOKED_AT_ONCE)
-            stored.take_out(tx, which, [one for one, is_stored in found if is_stored])
-            left = [one for one, is_stored in found if not is_stored]
+            left: list[HistoryId] = []
+            known: list[HistoryId] = []
+            for one, stored_at in found:
+                is_known = stored_at is not None and reporting.has_version(stored_at, one.last_updated_at)
+                (known if is_known else left).append(one)
+            stored.take_out(tx, which, known)
             retry_at = None if left else stored.next_retry(tx, which, below)
             return left, len(found) == LOOKED_AT_ONCE, self._sync.bucket(tx, "getOrder"), retry_at
 

@@ -21,10 +21,10 @@ from connectors.errors import (
     OrderNotFound,
     PageExpired,
     ReportUnreadable,
-    RequestRefused,
 )
 from connectors.orders import UnreadableOrder
-from poller import completeness
+from poller import completeness, reporting
+from poller.reporting import ReportForgotten
 from poller.sources import PolledMarketplace, Source
 from poller.spending import Spending
 from poller.windows import WALK_LIMIT
@@ -36,9 +36,6 @@ from store.proof import By, Finding, Listed, Outcome, Verification
 
 LOOK_EVERY = timedelta(minutes=1)
 """A report takes some minutes; asking after it costs next to nothing."""
-
-REPORT_PATIENCE = timedelta(hours=12)
-"""A report that has not been made by then never will be."""
 
 ATTEMPTS = 4
 """How often a stretch may go wrong (a report that is fatal, empty or garbled) before it is given up."""
@@ -156,7 +153,7 @@ class Verifier:
         if not completeness.is_due(tx.now, progress.live_from, last):
             return None
         upper = progress.second_position
-        lower = max(upper - completeness.LONGEST, _start_of(polled))
+        lower = max(upper - reporting.LONGEST, _start_of(polled))
         history = ledger.read_coverage(tx, account, polled.marketplace_id, "created")
         if lower >= upper or gaps(history, lower, min(upper, progress.live_from)):
             return None
@@ -221,28 +218,18 @@ class Verifier:
             report_id = self.connector.request_report(query, self._spending)
             return self._save(replace(job, report_id=report_id, report_asked_at=self._now()))
         try:
-            state = self.connector.report_state(job.report_id, self._spending)
-            if state.done and state.document_id is not None:
-                listed = self.connector.report_orders(state.document_id, self._spending)
-            elif state.failed:
-                if state.status != "CANCELLED":
-                    return self._afresh(job, f"Amazon could not make the report ({state.status})")
-                listed = ()
-            else:
-                return self._await(job)
-        except ReportUnreadable as error:
+            listed = reporting.read(self.connector, job.report_id, self._spending)
+        except (ReportForgotten, ReportUnreadable) as error:
             return self._afresh(job, str(error))
-        except RequestRefused as error:
-            if error.status != 404:
-                raise
-            return self._afresh(job, "Amazon does not know the report any more")
+        if listed is None:
+            return self._await(job)
         if not listed and self._lists_any(job):
             return self._afresh(job, "the report is empty, though the search lists orders")
         return self._compare(job, [Listed(o.order_id, o.created_at, o.last_updated_at) for o in listed])
 
     def _await(self, job: Verification) -> Verification:
         now = self._now()
-        if job.report_asked_at is not None and now - job.report_asked_at > REPORT_PATIENCE:
+        if reporting.is_overdue(job.report_asked_at, now):
             return self._afresh(job, "Amazon did not finish the report")
         raise Deferred("Amazon is still making the report", now + LOOK_EVERY)
 

@@ -106,8 +106,8 @@ def forget(tx: Transaction, backfill_id: int, *, parts: bool) -> None:
 
 def oldest_ids(
     tx: Transaction, account: str, backfill_id: int, below: datetime | None, limit: int
-) -> list[tuple[HistoryId, bool]]:
-    """The oldest ids below a time that may be asked for now; and whether each is stored in its version."""
+) -> list[tuple[HistoryId, datetime | None]]:
+    """The oldest ids below a time that may be asked for now; with the time of each order's stored version."""
     c = history_ids.c
     mine = sa.and_(orders.c.account == account, orders.c.order_id == c.order_id)
     query = (
@@ -129,9 +129,8 @@ def oldest_ids(
     )
     found = []
     for row in tx.rows(query):
-        updated_at: datetime = row.updated_at
-        one = HistoryId(row.created_at, row.order_id, updated_at, row.attempts, row.retry_at)
-        found.append((one, row.stored_at is not None and row.stored_at >= updated_at))
+        one = HistoryId(row.created_at, row.order_id, row.updated_at, row.attempts, row.retry_at)
+        found.append((one, row.stored_at))
     return found
 
 

@@ -8,14 +8,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, get_args
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from connectors.amazon.marketplaces import BY_NAME
 from poller import history, history_plan
 from poller.backfilling import (
     ACTIVE,
@@ -25,10 +24,10 @@ from poller.backfilling import (
     expected_in,
     latest_end,
     place_of,
-    places,
     standing_of,
 )
 from poller.bootstrap import Service, spare_the_collector, utc_now
+from poller.cli.choosing import chosen_place, stretch_of
 from poller.cli.shell import (
     BAD_INPUT,
     FAULT,
@@ -56,8 +55,8 @@ app = typer.Typer()
 Marketplace = Annotated[
     str, typer.Option("--marketplace", metavar="CODE", help="Country code (UK, DE, …) or marketplace id.")
 ]
-From = Annotated[str, typer.Option("--from", metavar="DATE", help="First day (UTC), as 2026-01-31.")]
-To = Annotated[str, typer.Option("--to", metavar="DATE", help="The day after the last one (UTC).")]
+From = Annotated[str, typer.Option("--from", metavar="DATE", help="First day or time (UTC), as 2026-01-31.")]
+To = Annotated[str, typer.Option("--to", metavar="DATE", help="The day after the last one, or a time (UTC).")]
 By = Annotated[
     str, typer.Option("--by", metavar="WAY", help="search, report (both request budgets), or auto.")
 ]
@@ -96,12 +95,8 @@ def _wanted(service: Service, marketplace: str, first: str, end: str, by: str, a
     if by not in get_args(Way):
         raise Failure(f"--by {by} is no way to fetch history: there are search, report and auto.", status=2)
     way: Way = "search" if by == "search" else "report" if by == "report" else "auto"
-    lower, upper = _day("--from", first), _day("--to", end)
-    if lower >= upper:
-        raise Failure(
-            f"--from {first} is not before --to {end}: --to is the day after the last one.", status=BAD_INPUT
-        )
-    place = _place(service, marketplace, account)
+    lower, upper = stretch_of(first, end)
+    place = chosen_place(service, marketplace, account)
     now, notes = utc_now(), []
     latest, oldest = latest_end(now), history_plan.earliest(place.polled.code, now)
     if lower >= latest:
@@ -118,33 +113,6 @@ def _wanted(service: Service, marketplace: str, first: str, end: str, by: str, a
         notes.append(f"from {oldest:%Y-%m-%d} on: older orders Amazon does not show any more")
         lower = oldest
     return Wanted(place, Interval(lower, upper), way, tuple(notes))
-
-
-def _day(option: str, text: str) -> datetime:
-    try:
-        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
-    except ValueError:
-        raise Failure(f"{option} {text} is no date: write it as 2026-01-31.", status=BAD_INPUT) from None
-
-
-def _place(service: Service, marketplace: str, account: str | None) -> Place:
-    known = BY_NAME.get(marketplace.upper()) or BY_NAME.get(marketplace)
-    if known is None:
-        codes = ", ".join(sorted({place.code for place in BY_NAME.values()}))
-        raise Failure(f"{marketplace} is no marketplace of Amazon's; there are {codes}.", status=BAD_INPUT)
-    polled = list(places(service))
-    if account is not None and account not in service.accounts:
-        names = ", ".join(sorted(service.accounts)) or "none"
-        raise Failure(f"there is no account {account} that can be used; there is {names}.", status=BAD_INPUT)
-    there = [p for p in polled if p.polled.marketplace_id == known.id and account in (None, p.name)]
-    if not there:
-        of = "" if account is None else f" of account {account}"
-        codes = ", ".join(sorted(f"{p.name}:{p.polled.code}" for p in polled)) or "none"
-        raise Failure(f"{known.code}{of} is not polled here; polled: {codes}.", status=BAD_INPUT)
-    if len(there) > 1:
-        names = " and ".join(sorted(p.name for p in there))
-        raise Failure(f"accounts {names} both sell in {known.code}: add --account.", status=BAD_INPUT)
-    return there[0]
 
 
 # --- plan -------------------------------------------------------------------------------------------

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
-from connectors.amazon.marketplaces import BY_ID, BY_NAME
+from connectors.amazon.marketplaces import BY_ID
 from connectors.errors import Deferred
-from poller.bootstrap import Account, Service, utc_now
+from poller.bootstrap import Service, utc_now
+from poller.cli.choosing import chosen_place, stretch_of
 from poller.cli.running import wait_until
 from poller.cli.shell import (
     BAD_INPUT,
@@ -74,77 +74,30 @@ def verify(
     Exit status: 0 complete, 3 something is missing (with --repair: still missing), 75 when the report is
     still being made or the request budget is used up; then the same command goes on from there.
     """
-    lower, upper = _time(since, "--from"), _time(until, "--to")
-    if lower >= upper:
-        raise Failure("--from must be before --to.", status=BAD_INPUT)
+    lower, upper = stretch_of(since, until)
     if by not in WAYS:
         raise Failure(f"--by {by} is unknown: it is report or search.", status=BAD_INPUT)
     way: By = "search" if by == "search" else "report"
     with opened(wired=True) as service, stopped_by_signals(service) as signals:
-        mine, marketplace_id = _chosen(service, marketplace, account)
-        verifier = _verifier(service, mine, marketplace_id)
-        job = verifier.asked(marketplace_id, lower, upper, way, repair=repair)
+        place = chosen_place(service, marketplace, account)
+        name = f"{place.name}:{place.polled.code}"
+        verifier = service.syncer(place.source.key).verifier()
+        job = verifier.asked(place.polled.marketplace_id, lower, upper, way, repair=repair)
         if job is None:
             raise Failure(
-                f"{_name(mine, marketplace_id)}: nothing of that period has been read yet: "
+                f"{name}: nothing of that period has been read yet: "
                 "`order-sync sync` reads what is new; --from must be before that."
             )
         job = _carried_out(service, verifier, job, wait, signals)
     if job.state == "failed":
         other = "; try `--by search`" if job.by == "report" else ""
-        raise Failure(f"{_name(mine, marketplace_id)}: {job.message}: nothing is proven{other}.")
+        raise Failure(f"{name}: {job.message}: nothing is proven{other}.")
     if as_json:
         put_json(verification_object(job))
     else:
         _put(job)
     if job.left:
         raise typer.Exit(MISSING)
-
-
-def _time(text: str, option: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise Failure(
-            f"{option} {text} is no date or time: write it as 2026-01-31 or 2026-01-31T12:00:00Z.",
-            status=BAD_INPUT,
-        ) from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
-def _chosen(service: Service, marketplace: str, account: str | None) -> tuple[Account, str]:
-    """The account and the marketplace that are meant. Raises Failure."""
-    place = BY_NAME.get(marketplace.strip().upper()) or BY_ID.get(marketplace.strip())
-    if place is None:
-        codes = ", ".join(sorted({p.code for p in BY_NAME.values()}))
-        raise Failure(f"there is no marketplace {marketplace}; there are {codes}.", status=BAD_INPUT)
-    polled = {
-        name: found
-        for name, found in service.accounts.items()
-        if any(place.id in source.marketplaces for source in found.sources)
-    }
-    if account is not None:
-        if account not in polled:
-            raise Failure(f"account {account} does not poll {place.code}.", status=BAD_INPUT)
-        return polled[account], place.id
-    if not polled:
-        raise Failure(
-            f"no account polls {place.code}: it has no file, or is not enabled (`order-sync config check`).",
-            status=BAD_INPUT,
-        )
-    if len(polled) > 1:
-        names = " and ".join(sorted(polled))
-        raise Failure(f"accounts {names} both poll {place.code}: add --account.", status=BAD_INPUT)
-    return next(iter(polled.values())), place.id
-
-
-def _verifier(service: Service, account: Account, marketplace_id: str) -> Verifier:
-    source = next(s for s in account.sources if marketplace_id in s.marketplaces)
-    return service.syncer(source.key).verifier()
-
-
-def _name(account: Account, marketplace_id: str) -> str:
-    return f"{account.settings.name}:{BY_ID[marketplace_id].code}"
 
 
 def _carried_out(

@@ -210,7 +210,7 @@ def test_stopped_in_the_middle_it_says_how_to_go_on(shop: Shop) -> None:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"--from": "31.1.2026"}, "--from 31.1.2026 is no date: write it as 2026-01-31."),
+        ({"--from": "31.1.2026"}, "--from 31.1.2026 is no date or time: write it as 2026-01-31"),
         ({"--to": "2026-02-30"}, "--to 2026-02-30 is no date"),
         ({"--from": day(30), "--to": day(30)}, f"--from {day(30)} is not before --to {day(30)}"),
         ({"--from": day(-5), "--to": day(-9)}, f"--from {day(-5)} is in the future"),

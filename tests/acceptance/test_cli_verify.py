@@ -197,14 +197,14 @@ def test_wait_waits_for_the_request_budget(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--marketplace", "XX", *PERIOD), "there is no marketplace XX; there are AE, "),
-        (("--marketplace", "FR", *PERIOD), "no account polls FR"),
+        (("--marketplace", "XX", *PERIOD), "XX is no marketplace of Amazon's; there are AE, "),
+        (("--marketplace", "FR", *PERIOD), "FR is not polled here; polled: acme:UK."),
         (("--marketplace", "UK", "--from", "yesterday", "--to", TO), "--from yesterday is no date or time"),
         (("--marketplace", "UK", "--from", FROM, "--to", "31.12.2026"), "--to 31.12.2026 is no date or time"),
-        (("--marketplace", "UK", "--from", TO, "--to", FROM), "--from must be before --to"),
-        (("--marketplace", "UK", "--from", FROM, "--to", FROM), "--from must be before --to"),
+        (("--marketplace", "UK", "--from", TO, "--to", FROM), f"is not before --to {FROM}"),
+        (("--marketplace", "UK", "--from", FROM, "--to", FROM), f"is not before --to {FROM}"),
         (("--marketplace", "UK", *PERIOD, "--by", "guess"), "--by guess is unknown: it is report or search"),
-        (("--marketplace", "UK", *PERIOD, "--account", "beta"), "account beta does not poll UK"),
+        (("--marketplace", "UK", *PERIOD, "--account", "beta"), "there is no account beta that can be used"),
         (("--marketplace", "UK", "--from", FROM), "--to"),
         (PERIOD, "--marketplace"),
     ],
@@ -222,7 +222,7 @@ def test_of_two_accounts_one_must_be_named(shop: Shop) -> None:
     shop.environ |= account_variables(url, Seller("beta", refresh_token="Atzr|other"), "beta")
     shop.configure("UK", "beta", account="beta")
     result = shop(*VERIFY, status=2)
-    assert result.told == ["error: accounts acme and beta both poll UK: add --account."]
+    assert result.told == ["error: accounts acme and beta both sell in UK: add --account."]
     shop(*VERIFY, "--account", "acme", status=3)
 
 

@@ -224,7 +224,7 @@ def test_the_history_of_a_start_date_is_fetched_by_both(tmp_path: Path) -> None:
     ("kind", "why"),
     [
         ("report_fatal", "FATAL"),
-        ("report_cancelled", "CANCELLED"),
+        ("report_cancelled", "lists no order"),
         ("report_empty", "lists no order"),
         ("report_malformed", "columns"),
         ("report_truncated", "co"),

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller import history, history_plan
+from poller import history, history_plan, reporting
 from poller.history import Ground
 from poller.history_plan import Budgets
 from store.bucket import Bucket
@@ -59,7 +59,7 @@ def test_parts_meet_and_none_is_longer_than_a_report_may_be(days: float, ago: fl
         return
     assert (found[0].lower, found[-1].upper) == (whole.lower, latest)
     assert all(a.upper == b.lower for a, b in pairwise(found))
-    assert all(timedelta(0) < p.upper - p.lower <= history.REPORT_SPAN for p in found)
+    assert all(timedelta(0) < p.upper - p.lower <= reporting.LONGEST for p in found)
 
 
 def test_what_is_younger_than_a_day_is_in_no_part() -> None:
@@ -79,11 +79,11 @@ def test_trouble_with_a_report_is_tried_again_twice_and_then_the_part_is_searche
 
 
 def test_looks_at_a_report_become_rarer_and_end() -> None:
-    pauses = [history.next_look(part(30, 0, "asked", looks=n), NOON) - NOON for n in range(9)]
+    pauses = [reporting.next_look(n, NOON) - NOON for n in range(9)]
     assert pauses == sorted(pauses)
     assert pauses[-1] == timedelta(minutes=5)
-    assert not history.is_overdue(part(30, 0, "asked", asked_at=NOON - 5 * HOUR), NOON)
-    assert history.is_overdue(part(30, 0, "asked", asked_at=NOON - 6 * HOUR), NOON)
+    assert not reporting.is_overdue(NOON - 5 * HOUR, NOON)
+    assert reporting.is_overdue(NOON - 6 * HOUR, NOON)
 
 
 def test_auto_does_without_a_report_of_what_was_searched_and_report_does_not() -> None:
