@@ -654,17 +654,18 @@ class SourceSync:
                 progress = SourceProgress(self.source.key, self.source.account, created_pass_at=tx.now)
             failures = progress.failures + 1
             retry_at = tx.now + windows.backoff(failures)
-            ledger.save_source(
-                tx,
-                replace(
-                    progress,
-                    failures=failures,
-                    failing_since=progress.failing_since or tx.now,
-                    last_error=why,
-                    retry_at=retry_at,
-                ),
-                new=not known,
-            )
+            if window is None or not self._is_known_trouble(tx, window):
+                ledger.save_source(
+                    tx,
+                    replace(
+                        progress,
+                        failures=failures,
+                        failing_since=progress.failing_since or tx.now,
+                        last_error=why,
+                        retry_at=retry_at,
+                    ),
+                    new=not known,
+                )
             if window is not None:
                 changed = windows.failed(window, why, tx.now)
                 if changed.state == "set_aside" and len(window.marketplace_ids) > 1:
@@ -678,6 +679,11 @@ class SourceSync:
                     ledger.save_window(tx, changed)
                     self._note_alone(tx, changed)
         return retry_at
+
+    def _is_known_trouble(self, tx: Transaction, window: Window) -> bool:
+        known = ledger.load_marketplaces(tx, self.source.account)
+        mine = {m: known[m] for m in self.source.marketplaces if m in known}
+        return windows.is_known_trouble(window, mine)
 
     def _note_alone(self, tx: Transaction, window: Window) -> None:
         """A single marketplace whose window was set aside no longer holds the others up."""

@@ -355,8 +355,10 @@ def decide(view: View) -> Decision:
     if backfill is not None:
         waiting["backfill"] = backfill
     reading = [w for w in readable if w.kind == "live"]
-    leading = next((w for w in reading if _is_leading(w, view)), None)
-    catching_up = next((w for w in reading if not _is_leading(w, view)), None) or _plan_behind(view)
+    trouble = [w for w in reading if is_known_trouble(w, view.marketplaces)]
+    leading = next((w for w in reading if _is_leading(w, view) and w not in trouble), None)
+    others = [w for w in reading if not _is_leading(w, view) or w in trouble]
+    catching_up = next(iter(others), None) or _plan_behind(view)
     due = view.now
     if view.source.polled_at is not None:
         due = view.source.polled_at + _pace(view, bool(waiting) or catching_up is not None)
@@ -443,8 +445,8 @@ def _readable(window: Window, view: View) -> bool:
 
 
 def _by_age(windows: Sequence[Window]) -> list[Window]:
-    """Open ones first, in the order they were entered; then those set aside."""
-    return sorted(windows, key=lambda w: (w.state != "open", w.window_id))
+    """Open ones first, what has failed after the others, else as they were entered; then those set aside."""
+    return sorted(windows, key=lambda w: (w.state != "open", w.attempts, w.window_id))
 
 
 def _first(windows: Sequence[Window], kind: Kind) -> Window | None:
@@ -483,6 +485,18 @@ def _leads(marketplace: MarketplaceProgress, view: View) -> bool:
 
 def _is_leading(window: Window, view: View) -> bool:
     return any(_leads(m, view) for m in _at_front(window, view))
+
+
+def is_known_trouble(window: Window, marketplaces: Mapping[str, MarketplaceProgress]) -> bool:
+    """Whether a window is about marketplaces alone that give trouble while others of the source do not.
+
+    The others' next poll comes before it, and its failure is no news about the source.
+    """
+    mine = [marketplaces[m] for m in window.marketplace_ids if m in marketplaces]
+    others = [m for m_id, m in marketplaces.items() if m_id not in window.marketplace_ids]
+    return all(m.alone_since is not None for m in mine) and any(
+        m.alone_since is None and m.enrolled is not False for m in others
+    )
 
 
 def _blocked(view: View) -> set[str]:
