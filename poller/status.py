@@ -21,12 +21,16 @@ from typing import Any, Literal
 from connectors.amazon.usage import PLANS
 from connectors.base import Operation
 from poller import windows
+from poller.backfilling import ACTIVE, Standing, standing_of
 from poller.bootstrap import Service
 from poller.exporting import time_text
+from poller.grounding import Rates, grounds
+from poller.history import gets_at
 from poller.sources import PolledMarketplace, Source
-from store import budgets, ledger, quarantine, queries, runs, verifications
+from store import budgets, history, ledger, quarantine, queries, runs, verifications
+from store.bucket import Bucket
 from store.engine import Transaction
-from store.progress import Backfill, Interval, Kind, MarketplaceProgress, Window, gaps
+from store.progress import Interval, Kind, MarketplaceProgress, Way, Window, gaps
 from store.proof import By, Verification, VerificationState
 from store.quarantine import Counts
 from store.queries import Totals
@@ -123,6 +127,9 @@ class BackfillStatus:
     """Share of the stretch that has been read, 0 to 1."""
     orders: int
     requests: int
+    by: Way
+    eta: datetime | None
+    """When it will be ready, going by the budget; None when nobody can tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,25 +271,31 @@ def _source(tx: Transaction, service: Service, key: str) -> SourceStatus:
     settings = service.config.settings
     next_at, next_why = tx.now, "it has not run yet"
     if progress is not None and set(source.marketplaces) <= known.keys():
-        plan = PLANS["searchOrders"]
+        search, get = (_bucket(tx, source, operation) for operation in SHOWN_BUDGETS)
+        active = [b for b in backfills if b.state in ACTIVE]
+        rates = Rates(search, get, settings.poll_seconds_busy)
         step = windows.decide(
             windows.View(
                 source=progress,
                 marketplaces={m: known[m] for m in source.marketplaces},
                 included_data={m: p.included_data for m, p in source.marketplaces.items()},
                 windows=pending,
-                backfills=[b for b in backfills if b.state in ("planned", "running")],
+                backfills=active,
                 now=tx.now,
                 amazon_now=tx.now,
-                bucket=budgets.read(tx, _budget(source, "searchOrders"), plan.rate, plan.burst),
+                bucket=search,
                 pace=windows.Pace(settings.poll_seconds, settings.poll_seconds_busy),
                 owner=service.owner,
+                grounds=grounds(tx, active, pending, rates),
             )
         )
         next_why = "there is work to do"
         if isinstance(step, windows.Wait):
             next_at = step.until
             next_why = "all covered; the next look for new orders" if step.why == "all covered" else step.why
+            left = sum(history.count_ids(tx, b.backfill_id) for b in active)
+            if left and gets_at(get, left) < next_at:
+                next_at, next_why = gets_at(get, left), "orders of history are fetched by id"
     return SourceStatus(
         source=key,
         account=source.account,
@@ -298,7 +311,7 @@ def _source(tx: Transaction, service: Service, key: str) -> SourceStatus:
         refusal=_refusal(tx, source),
         marketplaces=marketplaces,
         windows=_windows(pending),
-        backfills=tuple(_backfill(tx, b, source) for b in backfills),
+        backfills=tuple(_backfill(standing_of(tx, service, b)) for b in backfills),
         budgets=tuple(_budget_status(tx, source, operation) for operation in SHOWN_BUDGETS),
     )
 
@@ -395,31 +408,31 @@ def _windows(pending: Sequence[Window]) -> tuple[WindowsStatus, ...]:
     return tuple(found)
 
 
-def _backfill(tx: Transaction, backfill: Backfill, source: Source) -> BackfillStatus:
-    read = ledger.read_coverage(tx, backfill.account, backfill.marketplace_id, "created")
-    missing = gaps(read, backfill.lower, backfill.upper)
-    left = sum((gap.upper - gap.lower for gap in missing), timedelta())
-    whole = (backfill.upper - backfill.lower) or timedelta(seconds=1)
+def _backfill(standing: Standing) -> BackfillStatus:
+    backfill = standing.backfill
     return BackfillStatus(
         id=backfill.backfill_id,
-        marketplace=source.marketplaces[backfill.marketplace_id].code,
+        marketplace=standing.marketplace,
         state=backfill.state,
         lower=backfill.lower,
         upper=backfill.upper,
         position=backfill.position,
-        done=1.0 - left / whole,
+        done=standing.share,
         orders=backfill.orders,
         requests=backfill.requests,
+        by=backfill.way,
+        eta=standing.eta,
     )
 
 
-def _budget(source: Source, operation: Operation) -> budgets.BudgetKey:
-    return budgets.BudgetKey(source.application, source.account, operation)
+def _bucket(tx: Transaction, source: Source, operation: Operation) -> Bucket:
+    plan = PLANS[operation]
+    key = budgets.BudgetKey(source.application, source.account, operation)
+    return budgets.read(tx, key, plan.rate, plan.burst)
 
 
 def _budget_status(tx: Transaction, source: Source, operation: Operation) -> BudgetStatus:
-    plan = PLANS[operation]
-    bucket = budgets.read(tx, _budget(source, operation), plan.rate, plan.burst)
+    bucket = _bucket(tx, source, operation)
     return BudgetStatus(operation, bucket.tokens, bucket.burst, bucket.rate, max(tx.now, bucket.has_at(1.0)))
 
 

@@ -28,6 +28,7 @@ from connectors.errors import (
 from connectors.orders import OrderPage, UnreadableOrder
 from poller import history, windows
 from poller.applying import Applied, apply_orders, apply_single, decide_again
+from poller.grounding import Rates, grounds
 from poller.history_work import HistoryWork
 from poller.refetching import FIRST_REFETCH, next_refetch
 from poller.rereading import after_upgrade
@@ -39,7 +40,7 @@ from store import history as stored_history
 from store.bucket import Bucket
 from store.engine import Store, Transaction, Unavailable, is_conflict
 from store.ledger import Superseded
-from store.progress import Backfill, Interval, MarketplaceProgress, SourceProgress, Way, Window
+from store.progress import Interval, MarketplaceProgress, SourceProgress, Way, Window
 from store.runs import Outcome
 
 ENROLMENT_EVERY = timedelta(days=1)
@@ -346,8 +347,8 @@ class SourceSync:
         wanted = ledger.wanted_backfills(tx, source.account)
         backfills = [b for b in wanted if b.marketplace_id in source.marketplaces]
         pending = ledger.pending_windows(tx, source.key)
-        busy = {w.backfill_id for w in pending if w.state == "open"}
-        planned = [b for b in backfills if b.way != "search" and b.backfill_id not in busy]
+        search = self.bucket(tx, "searchOrders")
+        rates = Rates(search, self.bucket(tx, "getOrder"), self.pace.busy)
         return windows.View(
             source=progress,
             marketplaces={m: known[m] for m in source.marketplaces},
@@ -356,32 +357,16 @@ class SourceSync:
             backfills=backfills,
             now=tx.now,
             amazon_now=amazon_now,
-            bucket=self.bucket(tx, "searchOrders"),
+            bucket=search,
             pace=self.pace,
             owner=self.owner,
-            grounds={b.backfill_id: ground for b in planned if (ground := self._ground(tx, b)) is not None},
+            grounds=grounds(tx, backfills, pending, rates),
         )
 
     def bucket(self, tx: Transaction, operation: Operation) -> Bucket:
         """The stored budget of one operation, as of now."""
         plan = self.plans[operation]
         return budgets.read(tx, self.spending.key(operation), plan.rate, plan.burst)
-
-    def _ground(self, tx: Transaction, backfill: Backfill) -> history.Ground | None:
-        """What reports say of a backfill whose next window is to be planned; None before there are any."""
-        parts = stored_history.load_parts(tx, backfill.backfill_id)
-        part = history.part_below(backfill.position, parts)
-        if part is None or not part.has_ids:
-            return history.Ground(parts) if parts else None
-        which, below = backfill.backfill_id, backfill.position
-        oldest = stored_history.oldest_left(tx, which, below, part.lower, untried=True)
-        if oldest is None:
-            return history.Ground(parts)
-        left = stored_history.count_ids(tx, which, below)
-        searching = self.bucket(tx, "searchOrders").rate - 1 / self.pace.busy
-        pages = history.pages_to_take(left, searching, self.bucket(tx, "getOrder").rate)
-        cut = stored_history.newest_of(tx, which, below, part.lower, history.places(pages))
-        return history.Ground(parts, oldest, cut)
 
     def _enter(self, tx: Transaction, view: windows.View, step: windows.Enter) -> None:
         step = self._divided(tx, step)

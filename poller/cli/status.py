@@ -131,7 +131,9 @@ def _windows(windows: WindowsStatus) -> str:
 def _backfill(backfill: BackfillStatus) -> str:
     span = f"{backfill.lower:%Y-%m-%d} to {backfill.upper:%Y-%m-%d}"
     cost = f"{counted(backfill.orders, 'order')} in {counted(backfill.requests, 'request')}"
-    return f"{backfill.marketplace} {span}: {backfill.done:.0%} done, newest first; {cost} ({backfill.state})"
+    way = "newest first" if backfill.by == "search" else "from both ends"
+    ready = "" if backfill.eta is None else f", ready about {when(backfill.eta)} UTC"
+    return f"{backfill.marketplace} {span}: {backfill.done:.0%} done, {way}; {cost} ({backfill.state}{ready})"
 
 
 _OPERATIONS = {"searchOrders": "searches", "getOrder": "single orders"}
