@@ -19,8 +19,9 @@ LONGEST = timedelta(days=30)
 PATIENCE = timedelta(hours=6)
 """After this long a report is taken to be never made."""
 
-LOOKS = (30.0, 30.0, 60.0, 60.0, 120.0, 300.0)
-"""Seconds between looks at a report that is being made; the last one again and again."""
+LOOKS = (2.0, 30.0, 60.0, 60.0, 120.0, 300.0)
+"""Seconds between looks at a report that is being made, which a small one may be at once; the last one again
+and again."""
 
 
 class ReportForgotten(Exception):

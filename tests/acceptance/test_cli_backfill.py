@@ -20,6 +20,7 @@ from connectors.simulator.faults import (
     PARTICIPATIONS,
     SEARCH,
 )
+from connectors.simulator.reports import Reports
 from connectors.simulator.world import Seller, World
 from tests.acceptance.command_line import STARTED, Shop, account_variables, open_shop
 from tests.acceptance.test_cli_service import running, until
@@ -62,7 +63,8 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
     for number in range(12):
         world.order(f"OLD-{number}", created=OLD + timedelta(days=2 * number))
     world.order("NEW-1", created=STARTED - timedelta(days=2))
-    with open_shop(tmp_path, world, plans=GENEROUS) as opened:
+    at_once = Reports(world, in_queue=timedelta(0), in_progress=timedelta(0))
+    with open_shop(tmp_path, world, plans=GENEROUS, reports=at_once) as opened:
         yield opened
 
 
