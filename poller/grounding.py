@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from poller import history
@@ -22,16 +22,19 @@ class Rates:
 
 
 def grounds(
-    tx: Transaction, backfills: Iterable[Backfill], pending: Sequence[Window], rates: Rates
+    tx: Transaction, backfills: Iterable[Backfill], pending: Sequence[Window], rates: Callable[[], Rates]
 ) -> dict[int, history.Ground]:
-    """By backfill, but for those of which no report is known or a window is open already."""
+    """By backfill, but for those of which no report is known or a window is open already.
+
+    ``rates`` is asked only when it matters: most decisions are about other windows.
+    """
     busy = {w.backfill_id for w in pending if w.state == "open"}
     planned = [b for b in backfills if b.way != "search" and b.backfill_id not in busy]
     found = {b.backfill_id: _ground(tx, b, rates) for b in planned}
     return {number: ground for number, ground in found.items() if ground is not None}
 
 
-def _ground(tx: Transaction, backfill: Backfill, rates: Rates) -> history.Ground | None:
+def _ground(tx: Transaction, backfill: Backfill, rates: Callable[[], Rates]) -> history.Ground | None:
     parts = stored.load_parts(tx, backfill.backfill_id)
     part = history.part_below(backfill.position, parts)
     if part is None or not part.has_ids:
@@ -41,6 +44,7 @@ def _ground(tx: Transaction, backfill: Backfill, rates: Rates) -> history.Ground
     if oldest is None:
         return history.Ground(parts)
     left = stored.count_ids(tx, which, below)
-    pages = history.pages_to_take(left, rates.search.rate - 1 / rates.busy, rates.get.rate)
+    now = rates()
+    pages = history.pages_to_take(left, now.search.rate - 1 / now.busy, now.get.rate)
     cut = stored.newest_of(tx, which, below, part.lower, history.places(pages))
     return history.Ground(parts, oldest, cut)

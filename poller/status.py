@@ -286,7 +286,7 @@ def _source(tx: Transaction, service: Service, key: str) -> SourceStatus:
                 bucket=search,
                 pace=windows.Pace(settings.poll_seconds, settings.poll_seconds_busy),
                 owner=service.owner,
-                grounds=grounds(tx, active, pending, rates),
+                grounds=grounds(tx, active, pending, lambda: rates),
             )
         )
         next_why = "there is work to do"

@@ -175,16 +175,18 @@ class SourceSync:
         """``ids_at``: when there is more to do by reports and ids, if there is."""
         if self._error is not None:
             return "failed", wait.until, self._error
-        if wait.short or ids_at is not None:
+        until = min(wait.until, ids_at or wait.until)
+        if wait.short:
             self._refetch()
-            why = wait.why if wait.short else "history waits for reports, or for the budget of getOrder"
-            return "deferred", min(wait.until, ids_at or wait.until), why
+            return "deferred", until, wait.why
         with self.store.read() as tx:
             progress = ledger.load_source(tx, self.source.key)
         if progress is not None and progress.retry_at is not None and progress.retry_at > tx.now:
             return "failed", wait.until, progress.last_error
         self._refetch()
-        return _OUTCOMES[wait.left], wait.until, None if wait.left == "nothing" else wait.why
+        if ids_at is not None and wait.left == "nothing":
+            return "deferred", until, "history waits for reports, or for the budget of getOrder"
+        return _OUTCOMES[wait.left], until, None if wait.left == "nothing" else wait.why
 
     def commit(self, work: Callable[[Transaction], T]) -> T:
         """Do ``work`` in a transaction of its own; all of it once more when somebody else was first."""
@@ -348,7 +350,6 @@ class SourceSync:
         backfills = [b for b in wanted if b.marketplace_id in source.marketplaces]
         pending = ledger.pending_windows(tx, source.key)
         search = self.bucket(tx, "searchOrders")
-        rates = Rates(search, self.bucket(tx, "getOrder"), self.pace.busy)
         return windows.View(
             source=progress,
             marketplaces={m: known[m] for m in source.marketplaces},
@@ -360,7 +361,12 @@ class SourceSync:
             bucket=search,
             pace=self.pace,
             owner=self.owner,
-            grounds=grounds(tx, backfills, pending, rates),
+            grounds=grounds(
+                tx,
+                backfills,
+                pending,
+                lambda: Rates(search, self.bucket(tx, "getOrder"), self.pace.busy),
+            ),
         )
 
     def bucket(self, tx: Transaction, operation: Operation) -> Bucket:
