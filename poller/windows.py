@@ -494,9 +494,8 @@ def is_known_trouble(window: Window, marketplaces: Mapping[str, MarketplaceProgr
     """
     mine = [marketplaces[m] for m in window.marketplace_ids if m in marketplaces]
     others = [m for m_id, m in marketplaces.items() if m_id not in window.marketplace_ids]
-    return all(m.alone_since is not None for m in mine) and any(
-        m.alone_since is None and m.enrolled is not False for m in others
-    )
+    troubled = bool(mine) and all(m.alone_since is not None for m in mine)
+    return troubled and any(m.alone_since is None and m.enrolled is not False for m in others)
 
 
 def _blocked(view: View) -> set[str]:
