@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from connectors.orders import AmazonOrder, UnreadableOrder
 from poller import matching
+from poller.refetching import next_refetch
 from poller.retention import quarantine_term, without_a_trace
 from poller.sources import AccountRules
+from poller.version import program_version
 from store import customers, erasing, orders, quarantine
 from store.engine import Row, Tombstone, Transaction
 from store.records import CustomerRecord, OrderRecord, normal_email
@@ -48,15 +51,44 @@ def apply_orders(
     if forgotten:
         translated = [without_a_trace(o) if o.order_id in forgotten else o for o in translated]
     applied = apply_records(tx, rules, translated, walk=walk)
-    put_aside(tx, rules, unreadable)
-    quarantine.release(tx, rules.account, [order.order_id for order in fetched])
+    read: dict[str, datetime] = {}
+    for order in fetched:
+        read[order.order_id] = max(order.last_updated_at, read.get(order.order_id, order.last_updated_at))
+    # In this order: of what a page holds in both ways, the newer copy decides.
+    quarantine.release(tx, rules.account, read)
+    if unreadable:
+        _put_aside(tx, rules, _not_outdated(tx, rules, unreadable))
     return applied
 
 
-def put_aside(tx: Transaction, rules: AccountRules, unreadable: Sequence[UnreadableOrder]) -> None:
+def apply_single(
+    tx: Transaction, rules: AccountRules, fetched: AmazonOrder | UnreadableOrder
+) -> UnreadableOrder | None:
+    """Store an order that was fetched by its id. Returns it when it could not be understood."""
+    if isinstance(fetched, UnreadableOrder):
+        apply_orders(tx, rules, [], [fetched])
+        return fetched
+    apply_orders(tx, rules, [fetched])
+    return None
+
+
+def _not_outdated(
+    tx: Transaction, rules: AccountRules, unreadable: Sequence[UnreadableOrder]
+) -> list[UnreadableOrder]:
+    """Those of which we do not have a copy at least as new that could be read."""
+    timed = [o.order_id for o in unreadable if o.order_id is not None and o.last_updated_at is not None]
+    stored = orders.update_times(tx, rules.account, timed)
+    return [
+        order
+        for order in unreadable
+        if order.last_updated_at is None
+        or order.order_id not in stored
+        or stored[order.order_id] < order.last_updated_at
+    ]
+
+
+def _put_aside(tx: Transaction, rules: AccountRules, unreadable: Sequence[UnreadableOrder]) -> None:
     """Put orders that cannot be understood into quarantine; without payload what is past its term (R63)."""
-    if not unreadable:
-        return
     over = rules.retention.over_since(tx.now)
     names = [quarantine.name_of(order.order_id, order.payload) for order in unreadable]
     closed = erasing.which_forgotten(tx, rules.account, names) | erasing.which_erased(
@@ -65,13 +97,15 @@ def put_aside(tx: Transaction, rules: AccountRules, unreadable: Sequence[Unreada
     for name, order in zip(names, unreadable, strict=True):
         term_at = quarantine_term(order.last_updated_at, tx.now)
         kept = name not in closed and (over is None or term_at > over)
-        payload = order.payload if kept else quarantine.ERASED
         entry = quarantine.Quarantined(
             rules.account,
             name,
             order.marketplace_id,
             order.reason,
-            payload,
+            order.payload if kept else quarantine.ERASED,
+            next_attempt_at=None if order.order_id is None else next_refetch(tx.now, 0),
+            last_updated_at=order.last_updated_at,
+            read_by=program_version(),
             term_at=term_at if kept else None,
         )
         quarantine.put(tx, entry)

@@ -27,6 +27,9 @@ class Spending:
     account: str
     plans: Mapping[Operation, UsagePlan]
     reserve: float = 0.0
+    """Left in searchOrders' bucket."""
+    reserves: dict[Operation, float] = field(default_factory=dict)
+    """Left in the buckets of other operations."""
     window: Window | None = None
     taken: int = 0
     _rates: dict[str, float] = field(default_factory=dict)
@@ -40,7 +43,7 @@ class Spending:
         with self.store.begin(durable=False) as tx:
             if self.window is not None:
                 ledger.renew(tx, self.window)
-            reserve = self.reserve if operation == "searchOrders" else 0.0
+            reserve = self.reserve if operation == "searchOrders" else self.reserves.get(operation, 0.0)
             ready = budgets.take(tx, self.key(operation), plan.rate, plan.burst, reserve)
         if ready is not None:
             raise BudgetEmpty(f"the budget for {operation} is used up", ready)

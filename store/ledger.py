@@ -17,10 +17,12 @@ from store import codec, tables
 from store.engine import Transaction
 from store.progress import (
     Backfill,
+    BackfillState,
     Interval,
     Look,
     MarketplaceProgress,
     SourceProgress,
+    Way,
     Window,
     joined,
 )
@@ -253,15 +255,24 @@ def wanted_backfills(tx: Transaction, account: str) -> tuple[Backfill, ...]:
     return tuple(_backfill(row) for row in tx.rows(_WANTED, {"account": account}))
 
 
-def load_backfills(tx: Transaction, account: str) -> tuple[Backfill, ...]:
-    """All backfills of an account, oldest first."""
+def load_backfills(tx: Transaction, account: str | None = None) -> tuple[Backfill, ...]:
+    """All backfills, of one account or of all, oldest first."""
     c = tables.backfills.c
-    query = sa.select(tables.backfills).where(c.account == account).order_by(c.backfill_id)
+    query = sa.select(tables.backfills).order_by(c.backfill_id)
+    if account is not None:
+        query = query.where(c.account == account)
     return tuple(_backfill(row) for row in tx.rows(query))
 
 
 def open_backfill(
-    tx: Transaction, account: str, marketplace_id: str, reason: str, lower: datetime, upper: datetime
+    tx: Transaction,
+    account: str,
+    marketplace_id: str,
+    reason: str,
+    lower: datetime,
+    upper: datetime,
+    way: Way = "search",
+    state: BackfillState = "running",
 ) -> int:
     """Record a backfill to be carried out. Returns its id."""
     new_id: int = tx.conn.execute(
@@ -273,10 +284,11 @@ def open_backfill(
             lower=lower,
             upper=upper,
             position=upper,
-            state="running",
+            state=state,
             orders=0,
             requests=0,
             created_at=tx.now,
+            way=way,
         )
         .returning(tables.backfills.c.backfill_id)
     ).scalar_one()
@@ -296,6 +308,7 @@ def save_backfill(tx: Transaction, backfill: Backfill) -> None:
             requests=backfill.requests,
             span_seconds=backfill.span_seconds,
             finished_at=backfill.finished_at,
+            windows_done=backfill.windows_done,
         )
     )
 
@@ -338,8 +351,44 @@ def has_pending(tx: Transaction, backfill_id: int) -> bool:
     return tx.conn.execute(query.limit(1)).first() is not None
 
 
+def direct_backfill(
+    tx: Transaction, backfill_id: int, state: BackfillState, of: Collection[BackfillState]
+) -> bool:
+    """Pause, resume or cancel a backfill that is in one of the states ``of``. False when it is in another.
+
+    The pages and ids that are being fetched meanwhile are stored; what is cancelled is not asked for again.
+    """
+    c = tables.backfills.c
+    changed = tx.conn.execute(
+        sa.update(tables.backfills)
+        .where(c.backfill_id == backfill_id, c.state.in_(of))
+        .values(state=state, finished_at=tx.now if state == "cancelled" else None)
+    )
+    if changed.rowcount == 1 and state == "cancelled":
+        w = windows.c
+        tx.conn.execute(
+            sa.update(windows)
+            .where(w.backfill_id == backfill_id, w.state.in_(("open", "unproven", "set_aside")))
+            .values(state="cancelled", page_token=None, finished_at=tx.now, version=w.version + 1, owner=None)
+        )
+    return changed.rowcount == 1
+
+
+def pending_of(tx: Transaction, backfill_id: int) -> int:
+    """How many of a backfill's windows are still to be read."""
+    c = windows.c
+    query = sa.select(sa.func.count()).where(
+        c.backfill_id == backfill_id, c.state.in_(("open", "unproven", "set_aside"))
+    )
+    return int(tx.conn.execute(query).scalar_one())
+
+
 def release_all(tx: Transaction, owner: str) -> None:
     """Give back every window that a process holds; whatever it still does with them is superseded."""
+    b = tables.backfills.c
+    tx.conn.execute(
+        sa.update(tables.backfills).where(b.owner == owner).values(owner=None, claimed_until=None)
+    )
     c = windows.c
     tx.conn.execute(
         sa.update(windows)

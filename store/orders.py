@@ -191,6 +191,17 @@ def load_rows(tx: Transaction, account: str, order_ids: Collection[str]) -> dict
     return {row["order_id"]: dict(row) for row in tx.conn.execute(tx.lock(query)).mappings()}
 
 
+def update_times(tx: Transaction, account: str, order_ids: Collection[str]) -> dict[str, datetime]:
+    """Amazon's time of the stored version of some orders."""
+    if not order_ids:
+        return {}
+    c = orders.c
+    query = sa.select(c.order_id, c.last_updated_at).where(
+        c.account == account, among(c.order_id, sorted(order_ids))
+    )
+    return {row.order_id: row.last_updated_at for row in tx.rows(query)}
+
+
 def load_lines(tx: Transaction, keys: Collection[int]) -> dict[int, tuple[LineRecord, ...]]:
     """Lines of some orders by order key, in position order."""
     found: dict[int, list[LineRecord]] = {}

@@ -202,7 +202,11 @@ def count_customers(tx: Transaction) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Counts for the status page, over all accounts."""
+    """Counts for the status page, over all accounts.
+
+    ``without_marketplace`` are those of unknown marketplaces that name none at all, as orders of other
+    channels do: no configuration can make them known.
+    """
 
     orders: int
     customers: int
@@ -211,6 +215,7 @@ class Totals:
     held: int
     suggested: int
     unknown_marketplace: int
+    without_marketplace: int
     quarantined: int
     by_basis: dict[str, int]
 
@@ -219,10 +224,14 @@ def totals(tx: Transaction) -> Totals:
     """Count everything once."""
     o, c = orders.c, customers.c
     by_basis: dict[str, int] = {}
-    shown = pending = unknown = 0
-    grouped = sa.select(
-        o.match_basis, o.shown, o.marketplace.is_(None).label("unknown"), sa.func.count().label("many")
-    ).group_by(o.match_basis, o.shown, o.marketplace.is_(None))
+    shown = pending = unknown = nowhere = 0
+    kinds = (
+        o.match_basis,
+        o.shown,
+        o.marketplace.is_(None).label("unknown"),
+        o.marketplace_id.is_(None).label("nowhere"),
+    )
+    grouped = sa.select(*kinds, sa.func.count().label("many")).group_by(*kinds)
     for row in tx.rows(grouped):
         if not row.shown:
             pending += row.many
@@ -232,6 +241,7 @@ def totals(tx: Transaction) -> Totals:
             by_basis[basis] = by_basis.get(basis, 0) + row.many
         if row.unknown:
             unknown += row.many
+            nowhere += row.many if row.nowhere else 0
     statuses = sa.select(c.status, sa.func.count().label("many")).group_by(c.status)
     people: dict[str, int] = {row.status: row.many for row in tx.rows(statuses)}
     quarantined = tx.conn.execute(sa.select(sa.func.count()).select_from(quarantine)).scalar_one()
@@ -243,6 +253,7 @@ def totals(tx: Transaction) -> Totals:
         held=by_basis.get("held", 0),
         suggested=len(suggested(tx)),
         unknown_marketplace=unknown,
+        without_marketplace=nowhere,
         quarantined=quarantined,
         by_basis=dict(sorted(by_basis.items(), key=lambda item: -item[1])),
     )

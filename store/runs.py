@@ -102,6 +102,11 @@ def buyers_by_day(tx: Transaction, source: str, since: datetime) -> dict[date, t
     }
 
 
+def add_order(tx: Transaction, run: int) -> None:
+    """One more order that this run fetched by its id is stored."""
+    tx.conn.execute(sa.update(runs).where(runs.c.run == run).values(orders=runs.c.orders + 1))
+
+
 def finish(tx: Transaction, run: int, outcome: Outcome, requests: int, message: str | None) -> None:
     """End a run."""
     tx.conn.execute(

@@ -289,8 +289,15 @@ quarantine = sa.Table(
     sa.Column("first_seen_at", UtcTime, nullable=False),
     sa.Column("last_seen_at", UtcTime, nullable=False),
     sa.Column("term_at", UtcTime),
+    sa.Column("last_updated_at", UtcTime),
+    sa.Column("read_by", sa.String(40)),
+    sa.Column("refetches", sa.Integer, nullable=False, server_default="0"),
 )
-"""Orders that could not be understood. Without a readable id, ``order_id`` is ``unreadable-`` and a hash."""
+"""Orders that could not be understood. Without a readable id, ``order_id`` is ``unreadable-`` and a hash.
+
+``read_by``: the version of this program that could not read it last. ``refetches``: how often Amazon was
+asked for it again by itself. ``next_attempt_at`` is null once only a person can help.
+"""
 
 forgotten_orders = sa.Table(
     "forgotten_orders",
@@ -419,8 +426,75 @@ backfills = sa.Table(
     sa.Column("span_seconds", sa.Float),
     sa.Column("created_at", UtcTime, nullable=False),
     sa.Column("finished_at", UtcTime),
+    sa.Column("way", sa.String(8), nullable=False, server_default="search"),
+    sa.Column("windows_done", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("owner", sa.String(64)),
+    sa.Column("claimed_until", UtcTime),
 )
 """History that is fetched by created-time, newest first; ``position`` is how far down it has got."""
+
+history_parts = sa.Table(
+    "history_parts",
+    metadata,
+    sa.Column("backfill_id", Identity, sa.ForeignKey("backfills.backfill_id"), primary_key=True),
+    sa.Column("lower", UtcTime, primary_key=True),
+    sa.Column("upper", UtcTime, nullable=False),
+    sa.Column("state", sa.String(12), nullable=False),
+    sa.Column("report_id", sa.String(64)),
+    sa.Column("asked_at", UtcTime),
+    sa.Column("look_at", UtcTime),
+    sa.Column("looks", sa.Integer, nullable=False),
+    sa.Column("troubles", sa.Integer, nullable=False),
+    sa.Column("orders", sa.Integer, nullable=False),
+    sa.Column("lost", sa.Integer, nullable=False),
+    sa.Column("last_error", sa.Text),
+)
+"""Parts of backfills, with the report about each."""
+
+history_ids = sa.Table(
+    "history_ids",
+    metadata,
+    sa.Column("backfill_id", Identity, sa.ForeignKey("backfills.backfill_id"), primary_key=True),
+    sa.Column("created_at", UtcTime, primary_key=True),
+    sa.Column("order_id", sa.String(64), primary_key=True),
+    sa.Column("last_updated_at", UtcTime, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("retry_at", UtcTime),
+    sqlite_with_rowid=False,
+)
+"""Orders of reports that are still to be fetched, by backfill and age; what is fetched is taken out."""
+verifications = sa.Table(
+    "verifications",
+    metadata,
+    sa.Column("verification_id", Identity, primary_key=True, autoincrement=True),
+    sa.Column("account", sa.String(64), nullable=False),
+    sa.Column("marketplace_id", sa.String(32), nullable=False),
+    sa.Column("lower", UtcTime, nullable=False),
+    sa.Column("upper", UtcTime, nullable=False),
+    sa.Column("asked_upper", UtcTime, nullable=False),
+    sa.Column("by", sa.String(8), nullable=False),
+    sa.Column("reason", sa.String(12), nullable=False),
+    sa.Column("repair", sa.Boolean, nullable=False),
+    sa.Column("position", UtcTime, nullable=False),
+    sa.Column("state", sa.String(12), nullable=False),
+    sa.Column("span_seconds", sa.Float),
+    sa.Column("report_id", sa.String(120)),
+    sa.Column("report_asked_at", UtcTime),
+    sa.Column("page_token", sa.LargeBinary),
+    sa.Column("walk_started_at", UtcTime),
+    sa.Column("walked", sa.Text, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("listed", sa.Integer, nullable=False),
+    sa.Column("before_start", sa.Integer, nullable=False),
+    sa.Column("findings", sa.Text, nullable=False),
+    sa.Column("message", sa.Text),
+    sa.Column("next_at", UtcTime),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("finished_at", UtcTime),
+    sa.Index("ix_verifications_account", "account", "marketplace_id"),
+)
+"""Proofs that nothing is missing: a marketplace's orders of a stretch compared with Amazon's own list."""
 
 runs = sa.Table(
     "runs",
@@ -461,5 +535,6 @@ SEALED: dict[str, tuple[str, ...]] = {
     "journal": ("details",),
     "quarantine": ("payload",),
     "windows": ("page_token",),
+    "verifications": ("page_token",),
 }
 """Every column that holds sealed bytes, by table."""

@@ -28,6 +28,7 @@ from poller.translating import ALL_DATASETS
 from poller.windows import Pace
 from store import migrating, orders, queries
 from store.engine import Store, create_engine
+from store.progress import Way
 from store.sealing import Sealer
 from tests.oracle import Oracle, compare
 
@@ -103,6 +104,8 @@ class Shop:
     split: frozenset[str] = frozenset()
     fresh: bool = True
     credential: str = "credential"
+    history_by: Way = "search"
+    """How the history of a start date is fetched; the product's default is ``auto``."""
 
     def __post_init__(self) -> None:
         self.attempts: list[Attempt] = []
@@ -149,7 +152,9 @@ class Shop:
         return sources_of(self.account_rules(), "EU", polled, "app", self.credential, "secret")
 
     def syncer(self, source: Source) -> SourceSync:
-        return SourceSync(self.store, self.connector, source, PLANS, self.pace, self.owner)
+        return SourceSync(
+            self.store, self.connector, source, PLANS, self.pace, self.owner, history_by=self.history_by
+        )
 
     def sync(self) -> list[RunReport]:
         """One pass over every source at the present moment."""

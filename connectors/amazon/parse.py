@@ -552,8 +552,9 @@ def _glimpse(order: Any, *path: str, longest: int) -> str | None:
     return _text(order) if told else None
 
 
-def _glimpsed_time(order: Any, key: str) -> datetime | None:
+def _glimpsed_time(order: Any, name: str) -> datetime | None:
+    """A time that even an unreadable order may still tell, else None."""
     try:
-        return _time(_glimpse(order, key, longest=64), key)
+        return _time(_glimpse(order, name, longest=40), name)
     except _Malformed:
         return None

@@ -129,7 +129,7 @@ def _carry_out(service: Service, keys: Sequence[str], wait: bool) -> tuple[bool,
     while due and not service.stop.is_set():
         key = min(due, key=due.__getitem__)
         if due[key] > utc_now():
-            _wait(due[key], service.stop.wait)
+            wait_until(due[key], service.stop.wait)
             continue
         del due[key]
         report = _one_run(service, key)
@@ -190,8 +190,8 @@ def _busy(text: str) -> Iterator[None]:
         yield
 
 
-def _wait(until: datetime, pause: Callable[[float], bool]) -> None:
-    """Wait for the request budget, with a bar on a terminal. ``pause`` ends early when told to stop."""
+def wait_until(until: datetime, pause: Callable[[float], bool]) -> None:
+    """Wait for Amazon, with a bar on a terminal. ``pause`` ends early when told to stop."""
     span = until - utc_now()
     if not sys.stderr.isatty():
         say(f"waiting until {iso(until)}")

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 BAD_INPUT = 2
 FAULT = 1
+MISSING = 3
+"""Something that Amazon has is not in the database."""
 DEFERRED = 75
 INTERRUPTED = 130
 """What shells report for a process that Ctrl-C ended."""

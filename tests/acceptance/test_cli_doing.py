@@ -255,7 +255,9 @@ def test_status_tells_how_much_of_the_history_is_read(tmp_path: Path) -> None:
         (backfill,) = shop("status", "--json").json()["sources"][0]["backfills"]
         assert 0 < backfill["done"] < 0.2
         assert backfill["orders"] == 1
-        assert re.search(r"history +UK .*: \d+% done, newest first; 1 order in 1 request", shop("status").out)
+        assert re.search(
+            r"history +UK .*: \d+% done, from both ends; 1 order in 1 request", shop("status").out
+        )
 
 
 # --- orders fetch -----------------------------------------------------------------------------------

@@ -286,7 +286,14 @@ def test_the_simulators_options_are_documented_with_their_defaults() -> None:
 
 def test_the_exit_statuses_are_those_of_the_code() -> None:
     documented = {int(row[0]) for row in rows(section("README.md", "## Operation")) if row[0].isdigit()}
-    assert documented == {0, shell.FAULT, shell.BAD_INPUT, shell.DEFERRED, shell.INTERRUPTED}
+    assert documented == {
+        0,
+        shell.FAULT,
+        shell.BAD_INPUT,
+        shell.MISSING,
+        shell.DEFERRED,
+        shell.INTERRUPTED,
+    }
 
 
 def test_the_targets_of_make_exist() -> None:

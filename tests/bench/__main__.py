@@ -1,5 +1,5 @@
 """``make bench``: how fast orders go from Amazon's JSON into the database, and where the time goes; how fast
-an order office gets doubled customers and merged ones.
+an order office gets doubled customers and merged ones; what history takes by Amazon's limits.
 
 Prints figures; judges nothing. Every measured run is a process of its own on one core. Runs against the
 empty and the large database alternate, so that a machine whose speed drifts does not spoil the ratio.
@@ -19,6 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from tests.bench import history
 from tests.bench.pages import write_pages
 
 RUN = 20_000
@@ -91,6 +92,7 @@ def office(folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--stored", type=int, default=500_000, help="orders in the large database")
+    parser.add_argument("--history", type=int, default=history.ORDERS, help="orders of history; 0 for none")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="order-sync-bench-") as name:
         folder = Path(name)
@@ -122,6 +124,8 @@ def main() -> None:
         text = (folder / "profile.txt").read_text().splitlines()
         start = next(i for i, line in enumerate(text) if "ncalls" in line)
         print("\n".join(line for line in text[start:] if line.strip()))
+    if options.history:
+        history.main(options.history)
 
 
 if __name__ == "__main__":
