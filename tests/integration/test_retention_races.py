@@ -47,9 +47,13 @@ def sync(url: str, seed: str) -> int:
 
 
 def purge(url: str, seed: str) -> int:
-    """Purge upon purge."""
+    """Purge upon purge, until there was something to purge."""
+    erased = turns = 0
     with closing(opened(url, purging=True)) as store:
-        return sum(Purge(store, MONTH).run().orders for _ in range(PAGES))
+        while turns < PAGES or not erased:
+            erased += Purge(store, MONTH).run().orders
+            turns += 1
+    return erased
 
 
 def forget(url: str, seed: str) -> list[str]:

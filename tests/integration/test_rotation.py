@@ -222,12 +222,14 @@ def test_syncs_go_on_during_a_rotation(process: Processes, seed: int) -> None:
     first = process(OLD)
     buyers = [f"buyer{i}@marketplace.amazon.co.uk" for i in range(40)]
     apply(first, *[an_order(f"first{i}", email) for i, email in enumerate(buyers)])
-    known, done = hashes(first), Event()
+    known, done, switched = hashes(first), Event(), Event()
 
     def sync(name: str, *stores: Store) -> int:
         rng, pages = random.Random(f"{seed} {name}"), 0
         while pages < 12 or not done.is_set():
             store = stores[min(pages // 6, len(stores) - 1)]
+            if store is stores[-1] and len(stores) > 1:
+                switched.set()
             picked = rng.sample(range(40), 6)
             new = [an_order(f"{name}{pages}-{i}", buyers[i]) for i in picked[:3]]
             for i in picked[3:]:
@@ -238,9 +240,10 @@ def test_syncs_go_on_during_a_rotation(process: Processes, seed: int) -> None:
         return pages
 
     def rotate(store: Store) -> int:
-        left = Rotation(store).run()
-        while left:
-            left = Rotation(store).run()
+        while not switched.is_set():
+            Rotation(store).run()
+        while left := Rotation(store).run():
+            pass
         done.set()
         return left
 
