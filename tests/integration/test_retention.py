@@ -205,7 +205,7 @@ def test_r60_orders_of_an_older_version_get_their_term(place: Place) -> None:
 
 def test_r60_r63_payloads_in_quarantine_have_their_days(place: Place) -> None:
     place.apply(everything("o1"))
-    place.apply(unreadable=(unreadable("q1", updated=1), unreadable("o1", updated=1)))
+    place.apply(unreadable=(unreadable("q1", updated=1), unreadable("o1", updated=3)))
     done = place.purge(33)
     assert (done.payloads, payload_of(place, "o1")) == (1, "")
     assert "Ann Buyer" in payload_of(place, "q1")
@@ -314,7 +314,7 @@ def forget(place: Place, customer_id: int) -> Any:
 def test_r62_a_forgotten_person_is_gone_at_once_and_matches_no_more(place: Place) -> None:
     known = add_customer(place.store, "ann@home.example", ANN, name="Ann H", external_id="C-1")
     place.apply(everything("o1"), everything("o2", BEA))
-    place.apply(unreadable=(unreadable("q1", ANN), unreadable("o1", BEA)))
+    place.apply(unreadable=(unreadable("q1", ANN), unreadable("o1", BEA, updated=3)))
     done = forget(place, known)
     assert (done.records, done.orders, done.payloads) == (1, 1, 2)
     record = customer(place.store, known)
