@@ -173,9 +173,8 @@ _NO_LINE: dict[str, Any] = dict.fromkeys(_line_object(LineRecord("", 0)))
 
 
 def _order_rows(item: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    rest = {key: value for key, value in item.items() if key != "lines"}
     for line in item["lines"] or [_NO_LINE]:
-        yield rest | {"line": line}
+        yield item | {"lines": line}
 
 
 def _customer_rows(item: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -195,7 +194,7 @@ def write_csv(what: str, objects: Iterable[dict[str, Any]], keys: Iterable[str],
     objects. Spreadsheets run a cell that begins like a formula, so such a text gets an apostrophe.
     """
     blank = {key: _NO_ADDRESS if key in ("delivery", "billing") else None for key in keys}
-    heading = [name for name, _ in _flat(next(CSV_ROWS[what]({**blank, "lines": []}))) if name != "lines"]
+    heading = [name for name, _ in _flat(next(CSV_ROWS[what](blank)))]
     # Lines end as RFC 4180 has it; with any other ending the module would leave a lone \r unquoted.
     writer = csv.DictWriter(out, heading, lineterminator="\r\n")
     writer.writeheader()

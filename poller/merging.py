@@ -23,7 +23,8 @@ GROUP_FIELDS: Mapping[str, tuple[str, ...]] = {
     "promotion": (),
     "cancellation": ("cancel_requested", "cancelled_by", "cancel_reason"),
     "packages": ("packages",),
-    "tax": ("tax_numbers", "withheld_tax"),
+    "tax": ("tax_numbers",),
+    "withheld": ("withheld_tax",),
 }
 """The fields of an order that each group of data brings (R25)."""
 
@@ -32,7 +33,7 @@ LINE_GROUP_FIELDS: Mapping[str, tuple[str, ...]] = {
     "proceeds": ("item_total", "tax", "shipping", "discount", "gift_wrap"),
     "price": ("unit_price",),
     "promotion": ("promotion_ids",),
-    "tax": ("withheld_tax",),
+    "withheld": ("withheld_tax",),
 }
 """The fields of a line that each group brings; the rest of a line is core."""
 

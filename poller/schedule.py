@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
@@ -24,7 +25,7 @@ from poller.rotating import about_keys
 from poller.status import buyers_shown
 from poller.sync import RunReport
 from store import ledger
-from store.engine import Unavailable
+from store.engine import Unavailable, reason_of
 
 log = structlog.get_logger("order_sync")
 
@@ -47,6 +48,9 @@ IDENTITY = "identity"
 
 STOP_WITHIN = 6.0
 """Seconds that running pages get to finish when the service is told to stop."""
+
+RELEASE_WITHIN = 2.0
+"""Seconds that giving back the claims of unfinished pages may take then."""
 
 
 def heartbeat_file() -> Path:
@@ -113,7 +117,7 @@ class Schedule:
                 self._service.wire()
                 return True
             except Unavailable as error:
-                log.warning("database is away", error=type(error).__name__, retry_in=DATABASE_RETRY.seconds)
+                log.warning("database is away", error=reason_of(error), retry_in=DATABASE_RETRY.seconds)
                 heartbeat_file().write_text(utc_now().isoformat())
                 self._service.stop.wait(DATABASE_RETRY.total_seconds())
         return False
@@ -130,7 +134,7 @@ class Schedule:
         try:
             changed = self._service.reload(only_if_changed=not asked)
         except Unavailable as error:
-            log.warning("database is away", error=type(error).__name__)
+            log.warning("database is away", error=reason_of(error))
             self._reload_asked = True
             return
         if self._service.problems != before:
@@ -164,7 +168,7 @@ class Schedule:
             pause = min(max(report.until - utc_now(), timedelta(seconds=0.2)), LONGEST_PAUSE)
             self._tell(report)
         except Unavailable as error:
-            log.warning("database is away", source=key, error=type(error).__name__)
+            log.warning("database is away", source=key, error=reason_of(error))
         except Exception as error:
             # A fault of ours must not end the source for good; its window is claimed again later.
             log.exception("run broke", source=key, error=type(error).__name__)
@@ -187,7 +191,7 @@ class Schedule:
             for sentence in about_keys(self._service.store):
                 log.info("encryption keys", note=sentence)
         except Unavailable as error:
-            log.warning("database is away", job=RETENTION, error=type(error).__name__)
+            log.warning("database is away", job=RETENTION, error=reason_of(error))
         except Exception as error:
             log.exception("purge broke", error=type(error).__name__)
         finally:
@@ -204,7 +208,7 @@ class Schedule:
                     for drop in identity.drops(buyers_shown(tx, key), today)
                 }
         except Unavailable as error:
-            log.warning("database is away", job=IDENTITY, error=type(error).__name__)
+            log.warning("database is away", job=IDENTITY, error=reason_of(error))
             return
         for name in found.keys() - self._warned:
             log.warning("buyers are not shown", problem=identity.sentence(name[0], found[name]))
@@ -235,16 +239,23 @@ class Schedule:
             time.sleep(0.05)
         left = sorted(self._running)
         if left:
-            try:
-                with self._service.store.begin() as tx:
-                    ledger.release_all(tx, self._service.owner)
-            except Unavailable:
-                log.warning("database is away", note="claims run out by themselves within two minutes")
+            # In a thread of its own: a database that hangs must not hold up the end.
+            releasing = threading.Thread(target=self._release, daemon=True)
+            releasing.start()
+            releasing.join(RELEASE_WITHIN)
         heartbeat_file().unlink(missing_ok=True)
         log.info("stopped", unfinished=left)
         self._scheduler.shutdown(wait=False)
         if left:
             os._exit(0)  # threads that wait for an answer cannot be ended otherwise
+
+    def _release(self) -> None:
+        try:
+            with self._service.store.begin() as tx:
+                ledger.release_all(tx, self._service.owner)
+        except Unavailable as error:
+            note = "claims run out by themselves within two minutes"
+            log.warning("database is away", error=reason_of(error), note=note)
 
 
 def is_alive() -> bool:

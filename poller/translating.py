@@ -40,6 +40,12 @@ DATASETS: Mapping[str, str] = {
 }
 """The dataset (``includedData`` of Amazon's Orders API model 2026-01-01) that carries each group."""
 
+WITHHELD = "withheld"
+"""A group of its own (R42): withheld tax is a subtotal of the proceeds that the tax data marks so."""
+
+WITHHELD_TAKES = frozenset({"proceeds", "tax"})
+"""What a copy must carry to bring it; one that lacks either erases nothing (R25)."""
+
 ALL_DATASETS = frozenset(DATASETS.values()) - {ALWAYS}
 
 PENDING = frozenset({"PENDING", "PENDING_AVAILABILITY"})
@@ -138,6 +144,8 @@ def translate(order: AmazonOrder, account: str, rules: MarketplaceRules | None) 
     priced = not pending or (rules is not None and rules.pending == "hold")
     if not priced:
         present -= {"proceeds", "price"}
+    if present >= WITHHELD_TAKES:
+        present |= {WITHHELD}
     lines = tuple(_line(line, present) for line in order.lines)
     proceeds, delivered, cancelling = "proceeds" in present, "delivery" in present, "cancellation" in present
     fulfilled_by = order.fulfilled_by if fulfilled else None
@@ -210,8 +218,7 @@ def _line(line: AmazonLine, present: frozenset[str]) -> LineRecord:
         # Amazon's sign of a discount is not documented; ours is positive and lowers the price.
         discount=None if discount is None else Amount(abs(discount.amount), discount.currency),
         gift_wrap=_amount(line.gift_wrap) if proceeds else None,
-        # A subtotal of the proceeds that only the tax data marks as withheld (R42): it takes both.
-        withheld_tax=_amount(line.withheld_tax) if proceeds and "tax" in present else None,
+        withheld_tax=_amount(line.withheld_tax) if WITHHELD in present else None,
         promotion_ids=line.promotion_ids if "promotion" in present else (),
         gift_message=line.gift_message if fulfilled else None,
         customization_url=line.customization_url,

@@ -57,6 +57,32 @@ def is_conflict(error: BaseException) -> bool:
     return state in ("40001", "40P01")  # serialisation failure, deadlock (PostgreSQL's manual, appendix A)
 
 
+_REASONS = (
+    "password authentication failed",
+    "Connection refused",
+    "No such file or directory",
+    "could not translate host name",
+    "failed to resolve host",
+    "timeout expired",
+    "does not exist",
+    "the database system is starting up",
+    "the database system is shutting down",
+    "database is locked",
+    "unable to open database file",
+    "attempt to write a readonly database",
+    "database or disk is full",
+    "no such table",
+    "file is not a database",
+)
+"""What a database may say about itself that is safe to repeat: its other words may quote data."""
+
+
+def reason_of(error: sa.exc.DBAPIError) -> str:
+    """What a database said, as far as that is safe to repeat; else the name of the error."""
+    text = str(error.orig)
+    return next((reason for reason in _REASONS if reason in text), type(error).__name__)
+
+
 def create_engine(url: str) -> Engine:
     """An engine for ``sqlite:///…`` or ``postgresql+psycopg://…`` that keeps the promises above."""
     parsed = sa.make_url(url)
@@ -76,7 +102,15 @@ def create_engine(url: str) -> Engine:
         pool_size=5,
         max_overflow=10,
         pool_recycle=1800,
-        connect_args={"connect_timeout": 10, "options": "-c timezone=UTC -c statement_timeout=60000"},
+        connect_args={
+            "connect_timeout": 10,
+            "options": "-c timezone=UTC -c statement_timeout=60000",
+            # A server that vanished without a word is noticed within a minute.
+            "keepalives_idle": 30,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 60_000,
+        },
     )
 
 

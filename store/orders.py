@@ -27,7 +27,8 @@ GROUP_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "promotion": (),
     "cancellation": ("cancel_requested", "cancelled_by", "cancel_reason"),
     "packages": ("packages",),
-    "tax": ("tax_numbers", "withheld_tax"),
+    "tax": ("tax_numbers",),
+    "withheld": ("withheld_tax",),
 }
 """Columns of ``orders`` that a group of data consists of."""
 
@@ -73,7 +74,7 @@ LINE_GROUPS: Mapping[str, tuple[str, ...]] = {
     "proceeds": ("item_total", "tax", "shipping", "discount", "gift_wrap"),
     "price": ("unit_price",),
     "promotion": ("promotion_ids",),
-    "tax": ("withheld_tax",),
+    "withheld": ("withheld_tax",),
 }
 LINE_CORE = ("position", "sku", "asin", "title", "quantity", "currency", "customization_url")
 

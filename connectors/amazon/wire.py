@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -38,6 +39,12 @@ from connectors.errors import (
 
 TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 """Explicit with every request, so that it holds for whatever client was injected."""
+
+LONGEST_ANSWER = 90.0
+"""Seconds for a whole answer: the read time-out starts anew with every byte, and one may drip for ever."""
+
+_OF_THE_TRANSFER = ("content-encoding", "content-length", "transfer-encoding")
+"""Headers that are not true any more of a body that has been received and decoded."""
 
 HIGHEST_RATE = 50.0
 """Requests a second; no operation of SP-API comes near, so a higher header is nonsense."""
@@ -81,14 +88,30 @@ def send(
     """
     failure: ConnectorError
     try:
-        return http.request(
+        with http.stream(
             method, url, params=params, data=data, headers=headers, timeout=TIMEOUT, follow_redirects=False
-        )
+        ) as answer:
+            received = _received(answer)
+        if received is not None:
+            kept = [h for h in answer.headers.multi_items() if h[0] not in _OF_THE_TRANSFER]
+            return httpx.Response(answer.status_code, headers=kept, content=received)
+        failure = Unreachable(f"{operation}: the answer took longer than {LONGEST_ANSWER:g} seconds")
     except httpx.DecodingError:
         failure = Garbled(f"{operation}: the answer could not be decoded")
     except (httpx.RequestError, httpx.InvalidURL) as error:
         failure = Unreachable(f"{operation}: no answer ({type(error).__name__})")
     raise failure
+
+
+def _received(answer: httpx.Response) -> bytes | None:
+    """The body, decoded; None when it took too long."""
+    deadline = time.monotonic() + LONGEST_ANSWER
+    body = bytearray()
+    for part in answer.iter_bytes():
+        body += part
+        if time.monotonic() > deadline:
+            return None
+    return bytes(body)
 
 
 # --- headers ---------------------------------------------------------------------------------

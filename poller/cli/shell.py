@@ -205,25 +205,6 @@ def progress(text: str, total: int, every: int | None = None) -> Iterator[Callab
 
 # --- failing ----------------------------------------------------------------------------------------
 
-_REASONS = (
-    "password authentication failed",
-    "Connection refused",
-    "No such file or directory",
-    "could not translate host name",
-    "failed to resolve host",
-    "timeout expired",
-    "does not exist",
-    "the database system is starting up",
-    "the database system is shutting down",
-    "database is locked",
-    "unable to open database file",
-    "attempt to write a readonly database",
-    "database or disk is full",
-    "no such table",
-    "file is not a database",
-)
-"""What a database may say about itself that is safe to repeat: its other words may quote data."""
-
 
 def sentences_of(error: Exception) -> tuple[int, str]:
     """(exit status, sentence) for an error. Only texts that we wrote ourselves are repeated."""
@@ -232,17 +213,15 @@ def sentences_of(error: Exception) -> tuple[int, str]:
     from connectors.errors import ConnectorError
     from poller.bootstrap import Unusable
     from poller.customers.refused import Refused
-    from store.engine import Unavailable
+    from store.engine import Unavailable, reason_of
     from store.migrating import NewerDatabase
     from store.sealing import SealError, UnknownKey
 
     name = type(error).__name__
     if isinstance(error, DBAPIError):
-        text = str(error.orig)
-        reason = next((reason for reason in _REASONS if reason in text), None)
-        if reason is not None or isinstance(error, Unavailable):
-            why = reason or name
-            return FAULT, f"the database is away or cannot be used ({why}): see ORDER_SYNC_DATABASE_URL."
+        reason = reason_of(error)
+        if reason != name or isinstance(error, Unavailable):
+            return FAULT, f"the database is away or cannot be used ({reason}): see ORDER_SYNC_DATABASE_URL."
     if isinstance(error, ModuleNotFoundError) and error.name == "psycopg":
         remedy = "install amazon-order-sync with its extra `postgres`"
         return BAD_INPUT, f"PostgreSQL needs a driver that is not installed: {remedy}."

@@ -48,7 +48,9 @@ def utc_now() -> datetime:
 
 
 def simulator(
-    port: Annotated[int, typer.Option(help="Port on this machine; 0 takes a free one.")] = 8090,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")
+    ] = 8090,
     seed: Annotated[int, typer.Option(help="The same seed invents the same shop.")] = 1,
     orders: Annotated[int, typer.Option(min=0, help="Orders to invent, over 40 days of past.")] = 1000,
     marketplaces: Annotated[
@@ -85,10 +87,11 @@ def simulator(
     with _until_told_to_stop() as stop:
         try:
             with serve(amazon, port) as (_, url):
-                folder = write_config or Path("simulated")
+                folder = (write_config or Path("simulated")).absolute()
                 if write_config is not None:
                     write_files(folder, codes, start_date)
                 typer.echo(shell_lines(folder, url, codes, start_date, written=write_config is not None))
+                typer.echo(f"serving a simulated Amazon at {url}; Ctrl-C ends it", err=True)
                 stop.wait()
         except OSError as error:
             typer.echo(f"cannot serve on port {port}: {error.strerror}", err=True)

@@ -217,7 +217,7 @@ def test_export_as_csv_has_a_row_for_each_line_item(shop: Shop) -> None:
     orders = [json.loads(line) for line in shop("export", "orders").lines]
     rows = list(csv.DictReader(io.StringIO(shop("export", "orders", "--format", "csv").out)))
     assert len(rows) == sum(max(1, len(order["lines"])) for order in orders)
-    assert {"order_id", "delivery.postal_code", "line.sku"} <= rows[0].keys()
+    assert {"order_id", "delivery.postal_code", "lines.sku"} <= rows[0].keys()
 
 
 def test_an_empty_csv_has_its_heading(shop: Shop) -> None:

@@ -16,7 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 from connectors.orders import Money
-from store import budgets, customers, queries, tables
+from store import accounts, budgets, customers, queries, tables
 from store.budgets import BudgetKey
 from store.engine import Store, Tombstone, Transaction, create_engine, is_conflict
 from store.records import Amount, CustomerRecord
@@ -304,6 +304,18 @@ def test_many_first_opens_at_once_make_one_lookup_key(store: Store, database_url
 
     assert len(set(together(6, first_open))) == 1
     assert count(store, tables.meta) == 1
+
+
+def test_many_first_starts_at_once_settle_one_business(store: Store) -> None:
+    def settle(_: int) -> list[str]:
+        settled = []
+        for n in range(20):
+            with store.begin() as tx:
+                settled.append(accounts.settle_business(tx, f"acme{n}", "acme"))
+        return settled
+
+    assert together(3, settle) == [["acme"] * 20] * 3
+    assert count(store, tables.businesses) == 20
 
 
 def test_the_lookup_key_survives_a_rotation_of_the_encryption_key(store: Store, database_url: str) -> None:

@@ -162,7 +162,8 @@ OF_GROUP = {
     "proceeds": ("total",),
     "cancellation": ("cancel_requested", "cancelled_by", "cancel_reason"),
     "packages": ("packages",),
-    "tax": ("tax_numbers", "withheld_tax"),
+    "tax": ("tax_numbers",),
+    "withheld": ("withheld_tax",),
 }
 
 

@@ -203,10 +203,10 @@ def test_orders_in_csv_are_one_row_a_line_item() -> None:
     objects = [order_object(order, "GBP") for order in (ORDER, BARE_ORDER)]
     _, rows = as_csv("orders", objects, ORDER_KEYS)
     assert [r["order_id"] for r in rows] == ["o1", "o1", "o2"]
-    assert [r["line.order_item_id"] for r in rows] == ["i1", "i2", ""]
+    assert [r["lines.order_item_id"] for r in rows] == ["i1", "i2", ""]
     assert rows[0]["delivery.line1"] == rows[1]["delivery.line1"] == "1 High Street"
-    assert rows[0]["line.unit_price"] == "10.00"
-    assert json.loads(rows[0]["line.promotion_ids"]) == ["SALE", "TWO"]
+    assert rows[0]["lines.unit_price"] == "10.00"
+    assert json.loads(rows[0]["lines.promotion_ids"]) == ["SALE", "TWO"]
     assert json.loads(rows[0]["labels"]) == {"channel": "Amazon UK"}
     assert json.loads(rows[0]["packages"])[0]["reference"] == "1"
     assert rows[0]["billing.line1"] == rows[0]["ship_by"] == ""
@@ -219,9 +219,10 @@ def test_the_columns_are_the_keys_with_nested_ones_joined_by_a_dot() -> None:
     for key in keys(ORDER_KEYS):
         if key in ("delivery", "billing"):
             expected += [f"{key}.{name}" for name in keys(ADDRESS_KEYS)]
-        elif key != "lines":
+        elif key == "lines":
+            expected += [f"lines.{name}" for name in keys(LINE_KEYS)]
+        else:
             expected.append(key)
-    expected += [f"line.{name}" for name in keys(LINE_KEYS)]
     assert columns == expected
     assert as_csv("orders", [], ORDER_KEYS) == (expected, [])
 
@@ -242,7 +243,7 @@ def test_customers_in_csv_are_one_row_each() -> None:
 def test_a_text_that_a_spreadsheet_would_run_gets_an_apostrophe(text: str) -> None:
     order = replace(ORDER, buyer=Buyer(name=text), lines=(replace(LINE, gift_message=text),))
     _, rows = as_csv("orders", [order_object(order, "GBP")], ORDER_KEYS)
-    assert rows[0]["buyer_name"] == rows[0]["line.gift_message"] == "'" + text
+    assert rows[0]["buyer_name"] == rows[0]["lines.gift_message"] == "'" + text
 
 
 @pytest.mark.parametrize(

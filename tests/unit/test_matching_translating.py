@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 
 from connectors.orders import GROUPS, AmazonBuyer, AmazonOrder, AmazonPackage, Money, TaxRegistration
 from poller.matching import translate
+from poller.merging import merge_copies
 from poller.translating import ALL_DATASETS, DATASETS
 from store.records import Amount, OrderRecord, PackageRecord, TaxNumber
 from tests.unit.matching_world import DE, T0, UK, World, a_pending_order, an_order, gbp, line, rules_of
@@ -46,7 +47,8 @@ def filled_fields(record: OrderRecord) -> set[str]:
         "promotion": record.lines[0].promotion_ids,
         "cancellation": (record.cancel_requested, record.cancelled_by, record.cancel_reason),
         "packages": record.packages,
-        "tax": (*record.tax_numbers, record.withheld_tax, record.lines[0].withheld_tax),
+        "tax": record.tax_numbers,
+        "withheld": (record.withheld_tax, record.lines[0].withheld_tax),
         "fulfillment": (record.status, record.fulfilled_by, record.lines[0].gift_message),
     }
     return {name for name, values in groups.items() if any(values)}
@@ -59,8 +61,8 @@ def test_every_group_has_its_dataset() -> None:
 
 def test_a_full_copy_fills_every_group_with_its_update_time() -> None:
     record = translate(full(), "acme", rules_of())
-    assert filled_fields(record) == GROUPS
-    assert record.as_of == dict.fromkeys(GROUPS, T0)
+    assert filled_fields(record) == GROUPS | {"withheld"}
+    assert record.as_of == dict.fromkeys(GROUPS | {"withheld"}, T0)
     assert (record.customer_id, record.match_basis) == (None, None)
 
 
@@ -76,7 +78,8 @@ def test_what_a_marketplace_did_not_want_is_dropped(group: Any) -> None:
 def test_what_a_copy_does_not_carry_is_not_claimed(group: Any) -> None:
     order = full()
     record = translate(replace(order, present=order.present - {group}), "acme", rules_of())
-    assert set(record.as_of) == GROUPS - {group}
+    withheld = set() if group in ("proceeds", "tax") else {"withheld"}
+    assert set(record.as_of) == GROUPS - {group} | withheld
     assert group not in filled_fields(record)
 
 
@@ -158,6 +161,16 @@ def test_r42_withheld_tax_is_kept_apart_and_added_up() -> None:
     record = translate(an_order(lines=lines), "acme", rules_of())
     assert record.withheld_tax == Amount(Decimal("2.50"), "GBP")
     assert [i.tax for i in record.lines] == [Amount(Decimal("2.00"), "GBP")] * 3
+
+
+@pytest.mark.parametrize("group", ["proceeds", "tax"])
+def test_r42_r25_a_copy_without_the_proceeds_or_the_tax_data_does_not_erase_withheld_tax(group: Any) -> None:
+    first = an_order(lines=(line(withheld_tax=gbp("2.00")),))
+    later = replace(first, last_updated_at=T0 + timedelta(hours=1), present=first.present - {group})
+    (merged,) = merge_copies([translate(copy, "acme", rules_of()) for copy in (first, later)], {})
+    assert merged.record.withheld_tax == Amount(Decimal("2.00"), "GBP")
+    assert merged.record.lines[0].withheld_tax == Amount(Decimal("2.00"), "GBP")
+    assert merged.record.as_of["withheld"] == T0
 
 
 def test_r42_amounts_of_different_currencies_have_no_sum() -> None:

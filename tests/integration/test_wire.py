@@ -1,0 +1,67 @@
+"""An exchange over a real socket, where time passes between the bytes of an answer."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from connectors.amazon import wire
+from connectors.errors import Unreachable
+
+
+@contextmanager
+def answering(parts: Sequence[bytes], left: threading.Event, every: float = 0.0) -> Iterator[str]:
+    """A server that answers one request with these parts, ``every`` so many seconds, until ``left``."""
+
+    def answer() -> None:
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(1 << 16)
+            try:
+                for part in parts:
+                    connection.sendall(part)
+                    if every and left.wait(every):
+                        return
+            except OSError:
+                return
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=answer)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        finally:
+            left.set()
+            thread.join()
+
+
+def test_an_answer_that_drips_for_ever_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte comes well within the read time-out, so only the limit for the whole answer ends it."""
+    monkeypatch.setattr(wire, "LONGEST_ANSWER", 0.2)
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"
+    parts = [head, *[b"x"] * 100_000]
+    with (
+        answering(parts, threading.Event(), every=0.01) as url,
+        httpx.Client() as http,
+        pytest.raises(Unreachable, match=r"searchOrders: the answer took longer than 0\.2 seconds"),
+    ):
+        wire.send(http, "searchOrders", "GET", url)
+
+
+def test_a_compressed_answer_in_chunks_arrives_whole() -> None:
+    body = b'{"orders": []}' * 1000
+    packed = gzip.compress(body)
+    head = (
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n"
+        b"x-amzn-ratelimit-limit: 0.5\r\n\r\n"
+    )
+    chunks = [b"%x\r\n%s\r\n" % (len(part), part) for part in (packed[:40], packed[40:])]
+    with answering([head, *chunks, b"0\r\n\r\n"], threading.Event()) as url, httpx.Client() as http:
+        answer = wire.send(http, "searchOrders", "GET", url)
+    assert (answer.status_code, answer.content, wire.rate_of(answer)) == (200, body, 0.5)
