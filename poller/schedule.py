@@ -191,7 +191,7 @@ class Schedule:
             for sentence in about_keys(self._service.store):
                 log.info("encryption keys", note=sentence)
         except Unavailable as error:
-            log.warning("database is away", job=RETENTION, error=type(error).__name__)
+            log.warning("database is away", job=RETENTION, error=reason_of(error))
         except Exception as error:
             log.exception("purge broke", error=type(error).__name__)
         finally:
@@ -208,7 +208,7 @@ class Schedule:
                     for drop in identity.drops(buyers_shown(tx, key), today)
                 }
         except Unavailable as error:
-            log.warning("database is away", job=IDENTITY, error=type(error).__name__)
+            log.warning("database is away", job=IDENTITY, error=reason_of(error))
             return
         for name in found.keys() - self._warned:
             log.warning("buyers are not shown", problem=identity.sentence(name[0], found[name]))
