@@ -273,7 +273,7 @@ class Service:
         if only_if_changed and now == self._fingerprint:
             return False
         fresh = load(self.environ, BY_NAME)
-        self._fingerprint = fingerprint(fresh.settings.config_dir, fresh.secret_files)
+        self._fingerprint = now  # as it was before reading: what changes meanwhile is read the next time
         if fresh.stopped:
             self.problems = fresh.problems
             return False

@@ -358,6 +358,16 @@ def _behind(now: datetime, bound: datetime | None) -> float | None:
     return None if bound is None else max(0.0, (now - bound).total_seconds())
 
 
+def _complete_until(
+    covered: Sequence[Interval], open_gaps: Sequence[Interval], live_from: datetime
+) -> datetime | None:
+    """Up to where nothing is missing: what lies beyond a gap does not count. None before the first page."""
+    if not covered:
+        return None
+    until = open_gaps[0].lower if open_gaps else covered[-1].upper
+    return until if until > live_from else None
+
+
 def _marketplace(
     tx: Transaction,
     source: Source,
@@ -369,12 +379,14 @@ def _marketplace(
     account, marketplace_id = source.account, polled.marketplace_id
     covered = ledger.read_coverage(tx, account, marketplace_id, "first")
     history = ledger.read_coverage(tx, account, marketplace_id, "created")
-    until = covered[-1].upper if covered else None
+    until: datetime | None = None
     missing: list[Gap] = []
     history_missing: list[Interval] = []
     if progress is not None:
         mine = [w for w in pending if w.axis == "updated" and marketplace_id in w.marketplace_ids]
-        missing = [_gap(g, mine) for g in gaps(covered, progress.live_from, progress.position)]
+        open_gaps = gaps(covered, progress.live_from, progress.position)
+        missing = [_gap(g, mine) for g in open_gaps]
+        until = _complete_until(covered, open_gaps, progress.live_from)
         if progress.history_from is not None:
             history_missing = gaps(history, progress.history_from, progress.live_from)
     return MarketplaceStatus(

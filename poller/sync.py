@@ -58,7 +58,10 @@ _OUTCOMES: Mapping[windows.Left, Outcome] = {
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """How a run ended. ``until``: when it is worth running again."""
+    """How a run ended. ``until``: when it is worth running again.
+
+    ``refused``: what Login with Amazon refuses, ``account`` or ``application``, when that ended it.
+    """
 
     source: str
     outcome: Outcome
@@ -67,6 +70,7 @@ class RunReport:
     pages: int
     orders: int
     requests: int
+    refused: str | None = None
 
 
 @dataclass
@@ -90,6 +94,7 @@ class SourceSync:
         self.fetched_by_id = 0
         self.run_number = 0
         self._error: str | None = None
+        self._refused: str | None = None
 
     def run(self) -> RunReport:
         """Carry out all that is due for the source, as far as the budget goes."""
@@ -125,6 +130,7 @@ class SourceSync:
             self._pages,
             self._orders + self.fetched_by_id,
             self.spending.taken,
+            self._refused,
         )
 
     def _work(self) -> tuple[Outcome, datetime, str | None]:
@@ -188,21 +194,32 @@ class SourceSync:
     def _standing_refusal(self) -> str | None:
         """Why Login with Amazon need not be asked: it has refused these very credentials."""
         source = self.source
-        with self.store.begin() as tx:
+
+        def standing(tx: Transaction) -> runs.Refusal | None:
             refused = runs.standing_refusal(tx, source.account, source.credential, source.secret)
             if refused is None:
                 runs.forgive(tx, "account", source.account)
-        return None if refused is None else refused.reason
+            return refused
+
+        refused = self.store.commit(standing)
+        if refused is None:
+            return None
+        self._refused = refused.kind
+        return refused.reason
 
     def _note_refusal(self, error: CredentialsRefused) -> tuple[Outcome, datetime, str]:
         """Stop the account until its credential changes; for a wrong secret, all of the application."""
         source = self.source
-        with self.store.begin() as tx:
+        self._refused = "application" if isinstance(error, ApplicationRefused) else "account"
+
+        def note(tx: Transaction) -> datetime:
             if isinstance(error, ApplicationRefused):
                 runs.refuse(tx, "application", source.secret, source.secret, str(error))
             else:
                 runs.refuse(tx, "account", source.account, source.credential, str(error))
-            return "failed", tx.now + timedelta(minutes=15), str(error)
+            return tx.now + timedelta(minutes=15)
+
+        return "failed", self.store.commit(note), str(error)
 
     def _prepare(self) -> None:
         """Enter the source and its marketplaces, open the backfills that start dates ask for."""
@@ -243,11 +260,18 @@ class SourceSync:
             ledger.save_marketplace(tx, changed)
 
     def _match_waiting(self) -> None:
-        """Give orders of marketplaces that became known to their customers (R26)."""
-        configured = sorted(self.source.rules.by_marketplace)
+        """Give orders their customers that waited for the configuration.
+
+        Their marketplace became known (R26), or no longer holds orders without an e-mail (R21).
+        """
+        by_marketplace = self.source.rules.by_marketplace
+        configured = sorted(by_marketplace)
+        holding_none = sorted(m for m, rules in by_marketplace.items() if rules.without_email != "hold")
 
         def match_some(tx: Transaction) -> bool:
-            waiting = orders.of_unknown_marketplaces(tx, self.source.account, configured, limit=200)
+            account = self.source.account
+            waiting = orders.of_unknown_marketplaces(tx, account, configured, limit=200)
+            waiting += orders.held(tx, account, holding_none, limit=200)
             decide_again(tx, self.source.rules, waiting)
             return bool(waiting)
 
@@ -622,37 +646,37 @@ class SourceSync:
     def _note_failure(self, why: str, window: Window | None = None) -> datetime:
         """Count a failure, of a window and of its source; returns when the source is tried again."""
         self._error = why
-        with self.store.begin() as tx:
-            progress = ledger.load_source(tx, self.source.key)
-            known = progress is not None
-            if progress is None:
-                progress = SourceProgress(self.source.key, self.source.account, created_pass_at=tx.now)
-            failures = progress.failures + 1
-            retry_at = tx.now + windows.backoff(failures)
-            if window is None or not self._is_known_trouble(tx, window):
-                ledger.save_source(
-                    tx,
-                    replace(
-                        progress,
-                        failures=failures,
-                        failing_since=progress.failing_since or tx.now,
-                        last_error=why,
-                        retry_at=retry_at,
-                    ),
-                    new=not known,
+        return self.store.commit(lambda tx: self._count_failure(tx, why, window))
+
+    def _count_failure(self, tx: Transaction, why: str, window: Window | None) -> datetime:
+        progress = ledger.load_source(tx, self.source.key)
+        known = progress is not None
+        if progress is None:
+            progress = SourceProgress(self.source.key, self.source.account, created_pass_at=tx.now)
+        failures = progress.failures + 1
+        retry_at = tx.now + windows.backoff(failures)
+        if window is None or not self._is_known_trouble(tx, window):
+            ledger.save_source(
+                tx,
+                replace(
+                    progress,
+                    failures=failures,
+                    failing_since=progress.failing_since or tx.now,
+                    last_error=why,
+                    retry_at=retry_at,
+                ),
+                new=not known,
+            )
+        if window is not None:
+            changed = windows.failed(window, why, tx.now)
+            if changed.state == "set_aside" and len(window.marketplace_ids) > 1:
+                ledger.save_window(tx, replace(ledger.release(window), state="cancelled", page_token=None))
+                ledger.open_windows(
+                    tx, [replace(w, attempts=0) for w in windows.halves_of_marketplaces(window)]
                 )
-            if window is not None:
-                changed = windows.failed(window, why, tx.now)
-                if changed.state == "set_aside" and len(window.marketplace_ids) > 1:
-                    ledger.save_window(
-                        tx, replace(ledger.release(window), state="cancelled", page_token=None)
-                    )
-                    ledger.open_windows(
-                        tx, [replace(w, attempts=0) for w in windows.halves_of_marketplaces(window)]
-                    )
-                else:
-                    ledger.save_window(tx, changed)
-                    self._note_alone(tx, changed)
+            else:
+                ledger.save_window(tx, changed)
+                self._note_alone(tx, changed)
         return retry_at
 
     def _is_known_trouble(self, tx: Transaction, window: Window) -> bool:

@@ -552,6 +552,23 @@ def of_unknown_marketplaces(
     return list(tx.conn.execute(query).scalars())
 
 
+def held(tx: Transaction, account: str, marketplace_ids: Sequence[str], limit: int) -> list[str]:
+    """Ids of orders of these marketplaces whose customer waits because they have no e-mail (R21)."""
+    c = orders.c
+    query = (
+        sa.select(c.order_id)
+        .where(
+            c.customer_id.is_(None),
+            c.match_basis == "held",
+            c.account == account,
+            c.marketplace_id.in_(marketplace_ids),
+        )
+        .order_by(c.created_at, c.order_id)
+        .limit(limit)
+    )
+    return list(tx.conn.execute(query).scalars())
+
+
 def stale(tx: Transaction, account: str, marketplace_ids: Sequence[str], limit: int) -> list[tuple[str, str]]:
     """Orders pending for over seven days, or unshipped past their ship-by date, not asked for today.
 

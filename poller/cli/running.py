@@ -36,7 +36,7 @@ from poller.cli.shell import (
     stopped_by_signals,
 )
 from poller.schedule import Schedule, heartbeat_file, is_alive
-from poller.status import remedy
+from poller.status import REFUSED, remedy
 from poller.sync import RunReport
 from store.engine import Unavailable
 from store.runs import Outcome
@@ -171,7 +171,8 @@ def told(report: RunReport) -> str:
     if report.outcome == "deferred":
         words += f" until {iso(report.until)}: {report.message}"
     elif report.outcome == "failed":
-        words += f": {report.message}; {remedy(report.message)}"
+        advice = remedy(report.message) if report.refused is None else REFUSED[report.refused]
+        words += f": {report.message}; {advice}"
     numbers = (
         counted(report.pages, "page"),
         counted(report.orders, "order"),

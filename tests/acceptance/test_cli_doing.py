@@ -195,6 +195,13 @@ def test_what_the_configuration_stops_is_not_covered(shop: Shop) -> None:
     assert shop("sync", "--source", "acme:EU").told[-1].startswith("acme:EU: all covered")
 
 
+def test_sync_says_what_to_do_about_a_refused_token_each_time(shop: Shop) -> None:
+    shop.world.revoke("Atzr|simulated-refresh-token")
+    for _ in range(2):
+        result = shop("sync", status=1)
+        assert re.search("invalid_grant.*; authorise the application again in Seller Central", result.err)
+
+
 def test_sync_without_any_source_is_refused(shop: Shop) -> None:
     shop.configure("UK", enabled="false")
     assert "no source can be polled" in shop("sync", status=2).err

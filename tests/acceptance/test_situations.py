@@ -505,6 +505,24 @@ def test_r26_an_order_of_an_unknown_marketplace_gets_its_customer_once_that_is_c
     assert customer.price_list == "Amazon DE retail"
 
 
+def test_r21_orders_that_were_held_get_their_customers_once_the_marketplace_holds_none(
+    open_shop: Open,
+) -> None:
+    shop = open_shop(["UK"])
+    shop.rules = [rules_for("UK", without_email="hold")]
+    sell(shop, "UK", [NOON + HOUR, NOON + 2 * HOUR], fulfilled_by="AMAZON", email=None)
+    run_to(shop, NOON + 4 * HOUR)
+    with shop.store.read() as tx:
+        held = [queries.find_orders(tx, f"UK-0000{n}")[0] for n in range(2)]
+    assert [(order.customer_id, order.match_basis) for order in held] == [(None, "held")] * 2
+    shop.rules = [rules_for("UK")]
+    shop.sync()
+    with shop.store.read() as tx:
+        found = [queries.find_orders(tx, f"UK-0000{n}")[0] for n in range(2)]
+    assert [order.match_basis for order in found] == ["unidentified"] * 2
+    assert len({order.customer_id for order in found} - {None}) == 2
+
+
 def test_orders_that_ought_to_have_changed_are_fetched_by_id_at_most_once_a_day_each(open_shop: Open) -> None:
     shop = open_shop(["UK"])
     sell(shop, "UK", [NOON + HOUR], status="PENDING")
