@@ -75,7 +75,7 @@ def apply_single(
 def _not_outdated(
     tx: Transaction, rules: AccountRules, unreadable: Sequence[UnreadableOrder]
 ) -> list[UnreadableOrder]:
-    """Those of which we do not have a copy at least as new that could be read."""
+    """Those of which we do not have a newer copy that could be read."""
     timed = [o.order_id for o in unreadable if o.order_id is not None and o.last_updated_at is not None]
     stored = orders.update_times(tx, rules.account, timed)
     return [
@@ -83,7 +83,7 @@ def _not_outdated(
         for order in unreadable
         if order.last_updated_at is None
         or order.order_id not in stored
-        or stored[order.order_id] < order.last_updated_at
+        or stored[order.order_id] <= order.last_updated_at
     ]
 
 

@@ -31,7 +31,7 @@ from poller.sources import PolledMarketplace, Source
 from store import budgets, erasing, history, ledger, quarantine, queries, runs, verifications
 from store.bucket import Bucket
 from store.engine import Transaction
-from store.progress import Interval, Kind, MarketplaceProgress, Way, Window, gaps
+from store.progress import Interval, Kind, MarketplaceProgress, Way, Window, gaps, joined
 from store.proof import By, Verification, VerificationState
 from store.quarantine import Counts
 from store.queries import Totals
@@ -358,14 +358,10 @@ def _behind(now: datetime, bound: datetime | None) -> float | None:
     return None if bound is None else max(0.0, (now - bound).total_seconds())
 
 
-def _complete_until(
-    covered: Sequence[Interval], open_gaps: Sequence[Interval], live_from: datetime
-) -> datetime | None:
+def _complete_until(covered: list[Interval], live_from: datetime) -> datetime | None:
     """Up to where nothing is missing: what lies beyond a gap does not count. None before the first page."""
-    if not covered:
-        return None
-    until = open_gaps[0].lower if open_gaps else covered[-1].upper
-    return until if until > live_from else None
+    whole = [stretch for stretch in joined(covered) if stretch.lower <= live_from]
+    return whole[-1].upper if whole else None
 
 
 def _marketplace(
@@ -384,9 +380,8 @@ def _marketplace(
     history_missing: list[Interval] = []
     if progress is not None:
         mine = [w for w in pending if w.axis == "updated" and marketplace_id in w.marketplace_ids]
-        open_gaps = gaps(covered, progress.live_from, progress.position)
-        missing = [_gap(g, mine) for g in open_gaps]
-        until = _complete_until(covered, open_gaps, progress.live_from)
+        missing = [_gap(g, mine) for g in gaps(covered, progress.live_from, progress.position)]
+        until = _complete_until(covered, progress.live_from)
         if progress.history_from is not None:
             history_missing = gaps(history, progress.history_from, progress.live_from)
     return MarketplaceStatus(
