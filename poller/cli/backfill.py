@@ -156,7 +156,8 @@ def _put_plan(wanted: Wanted, expected: int | None, budgets: Budgets, read: list
     tokens = f"{budgets.search.tokens:.0f} of {budgets.search.burst:.0f} searches are there now"
     put(
         f"The time is that of the budget ({tokens}, then {_pace(budgets.search.rate)}; orders by id: "
-        f"{_pace(budgets.get.rate)}), after live polling each {budgets.poll_seconds:.0f} s, which comes first."
+        f"{_pace(budgets.get.rate)}), after live polling each {budgets.poll_seconds:.0f} s, "
+        "which comes first."
     )
     put()
     put("What Amazon will not give:")
