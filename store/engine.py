@@ -352,6 +352,11 @@ class Store:
         finally:
             bare_connection.close()
 
+    def now(self) -> datetime:
+        """The time of a transaction that begins now."""
+        with self.read() as tx:
+            return tx.now
+
     def _now(self, conn: Connection) -> datetime:
         if self._clock is not None:
             return self._clock()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from tests.integration.store_world import (
     customer_of,
     edit,
     exported,
-    fresh_store,
     merge,
     order,
     row,
@@ -32,12 +30,6 @@ from tests.integration.store_world import count as rows_of
 from tests.unit.matching_world import an_order
 
 HEADING = "external_id,name,email_1,email_2,phone,billing_line1,billing_country,price_list,discount_percent"
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[Store]:
-    with fresh_store(database_url) as opened:
-        yield opened
 
 
 def imported(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -31,7 +30,6 @@ from tests.integration.store_world import (
     customer_of,
     edit,
     exported,
-    fresh_store,
     merge,
     open_store,
     order,
@@ -43,12 +41,6 @@ from tests.unit.matching_world import OTHER_HOME, UK, after, an_order, rules_of
 
 NOBODY: dict[str, Any] = {"email": None, "name": None}
 HOME = Address(name="Ann", line1="1 High Street", city="Leeds", postal_code="LS1", country="GB")
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[Store]:
-    with fresh_store(database_url) as opened:
-        yield opened
 
 
 def journal_of(store: Store, customer_id: int) -> list[queries.JournalEntry]:

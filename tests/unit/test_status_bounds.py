@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from poller.status import _complete_until
+from store import progress
 from store.progress import Interval
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -15,7 +15,7 @@ def at(hours: float) -> datetime:
 
 
 def complete_until(*covered: tuple[float, float]) -> datetime | None:
-    return _complete_until([Interval(at(lower), at(upper)) for lower, upper in covered], NOON)
+    return progress.complete_until([Interval(at(lower), at(upper)) for lower, upper in covered], NOON)
 
 
 def test_all_that_follows_on_from_the_start_counts() -> None:
