@@ -163,7 +163,8 @@ def _known(
     wanted.update(order.replaces for order in incoming if order.replaces)
     rows = orders.load_rows(tx, rules.account, wanted)
     stored = {order_id: orders.record_of(tx, row) for order_id, row in rows.items()}
-    further = {o.replaces for o in stored.values() if o.replaces and o.replaces not in rows}
+    # Not what was wanted and was not there: stored by another meanwhile, it is a conflict, not an original.
+    further = {o.replaces for o in stored.values() if o.replaces and o.replaces not in wanted}
     if further:
         originals = orders.load_rows(tx, rules.account, further)
         stored |= {order_id: orders.record_of(tx, row) for order_id, row in originals.items()}
