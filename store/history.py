@@ -33,6 +33,20 @@ def claim(tx: Transaction, backfill_id: int, owner: str) -> bool:
     return taken.rowcount == 1
 
 
+def holds(tx: Transaction, backfill_id: int, owner: str) -> bool:
+    """Whether a backfill's ids are still with this owner, be it paused meanwhile, or can be had again.
+
+    The backfill is locked by that: whoever else has them by now has written, or writes later.
+    """
+    c = backfills.c
+    renewed = tx.conn.execute(
+        sa.update(backfills)
+        .where(c.backfill_id == backfill_id, c.owner == owner)
+        .values(claimed_until=tx.now + CLAIM)
+    )
+    return renewed.rowcount == 1 or claim(tx, backfill_id, owner)
+
+
 def count_and_renew(
     tx: Transaction, backfill_id: int, owner: str, *, fetched: int = 0, requests: int = 1
 ) -> bool:

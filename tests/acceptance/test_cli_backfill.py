@@ -154,7 +154,9 @@ def test_paused_nothing_is_asked_for_and_resumed_it_is_done(shop: Shop) -> None:
     shop("sync", "--wait")
     assert listed(shop, int(number))["state"] == "paused"
     assert stored(shop) == {"NEW-1"}
-    assert "it cannot be paused" in shop("backfill", "pause", number, status=2).err
+    twice = shop("backfill", "pause", number, status=2).told
+    again = f"nothing has to be paused; `order-sync backfill resume {number}` goes on"
+    assert twice == [f"error: backfill {number} is paused already: {again}."]
     assert shop("backfill", "resume", number, "--wait").told[-1] == f"backfill {number} is done"
     assert stored(shop) == OLD_ONES | {"NEW-1"}
     for word in ("pause", "resume", "cancel"):
@@ -168,7 +170,8 @@ def test_cancelled_it_stays_so(shop: Shop) -> None:
     shop("sync", "--wait")
     assert listed(shop, int(number))["state"] == "cancelled"
     assert stored(shop) == {"NEW-1"}
-    assert "is cancelled: it cannot be resumed" in shop("backfill", "resume", number, status=2).err
+    assert "is cancelled already: it cannot be resumed" in shop("backfill", "resume", number, status=2).err
+    assert "is cancelled already: nothing has" in shop("backfill", "cancel", number, status=2).err
 
 
 def test_a_running_service_picks_up_what_the_command_line_started(shop: Shop) -> None:
@@ -241,6 +244,19 @@ def test_further_bad_input(shop: Shop) -> None:
         assert "'ID'" in shop("backfill", word, "first", status=2).err
     assert shop("backfill", "start", *STRETCH, "--by", "search").out
     assert "fetches this already" in shop("backfill", "start", *STRETCH, "--by", "search", status=2).err
+
+
+def test_another_that_overlaps_is_told(shop: Shop) -> None:
+    shop("sync", "--wait")
+    assert "overlaps" not in shop("backfill", "plan", *STRETCH).out, "what is done is told as read already"
+    number = int(shop("backfill", "start", *STRETCH, "--by", "search").out)
+    others = ("--marketplace", "UK", "--from", day(70), "--to", day(50))
+    which = f"backfill {number} ({day(61)} to {day(30)} UTC)"
+    told = f"{which} is planned and overlaps: 11 days would be fetched by both"
+    assert f"  {told}" in shop("backfill", "plan", *others).lines
+    assert told in shop("backfill", "start", *others, "--by", "search").told
+    elsewhere = ("--marketplace", "UK", "--from", day(90), "--to", day(80))
+    assert "overlaps" not in shop("backfill", "start", *elsewhere, "--by", "search").err
 
 
 def test_without_any_backfill_the_list_says_so(shop: Shop) -> None:

@@ -285,10 +285,31 @@ def test_fetch_refuses_what_it_cannot_do(shop: Shop) -> None:
     stranger = shop("orders", "fetch", GOOD, "--account", "acmee", status=2)
     assert stranger.told == ["error: there is no account acmee that can be used; there is acme."]
     unreadable = shop("orders", "fetch", BAD, "--account", "acme", status=1)
-    assert "is in quarantine" in unreadable.err
+    assert unreadable.out == ""
+    (sentence,) = unreadable.told
+    assert sentence.startswith(
+        f"error: {BAD}: not stored: what Amazon sent could not be understood and is in q"
+    )
+    assert f"`order-sync quarantine show {BAD}`" in sentence
     shop.simulator.plans = {**GENEROUS, GET: UsagePlan(0.01, 0)}
     deferred = shop("orders", "fetch", GOOD, "--account", "acme", status=75)
     assert re.fullmatch(f"deferred until {TIME}", deferred.told[-1])
+
+
+@pytest.mark.parametrize(
+    "word", ["garbage", "../x", "..", " ", "111-0000000-00000011", "111-0000000-000000①"]
+)
+def test_fetch_asks_amazon_for_nothing_that_is_no_order_id(shop: Shop, word: str) -> None:
+    refused = shop("orders", "fetch", word, "--account", "acme", status=2)
+    assert len(refused.told) == 1
+    assert "is no order id: Amazon's are like 123-1234567-1234567" in refused.err
+    assert shop.simulator.requests == []
+
+
+def test_fetch_takes_the_ids_of_other_channels(shop: Shop) -> None:
+    other = "S01-1234567-1234567"
+    shop.world.order(other, created=YESTERDAY, channel="NON_AMAZON", marketplace_id=None)
+    assert shop("orders", "fetch", f" {other}", "--account", "acme").lines == [f"{other}: new, stored"]
 
 
 # --- quarantine retry -------------------------------------------------------------------------------

@@ -368,6 +368,34 @@ def test_two_workers_at_once_share_the_work_and_fetch_nothing_twice(database_url
     second.close()
 
 
+def test_a_worker_that_comes_late_overwrites_nothing(database_url: str) -> None:
+    """While it waits for an answer longer than its claim lasts, another worker asks for the report, too."""
+    first = shop_of(database_url, world_of(150, 20))
+    second = Shop(database_url, first.simulator, first.clock, first.rules, owner="other", fresh=False)
+    number = begin(first, 20, "report")
+    handle, meanwhile = first.simulator.handle, list[ReportPart]()
+
+    def slow(request: Any) -> Any:
+        answer = handle(request)
+        if request.method == "POST" and request.path.endswith("/reports") and not meanwhile:
+            meanwhile.extend(parts(first, number))
+            first.clock.sleep(180)
+            second.sync()
+            meanwhile.extend(parts(first, number))
+        return answer
+
+    first.simulator.handle = slow  # type: ignore[method-assign]
+    first.sync()
+    wanted, by_the_second = meanwhile
+    assert (wanted.state, by_the_second.state) == ("wanted", "asked")
+    assert len(asked(first, "createReport")) == 2
+    assert parts(first, number)[0].report_id == by_the_second.report_id
+    carry_out(first, number)
+    assert stored(first) == {one.order_id for one in first.simulator.world.orders()}
+    first.close()
+    second.close()
+
+
 @pytest.fixture(scope="module")
 def helper() -> Iterator[Victims]:
     with victims() as started:
