@@ -8,7 +8,7 @@ going out of the list, so that a crash at any point repeats at most one request.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -52,6 +52,45 @@ _Act = Callable[[Backfill], datetime | None]
 
 ENTERED_AT_ONCE = 5_000
 LOOKED_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """When there is more to do for a backfill by reports and ids, and what it is."""
+
+    at: datetime
+    why: str
+
+
+def next_work(tx: Transaction, backfill: Backfill, bucket: Callable[[Operation], Bucket]) -> Awaited | None:
+    """What a run would wait for now; None when reports and ids have nothing to do.
+
+    ``bucket``: the stored budget of an operation.
+    """
+    found: list[Awaited] = []
+    for part in stored.load_parts(tx, backfill.backfill_id):
+        if history.is_awaited(backfill, part):
+            asking: Operation = "createReport" if part.state == "wanted" else "getReport"
+            ready = _ready(bucket(asking), asking)
+            why = "a report is asked for" if part.state == "wanted" else "Amazon is making a report"
+            found.append(Awaited(max(part.look_at or tx.now, ready), why))
+    below = _below(tx, backfill)
+    due = stored.count_ids(tx, backfill.backfill_id, below, due=True)
+    if due:
+        found.append(Awaited(history.gets_at(bucket("getOrder"), due), "orders of history are fetched by id"))
+    elif (again := stored.next_retry(tx, backfill.backfill_id, below)) is not None:
+        found.append(Awaited(again, "orders of history that could not be had are asked for again"))
+    return min(found, key=lambda one: one.at, default=None)
+
+
+def _ready(bucket: Bucket, operation: Operation) -> datetime:
+    return bucket.has_at(1.0 + history.reserve(LEAVES[operation], bucket.burst))
+
+
+def _below(tx: Transaction, backfill: Backfill) -> datetime | None:
+    """Ids above where searching has got to are its own; what it did not show comes when it is through."""
+    through = backfill.position <= backfill.lower and not ledger.has_pending(tx, backfill.backfill_id)
+    return None if through else backfill.position
 
 
 class HistoryWork:
@@ -236,10 +275,8 @@ class HistoryWork:
             backfill = settled
 
     def _below(self, backfill: Backfill) -> datetime | None:
-        """Ids above where searching has got to are its own; what it did not show comes when it is through."""
         with self._sync.store.read() as tx:
-            through = backfill.position <= backfill.lower and not ledger.has_pending(tx, backfill.backfill_id)
-        return None if through else backfill.position
+            return _below(tx, backfill)
 
     def _fetch_some(self, backfill: Backfill, below: datetime | None) -> datetime | None:
         """As many as the bucket gives. Returns when there is more to do; None when no id is left."""

@@ -25,11 +25,12 @@ from poller.backfilling import ACTIVE, Standing, standing_of
 from poller.bootstrap import Service
 from poller.exporting import time_text
 from poller.grounding import Rates, grounds
-from poller.history import gets_at
+from poller.history_work import next_work
 from poller.identity import LOOKED_BACK, Day, Drop, Seen, days_of, drops, sentence
 from poller.sources import PolledMarketplace, Source
 from poller.spending import stored_bucket
-from store import erasing, history, ledger, quarantine, queries, runs, verifications
+from store import erasing, ledger, quarantine, queries, runs, verifications
+from store.bucket import Bucket
 from store.engine import Transaction
 from store.progress import Interval, Kind, MarketplaceProgress, Way, Window, complete_until, gaps
 from store.proof import By, Finding, Verification, VerificationState, unsettled
@@ -308,12 +309,13 @@ def _source(tx: Transaction, service: Service, key: str) -> SourceStatus:
     settings = service.config.settings
     next_at, next_why = tx.now, "it has not run yet"
     if progress is not None and set(source.marketplaces) <= known.keys():
-        search, get = (
-            stored_bucket(tx, source.application, source.account, operation, PLANS)
-            for operation in SHOWN_BUDGETS
-        )
+
+        def bucket(operation: Operation) -> Bucket:
+            return stored_bucket(tx, source.application, source.account, operation, PLANS)
+
+        search = bucket("searchOrders")
         active = [b for b in backfills if b.state in ACTIVE]
-        rates = Rates(search, get, settings.poll_seconds_busy)
+        rates = Rates(search, bucket("getOrder"), settings.poll_seconds_busy)
         step = windows.decide(
             windows.View(
                 source=progress,
@@ -333,9 +335,14 @@ def _source(tx: Transaction, service: Service, key: str) -> SourceStatus:
         if isinstance(step, windows.Wait):
             next_at = step.until
             next_why = "all covered; the next look for new orders" if step.why == "all covered" else step.why
-            left = sum(history.count_ids(tx, b.backfill_id) for b in active)
-            if left and gets_at(get, left) < next_at:
-                next_at, next_why = gets_at(get, left), "orders of history are fetched by id"
+            failing = progress.retry_at is not None and progress.retry_at > tx.now
+            for backfill in () if failing else active:
+                place = known[backfill.marketplace_id]
+                if backfill.way == "search" or place.enrolled is False or place.alone_since is not None:
+                    continue
+                awaited = next_work(tx, backfill, bucket)
+                if awaited is not None and awaited.at < next_at:
+                    next_at, next_why = max(awaited.at, tx.now), awaited.why
     return SourceStatus(
         source=key,
         account=source.account,

@@ -176,10 +176,18 @@ def next_retry(tx: Transaction, backfill_id: int, below: datetime | None) -> dat
 
 
 def count_ids(
-    tx: Transaction, backfill_id: int, below: datetime | None = None, since: datetime | None = None
+    tx: Transaction,
+    backfill_id: int,
+    below: datetime | None = None,
+    since: datetime | None = None,
+    *,
+    due: bool = False,
 ) -> int:
-    """How many ids are left, of a stretch."""
+    """How many ids are left, of a stretch; ``due``: that may be asked for now."""
     query = sa.select(sa.func.count()).select_from(history_ids).where(*_stretch(backfill_id, below, since))
+    if due:
+        retry_at = history_ids.c.retry_at
+        query = query.where(sa.or_(retry_at.is_(None), retry_at <= tx.now))
     return int(tx.conn.execute(query).scalar_one())
 
 

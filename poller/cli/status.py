@@ -28,7 +28,7 @@ from store.runs import Run
 KINDS = {"live": "new and changed orders", "sweep": "second look", "backfill": "history"}
 OUTCOMES = {
     "complete": "all covered",
-    "deferred": "stopped because the request budget was used up",
+    "deferred": "stopped for now",
     "failed": "failed",
     "superseded": "left to another process",
     None: "going on, or its process died",
@@ -115,7 +115,9 @@ def _at(time: datetime, now: datetime) -> str:
 
 def _run(run: Run, now: datetime) -> str:
     words = f"{lasting(now - run.started_at)} ago: {OUTCOMES[run.outcome]}"
-    if run.message and run.outcome == "failed":
+    if run.message and run.outcome == "complete":
+        words += f" but for {run.message}"
+    if run.message and run.outcome in ("failed", "deferred"):
         words += f" ({run.message})"
     numbers = (counted(run.pages, "page"), counted(run.orders, "order"), counted(run.requests, "request"))
     return f"{words}; {', '.join(numbers)}"

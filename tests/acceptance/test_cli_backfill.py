@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -210,6 +211,25 @@ def test_stopped_in_the_middle_it_says_how_to_go_on(shop: Shop) -> None:
         _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert f"`order-sync backfill resume {number} --wait` goes on" in err
+
+
+def test_that_a_report_is_awaited_is_not_blamed_on_the_budget(tmp_path: Path) -> None:
+    world = World(Seller(marketplaces=("UK",)))
+    world.order("OLD-1", created=OLD)
+    with open_shop(tmp_path, world, plans=GENEROUS) as shop:
+        shop("sync", "--wait")
+        shop("backfill", "start", *STRETCH, "--by", "report")
+        shop("sync", status=75)  # asks for the report
+        told = shop("sync", status=75).told
+        assert "history waits for reports, or for the budget of getOrder" in told[0]
+        source = shop("status", "--json").json()["sources"][0]
+        assert source["next_why"] == "Amazon is making a report"
+        until = datetime.fromisoformat(told[-1].removeprefix("deferred until "))
+        due = datetime.fromisoformat(source["next_at"])
+        assert timedelta(0) <= until - due <= timedelta(seconds=1), "rounded up to a second"
+        words = shop("status").out
+        assert re.search(r"last run +.*: stopped for now \(history waits for reports", words)
+        assert "budget is used up" not in words + told[0]
 
 
 @pytest.mark.parametrize(

@@ -195,6 +195,13 @@ def test_what_the_configuration_stops_is_not_covered(shop: Shop) -> None:
     assert shop("sync", "--source", "acme:EU").told[-1].startswith("acme:EU: all covered")
 
 
+def test_sync_says_which_marketplace_it_has_left_out(shop: Shop) -> None:
+    shop.configure("FR")
+    told = shop("sync", "--wait").told[-1]
+    assert told.startswith("acme:EU: all covered but for FR, where the seller is not enrolled (")
+    assert "all covered but for FR, where the seller is not enrolled;" in shop("status").out
+
+
 def test_sync_says_what_to_do_about_a_refused_token_each_time(shop: Shop) -> None:
     shop.world.revoke("Atzr|simulated-refresh-token")
     for _ in range(2):
