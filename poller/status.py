@@ -464,10 +464,11 @@ def _verification_waits(
     now: datetime,
 ) -> str | None:
     """Why the weekly verification is late; None when it is not, or trouble of the whole source is told."""
-    last = next((proof for proof in proofs if proof.reason == "scheduled"), None)
-    begun = None if last is None else last.created_at
-    if last is not None and begun is not None and not last.is_over:
-        return (last.message or "it is going on") if now - begun >= PROOF_OVERDUE else None
+    scheduled = [proof for proof in proofs if proof.reason == "scheduled"]
+    begun = scheduled[0].created_at if scheduled else None
+    for proof in scheduled:
+        if not proof.is_over and proof.created_at is not None and now - proof.created_at >= PROOF_OVERDUE:
+            return proof.message or "it is going on"
     start = datetime.combine(polled.start_date, time(), UTC)
     wanted = progress.enrolled is not False and start < progress.second_position
     if not wanted or not completeness.is_due(now - PROOF_OVERDUE, progress.live_from, begun):
