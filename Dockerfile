@@ -9,7 +9,7 @@ COPY poller poller
 COPY store store
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . \
  && wheel="$(ls /wheels/*.whl)" \
- && /opt/order-sync/bin/pip install --no-cache-dir -c constraints.txt "${wheel}[postgres]"
+ && /opt/order-sync/bin/pip install --no-cache-dir -c constraints.txt "${wheel}[postgres,distributed]"
 
 FROM python:3.11-slim
 RUN useradd --system --uid 10001 --user-group --no-create-home order-sync \

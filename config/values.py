@@ -90,6 +90,14 @@ def seconds(value: object) -> int:
     return int(digits)
 
 
+def many(value: object) -> int:
+    """A whole number of things that one process has at once."""
+    digits = str(value).strip()
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 3 and 1 <= int(digits) <= 100):
+        raise ValueError("must be a whole number between 1 and 100")
+    return int(digits)
+
+
 def words(value: object) -> tuple[str, ...]:
     """A comma-separated list; blank entries do not count."""
     if isinstance(value, tuple):

@@ -151,7 +151,7 @@ class Service:
                 "ORDER_SYNC_ENCRYPTION_KEY is not set: make a key with `order-sync keys new`, keep it safe "
                 "(without it buyer data cannot be read again), and set it."
             )
-        engine = create_engine(settings.database_url.get_secret_value())
+        engine = create_engine(settings.database_url.get_secret_value(), settings.database_connections)
         newest = migrating.newest_revision()
         if create and engine.dialect.name == "sqlite":
             migrating.upgrade(engine)

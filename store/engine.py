@@ -71,8 +71,38 @@ def reason_of(error: sa.exc.DBAPIError) -> str:
     return next((reason for reason in _REASONS if reason in text), type(error).__name__)
 
 
-def create_engine(url: str) -> Engine:
-    """An engine for ``sqlite:///…`` or ``postgresql+psycopg://…`` that keeps the promises above."""
+CONNECTIONS = 12
+"""Connections that a process keeps: one for each source that it works on at once, and two."""
+
+BURST = 5
+"""Further ones that it may open for a moment."""
+
+_POSTGRESQL: Mapping[str, Any] = {
+    "connect_timeout": 10,
+    # No statement, no wait for a lock and no pause within a transaction lasts longer than this: whoever
+    # hangs must not hold up the others. Milliseconds.
+    "options": "-c timezone=UTC -c statement_timeout=60000 -c lock_timeout=30000"
+    " -c idle_in_transaction_session_timeout=60000",
+    # A server that vanished without a word is noticed within a minute.
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+
+
+def connect_arguments(engine: Engine) -> dict[str, Any]:
+    """How psycopg itself connects to an engine's database, with the same time limits."""
+    _, found = engine.dialect.create_connect_args(engine.url)
+    return {**found, **_POSTGRESQL}
+
+
+def create_engine(url: str, connections: int = CONNECTIONS) -> Engine:
+    """An engine for ``sqlite:///…`` or ``postgresql+psycopg://…`` that keeps the promises above.
+
+    ``connections``: how many it keeps open to PostgreSQL. A connection that the server has closed meanwhile
+    is noticed when it is taken, and replaced.
+    """
     parsed = sa.make_url(url)
     if parsed.get_backend_name() == "sqlite":
         engine = sa.create_engine(
@@ -85,18 +115,10 @@ def create_engine(url: str) -> Engine:
         parsed,
         hide_parameters=True,
         pool_pre_ping=True,
-        pool_size=5,
-        max_overflow=10,
+        pool_size=connections,
+        max_overflow=BURST,
         pool_recycle=1800,
-        connect_args={
-            "connect_timeout": 10,
-            "options": "-c timezone=UTC -c statement_timeout=60000",
-            # A server that vanished without a word is noticed within a minute.
-            "keepalives_idle": 30,
-            "keepalives_interval": 10,
-            "keepalives_count": 3,
-            "tcp_user_timeout": 60_000,
-        },
+        connect_args=dict(_POSTGRESQL),
     )
 
 
@@ -265,6 +287,11 @@ class Transaction:
         return int(counted)
 
 
+_NOT_DURABLE = ", set_config('synchronous_commit', 'off', true)"
+_PATIENT = ", set_config('idle_in_transaction_session_timeout', '0', true)"
+"""A reader holds up nobody, and whoever reads an export may take his time."""
+
+
 class Store:
     """The seller's database. ``clock`` replaces the database's own clock (simulations, tests)."""
 
@@ -285,9 +312,8 @@ class Store:
         with self.engine.connect() as bare:
             conn = bare.execution_options(durable=durable)
             with conn.begin():
-                if not durable and conn.dialect.name == "postgresql":
-                    conn.exec_driver_sql("SET LOCAL synchronous_commit = off")
-                yield Transaction(conn, self._sealer, lookup, self._now(conn))
+                moment = self._now(conn, "" if durable else _NOT_DURABLE)
+                yield Transaction(conn, self._sealer, lookup, moment)
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
@@ -297,15 +323,14 @@ class Store:
             level = {"isolation_level": "REPEATABLE READ"} if bare.dialect.name == "postgresql" else {}
             conn = bare.execution_options(reading=True, **level)
             with conn.begin():
-                yield Transaction(conn, self._sealer, lookup, self._now(conn))
+                yield Transaction(conn, self._sealer, lookup, self._now(conn, _PATIENT))
 
-    def _now(self, conn: Connection) -> datetime:
-        if self._clock is not None:
-            return self._clock()
-        if conn.dialect.name == "postgresql":
-            moment: datetime = conn.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
-            return moment.astimezone(UTC)
-        return datetime.now(UTC)
+    def _now(self, conn: Connection, also: str) -> datetime:
+        """The transaction's moment; ``also`` sets something for PostgreSQL on the same way to it."""
+        if conn.dialect.name != "postgresql":
+            return datetime.now(UTC) if self._clock is None else self._clock()
+        moment: datetime = conn.exec_driver_sql(f"SELECT clock_timestamp(){also}").scalar_one()
+        return moment.astimezone(UTC) if self._clock is None else self._clock()
 
     @property
     def lookup(self) -> Lookup:

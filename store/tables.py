@@ -394,6 +394,18 @@ run_days = sa.Table(
 )
 """Runs older than 30 days, as daily totals."""
 
+ticks = sa.Table(
+    "ticks",
+    metadata,
+    sa.Column("source", sa.String(80), primary_key=True),
+    sa.Column("due_at", UtcTime, nullable=False),
+    sa.Column("queued_at", UtcTime),
+)
+"""When each source is due, and since when a job for it waits or runs (only with workers).
+
+Small, and written with every tick: without a further index PostgreSQL changes its rows in place.
+"""
+
 SEALED: dict[str, tuple[str, ...]] = {
     "orders": ("buyer", "delivery", "delivery_instructions", "billing", "tax_numbers", "cancel_reason"),
     "order_lines": ("gift_message", "customization_url"),

@@ -21,6 +21,7 @@ from poller.cli.shell import FAULT, INTERRUPTED, Failure, drop_output, say, sent
 COMMANDS: tuple[tuple[str, str, str, str], ...] = (
     ("demo", "poller.cli.demo", "demo", "The whole journey against the simulator, on a throw-away database."),
     ("run", "poller.cli.running", "run", "The service: keeps orders and customers up to date until stopped."),
+    ("worker", "poller.cli.working", "worker", "Carries out what schedulers have queued, on PostgreSQL."),
     ("sync", "poller.cli.running", "sync", "One pass now, over everything that is due."),
     ("status", "poller.cli.status", "status", "How fresh the data is, what is missing, what comes next."),
     ("orders", "poller.cli.orders", "app", "List, show and explain orders; fetch one again."),

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Engine, make_url
 from config.load import Config, load
 from connectors.amazon.marketplaces import BY_NAME
 from poller.cli.shell import BAD_INPUT, NO_KEY, Failure, check_place, put, say
-from store import migrating, tables
+from store import job_queue, migrating, tables
 from store.engine import Store, create_engine
 from store.sealing import Sealer, SealError
 
@@ -28,16 +28,19 @@ def db() -> None:
 @app.command()
 def upgrade() -> None:
     """Bring the database to the schema of this version, making it if there is none. Safe to repeat."""
-    _, url = _settings()
+    config, url = _settings()
     check_place(url, create=True)
     with _engine(url) as engine:
         before = migrating.revision(engine)
         migrating.upgrade(engine)
         after = migrating.revision(engine)
+        queue = _upgrade_queue(config, engine)
     if before == after:
         say(f"the database {_name(url)} is up to date (revision {after})")
     else:
         say(f"the database {_name(url)} was brought from {before or 'nothing'} to revision {after}")
+    if queue:
+        say(queue)
 
 
 @app.command()
@@ -52,6 +55,7 @@ def check() -> None:
             (f"schema is revision {migrating.newest_revision()}", "schema", migrating.differences(engine)),
             ("the encryption key opens it", "encryption key", _key_problems(config, engine)),
             ("the file is sound", "file", _unsound(engine)),
+            ("the job queue is there", "job queue", _queue_problems(config, engine)),
         ):
             if problems == []:
                 put(f"ok     {fine}")
@@ -111,6 +115,29 @@ def _has_sealed(engine: Engine) -> bool:
         if not sa.inspect(connection).has_table(tables.meta.name):
             return False
         return connection.execute(sa.select(tables.meta.c.name).limit(1)).first() is not None
+
+
+def _upgrade_queue(config: Config, engine: Engine) -> str:
+    """Install or upgrade the job queue where workers are wanted. Returns what was done, in a sentence."""
+    if config.settings.executor != "procrastinate":
+        return ""
+    try:
+        before, after = job_queue.upgrade(engine)
+    except sa.exc.ProgrammingError as error:
+        if getattr(error.orig, "sqlstate", None) != "42501":  # insufficient privilege
+            raise
+        raise Failure(
+            f"the database's user may not make the schema {job_queue.SCHEMA} for the job queue: let the "
+            f"database's owner run `CREATE SCHEMA {job_queue.SCHEMA} AUTHORIZATION <that user>` once."
+        ) from None
+    if before == after:
+        return f"the job queue is up to date ({after})"
+    return f"the job queue was brought from {before or 'nothing'} to {after}"
+
+
+def _queue_problems(config: Config, engine: Engine) -> list[str] | None:
+    """What keeps workers from their jobs; nothing is looked at where there are none."""
+    return job_queue.problems(engine) if config.settings.executor == "procrastinate" else None
 
 
 def _unsound(engine: Engine) -> list[str] | None:
