@@ -34,7 +34,7 @@ from poller.sources import AccountRules, PolledMarketplace, Source, sources_of
 from poller.sync import SourceSync
 from poller.windows import Pace
 from store import accounts as stored_accounts
-from store import migrating
+from store import copying, migrating
 from store.engine import Store, create_engine
 from store.sealing import Sealer
 
@@ -159,6 +159,11 @@ class Service:
             engine.dispose()
             at = "empty" if found is None else f"at schema revision {found}"
             raise Unusable(f"the database is {at}, this version needs {newest}: run `order-sync db upgrade`.")
+        elif copying.is_unfinished(engine):
+            engine.dispose()
+            raise Unusable(
+                "the database is a copy that was not finished: finish it with `order-sync db copy`."
+            )
         self._store = Store(engine, Sealer([key.get_secret_value() for key in settings.encryption_key]))
         return self._store
 

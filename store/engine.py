@@ -5,8 +5,9 @@ waits for the first write, too late for "read, decide, write": eight threads too
 WAL lets readers go on meanwhile; ``secure_delete`` overwrites what is erased; ``synchronous = FULL``
 keeps a commit through a power cut, since positions already handed to readers must not come back.
 
-PostgreSQL: row locks and the database's own clock. A change position is the transaction's id, and
-is readable once no older transaction can still commit.
+PostgreSQL: row locks and the database's own clock. A change position is the transaction's id, counted
+from where another database stopped that this one continues, and is readable once no older transaction
+can still commit.
 """
 
 from __future__ import annotations
@@ -211,6 +212,8 @@ class Transaction:
     sealer: Sealer
     lookup: Lookup
     now: datetime
+    counted_from: int = 0
+    """What PostgreSQL's change positions are counted from."""
 
     @property
     def on_postgresql(self) -> bool:
@@ -233,14 +236,14 @@ class Transaction:
         """The change position of this transaction."""
         if self.on_postgresql:
             number = self.conn.exec_driver_sql("SELECT pg_current_xact_id()::text::bigint").scalar_one()
-            return int(number)
+            return self.counted_from + int(number)
         return self._count("change_no", 1)
 
     def readable_change_no(self) -> int:
         """The newest position below which nothing can appear any more."""
         if self.on_postgresql:
             query = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1"
-            return int(self.conn.exec_driver_sql(query).scalar_one())
+            return self.counted_from + int(self.conn.exec_driver_sql(query).scalar_one())
         counted = sa.select(tables.counters.c.value).where(tables.counters.c.name == "change_no")
         return int(self.conn.execute(counted).scalar_one_or_none() or 0)
 
@@ -300,6 +303,7 @@ class Store:
         self._sealer = sealer
         self._clock = clock
         self._lookup: Lookup | None = None
+        self._counted_from = 0
 
     @contextmanager
     def begin(self, *, durable: bool = True) -> Iterator[Transaction]:
@@ -313,7 +317,7 @@ class Store:
             conn = bare.execution_options(durable=durable)
             with conn.begin():
                 moment = self._now(conn, "" if durable else _NOT_DURABLE)
-                yield Transaction(conn, self._sealer, lookup, moment)
+                yield Transaction(conn, self._sealer, lookup, moment, self._counted_from)
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
@@ -323,7 +327,8 @@ class Store:
             level = {"isolation_level": "REPEATABLE READ"} if bare.dialect.name == "postgresql" else {}
             conn = bare.execution_options(reading=True, **level)
             with conn.begin():
-                yield Transaction(conn, self._sealer, lookup, self._now(conn, _PATIENT))
+                moment = self._now(conn, _PATIENT)
+                yield Transaction(conn, self._sealer, lookup, moment, self._counted_from)
 
     def _now(self, conn: Connection, also: str) -> datetime:
         """The transaction's moment; ``also`` sets something for PostgreSQL on the same way to it."""
@@ -340,12 +345,55 @@ class Store:
         """
         if self._lookup is None:
             with self.engine.begin() as conn:
+                self._counted_from = _counted_from(conn) if conn.dialect.name == "postgresql" else 0
                 self._lookup = Lookup(_lookup_key(conn, self._sealer))
         return self._lookup
 
     def close(self) -> None:
         """Give back all connections."""
         self.engine.dispose()
+
+
+COUNTED_FROM = "counted_from"
+"""The counter that PostgreSQL's change positions are counted from."""
+
+_LEAP = 1_000_000_000
+
+
+def _counted_from(conn: Connection) -> int:
+    """What change positions are counted from, seen to that new ones are higher than all there are.
+
+    A dump that was restored into another server has rows from transactions that this server has still
+    to come to. Readers may be at positions even above those: a leap leaves them behind.
+    """
+    if (counted := _counting_on(conn)) is not None:
+        return counted
+    # Of processes that start together one leaps, and the others keep to its number.
+    conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock(hashtext('order-sync {COUNTED_FROM}'))")
+    if (counted := _counting_on(conn)) is not None:
+        return counted
+    counted = newest_change(conn) + _LEAP
+    insert = postgresql.insert(tables.counters).values(name=COUNTED_FROM, value=counted)
+    conn.execute(insert.on_conflict_do_update(index_elements=["name"], set_={"value": counted}))
+    return counted
+
+
+def _counting_on(conn: Connection) -> int | None:
+    """The recorded number, if all positions there are lie below those to come."""
+    c = tables.counters.c
+    counted = conn.execute(sa.select(c.value).where(c.name == COUNTED_FROM)).scalar_one_or_none() or 0
+    ahead = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+    return int(counted) if newest_change(conn) < counted + conn.exec_driver_sql(ahead).scalar_one() else None
+
+
+def newest_change(conn: Connection) -> int:
+    """The highest change position of any row."""
+    found = [
+        conn.execute(sa.select(sa.func.max(table.c.change_no))).scalar()
+        for table in tables.metadata.tables.values()
+        if "change_no" in table.c
+    ]
+    return max((int(number) for number in found if number is not None), default=0)
 
 
 def _lookup_key(conn: Connection, sealer: Sealer) -> bytes:

@@ -36,7 +36,7 @@ counters = sa.Table(
     sa.Column("name", sa.String(40), primary_key=True),
     sa.Column("value", sa.BigInteger, nullable=False),
 )
-"""Numbers given out so far, for SQLite, which has no sequences."""
+"""Numbers given out so far, for SQLite, which has no sequences; on PostgreSQL where positions count from."""
 
 ORDER_KEYS = sa.Sequence("order_keys", metadata=metadata)
 CUSTOMER_IDS = sa.Sequence("customer_ids", metadata=metadata)

@@ -34,7 +34,7 @@ COMMANDS: tuple[tuple[str, str, str, str], ...] = (
     ),
     ("quarantine", "poller.cli.quarantine", "app", "Orders that could not be understood."),
     ("config", "poller.cli.configuration", "app", "Check the configuration, also against Amazon."),
-    ("db", "poller.cli.database", "app", "Create, upgrade and check the database."),
+    ("db", "poller.cli.database", "app", "Create, upgrade, check and move the database."),
     ("keys", "poller.cli.keys", "app", "Make encryption keys."),
     (
         "simulator",

@@ -1,10 +1,12 @@
-"""``order-sync db``: create, upgrade and check the database."""
+"""``order-sync db``: create, upgrade, check and move the database."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Annotated
 
 import sqlalchemy as sa
 import typer
@@ -12,8 +14,8 @@ from sqlalchemy.engine import Engine, make_url
 
 from config.load import Config, load
 from connectors.amazon.marketplaces import BY_NAME
-from poller.cli.shell import BAD_INPUT, NO_KEY, Failure, check_place, put, say
-from store import job_queue, migrating, tables
+from poller.cli.shell import BAD_INPUT, NO_KEY, Failure, check_place, counted, put, say, sqlite_file
+from store import copying, job_queue, migrating, tables
 from store.engine import Store, create_engine
 from store.sealing import Sealer, SealError
 
@@ -22,7 +24,7 @@ app = typer.Typer()
 
 @app.callback()
 def db() -> None:
-    """Create, upgrade and check the database."""
+    """Create, upgrade, check and move the database."""
 
 
 @app.command()
@@ -64,6 +66,71 @@ def check() -> None:
                 wrong += 1
     if wrong:
         raise typer.Exit(1)
+
+
+@app.command()
+def copy(
+    to: Annotated[
+        str, typer.Option("--to", metavar="URL", help="Where to: postgresql+psycopg://…, an empty database.")
+    ],
+) -> None:
+    """Copy the SQLite database to PostgreSQL, and prove by counts and checksums that all is there.
+
+    Stop the service first. What is interrupted goes on when it is called again. The schema is made there.
+    """
+    _, url = _settings()
+    if sqlite_file(url) is None:
+        raise Failure("ORDER_SYNC_DATABASE_URL must name the SQLite database to copy.", status=BAD_INPUT)
+    if not to.startswith("postgresql+psycopg://"):
+        raise Failure("--to must be a URL that starts with postgresql+psycopg://.", status=BAD_INPUT)
+    check_place(url, create=False)
+    with _engine(url) as source, _engine(to) as target:
+        if (found := migrating.revision(source)) != (newest := migrating.newest_revision()):
+            raise Failure(
+                f"the database {_name(url)} is at schema revision {found}, this version needs {newest}: "
+                "run `order-sync db upgrade` first."
+            )
+        migrating.upgrade(target)
+        many = copying.rows_of(source)
+        try:
+            with _progress(2 * many) as progress:
+                sums = copying.Copying(source, target, progress).run()
+        except (copying.Refused, copying.Unequal) as error:
+            raise Failure(str(error)) from None
+    for name, total in sorted(sums.items()):
+        say(f"{name}: {counted(total.rows, 'row')}, checksum {total.hashes:016x}, the same on both sides")
+    say(
+        f"{counted(many, 'row')} copied to {_name(to)}: set ORDER_SYNC_DATABASE_URL to it; positions of "
+        "exports stay valid"
+    )
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[copying.Progress]:
+    """A bar on a terminal; elsewhere a line for each table."""
+    if not sys.stderr.isatty():
+        begun: set[str] = set()
+
+        def tell(table: str, _: int) -> None:
+            if table not in begun:
+                begun.add(table)
+                say(f"copying {table}")
+
+        yield tell
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeRemainingColumn(),
+        transient=True,
+        console=Console(stderr=True),
+    )
+    with bar:
+        task = bar.add_task("copying", total=total)
+        yield lambda table, rows: bar.update(task, advance=rows, description=f"copying {table}")
 
 
 def _settings() -> tuple[Config, str]:
