@@ -277,8 +277,8 @@ class SourceSync:
         """Let go of what nobody will ask for again."""
 
         def forget(tx: Transaction) -> None:
-            ledger.forget_finished(tx)
-            runs.condense(tx)
+            ledger.forget_finished(tx, self.source.key)
+            runs.condense(tx, self.source.key)
 
         self._commit(forget)
 

@@ -192,6 +192,44 @@ def _updating(
     return _Prepared(dialect, sa.update(table).where(found).values(values), types)
 
 
+_MANY = 5
+"""From so many rows on, PostgreSQL takes them by COPY, as one statement."""
+
+
+@lru_cache(maxsize=64)
+def _copying(dialect: sa.Dialect, table: sa.Table, columns: tuple[str, ...]) -> tuple[str, list[Any]]:
+    """The COPY statement of a table, and how its values are turned into the driver's."""
+    quote = dialect.identifier_preparer
+    names = ", ".join(quote.format_column(table.c[name]) for name in columns)
+    converters = [table.c[name].type.dialect_impl(dialect).bind_processor(dialect) for name in columns]
+    return f"COPY {quote.format_table(table)} ({names}) FROM STDIN", converters
+
+
+def _copy(conn: Connection, table: sa.Table, rows: Sequence[Row]) -> None:
+    """Insert rows by COPY; errors are those of an INSERT.
+
+    With an INSERT for each row, a page took a third more of the server's time, and a quarter more of ours.
+    """
+    columns = tuple(rows[0])
+    statement, converters = _copying(conn.dialect, table, columns)
+    driver: Any = conn.connection.driver_connection
+    dbapi: Any = conn.dialect.loaded_dbapi
+    try:
+        with driver.cursor() as cursor, cursor.copy(statement) as copy:
+            for row in rows:
+                copy.write_row(
+                    [
+                        row[name] if convert is None else convert(row[name])
+                        for name, convert in zip(columns, converters, strict=True)
+                    ]
+                )
+    except dbapi.Error as error:
+        raised = sa.exc.DBAPIError.instance(
+            statement, None, error, dbapi.Error, hide_parameters=True, dialect=conn.dialect
+        )
+        raise raised from error
+
+
 _COUNT = (
     sa.update(tables.counters)
     .where(tables.counters.c.name == sa.bindparam("counter"))
@@ -249,7 +287,9 @@ class Transaction:
 
     def insert(self, table: sa.Table, rows: Sequence[Row]) -> None:
         """Insert rows that all have the same columns. Raises a conflict (``is_conflict``)."""
-        if rows:
+        if self.on_postgresql and len(rows) >= _MANY:
+            _copy(self.conn, table, rows)
+        elif rows:
             prepared = _insertion(self.conn.dialect, table, tuple(rows[0]))
             self.conn.exec_driver_sql(prepared.sql, [prepared.parameters(row) for row in rows])
 

@@ -80,10 +80,10 @@ def latest(tx: Transaction, source: str) -> Run | None:
     return None if row is None else Run(**row._mapping)
 
 
-def condense(tx: Transaction) -> None:
-    """Turn runs older than ``KEPT`` into daily totals."""
+def condense(tx: Transaction, source: str) -> None:
+    """Turn a source's runs older than ``KEPT`` into daily totals."""
     totals: dict[tuple[str, object], list[int]] = {}
-    old = runs.c.started_at < tx.now - KEPT
+    old = sa.and_(runs.c.source == source, runs.c.started_at < tx.now - KEPT)
     # Deleted as they are read, so that no other process counts the same ones.
     for row in tx.rows(sa.delete(runs).where(old).returning(runs)):
         total = totals.setdefault((row.source, row.started_at.date()), [0, 0, 0, 0, 0])

@@ -1,5 +1,7 @@
 """``make bench``: how fast orders go from Amazon's JSON into the database, and where the time goes.
 
+``python -m tests.bench PART`` measures the shape with workers instead.
+
 Prints figures; judges nothing. Every measured run is a process of its own on one core. Runs against the
 empty and the large database alternate, so that a machine whose speed drifts does not spoil the ratio.
 """
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.pages import write_pages
+from tests.bench.scaling import PARTS
 
 RUN = 20_000
 ROUNDS = 3
@@ -62,8 +65,14 @@ def row(name: str, runs: list[dict[str, Any]]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "part", nargs="?", choices=list(PARTS), help="instead: workers, idle sources, many stored"
+    )
     parser.add_argument("--stored", type=int, default=500_000, help="orders in the large database")
     options = parser.parse_args()
+    if options.part is not None:
+        PARTS[options.part]()
+        return
     with tempfile.TemporaryDirectory(prefix="order-sync-bench-") as name:
         folder = Path(name)
         large = folder / "large.db"

@@ -75,12 +75,13 @@ def test_old_runs_become_daily_totals_that_later_ones_are_added_to(
     run(store, "beta:EU", "complete")
     clock.go_to(NOON + runs.KEPT + timedelta(hours=1))
     with store.begin() as tx:
-        runs.condense(tx)
+        runs.condense(tx, "acme:EU")
     assert count(store, tables.runs) == 2
     clock.sleep(86400)
     with store.begin() as tx:
-        runs.condense(tx)
-        runs.condense(tx)
+        runs.condense(tx, "acme:EU")
+        runs.condense(tx, "beta:EU")
+        runs.condense(tx, "acme:EU")
         c = tables.run_days.c
         days = [tuple(day) for day in tx.rows(sa.select(tables.run_days).order_by(c.day, c.source))]
     first, second = date(2026, 6, 15), date(2026, 6, 16)
@@ -99,7 +100,7 @@ def test_totals_of_a_day_that_is_there_already_are_added_up(store: Store, clock:
     for hours in (1, 7):
         clock.go_to(NOON + runs.KEPT + timedelta(hours=hours))
         with store.begin() as tx:
-            runs.condense(tx)
+            runs.condense(tx, "acme:EU")
     with store.read() as tx:
         (day,) = tx.rows(sa.select(tables.run_days))
     assert (day.runs, day.orders, day.requests) == (2, 14, 4)
