@@ -43,6 +43,8 @@ class QueueExecutor(BaseExecutor):  # type: ignore[misc]
 
     def _do_submit_job(self, job: Job, run_times: Sequence[datetime]) -> None:
         def done(deferral: Future[None]) -> None:
+            if deferral.cancelled():
+                return
             error = deferral.exception()
             if error is None:
                 self._run_job_success(job.id, [])

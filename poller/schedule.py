@@ -59,6 +59,7 @@ class Schedule:
         self._service = service
         self._on_report = on_report
         self._running: set[str] = set()
+        self._lined_up: set[str] = set()
         self._reload_asked = False
         self._scheduler = BackgroundScheduler(
             executors={
@@ -135,6 +136,7 @@ class Schedule:
         for job in self._scheduler.get_jobs():
             if job.executor == SOURCES and job.id not in wanted:
                 job.remove()
+        self._lined_up &= wanted
         if self._shared is not None:
             self._shared.plan_soon()
             return
@@ -163,7 +165,9 @@ class Schedule:
         assert self._shared is not None
         try:
             for key, due_at in self._shared.due(time.monotonic()):
-                self._at(key, due_at)
+                if key not in self._lined_up:
+                    self._lined_up.add(key)
+                    self._at(key, due_at)
         except Unavailable as error:
             log.warning("database is away", error=reason_of(error))
 
@@ -174,6 +178,8 @@ class Schedule:
             self._shared.defer(key)
         except Unavailable as error:
             log.warning("database is away", source=key, error=reason_of(error))
+        finally:
+            self._lined_up.discard(key)
 
     # --- here ---------------------------------------------------------------------------------------
 

