@@ -1,4 +1,4 @@
-# One image, one process: the service. Configuration is mounted at /config, SQLite lives in /data.
+# One image, one process a container: the service, or with another command a worker. Configuration is mounted at /config, SQLite lives in /data.
 FROM python:3.11-slim AS build
 WORKDIR /src
 RUN python -m venv /opt/order-sync

@@ -85,6 +85,7 @@ class SourceSync:
         self._orders = 0
         self._run = 0
         self._error: str | None = None
+        self._enrolment_due = False
 
     def run(self) -> RunReport:
         """Carry out all that is due for the source, as far as the budget goes."""
@@ -92,8 +93,6 @@ class SourceSync:
         if refusal is not None:
             with self.store.read() as tx:
                 return self._report("failed", tx.now + timedelta(minutes=15), refusal)
-        with self.store.begin() as tx:
-            self._run = runs.start(tx, self.source.key)
         try:
             outcome, until, message = self._work()
         except CredentialsRefused as error:
@@ -108,7 +107,7 @@ class SourceSync:
         return self._report(outcome, until, message)
 
     def _finish_run(self, outcome: Outcome, message: str | None) -> None:
-        with self.store.begin() as tx:
+        with self.store.begin(durable=False) as tx:
             runs.finish(tx, self._run, outcome, self._spending.taken, message)
 
     def _report(self, outcome: Outcome, until: datetime, message: str | None) -> RunReport:
@@ -151,11 +150,9 @@ class SourceSync:
         if wait.short:
             self._refresh_stale()
             return "deferred", wait.until, wait.why
-        with self.store.read() as tx:
-            progress = ledger.load_source(tx, self.source.key)
-        if progress is not None and progress.retry_at is not None and progress.retry_at > tx.now:
-            return "failed", wait.until, progress.last_error
-        self._refresh_stale()
+        failing = self._refresh_stale(unless_failing=True)
+        if failing is not None:
+            return "failed", wait.until, failing.last_error
         return _OUTCOMES[wait.left], wait.until, None if wait.left == "nothing" else wait.why
 
     def _commit(self, work: Callable[[Transaction], T]) -> T:
@@ -173,12 +170,13 @@ class SourceSync:
     # --- before the first page ----------------------------------------------------------------------
 
     def _standing_refusal(self) -> str | None:
-        """Why Login with Amazon need not be asked: it has refused these very credentials."""
+        """Why Login with Amazon need not be asked: it refused these very credentials. Else a run begins."""
         source = self.source
-        with self.store.begin() as tx:
+        with self.store.begin(durable=False) as tx:
             refused = runs.standing_refusal(tx, source.account, source.credential, source.secret)
             if refused is None:
                 runs.forgive(tx, "account", source.account)
+                self._run = runs.start(tx, source.key)
         return None if refused is None else refused.reason
 
     def _note_refusal(self, error: CredentialsRefused) -> tuple[Outcome, datetime, str]:
@@ -197,9 +195,12 @@ class SourceSync:
         source = self.source
 
         def enter(tx: Transaction) -> None:
-            if ledger.load_source(tx, source.key) is None:
-                fresh = SourceProgress(source.key, source.account, created_pass_at=tx.now)
-                ledger.save_source(tx, fresh, new=True)
+            progress_of_source = ledger.load_source(tx, source.key)
+            if progress_of_source is None:
+                progress_of_source = SourceProgress(source.key, source.account, created_pass_at=tx.now)
+                ledger.save_source(tx, progress_of_source, new=True)
+            checked = progress_of_source.enrolment_at
+            self._enrolment_due = checked is None or abs(tx.now - checked) >= ENROLMENT_EVERY
             known = ledger.load_marketplaces(tx, source.account)
             for marketplace_id, polled in source.marketplaces.items():
                 progress = known.get(marketplace_id)
@@ -234,7 +235,8 @@ class SourceSync:
 
         def match_some(tx: Transaction) -> bool:
             waiting = orders.of_unknown_marketplaces(tx, self.source.account, configured, limit=200)
-            decide_again(tx, self.source.rules, waiting)
+            if waiting:
+                decide_again(tx, self.source.rules, waiting)
             return bool(waiting)
 
         while self._commit(match_some):
@@ -242,12 +244,7 @@ class SourceSync:
 
     def _check_enrolment(self) -> None:
         """Once a day: a marketplace that the seller is not enrolled in stops alone."""
-        with self.store.read() as tx:
-            progress = ledger.load_source(tx, self.source.key)
-            now = tx.now
-        if progress is None or (
-            progress.enrolment_at is not None and abs(now - progress.enrolment_at) < ENROLMENT_EVERY
-        ):
+        if not self._enrolment_due:
             return
         self._tidy()
         try:
@@ -631,14 +628,19 @@ class SourceSync:
 
     # --- orders that ought to have changed ----------------------------------------------------------
 
-    def _refresh_stale(self) -> None:
-        """Fetch by id, from an idle bucket, what is pending for a week or should have been shipped."""
-        with self.store.begin() as tx:
+    def _refresh_stale(self, *, unless_failing: bool = False) -> SourceProgress | None:
+        """Fetch by id, from an idle bucket, what is pending for a week or should have been shipped.
+
+        ``unless_failing``: of a source that waits after a failure nothing is fetched, and it is returned.
+        """
+        with self.store.begin(durable=False) as tx:
             progress = ledger.load_source(tx, self.source.key)
-            if progress is None or (
-                progress.refreshed_at is not None and abs(tx.now - progress.refreshed_at) < REFRESH_EVERY
-            ):
-                return
+            if progress is None:
+                return None
+            if unless_failing and progress.retry_at is not None and progress.retry_at > tx.now:
+                return progress
+            if progress.refreshed_at is not None and abs(tx.now - progress.refreshed_at) < REFRESH_EVERY:
+                return None
             ledger.save_source(tx, replace(progress, refreshed_at=tx.now))
             plan = self.plans["getOrder"]
             bucket = budgets.read(tx, self._spending.key("getOrder"), plan.rate, plan.burst)
@@ -648,15 +650,14 @@ class SourceSync:
             )
         for order_id, marketplace_id in stale:
             if self.stopping():
-                return
+                break
             try:
                 self.fetch_order(order_id, self.source.marketplaces[marketplace_id].included_data)
-            except (Deferred, CredentialsRefused):
-                return
             except OrderNotFound:
                 continue
-            except ConnectorError:
-                return
+            except ConnectorError:  # the budget included: there is a next time
+                break
+        return None
 
     def fetch_order(self, order_id: str, included_data: tuple[str, ...]) -> UnreadableOrder | None:
         """Ask Amazon for one order and store it. Returns it when it could not be understood.
