@@ -37,6 +37,9 @@ log = structlog.get_logger("order_sync")
 SOURCES = "sources"
 """Name of the executor of sources' ticks; all other jobs run in threads of their own."""
 
+LINING_UP = "lining up"
+"""Id of the job that takes due ticks from the database; sources have a colon in theirs."""
+
 RELOAD_SECONDS = 5
 HEARTBEAT_SECONDS = 10
 HEARTBEAT_MISSED = 60
@@ -82,7 +85,7 @@ class Schedule:
         self._log_problems()
         self._plan()
         if self._shared is not None:
-            self._scheduler.add_job(self._line_up, "interval", seconds=1, id="line up")
+            self._scheduler.add_job(self._line_up, "interval", seconds=1, id=LINING_UP)
         beaten = looked = 0.0
         while not self._service.stop.wait(0.5):
             now = time.monotonic()
@@ -163,6 +166,7 @@ class Schedule:
     def _line_up(self) -> None:
         """Take from the database what is due within the next moment."""
         assert self._shared is not None
+        self._running.add(LINING_UP)
         try:
             for key, due_at in self._shared.due(time.monotonic()):
                 if key not in self._lined_up:
@@ -170,15 +174,19 @@ class Schedule:
                     self._at(key, due_at)
         except Unavailable as error:
             log.warning("database is away", error=reason_of(error))
+        finally:
+            self._running.discard(LINING_UP)
 
     def _defer(self, key: str) -> None:
         """Hand a tick to the queue; one that cannot be handed over is still due."""
         assert self._shared is not None
+        self._running.add(key)
         try:
             self._shared.defer(key)
         except Unavailable as error:
             log.warning("database is away", source=key, error=reason_of(error))
         finally:
+            self._running.discard(key)
             self._lined_up.discard(key)
 
     # --- here ---------------------------------------------------------------------------------------

@@ -117,6 +117,9 @@ class Worker:
                 await self._incarnation(app)
             except (ConnectorException, psycopg.Error) as error:
                 log.warning("database is away", error=type(error).__name__)
+            except Exception as error:
+                # A fault of ours must not leave a worker behind that lives and does nothing.
+                log.exception("worker broke", error=type(error).__name__)
             await asyncio.sleep(DATABASE_RETRY.total_seconds())
 
     def _app(self) -> procrastinate.App:
@@ -202,6 +205,8 @@ class Worker:
                 await work()
             except (ConnectorException, psycopg.Error, *Unavailable) as error:
                 log.warning("database is away", error=type(error).__name__)
+            except Exception as error:
+                log.exception("worker broke", error=type(error).__name__)
             await asyncio.sleep(seconds)
 
     async def _beat(self) -> None:
