@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 import signal
+import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
@@ -39,7 +40,11 @@ class Server:
         assert process is not None
         process.send_signal(signal.SIGQUIT)
         process.wait(60)
-        self._running.ensure_postgres_running()
+        for _ in range(12):
+            with suppress(subprocess.SubprocessError):  # it gives a server ten seconds, which may be few
+                self._running.ensure_postgres_running()
+                return
+        raise RuntimeError("the server does not come back")
 
 
 @contextmanager
