@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,8 +22,12 @@ import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from poller import identity
 from poller.bootstrap import Service, Unusable, utc_now
 from poller.executors import make_executor
+from poller.purging import Purge
+from poller.rotating import about_keys
+from poller.status import buyers_shown
 from poller.sync import RunReport
 from poller.ticking import DATABASE_RETRY, tick
 from store import ledger
@@ -43,6 +47,16 @@ LINING_UP = "lining up"
 RELOAD_SECONDS = 5
 HEARTBEAT_SECONDS = 10
 HEARTBEAT_MISSED = 60
+PURGE_EVERY = timedelta(hours=6)
+"""The term of an order is counted in days; a few times a day is often enough."""
+
+RETENTION = "retention"
+"""Id of the job that erases what is due; sources have a colon in theirs."""
+
+IDENTITY_EVERY = timedelta(hours=1)
+IDENTITY = "identity"
+"""Id of the job that looks whether Amazon still shows who buys."""
+
 STOP_WITHIN = 6.0
 """Seconds that running pages get to finish when the service is told to stop."""
 
@@ -64,6 +78,7 @@ class Schedule:
         self._running: set[str] = set()
         self._lined_up: set[str] = set()
         self._reload_asked = False
+        self._warned: set[tuple[str, date, str]] = set()
         self._scheduler = BackgroundScheduler(
             executors={
                 "default": ThreadPoolExecutor(4),
@@ -84,6 +99,12 @@ class Schedule:
         self._scheduler.start()
         self._log_problems()
         self._plan()
+        for name, job, every in (
+            (RETENTION, self._purge, PURGE_EVERY),
+            (IDENTITY, self._look_at_identity, IDENTITY_EVERY),
+        ):
+            seconds = every.total_seconds()
+            self._scheduler.add_job(job, "interval", seconds=seconds, next_run_time=utc_now(), id=name)
         if self._shared is not None:
             self._scheduler.add_job(self._line_up, "interval", seconds=1, id=LINING_UP)
         beaten = looked = 0.0
@@ -201,6 +222,43 @@ class Schedule:
         finally:
             self._running.discard(key)
             self._at(key, utc_now() + pause)
+
+    def _purge(self) -> None:
+        """Erase buyer data that is due. What a stop leaves undone is done after the next start."""
+        stop = self._service.stop
+        self._running.add(RETENTION)
+        try:
+            purge = Purge(self._service.store, self._service.retention, stopping=stop.is_set, rest=stop.wait)
+            done = purge.run()
+            if done.orders or done.records or done.hashes or done.payloads:
+                log.info("erased buyer data", **done.counts())
+            if not done.clean:
+                log.info("erased", note="the log is emptied by the next purge: somebody was reading")
+            for sentence in about_keys(self._service.store):
+                log.info("encryption keys", note=sentence)
+        except Unavailable as error:
+            log.warning("database is away", job=RETENTION, error=reason_of(error))
+        except Exception as error:
+            log.exception("purge broke", error=type(error).__name__)
+        finally:
+            self._running.discard(RETENTION)
+
+    def _look_at_identity(self) -> None:
+        """Warn once of every day and field whose share fell by more than half."""
+        try:
+            with self._service.store.read() as tx:
+                today = tx.now.date()
+                found = {
+                    (key, drop.day, drop.field): drop
+                    for key in self._service.sources
+                    for drop in identity.drops(buyers_shown(tx, key), today)
+                }
+        except Unavailable as error:
+            log.warning("database is away", job=IDENTITY, error=reason_of(error))
+            return
+        for name in found.keys() - self._warned:
+            log.warning("buyers are not shown", problem=identity.sentence(name[0], found[name]))
+        self._warned |= found.keys()
 
     def _shut_down(self) -> None:
         """Let pages finish or roll back; what still waits for Amazon is left, and asked again next time."""

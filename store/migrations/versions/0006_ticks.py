@@ -1,6 +1,6 @@
 """When each source is due, for schedulers and workers
 
-Revision: 0006, after 0001.
+Revision: 0006, after 0005.
 """
 
 import sqlalchemy as sa
@@ -9,7 +9,7 @@ from alembic import op
 import store.types
 
 revision = "0006"
-down_revision = "0001"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 
