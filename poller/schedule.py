@@ -47,6 +47,7 @@ LINING_UP = "lining up"
 RELOAD_SECONDS = 5
 HEARTBEAT_SECONDS = 10
 HEARTBEAT_MISSED = 60
+
 PURGE_EVERY = timedelta(hours=6)
 """The term of an order is counted in days; a few times a day is often enough."""
 

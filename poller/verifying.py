@@ -138,7 +138,7 @@ class Verifier:
                 last = next((v.created_at for v in mine if v.marketplace_id == marketplace_id), None)
                 fresh = self._due(tx, self.source.marketplaces[marketplace_id], last)
                 if fresh is not None:
-                    verifications.forget_old(tx)
+                    verifications.forget_old(tx, self.source.account)
                     return verifications.begin(tx, fresh)
         return None
 

@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from store import tables
-from store.engine import COUNTED_FROM, newest_change
+from store.engine import COUNTED_FROM, LOOKUP_KEY, newest_change
 from store.tables import counters, metadata
 
 COPYING = "copying"
@@ -113,10 +113,13 @@ class Copying:
                     )
                 target.execute(sa.insert(counters).values(name=COPYING, value=name))
             elif mark != name:
-                raise Refused("the database to copy to holds a half-finished copy of another database.")
+                raise Refused(
+                    "the database to copy to holds a half-finished copy of another database, or of this one "
+                    "before its keys were rotated: give an empty one."
+                )
             # Rows refer to others that come later, and what is copied anew is deleted first.
             for key in _foreign_keys(target):
-                target.execute(sa.schema.DropConstraint(key))
+                target.execute(sa.schema.DropConstraint(key, isolate_from_table=False))
 
     def _end(self, source: Connection) -> None:
         """All is equal: let the target go on counting where the source stopped, and take the mark away."""
@@ -125,7 +128,7 @@ class Copying:
             there = set(_foreign_keys(target))
             for table in _copied():
                 for key in table.foreign_key_constraints - there:
-                    target.execute(sa.schema.AddConstraint(key))
+                    target.execute(sa.schema.AddConstraint(key, isolate_from_table=False))
             counted = {row.name: int(row.value) for row in source.execute(sa.select(counters))}
             position = max(counted.pop("change_no", 0), newest_change(source))
             for name, value in counted.items():
@@ -224,7 +227,7 @@ def rows_of(source: Engine) -> int:
 def identity(source: Connection) -> int:
     """A number for this very database, whatever is in it: made of its sealed key of hashes."""
     key = source.execute(
-        sa.select(tables.meta.c.value).where(tables.meta.c.name == "lookup_key")
+        sa.select(tables.meta.c.value).where(tables.meta.c.name == LOOKUP_KEY)
     ).scalar_one_or_none()
     return int.from_bytes(hashlib.blake2b(key or b"", digest_size=8).digest(), signed=True)
 

@@ -431,10 +431,13 @@ class Store:
         if self.engine.dialect.name == "postgresql":
             with self.engine.connect() as bare:
                 conn = bare.execution_options(isolation_level="AUTOCOMMIT")
-                conn.exec_driver_sql("SET statement_timeout = 0")
+                # A second scheduler may be at it: it is waited for.
+                for limit in ("statement_timeout", "lock_timeout"):
+                    conn.exec_driver_sql(f"SET {limit} = 0")
                 for name in tables:
                     conn.exec_driver_sql(f"VACUUM {name}")
-                conn.exec_driver_sql("RESET statement_timeout")
+                for limit in ("statement_timeout", "lock_timeout"):
+                    conn.exec_driver_sql(f"RESET {limit}")
             return True
         bare_connection = self.engine.raw_connection()
         try:

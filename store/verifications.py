@@ -118,13 +118,17 @@ def unfinished(
     return None if row is None else _verification(tx, row)
 
 
-def forget_old(tx: Transaction) -> None:
-    """Delete what is long over, and what nobody will go on with; the newest of a marketplace stays."""
+def forget_old(tx: Transaction, account: str) -> None:
+    """Delete what of an account is long over, and what nobody will go on with.
+
+    The newest of a marketplace stays.
+    """
     c = verifications.c
-    newest = sa.select(sa.func.max(c.verification_id)).group_by(c.account, c.marketplace_id)
+    mine = c.account == account
+    newest = sa.select(sa.func.max(c.verification_id)).where(mine).group_by(c.marketplace_id)
     over = sa.and_(c.finished_at < tx.now - KEPT, c.verification_id.not_in(newest))
     abandoned = sa.and_(c.finished_at.is_(None), c.created_at < tx.now - ABANDONED)
-    tx.conn.execute(sa.delete(verifications).where(sa.or_(over, abandoned)))
+    tx.conn.execute(sa.delete(verifications).where(mine, sa.or_(over, abandoned)))
 
 
 # --- what is compared -------------------------------------------------------------------------------

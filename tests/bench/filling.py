@@ -1,6 +1,7 @@
 """Fills a PostgreSQL database with any number of orders, by the database itself: no page ever brought them.
 
 What is sealed is noise of the usual length, so nobody can open it; nothing that a page asks for meets it.
+Nothing was erased, as with ORDER_SYNC_RETENTION_DAYS=off: that is when most is stored.
 Three lines for two orders, a customer for two orders, nine of ten with an e-mail, two words in a name.
 """
 
@@ -46,13 +47,14 @@ _ORDERS = f"""
 INSERT INTO orders (order_key, account, order_id, marketplace_id, marketplace, channel, status, seller_status,
     fulfilled_by, service_level, programs, created_at, last_updated_at, as_of, ship_by, deliver_by, buyer,
     delivery, delivery_country, total, currency, packages, cancel_requested, price_list, tax_code, labels,
-    customer_id, match_basis, match_rules, ready, shown, first_seen_at, changed_at, change_no)
+    customer_id, match_basis, match_rules, ready, shown, term_at, first_seen_at, changed_at,
+    change_no)
 SELECT i, 'acme', 'G-' || i, (ARRAY['A1F83G8C2ARO7P', 'A1PA6795UKMFR9', 'A13V1IB3VIYZZH'])[1 + i % 3],
     (ARRAY['UK', 'DE', 'FR'])[1 + i % 3], 'AMAZON',
     CASE WHEN i % 1000 = 0 THEN 'UNSHIPPED' ELSE 'SHIPPED' END,
     'New web order', 'AMAZON', 'STANDARD', '["PRIME"]', at, at + interval '3 days', '{{}}', NULL, NULL,
     {_noise("i", 7)}, {_noise("i", 12)}, 'GB', 19.99, 'GBP', '[]', false, 'Amazon UK retail', 'T20', '{{}}',
-    1 + i / 2, 'created', '["R2"]', true, true, at, at, i
+    1 + i / 2, 'created', '["R2"]', true, true, at + interval '10 days', at, at, i
 FROM generate_series(:first, :last) AS i,
     LATERAL (SELECT now() - interval '{DAYS} days' * (1 - i::float8 / :all) - interval '5 days' AS at) AS t
 """
@@ -66,7 +68,7 @@ SELECT i, p, i || '-' || p, 'SKU-' || (i % 5000), 'B0' || lpad((i % 5000)::text,
 FROM generate_series(:first, :last) AS i, generate_series(0, i % 2) AS p
 """
 
-_LEDGER = (
+_OTHERS = (
     """
     INSERT INTO windows (source, account, kind, axis, marketplace_ids, included_data, lower, upper, state,
         pages, orders, attempts, version, created_at, finished_at)
@@ -88,7 +90,36 @@ _LEDGER = (
     INSERT INTO journal (at, who, action, customer_id)
     SELECT now(), 'sync', 'promote', 1 + i % :customers FROM generate_series(1, :many) AS i
     """,
+    """
+    INSERT INTO verifications (account, marketplace_id, lower, upper, asked_upper, "by", reason, repair,
+        position, state, walked, attempts, listed, before_start, findings, version, created_at, finished_at)
+    SELECT 'other-' || i, 'A1F83G8C2ARO7P', at, at, at, 'report', 'scheduled', true, at, 'done', '[]', 0,
+        500, 0, '[]', 4, at, at
+    FROM generate_series(1, :many) AS i, LATERAL (SELECT now() - interval '1 minute' * i AS at) AS t
+    """,
+    """
+    INSERT INTO forgotten_orders (account, order_id, forgotten_at)
+    SELECT 'other', 'F-' || i, now() FROM generate_series(1, :many) AS i
+    """,
+    f"""
+    INSERT INTO quarantine (account, order_id, marketplace_id, reason, payload, attempts, first_seen_at,
+        last_seen_at)
+    SELECT 'other', 'Q-' || i, 'A1F83G8C2ARO7P', 'noise', {_noise("i", 40)}, 7, now(), now()
+    FROM generate_series(1, :many) AS i
+    """,
+    """
+    INSERT INTO history_ids (backfill_id, created_at, order_id, last_updated_at, attempts)
+    SELECT :backfill, at, 'H-' || i, at, 0
+    FROM generate_series(1, :many) AS i, LATERAL (SELECT now() - interval '1 minute' * i AS at) AS t
+    """,
 )
+"""What other accounts have besides orders."""
+
+_BACKFILL = """
+INSERT INTO backfills (account, marketplace_id, reason, lower, upper, position, state, orders, requests,
+    created_at, way)
+SELECT 'other', 'A1F83G8C2ARO7P', 'asked', now(), now(), now(), 'running', 0, 0, now(), 'report'
+"""
 
 STEP = 250_000
 
@@ -103,7 +134,8 @@ def fill(engine: Engine, orders: int) -> None:
         last = min(first + STEP - 1, orders)
         _run(engine, (_ORDERS, _LINES), first=first, last=last, all=orders)
     counted = f"SELECT setval('order_keys', {orders}), setval('customer_ids', {customers})"
-    _run(engine, (*_LEDGER, counted), many=max(1000, orders // 20), customers=customers)
+    many = max(1000, orders // 20)
+    _run(engine, (_BACKFILL, *_OTHERS, counted), many=many, customers=customers, backfill=1)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql("SET statement_timeout = 0")
         connection.exec_driver_sql("VACUUM ANALYZE")
