@@ -119,7 +119,7 @@ class Copying:
                 )
             # Rows refer to others that come later, and what is copied anew is deleted first.
             for key in _foreign_keys(target):
-                target.execute(sa.schema.DropConstraint(key, isolate_from_table=False))
+                target.execute(sa.schema.DropConstraint(key))
 
     def _end(self, source: Connection) -> None:
         """All is equal: let the target go on counting where the source stopped, and take the mark away."""
