@@ -145,6 +145,8 @@ class Verifier:
     def _due(self, tx: Transaction, polled: PolledMarketplace, last: datetime | None) -> Verification | None:
         """The proof of the last thirty days of which every update has been looked for twice."""
         account = self.source.account
+        if last is not None and not completeness.is_due(tx.now, last, last):
+            return None
         progress = ledger.load_marketplaces(tx, account).get(polled.marketplace_id)
         if progress is None or progress.enrolled is False or progress.alone_since is not None:
             return None

@@ -110,16 +110,18 @@ def test_a_refusal_stands_until_it_is_forgiven_or_the_credentials_change(
     store: Store, clock: SimulatedClock
 ) -> None:
     with store.begin() as tx:
-        assert runs.refusal(tx, "account", "acme") is None
+        assert runs.in_force(tx, "acme", "s1").get("account") is None
         runs.refuse(tx, "account", "acme", "f1", "invalid_grant")
     clock.sleep(60)
     with store.begin() as tx:
         runs.refuse(tx, "account", "acme", "f1", "invalid_grant again")
-        assert runs.refusal(tx, "account", "acme") == Refusal("account", "acme", "f1", "invalid_grant", NOON)
-        assert runs.refusal(tx, "application", "acme") is None
+        assert runs.in_force(tx, "acme", "s1").get("account") == Refusal(
+            "account", "acme", "f1", "invalid_grant", NOON
+        )
+        assert runs.in_force(tx, "acme", "s1").get("application") is None
         runs.refuse(tx, "account", "acme", "f2", "other credentials")
-        changed = runs.refusal(tx, "account", "acme")
+        changed = runs.in_force(tx, "acme", "s1").get("account")
         assert changed is not None
         assert (changed.fingerprint, changed.since) == ("f2", NOON + timedelta(seconds=60))
         runs.forgive(tx, "account", "acme")
-        assert runs.refusal(tx, "account", "acme") is None
+        assert runs.in_force(tx, "acme", "s1").get("account") is None
