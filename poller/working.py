@@ -191,6 +191,10 @@ class Worker:
         except Unavailable as error:
             log.warning("database is away", source=key, error=reason_of(error))
             return False
+        except Exception as error:
+            # Until this is said the source is not due again: so it is tried again, whatever went wrong.
+            log.exception("worker broke", source=key, error=type(error).__name__)
+            return False
         return True
 
     def _finish(self, key: str, pause: timedelta) -> None:

@@ -456,10 +456,10 @@ class Store:
 
     def _now(self, conn: Connection, also: str) -> datetime:
         """The transaction's moment; ``also`` sets something for PostgreSQL on the same way to it."""
-        if conn.dialect.name != "postgresql":
-            return datetime.now(UTC) if self._clock is None else self._clock()
-        moment: datetime = conn.exec_driver_sql(f"SELECT clock_timestamp(){also}").scalar_one()
-        return moment.astimezone(UTC) if self._clock is None else self._clock()
+        moment = datetime.now(UTC)
+        if conn.dialect.name == "postgresql" and (also or self._clock is None):
+            moment = conn.exec_driver_sql(f"SELECT clock_timestamp(){also}").scalar_one().astimezone(UTC)
+        return moment if self._clock is None else self._clock()
 
     @property
     def lookup(self) -> Lookup:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import resources
-from importlib.util import find_spec
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
@@ -21,11 +20,6 @@ from sqlalchemy.engine import Connection, Engine
 SCHEMA = "order_sync_jobs"
 
 _MARK = "procrastinate "
-
-
-def is_possible() -> bool:
-    """Whether procrastinate is installed (the extra ``distributed``)."""
-    return find_spec("procrastinate") is not None
 
 
 def migrations() -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -14,7 +13,7 @@ from sqlalchemy.engine import Engine, make_url
 
 from config.load import Config, load
 from connectors.amazon.marketplaces import BY_NAME
-from poller.cli.shell import BAD_INPUT, NO_KEY, Failure, check_place, counted, put, say, sqlite_file
+from poller.cli.shell import BAD_INPUT, NO_KEY, Failure, check_place, counted, progress, put, say, sqlite_file
 from store import copying, job_queue, migrating, tables
 from store.engine import Store, create_engine
 from store.sealing import Sealer, SealError
@@ -92,9 +91,16 @@ def copy(
             )
         migrating.upgrade(target)
         many = copying.rows_of(source)
+        done = 0
         try:
-            with _progress(2 * many) as progress:
-                sums = copying.Copying(source, target, progress).run()
+            with progress("copying and comparing", 2 * many) as tell:
+
+                def advance(_: str, rows: int) -> None:
+                    nonlocal done
+                    done += rows
+                    tell(done)
+
+                sums = copying.Copying(source, target, advance).run()
         except (copying.Refused, copying.Unequal) as error:
             raise Failure(str(error)) from None
     for name, total in sorted(sums.items()):
@@ -103,34 +109,6 @@ def copy(
         f"{counted(many, 'row')} copied to {_name(to)}: set ORDER_SYNC_DATABASE_URL to it; positions of "
         "exports stay valid"
     )
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[copying.Progress]:
-    """A bar on a terminal; elsewhere a line for each table."""
-    if not sys.stderr.isatty():
-        begun: set[str] = set()
-
-        def tell(table: str, _: int) -> None:
-            if table not in begun:
-                begun.add(table)
-                say(f"copying {table}")
-
-        yield tell
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeRemainingColumn(),
-        transient=True,
-        console=Console(stderr=True),
-    )
-    with bar:
-        task = bar.add_task("copying", total=total)
-        yield lambda table, rows: bar.update(task, advance=rows, description=f"copying {table}")
 
 
 def _settings() -> tuple[Config, str]:
