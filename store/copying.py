@@ -93,6 +93,14 @@ class Copying:
                 guard.commit()
 
     @contextmanager
+    def _patient(self) -> Iterator[Connection]:
+        """A transaction in the target without time limits: tables may be large."""
+        with self.target.begin() as target:
+            for limit in ("statement_timeout", "idle_in_transaction_session_timeout"):
+                target.exec_driver_sql(f"SET LOCAL {limit} = 0")
+            yield target
+
+    @contextmanager
     def _reading(self) -> Iterator[Connection]:
         with self.source.connect() as connection:
             yield connection.execution_options(reading=True)
@@ -123,8 +131,7 @@ class Copying:
 
     def _end(self, source: Connection) -> None:
         """All is equal: let the target go on counting where the source stopped, and take the mark away."""
-        with self.target.begin() as target:
-            target.exec_driver_sql("SET LOCAL statement_timeout = 0")
+        with self._patient() as target:
             there = set(_foreign_keys(target))
             for table in _copied():
                 for key in table.foreign_key_constraints - there:
@@ -137,11 +144,14 @@ class Copying:
                 _go_on_counting(target, table)
             target.execute(sa.delete(counters).where(counters.c.name.in_((COPYING, COUNTED_FROM))))
             target.execute(sa.insert(counters).values(name=COUNTED_FROM, value=position))
+            for table in _copied():
+                # Until it knows how much there is, PostgreSQL would read whole tables for a page.
+                target.exec_driver_sql(f"ANALYZE {table.name}")
 
     # --- one table ----------------------------------------------------------------------------------
 
     def _bring(self, source: Connection, table: sa.Table) -> Sum:
-        with self.target.connect() as target:
+        with self._patient() as target:
             there = target.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
         try:
             wanted = self._copy(source, table, there)
@@ -151,7 +161,7 @@ class Copying:
                 raise
             wanted, found = Sum(), Sum(-1)
         if found != wanted:
-            with self.target.begin() as target:
+            with self._patient() as target:
                 target.execute(sa.delete(table))
             wanted = self._copy(source, table, 0)
             found = self._sum(table)
@@ -195,13 +205,12 @@ class Copying:
     def _sum(self, table: sa.Table) -> Sum:
         """The sum of a table of the target."""
         total = Sum()
-        with self.target.connect() as target:
-            target.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
-            with target.execute(sa.select(table).execution_options(yield_per=ROWS)) as rows:
-                while chunk := list(islice(rows, ROWS)):
-                    for row in chunk:
-                        total += tuple(row)
-                    self.progress(table.name, len(chunk))
+        query = sa.select(table).execution_options(yield_per=ROWS)
+        with self._patient() as target, target.execute(query) as rows:
+            while chunk := list(islice(rows, ROWS)):
+                for row in chunk:
+                    total += tuple(row)
+                self.progress(table.name, len(chunk))
         return total
 
 

@@ -80,6 +80,12 @@ def test_two_schedulers_and_two_workers_share_the_work_and_end_with_their_signal
         (shop.folder / "accounts" / "other.toml").write_text(text)
         shop.configure("UK", "other", account="other")
         until(lambda: knows(shop, SECOND))
+        (shop.folder / "accounts" / "other.toml").unlink()
+        (shop.folder / "marketplaces" / "other.toml").unlink()
+        for process in processes[:2]:
+            next_event(process, "configuration read again", sources=["acme:EU"])
+        for process in processes[2:]:
+            next_event(process, "configuration read again", sources=1)
         for process in processes:
             stops(process, signal.SIGTERM)
     assert database.execute(f"SELECT count(*) FROM {JOBS} WHERE status = 'doing'").fetchone() == (0,)
