@@ -53,7 +53,8 @@ def _report(running: Fleet, many: int, accounts: int) -> None:
     orders, used = running.ask(stored) - first, running.cpu() - cpu
     print(
         f"{many} worker{'s' if many > 1 else ' '}  {orders / seconds:8,.0f} orders/s   "
-        f"{used / seconds:.2f} cores for scheduler and workers, {orders / used:,.0f} orders per second of CPU"
+        f"{used / seconds:.2f} cores for scheduler and workers, {orders / used:,.0f} orders per second of CPU, "
+        f"{', '.join(f'{one:.0f}' for one in running.memory())} MB"
     )
 
 
