@@ -50,6 +50,17 @@ def edit(tx: Transaction, customer_id: int, changes: Changes, who: str) -> Custo
     return replace(changed, changed_at=tx.now)
 
 
+def stops_recognising(
+    before: CustomerRecord, hashes: Mapping[int, bytes], hashes_after: Mapping[int, bytes]
+) -> int:
+    """How many erased e-mails an edit has taken off a record: their buyers will not be known again (R61).
+
+    ``hashes`` are those of the record's main e-mails, by slot.
+    """
+    erased = {hashes[main.slot] for main in before.emails if main.email is None}
+    return len(erased - set(hashes_after.values()))
+
+
 def check_free(tx: Transaction, record: CustomerRecord) -> None:
     """Raises Refused for an e-mail or an external id that another record of the business has (R16)."""
     emails = {normal_email(m.email): m.slot for m in record.emails if m.email is not None}
