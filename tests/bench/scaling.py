@@ -51,10 +51,11 @@ def _report(running: Fleet, many: int, accounts: int) -> None:
         time.sleep(0.1)
     seconds = time.monotonic() - began
     orders, used = running.ask(stored) - first, running.cpu() - cpu
+    memory = ", ".join(f"{one:.0f}" for one in running.memory())
     print(
         f"{many} worker{'s' if many > 1 else ' '}  {orders / seconds:8,.0f} orders/s   "
-        f"{used / seconds:.2f} cores for scheduler and workers, {orders / used:,.0f} orders per second of CPU, "
-        f"{', '.join(f'{one:.0f}' for one in running.memory())} MB"
+        f"{used / seconds:.2f} cores for scheduler and workers, {orders / used:,.0f} orders per second of "
+        f"CPU, {memory} MB"
     )
 
 
