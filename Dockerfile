@@ -1,4 +1,4 @@
-# One image, one process: the service. Configuration is mounted at /config, SQLite lives in /data.
+# One image, one process a container: the service, or with another command a worker. Configuration is mounted at /config, SQLite lives in /data.
 FROM python:3.11-slim AS build
 WORKDIR /src
 RUN python -m venv /opt/order-sync
@@ -9,7 +9,7 @@ COPY poller poller
 COPY store store
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . \
  && wheel="$(ls /wheels/*.whl)" \
- && /opt/order-sync/bin/pip install --no-cache-dir -c constraints.txt "${wheel}[postgres]"
+ && /opt/order-sync/bin/pip install --no-cache-dir -c constraints.txt "${wheel}[postgres,distributed]"
 
 FROM python:3.11-slim
 RUN useradd --system --uid 10001 --user-group --no-create-home order-sync \

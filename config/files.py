@@ -6,6 +6,7 @@ user mistook for a path, a secret for example; hence our own sentences.
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from decimal import Decimal
@@ -64,8 +65,14 @@ def toml_files(folder: Path) -> tuple[Path, ...]:
 
     A folder that does not exist has none. Raises Unreadable when it may not be listed.
     """
+    return tuple(Path(name) for name in toml_names(folder))
+
+
+def toml_names(folder: Path) -> tuple[str, ...]:
+    """The paths of ``toml_files`` as text: of thousands of files, which are looked at every few seconds."""
     try:
-        return tuple(sorted(p for p in folder.iterdir() if p.suffix == ".toml" and p.name[0] != "."))
+        found = sorted(os.listdir(folder))
+        return tuple(f"{folder}/{n}" for n in found if len(n) > 5 and n.endswith(".toml") and n[0] != ".")
     except (FileNotFoundError, NotADirectoryError):
         return ()
     except OSError as fault:

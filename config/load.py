@@ -7,12 +7,13 @@ to refuse to start, or to go on with what it had.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from config.accounts import check_accounts, drafts_of_environment, read_account_files
-from config.files import Unreadable, label, misnamed, toml_files
+from config.files import Unreadable, label, misnamed, toml_names
 from config.marketplaces import Catalogue, MarketplaceSettings, read_marketplaces
 from config.problems import Problem
 from config.settings import Settings, check_settings, read_environment
@@ -74,19 +75,19 @@ def fingerprint(config_dir: Path, secret_files: Collection[Path] = ()) -> str:
     Looks at names, sizes and times only. Take it before ``load``, with the secret files of the last
     one: what changes in between, a new secret file included, then shows the next time.
     """
-    paths = set(secret_files)
+    paths = {str(path) for path in secret_files}
     for name in ("accounts", "marketplaces"):
         try:
-            paths.update(toml_files(config_dir / name))
+            paths.update(toml_names(config_dir / name))
         except Unreadable:
-            paths.add(config_dir / name)
+            paths.add(str(config_dir / name))
     lines = "\n".join(f"{path}\t{_stamp(path)}" for path in sorted(paths))
     return hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()
 
 
-def _stamp(path: Path) -> str:
+def _stamp(path: str) -> str:
     try:
-        found = path.stat()
+        found = os.stat(path)
     except (OSError, ValueError):
         return "absent"
     return f"{found.st_mtime_ns} {found.st_size} {found.st_ino}"

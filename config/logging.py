@@ -18,7 +18,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 REDACTED = "[redacted]"
 
-QUIET = ("httpx", "httpcore", "sp_api", "apscheduler", "alembic")
+QUIET = ("httpx", "httpcore", "sp_api", "apscheduler", "alembic", "procrastinate", "asyncio")
 """Libraries whose chatter helps nobody or holds URLs, headers or payloads: only warnings pass."""
 
 _SECRET_KEY = re.compile(

@@ -71,12 +71,6 @@ class AccountSettings(BaseModel):
 ACCOUNT_KEYS = tuple(key for key in AccountSettings.model_fields if key != "name")
 
 
-def _executor(value: object) -> str:
-    if value == "procrastinate":
-        raise ValueError("must be threads; this version runs with threads only")
-    return values.one_of("threads")(value)
-
-
 class Settings(BaseSettings):
     """Everything that is set for the whole service; credentials are hidden in ``repr``.
 
@@ -101,7 +95,11 @@ class Settings(BaseSettings):
     )
     encryption_key: Annotated[tuple[SecretBytes, ...] | None, BeforeValidator(values.keys)] = None
     accounts: dict[str, AccountSettings] = Field(default_factory=dict)
-    executor: Annotated[Literal["threads"], BeforeValidator(_executor)] = "threads"
+    database_connections: Annotated[int, BeforeValidator(values.many)] = 12
+    executor: Annotated[
+        Literal["threads", "procrastinate"], BeforeValidator(values.one_of("threads", "procrastinate"))
+    ] = "threads"
+    worker_concurrency: Annotated[int, BeforeValidator(values.many)] = 10
     poll_seconds: Seconds = 180
     poll_seconds_busy: Seconds = Field(default_factory=lambda given: max(900, given.get("poll_seconds", 0)))
     retention_days: Annotated[int | None, BeforeValidator(values.number_or_off(3650, "days"))] = 30
@@ -117,6 +115,17 @@ class Settings(BaseSettings):
         BeforeValidator(values.one_of("debug", "info", "warning", "error")),
         BeforeValidator(values.lowered),
     ] = "info"
+
+    @field_validator("executor")
+    @classmethod
+    def _where_jobs_can_wait(cls, executor: str, info: ValidationInfo) -> str:
+        url = info.data.get("database_url")
+        if executor == "procrastinate" and url is not None and url.get_secret_value().startswith("sqlite"):
+            raise ValueError(
+                f"must be threads with SQLite: workers need PostgreSQL in {PREFIX}DATABASE_URL "
+                "(`order-sync db copy` moves a database there)"
+            )
+        return executor
 
     @field_validator("poll_seconds_busy")
     @classmethod

@@ -90,6 +90,14 @@ def seconds(value: object) -> int:
     return int(digits)
 
 
+def many(value: object) -> int:
+    """A whole number of things that one process has at once."""
+    digits = str(value).strip()
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 3 and 1 <= int(digits) <= 100):
+        raise ValueError("must be a whole number between 1 and 100")
+    return int(digits)
+
+
 def number_or_off(most: int, unit: str) -> Callable[[object], int | None]:
     """A whole number of ``unit`` from 1 to ``most``, or the word off (None)."""
 

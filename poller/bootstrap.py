@@ -35,7 +35,7 @@ from poller.sources import AccountRules, PolledMarketplace, Source, sources_of
 from poller.sync import SourceSync
 from poller.windows import Pace
 from store import accounts as stored_accounts
-from store import migrating
+from store import copying, migrating
 from store.engine import Store, create_engine
 from store.records import normal_email
 from store.sealing import Sealer
@@ -107,9 +107,12 @@ class Service:
         self.environ = environ
         self.stop = threading.Event()
         self.tally = Tally()
+        self._rng = random.Random()
         self.owner = _owner()
         self.config: Config = load(environ, BY_NAME)
         self.accounts: dict[str, Account] = {}
+        self.sources: dict[str, tuple[Account, Source]] = {}
+        """Every source that may run, by key."""
         self.problems: tuple[Problem, ...] = self.config.problems
         self._fingerprint = fingerprint(self.config.settings.config_dir, self.config.secret_files)
         self._http = httpx.Client(limits=httpx.Limits(max_connections=32, max_keepalive_connections=16))
@@ -153,7 +156,7 @@ class Service:
                 "ORDER_SYNC_ENCRYPTION_KEY is not set: make a key with `order-sync keys new`, keep it safe "
                 "(without it buyer data cannot be read again), and set it."
             )
-        engine = create_engine(settings.database_url.get_secret_value())
+        engine = create_engine(settings.database_url.get_secret_value(), settings.database_connections)
         newest = migrating.newest_revision()
         if create and engine.dialect.name == "sqlite":
             migrating.upgrade(engine)
@@ -161,6 +164,11 @@ class Service:
             engine.dispose()
             at = "empty" if found is None else f"at schema revision {found}"
             raise Unusable(f"the database is {at}, this version needs {newest}: run `order-sync db upgrade`.")
+        elif copying.is_unfinished(engine):
+            engine.dispose()
+            raise Unusable(
+                "the database is a copy that was not finished: finish it with `order-sync db copy`."
+            )
         self._store = Store(engine, Sealer([key.get_secret_value() for key in settings.encryption_key]))
         return self._store
 
@@ -187,15 +195,18 @@ class Service:
         """Make accounts and sources of the configuration; keep connectors whose settings are the same."""
         problems = list(self.config.problems)
         wired: dict[str, Account] = {}
+        businesses = self._businesses()
+        files: dict[str, dict[str, MarketplaceSettings]] = {}
+        for marketplace in self.config.marketplaces:
+            files.setdefault(marketplace.account, {})[marketplace.marketplace_id] = marketplace
         for name, settings in sorted(self.config.settings.accounts.items()):
-            mine = {m.marketplace_id: m for m in self.config.marketplaces if m.account == name}
+            mine = files.get(name)
             if not mine:
                 problems.append(
                     Problem(f"account {name} has no marketplace file: it is not polled.", "nothing")
                 )
                 continue
-            with self.store.begin() as tx:
-                business = stored_accounts.settle_business(tx, name, settings.business)
+            business = businesses[name]
             if business != settings.business:
                 problems.append(
                     Problem(
@@ -208,7 +219,19 @@ class Service:
                 continue
             wired[name] = self._account(settings, mine)
         self.accounts = wired
+        self.sources = {s.key: (account, s) for account in wired.values() for s in account.sources}
         self.problems = tuple(problems)
+
+    def _businesses(self) -> dict[str, str]:
+        """The business in force of every account that sells somewhere; new ones are recorded together."""
+        selling = sorted({marketplace.account for marketplace in self.config.marketplaces})
+        wanted = {name: self.config.settings.accounts[name].business for name in selling}
+        with self.store.read() as tx:
+            recorded = stored_accounts.businesses_of(tx)
+        if wanted.items() <= recorded.items():
+            return recorded
+        with self.store.begin() as tx:
+            return stored_accounts.settle_businesses(tx, wanted)
 
     def _account(self, settings: AccountSettings, mine: Mapping[str, MarketplaceSettings]) -> Account:
         region = next(iter(mine.values())).region
@@ -258,7 +281,7 @@ class Service:
             http=self._http,
             now=utc_now,
             sleep=self._sleep,
-            rng=random.Random(),
+            rng=self._rng,
             observer=self.tally,
         )
 
@@ -280,11 +303,6 @@ class Service:
         self.config = fresh
         self.wire()
         return True
-
-    @property
-    def sources(self) -> dict[str, tuple[Account, Source]]:
-        """Every source that may run, by key."""
-        return {s.key: (account, s) for account in self.accounts.values() for s in account.sources}
 
     def syncer(self, key: str) -> SourceSync:
         """What one run of a source needs. Raises KeyError for a source that is not configured."""

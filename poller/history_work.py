@@ -116,6 +116,8 @@ class HistoryWork:
 
     def _wanted(self, *ways: Way) -> list[Backfill]:
         """Backfills of this source that are fetched in one of these ways, of marketplaces without trouble."""
+        if not self._sync.has_history:
+            return []
         source = self._sync.source
         with self._sync.store.read() as tx:
             mine = [b for b in ledger.wanted_backfills(tx, source.account) if b.way in ways]

@@ -1,7 +1,9 @@
 """The long-running service: APScheduler ticks each source, and each run says when the next is worth it.
 
-The schedule is not stored: it is made anew from the configuration at every start, while progress is in
-the database. A database that is away, or not there yet at start, is waited for.
+With threads the schedule is not stored: it is made anew from the configuration at every start, while
+progress is in the database. With workers, when each source is due is in the database as well, because
+workers say it and several schedulers share it. A database that is away, or not there yet at start, is
+waited for.
 """
 
 from __future__ import annotations
@@ -12,9 +14,12 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
+from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from poller import identity
@@ -24,17 +29,24 @@ from poller.purging import Purge
 from poller.rotating import about_keys
 from poller.status import buyers_shown
 from poller.sync import RunReport
+from poller.ticking import DATABASE_RETRY, tick
 from store import ledger
 from store.engine import Unavailable, reason_of
 
+if TYPE_CHECKING:
+    from poller.queueing import SharedSchedule
+
 log = structlog.get_logger("order_sync")
+
+SOURCES = "sources"
+"""Name of the executor of sources' ticks; all other jobs run in threads of their own."""
+
+LINING_UP = "lining up"
+"""Id of the job that takes due ticks from the database; sources have a colon in theirs."""
 
 RELOAD_SECONDS = 5
 HEARTBEAT_SECONDS = 10
 HEARTBEAT_MISSED = 60
-DATABASE_RETRY = timedelta(seconds=5)
-LONGEST_PAUSE = timedelta(minutes=3)
-"""A source is looked at no later than this, whatever its last run said: something may have been entered."""
 
 PURGE_EVERY = timedelta(hours=6)
 """The term of an order is counted in days; a few times a day is often enough."""
@@ -65,10 +77,14 @@ class Schedule:
         self._service = service
         self._on_report = on_report
         self._running: set[str] = set()
+        self._lined_up: set[str] = set()
         self._reload_asked = False
         self._warned: set[tuple[str, date, str]] = set()
         self._scheduler = BackgroundScheduler(
-            executors={"default": make_executor(service.config.settings.executor)},
+            executors={
+                "default": ThreadPoolExecutor(4),
+                SOURCES: make_executor(service.config.settings.executor, self._defer),
+            },
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
             timezone="UTC",
         )
@@ -90,6 +106,8 @@ class Schedule:
         ):
             seconds = every.total_seconds()
             self._scheduler.add_job(job, "interval", seconds=seconds, next_run_time=utc_now(), id=name)
+        if self._shared is not None:
+            self._scheduler.add_job(self._line_up, "interval", seconds=1, id=LINING_UP)
         beaten = looked = 0.0
         while not self._service.stop.wait(0.5):
             now = time.monotonic()
@@ -106,6 +124,8 @@ class Schedule:
         while not self._service.stop.is_set():
             try:
                 self._service.open_store(create=True)
+                if self._shared is not None:
+                    self._shared.require()
                 self._service.wire()
                 return True
             except Unavailable as error:
@@ -139,16 +159,59 @@ class Schedule:
         """One job per source, due at once; sources that are gone lose theirs."""
         wanted = set(self._service.sources)
         for job in self._scheduler.get_jobs():
-            if job.id not in wanted and job.id not in (RETENTION, IDENTITY):
+            if job.executor == SOURCES and job.id not in wanted:
                 job.remove()
+        self._lined_up &= wanted
+        if self._shared is not None:
+            self._shared.plan_soon()
+            return
         for key in sorted(wanted - self._running):
             self._at(key, utc_now())
 
     def _at(self, key: str, when: datetime) -> None:
         if key in self._service.sources and not self._service.stop.is_set():
             self._scheduler.add_job(
-                self._tick, "date", run_date=when, args=[key], id=key, replace_existing=True
+                self._tick, "date", run_date=when, args=[key], id=key, replace_existing=True, executor=SOURCES
             )
+
+    # --- with workers -------------------------------------------------------------------------------
+
+    @cached_property
+    def _shared(self) -> SharedSchedule | None:
+        """The schedule in the database, when workers carry out the ticks."""
+        if self._service.config.settings.executor == "threads":
+            return None
+        from poller.queueing import SharedSchedule
+
+        return SharedSchedule(self._service)
+
+    def _line_up(self) -> None:
+        """Take from the database what is due within the next moment."""
+        assert self._shared is not None
+        self._running.add(LINING_UP)
+        try:
+            for key, due_at in self._shared.due(time.monotonic()):
+                if key not in self._lined_up:
+                    self._lined_up.add(key)
+                    self._at(key, due_at)
+        except Unavailable as error:
+            log.warning("database is away", error=reason_of(error))
+        finally:
+            self._running.discard(LINING_UP)
+
+    def _defer(self, key: str) -> None:
+        """Hand a tick to the queue; one that cannot be handed over is still due."""
+        assert self._shared is not None
+        self._running.add(key)
+        try:
+            self._shared.defer(key)
+        except Unavailable as error:
+            log.warning("database is away", source=key, error=reason_of(error))
+        finally:
+            self._running.discard(key)
+            self._lined_up.discard(key)
+
+    # --- here ---------------------------------------------------------------------------------------
 
     def _tick(self, key: str) -> None:
         if key in self._running or key not in self._service.sources or self._service.stop.is_set():
@@ -156,15 +219,7 @@ class Schedule:
         self._running.add(key)
         pause = DATABASE_RETRY
         try:
-            report = self._service.syncer(key).run()
-            pause = min(max(report.until - utc_now(), timedelta(seconds=0.2)), LONGEST_PAUSE)
-            self._tell(report)
-        except Unavailable as error:
-            log.warning("database is away", source=key, error=reason_of(error))
-        except Exception as error:
-            # A fault of ours must not end the source for good; its window is claimed again later.
-            log.exception("run broke", source=key, error=type(error).__name__)
-            pause = timedelta(minutes=1)
+            pause = tick(self._service, key, self._on_report)
         finally:
             self._running.discard(key)
             self._at(key, utc_now() + pause)
@@ -205,22 +260,6 @@ class Schedule:
         for name in found.keys() - self._warned:
             log.warning("buyers are not shown", problem=identity.sentence(name[0], found[name]))
         self._warned |= found.keys()
-
-    def _tell(self, report: RunReport) -> None:
-        if self._on_report is not None:
-            self._on_report(report)
-        say = log.warning if report.outcome == "failed" else log.info
-        if report.pages or report.outcome != "complete":
-            say(
-                "run",
-                source=report.source,
-                outcome=report.outcome,
-                pages=report.pages,
-                orders=report.orders,
-                requests=report.requests,
-                until=report.until.isoformat(timespec="seconds"),
-                message=report.message,
-            )
 
     def _shut_down(self) -> None:
         """Let pages finish or roll back; what still waits for Amazon is left, and asked again next time."""

@@ -34,6 +34,7 @@ from poller.rereading import after_upgrade
 from poller.sources import Source
 from poller.spending import Spending
 from poller.verifying import Verifier
+from poller.version import program_version
 from store import history as stored_history
 from store import ledger, orders, quarantine, runs
 from store.engine import Store, Transaction, Unavailable
@@ -94,6 +95,11 @@ class SourceSync:
         self.fetched_by_id = 0
         self.run_number = 0
         self._error: str | None = None
+        self._seen: windows.View | None = None
+        self._enrolment_due = False
+        self._is_behind = False
+        self.has_history = False
+        """Whether there are backfills to carry out, when last looked."""
         self._refused: str | None = None
 
     def run(self) -> RunReport:
@@ -102,8 +108,6 @@ class SourceSync:
         if refusal is not None:
             with self.store.read() as tx:
                 return self._report("failed", tx.now + timedelta(minutes=15), refusal)
-        with self.store.begin() as tx:
-            self.run_number = runs.start(tx, self.source.key)
         try:
             outcome, until, message = self._work()
         except CredentialsRefused as error:
@@ -118,7 +122,7 @@ class SourceSync:
         return self._report(outcome, until, message)
 
     def _finish_run(self, outcome: Outcome, message: str | None) -> None:
-        with self.store.begin() as tx:
+        with self.store.begin(durable=False) as tx:
             runs.finish(tx, self.run_number, outcome, self.spending.taken, message)
 
     def _report(self, outcome: Outcome, until: datetime, message: str | None) -> RunReport:
@@ -166,11 +170,10 @@ class SourceSync:
 
     def _failing(self) -> str | None:
         """What went wrong that concerns the whole source, if anything did."""
-        if self._error is not None:
+        if self._error is not None or self._seen is None:
             return self._error
-        with self.store.read() as tx:
-            progress = ledger.load_source(tx, self.source.key)
-        if progress is None or progress.retry_at is None or progress.retry_at <= tx.now:
+        progress = self._seen.source
+        if progress.retry_at is None or progress.retry_at <= self._seen.now:
             return None
         return progress.last_error
 
@@ -206,16 +209,16 @@ class SourceSync:
     # --- before the first page ----------------------------------------------------------------------
 
     def _standing_refusal(self) -> str | None:
-        """Why Login with Amazon need not be asked: it has refused these very credentials."""
+        """Why Login with Amazon need not be asked: it refused these very credentials. Else a run begins."""
         source = self.source
 
         def standing(tx: Transaction) -> runs.Refusal | None:
-            refused = runs.standing_refusal(tx, source.account, source.credential, source.secret)
+            refused = runs.admit(tx, source.account, source.credential, source.secret)
             if refused is None:
-                runs.forgive(tx, "account", source.account)
+                self.run_number = runs.start(tx, source.key)
             return refused
 
-        refused = self.store.commit(standing)
+        refused = self.store.commit(standing, durable=False)
         if refused is None:
             return None
         self._refused = refused.kind
@@ -242,9 +245,12 @@ class SourceSync:
         source = self.source
 
         def enter(tx: Transaction) -> None:
-            if ledger.load_source(tx, source.key) is None:
-                fresh = SourceProgress(source.key, source.account, created_pass_at=tx.now)
-                ledger.save_source(tx, fresh, new=True)
+            progress_of_source = ledger.load_source(tx, source.key)
+            if progress_of_source is None:
+                progress_of_source = SourceProgress(source.key, source.account, created_pass_at=tx.now)
+                ledger.save_source(tx, progress_of_source, new=True)
+            checked = progress_of_source.enrolment_at
+            self._enrolment_due = checked is None or abs(tx.now - checked) >= ENROLMENT_EVERY
             known = ledger.load_marketplaces(tx, source.account)
             for marketplace_id, polled in source.marketplaces.items():
                 progress = known.get(marketplace_id)
@@ -258,10 +264,14 @@ class SourceSync:
             homes = {m: p.source for m, p in known.items()}
             homes |= dict.fromkeys(source.marketplaces, source.key)
             ledger.adopt_windows(tx, source.account, homes)
+            self.has_history = bool(ledger.wanted_backfills(tx, source.account))
+            older = quarantine.of_older_readers(tx, source.account, program_version(), limit=1)
+            self._is_behind = bool(older or self._waiting(tx, limit=1))
 
         self.store.commit(enter)
-        self._match_waiting()
-        self._read_again()
+        if self._is_behind:
+            self._match_waiting()
+            self._read_again()
 
     def _open_history(self, tx: Transaction, progress: MarketplaceProgress, since: datetime) -> None:
         reached = progress.history_from or progress.live_from
@@ -275,23 +285,22 @@ class SourceSync:
             ledger.save_marketplace(tx, changed)
 
     def _match_waiting(self) -> None:
-        """Give orders their customers that waited for the configuration.
-
-        Their marketplace became known (R26), or no longer holds orders without an e-mail (R21).
-        """
-        by_marketplace = self.source.rules.by_marketplace
-        configured = sorted(by_marketplace)
-        holding_none = sorted(m for m, rules in by_marketplace.items() if rules.without_email != "hold")
+        """Give orders their customers that waited for the configuration."""
 
         def match_some(tx: Transaction) -> bool:
-            account = self.source.account
-            waiting = orders.of_unknown_marketplaces(tx, account, configured, limit=200)
-            waiting += orders.held(tx, account, holding_none, limit=200)
+            waiting = self._waiting(tx, limit=200)
             decide_again(tx, self.source.rules, waiting)
             return bool(waiting)
 
         while self.store.commit(match_some):
             pass
+
+    def _waiting(self, tx: Transaction, limit: int) -> list[str]:
+        """Orders whose marketplace became known (R26), or no longer holds those without an e-mail (R21)."""
+        account, by_marketplace = self.source.account, self.source.rules.by_marketplace
+        holding_none = sorted(m for m, rules in by_marketplace.items() if rules.without_email != "hold")
+        unknown = orders.of_unknown_marketplaces(tx, account, sorted(by_marketplace), limit)
+        return unknown + orders.held(tx, account, holding_none, limit)
 
     def _read_again(self) -> None:
         """What another version of this program could not read, this one may (once for each upgrade)."""
@@ -300,12 +309,7 @@ class SourceSync:
 
     def _check_enrolment(self) -> None:
         """Once a day: a marketplace that the seller is not enrolled in stops alone."""
-        with self.store.read() as tx:
-            progress = ledger.load_source(tx, self.source.key)
-            now = tx.now
-        if progress is None or (
-            progress.enrolment_at is not None and abs(now - progress.enrolment_at) < ENROLMENT_EVERY
-        ):
+        if not self._enrolment_due:
             return
         self._tidy()
         try:
@@ -335,8 +339,8 @@ class SourceSync:
         """Let go of what nobody will ask for again."""
 
         def forget(tx: Transaction) -> None:
-            ledger.forget_finished(tx)
-            runs.condense(tx)
+            ledger.forget_finished(tx, self.source.key)
+            runs.condense(tx, self.source.key)
 
         self.store.commit(forget)
 
@@ -347,7 +351,7 @@ class SourceSync:
         amazon_now = self.connector.amazon_now()
         with self.store.begin(durable=False) as tx:
             while True:
-                view = self._view(tx, amazon_now)
+                view = self._seen = self._view(tx, amazon_now)
                 step = windows.decide(view)
                 if isinstance(step, windows.Wait):
                     return step
@@ -369,6 +373,7 @@ class SourceSync:
             raise LookupError(f"source {source.key} is not in the ledger")
         known = ledger.load_marketplaces(tx, source.account)
         wanted = ledger.wanted_backfills(tx, source.account)
+        self.has_history = bool(wanted)
         backfills = [b for b in wanted if b.marketplace_id in source.marketplaces]
         pending = ledger.pending_windows(tx, source.key)
         search = self.spending.bucket(tx, "searchOrders")
@@ -726,9 +731,10 @@ class SourceSync:
         with self.store.begin() as tx:
             # Put off before it is asked for, so that no other source or process asks as well.
             later = tx.now + FIRST_REFETCH
+            due = quarantine.due(tx, self.source.account, limit=REFRESH_AT_ONCE)
             taken = [
                 replace(entry, next_attempt_at=later)
-                for entry in quarantine.due(tx, self.source.account, limit=self._idle(tx))
+                for entry in (due[: self._idle(tx)] if due else ())
                 if quarantine.schedule(tx, entry, later, refetches=entry.refetches)
             ]
         for entry in taken:
@@ -754,11 +760,11 @@ class SourceSync:
 
     def _refresh_stale(self) -> None:
         """Fetch by id, from an idle bucket, what is pending for a week or should have been shipped."""
-        with self.store.begin() as tx:
+        if self._seen is not None and not _refresh_is_due(self._seen.source, self._seen.now):
+            return
+        with self.store.begin(durable=False) as tx:
             progress = ledger.load_source(tx, self.source.key)
-            if progress is None or (
-                progress.refreshed_at is not None and abs(tx.now - progress.refreshed_at) < REFRESH_EVERY
-            ):
+            if progress is None or not _refresh_is_due(progress, tx.now):
                 return
             ledger.save_source(tx, replace(progress, refreshed_at=tx.now))
             stale = orders.stale(
@@ -783,6 +789,10 @@ class SourceSync:
             orders.mark_refetched(tx, self.source.account, order_id)
         fetched = self.connector.get(order_id, included_data, self.spending)
         return self.store.commit(lambda tx: apply_single(tx, self.source.rules, fetched))
+
+
+def _refresh_is_due(progress: SourceProgress, now: datetime) -> bool:
+    return progress.refreshed_at is None or abs(now - progress.refreshed_at) >= REFRESH_EVERY
 
 
 def _stuck(window: Window, page: OrderPage, applied: Applied) -> str | None:

@@ -169,7 +169,7 @@ class Verifier:
                 last = next((v.created_at for v in mine if v.marketplace_id == marketplace_id), None)
                 due = self._due(tx, self.source.marketplaces[marketplace_id], last)
                 if due:
-                    verifications.forget_old(tx)
+                    verifications.forget_old(tx, self.source.account)
                     return [verifications.begin(tx, fresh) for fresh in due][-1]
         return None
 
@@ -179,6 +179,8 @@ class Verifier:
         One, unless a gap of history divides them.
         """
         account, marketplace_id = self.source.account, polled.marketplace_id
+        if last is not None and not completeness.is_due(tx.now, last, last):
+            return []
         progress = ledger.load_marketplaces(tx, account).get(marketplace_id)
         if progress is None or progress.enrolled is False or progress.alone_since is not None:
             return []

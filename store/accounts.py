@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
@@ -9,26 +11,37 @@ from store.engine import Transaction
 from store.tables import businesses, customers
 
 
-def settle_business(tx: Transaction, account: str, business: str) -> str:
-    """Record the business of an account and return the one in force.
+def businesses_of(tx: Transaction) -> dict[str, str]:
+    """The recorded business of every account."""
+    return {row.account: row.business for row in tx.rows(sa.select(businesses))}
 
-    That is the recorded one once customers exist: moving them would match people across businesses.
-    """
-    mine = businesses.c.account == account
-    recorded = tx.conn.execute(tx.lock(sa.select(businesses.c.business).where(mine))).scalar_one_or_none()
-    if recorded is None:
-        fresh = {"account": account, "business": business}
-        if not tx.on_postgresql:
-            tx.conn.execute(sa.insert(businesses).values(fresh))
-            return business
+
+def settle_businesses(tx: Transaction, wanted: Mapping[str, str]) -> dict[str, str]:
+    """Record the businesses of accounts, and return those in force: thousands at once at a first start."""
+    recorded = businesses_of(tx)
+    fresh = [{"account": a, "business": b} for a, b in sorted(wanted.items()) if a not in recorded]
+    if fresh and tx.on_postgresql:
         # Processes that start together for the first time all come here.
-        tx.conn.execute(postgresql.insert(businesses).values(fresh).on_conflict_do_nothing())
-        recorded = tx.conn.execute(sa.select(businesses.c.business).where(mine)).scalar_one()
+        tx.conn.execute(postgresql.insert(businesses).on_conflict_do_nothing(), fresh)
+        recorded = businesses_of(tx)
+    elif fresh:
+        tx.insert(businesses, fresh)
+        recorded |= {row["account"]: row["business"] for row in fresh}
+    return {account: _settled(tx, account, wanted[account], recorded[account]) for account in wanted}
+
+
+def _settled(tx: Transaction, account: str, business: str, recorded: str) -> str:
+    """The business in force: the recorded one once customers exist.
+
+    Moving them would match people across businesses.
+    """
     if recorded == business:
         return business
+    mine = businesses.c.account == account
+    tx.rows(tx.lock(sa.select(businesses.c.business).where(mine)))
     has_customers = sa.select(sa.literal(1)).where(customers.c.account == account).limit(1)
     if tx.conn.execute(has_customers).first() is not None:
-        return str(recorded)
+        return recorded
     tx.conn.execute(sa.update(businesses).where(mine).values(business=business))
     return business
 

@@ -225,14 +225,15 @@ def adopt_windows(tx: Transaction, account: str, source_of: dict[str, str]) -> N
             tx.conn.execute(sa.update(windows).where(c.window_id == row.window_id).values(source=homes[0]))
 
 
-def forget_finished(tx: Transaction) -> None:
-    """Delete windows that were done or cancelled over three days ago: coverage has what they have shown.
+def forget_finished(tx: Transaction, source: str) -> None:
+    """Delete a source's windows that were done or cancelled three days ago: coverage has what they showed.
 
     The newest window stays whatever it is, so that SQLite never gives its number to another.
     """
     c = windows.c
     tx.conn.execute(
         sa.delete(windows).where(
+            c.source == source,
             c.state.in_(("done", "cancelled")),
             c.finished_at < tx.now - KEPT,
             c.window_id < sa.select(sa.func.max(c.window_id)).scalar_subquery(),

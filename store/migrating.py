@@ -46,6 +46,10 @@ def upgrade(engine: Engine) -> None:
         stranger = _unknown_revision(connection)
         if stranger is not None:
             raise NewerDatabase(stranger)
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql(
+                "SET LOCAL statement_timeout = 0"
+            )  # an index of millions takes a while
         command.upgrade(_config(connection), "head")
 
 

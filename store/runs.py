@@ -123,10 +123,10 @@ def latest(tx: Transaction, source: str) -> Run | None:
     return None if row is None else Run(**row._mapping)
 
 
-def condense(tx: Transaction) -> None:
-    """Turn runs older than ``KEPT`` into daily totals."""
+def condense(tx: Transaction, source: str) -> None:
+    """Turn a source's runs older than ``KEPT`` into daily totals."""
     totals: dict[tuple[str, object], list[int]] = {}
-    old = runs.c.started_at < tx.now - KEPT
+    old = sa.and_(runs.c.source == source, runs.c.started_at < tx.now - KEPT)
     # Deleted as they are read, so that no other process counts the same ones.
     for row in tx.rows(sa.delete(runs).where(old).returning(runs)):
         total = totals.setdefault((row.source, row.started_at.date()), [0, 0, 0, 0, 0])
@@ -158,19 +158,33 @@ def refuse(tx: Transaction, kind: str, name: str, fingerprint: str, reason: str)
     )
 
 
-def refusal(tx: Transaction, kind: str, name: str) -> Refusal | None:
-    """The refusal in force, whatever the credentials it was about."""
-    query = sa.select(refusals).where(refusals.c.kind == kind, refusals.c.name == name)
-    row = tx.conn.execute(query).one_or_none()
-    return None if row is None else Refusal(**row._mapping)
+def in_force(tx: Transaction, account: str, secret: str) -> dict[str, Refusal]:
+    """The refusals of an account and of its application, by kind, about whatever credentials."""
+    c = refusals.c
+    of_account = sa.and_(c.kind == "account", c.name == account)
+    of_application = sa.and_(c.kind == "application", c.name == secret)
+    query = sa.select(refusals).where(sa.or_(of_account, of_application))
+    return {row.kind: Refusal(**row._mapping) for row in tx.rows(query)}
 
 
 def standing_refusal(tx: Transaction, account: str, credential: str, secret: str) -> Refusal | None:
     """The refusal of these very credentials; one about credentials that were replaced since is over."""
-    of_application = refusal(tx, "application", secret)
-    if of_application is not None:
-        return of_application
-    of_account = refusal(tx, "account", account)
+    return _standing(in_force(tx, account, secret), credential)
+
+
+def admit(tx: Transaction, account: str, credential: str, secret: str) -> Refusal | None:
+    """The refusal of these very credentials. Without one they may be tried: what is over is forgiven."""
+    found = in_force(tx, account, secret)
+    refused = _standing(found, credential)
+    if refused is None and "account" in found:
+        forgive(tx, "account", account)
+    return refused
+
+
+def _standing(found: dict[str, Refusal], credential: str) -> Refusal | None:
+    if "application" in found:
+        return found["application"]
+    of_account = found.get("account")
     return of_account if of_account is not None and of_account.fingerprint == credential else None
 
 

@@ -36,7 +36,7 @@ counters = sa.Table(
     sa.Column("name", sa.String(40), primary_key=True),
     sa.Column("value", sa.BigInteger, nullable=False),
 )
-"""Numbers given out so far, for SQLite, which has no sequences."""
+"""Numbers given out so far, for SQLite, which has no sequences; on PostgreSQL where positions count from."""
 
 ORDER_KEYS = sa.Sequence("order_keys", metadata=metadata)
 CUSTOMER_IDS = sa.Sequence("customer_ids", metadata=metadata)
@@ -527,6 +527,18 @@ run_days = sa.Table(
     sa.Column("requests", sa.Integer, nullable=False),
 )
 """Runs older than 30 days, as daily totals."""
+
+ticks = sa.Table(
+    "ticks",
+    metadata,
+    sa.Column("source", sa.String(80), primary_key=True),
+    sa.Column("due_at", UtcTime, nullable=False),
+    sa.Column("queued_at", UtcTime),
+)
+"""When each source is due, and since when a job for it waits or runs (only with workers).
+
+Small, and written with every tick: without a further index PostgreSQL changes its rows in place.
+"""
 
 SEALED: dict[str, tuple[str, ...]] = {
     "orders": ("buyer", "delivery", "delivery_instructions", "billing", "tax_numbers", "cancel_reason"),

@@ -127,16 +127,16 @@ def unfinished(
     return _verification(tx, row)
 
 
-def forget_old(tx: Transaction) -> None:
-    """Delete what is long over, and what nobody will go on with.
+def forget_old(tx: Transaction, account: str) -> None:
+    """Delete what of an account is long over, and what nobody will go on with.
 
     The newest of a marketplace stays, and so does what is not settled, with all that came later: it may have
     settled a part of it.
     """
     c = verifications.c
-    places: dict[tuple[str, str], list[Verification]] = {}
-    for row in tx.rows(sa.select(verifications).order_by(c.verification_id.desc())):
-        places.setdefault((row.account, row.marketplace_id), []).append(_verification(tx, row))
+    places: dict[str, list[Verification]] = {}
+    for proof in of_account(tx, account):
+        places.setdefault(proof.marketplace_id, []).append(proof)
     gone = []
     for proofs in places.values():
         needed = {one.proof.verification_id for one in unsettled(proofs)}

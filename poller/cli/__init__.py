@@ -21,6 +21,7 @@ from poller.version import program_version
 COMMANDS: tuple[tuple[str, str, str, str], ...] = (
     ("demo", "poller.cli.demo", "demo", "The whole journey against the simulator, on a throw-away database."),
     ("run", "poller.cli.running", "run", "The service: keeps orders and customers up to date until stopped."),
+    ("worker", "poller.cli.working", "worker", "Carries out what schedulers have queued, on PostgreSQL."),
     ("sync", "poller.cli.running", "sync", "One pass now, over everything that is due."),
     ("status", "poller.cli.status", "status", "How fresh the data is, what is missing, what comes next."),
     ("backfill", "poller.cli.backfill", "app", "History of a given stretch: plan, start, pause, resume."),
@@ -36,7 +37,7 @@ COMMANDS: tuple[tuple[str, str, str, str], ...] = (
     ("quarantine", "poller.cli.quarantine", "app", "Orders that could not be understood."),
     ("privacy", "poller.cli.privacy", "app", "Erase buyer data that is due, or a person; show all of one."),
     ("config", "poller.cli.configuration", "app", "Check the configuration, also against Amazon."),
-    ("db", "poller.cli.database", "app", "Create, upgrade and check the database."),
+    ("db", "poller.cli.database", "app", "Create, upgrade, check and move the database."),
     ("keys", "poller.cli.keys", "app", "Make encryption keys; seal everything with the first one."),
     (
         "simulator",

@@ -1,10 +1,11 @@
-"""``order-sync db``: create, upgrade and check the database."""
+"""``order-sync db``: create, upgrade, check and move the database."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Annotated
 
 import sqlalchemy as sa
 import typer
@@ -12,8 +13,8 @@ from sqlalchemy.engine import Engine, make_url
 
 from config.load import Config, load
 from connectors.amazon.marketplaces import BY_NAME
-from poller.cli.shell import BAD_INPUT, NO_KEY, Failure, check_place, put, say
-from store import migrating, tables
+from poller.cli.shell import BAD_INPUT, NO_KEY, Failure, check_place, counted, progress, put, say, sqlite_file
+from store import copying, job_queue, migrating, tables
 from store.engine import Store, create_engine
 from store.sealing import Sealer, SealError
 
@@ -22,22 +23,25 @@ app = typer.Typer()
 
 @app.callback()
 def db() -> None:
-    """Create, upgrade and check the database."""
+    """Create, upgrade, check and move the database."""
 
 
 @app.command()
 def upgrade() -> None:
     """Bring the database to the schema of this version, making it if there is none. Safe to repeat."""
-    _, url = _settings()
+    config, url = _settings()
     check_place(url, create=True)
     with _engine(url) as engine:
         before = migrating.revision(engine)
         migrating.upgrade(engine)
         after = migrating.revision(engine)
+        queue = _upgrade_queue(config, engine)
     if before == after:
         say(f"the database {_name(url)} is up to date (revision {after})")
     else:
         say(f"the database {_name(url)} was brought from {before or 'nothing'} to revision {after}")
+    if queue:
+        say(queue)
 
 
 @app.command()
@@ -52,6 +56,7 @@ def check() -> None:
             (f"schema is revision {migrating.newest_revision()}", "schema", migrating.differences(engine)),
             ("the encryption key opens it", "encryption key", _key_problems(config, engine)),
             ("the file is sound", "file", _unsound(engine)),
+            ("the job queue is there", "job queue", _queue_problems(config, engine)),
         ):
             if problems == []:
                 put(f"ok     {fine}")
@@ -60,6 +65,50 @@ def check() -> None:
                 wrong += 1
     if wrong:
         raise typer.Exit(1)
+
+
+@app.command()
+def copy(
+    to: Annotated[
+        str, typer.Option("--to", metavar="URL", help="Where to: postgresql+psycopg://…, an empty database.")
+    ],
+) -> None:
+    """Copy the SQLite database to PostgreSQL, and prove by counts and checksums that all is there.
+
+    Stop the service first. What is interrupted goes on when it is called again. The schema is made there.
+    """
+    _, url = _settings()
+    if sqlite_file(url) is None:
+        raise Failure("ORDER_SYNC_DATABASE_URL must name the SQLite database to copy.", status=BAD_INPUT)
+    if not to.startswith("postgresql+psycopg://"):
+        raise Failure("--to must be a URL that starts with postgresql+psycopg://.", status=BAD_INPUT)
+    check_place(url, create=False)
+    with _engine(url) as source, _engine(to) as target:
+        if (found := migrating.revision(source)) != (newest := migrating.newest_revision()):
+            raise Failure(
+                f"the database {_name(url)} is at schema revision {found}, this version needs {newest}: "
+                "run `order-sync db upgrade` first."
+            )
+        migrating.upgrade(target)
+        many = copying.rows_of(source)
+        done = 0
+        try:
+            with progress("copying and comparing", 2 * many) as tell:
+
+                def advance(_: str, rows: int) -> None:
+                    nonlocal done
+                    done += rows
+                    tell(done)
+
+                sums = copying.Copying(source, target, advance).run()
+        except (copying.Refused, copying.Unequal) as error:
+            raise Failure(str(error)) from None
+    for name, total in sorted(sums.items()):
+        say(f"{name}: {counted(total.rows, 'row')}, checksum {total.hashes:016x}, the same on both sides")
+    say(
+        f"{counted(many, 'row')} copied to {_name(to)}: set ORDER_SYNC_DATABASE_URL to it; positions of "
+        "exports stay valid"
+    )
 
 
 def _settings() -> tuple[Config, str]:
@@ -111,6 +160,29 @@ def _has_sealed(engine: Engine) -> bool:
         if not sa.inspect(connection).has_table(tables.meta.name):
             return False
         return connection.execute(sa.select(tables.meta.c.name).limit(1)).first() is not None
+
+
+def _upgrade_queue(config: Config, engine: Engine) -> str:
+    """Install or upgrade the job queue where workers are wanted. Returns what was done, in a sentence."""
+    if config.settings.executor != "procrastinate":
+        return ""
+    try:
+        before, after = job_queue.upgrade(engine)
+    except sa.exc.ProgrammingError as error:
+        if getattr(error.orig, "sqlstate", None) != "42501":  # insufficient privilege
+            raise
+        raise Failure(
+            f"the database's user may not make the schema {job_queue.SCHEMA} for the job queue: let the "
+            f"database's owner run `CREATE SCHEMA {job_queue.SCHEMA} AUTHORIZATION <that user>` once."
+        ) from None
+    if before == after:
+        return f"the job queue is up to date ({after})"
+    return f"the job queue was brought from {before or 'nothing'} to {after}"
+
+
+def _queue_problems(config: Config, engine: Engine) -> list[str] | None:
+    """What keeps workers from their jobs; nothing is looked at where there are none."""
+    return job_queue.problems(engine) if config.settings.executor == "procrastinate" else None
 
 
 def _unsound(engine: Engine) -> list[str] | None:

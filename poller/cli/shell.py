@@ -227,6 +227,9 @@ def sentences_of(error: Exception) -> tuple[int, str]:
     if isinstance(error, ModuleNotFoundError) and error.name == "psycopg":
         remedy = "install amazon-order-sync with its extra `postgres`"
         return BAD_INPUT, f"PostgreSQL needs a driver that is not installed: {remedy}."
+    if isinstance(error, ModuleNotFoundError) and error.name == "procrastinate":
+        remedy = "install amazon-order-sync with its extra `distributed`"
+        return BAD_INPUT, f"ORDER_SYNC_EXECUTOR=procrastinate needs what is not installed: {remedy}."
     if isinstance(error, UnknownKey):
         return BAD_INPUT, f"{error}."
     if isinstance(error, Refused):

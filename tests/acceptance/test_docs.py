@@ -314,6 +314,15 @@ def test_every_table_is_documented_with_its_sealed_columns_and_no_other() -> Non
     assert documented == {name: tables.SEALED.get(name, ()) for name in tables.metadata.tables}
 
 
+def test_every_index_is_documented_with_what_it_answers_and_no_other() -> None:
+    documented = [quoted(row[0])[0] for row in rows(section("docs/database.md", "## Indexes"))]
+    there: set[str] = set()
+    for table in tables.metadata.tables.values():
+        there.update(str(index.name) for index in table.indexes)
+        there.update(str(c.name) for c in table.constraints if isinstance(c, sa.UniqueConstraint))
+    assert sorted(documented) == sorted(there)
+
+
 def test_the_sql_of_the_pages_runs(tmp_path: Path) -> None:
     engine = create_engine(f"sqlite:///{tmp_path / 'order-sync.db'}")
     migrating.upgrade(engine)

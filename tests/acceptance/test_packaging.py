@@ -159,7 +159,12 @@ def test_the_installed_commands_are_those_that_image_and_compose_call(installed:
     (checked,) = (arguments.partition("CMD ")[2] for arguments in instructions("HEALTHCHECK"))
     called.append(shlex.split(checked.strip("[]").replace(",", "")))
     called += [shlex.split(c.replace(",", "")) for c in re.findall(r"^    command: \[(.*)\]$", COMPOSE, re.M)]
-    assert called == [["order-sync", "run"], ["order-sync", "health"], ["order-sync", "db", "upgrade"]]
+    assert called == [
+        ["order-sync", "run"],
+        ["order-sync", "health"],
+        ["order-sync", "db", "upgrade"],
+        ["order-sync", "worker"],
+    ]
     for program, *words in called:
         assert words[0] in {name for name, *_ in COMMANDS}
         done = installed.run(program, *words, "--help")
@@ -193,5 +198,18 @@ def test_the_image_does_not_run_as_root_and_keeps_its_data_in_a_volume() -> None
 def test_compose_gives_the_service_longer_to_stop_than_it_needs() -> None:
     from poller.schedule import STOP_WITHIN
 
-    (grace,) = re.findall(r"stop_grace_period: (\d+)s", COMPOSE)
-    assert int(grace) > STOP_WITHIN
+    graces = re.findall(r"stop_grace_period: (\d+)s", COMPOSE)
+    assert len(graces) == 2
+    assert min(map(int, graces)) > STOP_WITHIN
+
+
+def test_compose_starts_a_scheduler_and_two_workers_on_one_database() -> None:
+    shared, _, services = COMPOSE.partition("\nservices:\n")
+    assert shared.count("ORDER_SYNC_EXECUTOR: procrastinate") == 1
+    parts = dict(re.findall(r"^  (\w+):\n((?:    .*\n|\n)+)", services.partition("\nvolumes:\n")[0], re.M))
+    assert set(parts) == {"database", "upgrade", "scheduler", "worker"}
+    for name in ("upgrade", "scheduler", "worker"):
+        assert "<<: *service" in parts[name]
+        assert "environment:" not in parts[name]
+    assert "replicas: 2" in parts["worker"]
+    assert "replicas" not in parts["scheduler"]

@@ -530,7 +530,7 @@ def test_what_is_not_settled_is_kept_and_what_has_settled_a_part_of_it(shop: Rea
 def long_after(shop: ReadShop) -> None:
     shop.clock.sleep((100 * DAY).total_seconds())
     with shop.store.begin() as tx:
-        verifications.forget_old(tx)
+        verifications.forget_old(tx, "acme")
 
 
 def test_single_orders_are_left_to_others_by_the_schedule(shop: ReadShop) -> None:

@@ -1,6 +1,8 @@
 """``make bench``: how fast orders go from Amazon's JSON into the database, and where the time goes; how fast
 an order office gets doubled customers and merged ones; what history takes by Amazon's limits.
 
+``python -m tests.bench PART`` measures the shape with workers instead.
+
 Prints figures; judges nothing. Every measured run is a process of its own on one core. Runs against the
 empty and the large database alternate, so that a machine whose speed drifts does not spoil the ratio.
 """
@@ -21,6 +23,7 @@ from typing import Any
 
 from tests.bench import history
 from tests.bench.pages import write_pages
+from tests.bench.scaling import PARTS
 
 RUN = 20_000
 ROUNDS = 3
@@ -91,9 +94,15 @@ def office(folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "part", nargs="?", choices=list(PARTS), help="instead: workers, idle sources, many stored"
+    )
     parser.add_argument("--stored", type=int, default=500_000, help="orders in the large database")
     parser.add_argument("--history", type=int, default=history.ORDERS, help="orders of history; 0 for none")
     options = parser.parse_args()
+    if options.part is not None:
+        PARTS[options.part]()
+        return
     with tempfile.TemporaryDirectory(prefix="order-sync-bench-") as name:
         folder = Path(name)
         office(folder)

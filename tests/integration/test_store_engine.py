@@ -305,7 +305,7 @@ def test_many_first_starts_at_once_settle_one_business(store: Store) -> None:
         settled = []
         for n in range(20):
             with store.begin() as tx:
-                settled.append(accounts.settle_business(tx, f"acme{n}", "acme"))
+                settled.append(accounts.settle_businesses(tx, {f"acme{n}": "acme"})[f"acme{n}"])
         return settled
 
     assert together(3, settle) == [["acme"] * 20] * 3

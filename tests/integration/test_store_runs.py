@@ -75,12 +75,13 @@ def test_old_runs_become_daily_totals_that_later_ones_are_added_to(
     run(store, "beta:EU", "complete")
     clock.go_to(NOON + runs.KEPT + timedelta(hours=1))
     with store.begin() as tx:
-        runs.condense(tx)
+        runs.condense(tx, "acme:EU")
     assert count(store, tables.runs) == 2
     clock.sleep(86400)
     with store.begin() as tx:
-        runs.condense(tx)
-        runs.condense(tx)
+        runs.condense(tx, "acme:EU")
+        runs.condense(tx, "beta:EU")
+        runs.condense(tx, "acme:EU")
         c = tables.run_days.c
         days = [tuple(day) for day in tx.rows(sa.select(tables.run_days).order_by(c.day, c.source))]
     first, second = date(2026, 6, 15), date(2026, 6, 16)
@@ -99,7 +100,7 @@ def test_totals_of_a_day_that_is_there_already_are_added_up(store: Store, clock:
     for hours in (1, 7):
         clock.go_to(NOON + runs.KEPT + timedelta(hours=hours))
         with store.begin() as tx:
-            runs.condense(tx)
+            runs.condense(tx, "acme:EU")
     with store.read() as tx:
         (day,) = tx.rows(sa.select(tables.run_days))
     assert (day.runs, day.orders, day.requests) == (2, 14, 4)
@@ -109,16 +110,18 @@ def test_a_refusal_stands_until_it_is_forgiven_or_the_credentials_change(
     store: Store, clock: SimulatedClock
 ) -> None:
     with store.begin() as tx:
-        assert runs.refusal(tx, "account", "acme") is None
+        assert runs.in_force(tx, "acme", "s1").get("account") is None
         runs.refuse(tx, "account", "acme", "f1", "invalid_grant")
     clock.sleep(60)
     with store.begin() as tx:
         runs.refuse(tx, "account", "acme", "f1", "invalid_grant again")
-        assert runs.refusal(tx, "account", "acme") == Refusal("account", "acme", "f1", "invalid_grant", NOON)
-        assert runs.refusal(tx, "application", "acme") is None
+        assert runs.in_force(tx, "acme", "s1").get("account") == Refusal(
+            "account", "acme", "f1", "invalid_grant", NOON
+        )
+        assert runs.in_force(tx, "acme", "s1").get("application") is None
         runs.refuse(tx, "account", "acme", "f2", "other credentials")
-        changed = runs.refusal(tx, "account", "acme")
+        changed = runs.in_force(tx, "acme", "s1").get("account")
         assert changed is not None
         assert (changed.fingerprint, changed.since) == ("f2", NOON + timedelta(seconds=60))
         runs.forgive(tx, "account", "acme")
-        assert runs.refusal(tx, "account", "acme") is None
+        assert runs.in_force(tx, "acme", "s1").get("account") is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -228,7 +229,7 @@ def test_a_folder_that_may_not_be_listed_is_unreadable(folder: Path, monkeypatch
     def refuse(_: Path) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "iterdir", refuse)
+    monkeypatch.setattr(os, "listdir", refuse)
     with pytest.raises(Unreadable, match=r"cannot be listed \(Permission denied\)"):
         read_account_files(folder, {})
 

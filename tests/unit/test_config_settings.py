@@ -160,8 +160,15 @@ def test_a_secret_put_where_its_file_belongs_is_not_repeated() -> None:
             "postgresql://u:hunter2@db/x",
             "must start with sqlite:/// or postgresql+psycopg://",
         ),
-        ("EXECUTOR", "procrastinate", "must be threads; this version runs with threads only"),
-        ("EXECUTOR", "celery", "must be threads"),
+        (
+            "EXECUTOR",
+            "procrastinate",
+            "must be threads with SQLite: workers need PostgreSQL in ORDER_SYNC_DATABASE_URL "
+            "(`order-sync db copy` moves a database there)",
+        ),
+        ("EXECUTOR", "celery", "must be threads or procrastinate"),
+        ("DATABASE_CONNECTIONS", "0", "must be a whole number between 1 and 100"),
+        ("WORKER_CONCURRENCY", "many", "must be a whole number between 1 and 100"),
         ("POLL_SECONDS", "3 minutes", "must be a whole number of seconds between 1 and 86400"),
         ("POLL_SECONDS", "0", "must be a whole number of seconds between 1 and 86400"),
         ("POLL_SECONDS", "-5", "must be a whole number of seconds between 1 and 86400"),

@@ -1,0 +1,88 @@
+"""The schema of the job queue: procrastinate's own, in a PostgreSQL schema of its own.
+
+Apart from our tables, so that neither side's migrations see the other's, and a procrastinate that
+somebody else uses in the same database is left alone. procrastinate does not record which of its
+migrations were carried out: a comment on the schema does.
+
+Its migrations come in two kinds: "pre" ones are for old and new code alike, "post" ones take away what
+only old code needs. So those at the end of the line wait for the next ``db upgrade``, when no old
+process runs any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+SCHEMA = "order_sync_jobs"
+
+_MARK = "procrastinate "
+
+
+def migrations() -> list[str]:
+    """The names of all migrations of the procrastinate that is installed, in order."""
+    folder = resources.files("procrastinate.sql") / "migrations"
+    return sorted(f.name.removesuffix(".sql") for f in folder.iterdir() if f.name.endswith(".sql"))
+
+
+def steps(names: Sequence[str], installed: str) -> list[str]:
+    """Which migrations are to be carried out now, in a queue that has those up to ``installed``."""
+    left = [name for name in names if name > installed]
+    pre = [number for number, name in enumerate(left) if "_pre_" in name]
+    return left[: pre[-1] + 1] if pre else left
+
+
+def installed(connection: Connection) -> str | None:
+    """The last migration that was carried out; None when there is no queue."""
+    query = f"SELECT obj_description(to_regnamespace('{SCHEMA}'), 'pg_namespace')"
+    mark = connection.exec_driver_sql(query).scalar_one()
+    return mark.removeprefix(_MARK) if mark is not None and mark.startswith(_MARK) else None
+
+
+def upgrade(engine: Engine) -> tuple[str | None, str]:
+    """Install the queue or bring it up to date; safe to repeat. Returns what it was at and is at."""
+    names = migrations()
+    with engine.begin() as connection:
+        # Two that upgrade at once: the second waits, and finds nothing left to do.
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock(hashtext('{SCHEMA}'))")
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+        before = installed(connection)
+        if before is None:
+            there = connection.exec_driver_sql(f"SELECT to_regnamespace('{SCHEMA}') IS NOT NULL").scalar_one()
+            if not there:
+                connection.execute(sa.schema.CreateSchema(SCHEMA))
+            _run(connection, resources.files("procrastinate.sql") / "schema.sql")
+            after = names[-1]
+        else:
+            todo = steps(names, before)
+            for name in todo:
+                _run(connection, resources.files("procrastinate.sql") / "migrations" / f"{name}.sql")
+            after = todo[-1] if todo else before
+        connection.exec_driver_sql(f"COMMENT ON SCHEMA {SCHEMA} IS '{_MARK}{after}'")
+    return before, after
+
+
+def _run(connection: Connection, script: resources.abc.Traversable) -> None:
+    connection.exec_driver_sql(f"SET LOCAL search_path = {SCHEMA}")
+    # Without parameters, psycopg takes several statements at once and leaves every % alone.
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    driver.execute(script.read_text(encoding="utf-8"))
+    connection.exec_driver_sql("SET LOCAL search_path TO DEFAULT")
+
+
+def problems(engine: Engine) -> list[str]:
+    """What keeps schedulers and workers from using the queue, in sentences; empty when nothing does."""
+    names = migrations()
+    with engine.connect() as connection:
+        found = installed(connection)
+    if found is None:
+        return ["the job queue is not there: run `order-sync db upgrade`"]
+    if found > names[-1]:
+        return [f"the job queue is at {found}, which the procrastinate that is installed here does not know"]
+    if any("_pre_" in name for name in steps(names, found)):
+        return [f"the job queue is at {found}, procrastinate needs {names[-1]}: run `order-sync db upgrade`"]
+    return []

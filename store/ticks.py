@@ -1,0 +1,69 @@
+"""When each source is due, where several schedulers and workers share the schedule.
+
+A tick is due, is queued once (``mark_queued`` compares and sets), runs, and is due again when its run
+has said so. Nothing here excludes two runs of a source: the ledger does that. It only saves effort.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from store.engine import Transaction
+from store.tables import ticks
+from store.types import among
+
+LOST = timedelta(minutes=10)
+"""A job that has neither run nor been taken back for so long is gone, say from the queue of a backup."""
+
+FORGOTTEN = timedelta(days=1)
+"""A source that nobody has run for so long is not configured any more."""
+
+
+def enter(tx: Transaction, due: Mapping[str, datetime]) -> None:
+    """Enter sources that are not known yet, each with the time when it is due."""
+    if due:
+        rows = [{"source": source, "due_at": due_at} for source, due_at in sorted(due.items())]
+        tx.conn.execute(postgresql.insert(ticks).on_conflict_do_nothing(), rows)
+
+
+def known(tx: Transaction) -> set[str]:
+    """The sources that were entered."""
+    return set(tx.conn.execute(sa.select(ticks.c.source)).scalars())
+
+
+def forget(tx: Transaction) -> None:
+    """Drop sources that nobody has run for a day."""
+    tx.conn.execute(sa.delete(ticks).where(ticks.c.due_at < tx.now - FORGOTTEN))
+
+
+def hasten(tx: Transaction, sources: Collection[str]) -> None:
+    """Something has changed about these sources: they are due now."""
+    if sources:
+        later = sa.and_(among(ticks.c.source, sorted(sources)), ticks.c.due_at > tx.now)
+        tx.conn.execute(sa.update(ticks).where(later).values(due_at=tx.now))
+
+
+def _unqueued(tx: Transaction) -> sa.ColumnElement[bool]:
+    return sa.or_(ticks.c.queued_at.is_(None), ticks.c.queued_at < tx.now - LOST)
+
+
+def due_until(tx: Transaction, moment: datetime) -> list[tuple[str, datetime]]:
+    """Sources that are due by then and not queued, the longest waiting first."""
+    c = ticks.c
+    query = sa.select(c.source, c.due_at).where(c.due_at <= moment, _unqueued(tx)).order_by(c.due_at)
+    return [(row.source, row.due_at) for row in tx.rows(query)]
+
+
+def mark_queued(tx: Transaction, source: str) -> bool:
+    """Whether it is on us to queue this source's tick: it is due, and nobody else has."""
+    mine = sa.and_(ticks.c.source == source, ticks.c.due_at <= tx.now, _unqueued(tx))
+    return tx.conn.execute(sa.update(ticks).where(mine).values(queued_at=tx.now)).rowcount == 1
+
+
+def finish(tx: Transaction, source: str, due_at: datetime) -> None:
+    """The tick has run, or was given up: it is due again at this time."""
+    tx.update(ticks, [{"due_at": due_at, "queued_at": None}], source=source)

@@ -1,0 +1,167 @@
+"""``order-sync run`` and ``order-sync worker`` as processes on one PostgreSQL: shared, killed, stopped."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from connectors.simulator.faults import SEARCH, Faults
+from connectors.simulator.world import Seller, World
+from poller import working
+from store import job_queue
+from tests.acceptance.command_line import STARTED, Shop, account_variables, open_shop
+from tests.acceptance.test_cli_service import FAST, knows, next_event, stops, until
+
+FIRST, SECOND = "111-0000000-0000001", "111-0000000-0000002"
+JOBS = f"{job_queue.SCHEMA}.procrastinate_jobs"
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[psycopg.Connection]:
+    """A connection of our own to look, and to make time pass."""
+    with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def shop(tmp_path: Path, database_url: str) -> Iterator[Shop]:
+    """A shop on PostgreSQL whose ticks workers carry out; a second seller is not configured yet."""
+    world = World(Seller("acme", ("UK", "DE")), Seller("other", ("UK",), refresh_token="Atzr|other"))
+    world.order(FIRST, created=STARTED - timedelta(days=1))
+    world.order(SECOND, created=STARTED - timedelta(days=1), seller="other")
+    with open_shop(tmp_path / "shop", world) as shop:
+        shop.environ |= {
+            "ORDER_SYNC_DATABASE_URL": database_url,
+            "ORDER_SYNC_EXECUTOR": "procrastinate",
+            **FAST,
+        }
+        yield shop
+
+
+on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+
+
+@contextmanager
+def started(shop: Shop, *commands: str) -> Iterator[list[subprocess.Popen[str]]]:
+    """Processes; killed at the end in case that they did not end by themselves."""
+    processes = [shop.start(*command.split()) for command in commands]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+@on_postgresql
+def test_two_schedulers_and_two_workers_share_the_work_and_end_with_their_signals(
+    shop: Shop, database: psycopg.Connection
+) -> None:
+    told = shop("db", "upgrade").told
+    assert any("the job queue was brought from nothing to" in line for line in told)
+    assert "ok     the job queue is there" in shop("db", "check").lines
+    with started(shop, "run", "run", "worker --concurrency 2", "worker") as processes:
+        until(lambda: knows(shop, FIRST))
+        (shop.folder / "accounts").mkdir()
+        variables = account_variables("", shop.world.sellers["other"], "other")
+        account = {name.rpartition("__")[2].lower(): value for name, value in variables.items()}
+        account |= {
+            key: shop.environ[f"ORDER_SYNC_ACCOUNTS__ACME__{key.upper()}"]
+            for key in ("endpoint", "token_url")
+        }
+        text = "".join(f'{key} = "{value}"\n' for key, value in account.items())
+        (shop.folder / "accounts" / "other.toml").write_text(text)
+        shop.configure("UK", "other", account="other")
+        until(lambda: knows(shop, SECOND))
+        (shop.folder / "accounts" / "other.toml").unlink()
+        (shop.folder / "marketplaces" / "other.toml").unlink()
+        for process in processes[:2]:
+            next_event(process, "configuration read again", sources=["acme:EU"])
+        for process in processes[2:]:
+            next_event(process, "configuration read again", sources=1)
+        for process in processes:
+            stops(process, signal.SIGTERM)
+    assert database.execute(f"SELECT count(*) FROM {JOBS} WHERE status = 'doing'").fetchone() == (0,)
+
+
+def silent(database: psycopg.Connection) -> None:
+    """Half a minute goes by for workers that are dead; those that live say so within ten seconds."""
+    long_ago = "now() - interval '1 hour'"
+    database.execute(f"UPDATE {job_queue.SCHEMA}.procrastinate_workers SET last_heartbeat = {long_ago}")
+
+
+@on_postgresql
+def test_what_a_killed_worker_was_at_is_taken_back_within_a_minute(
+    shop: Shop, database: psycopg.Connection
+) -> None:
+    assert working.SIGN_OF_LIFE * 2 < working.STALLED
+    assert working.STALLED + working.TAKE_BACK_EVERY + 2 * working.LOOK_EVERY < 60
+    shop("db", "upgrade")
+    shop.simulator.faults = Faults.only("hang", operations=[SEARCH])
+    with started(shop, "run", "worker") as (scheduler, killed):
+        until(lambda: any(r.operation == SEARCH for r in shop.simulator.requests))
+        killed.kill()
+        killed.wait()
+        silent(database)
+        shop.simulator.faults = Faults()
+        # The window that it had claimed is its own for two minutes.
+        database.execute("UPDATE windows SET claimed_until = now() WHERE owner IS NOT NULL")
+        with started(shop, "worker") as (other,):
+            entry = next_event(other, "taken back from a worker that gives no sign of life")
+            assert entry["source"] == "acme:EU"
+            until(lambda: knows(shop, FIRST))
+            stops(other, signal.SIGTERM)
+        stops(scheduler, signal.SIGTERM)
+
+
+@on_postgresql
+def test_a_worker_that_is_told_to_stop_gives_back_what_it_cannot_finish(
+    shop: Shop, database: psycopg.Connection
+) -> None:
+    shop("db", "upgrade")
+    shop.simulator.faults = Faults.only("hang", operations=[SEARCH])
+    with started(shop, "run", "worker") as (scheduler, worker):
+        until(lambda: any(r.operation == SEARCH for r in shop.simulator.requests))
+        stops(scheduler, signal.SIGINT)
+        stops(worker, signal.SIGINT)
+    assert database.execute(f"SELECT count(*) FROM {JOBS}").fetchone() == (0,)
+    assert database.execute("SELECT source, queued_at FROM ticks").fetchall() == [("acme:EU", None)]
+    held = "SELECT count(*) FROM windows WHERE owner IS NOT NULL"
+    assert database.execute(held).fetchone() == (0,)
+
+
+@on_postgresql
+def test_without_a_queue_service_and_worker_are_refused_in_a_sentence(shop: Shop) -> None:
+    shop("db", "upgrade", ORDER_SYNC_EXECUTOR="threads")
+    assert "wrong  job queue: the job queue is not there: run `order-sync db upgrade`" in (
+        shop("db", "check", status=1).lines
+    )
+    for command in ("run", "worker"):
+        with started(shop, command) as (process,):
+            assert process.wait() == 1
+            assert process.stderr is not None
+            told = process.stderr.read().splitlines()
+            assert told[-1] == "error: the job queue is not there: run `order-sync db upgrade`."
+
+
+@pytest.mark.parametrize("command", ["run", "worker"])
+def test_workers_are_refused_on_sqlite_in_a_sentence(command: str, tmp_path: Path) -> None:
+    with open_shop(tmp_path / "shop", World()) as shop:
+        refused = shop(command, ORDER_SYNC_EXECUTOR="procrastinate", status=2)
+    assert refused.told == [
+        "error: ORDER_SYNC_EXECUTOR must be threads with SQLite: workers need PostgreSQL in "
+        "ORDER_SYNC_DATABASE_URL (`order-sync db copy` moves a database there)"
+    ]
+
+
+def test_a_worker_without_a_scheduler_that_queues_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    with open_shop(tmp_path / "shop", World()) as shop:
+        (told,) = shop("worker", status=2).told
+    assert told.startswith("error: there is nothing for a worker to do: with ORDER_SYNC_EXECUTOR=threads")

@@ -1,0 +1,107 @@
+"""A tiny Amazon for measurements: it grants every token, and answers searches with bodies from files.
+
+It costs next to nothing, so what is measured is the product. Every access token has a walk of its own
+through all bodies; without any, every search is answered with an empty page. Run as a process of its
+own: prints its port, serves until it is killed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
+from urllib.parse import parse_qs, urlsplit
+
+from connectors.amazon.marketplaces import MARKETPLACES
+
+EMPTY = b'{"orders":[]}'
+
+
+def bodies(folder: Path) -> list[bytes]:
+    """The stored pages, each with a page token of ours that leads to the next."""
+    pages = [json.loads(path.read_bytes()) for path in sorted(folder.glob("*.json"))]
+    found = []
+    for number, page in enumerate(pages, start=1):
+        kept = {"orders": page["orders"]}
+        if number < len(pages):
+            kept["pagination"] = {"nextToken": f"page-{number}"}
+        found.append(json.dumps(kept).encode())
+    return found
+
+
+class Replaying(BaseHTTPRequestHandler):
+    """Answers the three operations and the token request."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    pages: ClassVar[list[bytes]] = []
+    enrolled = json.dumps(
+        {
+            "payload": [
+                {
+                    "marketplace": {"id": m.id, "countryCode": m.code, "name": m.code},
+                    "participation": {"isParticipating": True, "hasSuspendedListings": False},
+                    "storeName": "shop",
+                }
+                for m in MARKETPLACES
+            ]
+        }
+    ).encode()
+
+    def do_POST(self) -> None:
+        form = parse_qs(self.rfile.read(int(self.headers["content-length"])).decode())
+        token = {
+            "access_token": f"Atza|{form['refresh_token'][0]}",
+            "token_type": "bearer",
+            "expires_in": 3600,
+        }
+        self._answer(json.dumps(token).encode())
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        if url.path.startswith("/sellers/"):
+            self._answer(self.enrolled)
+            return
+        asked = parse_qs(url.query)
+        number = int(asked.get("paginationToken", ["page-0"])[0].removeprefix("page-"))
+        # The walk is told once: a later search by the same account finds nothing new.
+        token = self.headers["x-amz-access-token"]
+        if number == 0 and token in self.server.walked:  # type: ignore[attr-defined]
+            self._answer(EMPTY)
+            return
+        self.server.walked.add(token)  # type: ignore[attr-defined]
+        self._answer(self.pages[number] if self.pages else EMPTY)
+
+    def _answer(self, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        if self.pages:
+            self.send_header("x-amzn-RateLimit-Limit", "50")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Says nothing."""
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Replaying)
+        self.walked: set[str] = set()
+
+
+def main(folder: str) -> None:
+    Replaying.pages = bodies(Path(folder)) if folder else []
+    server = _Server()
+    print(server.server_address[1], flush=True)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "")
