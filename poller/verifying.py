@@ -124,22 +124,33 @@ class Verifier:
         except ConnectorError as error:
             self._put_off(job, self.store.now() + RETRY_SCHEDULED, str(error))
 
+    def is_due(self, tx: Transaction) -> bool:
+        """Whether ``scheduled`` has something to do."""
+        return self._next_job(tx) is not None
+
     def _scheduled_job(self) -> Verification | None:
         with self.store.begin() as tx:
-            mine = [
-                v
-                for v in verifications.of_account(tx, self.source.account)
-                if v.reason == "scheduled" and v.marketplace_id in self.source.marketplaces
-            ]
-            for job in mine:
-                if not job.is_over:
-                    return job if job.next_at is None or job.next_at <= tx.now else None
-            for marketplace_id in sorted(self.source.marketplaces):
-                last = next((v.created_at for v in mine if v.marketplace_id == marketplace_id), None)
-                fresh = self._due(tx, self.source.marketplaces[marketplace_id], last)
-                if fresh is not None:
-                    verifications.forget_old(tx, self.source.account)
-                    return verifications.begin(tx, fresh)
+            job = self._next_job(tx)
+            if job is not None and job.created_at is None:
+                verifications.forget_old(tx, self.source.account)
+                return verifications.begin(tx, job)
+            return job
+
+    def _next_job(self, tx: Transaction) -> Verification | None:
+        """The one that was begun and can go on; else one that is due, which is not stored yet."""
+        mine = [
+            v
+            for v in verifications.of_account(tx, self.source.account)
+            if v.reason == "scheduled" and v.marketplace_id in self.source.marketplaces
+        ]
+        for job in mine:
+            if not job.is_over:
+                return job if job.next_at is None or job.next_at <= tx.now else None
+        for marketplace_id in sorted(self.source.marketplaces):
+            last = next((v.created_at for v in mine if v.marketplace_id == marketplace_id), None)
+            fresh = self._due(tx, self.source.marketplaces[marketplace_id], last)
+            if fresh is not None:
+                return fresh
         return None
 
     def _due(self, tx: Transaction, polled: PolledMarketplace, last: datetime | None) -> Verification | None:
