@@ -15,7 +15,7 @@ import typer
 from connectors.simulator.api import Simulator
 from poller.cli.demo import LIVE_WITHIN, POISONS, stage
 from poller.cli.proof import Found, Truth, truth_of, wrongs
-from poller.cli.simulate import marketplace_codes
+from poller.cli.simulate import invented, marketplace_codes
 
 NOON = datetime(2026, 6, 15, 12, tzinfo=UTC)
 
@@ -119,3 +119,15 @@ def test_what_the_simulator_prints_can_be_pasted_and_leads_to_orders(tmp_path: P
 def test_the_simulator_refuses_marketplaces_that_no_account_can_have(wrong: str) -> None:
     with pytest.raises(typer.BadParameter, match="--marketplaces"):
         marketplace_codes(wrong)
+
+
+def test_a_simulated_shop_has_orders_that_nobody_can_read_only_with_faults() -> None:
+    spoilt = [
+        sum(
+            order.versions[-1].facts.poison is not None
+            for order in invented(1, ("UK", "DE"), 1000, NOON, faults=faults).orders()
+        )
+        for faults in (False, True)
+    ]
+    assert spoilt[0] == 0
+    assert 3 <= spoilt[1] <= 25
