@@ -98,6 +98,8 @@ class SourceSync:
         self._seen: windows.View | None = None
         self._enrolment_due = False
         self._is_behind = False
+        self._refetch_due = False
+        self._proof_due = False
         self.has_history = False
         """Whether there are backfills to carry out, when last looked."""
         self._refused: str | None = None
@@ -354,6 +356,8 @@ class SourceSync:
                 view = self._seen = self._view(tx, amazon_now)
                 step = windows.decide(view)
                 if isinstance(step, windows.Wait):
+                    self._refetch_due = bool(quarantine.due(tx, self.source.account, limit=1))
+                    self._proof_due = self.verifier().is_due(tx)
                     return step
                 if isinstance(step, windows.Read):
                     if step.turns != view.source.turns:
@@ -711,9 +715,11 @@ class SourceSync:
     # --- single orders, from getOrder's idle bucket -------------------------------------------------
 
     def _refetch(self) -> None:
-        self._refetch_quarantined()
+        if self._refetch_due:
+            self._refetch_quarantined()
         self._refresh_stale()
-        self.verifier(leaves=REFRESH_LEAVES).scheduled()
+        if self._proof_due:
+            self.verifier(leaves=REFRESH_LEAVES).scheduled()
 
     def verifier(self, *, leaves: float = 0.0) -> Verifier:
         """What proves that nothing of this source is missing."""
@@ -731,10 +737,9 @@ class SourceSync:
         with self.store.begin() as tx:
             # Put off before it is asked for, so that no other source or process asks as well.
             later = tx.now + FIRST_REFETCH
-            due = quarantine.due(tx, self.source.account, limit=REFRESH_AT_ONCE)
             taken = [
                 replace(entry, next_attempt_at=later)
-                for entry in (due[: self._idle(tx)] if due else ())
+                for entry in quarantine.due(tx, self.source.account, limit=self._idle(tx))
                 if quarantine.schedule(tx, entry, later, refetches=entry.refetches)
             ]
         for entry in taken:

@@ -150,28 +150,38 @@ class Verifier:
             except ConnectorError as error:
                 self._put_off(job, self.store.now() + RETRY_SCHEDULED, str(error))
 
+    def is_due(self, tx: Transaction) -> bool:
+        """Whether ``scheduled`` has something to do."""
+        job, due = self._next_job(tx)
+        return job is not None or bool(due)
+
     def _scheduled_job(self) -> Verification | None:
         with self.store.begin() as tx:
-            mine = [
-                v
-                for v in verifications.of_account(tx, self.source.account)
-                if v.reason == "scheduled" and v.marketplace_id in self.source.marketplaces
-            ]
-            going_on = [v for v in mine if not v.is_over]
-            for job in going_on:
-                if job.next_at is None or job.next_at <= tx.now:
-                    return job
-                if job.message is None:
-                    return None  # the others wait until it is through, but not for one that is in trouble
-            for marketplace_id in sorted(
-                self.source.marketplaces.keys() - {v.marketplace_id for v in going_on}
-            ):
-                last = next((v.created_at for v in mine if v.marketplace_id == marketplace_id), None)
-                due = self._due(tx, self.source.marketplaces[marketplace_id], last)
-                if due:
-                    verifications.forget_old(tx, self.source.account)
-                    return [verifications.begin(tx, fresh) for fresh in due][-1]
-        return None
+            job, due = self._next_job(tx)
+            if due:
+                verifications.forget_old(tx, self.source.account)
+                return [verifications.begin(tx, fresh) for fresh in due][-1]
+            return job
+
+    def _next_job(self, tx: Transaction) -> tuple[Verification | None, list[Verification]]:
+        """The one that was begun and can go on; else those that are due, which are not stored yet."""
+        mine = [
+            v
+            for v in verifications.of_account(tx, self.source.account)
+            if v.reason == "scheduled" and v.marketplace_id in self.source.marketplaces
+        ]
+        going_on = [v for v in mine if not v.is_over]
+        for job in going_on:
+            if job.next_at is None or job.next_at <= tx.now:
+                return job, []
+            if job.message is None:
+                return None, []  # the others wait until it is through, but not for one that is in trouble
+        for marketplace_id in sorted(self.source.marketplaces.keys() - {v.marketplace_id for v in going_on}):
+            last = next((v.created_at for v in mine if v.marketplace_id == marketplace_id), None)
+            due = self._due(tx, self.source.marketplaces[marketplace_id], last)
+            if due:
+                return None, due
+        return None, []
 
     def _due(self, tx: Transaction, polled: PolledMarketplace, last: datetime | None) -> list[Verification]:
         """Proofs of the last thirty days of which every update has been looked for twice, the newest last.

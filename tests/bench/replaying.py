@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 from connectors.amazon.marketplaces import MARKETPLACES
 
 EMPTY = b'{"orders":[]}'
+ORDERS = "/orders/2026-01-01/orders"
 
 
 def bodies(folder: Path) -> list[bytes]:
@@ -32,11 +33,12 @@ def bodies(folder: Path) -> list[bytes]:
 
 
 class Replaying(BaseHTTPRequestHandler):
-    """Answers the three operations and the token request."""
+    """Answers searches, single orders, participations and the token request."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     pages: ClassVar[list[bytes]] = []
+    orders: ClassVar[dict[str, bytes]] = {}
     enrolled = json.dumps(
         {
             "payload": [
@@ -63,6 +65,9 @@ class Replaying(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         if url.path.startswith("/sellers/"):
             self._answer(self.enrolled)
+            return
+        if url.path != ORDERS:
+            self._answer(self.orders[url.path.rpartition("/")[2]])
             return
         asked = parse_qs(url.query)
         number = int(asked.get("paginationToken", ["page-0"])[0].removeprefix("page-"))
@@ -98,6 +103,9 @@ class _Server(ThreadingHTTPServer):
 
 def main(folder: str) -> None:
     Replaying.pages = bodies(Path(folder)) if folder else []
+    for page in Replaying.pages:
+        for order in json.loads(page)["orders"]:
+            Replaying.orders[order["orderId"]] = json.dumps({"order": order}).encode()
     server = _Server()
     print(server.server_address[1], flush=True)
     server.serve_forever()
