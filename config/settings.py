@@ -104,6 +104,10 @@ class Settings(BaseSettings):
     poll_seconds: Seconds = 180
     poll_seconds_busy: Seconds = Field(default_factory=lambda given: max(900, given.get("poll_seconds", 0)))
     shared_emails: Annotated[tuple[str, ...], BeforeValidator(values.emails)] = ()
+    alert_urls: Annotated[tuple[SecretStr, ...], BeforeValidator(values.alert_urls)] = ()
+    ready_success_seconds: Seconds = 3600
+    ready_gap_seconds: Seconds = 21_600
+    ready_refusal_seconds: Seconds = 900
     log_format: Annotated[
         Literal["console", "json"] | None,
         BeforeValidator(values.one_of("console", "json")),

@@ -18,9 +18,10 @@ import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from poller.bootstrap import Service, Unusable, utc_now
+from poller.chores import EXECUTOR, Chores
 from poller.executors import make_executor
 from poller.sync import RunReport
-from store import ledger
+from store import ledger, webhooks
 from store.engine import Unavailable, reason_of
 
 log = structlog.get_logger("order_sync")
@@ -57,6 +58,7 @@ class Schedule:
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
             timezone="UTC",
         )
+        self._chores = Chores(service, self._running)
 
     def ask_reload(self) -> None:
         """Read the configuration again soon, changed or not (SIGHUP). Safe in a signal handler."""
@@ -69,6 +71,7 @@ class Schedule:
         self._scheduler.start()
         self._log_problems()
         self._plan()
+        self._chores.start(self._scheduler)
         beaten = looked = 0.0
         while not self._service.stop.wait(0.5):
             now = time.monotonic()
@@ -118,7 +121,7 @@ class Schedule:
         """One job per source, due at once; sources that are gone lose theirs."""
         wanted = set(self._service.sources)
         for job in self._scheduler.get_jobs():
-            if job.id not in wanted:
+            if job.id not in wanted and job.executor != EXECUTOR:
                 job.remove()
         for key in sorted(wanted - self._running):
             self._at(key, utc_now())
@@ -180,6 +183,7 @@ class Schedule:
         heartbeat_file().unlink(missing_ok=True)
         log.info("stopped", unfinished=left)
         self._scheduler.shutdown(wait=False)
+        self._chores.stop()
         if left:
             os._exit(0)  # threads that wait for an answer cannot be ended otherwise
 
@@ -187,6 +191,7 @@ class Schedule:
         try:
             with self._service.store.begin() as tx:
                 ledger.release_all(tx, self._service.owner)
+                webhooks.release_all(tx, self._service.owner)
         except Unavailable as error:
             note = "claims run out by themselves within two minutes"
             log.warning("database is away", error=reason_of(error), note=note)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
 from typing import Any
@@ -23,7 +23,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection, Engine
 
-from store import tables
+from store import outbox, tables
 from store.sealing import Lookup, Sealer, UnknownKey
 
 Row = Mapping[Any, Any]
@@ -189,6 +189,10 @@ class Transaction:
     sealer: Sealer
     lookup: Lookup
     now: datetime
+    given: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """The first and the last key that was given out of each sequence."""
+    revealed: set[int] = field(default_factory=set)
+    """Keys of orders that were only remembered before, and are shown from now on (R30)."""
 
     @property
     def on_postgresql(self) -> bool:
@@ -253,9 +257,17 @@ class Transaction:
             return []
         if self.on_postgresql:
             query = sa.text(f"SELECT nextval('{sequence.name}') FROM generate_series(1, :many)")
-            return sorted(int(row[0]) for row in self.conn.execute(query, {"many": many}))
-        last = self._count(sequence.name, many)
-        return list(range(last - many + 1, last + 1))
+            keys = sorted(int(row[0]) for row in self.conn.execute(query, {"many": many}))
+        else:
+            last = self._count(sequence.name, many)
+            keys = list(range(last - many + 1, last + 1))
+        self.given[sequence.name] = (self.given.get(sequence.name, keys)[0], keys[-1])
+        return keys
+
+    def write_outbox(self) -> None:
+        """What this transaction has changed, as events. The last thing before the commit."""
+        if "change_no" in vars(self):
+            outbox.write(self.conn, self.change_no, self.given, self.revealed)
 
     def _count(self, name: str, many: int) -> int:
         counted = self.conn.execute(_COUNT, {"counter": name, "many": many}).scalar_one_or_none()
@@ -287,7 +299,9 @@ class Store:
             with conn.begin():
                 if not durable and conn.dialect.name == "postgresql":
                     conn.exec_driver_sql("SET LOCAL synchronous_commit = off")
-                yield Transaction(conn, self._sealer, lookup, self._now(conn))
+                tx = Transaction(conn, self._sealer, lookup, self._now(conn))
+                yield tx
+                tx.write_outbox()
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:

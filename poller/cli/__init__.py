@@ -32,6 +32,8 @@ COMMANDS: tuple[tuple[str, str, str, str], ...] = (
         "Orders or customers as JSON Lines or CSV, whole or what changed.",
     ),
     ("quarantine", "poller.cli.quarantine", "app", "Orders that could not be understood."),
+    ("webhooks", "poller.cli.webhooks", "app", "Tell other programs of changes, by signed requests."),
+    ("alerts", "poller.cli.alerts", "app", "Try whether alerts arrive."),
     ("config", "poller.cli.configuration", "app", "Check the configuration, also against Amazon."),
     ("db", "poller.cli.database", "app", "Create, upgrade and check the database."),
     ("keys", "poller.cli.keys", "app", "Make encryption keys."),
