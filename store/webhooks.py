@@ -127,13 +127,14 @@ def remove(tx: Transaction, hook_id: int) -> bool:
 def due(tx: Transaction) -> list[int]:
     """Hooks that there is something to do for, claimed by nobody. Opens nothing, changes nothing."""
     c, e, o = webhooks.c, webhook_events.c, outbox.c
-    upto = readable(tx)
     free = sa.or_(c.claimed_until.is_(None), c.claimed_until <= tx.now)
     rested = sa.or_(c.retry_at.is_(None), c.retry_at <= tx.now)
     found = []
     query = sa.select(c.hook_id, c.change_no, c.what, c.key).where(free, rested).order_by(c.hook_id)
-    for row in tx.rows(query):
-        fresh = sa.and_(later_than(Position(row.change_no, row.what, row.key)), o.change_no <= upto.change_no)
+    rows = tx.rows(query)
+    upto = readable(tx).change_no if rows else 0
+    for row in rows:
+        fresh = sa.and_(later_than(Position(row.change_no, row.what, row.key)), o.change_no <= upto)
         waiting = sa.and_(e.hook_id == row.hook_id, e.state == "waiting", e.next_at <= tx.now)
         either = (sa.select(sa.literal(1)).where(fresh), sa.select(sa.literal(1)).where(waiting))
         if any(tx.conn.execute(each.limit(1)).first() for each in either):
