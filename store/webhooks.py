@@ -15,7 +15,7 @@ from typing import Literal
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
-from store.changes import Change, Position, events, later_than, readable
+from store.changes import BadPosition, Change, Position, events, later_than, readable
 from store.engine import Row, Transaction
 from store.ledger import Superseded
 from store.tables import outbox, webhook_events, webhooks
@@ -92,8 +92,11 @@ def _hook(tx: Transaction, row: Row) -> Hook:
 
 
 def add(tx: Transaction, url: str, secret: str, position: Position | None = None) -> Hook:
-    """A new receiver, to be told what changes after a position; from now on without one."""
-    position = position or readable(tx)
+    """A new receiver, to be told what changes after a position; from now on without one.
+
+    Raises BadPosition for one that has not been reached yet.
+    """
+    position = _reached(tx, position) if position else readable(tx)
     hook_id: int = tx.conn.execute(
         sa.insert(webhooks)
         .values(**position._asdict(), failures=0, version=0, created_at=tx.now)
@@ -105,6 +108,13 @@ def add(tx: Transaction, url: str, secret: str, position: Position | None = None
     }
     tx.conn.execute(sa.update(webhooks).where(webhooks.c.hook_id == hook_id).values(sealed))
     return Hook(hook_id, url, secret, position, 0, tx.now)
+
+
+def _reached(tx: Transaction, position: Position) -> Position:
+    newest = readable(tx)
+    if position > newest:
+        raise BadPosition(f"that position has not been reached yet: the newest is {newest}")
+    return position
 
 
 def load(tx: Transaction, hook_id: int | None = None) -> list[Hook]:
@@ -287,7 +297,11 @@ def backlog(tx: Transaction, hook: Hook) -> Backlog:
 
 
 def replay(tx: Transaction, hook_id: int, position: Position) -> bool:
-    """Tell this receiver again all that came after a position. Whether there is such a hook."""
+    """Tell this receiver again all that came after a position. Whether there is such a hook.
+
+    Raises BadPosition for one that has not been reached yet.
+    """
+    position = _reached(tx, position)
     e, c = webhook_events.c, webhooks.c
     again = {
         **position._asdict(),
@@ -299,9 +313,8 @@ def replay(tx: Transaction, hook_id: int, position: Position) -> bool:
         "version": c.version + 1,
     }
     found = tx.conn.execute(sa.update(webhooks).where(c.hook_id == hook_id).values(again)).rowcount == 1
-    at = Position(position.change_no, position.what, position.key)
-    same = sa.and_(e.change_no == at.change_no, sa.tuple_(e.what, e.key) > sa.tuple_(at.what, at.key))
-    later = sa.or_(e.change_no > at.change_no, same)
+    further = sa.or_(e.what > position.what, sa.and_(e.what == position.what, e.key > position.key))
+    later = sa.or_(e.change_no > position.change_no, sa.and_(e.change_no == position.change_no, further))
     # They are read anew; those before the position wait as they did.
     tx.conn.execute(sa.delete(webhook_events).where(e.hook_id == hook_id, later))
     return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -24,8 +26,14 @@ def webhooks() -> None:
 
 
 def _position(text: str) -> Position:
-    try:
+    with _bad_position_told():
         return read_position(text)
+
+
+@contextmanager
+def _bad_position_told() -> Iterator[None]:
+    try:
+        yield
     except BadPosition as error:
         raise Failure(f"--since: {error}.", status=BAD_INPUT) from None
 
@@ -44,7 +52,7 @@ def add(
         raise Failure(f"URL {error}.", status=BAD_INPUT) from None
     position = None if since is None else _position(since)
     secret = new_secret()
-    with opened(create=True) as service, service.store.begin() as tx:
+    with opened(create=True) as service, _bad_position_told(), service.store.begin() as tx:
         hook = store.add(tx, checked, secret, position)
     put(secret)
     say(f"web hook {hook.hook_id} is told of what changes after position {hook.position}.")
@@ -171,7 +179,7 @@ def replay(
     if (since is None) is not given_up:
         raise Failure("give --since P or --dead (not both).", status=BAD_INPUT)
     position = None if since is None else _position(since)
-    with opened() as service, service.store.begin() as tx:
+    with opened() as service, _bad_position_told(), service.store.begin() as tx:
         if not store.load(tx, hook_id):
             raise _unknown(hook_id)
         if position is None:

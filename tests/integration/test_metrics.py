@@ -36,6 +36,13 @@ def service(database_url: str, tmp_path: Path) -> Iterator[Service]:
         yield opened
 
 
+@pytest.fixture
+def on_sqlite(tmp_path: Path) -> Iterator[Service]:
+    """A service for what does not depend on the database."""
+    with opened_service(f"sqlite:///{tmp_path / 'order-sync.db'}", tmp_path) as opened:
+        yield opened
+
+
 def figures(service: Service) -> dict[str, dict[Labels, float]]:
     """Every sample by name and labels."""
     found: dict[str, dict[Labels, float]] = {}
@@ -162,17 +169,17 @@ def test_the_figures_are_those_of_the_database_and_of_the_process(service: Servi
     assert value("webhook_failures", hook="1") == 0
 
 
-def test_no_label_says_anything_of_an_order_or_a_buyer(service: Service) -> None:
-    a_busy_shop(service)
-    text = render_metrics(service).decode()
+def test_no_label_says_anything_of_an_order_or_a_buyer(on_sqlite: Service) -> None:
+    a_busy_shop(on_sqlite)
+    text = render_metrics(on_sqlite).decode()
     assert not re.search(r"ann|@|\bo[123]\b|example", text)
     allowed = {"source", "account", "marketplace", "kind", "operation", "outcome", "basis", "hook"}
-    found = figures(service)
+    found = figures(on_sqlite)
     ours = {name: samples for name, samples in found.items() if name.startswith("order_sync_")}
     assert {label for samples in ours.values() for labels in samples for label, _ in labels} <= allowed
     before = sum(len(samples) for samples in ours.values())
-    apply(service.store, *(an_order(f"x{i}", f"{i}@example.com") for i in range(20)))
-    after = figures(service)
+    apply(on_sqlite.store, *(an_order(f"x{i}", f"{i}@example.com") for i in range(20)))
+    after = figures(on_sqlite)
     assert sum(len(s) for name, s in after.items() if name.startswith("order_sync_")) == before
 
 
@@ -183,8 +190,8 @@ def test_a_fresh_service_has_figures_already(service: Service) -> None:
     assert "order_sync_source_succeeded_timestamp_seconds" not in found
 
 
-def test_a_database_that_is_away_is_a_figure(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    service.tally(Attempt("acme", "getOrder", "ok", False, 0.1))
+def test_a_database_that_is_away_is_a_figure(on_sqlite: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_sqlite.tally(Attempt("acme", "getOrder", "ok", False, 0.1))
 
     @contextmanager
     def away(_: Store) -> Iterator[None]:
@@ -192,7 +199,7 @@ def test_a_database_that_is_away_is_a_figure(service: Service, monkeypatch: pyte
         yield
 
     monkeypatch.setattr(Store, "read", away)
-    found = figures(service)
+    found = figures(on_sqlite)
     assert found["order_sync_database_up"][()] == found["order_sync_ready"][()] == 0
     assert found["order_sync_requests_total"][(("operation", "getOrder"), ("outcome", "ok"))] == 1
 
@@ -253,9 +260,9 @@ def expressions() -> Iterator[tuple[str, str, set[str]]]:
             yield f"panel {panel['title']}", target["expr"], legend
 
 
-def test_rules_and_dashboard_use_metrics_and_labels_that_exist(service: Service) -> None:
-    a_busy_shop(service)
-    found = figures(service)
+def test_rules_and_dashboard_use_metrics_and_labels_that_exist(on_sqlite: Service) -> None:
+    a_busy_shop(on_sqlite)
+    found = figures(on_sqlite)
     known = {name: {label for labels in samples for label, _ in labels} for name, samples in found.items()}
     used: set[str] = set()
     for where, expression, quoted in expressions():

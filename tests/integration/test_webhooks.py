@@ -41,6 +41,13 @@ def store(database_url: str) -> Iterator[Store]:
 
 
 @pytest.fixture
+def sqlite(tmp_path: Path) -> Iterator[Store]:
+    """A store for what happens on the wire, whatever the database."""
+    with fresh_store(f"sqlite:///{tmp_path / 'order-sync.db'}") as opened:
+        yield opened
+
+
+@pytest.fixture
 def receiver() -> Iterator[Receiver]:
     with receiving() as found:
         yield found
@@ -129,18 +136,18 @@ def test_the_address_and_the_secret_are_sealed(store: Store, receiver: Receiver)
 
 
 def test_a_receiver_that_fails_now_and_then_gets_everything_in_order(
-    store: Store, receiver: Receiver
+    sqlite: Store, receiver: Receiver
 ) -> None:
     rng = random.Random(5)
     receiver.answer = lambda request: rng.choice((204, 204, 204, 301, 404, 429, 500, 503))
-    hook_to(store, receiver)
-    with deliverer(store) as at_work:
+    hook_to(sqlite, receiver)
+    with deliverer(sqlite) as at_work:
         for minutes in range(3):
-            orders(store, 4, updated=minutes * 10, state=("UNSHIPPED", "SHIPPED")[minutes % 2])
-            go_on(store, at_work, timedelta(seconds=20))
-        go_on(store, at_work, timedelta(minutes=30))
-    assert_complete(store, receiver)
-    assert count(store, tables.webhook_events) == 0
+            orders(sqlite, 4, updated=minutes * 10, state=("UNSHIPPED", "SHIPPED")[minutes % 2])
+            go_on(sqlite, at_work, timedelta(seconds=20))
+        go_on(sqlite, at_work, timedelta(minutes=30))
+    assert_complete(sqlite, receiver)
+    assert count(sqlite, tables.webhook_events) == 0
     assert not [request for request in receiver.seen if request.headers.get("host") == "elsewhere"]
 
 
@@ -162,63 +169,63 @@ def test_a_receiver_that_is_away_for_an_hour_loses_nothing(store: Store, receive
     assert status(store, hook).failing_since is None
 
 
-def test_nobody_at_the_address_is_a_failure_like_any_other(store: Store) -> None:
+def test_nobody_at_the_address_is_a_failure_like_any_other(sqlite: Store) -> None:
     with receiving() as gone:
         pass
-    hook = hook_to(store, gone)
-    orders(store, 1)
-    with deliverer(store) as at_work:
+    hook = hook_to(sqlite, gone)
+    orders(sqlite, 1)
+    with deliverer(sqlite) as at_work:
         at_work.deliver()
-    assert status(store, hook).last_error == "no answer (ConnectError)"
+    assert status(sqlite, hook).last_error == "no answer (ConnectError)"
     with receiving() as back:
-        with store.begin() as tx:
+        with sqlite.begin() as tx:
             fresh = tx.sealer.seal(back.url.encode(), webhooks.place(hook.hook_id, "url"))
             tx.conn.execute(sa.update(tables.webhooks).values(url=fresh))
-        with deliverer(store) as at_work:
-            go_on(store, at_work, timedelta(minutes=1))
-        assert_complete(store, back)
+        with deliverer(sqlite) as at_work:
+            go_on(sqlite, at_work, timedelta(minutes=1))
+        assert_complete(sqlite, back)
 
 
 def test_a_receiver_that_hangs_holds_nobody_up_and_loses_nothing(
-    store: Store, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    sqlite: Store, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delivering, "TIMEOUT", httpx.Timeout(0.2))
     hanging = True
     receiver.answer = lambda request: HANG if hanging else 204
-    hook = hook_to(store, receiver)
+    hook = hook_to(sqlite, receiver)
     with receiving() as other:
-        hook_to(store, other)
-        orders(store, 6)
-        with deliverer(store) as at_work:
+        hook_to(sqlite, other)
+        orders(sqlite, 6)
+        with deliverer(sqlite) as at_work:
             at_work.deliver()
             assert len(other.taken) == 7
-            assert status(store, hook).last_error == "no answer (ReadTimeout)"
+            assert status(sqlite, hook).last_error == "no answer (ReadTimeout)"
             hanging = False
-            go_on(store, at_work, timedelta(minutes=2))
-    assert_complete(store, receiver)
+            go_on(sqlite, at_work, timedelta(minutes=2))
+    assert_complete(sqlite, receiver)
 
 
 def test_an_answer_that_drips_for_ever_is_not_waited_for(
-    store: Store, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    sqlite: Store, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delivering, "SENDS_FOR", 0.1)
     monkeypatch.setattr(delivering, "WAITS_FOR", 0.1)
     receiver.answer = lambda request: HANG
-    hook = hook_to(store, receiver)
-    orders(store, 1)
-    with deliverer(store) as at_work:
+    hook = hook_to(sqlite, receiver)
+    orders(sqlite, 1)
+    with deliverer(sqlite) as at_work:
         at_work.deliver()
-    assert status(store, hook).last_error == "no answer within the time"
+    assert status(sqlite, hook).last_error == "no answer within the time"
 
 
-def test_redirects_are_not_followed(store: Store, receiver: Receiver) -> None:
+def test_redirects_are_not_followed(sqlite: Store, receiver: Receiver) -> None:
     receiver.answer = lambda request: 302
-    hook = hook_to(store, receiver)
-    orders(store, 1)
-    with deliverer(store) as at_work:
+    hook = hook_to(sqlite, receiver)
+    orders(sqlite, 1)
+    with deliverer(sqlite) as at_work:
         at_work.deliver()
     assert len(receiver.seen) == len({r.headers["webhook-id"] for r in receiver.seen})
-    assert status(store, hook).last_error == "status 302, and redirects are not followed"
+    assert status(sqlite, hook).last_error == "status 302, and redirects are not followed"
 
 
 # --- given up ---------------------------------------------------------------------------------------
