@@ -43,7 +43,7 @@ class Chores:
         deliverer = Deliverer(service.store, self._http, service.owner, utc_now, service.stop.is_set)
         alerting = Alerting(service)
         scheduler.add_executor(ThreadPoolExecutor(3), EXECUTOR)
-        self._every(scheduler, DELIVER_SECONDS, "web hooks", deliverer.deliver)
+        self._every(scheduler, DELIVER_SECONDS, "web hooks", deliverer.deliver_all)
         self._every(scheduler, ALERT_SECONDS, "alerts", alerting.look)
         self._every(scheduler, TRIM_SECONDS, "outbox", self._trim)
 

@@ -71,6 +71,11 @@ class Deliverer:
         self._now = now
         self._stopping = stopping
 
+    def deliver_all(self) -> None:
+        """Turns until nothing is due any more, or the service stops."""
+        while not self._stopping() and self.deliver():
+            pass
+
     def deliver(self) -> int:
         """One turn of each hook that has something due, side by side. Returns how many had a turn."""
         with self._store.read() as tx:
@@ -177,7 +182,7 @@ class _Sending:
         try:
             with self._http.stream("POST", self._hook.url, content=message.body, headers=headers) as answer:
                 status = answer.status_code
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except Exception as error:  # its text may hold the address; whatever it is, others go on
             return f"no answer ({type(error).__name__})"
         if 200 <= status < 300:
             return None

@@ -134,6 +134,14 @@ def remove(tx: Transaction, hook_id: int) -> bool:
 # --- turns ------------------------------------------------------------------------------------------
 
 
+def _first_due(now: datetime) -> sa.ColumnElement[bool]:
+    """Waiting events that are due and that no older one of their record waits before."""
+    e, older = webhook_events.c, aliased(webhook_events)
+    same = (older.c.hook_id == e.hook_id, older.c.what == e.what, older.c.key == e.key)
+    overtakes = sa.exists().where(*same, older.c.state == "waiting", older.c.change_no < e.change_no)
+    return sa.and_(e.state == "waiting", e.next_at <= now, ~overtakes)
+
+
 def due(tx: Transaction) -> list[int]:
     """Hooks that there is something to do for, claimed by nobody. Opens nothing, changes nothing."""
     c, e, o = webhooks.c, webhook_events.c, outbox.c
@@ -145,7 +153,7 @@ def due(tx: Transaction) -> list[int]:
     upto = readable(tx).change_no if rows else 0
     for row in rows:
         fresh = sa.and_(later_than(Position(row.change_no, row.what, row.key)), o.change_no <= upto)
-        waiting = sa.and_(e.hook_id == row.hook_id, e.state == "waiting", e.next_at <= tx.now)
+        waiting = sa.and_(e.hook_id == row.hook_id, _first_due(tx.now))
         either = (sa.select(sa.literal(1)).where(fresh), sa.select(sa.literal(1)).where(waiting))
         if any(tx.conn.execute(each.limit(1)).first() for each in either):
             found.append(row.hook_id)
@@ -200,13 +208,10 @@ def blocked(tx: Transaction, hook_id: int, records: Collection[tuple[int, int]])
 
 def waiting_first(tx: Transaction, hook_id: int, limit: int) -> list[tuple[Held, Change | None]]:
     """Of each record with waiting events the oldest, if it is due; None for a record that was erased."""
-    e, older = webhook_events.c, aliased(webhook_events)
-    same = (older.c.hook_id == e.hook_id, older.c.what == e.what, older.c.key == e.key)
-    overtakes = sa.exists().where(*same, older.c.state == "waiting", older.c.change_no < e.change_no)
-    mine = (e.hook_id == hook_id, e.state == "waiting", e.next_at <= tx.now)
+    e = webhook_events.c
     query = (
         sa.select(webhook_events)
-        .where(*mine, ~overtakes)
+        .where(e.hook_id == hook_id, _first_due(tx.now))
         .order_by(e.next_at, e.change_no, e.what, e.key)
         .limit(limit)
     )
