@@ -7,7 +7,7 @@ several processes at once: what they must not do twice is settled in the databas
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import timedelta
 
 import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor
@@ -26,6 +26,9 @@ EXECUTOR = "chores"
 
 DELIVER_SECONDS = 2
 ALERT_SECONDS = 60
+ALERT_GRACE = timedelta(minutes=3)
+"""After a start, sources get so long to succeed before anybody is alerted."""
+
 TRIM_SECONDS = 3600
 
 
@@ -44,14 +47,21 @@ class Chores:
         alerting = Alerting(service)
         scheduler.add_executor(ThreadPoolExecutor(3), EXECUTOR)
         self._every(scheduler, DELIVER_SECONDS, "web hooks", deliverer.deliver_all)
-        self._every(scheduler, ALERT_SECONDS, "alerts", alerting.look)
+        self._every(scheduler, ALERT_SECONDS, "alerts", alerting.look, ALERT_GRACE)
         self._every(scheduler, TRIM_SECONDS, "outbox", self._trim)
 
     def stop(self) -> None:
         """Give back connections."""
         self._http.close()
 
-    def _every(self, scheduler: BaseScheduler, seconds: int, name: str, work: Callable[[], object]) -> None:
+    def _every(
+        self,
+        scheduler: BaseScheduler,
+        seconds: int,
+        name: str,
+        work: Callable[[], object],
+        after: timedelta = timedelta(),
+    ) -> None:
         def chore() -> None:
             if self._service.stop.is_set():
                 return
@@ -65,7 +75,7 @@ class Chores:
             finally:
                 self._running.discard(name)
 
-        first: datetime = utc_now()
+        first = utc_now() + after
         scheduler.add_job(chore, "interval", seconds=seconds, next_run_time=first, id=name, executor=EXECUTOR)
 
     def _trim(self) -> None:

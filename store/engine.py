@@ -6,8 +6,7 @@ WAL lets readers go on meanwhile; ``secure_delete`` overwrites what is erased; `
 keeps a commit through a power cut, since positions already handed to readers must not come back.
 
 PostgreSQL: row locks and the database's own clock. A change position is the transaction's id, and
-is readable once no older transaction can still commit. In another server, where a dump was restored, ids
-begin anew: there a stored number is added, so that positions never go back.
+is readable once no older transaction can still commit.
 """
 
 from __future__ import annotations
@@ -194,8 +193,6 @@ class Transaction:
     """The first and the last key that was given out of each sequence."""
     revealed: set[int] = field(default_factory=set)
     """Keys of orders that were only remembered before, and are shown from now on (R30)."""
-    first_position: int = 0
-    """What is added to PostgreSQL's transaction ids (``Store.first_position``)."""
 
     @property
     def on_postgresql(self) -> bool:
@@ -218,14 +215,14 @@ class Transaction:
         """The change position of this transaction."""
         if self.on_postgresql:
             number = self.conn.exec_driver_sql("SELECT pg_current_xact_id()::text::bigint").scalar_one()
-            return int(number) + self.first_position
+            return int(number)
         return self._count("change_no", 1)
 
     def readable_change_no(self) -> int:
         """The newest position below which nothing can appear any more."""
         if self.on_postgresql:
             query = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1"
-            return int(self.conn.exec_driver_sql(query).scalar_one()) + self.first_position
+            return int(self.conn.exec_driver_sql(query).scalar_one())
         counted = sa.select(tables.counters.c.value).where(tables.counters.c.name == "change_no")
         return int(self.conn.execute(counted).scalar_one_or_none() or 0)
 
@@ -288,7 +285,6 @@ class Store:
         self._sealer = sealer
         self._clock = clock
         self._lookup: Lookup | None = None
-        self._first_position: int | None = None
 
     @contextmanager
     def begin(self, *, durable: bool = True) -> Iterator[Transaction]:
@@ -297,25 +293,25 @@ class Store:
         ``durable=False`` does not wait for the disk: a power cut (not a crash of ours) may take it back,
         never without what came after it. For claims and tokens, which minutes later mean nothing.
         """
-        lookup, first = self.lookup, self.first_position
+        lookup = self.lookup
         with self.engine.connect() as bare:
             conn = bare.execution_options(durable=durable)
             with conn.begin():
                 if not durable and conn.dialect.name == "postgresql":
                     conn.exec_driver_sql("SET LOCAL synchronous_commit = off")
-                tx = Transaction(conn, self._sealer, lookup, self._now(conn), first_position=first)
+                tx = Transaction(conn, self._sealer, lookup, self._now(conn))
                 yield tx
                 tx.write_outbox()
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
         """A transaction that only reads, of one moment; it holds up no writer."""
-        lookup, first = self.lookup, self.first_position
+        lookup = self.lookup
         with self.engine.connect() as bare:
             level = {"isolation_level": "REPEATABLE READ"} if bare.dialect.name == "postgresql" else {}
             conn = bare.execution_options(reading=True, **level)
             with conn.begin():
-                yield Transaction(conn, self._sealer, lookup, self._now(conn), first_position=first)
+                yield Transaction(conn, self._sealer, lookup, self._now(conn))
 
     def _now(self, conn: Connection) -> datetime:
         if self._clock is not None:
@@ -336,47 +332,9 @@ class Store:
                 self._lookup = Lookup(_lookup_key(conn, self._sealer))
         return self._lookup
 
-    @property
-    def first_position(self) -> int:
-        """What is added to transaction ids, made sure of on first use; 0 unless a dump was restored."""
-        if self._first_position is None:
-            if self.engine.dialect.name == "postgresql":
-                with self.engine.begin() as conn:
-                    self._first_position = _first_position(conn)
-            else:
-                self._first_position = 0
-        return self._first_position
-
     def close(self) -> None:
         """Give back all connections."""
         self.engine.dispose()
-
-
-_FIRST_POSITION = "first_position"
-_LEAP = 1_000_000_000
-"""Positions that were given to readers may be beyond all that are stored, by as much as nothing changed."""
-
-
-def _first_position(conn: Connection) -> int:
-    """The stored number, raised when this server's transaction ids are behind the stored positions."""
-    c = tables.counters.c
-    mine = c.name == _FIRST_POSITION
-    stored = conn.execute(sa.select(c.value).where(mine)).scalar_one_or_none()
-    columns = [
-        table.c.change_no for table in (tables.orders, tables.customers, tables.outbox, tables.webhooks)
-    ]
-    ends = [conn.execute(sa.select(sa.func.max(column))).scalar_one() for column in columns]
-    newest = max((end for end in ends if end is not None), default=0)
-    next_id = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
-    behind = newest + 1 - int(conn.exec_driver_sql(next_id).scalar_one())
-    if behind <= (stored or 0):
-        return stored or 0
-    # No process that works has seen this: positions are behind its ids. So all that see it have just begun.
-    raised = postgresql.insert(tables.counters).values(name=_FIRST_POSITION, value=behind + _LEAP)
-    raised = raised.on_conflict_do_update(
-        index_elements=[c.name], set_={"value": sa.func.greatest(c.value, raised.excluded.value)}
-    )
-    return int(conn.execute(raised.returning(c.value)).scalar_one())
 
 
 def _lookup_key(conn: Connection, sealer: Sealer) -> bytes:

@@ -21,7 +21,6 @@ from tests.integration.store_world import (
     count,
     customer_of,
     fresh_store,
-    open_store,
     order,
     row,
 )
@@ -280,26 +279,6 @@ def test_a_reader_under_concurrent_writers_misses_nothing_and_sees_each_record_i
         records = customers.load(tx, shared)
     assert dict(changed) == {key: int(record.name or 0) for key, record in records.items()}
     assert sum(changed.values()) == writers * each
-
-
-def test_after_a_dump_was_restored_in_a_new_server_positions_go_on(postgres_store: Store) -> None:
-    """A new server counts transactions from the beginning: as if all positions here had been far ahead."""
-    store = postgres_store
-    apply(store, an_order("o1", "a@example.com"))
-    with store.begin() as tx:
-        for table in (tables.orders, tables.customers, tables.outbox):
-            tx.conn.execute(sa.update(table).values(change_no=table.c.change_no + 1_000_000))
-        webhooks.add(tx, "https://example.com", "whsec_AA==")
-        given = 1_000_000 + tx.change_no  # to a reader, before
-        tx.conn.execute(sa.update(tables.webhooks).values(change_no=given))
-    restored = open_store(store.engine.url.render_as_string(hide_password=False))
-    assert [c.order_id for c in read(restored).events if c.order_id] == ["o1"]
-    apply(restored, an_order("o2", "a@example.com"))
-    assert [c.order_id for c in read(restored, Position(given)).events] == ["o2"]
-    again = open_store(store.engine.url.render_as_string(hide_password=False))
-    assert again.first_position == restored.first_position > 0
-    for opened in (restored, again):
-        opened.close()
 
 
 # --- keeping ----------------------------------------------------------------------------------------
