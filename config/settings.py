@@ -43,7 +43,7 @@ ACCOUNT_NAME = re.compile(r"[a-z0-9-]+(?:_[a-z0-9-]+)*")
 
 ACCOUNT_NAME_RULE = "an account's name is made of a-z, 0-9, - and single _ between them"
 
-LATER = frozenset({"RETENTION_DAYS", "HASH_RETENTION_MONTHS", "LISTEN", "API_TOKEN"})
+LATER = frozenset({"LISTEN", "API_TOKEN"})
 """Promised names that this version accepts and does not use."""
 
 Text = Annotated[str, BeforeValidator(values.text)]
@@ -81,7 +81,8 @@ class Settings(BaseSettings):
     """Everything that is set for the whole service; credentials are hidden in ``repr``.
 
     ``encryption_key`` is None when none is given: whoever needs it refuses to start.
-    ``log_format`` is None for the default, which depends on the terminal.
+    ``log_format`` is None for the default, which depends on the terminal. ``retention_days`` and
+    ``hash_retention_months`` are None for off.
     """
 
     model_config = SettingsConfigDict(
@@ -103,6 +104,8 @@ class Settings(BaseSettings):
     executor: Annotated[Literal["threads"], BeforeValidator(_executor)] = "threads"
     poll_seconds: Seconds = 180
     poll_seconds_busy: Seconds = Field(default_factory=lambda given: max(900, given.get("poll_seconds", 0)))
+    retention_days: Annotated[int | None, BeforeValidator(values.number_or_off(3650, "days"))] = 30
+    hash_retention_months: Annotated[int | None, BeforeValidator(values.number_or_off(240, "months"))] = 18
     shared_emails: Annotated[tuple[str, ...], BeforeValidator(values.emails)] = ()
     alert_urls: Annotated[tuple[SecretStr, ...], BeforeValidator(values.alert_urls)] = ()
     ready_success_seconds: Seconds = 3600

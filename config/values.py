@@ -91,6 +91,20 @@ def seconds(value: object) -> int:
     return int(digits)
 
 
+def number_or_off(most: int, unit: str) -> Callable[[object], int | None]:
+    """A whole number of ``unit`` from 1 to ``most``, or the word off (None)."""
+
+    def check(value: object) -> int | None:
+        digits = str(value).strip().lower()
+        if value is None or digits == "off":
+            return None
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= 5 and 1 <= int(digits) <= most):
+            raise ValueError(f"must be a whole number of {unit} between 1 and {most}, or off")
+        return int(digits)
+
+    return check
+
+
 def words(value: object) -> tuple[str, ...]:
     """A comma-separated list; blank entries do not count."""
     if isinstance(value, tuple):

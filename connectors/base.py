@@ -7,9 +7,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
 
-from connectors.orders import AmazonOrder, OrderPage, UnreadableOrder
+from connectors.orders import AmazonOrder, ListedOrder, OrderPage, UnreadableOrder
 
-Operation = Literal["searchOrders", "getOrder", "getMarketplaceParticipations"]
+Operation = Literal[
+    "searchOrders",
+    "getOrder",
+    "getMarketplaceParticipations",
+    "createReport",
+    "getReport",
+    "getReportDocument",
+]
 """An operation with a usage plan of its own."""
 
 Axis = Literal["updated", "created"]
@@ -42,6 +49,38 @@ class SearchQuery:
     before: datetime
     marketplace_ids: tuple[str, ...]
     included_data: tuple[str, ...]
+
+
+REPORT_DAYS = 30
+"""A report over more days than these comes back empty, and without an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportQuery:
+    """The orders created in an interval of at most ``REPORT_DAYS``, both bounds inclusive."""
+
+    after: datetime
+    before: datetime
+    marketplace_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportState:
+    """How far a report is. ``document_id`` is there once it is done."""
+
+    status: str
+    """IN_QUEUE, IN_PROGRESS; DONE, CANCELLED (also: there was nothing to report), FATAL; or a newer word."""
+    document_id: str | None
+
+    @property
+    def done(self) -> bool:
+        """The document can be read."""
+        return self.status == "DONE" and self.document_id is not None
+
+    @property
+    def failed(self) -> bool:
+        """There will never be a document."""
+        return self.status in {"CANCELLED", "FATAL"} or (self.status == "DONE" and self.document_id is None)
 
 
 class Budget(Protocol):
@@ -95,6 +134,15 @@ class OrderConnector(Protocol):
         self, order_id: str, included_data: tuple[str, ...], budget: Budget
     ) -> AmazonOrder | UnreadableOrder:
         """One order by its id. Raises OrderNotFound."""
+
+    def request_report(self, query: ReportQuery, budget: Budget) -> str:
+        """Ask for the report of all orders of a stretch, which takes a while to make; returns its id."""
+
+    def report_state(self, report_id: str, budget: Budget) -> ReportState:
+        """How far a report is. Raises RequestRefused (status 404) when Amazon does not know it any more."""
+
+    def report_orders(self, document_id: str, budget: Budget) -> tuple[ListedOrder, ...]:
+        """Every order of a finished report, once: all of them or an error. Raises ReportUnreadable."""
 
     def participations(self, budget: Budget) -> frozenset[str]:
         """Ids of the marketplaces that this seller is enrolled in."""

@@ -9,6 +9,8 @@
     │   ├── BudgetEmpty           our own budget has no token; nothing was sent
     │   └── Throttled             Amazon answered 429; the bucket was emptied
     ├── PageExpired               the page token is no longer accepted: walk again, in halves
+    ├── DocumentExpired           the address of a report's document is no longer accepted: ask for another
+    ├── ReportUnreadable          a report is not the table that was promised: do without it
     ├── BoundRefused              the upper bound was too young for Amazon's clock
     ├── RequestRefused            status 4xx: this request will never succeed unchanged
     │   ├── AccessRefused         status 403 that a fresh access token did not cure
@@ -64,6 +66,14 @@ class Throttled(Deferred):
 
 class PageExpired(ConnectorError):
     """The page token was refused; the window has to be walked again, in halves."""
+
+
+class DocumentExpired(ConnectorError):
+    """The presigned address of a report's document was refused; the report gives another one."""
+
+
+class ReportUnreadable(ConnectorError):
+    """A report's document is not the table that was promised; asking for it again gives the same one."""
 
 
 class BoundRefused(ConnectorError):

@@ -178,6 +178,22 @@ class UnreadableOrder:
     marketplace_id: str | None
     reason: str
     payload: str = field(repr=False)
+    last_updated_at: datetime | None = None
+    """Which version of the order this is, when that much can be read; so also the buyer's e-mail."""
+    buyer_email: str | None = field(default=None, repr=False)
+
+
+class ListedOrder(msgspec.Struct, frozen=True, gc=False):
+    """An order as a report lists it: that it exists, and since when. No buyer data."""
+
+    order_id: str
+    created_at: datetime
+    last_updated_at: datetime
+    """Cut to whole seconds; of an update that ``searchOrders`` may not show yet."""
+    status: str
+    """A word of the reports (``Shipped``, ``Shipped - Delivered to Buyer``), not of the Orders API."""
+    sales_channel: str
+    """``Amazon.co.uk``, ``Non-Amazon``, …"""
 
 
 @dataclass(frozen=True, slots=True)

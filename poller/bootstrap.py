@@ -30,12 +30,14 @@ from connectors.amazon.usage import PLANS
 from connectors.base import Attempt
 from connectors.errors import Deferred
 from poller.matching import MarketplaceRules
+from poller.retention import Retention
 from poller.sources import AccountRules, PolledMarketplace, Source, sources_of
 from poller.sync import SourceSync
 from poller.windows import Pace
 from store import accounts as stored_accounts
 from store import migrating
 from store.engine import Store, create_engine
+from store.records import normal_email
 from store.sealing import Sealer
 
 
@@ -167,7 +169,24 @@ class Service:
         self._store = Store(engine, Sealer([key.get_secret_value() for key in settings.encryption_key]))
         return self._store
 
+    @property
+    def retention(self) -> Retention:
+        """How long buyer data stays."""
+        settings = self.config.settings
+        return Retention(settings.retention_days, settings.hash_retention_months)
+
     # --- accounts -----------------------------------------------------------------------------------
+
+    @property
+    def shared_emails(self) -> frozenset[str]:
+        """The settings' addresses that identify nobody (R17), in their normal form."""
+        return frozenset(normal_email(email) for email in self.config.settings.shared_emails)
+
+    def businesses(self) -> dict[str, str]:
+        """The business of each account, configured now or stored before; what is stored stands."""
+        configured = {name: account.business for name, account in self.config.settings.accounts.items()}
+        with self.store.read() as tx:
+            return configured | stored_accounts.known_businesses(tx)
 
     def wire(self) -> None:
         """Make accounts and sources of the configuration; keep connectors whose settings are the same."""
@@ -207,7 +226,8 @@ class Service:
             settings.name,
             settings.business,
             {m.marketplace_id: _rules(m, settings.business) for m in mine.values()},
-            frozenset(email.strip().casefold() for email in self.config.settings.shared_emails),
+            self.shared_emails,
+            self.retention,
         )
         polled = [
             PolledMarketplace(m.marketplace_id, m.code, m.start_date, tuple(m.included_data), m.split)
@@ -258,7 +278,7 @@ class Service:
         if only_if_changed and now == self._fingerprint:
             return False
         fresh = load(self.environ, BY_NAME)
-        self._fingerprint = fingerprint(fresh.settings.config_dir, fresh.secret_files)
+        self._fingerprint = now  # as it was before reading: what changes meanwhile is read the next time
         if fresh.stopped:
             self.problems = fresh.problems
             return False

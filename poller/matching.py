@@ -17,10 +17,13 @@ from datetime import datetime
 from typing import Any, Literal
 
 from poller.merging import GROUP_FIELDS, LINE_GROUP_FIELDS, Merged, merge_copies
+from poller.retention import KEEP_ALL, OURS, Retention, term, without_buyer_data
 from poller.rules import (
+    BASIS_OF_SLOT,
     NON_AMAZON,
     contact_email,
     explain,
+    is_given,
     is_pick_up,
     is_relay,
     is_shared_email,
@@ -39,6 +42,7 @@ from store.records import (
     OrderRecord,
     Origin,
     copy_of,
+    country_only,
     normal_email,
 )
 
@@ -111,6 +115,7 @@ class Matched:
     ``updated``: existing customers with filled fields (R8) or the restored e-mail of a retained hash
     (R61). ``tombstones``: (unidentified customer left without orders, customer that it points to).
     ``suggested``: (hand-edited record that an order was promoted away from, the other) (R22).
+    ``promoted``: (order id, customer that it left, if it had one, customer that it has now) (R22).
     """
 
     writes: tuple[OrderWrite, ...]
@@ -118,6 +123,7 @@ class Matched:
     updated: tuple[CustomerRecord, ...]
     tombstones: tuple[tuple[int, int], ...]
     suggested: tuple[tuple[int, int], ...]
+    promoted: tuple[tuple[str, int | None, int], ...]
 
 
 def match(
@@ -129,15 +135,18 @@ def match(
     business: str,
     shared_emails: frozenset[str],
     now: datetime,
+    retention: Retention = KEEP_ALL,
 ) -> Matched:
     """Decide the customer of every order of one page.
 
     ``orders`` are translated copies in any order, one order possibly several times; a stored record
     (with its lines) given as the incoming copy of itself is decided anew where it was undecided (R26).
     ``rules`` are the configured marketplaces by marketplace id. ``shared_emails`` are the settings'
-    further addresses that identify nobody (R17). ``now`` dates the records that are created.
+    further addresses that identify nobody (R17). ``now`` dates the records that are created, and says with
+    ``retention`` which orders are past their term: their buyer data is looked at and not kept (R63).
     """
-    page = _Page(known, rules, account, business, frozenset(map(normal_email, shared_emails)), now)
+    over = retention.over_since(now)
+    page = _Page(known, rules, account, business, frozenset(map(normal_email, shared_emails)), now, over)
     merged = merge_copies(orders, known.orders)
     for each in sorted(merged, key=lambda m: (m.record.created_at, m.record.order_id)):
         page.decide(each)
@@ -165,12 +174,14 @@ class _Page:
         business: str,
         shared_emails: frozenset[str],
         now: datetime,
+        over: datetime | None,
     ) -> None:
         self._rules = rules
         self._account = account
         self._business = business
         self._shared_emails = shared_emails
         self._now = now
+        self._over = over
         self._counts = known.order_counts
         self._orders = dict(known.orders)
         self._customers = dict(known.customers)
@@ -179,12 +190,19 @@ class _Page:
         self._created: list[int] = []
         self._updated: dict[int, None] = {}
         self._left: dict[int, int] = {}
+        self._promoted: list[tuple[str, int | None, int]] = []
         self._moves: Counter[int] = Counter()
         self._writes: list[OrderWrite] = []
 
     def decide(self, merged: Merged) -> None:
-        """Give one merged order its customer and record what is to be written."""
-        order, stored = merged.record, merged.stored
+        """Give one merged order its customer and record what is to be written.
+
+        An order with ``erased_at`` is one whose buyer data may be looked at and not kept (R63).
+        """
+        order, stored = copy_of(merged.record), merged.stored
+        order.term_at = term(order).at
+        if order.erased_at is None and self._over is not None and order.term_at <= self._over:
+            order.erased_at = self._now
         rules = self._rules.get(order.marketplace_id) if order.marketplace_id is not None else None
         decision = self._decision(order, stored, rules)
         self._move(None if stored is None else stored.customer_id, decision.customer_id)
@@ -201,7 +219,7 @@ class _Page:
             price_list, tax_code = customer.price_list, customer.tax_code
         elif decision.customer_id is None and rules is not None:
             price_list, tax_code = rules.price_list, rules.tax_code
-        record = copy_of(order)
+        record = order if order.erased_at is None else without_buyer_data(order)
         if rules is not None:
             record.marketplace = rules.code
             record.seller_status = seller_status(order.programs, order.fulfilled_by, rules)
@@ -209,7 +227,12 @@ class _Page:
         record.customer_id = decision.customer_id
         record.match_basis = decision.basis
         record.match_rules = (*decision.rules, "R8") if filled and decision.fresh else decision.rules
-        record.billing = customer.billing if copied and customer is not None else billing
+        record.billing = billing
+        if copied and customer is not None:
+            record.billing = customer.billing
+            record.billing_origin = customer.origins.get("billing")
+        if order.erased_at is not None and record.billing_origin not in OURS:
+            record.billing = country_only(record.billing)
         record.price_list = price_list
         record.tax_code = tax_code
         record.shown = order.ready or decision.basis == "placeholder" or not is_pending(order.status)
@@ -230,6 +253,7 @@ class _Page:
                 for left, target in self._left.items()
                 if _edited_by_hand(self._customers[left])
             ),
+            promoted=tuple(self._promoted),
         )
 
     # --- R19-R33: what the order's customer is ---
@@ -261,7 +285,11 @@ class _Page:
             if original == standing.customer_id:
                 return standing
             found = _Decision(original, "replacement", ("R23", "R10", "R44"))
-        basis: Basis | None = "promoted" if standing.basis in _PROMOTED_FROM else found.basis
+        basis = found.basis
+        if standing.basis in _PROMOTED_FROM:
+            basis = "promoted"
+            if found.customer_id is not None:
+                self._promoted.append((order.order_id, standing.customer_id, found.customer_id))
         return _Decision(found.customer_id, basis, before + found.rules)
 
     def _is_settled(self, stored: OrderRecord) -> bool:
@@ -302,10 +330,11 @@ class _Page:
             self._by_email[email] = (customer_id, 1)
             return _Decision(customer_id, "created", ("R2", "R3", "R4", "R5"))
         customer_id, slot = self._by_email[email]
-        if self._restore_email(customer_id, slot, order):
+        if self._is_hash(customer_id, slot):
+            self._restore_email(customer_id, slot, order)
             return _Decision(customer_id, "retained_hash", ("R61", "R6", "R10", "R44"))
         numbers = ("R6", "R10", "R44") if slot == 1 else ("R6", "R12", "R10", "R44")
-        return _Decision(customer_id, _BASIS_OF_SLOT[slot], numbers)
+        return _Decision(customer_id, BASIS_OF_SLOT[slot], numbers)
 
     def _customer_of_original(self, order: OrderRecord) -> int | None:
         """The customer of the order that this one replaces, once that order really has one (R23)."""
@@ -313,7 +342,9 @@ class _Page:
         if original is None or original.customer_id is None:
             return None
         customer = self._customers.get(original.customer_id)
-        return None if customer is None or customer.special is not None else original.customer_id
+        if customer is None or customer.special is not None or customer.status == "forgotten":
+            return None
+        return original.customer_id
 
     def _without_email(
         self, order: OrderRecord, standing: _Decision, rules: MarketplaceRules, before: tuple[str, ...]
@@ -338,12 +369,16 @@ class _Page:
     def _create(self, order: OrderRecord, rules: MarketplaceRules, email: str | None) -> int:
         buyer = None if speaks_for_nobody(order, self._shared_emails) else order.buyer
         delivery = None if is_pick_up(order) else order.delivery
+        kept = order.erased_at is None
+        if not kept:
+            buyer = delivery = None
         name = buyer.name if buyer is not None else None
         return self._add(
             rules,
             status="unidentified" if email is None else "active",
             created_from_order=order.order_id,
-            emails=() if email is None else (MainEmail(1, email, "amazon"),),
+            emails=() if email is None else (MainEmail(1, email, "amazon", unwritten=not kept),),
+            idle_since=None if kept or email is None else order.created_at,
             name=name,
             company=buyer.company if buyer is not None else None,
             amazon_name=name,
@@ -366,6 +401,7 @@ class _Page:
         special: str | None = None,
         created_from_order: str | None = None,
         emails: tuple[MainEmail, ...] = (),
+        idle_since: datetime | None = None,
         name: str | None = None,
         company: str | None = None,
         amazon_name: str | None = None,
@@ -407,6 +443,7 @@ class _Page:
             origins=origins,
             special=special,
             created_from_order=created_from_order,
+            idle_since=idle_since,
         )
         self._created.append(customer_id)
         return customer_id
@@ -422,6 +459,8 @@ class _Page:
         customer = self._customers.get(customer_id)
         if customer is None or customer.special is not None or customer.status in ("merged", "forgotten"):
             return frozenset()
+        if order.erased_at is not None:
+            return frozenset()
         if customer_id < 0 and customer.created_from_order == order.order_id:
             return frozenset()
         offered: dict[str, Any] = {}
@@ -435,22 +474,26 @@ class _Page:
         filled = {
             name: value
             for name, value in offered.items()
-            if value and name not in customer.origins and not _says_something(getattr(customer, name))
+            if value and name not in customer.origins and not is_given(getattr(customer, name))
         }
         if filled:
             self._change(customer, **filled, origins={**customer.origins, **dict.fromkeys(filled, "amazon")})
         return frozenset(filled)
 
-    def _restore_email(self, customer_id: int, slot: int, order: OrderRecord) -> bool:
-        """Put the e-mail back where retention left only its hash (R61); False when it was there."""
-        customer = self._customers[customer_id]
-        if order.buyer is None or all(m.slot != slot or m.email is not None for m in customer.emails):
-            return False
-        email = order.buyer.email
-        self._change(
-            customer, emails=tuple(replace(m, email=email) if m.slot == slot else m for m in customer.emails)
+    def _is_hash(self, customer_id: int, slot: int) -> bool:
+        """Whether nothing but its hash is kept of the e-mail in this slot (R61)."""
+        mains = self._customers[customer_id].emails
+        return any(m.slot == slot and (m.email is None or m.unwritten) for m in mains)
+
+    def _restore_email(self, customer_id: int, slot: int, order: OrderRecord) -> None:
+        """Put the e-mail back where only its hash is, unless the order itself is past its term (R61, R63)."""
+        if order.buyer is None or order.erased_at is not None:
+            return
+        customer, email = self._customers[customer_id], order.buyer.email
+        restored = tuple(
+            replace(m, email=email, unwritten=False) if m.slot == slot else m for m in customer.emails
         )
-        return True
+        self._change(customer, emails=restored, idle_since=None)
 
     def _change(self, customer: CustomerRecord, **changes: Any) -> None:
         self._customers[customer.customer_id] = replace(customer, **changes)
@@ -477,16 +520,6 @@ class _Page:
             and customer_id in self._counts
             and self._counts[customer_id] + self._moves[customer_id] <= 0
         )
-
-
-_BASIS_OF_SLOT: Mapping[int, Basis] = {1: "email_1", 2: "email_2", 3: "email_3"}
-
-
-def _says_something(value: str | Address | None) -> bool:
-    """False for an empty field; a country alone is what retention leaves of an address (R60)."""
-    if isinstance(value, Address):
-        return value != Address(country=value.country, kind=value.kind)
-    return bool(value)
 
 
 def _edited_by_hand(customer: CustomerRecord) -> bool:

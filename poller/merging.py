@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from store.records import LineRecord, OrderRecord
@@ -90,11 +91,18 @@ def _merge(base: OrderRecord, copy: OrderRecord) -> tuple[OrderRecord, bool, fro
     merged = replace(
         base,
         as_of=as_of,
+        delivered_at=_older(base.delivered_at, copy.delivered_at),
+        shipped_at=_older(base.shipped_at, copy.shipped_at),
+        cancelled_at=_older(base.cancelled_at, copy.cancelled_at),
         lines=_merge_lines(base.lines, copy.lines, core, groups),
         ready=base.ready or copy.ready,
         **changes,
     )
     return merged, core, groups
+
+
+def _older(one: datetime | None, other: datetime | None) -> datetime | None:
+    return min(one, other) if one is not None and other is not None else one or other
 
 
 def _merge_lines(

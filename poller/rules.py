@@ -7,10 +7,10 @@ from what the matching does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-from store.records import CustomerRecord, OrderRecord, normal_email
+from store.records import Address, Basis, CustomerRecord, OrderRecord, normal_email
 
 SHARED_LOCAL_PARTS = frozenset({"no-reply-amazon-iba-buyer"})
 """Local parts of addresses that Amazon gives to many buyers at once (R17)."""
@@ -40,7 +40,9 @@ TEXTS: Mapping[str, str] = {
     "R31": "The order was pending and stood on the marketplace's placeholder, without prices.",
     "R33": "The order was cancelled before it was ever seen ready, so it has no customer.",
     "R44": "Price list and tax code of the order are those that its customer had at that moment.",
+    "R50": "Customer {left} was merged into customer {joined}, and its orders moved there.",
     "R53": "The record was merged: {customer} points to customer {merged_into}.",
+    "R54": "That merge was undone: the order, which had come since, went with the e-mail that it carries.",
     "R61": "Only a keyed hash of the e-mail had been kept; it recognised the returning customer.",
 }
 """One sentence for every rule that can explain an order's customer."""
@@ -50,6 +52,9 @@ _WITHOUT_EMAIL: Mapping[str | None, str] = {
     "shared": "the marketplace's shared record",
     "held": "it is stored and its customer waits",
 }
+
+BASIS_OF_SLOT: Mapping[int, Basis] = {1: "email_1", 2: "email_2", 3: "email_3"}
+"""The match basis of an order whose e-mail stands in a slot of its customer."""
 
 _RULES_OF_BASIS: Mapping[str | None, tuple[str, ...]] = {
     "created": ("R2", "R3", "R4", "R5"),
@@ -141,13 +146,17 @@ def contact_email(customer: CustomerRecord) -> str | None:
     return None
 
 
-def explain(order: OrderRecord, customer: CustomerRecord | None) -> tuple[str, ...]:
+def explain(
+    order: OrderRecord, customer: CustomerRecord | None, merges: Sequence[tuple[int, int]] = ()
+) -> tuple[str, ...]:
     """Why this order has this customer, or none: one sentence for each rule, beginning with its number.
 
-    ``customer`` is the record that the order refers to, if any. Names no buyer data.
+    ``customer`` is the record that the order refers to, if any; ``merges`` those that moved it there, as
+    pairs of (left, joined), oldest first. Names no buyer data.
     """
+    matched = merges[0][0] if merges else None if customer is None else customer.customer_id
     words = {
-        "customer": "the customer" if customer is None else f"customer {customer.customer_id}",
+        "customer": "the customer" if matched is None else f"customer {matched}",
         "merged_into": "?" if customer is None else customer.merged_into,
         "replaces": order.replaces,
         "without_email": _WITHOUT_EMAIL.get(order.match_basis, "a record that names nobody, or waiting"),
@@ -155,4 +164,14 @@ def explain(order: OrderRecord, customer: CustomerRecord | None) -> tuple[str, .
     numbers = order.match_rules or _RULES_OF_BASIS.get(order.match_basis, ())
     if customer is not None and customer.status == "merged":
         numbers = (*numbers, "R53")
-    return tuple(f"{number}: {TEXTS[number].format(**words)}" for number in numbers)
+    return (
+        *(f"{number}: {TEXTS[number].format(**words)}" for number in numbers),
+        *(f"R50: {TEXTS['R50'].format(left=left, joined=joined)}" for left, joined in merges),
+    )
+
+
+def is_given(value: object) -> bool:
+    """False for an empty field; a country alone is what retention leaves of an address (R60)."""
+    if isinstance(value, Address):
+        return value != Address(country=value.country, kind=value.kind)
+    return value is not None and value != ""

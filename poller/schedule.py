@@ -11,15 +11,19 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from poller import identity
 from poller.bootstrap import Service, Unusable, utc_now
 from poller.chores import EXECUTOR, Chores
 from poller.executors import make_executor
+from poller.purging import Purge
+from poller.rotating import about_keys
+from poller.status import buyers_shown
 from poller.sync import RunReport
 from store import ledger, webhooks
 from store.engine import Unavailable, reason_of
@@ -32,6 +36,16 @@ HEARTBEAT_MISSED = 60
 DATABASE_RETRY = timedelta(seconds=5)
 LONGEST_PAUSE = timedelta(minutes=3)
 """A source is looked at no later than this, whatever its last run said: something may have been entered."""
+
+PURGE_EVERY = timedelta(hours=6)
+"""The term of an order is counted in days; a few times a day is often enough."""
+
+RETENTION = "retention"
+"""Id of the job that erases what is due; sources have a colon in theirs."""
+
+IDENTITY_EVERY = timedelta(hours=1)
+IDENTITY = "identity"
+"""Id of the job that looks whether Amazon still shows who buys."""
 
 STOP_WITHIN = 6.0
 """Seconds that running pages get to finish when the service is told to stop."""
@@ -53,6 +67,7 @@ class Schedule:
         self._on_report = on_report
         self._running: set[str] = set()
         self._reload_asked = False
+        self._warned: set[tuple[str, date, str]] = set()
         self._scheduler = BackgroundScheduler(
             executors={"default": make_executor(service.config.settings.executor)},
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
@@ -71,6 +86,12 @@ class Schedule:
         self._scheduler.start()
         self._log_problems()
         self._plan()
+        for name, job, every in (
+            (RETENTION, self._purge, PURGE_EVERY),
+            (IDENTITY, self._look_at_identity, IDENTITY_EVERY),
+        ):
+            seconds = every.total_seconds()
+            self._scheduler.add_job(job, "interval", seconds=seconds, next_run_time=utc_now(), id=name)
         self._chores.start(self._scheduler)
         beaten = looked = 0.0
         while not self._service.stop.wait(0.5):
@@ -121,7 +142,7 @@ class Schedule:
         """One job per source, due at once; sources that are gone lose theirs."""
         wanted = set(self._service.sources)
         for job in self._scheduler.get_jobs():
-            if job.id not in wanted and job.executor != EXECUTOR:
+            if job.id not in wanted and job.id not in (RETENTION, IDENTITY) and job.executor != EXECUTOR:
                 job.remove()
         for key in sorted(wanted - self._running):
             self._at(key, utc_now())
@@ -150,6 +171,43 @@ class Schedule:
         finally:
             self._running.discard(key)
             self._at(key, utc_now() + pause)
+
+    def _purge(self) -> None:
+        """Erase buyer data that is due. What a stop leaves undone is done after the next start."""
+        stop = self._service.stop
+        self._running.add(RETENTION)
+        try:
+            purge = Purge(self._service.store, self._service.retention, stopping=stop.is_set, rest=stop.wait)
+            done = purge.run()
+            if done.orders or done.records or done.hashes or done.payloads:
+                log.info("erased buyer data", **done.counts())
+            if not done.clean:
+                log.info("erased", note="the log is emptied by the next purge: somebody was reading")
+            for sentence in about_keys(self._service.store):
+                log.info("encryption keys", note=sentence)
+        except Unavailable as error:
+            log.warning("database is away", job=RETENTION, error=reason_of(error))
+        except Exception as error:
+            log.exception("purge broke", error=type(error).__name__)
+        finally:
+            self._running.discard(RETENTION)
+
+    def _look_at_identity(self) -> None:
+        """Warn once of every day and field whose share fell by more than half."""
+        try:
+            with self._service.store.read() as tx:
+                today = tx.now.date()
+                found = {
+                    (key, drop.day, drop.field): drop
+                    for key in self._service.sources
+                    for drop in identity.drops(buyers_shown(tx, key), today)
+                }
+        except Unavailable as error:
+            log.warning("database is away", job=IDENTITY, error=reason_of(error))
+            return
+        for name in found.keys() - self._warned:
+            log.warning("buyers are not shown", problem=identity.sentence(name[0], found[name]))
+        self._warned |= found.keys()
 
     def _tell(self, report: RunReport) -> None:
         if self._on_report is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from poller.matching import MarketplaceRules, special_key
+from poller.retention import KEEP_ALL, Retention
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,8 @@ class AccountRules:
     business: str
     by_marketplace: Mapping[str, MarketplaceRules]
     shared_emails: frozenset[str]
+    retention: Retention = KEEP_ALL
+    """Orders past their term bring no buyer data any more (R63)."""
 
     @property
     def specials(self) -> frozenset[str]:

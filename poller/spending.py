@@ -13,9 +13,22 @@ from datetime import datetime
 from connectors.base import Operation, UsagePlan
 from connectors.errors import BudgetEmpty
 from store import budgets, ledger
+from store.bucket import Bucket
 from store.budgets import BudgetKey
-from store.engine import Store
+from store.engine import Store, Transaction
 from store.progress import Window
+
+
+def stored_bucket(
+    tx: Transaction,
+    application: str,
+    account: str,
+    operation: Operation,
+    plans: Mapping[Operation, UsagePlan],
+) -> Bucket:
+    """An account's stored budget for one operation, as of now; a full one before the first request."""
+    plan = plans[operation]
+    return budgets.read(tx, BudgetKey(application, account, operation), plan.rate, plan.burst)
 
 
 @dataclass
@@ -27,6 +40,9 @@ class Spending:
     account: str
     plans: Mapping[Operation, UsagePlan]
     reserve: float = 0.0
+    """Left in searchOrders' bucket."""
+    reserves: dict[Operation, float] = field(default_factory=dict)
+    """Left in the buckets of other operations."""
     window: Window | None = None
     taken: int = 0
     _rates: dict[str, float] = field(default_factory=dict)
@@ -34,13 +50,17 @@ class Spending:
     def key(self, operation: Operation) -> BudgetKey:
         return BudgetKey(self.application, self.account, operation)
 
+    def bucket(self, tx: Transaction, operation: Operation) -> Bucket:
+        """The budget of one operation, without taking."""
+        return stored_bucket(tx, self.application, self.account, operation, self.plans)
+
     def take(self, operation: Operation) -> None:
         """Take a token. Raises BudgetEmpty; ``store.ledger.Superseded`` when the claim is lost."""
         plan = self.plans[operation]
         with self.store.begin(durable=False) as tx:
             if self.window is not None:
                 ledger.renew(tx, self.window)
-            reserve = self.reserve if operation == "searchOrders" else 0.0
+            reserve = self.reserve if operation == "searchOrders" else self.reserves.get(operation, 0.0)
             ready = budgets.take(tx, self.key(operation), plan.rate, plan.burst, reserve)
         if ready is not None:
             raise BudgetEmpty(f"the budget for {operation} is used up", ready)

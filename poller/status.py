@@ -12,25 +12,38 @@ counted by created-time, from the marketplace's start date to the start of live 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Literal
 
 from connectors.amazon.usage import PLANS
 from connectors.base import Operation
 from poller import windows
+from poller.backfilling import ACTIVE, Standing, standing_of
 from poller.bootstrap import Service
 from poller.exporting import time_text
+from poller.grounding import Rates, grounds
+from poller.history import gets_at
+from poller.identity import LOOKED_BACK, Day, Drop, Seen, days_of, drops, sentence
 from poller.sources import PolledMarketplace, Source
-from store import budgets, ledger, queries, runs
+from poller.spending import stored_bucket
+from store import erasing, history, ledger, quarantine, queries, runs, verifications
 from store.engine import Transaction
-from store.progress import Backfill, Interval, Kind, MarketplaceProgress, Window, gaps
+from store.progress import Interval, Kind, MarketplaceProgress, Way, Window, complete_until, gaps
+from store.proof import By, Verification, VerificationState
+from store.quarantine import Counts
 from store.queries import Totals
 from store.runs import Run
 
+OVERDUE = timedelta(days=2)
+"""Buyer data that should have been erased so long ago is worth a word."""
+
 SHOWN_BUDGETS: tuple[Operation, ...] = ("searchOrders", "getOrder")
 KINDS: tuple[Kind, ...] = ("live", "sweep", "backfill")
+OVERDUE = timedelta(hours=2)
+"""A source that has work to do and has not been run for so long: nobody sees to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +63,28 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
+class VerificationStatus:
+    """A proof of completeness: what Amazon's own list of orders was compared with.
+
+    ``missing`` and ``older`` were found so; ``still_missing`` of both after fetching what could be fetched.
+    """
+
+    id: int
+    lower: datetime
+    upper: datetime
+    by: By
+    state: VerificationState
+    listed: int
+    missing: int
+    older: int
+    unknown: int
+    still_missing: int
+    started_at: datetime | None
+    finished_at: datetime | None
+    message: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class MarketplaceStatus:
     """One marketplace that is polled. ``covered_until`` is None before its first page."""
 
@@ -66,6 +101,8 @@ class MarketplaceStatus:
     enrolled: bool | None
     alone_since: datetime | None
     trouble: str | None
+    verification: VerificationStatus | None
+    """The newest proof that has come to its end; the one that is going on when there is none yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +131,9 @@ class BackfillStatus:
     """Share of the stretch that has been read, 0 to 1."""
     orders: int
     requests: int
+    by: Way
+    eta: datetime | None
+    """When it will be ready, going by the budget; None when nobody can tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +169,7 @@ class SourceStatus:
     succeeded_at: datetime | None
     failing_since: datetime | None
     failures: int
+    last_error: str | None
     last_run: Run | None
     next_at: datetime
     next_why: str
@@ -137,6 +178,19 @@ class SourceStatus:
     windows: tuple[WindowsStatus, ...]
     backfills: tuple[BackfillStatus, ...]
     budgets: tuple[BudgetStatus, ...]
+    identity: tuple[Day, ...]
+    """How many orders showed their buyer, on each of the last days, newest first."""
+    identity_drops: tuple[Drop, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionStatus:
+    """Erasing buyer data. ``due``: orders past their term by now, of which the oldest is ``oldest_term``."""
+
+    days: int | None
+    hash_months: int | None
+    due: int
+    oldest_term: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +203,8 @@ class Status:
     not_polled: tuple[str, ...]
     """Marketplaces that are configured and not enabled, as ``account:UK``."""
     totals: Totals
+    quarantine: Counts
+    retention: RetentionStatus
 
 
 def gather(service: Service) -> Status:
@@ -156,6 +212,8 @@ def gather(service: Service) -> Status:
     with service.store.read() as tx:
         sources = tuple(_source(tx, service, key) for key in sorted(service.sources))
         totals = queries.totals(tx)
+        retention = _retention(tx, service)
+        kept = quarantine.counts(tx)
         now = tx.now
     not_polled = tuple(
         f"{name}:{marketplace.code}"
@@ -165,10 +223,12 @@ def gather(service: Service) -> Status:
     )
     attention = (
         *(problem.message for problem in service.problems),
-        *(sentence for source in sources for sentence in _attention(source)),
+        *(sentence for source in sources for sentence in _attention(source, now)),
+        *_attention_of_quarantine(kept),
         *_attention_of_totals(totals),
+        *_attention_of_retention(retention, now),
     )
-    return Status(now, attention, sources, not_polled, totals)
+    return Status(now, attention, sources, not_polled, totals, kept, retention)
 
 
 def as_object(value: Any) -> Any:
@@ -177,6 +237,8 @@ def as_object(value: Any) -> Any:
         return {f.name: as_object(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, datetime):
         return time_text(value)
+    if isinstance(value, date):
+        return value.isoformat()
     if isinstance(value, float):
         return round(value, 3)
     if isinstance(value, tuple | list):
@@ -220,35 +282,46 @@ def _source(tx: Transaction, service: Service, key: str) -> SourceStatus:
         for b in ledger.load_backfills(tx, source.account)
         if b.marketplace_id in source.marketplaces and b.state not in ("done", "cancelled")
     ]
+    proofs = verifications.of_account(tx, source.account)
     marketplaces = tuple(
-        _marketplace(tx, source, polled, known.get(marketplace_id), pending)
+        _marketplace(tx, source, polled, known.get(marketplace_id), pending, proofs)
         for marketplace_id, polled in sorted(source.marketplaces.items(), key=lambda item: item[1].code)
     )
+    shown = buyers_shown(tx, key)
     read = [m for m in marketplaces if m.enrolled is not False]
     bounds = [m.covered_until for m in read]
     covered_until = min((b for b in bounds if b is not None), default=None) if None not in bounds else None
     settings = service.config.settings
     next_at, next_why = tx.now, "it has not run yet"
     if progress is not None and set(source.marketplaces) <= known.keys():
-        plan = PLANS["searchOrders"]
+        search, get = (
+            stored_bucket(tx, source.application, source.account, operation, PLANS)
+            for operation in SHOWN_BUDGETS
+        )
+        active = [b for b in backfills if b.state in ACTIVE]
+        rates = Rates(search, get, settings.poll_seconds_busy)
         step = windows.decide(
             windows.View(
                 source=progress,
                 marketplaces={m: known[m] for m in source.marketplaces},
                 included_data={m: p.included_data for m, p in source.marketplaces.items()},
                 windows=pending,
-                backfills=[b for b in backfills if b.state in ("planned", "running")],
+                backfills=active,
                 now=tx.now,
                 amazon_now=tx.now,
-                bucket=budgets.read(tx, _budget(source, "searchOrders"), plan.rate, plan.burst),
+                bucket=search,
                 pace=windows.Pace(settings.poll_seconds, settings.poll_seconds_busy),
                 owner=service.owner,
+                grounds=grounds(tx, active, pending, lambda: rates),
             )
         )
         next_why = "there is work to do"
         if isinstance(step, windows.Wait):
             next_at = step.until
             next_why = "all covered; the next look for new orders" if step.why == "all covered" else step.why
+            left = sum(history.count_ids(tx, b.backfill_id) for b in active)
+            if left and gets_at(get, left) < next_at:
+                next_at, next_why = gets_at(get, left), "orders of history are fetched by id"
     return SourceStatus(
         source=key,
         account=source.account,
@@ -257,15 +330,31 @@ def _source(tx: Transaction, service: Service, key: str) -> SourceStatus:
         succeeded_at=None if progress is None else progress.succeeded_at,
         failing_since=None if progress is None else progress.failing_since,
         failures=0 if progress is None else progress.failures,
+        last_error=None if progress is None else progress.last_error,
         last_run=runs.latest(tx, key),
         next_at=next_at,
         next_why=next_why,
         refusal=_refusal(tx, source),
         marketplaces=marketplaces,
         windows=_windows(pending),
-        backfills=tuple(_backfill(tx, b, source) for b in backfills),
+        backfills=tuple(_backfill(standing_of(tx, service, b)) for b in backfills),
         budgets=tuple(_budget_status(tx, source, operation) for operation in SHOWN_BUDGETS),
+        identity=days_of(shown),
+        identity_drops=tuple(drops(shown, tx.now.date())),
     )
+
+
+def buyers_shown(tx: Transaction, source: str) -> dict[date, Seen]:
+    """How many orders of a source showed their buyer, by day, as far back as is looked."""
+    since = datetime.combine(tx.now.date() - LOOKED_BACK - timedelta(days=1), time(), UTC)
+    return {day: Seen(*counts) for day, counts in runs.buyers_by_day(tx, source, since).items()}
+
+
+def _retention(tx: Transaction, service: Service) -> RetentionStatus:
+    retention = service.retention
+    over = retention.over_since(tx.now)
+    due, oldest = (0, None) if over is None else (erasing.count_due(tx, over), erasing.oldest_due(tx, over))
+    return RetentionStatus(retention.days, retention.hash_months, due, oldest)
 
 
 def _behind(now: datetime, bound: datetime | None) -> float | None:
@@ -278,16 +367,18 @@ def _marketplace(
     polled: PolledMarketplace,
     progress: MarketplaceProgress | None,
     pending: Sequence[Window],
+    proofs: Sequence[Verification],
 ) -> MarketplaceStatus:
     account, marketplace_id = source.account, polled.marketplace_id
     covered = ledger.read_coverage(tx, account, marketplace_id, "first")
     history = ledger.read_coverage(tx, account, marketplace_id, "created")
-    until = covered[-1].upper if covered else None
+    until: datetime | None = None
     missing: list[Gap] = []
     history_missing: list[Interval] = []
     if progress is not None:
         mine = [w for w in pending if w.axis == "updated" and marketplace_id in w.marketplace_ids]
         missing = [_gap(g, mine) for g in gaps(covered, progress.live_from, progress.position)]
+        until = complete_until(covered, progress.live_from)
         if progress.history_from is not None:
             history_missing = gaps(history, progress.history_from, progress.live_from)
     return MarketplaceStatus(
@@ -304,6 +395,30 @@ def _marketplace(
         enrolled=None if progress is None else progress.enrolled,
         alone_since=None if progress is None else progress.alone_since,
         trouble=None if progress is None else progress.trouble,
+        verification=_verification([proof for proof in proofs if proof.marketplace_id == marketplace_id]),
+    )
+
+
+def _verification(proofs: Sequence[Verification]) -> VerificationStatus | None:
+    """The newest that is over, else the newest."""
+    proof = next((proof for proof in proofs if proof.is_over), next(iter(proofs), None))
+    if proof is None:
+        return None
+    kinds = Counter(finding.kind for finding in proof.findings)
+    return VerificationStatus(
+        id=proof.verification_id,
+        lower=proof.lower,
+        upper=proof.upper,
+        by=proof.by,
+        state=proof.state,
+        listed=proof.listed,
+        missing=kinds["missing"],
+        older=kinds["older"],
+        unknown=kinds["unknown"],
+        still_missing=len(proof.left),
+        started_at=proof.created_at,
+        finished_at=proof.finished_at,
+        message=proof.message,
     )
 
 
@@ -335,31 +450,25 @@ def _windows(pending: Sequence[Window]) -> tuple[WindowsStatus, ...]:
     return tuple(found)
 
 
-def _backfill(tx: Transaction, backfill: Backfill, source: Source) -> BackfillStatus:
-    read = ledger.read_coverage(tx, backfill.account, backfill.marketplace_id, "created")
-    missing = gaps(read, backfill.lower, backfill.upper)
-    left = sum((gap.upper - gap.lower for gap in missing), timedelta())
-    whole = (backfill.upper - backfill.lower) or timedelta(seconds=1)
+def _backfill(standing: Standing) -> BackfillStatus:
+    backfill = standing.backfill
     return BackfillStatus(
         id=backfill.backfill_id,
-        marketplace=source.marketplaces[backfill.marketplace_id].code,
+        marketplace=standing.marketplace,
         state=backfill.state,
         lower=backfill.lower,
         upper=backfill.upper,
         position=backfill.position,
-        done=1.0 - left / whole,
+        done=standing.share,
         orders=backfill.orders,
         requests=backfill.requests,
+        by=backfill.way,
+        eta=standing.eta,
     )
 
 
-def _budget(source: Source, operation: Operation) -> budgets.BudgetKey:
-    return budgets.BudgetKey(source.application, source.account, operation)
-
-
 def _budget_status(tx: Transaction, source: Source, operation: Operation) -> BudgetStatus:
-    plan = PLANS[operation]
-    bucket = budgets.read(tx, _budget(source, operation), plan.rate, plan.burst)
+    bucket = stored_bucket(tx, source.application, source.account, operation, PLANS)
     return BudgetStatus(operation, bucket.tokens, bucket.burst, bucket.rate, max(tx.now, bucket.has_at(1.0)))
 
 
@@ -374,20 +483,26 @@ def _refusal(tx: Transaction, source: Source) -> RefusalStatus | None:
 # --- what to look at --------------------------------------------------------------------------------
 
 
-def _attention(source: SourceStatus) -> list[str]:
+def _attention(source: SourceStatus, now: datetime) -> list[str]:
     found = []
     if source.refusal is not None:
         refusal = source.refusal
         found.append(
             f"{source.source}: Login with Amazon refuses the {refusal.kind} since "
-            f"{_minute(refusal.since)}: {refusal.remedy}."
+            f"{_since(refusal.since, now)}: {refusal.remedy}."
         )
     elif source.failing_since is not None:
-        message = source.last_run.message if source.last_run is not None else None
+        message = source.last_error
         found.append(
-            f"{source.source}: failing since {_minute(source.failing_since)} ({message or 'no answer'}): "
+            f"{source.source}: failing since {_since(source.failing_since, now)} ({message or 'no answer'}): "
             f"{remedy(message)}."
         )
+    elif (left := _left_alone_since(source, now)) is not None:
+        found.append(
+            f"{source.source}: Amazon has not been asked since {_since(left, now)}: is the service running? "
+            "`order-sync run` is the service, `order-sync sync` one pass."
+        )
+    found += [sentence(source.source, drop) for drop in source.identity_drops]
     for marketplace in source.marketplaces:
         name = f"{source.account}:{marketplace.marketplace}"
         if marketplace.enrolled is False:
@@ -406,21 +521,71 @@ def _attention(source: SourceStatus) -> list[str]:
             for gap in marketplace.gaps
             if gap.state == "set_aside" and gap.retry_at is not None
         ]
+        if marketplace.verification is not None:
+            found += _attention_of_verification(name, marketplace.marketplace, marketplace.verification)
+    return found
+
+
+def _attention_of_verification(name: str, code: str, proof: VerificationStatus) -> list[str]:
+    if proof.state == "failed":
+        what = f"it could not be verified that nothing is missing ({proof.message})"
+        return [f"{name}: {what}: `order-sync verify` tries again, also with `--by search`."]
+    if proof.still_missing and proof.finished_at is not None:
+        what = f"{_orders(proof.still_missing)} that Amazon lists, placed from {proof.lower:%Y-%m-%d} to"
+        do = f"`order-sync verify --marketplace {code} --from … --to … --repair` fetches what is missing"
+        return [f"{name}: {what} {proof.upper:%Y-%m-%d}, {_are(proof.still_missing)} not here: {do}."]
+    return []
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
+
+
+def _left_alone_since(source: SourceStatus, now: datetime) -> datetime | None:
+    """Since when nobody has seen to a source that has work to do."""
+    run = source.last_run
+    if run is None or source.next_at > now:
+        return None
+    seen = run.finished_at or run.started_at
+    return seen if now - seen > OVERDUE else None
+
+
+def _attention_of_quarantine(kept: Counts) -> list[str]:
+    found = []
+    if kept.waiting:
+        what = "not understood, and asking Amazon again has not helped: see why with"
+        do = "`order-sync quarantine list`, and look for a newer version of this program"
+        found.append(f"{_orders(kept.waiting)} in quarantine: {what} {do}.")
+    trying = kept.orders - kept.waiting
+    if trying and kept.next_attempt_at is not None:
+        what = f"not understood; Amazon is asked again by itself, next after {_minute(kept.next_attempt_at)}"
+        found.append(f"{_orders(trying)} in quarantine: {what} (`order-sync quarantine list`).")
     return found
 
 
 def _attention_of_totals(totals: Totals) -> list[str]:
     found = []
-    if totals.quarantined:
-        what = "in quarantine: not understood (`order-sync quarantine list`)"
-        found.append(f"{_orders(totals.quarantined)} {what}.")
     if totals.held:
         what = "held: without e-mail, waiting for a customer (`order-sync orders list --basis held`)"
         found.append(f"{_orders(totals.held)} {what}.")
-    if totals.unknown_marketplace:
+    if totals.suggested:
+        pairs = f"{totals.suggested} pair{'' if totals.suggested == 1 else 's'} of customers"
+        found.append(f"{pairs} suggested for merging (`order-sync customers duplicates`).")
+    unknown = totals.unknown_marketplace - totals.without_marketplace
+    if unknown:
         what = "of a marketplace that has no file: no customer until it has one"
-        found.append(f"{_orders(totals.unknown_marketplace)} {what}.")
+        found.append(f"{_orders(unknown)} {what}.")
     return found
+
+
+def _attention_of_retention(retention: RetentionStatus, now: datetime) -> list[str]:
+    if retention.days is None or retention.oldest_term is None:
+        return []
+    late = now - retention.oldest_term - timedelta(days=retention.days)
+    if late < OVERDUE:
+        return []
+    whose = f"buyer data of {_orders(retention.due)} should have been erased, the first {late.days} days ago"
+    return [f"{whose}: `order-sync privacy purge` does it; a running service does it several times a day."]
 
 
 def _orders(number: int) -> str:
@@ -429,3 +594,11 @@ def _orders(number: int) -> str:
 
 def _minute(time: datetime) -> str:
     return f"{time:%Y-%m-%d %H:%M} UTC"
+
+
+def _since(time: datetime, now: datetime) -> str:
+    """A time with its age, from an hour on."""
+    hours = int((now - time) / timedelta(hours=1))
+    if hours < 1:
+        return _minute(time)
+    return f"{_minute(time)} ({hours} h)" if hours < 48 else f"{_minute(time)} ({hours // 24} days)"

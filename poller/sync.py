@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
-from typing import TypeVar
 
 from connectors.base import Operation, OrderConnector, SearchQuery, UsagePlan
 from connectors.errors import (
@@ -26,14 +25,20 @@ from connectors.errors import (
     RequestRefused,
 )
 from connectors.orders import OrderPage, UnreadableOrder
-from poller import windows
-from poller.applying import Applied, apply_orders, decide_again
+from poller import history, identity, windows
+from poller.applying import Applied, apply_orders, apply_single, decide_again
+from poller.grounding import Rates, grounds
+from poller.history_work import HistoryWork
+from poller.refetching import FIRST_REFETCH, next_refetch
+from poller.rereading import after_upgrade
 from poller.sources import Source
 from poller.spending import Spending
-from store import budgets, ledger, orders, quarantine, runs
-from store.engine import Store, Transaction, Unavailable, is_conflict
+from poller.verifying import Verifier
+from store import history as stored_history
+from store import ledger, orders, quarantine, runs
+from store.engine import Store, Transaction, Unavailable
 from store.ledger import Superseded
-from store.progress import Interval, MarketplaceProgress, SourceProgress, Window
+from store.progress import Interval, MarketplaceProgress, SourceProgress, Way, Window
 from store.runs import Outcome
 
 ENROLMENT_EVERY = timedelta(days=1)
@@ -42,8 +47,6 @@ REFRESH_AT_ONCE = 20
 REFRESH_LEAVES = 10.0
 """Orders fetched again by id take only what getOrder's bucket holds beyond this."""
 
-_CONFLICTS = 20
-
 _OUTCOMES: Mapping[windows.Left, Outcome] = {
     "nothing": "complete",
     "failed": "failed",
@@ -51,12 +54,13 @@ _OUTCOMES: Mapping[windows.Left, Outcome] = {
     "unproven": "deferred",
 }
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """How a run ended. ``until``: when it is worth running again."""
+    """How a run ended. ``until``: when it is worth running again.
+
+    ``refused``: what Login with Amazon refuses, ``account`` or ``application``, when that ended it.
+    """
 
     source: str
     outcome: Outcome
@@ -65,6 +69,7 @@ class RunReport:
     pages: int
     orders: int
     requests: int
+    refused: str | None = None
 
 
 @dataclass
@@ -78,13 +83,17 @@ class SourceSync:
     pace: windows.Pace
     owner: str
     stopping: Callable[[], bool] = lambda: False
+    history_by: Way = "auto"
+    """How the history that a start date asks for is fetched."""
 
     def __post_init__(self) -> None:
-        self._spending = Spending(self.store, self.source.application, self.source.account, self.plans)
+        self.spending = Spending(self.store, self.source.application, self.source.account, self.plans)
         self._pages = 0
         self._orders = 0
-        self._run = 0
+        self.fetched_by_id = 0
+        self.run_number = 0
         self._error: str | None = None
+        self._refused: str | None = None
 
     def run(self) -> RunReport:
         """Carry out all that is due for the source, as far as the budget goes."""
@@ -93,7 +102,7 @@ class SourceSync:
             with self.store.read() as tx:
                 return self._report("failed", tx.now + timedelta(minutes=15), refusal)
         with self.store.begin() as tx:
-            self._run = runs.start(tx, self.source.key)
+            self.run_number = runs.start(tx, self.source.key)
         try:
             outcome, until, message = self._work()
         except CredentialsRefused as error:
@@ -109,11 +118,18 @@ class SourceSync:
 
     def _finish_run(self, outcome: Outcome, message: str | None) -> None:
         with self.store.begin() as tx:
-            runs.finish(tx, self._run, outcome, self._spending.taken, message)
+            runs.finish(tx, self.run_number, outcome, self.spending.taken, message)
 
     def _report(self, outcome: Outcome, until: datetime, message: str | None) -> RunReport:
         return RunReport(
-            self.source.key, outcome, until, message, self._pages, self._orders, self._spending.taken
+            self.source.key,
+            outcome,
+            until,
+            message,
+            self._pages,
+            self._orders + self.fetched_by_id,
+            self.spending.taken,
+            self._refused,
         )
 
     def _work(self) -> tuple[Outcome, datetime, str | None]:
@@ -127,10 +143,13 @@ class SourceSync:
             return "failed", self._note_failure(str(error)), str(error)
         self._prepare()
         self._check_enrolment()
+        by_ids = HistoryWork(self)
+        by_ids.begin()
         while not self.stopping():
             step = self._next()
             if isinstance(step, windows.Wait):
-                return self._ended(step)
+                failing = self._failing()
+                return self._ended(step, failing, None if failing is not None else by_ids.work())
             try:
                 self._read(step)
             except Deferred as error:
@@ -142,54 +161,67 @@ class SourceSync:
         return "deferred", self._soon(), "stopping"
 
     def _soon(self) -> datetime:
-        with self.store.read() as tx:
-            return tx.now + timedelta(seconds=1)
+        return self.store.now() + timedelta(seconds=1)
 
-    def _ended(self, wait: windows.Wait) -> tuple[Outcome, datetime, str | None]:
+    def _failing(self) -> str | None:
+        """What went wrong that concerns the whole source, if anything did."""
         if self._error is not None:
-            return "failed", wait.until, self._error
-        if wait.short:
-            self._refresh_stale()
-            return "deferred", wait.until, wait.why
+            return self._error
         with self.store.read() as tx:
             progress = ledger.load_source(tx, self.source.key)
-        if progress is not None and progress.retry_at is not None and progress.retry_at > tx.now:
-            return "failed", wait.until, progress.last_error
-        self._refresh_stale()
-        return _OUTCOMES[wait.left], wait.until, None if wait.left == "nothing" else wait.why
+        if progress is None or progress.retry_at is None or progress.retry_at <= tx.now:
+            return None
+        return progress.last_error
 
-    def _commit(self, work: Callable[[Transaction], T]) -> T:
-        """Do ``work`` in a transaction of its own; all of it once more when somebody else was first."""
-        for _ in range(_CONFLICTS - 1):
-            try:
-                with self.store.begin() as tx:
-                    return work(tx)
-            except Exception as error:
-                if not is_conflict(error):
-                    raise
-        with self.store.begin() as tx:
-            return work(tx)
+    def _ended(
+        self, wait: windows.Wait, failing: str | None, ids_at: datetime | None
+    ) -> tuple[Outcome, datetime, str | None]:
+        """``ids_at``: when there is more to do by reports and ids, if there is."""
+        if self._error is not None:
+            return "failed", wait.until, self._error
+        until = min(wait.until, ids_at or wait.until)
+        if wait.short:
+            self._refetch()
+            return "deferred", until, wait.why
+        if failing is not None:
+            return "failed", wait.until, failing
+        self._refetch()
+        if ids_at is not None and wait.left == "nothing":
+            return "deferred", until, "history waits for reports, or for the budget of getOrder"
+        return _OUTCOMES[wait.left], until, None if wait.left == "nothing" else wait.why
 
     # --- before the first page ----------------------------------------------------------------------
 
     def _standing_refusal(self) -> str | None:
         """Why Login with Amazon need not be asked: it has refused these very credentials."""
         source = self.source
-        with self.store.begin() as tx:
+
+        def standing(tx: Transaction) -> runs.Refusal | None:
             refused = runs.standing_refusal(tx, source.account, source.credential, source.secret)
             if refused is None:
                 runs.forgive(tx, "account", source.account)
-        return None if refused is None else refused.reason
+            return refused
+
+        refused = self.store.commit(standing)
+        if refused is None:
+            return None
+        self._refused = refused.kind
+        return refused.reason
 
     def _note_refusal(self, error: CredentialsRefused) -> tuple[Outcome, datetime, str]:
         """Stop the account until its credential changes; for a wrong secret, all of the application."""
         source = self.source
-        with self.store.begin() as tx:
-            if isinstance(error, ApplicationRefused):
-                runs.refuse(tx, "application", source.secret, source.secret, str(error))
-            else:
-                runs.refuse(tx, "account", source.account, source.credential, str(error))
-            return "failed", tx.now + timedelta(minutes=15), str(error)
+        if isinstance(error, ApplicationRefused):
+            kind, name, fingerprint = "application", source.secret, source.secret
+        else:
+            kind, name, fingerprint = "account", source.account, source.credential
+        self._refused = kind
+
+        def note(tx: Transaction) -> datetime:
+            runs.refuse(tx, kind, name, fingerprint, str(error))
+            return tx.now + timedelta(minutes=15)
+
+        return "failed", self.store.commit(note), str(error)
 
     def _prepare(self) -> None:
         """Enter the source and its marketplaces, open the backfills that start dates ask for."""
@@ -208,36 +240,49 @@ class SourceSync:
                         source.account, marketplace_id, source.key, start, start, start
                     )
                     ledger.save_marketplace(tx, progress, new=True)
-                history = datetime.combine(polled.start_date, time(), UTC)
-                self._open_history(tx, progress, history)
+                since = datetime.combine(polled.start_date, time(), UTC)
+                self._open_history(tx, progress, since)
             homes = {m: p.source for m, p in known.items()}
             homes |= dict.fromkeys(source.marketplaces, source.key)
             ledger.adopt_windows(tx, source.account, homes)
 
-        self._commit(enter)
+        self.store.commit(enter)
         self._match_waiting()
+        self._read_again()
 
-    def _open_history(self, tx: Transaction, progress: MarketplaceProgress, history: datetime) -> None:
+    def _open_history(self, tx: Transaction, progress: MarketplaceProgress, since: datetime) -> None:
         reached = progress.history_from or progress.live_from
         changed = replace(progress, source=self.source.key)
-        if history < reached:
+        if since < reached:
             ledger.open_backfill(
-                tx, progress.account, progress.marketplace_id, "start_date", history, reached
+                tx, progress.account, progress.marketplace_id, "start_date", since, reached, self.history_by
             )
-            changed = replace(changed, history_from=history)
+            changed = replace(changed, history_from=since)
         if changed != progress:
             ledger.save_marketplace(tx, changed)
 
     def _match_waiting(self) -> None:
-        """Give orders of marketplaces that became known to their customers (R26)."""
-        configured = sorted(self.source.rules.by_marketplace)
+        """Give orders their customers that waited for the configuration.
+
+        Their marketplace became known (R26), or no longer holds orders without an e-mail (R21).
+        """
+        by_marketplace = self.source.rules.by_marketplace
+        configured = sorted(by_marketplace)
+        holding_none = sorted(m for m, rules in by_marketplace.items() if rules.without_email != "hold")
 
         def match_some(tx: Transaction) -> bool:
-            waiting = orders.of_unknown_marketplaces(tx, self.source.account, configured, limit=200)
+            account = self.source.account
+            waiting = orders.of_unknown_marketplaces(tx, account, configured, limit=200)
+            waiting += orders.held(tx, account, holding_none, limit=200)
             decide_again(tx, self.source.rules, waiting)
             return bool(waiting)
 
-        while self._commit(match_some):
+        while self.store.commit(match_some):
+            pass
+
+    def _read_again(self) -> None:
+        """What another version of this program could not read, this one may (once for each upgrade)."""
+        while self.store.commit(lambda tx: after_upgrade(tx, self.source.rules, limit=50)):
             pass
 
     def _check_enrolment(self) -> None:
@@ -251,7 +296,7 @@ class SourceSync:
             return
         self._tidy()
         try:
-            enrolled = self.connector.participations(self._spending)
+            enrolled = self.connector.participations(self.spending)
         except CredentialsRefused:
             raise
         except ConnectorError:
@@ -280,7 +325,7 @@ class SourceSync:
             ledger.forget_finished(tx)
             runs.condense(tx)
 
-        self._commit(forget)
+        self.store.commit(forget)
 
     # --- deciding -----------------------------------------------------------------------------------
 
@@ -310,19 +355,27 @@ class SourceSync:
         if progress is None:
             raise LookupError(f"source {source.key} is not in the ledger")
         known = ledger.load_marketplaces(tx, source.account)
-        plan = self.plans["searchOrders"]
-        backfills = ledger.wanted_backfills(tx, source.account)
+        wanted = ledger.wanted_backfills(tx, source.account)
+        backfills = [b for b in wanted if b.marketplace_id in source.marketplaces]
+        pending = ledger.pending_windows(tx, source.key)
+        search = self.spending.bucket(tx, "searchOrders")
         return windows.View(
             source=progress,
             marketplaces={m: known[m] for m in source.marketplaces},
             included_data={m: p.included_data for m, p in source.marketplaces.items()},
-            windows=ledger.pending_windows(tx, source.key),
-            backfills=[b for b in backfills if b.marketplace_id in source.marketplaces],
+            windows=pending,
+            backfills=backfills,
             now=tx.now,
             amazon_now=amazon_now,
-            bucket=budgets.read(tx, self._spending.key("searchOrders"), plan.rate, plan.burst),
+            bucket=search,
             pace=self.pace,
             owner=self.owner,
+            grounds=grounds(
+                tx,
+                backfills,
+                pending,
+                lambda: Rates(search, self.spending.bucket(tx, "getOrder"), self.pace.busy),
+            ),
         )
 
     def _enter(self, tx: Transaction, view: windows.View, step: windows.Enter) -> None:
@@ -378,8 +431,8 @@ class SourceSync:
     def _read(self, step: windows.Read) -> None:
         """Fetch the next page of a claimed window and store it, or note what went wrong."""
         window = step.window
-        self._spending.window = window
-        self._spending.reserve = step.reserve
+        self.spending.window = window
+        self.spending.reserve = step.reserve
         query = SearchQuery(
             axis=window.axis,
             after=window.lower,
@@ -389,7 +442,7 @@ class SourceSync:
         )
         before = self.connector.amazon_now()
         try:
-            page = self.connector.search(query, window.page_token, self._spending)
+            page = self.connector.search(query, window.page_token, self.spending)
         except (Deferred, CredentialsRefused):
             raise
         except PageExpired as error:
@@ -403,12 +456,13 @@ class SourceSync:
         else:
             self._store_page(window, page, before)
         finally:
-            self._spending.window = None
-            self._spending.reserve = 0.0
+            self.spending.window = None
+            self.spending.reserve = 0.0
 
     def _store_page(self, window: Window, page: OrderPage, asked_at: datetime) -> None:
         amazon_now = self.connector.amazon_now()
         several = page.next_token is not None or window.pages > 0
+        buyers = identity.seen(page.orders if window.kind == "live" else ())
 
         def store(tx: Transaction) -> None:
             progress = ledger.load_source(tx, self.source.key)
@@ -420,7 +474,7 @@ class SourceSync:
                 walk=window.window_id if several else None,
             )
             self._advance(tx, window, page, applied, asked_at, amazon_now)
-            runs.add_page(tx, self._run, len(page.orders))
+            runs.add_page(tx, self.run_number, len(page.orders), buyers)
             if progress is not None:
                 fine = replace(
                     progress,
@@ -433,7 +487,7 @@ class SourceSync:
                 ledger.save_source(tx, fine)
 
         try:
-            self._commit(store)
+            self.store.commit(store)
         except (Superseded, *Unavailable):
             raise
         except Exception as error:
@@ -502,16 +556,17 @@ class SourceSync:
     def _finish_backfill(self, tx: Transaction, window: Window) -> None:
         assert window.backfill_id is not None
         left = ledger.has_pending(tx, window.backfill_id)
-        rate = budgets.read(
-            tx,
-            self._spending.key("searchOrders"),
-            self.plans["searchOrders"].rate,
-            self.plans["searchOrders"].burst,
-        ).rate
+        bucket = self.spending.bucket(tx, "searchOrders")
         backfill = ledger.lock_backfill(tx, window.backfill_id)
         if backfill is None:
             return
-        backfill = replace(backfill, span_seconds=windows.next_span(window, rate).total_seconds())
+        most = float("inf") if backfill.way == "search" else history.pages_before_report(bucket)
+        span = windows.next_span(window, bucket.rate, most)
+        backfill = replace(
+            backfill, span_seconds=span.total_seconds(), windows_done=backfill.windows_done + 1
+        )
+        if backfill.way != "search":
+            left = left or stored_history.has_more(tx, backfill, history.is_awaited)
         if backfill.position <= backfill.lower and not left and backfill.state != "cancelled":
             backfill = replace(backfill, state="done", finished_at=tx.now)
         ledger.save_backfill(tx, backfill)
@@ -588,13 +643,16 @@ class SourceSync:
     def _note_failure(self, why: str, window: Window | None = None) -> datetime:
         """Count a failure, of a window and of its source; returns when the source is tried again."""
         self._error = why
-        with self.store.begin() as tx:
-            progress = ledger.load_source(tx, self.source.key)
-            known = progress is not None
-            if progress is None:
-                progress = SourceProgress(self.source.key, self.source.account, created_pass_at=tx.now)
-            failures = progress.failures + 1
-            retry_at = tx.now + windows.backoff(failures)
+        return self.store.commit(lambda tx: self._count_failure(tx, why, window))
+
+    def _count_failure(self, tx: Transaction, why: str, window: Window | None) -> datetime:
+        progress = ledger.load_source(tx, self.source.key)
+        known = progress is not None
+        if progress is None:
+            progress = SourceProgress(self.source.key, self.source.account, created_pass_at=tx.now)
+        failures = progress.failures + 1
+        retry_at = tx.now + windows.backoff(failures)
+        if window is None or not self._is_known_trouble(tx, window):
             ledger.save_source(
                 tx,
                 replace(
@@ -606,19 +664,22 @@ class SourceSync:
                 ),
                 new=not known,
             )
-            if window is not None:
-                changed = windows.failed(window, why, tx.now)
-                if changed.state == "set_aside" and len(window.marketplace_ids) > 1:
-                    ledger.save_window(
-                        tx, replace(ledger.release(window), state="cancelled", page_token=None)
-                    )
-                    ledger.open_windows(
-                        tx, [replace(w, attempts=0) for w in windows.halves_of_marketplaces(window)]
-                    )
-                else:
-                    ledger.save_window(tx, changed)
-                    self._note_alone(tx, changed)
+        if window is not None:
+            changed = windows.failed(window, why, tx.now)
+            if changed.state == "set_aside" and len(window.marketplace_ids) > 1:
+                ledger.save_window(tx, replace(ledger.release(window), state="cancelled", page_token=None))
+                ledger.open_windows(
+                    tx, [replace(w, attempts=0) for w in windows.halves_of_marketplaces(window)]
+                )
+            else:
+                ledger.save_window(tx, changed)
+                self._note_alone(tx, changed)
         return retry_at
+
+    def _is_known_trouble(self, tx: Transaction, window: Window) -> bool:
+        known = ledger.load_marketplaces(tx, self.source.account)
+        mine = {m: known[m] for m in self.source.marketplaces if m in known}
+        return windows.is_known_trouble(window, mine)
 
     def _note_alone(self, tx: Transaction, window: Window) -> None:
         """A single marketplace whose window was set aside no longer holds the others up."""
@@ -629,7 +690,54 @@ class SourceSync:
             alone = replace(marketplace, alone_since=tx.now, trouble=window.last_error)
             ledger.save_marketplace(tx, alone)
 
-    # --- orders that ought to have changed ----------------------------------------------------------
+    # --- single orders, from getOrder's idle bucket -------------------------------------------------
+
+    def _refetch(self) -> None:
+        self._refetch_quarantined()
+        self._refresh_stale()
+        self.verifier(leaves=REFRESH_LEAVES).scheduled()
+
+    def verifier(self, *, leaves: float = 0.0) -> Verifier:
+        """What proves that nothing of this source is missing."""
+        return Verifier(
+            self.store, self.connector, self.source, self.plans, self.fetch_order, leaves, self.stopping
+        )
+
+    def _idle(self, tx: Transaction) -> int:
+        """How many orders may be fetched by id without getting in anybody's way."""
+        bucket = self.spending.bucket(tx, "getOrder")
+        return max(0, min(REFRESH_AT_ONCE, int(bucket.tokens - REFRESH_LEAVES)))
+
+    def _refetch_quarantined(self) -> None:
+        """Ask again for what could not be understood and is due."""
+        with self.store.begin() as tx:
+            # Put off before it is asked for, so that no other source or process asks as well.
+            later = tx.now + FIRST_REFETCH
+            taken = [
+                replace(entry, next_attempt_at=later)
+                for entry in quarantine.due(tx, self.source.account, limit=self._idle(tx))
+                if quarantine.schedule(tx, entry, later, refetches=entry.refetches)
+            ]
+        for entry in taken:
+            if self.stopping():
+                return
+            try:
+                self.fetch_order(entry.order_id, self._datasets(entry.marketplace_id))
+            except OrderNotFound:
+                pass
+            except ConnectorError:
+                return
+            with self.store.begin() as tx:
+                refetches = entry.refetches + 1
+                quarantine.schedule(tx, entry, next_refetch(tx.now, refetches), refetches=refetches)
+
+    def _datasets(self, marketplace_id: str | None) -> tuple[str, ...]:
+        """What an order's marketplace wants; of an unknown one, what any of the account's wants."""
+        rules = self.source.rules.by_marketplace
+        mine = rules.get(marketplace_id or "")
+        if mine is not None:
+            return tuple(sorted(mine.included_data))
+        return tuple(sorted({word for each in rules.values() for word in each.included_data}))
 
     def _refresh_stale(self) -> None:
         """Fetch by id, from an idle bucket, what is pending for a week or should have been shipped."""
@@ -640,19 +748,14 @@ class SourceSync:
             ):
                 return
             ledger.save_source(tx, replace(progress, refreshed_at=tx.now))
-            plan = self.plans["getOrder"]
-            bucket = budgets.read(tx, self._spending.key("getOrder"), plan.rate, plan.burst)
-            many = min(REFRESH_AT_ONCE, int(bucket.tokens - REFRESH_LEAVES))
             stale = orders.stale(
-                tx, self.source.account, sorted(self.source.marketplaces), limit=max(0, many)
+                tx, self.source.account, sorted(self.source.marketplaces), limit=self._idle(tx)
             )
         for order_id, marketplace_id in stale:
             if self.stopping():
                 return
             try:
                 self.fetch_order(order_id, self.source.marketplaces[marketplace_id].included_data)
-            except (Deferred, CredentialsRefused):
-                return
             except OrderNotFound:
                 continue
             except ConnectorError:
@@ -665,11 +768,8 @@ class SourceSync:
         """
         with self.store.begin() as tx:
             orders.mark_refetched(tx, self.source.account, order_id)
-        fetched = self.connector.get(order_id, included_data, self._spending)
-        readable = [] if isinstance(fetched, UnreadableOrder) else [fetched]
-        unreadable = [fetched] if isinstance(fetched, UnreadableOrder) else []
-        self._commit(lambda tx: apply_orders(tx, self.source.rules, readable, unreadable))
-        return unreadable[0] if unreadable else None
+        fetched = self.connector.get(order_id, included_data, self.spending)
+        return self.store.commit(lambda tx: apply_single(tx, self.source.rules, fetched))
 
 
 def _stuck(window: Window, page: OrderPage, applied: Applied) -> str | None:

@@ -13,7 +13,15 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal
 
-from connectors.orders import GROUPS, AmazonAddress, AmazonBuyer, AmazonLine, AmazonOrder, Money
+from connectors.orders import (
+    GROUPS,
+    AmazonAddress,
+    AmazonBuyer,
+    AmazonLine,
+    AmazonOrder,
+    AmazonPackage,
+    Money,
+)
 from store.records import Address, Amount, Buyer, LineRecord, OrderRecord, PackageRecord, TaxNumber
 
 ALWAYS = ""
@@ -69,6 +77,28 @@ class MarketplaceRules:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
+Stage = Literal["delivered", "shipped", "cancelled", "open"]
+
+_UNDER_WAY = frozenset({"UNSHIPPED", "PARTIALLY_SHIPPED"})
+_DELIVERED = frozenset({"DELIVERED"})
+_CALLED_OFF = frozenset({"DELIVERED", CANCELLED})
+
+
+def stage(status: str | None, packages: tuple[PackageRecord, ...]) -> Stage:
+    """How far an order has got (R60).
+
+    *Delivered* when every package is (cancelled ones aside) and none is to come: of several packages
+    the last one counts, since its recipient is still needed.
+    """
+    if packages and status not in _UNDER_WAY and not is_pending(status):
+        kinds = {package.status for package in packages}
+        if kinds >= _DELIVERED and kinds <= _CALLED_OFF:
+            return "delivered"
+    if status == "SHIPPED":
+        return "shipped"
+    return "cancelled" if status == CANCELLED else "open"
+
+
 def is_pending(status: str | None) -> bool:
     """True while Amazon has not made the order ready (R30).
 
@@ -119,6 +149,8 @@ def translate(order: AmazonOrder, account: str, rules: MarketplaceRules | None) 
     lines = tuple(_line(line, present) for line in order.lines)
     proceeds, delivered, cancelling = "proceeds" in present, "delivery" in present, "cancellation" in present
     fulfilled_by = order.fulfilled_by if fulfilled else None
+    packages = tuple([_package(p) for p in order.packages]) if "packages" in present else ()
+    reached = stage(status, packages)
     return OrderRecord(
         account=account,
         order_id=order.order_id,
@@ -143,20 +175,7 @@ def translate(order: AmazonOrder, account: str, rules: MarketplaceRules | None) 
         total=_amount(order.total) if proceeds else None,
         withheld_tax=_sum(line.withheld_tax for line in lines),
         lines=lines,
-        packages=tuple(
-            PackageRecord(
-                reference=p.reference,
-                status=p.status,
-                detailed_status=p.detailed_status,
-                carrier=p.carrier,
-                service=p.service,
-                tracking_number=p.tracking_number,
-                shipped_at=p.shipped_at,
-            )
-            for p in order.packages
-        )
-        if "packages" in present
-        else (),
+        packages=packages,
         tax_numbers=tuple(
             TaxNumber(entity=t.entity, kind=t.kind, number=t.number, legal_name=t.legal_name)
             for t in order.tax_registrations
@@ -174,6 +193,9 @@ def translate(order: AmazonOrder, account: str, rules: MarketplaceRules | None) 
         price_list=None if rules is None else rules.price_list,
         tax_code=None if rules is None else rules.tax_code,
         labels={} if rules is None else rules.labels,
+        delivered_at=order.last_updated_at if reached == "delivered" else None,
+        shipped_at=order.last_updated_at if reached == "shipped" else None,
+        cancelled_at=order.last_updated_at if reached == "cancelled" else None,
         ready=is_ready(status),
         shown=not pending or (rules is not None and rules.pending == "placeholder"),
     )
@@ -200,6 +222,18 @@ def _line(line: AmazonLine, present: frozenset[str]) -> LineRecord:
         promotion_ids=line.promotion_ids if "promotion" in present else (),
         gift_message=line.gift_message if fulfilled else None,
         customization_url=line.customization_url,
+    )
+
+
+def _package(package: AmazonPackage) -> PackageRecord:
+    return PackageRecord(
+        reference=package.reference,
+        status=package.status,
+        detailed_status=package.detailed_status,
+        carrier=package.carrier,
+        service=package.service,
+        tracking_number=package.tracking_number,
+        shipped_at=package.shipped_at,
     )
 
 

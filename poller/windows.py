@@ -18,10 +18,11 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
+from poller import history
 from store.bucket import CLOCK_WAS_SET, Bucket
 from store.progress import Axis, Backfill, Kind, MarketplaceProgress, SourceProgress, Window
 
@@ -73,7 +74,7 @@ ATTEMPTS = 5
 TURN = 8
 """Live pages served before a waiting sweep or backfill gets one, so that neither starves."""
 
-PAGE = 100
+PAGE = history.PAGE
 """Orders a page holds at most (Amazon's model)."""
 
 
@@ -100,7 +101,8 @@ class View:
 
     ``now`` is the store's time (paces, retries, claims), ``amazon_now`` Amazon's (bounds).
     ``marketplaces`` are those that are enabled in this source, by id, with ``included_data`` wanted
-    by each; ``windows`` are the source's unfinished ones; ``bucket`` is searchOrders' budget.
+    by each; ``windows`` are the source's unfinished ones; ``bucket`` is searchOrders' budget; ``grounds``
+    what reports say of backfills, by their ids.
     """
 
     source: SourceProgress
@@ -113,6 +115,7 @@ class View:
     bucket: Bucket
     pace: Pace
     owner: str
+    grounds: Mapping[int, history.Ground] = field(default_factory=dict)
 
     @property
     def signpost(self) -> datetime:
@@ -316,15 +319,15 @@ def page_read(
     return replace(window, state="done", walk_ended_at=amazon_now)
 
 
-def next_span(window: Window, rate: float) -> timedelta:
+def next_span(window: Window, rate: float, most_pages: float = float("inf")) -> timedelta:
     """How wide the next backfill window should be, from how dense this one was."""
     width = window.upper - window.lower
-    target = rate * BACKFILL_WALK.total_seconds() * PAGE
+    target = min(rate * BACKFILL_WALK.total_seconds(), most_pages) * PAGE
     widest = min(width * 4, BACKFILL_LONGEST_SPAN)
     if window.orders == 0:
         return max(widest, timedelta(hours=1))
-    fitting = timedelta(seconds=width.total_seconds() * target / window.orders)
-    return max(timedelta(hours=1), min(widest, fitting))
+    fitting = min(widest.total_seconds(), width.total_seconds() * target / window.orders)
+    return max(timedelta(hours=1), timedelta(seconds=fitting))
 
 
 # --- what is done next ------------------------------------------------------------------------------
@@ -352,8 +355,10 @@ def decide(view: View) -> Decision:
     if backfill is not None:
         waiting["backfill"] = backfill
     reading = [w for w in readable if w.kind == "live"]
-    leading = next((w for w in reading if _is_leading(w, view)), None)
-    catching_up = next((w for w in reading if not _is_leading(w, view)), None) or _plan_behind(view)
+    trouble = [w for w in reading if is_known_trouble(w, view.marketplaces)]
+    leading = next((w for w in reading if _is_leading(w, view) and w not in trouble), None)
+    others = [w for w in reading if not _is_leading(w, view) or w in trouble]
+    catching_up = next(iter(others), None) or _plan_behind(view)
     due = view.now
     if view.source.polled_at is not None:
         due = view.source.polled_at + _pace(view, bool(waiting) or catching_up is not None)
@@ -440,8 +445,8 @@ def _readable(window: Window, view: View) -> bool:
 
 
 def _by_age(windows: Sequence[Window]) -> list[Window]:
-    """Open ones first, in the order they were entered; then those set aside."""
-    return sorted(windows, key=lambda w: (w.state != "open", w.window_id))
+    """Open ones first, what has failed after the others, else as they were entered; then those set aside."""
+    return sorted(windows, key=lambda w: (w.state != "open", w.attempts, w.window_id))
 
 
 def _first(windows: Sequence[Window], kind: Kind) -> Window | None:
@@ -480,6 +485,17 @@ def _leads(marketplace: MarketplaceProgress, view: View) -> bool:
 
 def _is_leading(window: Window, view: View) -> bool:
     return any(_leads(m, view) for m in _at_front(window, view))
+
+
+def is_known_trouble(window: Window, marketplaces: Mapping[str, MarketplaceProgress]) -> bool:
+    """Whether a window is about marketplaces alone that give trouble while others of the source do not.
+
+    The others' next poll comes before it, and its failure is no news about the source.
+    """
+    mine = [marketplaces[m] for m in window.marketplace_ids if m in marketplaces]
+    others = [m for m_id, m in marketplaces.items() if m_id not in window.marketplace_ids]
+    troubled = bool(mine) and all(m.alone_since is not None for m in mine)
+    return troubled and any(m.alone_since is None and m.enrolled is not False for m in others)
 
 
 def _blocked(view: View) -> set[str]:
@@ -624,22 +640,34 @@ def _plan_backfill(view: View) -> Enter | None:
     untroubled = {m.marketplace_id for m in _untroubled(view)}
     busy = {w.backfill_id for w in view.windows if w.state == "open"}
     ready = [
-        b
+        (b, lower)
         for b in view.backfills
         if b.marketplace_id in untroubled
         and b.backfill_id not in busy
         and b.lower < min(b.position, view.signpost)
+        and (lower := _next_lower(b, view)) is not None
     ]
     if not ready:
         return None
-    backfill = min(ready, key=lambda b: (b.requests, b.backfill_id))
-    span = timedelta(seconds=int(backfill.span_seconds)) if backfill.span_seconds else BACKFILL_FIRST_SPAN
+    backfill, lower = min(ready, key=lambda one: (one[0].requests, one[0].backfill_id))
     upper = min(backfill.position, view.signpost)
-    lower = max(backfill.lower, upper - span)
     window = _window(
         view, "backfill", "created", [backfill.marketplace_id], lower, upper, backfill.backfill_id
     )
     return Enter((window,), backfills=(replace(backfill, position=lower),))
+
+
+def _next_lower(backfill: Backfill, view: View) -> datetime | None:
+    """How far down a backfill's next window goes; None when nothing is left that has to be searched."""
+    upper = min(backfill.position, view.signpost)
+    span = timedelta(seconds=int(backfill.span_seconds)) if backfill.span_seconds else BACKFILL_FIRST_SPAN
+    ground = view.grounds.get(backfill.backfill_id)
+    if ground is None:
+        return max(backfill.lower, upper - span)
+    lowest = history.search_down_to(backfill, ground, upper)
+    if lowest is None or lowest >= upper:
+        return None
+    return lowest if history.is_sized(ground, upper) else max(lowest, upper - span)
 
 
 def _pace(view: View, others_waiting: bool) -> timedelta:

@@ -31,3 +31,9 @@ def settle_business(tx: Transaction, account: str, business: str) -> str:
         return str(recorded)
     tx.conn.execute(sa.update(businesses).where(mine).values(business=business))
     return business
+
+
+def known_businesses(tx: Transaction) -> dict[str, str]:
+    """The business of every account that was ever wired."""
+    query = sa.select(businesses.c.account, businesses.c.business)
+    return {row.account: row.business for row in tx.rows(query)}

@@ -7,8 +7,8 @@ of one buyer at the same moment (R16).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -16,7 +16,14 @@ import sqlalchemy as sa
 
 from store import codec
 from store.engine import Row, Transaction
-from store.records import Address, CustomerRecord, CustomerStatus, MainEmail, normal_email
+from store.records import (
+    Address,
+    CustomerRecord,
+    CustomerStatus,
+    MainEmail,
+    normal_email,
+    says_something,
+)
 from store.tables import (
     CUSTOMER_IDS,
     WORD_BLOCK,
@@ -29,14 +36,6 @@ from store.tables import (
 from store.types import among
 
 _PERSON = ("name", "company", "amazon_name", "phone")
-
-
-class EmailTaken(Exception):
-    """A main e-mail is already on another record of the business (R16). Carries that record's id."""
-
-    def __init__(self, customer_id: int) -> None:
-        super().__init__(f"that e-mail is on customer {customer_id}: merge them instead")
-        self.customer_id = customer_id
 
 
 def place(customer_id: int, column: str) -> str:
@@ -146,6 +145,7 @@ def _record(tx: Transaction, row: Row, emails: tuple[MainEmail, ...]) -> Custome
         origins=codec.load_map(row["origins"]),
         special=row["special"],
         created_from_order=row["created_from_order"],
+        idle_since=row["idle_since"],
         changed_at=row["changed_at"],
     )
 
@@ -170,9 +170,9 @@ def _values(tx: Transaction, record: CustomerRecord, key: int) -> dict[str, Any]
         "external_id": record.external_id,
         "person": seal_json(person, place(key, "person")) if person else None,
         "aliases": seal_json(list(record.aliases), place(key, "aliases")) if record.aliases else None,
-        "billing": seal_json(billing, place(key, "billing")) if billing else None,
+        "billing": seal_json(billing, place(key, "billing")) if says_something(billing) else None,
         "billing_country": billing.country if billing else None,
-        "delivery": seal_json(delivery, place(key, "delivery")) if delivery else None,
+        "delivery": seal_json(delivery, place(key, "delivery")) if says_something(delivery) else None,
         "delivery_country": delivery.country if delivery else None,
         "price_list": record.price_list,
         "currency": record.currency,
@@ -186,6 +186,7 @@ def _values(tx: Transaction, record: CustomerRecord, key: int) -> dict[str, Any]
         "created_at": record.created_at,
         "changed_at": tx.now,
         "change_no": tx.change_no,
+        "idle_since": record.idle_since,
     }
 
 
@@ -197,18 +198,73 @@ def _email_values(tx: Transaction, key: int, business: str, email: MainEmail) ->
         "slot": email.slot,
         "business": business,
         "email_hash": tx.lookup.email(business, email.email),
-        "email": tx.sealer.seal(email.email.encode(), email_place(key, email.slot)),
+        "email": None
+        if email.unwritten
+        else tx.sealer.seal(email.email.encode(), email_place(key, email.slot)),
         "origin": email.origin,
     }
 
 
 def _word_values(tx: Transaction, record: CustomerRecord, key: int) -> list[dict[str, Any]]:
+    if record.status == "merged":  # its name leads nobody to a tombstone
+        return []
     words: set[int] = set()
     texts = {record.name, record.company, record.delivery.name if record.delivery else None}
     for text in texts:
         if text:
             words |= tx.lookup.words(record.business, text)
     return [{"block": key // WORD_BLOCK, "word": word, "customer_id": key} for word in sorted(words)]
+
+
+class Person(msgspec.Struct, omit_defaults=True, gc=False):
+    """The sealed ``person`` of a customer, as far as it can be like another's. Its ``repr`` tells nothing."""
+
+    name: str | None = None
+    company: str | None = None
+    amazon_name: str | None = None
+    phone: str | None = None
+
+    def __repr__(self) -> str:
+        return "Person(…)"
+
+
+@dataclass(slots=True, repr=False)
+class Likeness:
+    """What of a living customer can be like another: the person, and one address, rather where goods went."""
+
+    customer_id: int
+    business: str
+    person: Person
+    address: Address | None
+
+
+_NOBODY = Person()
+
+
+def likenesses(tx: Transaction, chunk: int) -> Iterator[list[Likeness]]:
+    """All living customers that are somebody, in chunks by ascending id; each value is opened once."""
+    c = customers.c
+    columns = (c.customer_id, c.business, c.person, c.delivery, c.billing)
+    living = sa.and_(c.status.in_(("active", "unidentified")), c.special.is_(None))
+    after = 0
+    while True:
+        query = sa.select(*columns).where(c.customer_id > after, living).order_by(c.customer_id).limit(chunk)
+        rows = tx.rows(query)
+        if not rows:
+            return
+        yield [_likeness(tx, row) for row in rows]
+        after = rows[-1].customer_id
+
+
+def _likeness(tx: Transaction, row: sa.Row[Any]) -> Likeness:
+    key, opened = row.customer_id, tx.sealer.open_as
+    who = opened(Person, row.person, place(key, "person")) if row.person is not None else _NOBODY
+    address = None
+    if row.delivery is not None:
+        address = opened(Address, row.delivery, place(key, "delivery"))
+    elif row.billing is not None:
+        address = opened(Address, row.billing, place(key, "billing"))
+    return Likeness(key, row.business, who, address)
 
 
 def create(tx: Transaction, records: Sequence[CustomerRecord]) -> list[int]:
@@ -233,7 +289,7 @@ def change(tx: Transaction, record: CustomerRecord, before: CustomerRecord | Non
     """Write a changed customer whole, with its e-mails and searchable words.
 
     ``before`` is the record as it was read in this transaction, if it was: e-mails and words that it had
-    already are left alone. Erased e-mails (R61) keep their slot. Raises a conflict
+    already are left alone. Of an erased e-mail (R61) the hash stays in its slot. Raises a conflict
     (``engine.is_conflict``) on a doubled e-mail.
     """
     key = record.customer_id
@@ -249,11 +305,66 @@ def change(tx: Transaction, record: CustomerRecord, before: CustomerRecord | Non
         tx.insert(customer_words, words)
 
 
+def email_hashes(tx: Transaction, customer_id: int) -> dict[int, bytes]:
+    """The keyed hash of each main e-mail, by slot; also of one that is erased (R61)."""
+    query = sa.select(customer_emails.c.slot, customer_emails.c.email_hash)
+    mine = query.where(customer_emails.c.customer_id == customer_id)
+    return {row.slot: row.email_hash for row in tx.rows(mine)}
+
+
+def find_hashes(tx: Transaction, business: str, hashes: Collection[bytes]) -> dict[bytes, int]:
+    """Whose main e-mails these hashes stand for."""
+    c = customer_emails.c
+    query = sa.select(c.email_hash, c.customer_id).where(
+        c.business == business, among(c.email_hash, sorted(hashes))
+    )
+    return {row.email_hash: row.customer_id for row in tx.rows(query)} if hashes else {}
+
+
+def find_external_ids(tx: Transaction, business: str, external_ids: Collection[str]) -> dict[str, int]:
+    """Which customer has an external id; a tombstone may."""
+    if not external_ids:
+        return {}
+    c = customers.c
+    query = sa.select(c.external_id, c.customer_id).where(
+        c.business == business, among(c.external_id, sorted(external_ids))
+    )
+    return {row.external_id: row.customer_id for row in tx.rows(query)}
+
+
+def place_emails(tx: Transaction, record: CustomerRecord, erased: Mapping[int, bytes]) -> None:
+    """Write the main e-mails anew; ``erased``: the hash of each of which only that is left, by slot.
+
+    Raises a conflict (``engine.is_conflict``) on a doubled e-mail.
+    """
+    key = record.customer_id
+    tx.conn.execute(sa.delete(customer_emails).where(customer_emails.c.customer_id == key))
+    tx.insert(
+        customer_emails,
+        [
+            _email_values(tx, key, record.business, main)
+            if main.email is not None
+            else {
+                "customer_id": key,
+                "slot": main.slot,
+                "business": record.business,
+                "email_hash": erased[main.slot],
+                "email": None,
+                "origin": main.origin,
+            }
+            for main in record.emails
+        ],
+    )
+
+
 def _replace_emails(tx: Transaction, record: CustomerRecord) -> None:
     key = record.customer_id
     erased = [email.slot for email in record.emails if email.email is None]
     c = customer_emails.c
     tx.conn.execute(sa.delete(customer_emails).where(c.customer_id == key, c.slot.not_in(erased)))
+    if erased:
+        still = sa.and_(c.customer_id == key, c.email.is_not(None))
+        tx.conn.execute(sa.update(customer_emails).where(still).values(email=None))
     emails = [_email_values(tx, key, record.business, e) for e in record.emails if e.email is not None]
     tx.insert(customer_emails, emails)
 
@@ -263,7 +374,7 @@ def bury(tx: Transaction, customer_id: int, into: int) -> None:
     tx.conn.execute(
         sa.update(customers)
         .where(customers.c.customer_id == customer_id)
-        .values(status="merged", merged_into=into, changed_at=tx.now, change_no=tx.change_no)
+        .values(status="merged", merged_into=into, idle_since=None, changed_at=tx.now, change_no=tx.change_no)
     )
     tx.conn.execute(sa.delete(customer_emails).where(customer_emails.c.customer_id == customer_id))
     tx.conn.execute(sa.delete(customer_words).where(customer_words.c.customer_id == customer_id))
@@ -285,35 +396,28 @@ def write_journal(
     other_id: int | None = None,
     order_id: str | None = None,
     details: Mapping[str, Any] | None = None,
-) -> None:
-    """Add what was done to a customer; ``details`` (before, after) are sealed."""
-    entry = tx.conn.execute(
-        sa.insert(journal)
-        .values(
-            at=tx.now, who=who, action=action, customer_id=customer_id, other_id=other_id, order_id=order_id
-        )
-        .returning(journal.c.entry)
-    ).scalar_one()
-    if details is not None:
-        sealed = tx.sealer.seal_json(dict(details), f"journal:{entry}:details")
-        tx.conn.execute(sa.update(journal).where(journal.c.entry == entry).values(details=sealed))
+    facts: object = None,
+) -> int:
+    """Add what was done to a customer; returns the entry.
 
-
-def edit_email(tx: Transaction, customer_id: int, slot: int, email: str | None, who: str) -> None:
-    """Put a main e-mail into a slot by hand, or remove it (None); journalled (R13, R57).
-
-    Raises EmailTaken when another record of the business has it (R16), KeyError for an unknown id.
+    ``details`` (before, after) are sealed. ``facts`` are not: they hold nothing that a buyer gave.
     """
-    record = load(tx, [customer_id])[customer_id]
-    before = next((e.email for e in record.emails if e.slot == slot), None)
-    kept = tuple(e for e in record.emails if e.slot != slot)
-    if email is not None:
-        holder = find_emails(tx, record.business, [email]).get(normal_email(email))
-        if holder is not None and holder[0] != customer_id:
-            raise EmailTaken(holder[0])
-        # On this record already: it moves from its slot to this one.
-        kept = tuple(e for e in kept if holder is None or e.slot != holder[1])
-        kept = tuple(sorted((*kept, MainEmail(slot, email.strip(), "hand")), key=lambda e: e.slot))
-    change(tx, replace(record, emails=kept))
-    details = {"before": {f"email_{slot}": before}, "after": {f"email_{slot}": email}}
-    write_journal(tx, who, "edit", customer_id, details=details)
+    values = {
+        "at": tx.now,
+        "who": who,
+        "action": action,
+        "customer_id": customer_id,
+        "other_id": other_id,
+        "order_id": order_id,
+        "facts": None if facts is None else codec.dump(facts),
+    }
+    entry: int = tx.conn.execute(sa.insert(journal).values(values).returning(journal.c.entry)).scalar_one()
+    if details:
+        sealed = tx.sealer.seal_json(dict(details), journal_place(entry))
+        tx.conn.execute(sa.update(journal).where(journal.c.entry == entry).values(details=sealed))
+    return entry
+
+
+def journal_place(entry: int) -> str:
+    """Where the sealed details of a journal entry are bound to."""
+    return f"journal:{entry}:details"

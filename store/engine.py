@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -29,12 +29,24 @@ from store.sealing import Lookup, Sealer, UnknownKey
 Row = Mapping[Any, Any]
 """A row as it lies in its table, by column name."""
 
+LOOKUP_KEY = "lookup_key"
+LOOKUP_KEY_PLACE = f"meta:{LOOKUP_KEY}"
+
 Unavailable = (sa.exc.OperationalError, sa.exc.InterfaceError)
 """What a database that is away, starting or busy raises."""
 
+CONFLICTS = 20
+"""How often work is begun anew because somebody else was first, before that is taken for a fault."""
+
+T = TypeVar("T")
+
+
+_BUSY_SECONDS = 60
+"""How long SQLite waits for whoever writes."""
+
 
 class Tombstone(Exception):
-    """A customer that was read as living has been merged meanwhile: decide again."""
+    """A customer that was read as living has been merged or forgotten meanwhile: decide again."""
 
 
 def is_conflict(error: BaseException) -> bool:
@@ -76,7 +88,9 @@ def create_engine(url: str) -> Engine:
     parsed = sa.make_url(url)
     if parsed.get_backend_name() == "sqlite":
         engine = sa.create_engine(
-            parsed, hide_parameters=True, connect_args={"timeout": 60, "check_same_thread": False}
+            parsed,
+            hide_parameters=True,
+            connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False},
         )
         sa.event.listen(engine, "connect", _prepare_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
@@ -144,9 +158,10 @@ class _Prepared:
 
     def parameters(self, row: Row) -> Any:
         """A row's values as the driver takes them."""
-        values = [row[name] for name in self._names]
+        values = list(map(row.__getitem__, self._names))
         for i, convert in self._converters:
-            values[i] = convert(values[i])
+            if (value := values[i]) is not None:
+                values[i] = convert(value)
         return tuple(values) if self._positional else dict(zip(self._names, values, strict=True))
 
 
@@ -313,6 +328,49 @@ class Store:
             with conn.begin():
                 yield Transaction(conn, self._sealer, lookup, self._now(conn))
 
+    def commit(self, work: Callable[[Transaction], T]) -> T:
+        """Do ``work`` in a transaction of its own; all of it once more when somebody else was first."""
+        for _ in range(CONFLICTS - 1):
+            try:
+                with self.begin() as tx:
+                    return work(tx)
+            except Exception as error:
+                if not is_conflict(error):
+                    raise
+        with self.begin() as tx:
+            return work(tx)
+
+    def leave_no_trace(self, tables: Sequence[str]) -> bool:
+        """See to it that what was overwritten or deleted in some tables is not left in files either.
+
+        SQLite: everything goes from the log into the database, where ``secure_delete`` has overwritten it,
+        and the log is emptied, whatever the tables; False when somebody who reads or writes did not allow it
+        within two seconds.
+        PostgreSQL: the old versions of rows are vacuumed away.
+        """
+        if self.engine.dialect.name == "postgresql":
+            with self.engine.connect() as bare:
+                conn = bare.execution_options(isolation_level="AUTOCOMMIT")
+                conn.exec_driver_sql("SET statement_timeout = 0")
+                for name in tables:
+                    conn.exec_driver_sql(f"VACUUM {name}")
+                conn.exec_driver_sql("RESET statement_timeout")
+            return True
+        bare_connection = self.engine.raw_connection()
+        try:
+            cursor = bare_connection.cursor()
+            cursor.execute("PRAGMA busy_timeout = 2000")
+            busy = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            cursor.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
+            return not busy
+        finally:
+            bare_connection.close()
+
+    def now(self) -> datetime:
+        """The time of a transaction that begins now."""
+        with self.read() as tx:
+            return tx.now
+
     def _now(self, conn: Connection) -> datetime:
         if self._clock is not None:
             return self._clock()
@@ -338,11 +396,11 @@ class Store:
 
 
 def _lookup_key(conn: Connection, sealer: Sealer) -> bytes:
-    query = sa.select(tables.meta.c.value).where(tables.meta.c.name == "lookup_key")
+    query = sa.select(tables.meta.c.value).where(tables.meta.c.name == LOOKUP_KEY)
     sealed = conn.execute(query).scalar_one_or_none()
     if sealed is None:
-        fresh = sealer.seal(os.urandom(32), "meta:lookup_key")
-        row = {"name": "lookup_key", "value": fresh}
+        fresh = sealer.seal(os.urandom(32), LOOKUP_KEY_PLACE)
+        row = {"name": LOOKUP_KEY, "value": fresh}
         if conn.dialect.name == "postgresql":
             conn.execute(postgresql.insert(tables.meta).values(row).on_conflict_do_nothing())
             sealed = conn.execute(query).scalar_one()
@@ -350,7 +408,7 @@ def _lookup_key(conn: Connection, sealer: Sealer) -> bytes:
             conn.execute(sa.insert(tables.meta).values(row))
             sealed = fresh
     try:
-        return sealer.open(sealed, "meta:lookup_key")
+        return sealer.open(sealed, LOOKUP_KEY_PLACE)
     except UnknownKey:
         raise UnknownKey(
             "this database was sealed with another encryption key: "

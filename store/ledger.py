@@ -17,17 +17,23 @@ from store import codec, tables
 from store.engine import Transaction
 from store.progress import (
     Backfill,
+    BackfillState,
     Interval,
     Look,
     MarketplaceProgress,
     SourceProgress,
+    Way,
     Window,
+    WindowState,
     joined,
 )
 from store.tables import windows
 
 CLAIM = timedelta(minutes=2)
 """How long a claim on a window holds without being renewed."""
+
+PENDING: tuple[WindowState, ...] = ("open", "unproven", "set_aside")
+"""The states of a window that something is still to be done about."""
 
 KEPT = timedelta(days=3)
 """How long a finished window stays, to see how something came about."""
@@ -37,7 +43,8 @@ class Superseded(Exception):
     """Another worker has this window, or has advanced it; what was fetched for it is to be dropped."""
 
 
-def _token_place(window_id: int) -> str:
+def token_place(window_id: int) -> str:
+    """Where a page token is bound to."""
     return f"windows:{window_id}:page_token"
 
 
@@ -54,7 +61,7 @@ def _window(tx: Transaction, row: sa.Row[Any]) -> Window:
         upper=row.upper,
         window_id=row.window_id,
         state=row.state,
-        page_token=None if token is None else tx.sealer.open(token, _token_place(row.window_id)).decode(),
+        page_token=None if token is None else tx.sealer.open(token, token_place(row.window_id)).decode(),
         walk_started_at=row.walk_started_at,
         walk_ended_at=row.walk_ended_at,
         pages=row.pages,
@@ -74,13 +81,13 @@ def _values(tx: Transaction, window: Window) -> dict[str, Any]:
     values["marketplace_ids"] = codec.dump_words(window.marketplace_ids)
     values["included_data"] = codec.dump_words(window.included_data)
     if window.page_token is not None:
-        values["page_token"] = tx.sealer.seal(window.page_token.encode(), _token_place(window.window_id))
+        values["page_token"] = tx.sealer.seal(window.page_token.encode(), token_place(window.window_id))
     return values
 
 
 _PENDING = (
     sa.select(windows)
-    .where(windows.c.source == sa.bindparam("source"), windows.c.state.in_(("open", "unproven", "set_aside")))
+    .where(windows.c.source == sa.bindparam("source"), windows.c.state.in_(PENDING))
     .order_by(windows.c.window_id)
 )
 _SOURCE = sa.select(tables.sources).where(tables.sources.c.source == sa.bindparam("source"))
@@ -108,6 +115,13 @@ def save_window(tx: Transaction, window: Window) -> Window:
     if tx.update(windows, [values], window_id=window.window_id, version=window.version) != 1:
         raise Superseded
     return replace(window, version=window.version + 1)
+
+
+def windows_with_token(tx: Transaction, account: str) -> list[Window]:
+    """Windows of an account, finished or not, that hold a page token."""
+    c = windows.c
+    query = sa.select(windows).where(c.account == account, c.page_token.is_not(None)).order_by(c.window_id)
+    return [_window(tx, row) for row in tx.rows(tx.lock(query))]
 
 
 def claim(tx: Transaction, window: Window, owner: str) -> Window:
@@ -203,7 +217,7 @@ def adopt_windows(tx: Transaction, account: str, source_of: dict[str, str]) -> N
     """Give unfinished windows to the source of their marketplace, when none of it is in theirs any more."""
     c = windows.c
     query = sa.select(c.window_id, c.source, c.marketplace_ids).where(
-        c.account == account, c.state.in_(("open", "unproven", "set_aside"))
+        c.account == account, c.state.in_(PENDING)
     )
     for row in tx.rows(query):
         homes = [source_of[m] for m in codec.load_words(row.marketplace_ids) if m in source_of]
@@ -245,15 +259,24 @@ def wanted_backfills(tx: Transaction, account: str) -> tuple[Backfill, ...]:
     return tuple(_backfill(row) for row in tx.rows(_WANTED, {"account": account}))
 
 
-def load_backfills(tx: Transaction, account: str) -> tuple[Backfill, ...]:
-    """All backfills of an account, oldest first."""
+def load_backfills(tx: Transaction, account: str | None = None) -> tuple[Backfill, ...]:
+    """All backfills, of one account or of all, oldest first."""
     c = tables.backfills.c
-    query = sa.select(tables.backfills).where(c.account == account).order_by(c.backfill_id)
+    query = sa.select(tables.backfills).order_by(c.backfill_id)
+    if account is not None:
+        query = query.where(c.account == account)
     return tuple(_backfill(row) for row in tx.rows(query))
 
 
 def open_backfill(
-    tx: Transaction, account: str, marketplace_id: str, reason: str, lower: datetime, upper: datetime
+    tx: Transaction,
+    account: str,
+    marketplace_id: str,
+    reason: str,
+    lower: datetime,
+    upper: datetime,
+    way: Way = "search",
+    state: BackfillState = "running",
 ) -> int:
     """Record a backfill to be carried out. Returns its id."""
     new_id: int = tx.conn.execute(
@@ -265,10 +288,11 @@ def open_backfill(
             lower=lower,
             upper=upper,
             position=upper,
-            state="running",
+            state=state,
             orders=0,
             requests=0,
             created_at=tx.now,
+            way=way,
         )
         .returning(tables.backfills.c.backfill_id)
     ).scalar_one()
@@ -288,6 +312,7 @@ def save_backfill(tx: Transaction, backfill: Backfill) -> None:
             requests=backfill.requests,
             span_seconds=backfill.span_seconds,
             finished_at=backfill.finished_at,
+            windows_done=backfill.windows_done,
         )
     )
 
@@ -324,14 +349,46 @@ def count_backfill(tx: Transaction, backfill_id: int, fetched: int) -> None:
 def has_pending(tx: Transaction, backfill_id: int) -> bool:
     """Whether some of a backfill's windows are still to be read."""
     c = windows.c
-    query = sa.select(sa.literal(1)).where(
-        c.backfill_id == backfill_id, c.state.in_(("open", "unproven", "set_aside"))
-    )
+    query = sa.select(sa.literal(1)).where(c.backfill_id == backfill_id, c.state.in_(PENDING))
     return tx.conn.execute(query.limit(1)).first() is not None
+
+
+def direct_backfill(
+    tx: Transaction, backfill_id: int, state: BackfillState, of: Collection[BackfillState]
+) -> bool:
+    """Pause, resume or cancel a backfill that is in one of the states ``of``. False when it is in another.
+
+    The pages and ids that are being fetched meanwhile are stored; what is cancelled is not asked for again.
+    """
+    c = tables.backfills.c
+    changed = tx.conn.execute(
+        sa.update(tables.backfills)
+        .where(c.backfill_id == backfill_id, c.state.in_(of))
+        .values(state=state, finished_at=tx.now if state == "cancelled" else None)
+    )
+    if changed.rowcount == 1 and state == "cancelled":
+        w = windows.c
+        tx.conn.execute(
+            sa.update(windows)
+            .where(w.backfill_id == backfill_id, w.state.in_(PENDING))
+            .values(state="cancelled", page_token=None, finished_at=tx.now, version=w.version + 1, owner=None)
+        )
+    return changed.rowcount == 1
+
+
+def pending_of(tx: Transaction, backfill_id: int) -> int:
+    """How many of a backfill's windows are still to be read."""
+    c = windows.c
+    query = sa.select(sa.func.count()).where(c.backfill_id == backfill_id, c.state.in_(PENDING))
+    return int(tx.conn.execute(query).scalar_one())
 
 
 def release_all(tx: Transaction, owner: str) -> None:
     """Give back every window that a process holds; whatever it still does with them is superseded."""
+    b = tables.backfills.c
+    tx.conn.execute(
+        sa.update(tables.backfills).where(b.owner == owner).values(owner=None, claimed_until=None)
+    )
     c = windows.c
     tx.conn.execute(
         sa.update(windows)

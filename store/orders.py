@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from store import codec
 from store.engine import Row, Transaction
-from store.records import Address, Basis, Buyer, LineRecord, OrderRecord, TaxNumber
+from store.records import Address, Basis, Buyer, LineRecord, OrderRecord, TaxNumber, says_something
 from store.tables import OPEN, ORDER_KEYS, order_lines, orders
 from store.types import among
 
@@ -56,8 +56,18 @@ DECISION_COLUMNS = (
     "match_rules",
     "ready",
     "shown",
+    "delivered_at",
+    "shipped_at",
+    "cancelled_at",
+    "term_at",
+    "erased_at",
 )
 """Columns that matching decides anew with every copy."""
+
+BUYER_COLUMNS = ("buyer", "delivery", "delivery_instructions", "billing", "tax_numbers", "cancel_reason")
+"""What retention erases of an order (R60)."""
+
+LINE_BUYER_COLUMNS = ("gift_message", "customization_url")
 
 LINE_GROUPS: Mapping[str, tuple[str, ...]] = {
     "fulfillment": ("quantity_shipped", "gift_message"),
@@ -158,6 +168,12 @@ def record_of(tx: Transaction, row: Row, lines: tuple[LineRecord, ...] = ()) -> 
         match_rules=codec.load_words(row["match_rules"]),
         ready=row["ready"],
         shown=row["shown"],
+        billing_origin=row["billing_origin"],
+        delivered_at=row["delivered_at"],
+        shipped_at=row["shipped_at"],
+        cancelled_at=row["cancelled_at"],
+        term_at=row["term_at"],
+        erased_at=row["erased_at"],
         first_seen_at=row["first_seen_at"],
         changed_at=row["changed_at"],
     )
@@ -173,6 +189,17 @@ def load_rows(tx: Transaction, account: str, order_ids: Collection[str]) -> dict
         .order_by(orders.c.order_key)
     )
     return {row["order_id"]: dict(row) for row in tx.conn.execute(tx.lock(query)).mappings()}
+
+
+def update_times(tx: Transaction, account: str, order_ids: Collection[str]) -> dict[str, datetime]:
+    """Amazon's time of the stored version of some orders."""
+    if not order_ids:
+        return {}
+    c = orders.c
+    query = sa.select(c.order_id, c.last_updated_at).where(
+        c.account == account, among(c.order_id, sorted(order_ids))
+    )
+    return {row.order_id: row.last_updated_at for row in tx.rows(query)}
 
 
 def load_lines(tx: Transaction, keys: Collection[int]) -> dict[int, tuple[LineRecord, ...]]:
@@ -244,14 +271,14 @@ def _order_values(tx: Transaction, record: OrderRecord, key: int, ids: Mapping[i
         "seller_order_id": record.seller_order_id,
         "replaces": record.replaces,
         "buyer": seal_json(record.buyer, place(key, "buyer")) if record.buyer else None,
-        "delivery": seal_json(delivery, place(key, "delivery")) if delivery else None,
+        "delivery": seal_json(delivery, place(key, "delivery")) if says_something(delivery) else None,
         "delivery_country": delivery.country if delivery else None,
         "delivery_instructions": seal(
             record.delivery_instructions.encode(), place(key, "delivery_instructions")
         )
         if record.delivery_instructions
         else None,
-        "billing": seal_json(billing, place(key, "billing")) if billing else None,
+        "billing": seal_json(billing, place(key, "billing")) if says_something(billing) else None,
         "billing_country": billing.country if billing else None,
         "total": total.amount if total else None,
         "currency": order_currency(record),
@@ -277,6 +304,12 @@ def _order_values(tx: Transaction, record: OrderRecord, key: int, ids: Mapping[i
         "shown": record.shown,
         "walk": None,
         "refetched_at": None,
+        "billing_origin": record.billing_origin,
+        "delivered_at": record.delivered_at,
+        "shipped_at": record.shipped_at,
+        "cancelled_at": record.cancelled_at,
+        "term_at": record.term_at,
+        "erased_at": record.erased_at,
         "first_seen_at": tx.now,
         "changed_at": tx.now,
         "change_no": tx.change_no,
@@ -398,7 +431,9 @@ def _merged_row(
     for group in write.groups:
         names.update(GROUP_COLUMNS[group])
     if write.billing:
-        names.update(("billing", "billing_country"))
+        names.update(("billing", "billing_country", "billing_origin"))
+    if write.record.erased_at is not None:
+        names.update(BUYER_COLUMNS)
     values = _order_values(tx, write.record, key, ids)
     row = dict(old)
     for name in names:
@@ -426,11 +461,14 @@ def _merged_lines(tx: Transaction, write: OrderSave, old: Mapping[str, Row], key
         names.update(LINE_GROUPS.get(group, ()))
     if write.core:
         names.update(LINE_CORE)
+    gone: dict[str, None] = {}
+    if write.record.erased_at is not None:
+        gone = dict.fromkeys(LINE_BUYER_COLUMNS)
     merged: list[Row] = []
     for item_id in fresh if write.core else old:
         values, before = fresh.get(item_id), old.get(item_id)
         if values is None or before is None:
-            merged.append(values or before or {})
+            merged.append({**(values or before or {}), **gone})
             continue
         row = dict(before)
         for name in names:
@@ -439,6 +477,7 @@ def _merged_lines(tx: Transaction, write: OrderSave, old: Mapping[str, Row], key
                 row[name] = value
         # The newest copy may carry no amounts at all; those that stay keep their currency.
         row["currency"] = row["currency"] or values["currency"] or before["currency"]
+        row.update(gone)
         merged.append(row)
     return merged
 
@@ -500,15 +539,26 @@ def of_unknown_marketplaces(
     tx: Transaction, account: str, configured: Sequence[str], limit: int
 ) -> list[str]:
     """Ids of stored orders whose marketplace was not configured when they came, but is now (R26)."""
+    return _waiting(tx, account, configured, orders.c.marketplace.is_(None), limit)
+
+
+def held(tx: Transaction, account: str, marketplace_ids: Sequence[str], limit: int) -> list[str]:
+    """Ids of orders of these marketplaces whose customer waits because they have no e-mail (R21)."""
+    return _waiting(tx, account, marketplace_ids, orders.c.match_basis == "held", limit)
+
+
+def _waiting(
+    tx: Transaction,
+    account: str,
+    marketplace_ids: Sequence[str],
+    why: sa.ColumnElement[bool],
+    limit: int,
+) -> list[str]:
+    """Ids of orders of these marketplaces that have no customer, for a reason; the oldest first."""
     c = orders.c
     query = (
         sa.select(c.order_id)
-        .where(
-            c.account == account,
-            c.customer_id.is_(None),
-            c.marketplace_id.in_(configured),
-            c.marketplace.is_(None),
-        )
+        .where(c.account == account, c.customer_id.is_(None), c.marketplace_id.in_(marketplace_ids), why)
         .order_by(c.created_at, c.order_id)
         .limit(limit)
     )

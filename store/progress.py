@@ -12,6 +12,8 @@ Axis = Literal["updated", "created"]
 WindowState = Literal["open", "unproven", "set_aside", "done", "cancelled"]
 Look = Literal["first", "second", "created"]
 BackfillState = Literal["planned", "running", "paused", "done", "cancelled", "failed"]
+Way = Literal["search", "report", "auto"]
+PartState = Literal["wanted", "asked", "ready", "searched", "done"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,11 @@ class MarketplaceProgress:
 
 @dataclass(frozen=True, slots=True)
 class Backfill:
-    """History by created-time, newest first. ``span_seconds``: width of the next window, as measured."""
+    """History by created-time, newest first. ``span_seconds``: width of the next window, as measured.
+
+    ``way``: *search* alone, *report* (ids of reports are fetched from the oldest, too), *auto* (that as
+    soon as searching has to wait). ``owner`` holds the ids, as an owner holds a window.
+    """
 
     backfill_id: int
     account: str
@@ -103,6 +109,47 @@ class Backfill:
     span_seconds: float | None = None
     created_at: datetime | None = None
     finished_at: datetime | None = None
+    way: Way = "search"
+    windows_done: int = 0
+    owner: str | None = None
+    claimed_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReportPart:
+    """A part of a backfill, and the report about it.
+
+    ``state``: *wanted*, *asked* (being made), *ready* (its ids are stored), *searched* (no report that could
+    be believed), *done*. ``lost``: orders of the report that Amazon did not know.
+    """
+
+    backfill_id: int
+    lower: datetime
+    upper: datetime
+    state: PartState = "wanted"
+    report_id: str | None = None
+    asked_at: datetime | None = None
+    look_at: datetime | None = None
+    looks: int = 0
+    troubles: int = 0
+    orders: int = 0
+    lost: int = 0
+    last_error: str | None = None
+
+    @property
+    def has_ids(self) -> bool:
+        return self.state in ("ready", "done")
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryId:
+    """An order of a report that is still to be fetched, or found stored in this version or a newer one."""
+
+    created_at: datetime
+    order_id: str
+    last_updated_at: datetime
+    attempts: int = 0
+    retry_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -123,6 +170,15 @@ def joined(intervals: list[Interval]) -> list[Interval]:
         else:
             result.append(interval)
     return result
+
+
+def complete_until(covered: list[Interval], start: datetime) -> datetime | None:
+    """Up to where nothing is missing from ``start`` on; None when that is nowhere.
+
+    What lies beyond a gap does not count.
+    """
+    whole = [stretch for stretch in joined(covered) if stretch.lower <= start]
+    return whole[-1].upper if whole else None
 
 
 def gaps(covered: list[Interval], lower: datetime, upper: datetime) -> list[Interval]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -12,8 +12,11 @@ import sqlalchemy as sa
 from store import customers as customer_rows
 from store import orders as order_rows
 from store.engine import Transaction
+from store.journal import opened as details_of
+from store.merges import merged_into
 from store.records import CustomerRecord, OrderRecord
-from store.tables import customers, journal, orders, quarantine
+from store.tables import customers, journal, merged_orders, orders, quarantine
+from store.types import among
 
 _CHUNK = 500
 
@@ -90,6 +93,13 @@ def list_orders(
     return _opened_orders(tx, query)
 
 
+def orders_of_customer(tx: Transaction, customer_id: int) -> list[OrderRecord]:
+    """All orders of one customer, oldest first, those that are only remembered too."""
+    c = orders.c
+    query = sa.select(orders).where(c.customer_id == customer_id).order_by(c.created_at, c.order_key)
+    return _opened_orders(tx, query)
+
+
 def list_customers(
     tx: Transaction, *, limit: int, status: str | None = None, email: str | None = None
 ) -> list[CustomerRecord]:
@@ -117,37 +127,95 @@ def get_customer(tx: Transaction, customer_id: int) -> CustomerRecord | None:
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """One journalled change of a customer, without its sealed details."""
+    """One journalled change of a customer; ``details`` have ``before`` and ``after``, by field."""
 
+    entry: int
     at: datetime
     who: str
     action: str
     customer_id: int
     other_id: int | None
     order_id: str | None
+    details: Mapping[str, Any] = field(repr=False)
 
 
 def journal_of(tx: Transaction, customer_id: int) -> list[JournalEntry]:
-    """What was done to a customer, oldest first."""
+    """What was done to a customer, and with it to others, oldest first."""
     c = journal.c
     query = (
-        sa.select(c.at, c.who, c.action, c.customer_id, c.other_id, c.order_id)
-        .where(c.customer_id == customer_id)
+        sa.select(c.entry, c.at, c.who, c.action, c.customer_id, c.other_id, c.order_id, c.details)
+        .where(sa.or_(c.customer_id == customer_id, c.other_id == customer_id))
         .order_by(c.entry)
     )
-    return [JournalEntry(**row._mapping) for row in tx.rows(query)]
+    return [JournalEntry(**{**row._mapping, "details": details_of(tx, row)}) for row in tx.rows(query)]
+
+
+def merges_of(tx: Transaction, order: OrderRecord) -> list[tuple[int, int]]:
+    """From which customer to which an order was moved by merges that stand, oldest first."""
+    o, j = orders.c, journal.c
+    query = (
+        sa.select(j.other_id, j.customer_id)
+        .select_from(orders)
+        .join(merged_orders, sa.and_(merged_orders.c.order_key == o.order_key, merged_orders.c.moved))
+        .join(journal, j.entry == merged_orders.c.entry)
+        .where(o.account == order.account, o.order_id == order.order_id)
+        .order_by(j.entry)
+    )
+    return [(row.other_id, row.customer_id) for row in tx.rows(query)]
+
+
+def suggested(tx: Transaction) -> list[tuple[int, int]]:
+    """Records that a person should look at, each with the one that its order was promoted to (R22).
+
+    Both are followed to where merges have led since; a pair that has become one is not among them.
+    """
+    c = customers.c
+    query = sa.select(c.customer_id, c.suggested_into).where(c.suggested_into.is_not(None))
+    found: dict[tuple[int, int], None] = {}
+    for row in tx.rows(query.order_by(c.customer_id)):
+        left, into = followed(tx, row.customer_id), followed(tx, row.suggested_into)
+        if left != into and "forgotten" not in statuses(tx, (left, into)).values():
+            found[left, into] = None
+    return list(found)
+
+
+def followed(tx: Transaction, customer_id: int) -> int:
+    """The living record that a customer's tombstones lead to in the end (R53)."""
+    into: int | None = customer_id
+    while into is not None:
+        customer_id = into
+        into = merged_into(tx, customer_id)
+    return customer_id
+
+
+def statuses(tx: Transaction, customer_ids: Collection[int]) -> dict[int, str]:
+    """The status of some customers."""
+    c = customers.c
+    query = sa.select(c.customer_id, c.status).where(among(c.customer_id, sorted(customer_ids)))
+    return {row.customer_id: row.status for row in tx.rows(query)} if customer_ids else {}
+
+
+def count_customers(tx: Transaction) -> int:
+    """How many records there are, tombstones too."""
+    return int(tx.conn.execute(sa.select(sa.func.count()).select_from(customers)).scalar_one())
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Counts for the status page, over all accounts."""
+    """Counts for the status page, over all accounts.
+
+    ``without_marketplace`` are those of unknown marketplaces that name none at all, as orders of other
+    channels do: no configuration can make them known.
+    """
 
     orders: int
     customers: int
     unidentified: int
     pending: int
     held: int
+    suggested: int
     unknown_marketplace: int
+    without_marketplace: int
     quarantined: int
     by_basis: dict[str, int]
 
@@ -156,10 +224,14 @@ def totals(tx: Transaction) -> Totals:
     """Count everything once."""
     o, c = orders.c, customers.c
     by_basis: dict[str, int] = {}
-    shown = pending = unknown = 0
-    grouped = sa.select(
-        o.match_basis, o.shown, o.marketplace.is_(None).label("unknown"), sa.func.count().label("many")
-    ).group_by(o.match_basis, o.shown, o.marketplace.is_(None))
+    shown = pending = unknown = nowhere = 0
+    kinds = (
+        o.match_basis,
+        o.shown,
+        o.marketplace.is_(None).label("unknown"),
+        o.marketplace_id.is_(None).label("nowhere"),
+    )
+    grouped = sa.select(*kinds, sa.func.count().label("many")).group_by(*kinds)
     for row in tx.rows(grouped):
         if not row.shown:
             pending += row.many
@@ -169,6 +241,7 @@ def totals(tx: Transaction) -> Totals:
             by_basis[basis] = by_basis.get(basis, 0) + row.many
         if row.unknown:
             unknown += row.many
+            nowhere += row.many if row.nowhere else 0
     statuses = sa.select(c.status, sa.func.count().label("many")).group_by(c.status)
     people: dict[str, int] = {row.status: row.many for row in tx.rows(statuses)}
     quarantined = tx.conn.execute(sa.select(sa.func.count()).select_from(quarantine)).scalar_one()
@@ -178,7 +251,9 @@ def totals(tx: Transaction) -> Totals:
         unidentified=people.get("unidentified", 0),
         pending=pending,
         held=by_basis.get("held", 0),
+        suggested=len(suggested(tx)),
         unknown_marketplace=unknown,
+        without_marketplace=nowhere,
         quarantined=quarantined,
         by_basis=dict(sorted(by_basis.items(), key=lambda item: -item[1])),
     )

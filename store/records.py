@@ -78,6 +78,18 @@ class Address(Personal, frozen=True, omit_defaults=True, gc=False):
     kind: str | None = None
 
 
+def country_only(address: Address | None) -> Address | None:
+    """What retention leaves of an address (R60)."""
+    return Address(country=address.country) if address is not None and address.country else None
+
+
+def says_something(address: Address | None) -> bool:
+    """Whether there is more to an address than its country."""
+    if address is None:
+        return False
+    return address.line1 is not None or address != Address(country=address.country)
+
+
 class Buyer(Personal, frozen=True, omit_defaults=True, gc=False):
     """The order's own snapshot of who bought."""
 
@@ -175,6 +187,16 @@ class OrderRecord:
     """The numbers of the rules that decided the customer, in the order they were applied."""
     ready: bool = False
     shown: bool = True
+    billing_origin: Origin | None = None
+    """Where the record's billing address came from when it was copied (R10)."""
+    delivered_at: datetime | None = None
+    """Update time of the oldest copy that showed all of it delivered; so also the two that follow (R60)."""
+    shipped_at: datetime | None = None
+    cancelled_at: datetime | None = None
+    term_at: datetime | None = None
+    """The moment that the days of its buyer data are counted from (R60)."""
+    erased_at: datetime | None = None
+    """When its buyer data was erased, or refused because it came too late; none is ever taken again (R63)."""
     first_seen_at: datetime | None = None
     changed_at: datetime | None = None
 
@@ -189,11 +211,15 @@ def copy_of(order: OrderRecord) -> OrderRecord:
 
 @dataclass(frozen=True, slots=True)
 class MainEmail:
-    """A main e-mail in its slot (1-3). ``email`` is None once retention left only its hash (R61)."""
+    """A main e-mail in its slot (1-3). ``email`` is None once retention left only its hash (R61).
+
+    ``unwritten``: it came with an order past its term, so that only its hash is to be stored (R63).
+    """
 
     slot: int
     email: str | None = field(repr=False)
     origin: Origin
+    unwritten: bool = False
 
 
 @dataclass(slots=True)
@@ -203,7 +229,8 @@ class CustomerRecord:
     ``origins`` maps a field's name (``name, company, amazon_name, phone, billing, delivery,
     price_list, currency, tax_code, discount_percent, labels``) to where it came from. A name in
     ``origins`` whose field is empty was emptied by hand, and is never filled again (R8).
-    ``special`` marks a marketplace's shared or placeholder record (R21, R31).
+    ``special`` marks a marketplace's shared or placeholder record (R21, R31). ``idle_since`` is the time
+    of its last order, as far as was known when retention left only hashes of its e-mails (R61).
     """
 
     business: str
@@ -231,4 +258,5 @@ class CustomerRecord:
     origins: Mapping[str, Origin] = field(default_factory=dict)
     special: str | None = None
     created_from_order: str | None = None
+    idle_since: datetime | None = None
     changed_at: datetime | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Literal
 
 import sqlalchemy as sa
@@ -29,6 +29,10 @@ class Run:
     orders: int
     requests: int
     message: str | None
+    identifiable: int = 0
+    """Orders that live reading brought and that may show their buyer; then those that did."""
+    with_email: int = 0
+    with_name: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +59,52 @@ def start(tx: Transaction, source: str) -> int:
 _ADD_PAGE = (
     sa.update(runs)
     .where(runs.c.run == sa.bindparam("which"))
-    .values(pages=runs.c.pages + 1, orders=runs.c.orders + sa.bindparam("more", type_=sa.Integer))
+    .values(
+        pages=runs.c.pages + 1,
+        **{
+            name: runs.c[name] + sa.bindparam(f"more_{name}", type_=sa.Integer)
+            for name in ("orders", "identifiable", "with_email", "with_name")
+        },
+    )
 )
 
 
-def add_page(tx: Transaction, run: int, orders: int) -> None:
-    """One more page of this run is stored."""
-    tx.conn.execute(_ADD_PAGE, {"which": run, "more": orders})
+def add_page(tx: Transaction, run: int, orders: int, buyers: tuple[int, int, int] = (0, 0, 0)) -> None:
+    """One more page of this run is stored.
+
+    ``buyers``: of how many orders the buyer may be shown, and how many came with an e-mail and a name.
+    """
+    identifiable, with_email, with_name = buyers
+    more = {
+        "more_orders": orders,
+        "more_identifiable": identifiable,
+        "more_with_email": with_email,
+        "more_with_name": with_name,
+    }
+    tx.conn.execute(_ADD_PAGE, {"which": run, **more})
+
+
+def buyers_by_day(tx: Transaction, source: str, since: datetime) -> dict[date, tuple[int, int, int]]:
+    """How many orders of a source might show their buyer, showed an e-mail, showed a name; by day (UTC)."""
+    c = runs.c
+    day = sa.func.date(c.started_at)
+    query = (
+        sa.select(
+            sa.cast(day, sa.String).label("day"),
+            *(sa.func.sum(c[name]).label(name) for name in ("identifiable", "with_email", "with_name")),
+        )
+        .where(c.source == source, c.started_at >= since)
+        .group_by(day)
+    )
+    return {
+        date.fromisoformat(row.day): (row.identifiable, row.with_email, row.with_name)
+        for row in tx.rows(query)
+    }
+
+
+def add_order(tx: Transaction, run: int) -> None:
+    """One more order that this run fetched by its id is stored."""
+    tx.conn.execute(sa.update(runs).where(runs.c.run == run).values(orders=runs.c.orders + 1))
 
 
 def finish(tx: Transaction, run: int, outcome: Outcome, requests: int, message: str | None) -> None:

@@ -62,21 +62,36 @@ def decode_key(text: str) -> bytes:
     return key
 
 
+def key_id(key: bytes) -> bytes:
+    """Four bytes that name a key and say nothing about it."""
+    return hashlib.sha256(b"key id" + key).digest()[:4]
+
+
 class Sealer:
     """Seals with the first key, opens with any. Thread-safe; its ``repr`` tells nothing."""
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         if not keys:
             raise BadKey("no encryption key is configured")
-        self._ciphers = {hashlib.sha256(b"key id" + key).digest()[:4]: AESGCM(key) for key in keys}
-        current = hashlib.sha256(b"key id" + keys[0]).digest()[:4]
-        self._prefix = _VERSION + current
-        self._current = self._ciphers[current]
+        self._ciphers = {key_id(key): AESGCM(key) for key in keys}
+        self.current = key_id(keys[0])
+        """The id of the key that seals."""
+        self._prefix = _VERSION + self.current
+        self._cipher = self._ciphers[self.current]
 
     def seal(self, plain: bytes, place: str) -> bytes:
         """Seal a value for one place."""
         nonce = os.urandom(12)
-        return self._prefix + nonce + self._current.encrypt(nonce, plain, place.encode())
+        return self._prefix + nonce + self._cipher.encrypt(nonce, plain, place.encode())
+
+    @property
+    def key_ids(self) -> tuple[bytes, ...]:
+        """The ids of all keys, in the order in which they are configured."""
+        return tuple(self._ciphers)
+
+    def is_old(self, sealed: bytes) -> bool:
+        """Whether a value was sealed with another key than the first."""
+        return sealed[_KEY_ID] != self.current
 
     def open(self, sealed: bytes, place: str) -> bytes:
         """Open a value at its place. Raises SealError."""

@@ -49,6 +49,9 @@ businesses = sa.Table(
 )
 """Whose customers each account's buyers are; frozen once customers exist."""
 
+HAS_TERM = "erased_at IS NULL"
+"""Orders whose buyer data has still to go."""
+
 OPEN = "status IN ('PENDING', 'PENDING_AVAILABILITY', 'UNSHIPPED', 'PARTIALLY_SHIPPED')"
 """Orders that Amazon has not finished with: few at any time, and asked for often."""
 
@@ -97,6 +100,12 @@ orders = sa.Table(
     sa.Column("shown", sa.Boolean, nullable=False),
     sa.Column("walk", Identity),
     sa.Column("refetched_at", UtcTime),
+    sa.Column("billing_origin", sa.String(8)),
+    sa.Column("delivered_at", UtcTime),
+    sa.Column("shipped_at", UtcTime),
+    sa.Column("cancelled_at", UtcTime),
+    sa.Column("term_at", UtcTime),
+    sa.Column("erased_at", UtcTime),
     sa.Column("first_seen_at", UtcTime, nullable=False),
     sa.Column("changed_at", UtcTime, nullable=False),
     sa.Column("change_no", Identity, nullable=False, index=True),
@@ -109,6 +118,12 @@ orders = sa.Table(
         "marketplace_id",
         sqlite_where=sa.text(OPEN),
         postgresql_where=sa.text(OPEN),
+    ),
+    sa.Index(
+        "ix_orders_term",
+        "term_at",
+        sqlite_where=sa.text(HAS_TERM),
+        postgresql_where=sa.text(HAS_TERM),
     ),
     sa.Index(
         "ix_orders_unknown_marketplace",
@@ -172,6 +187,16 @@ customers = sa.Table(
     sa.Column("created_at", UtcTime, nullable=False),
     sa.Column("changed_at", UtcTime, nullable=False),
     sa.Column("change_no", Identity, nullable=False, index=True),
+    sa.Column("idle_since", UtcTime),
+    *(
+        sa.Index(
+            f"ix_customers_{name}",
+            name,
+            sqlite_where=sa.text(f"{name} IS NOT NULL"),
+            postgresql_where=sa.text(f"{name} IS NOT NULL"),
+        )
+        for name in ("merged_into", "idle_since")
+    ),
     *(
         sa.Index(
             f"uq_customers_{name}",
@@ -225,11 +250,31 @@ journal = sa.Table(
     sa.Column("who", sa.String(120), nullable=False),
     sa.Column("action", sa.String(20), nullable=False),
     sa.Column("customer_id", Identity, sa.ForeignKey("customers.customer_id"), nullable=False, index=True),
-    sa.Column("other_id", Identity),
+    sa.Column("other_id", Identity, index=True),
     sa.Column("order_id", sa.String(64)),
     sa.Column("details", sa.LargeBinary),
+    sa.Column("facts", sa.Text),
 )
-"""Who changed what on a customer, when; the values before and after are sealed like what they quote."""
+"""Who changed what on a customer, when; the values before and after are sealed like what they quote.
+
+``facts`` is what undoing a merge needs: names of fields, slots and keyed hashes, never what a buyer gave.
+"""
+
+merged_orders = sa.Table(
+    "merged_orders",
+    metadata,
+    sa.Column("entry", Identity, sa.ForeignKey("journal.entry", ondelete="CASCADE"), primary_key=True),
+    sa.Column("order_key", Identity, primary_key=True, autoincrement=False),
+    sa.Column("moved", sa.Boolean, nullable=False),
+    sa.Index(
+        "ix_merged_orders_moved",
+        "order_key",
+        sqlite_where=sa.text("moved"),
+        postgresql_where=sa.text("moved"),
+    ),
+    sqlite_with_rowid=False,
+)
+"""The orders that a standing merge found: those that it ``moved``, and those that the kept record had."""
 
 quarantine = sa.Table(
     "quarantine",
@@ -243,8 +288,26 @@ quarantine = sa.Table(
     sa.Column("next_attempt_at", UtcTime),
     sa.Column("first_seen_at", UtcTime, nullable=False),
     sa.Column("last_seen_at", UtcTime, nullable=False),
+    sa.Column("term_at", UtcTime),
+    sa.Column("last_updated_at", UtcTime),
+    sa.Column("read_by", sa.String(40)),
+    sa.Column("refetches", sa.Integer, nullable=False, server_default="0"),
 )
-"""Orders that could not be understood. Without a readable id, ``order_id`` is ``unreadable-`` and a hash."""
+"""Orders that could not be understood. Without a readable id, ``order_id`` is ``unreadable-`` and a hash.
+
+``read_by``: the version of this program that could not read it last. ``refetches``: how often Amazon was
+asked for it again by itself. ``next_attempt_at`` is null once only a person can help.
+"""
+
+forgotten_orders = sa.Table(
+    "forgotten_orders",
+    metadata,
+    sa.Column("account", sa.String(64), primary_key=True),
+    sa.Column("order_id", sa.String(80), primary_key=True),
+    sa.Column("forgotten_at", UtcTime, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Orders whose buyer asked to be forgotten: whatever brings them again, nothing of the buyer is stored."""
 
 budgets = sa.Table(
     "budgets",
@@ -363,8 +426,76 @@ backfills = sa.Table(
     sa.Column("span_seconds", sa.Float),
     sa.Column("created_at", UtcTime, nullable=False),
     sa.Column("finished_at", UtcTime),
+    sa.Column("way", sa.String(8), nullable=False, server_default="search"),
+    sa.Column("windows_done", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("owner", sa.String(64)),
+    sa.Column("claimed_until", UtcTime),
 )
 """History that is fetched by created-time, newest first; ``position`` is how far down it has got."""
+
+history_parts = sa.Table(
+    "history_parts",
+    metadata,
+    sa.Column("backfill_id", Identity, sa.ForeignKey("backfills.backfill_id"), primary_key=True),
+    sa.Column("lower", UtcTime, primary_key=True),
+    sa.Column("upper", UtcTime, nullable=False),
+    sa.Column("state", sa.String(12), nullable=False),
+    sa.Column("report_id", sa.String(64)),
+    sa.Column("asked_at", UtcTime),
+    sa.Column("look_at", UtcTime),
+    sa.Column("looks", sa.Integer, nullable=False),
+    sa.Column("troubles", sa.Integer, nullable=False),
+    sa.Column("orders", sa.Integer, nullable=False),
+    sa.Column("lost", sa.Integer, nullable=False),
+    sa.Column("last_error", sa.Text),
+)
+"""Parts of backfills, with the report about each."""
+
+history_ids = sa.Table(
+    "history_ids",
+    metadata,
+    sa.Column("backfill_id", Identity, sa.ForeignKey("backfills.backfill_id"), primary_key=True),
+    sa.Column("created_at", UtcTime, primary_key=True),
+    sa.Column("order_id", sa.String(64), primary_key=True),
+    sa.Column("last_updated_at", UtcTime, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("retry_at", UtcTime),
+    sqlite_with_rowid=False,
+)
+"""Orders of reports that are still to be fetched, by backfill and age; what is fetched is taken out."""
+
+verifications = sa.Table(
+    "verifications",
+    metadata,
+    sa.Column("verification_id", Identity, primary_key=True, autoincrement=True),
+    sa.Column("account", sa.String(64), nullable=False),
+    sa.Column("marketplace_id", sa.String(32), nullable=False),
+    sa.Column("lower", UtcTime, nullable=False),
+    sa.Column("upper", UtcTime, nullable=False),
+    sa.Column("asked_upper", UtcTime, nullable=False),
+    sa.Column("by", sa.String(8), nullable=False),
+    sa.Column("reason", sa.String(12), nullable=False),
+    sa.Column("repair", sa.Boolean, nullable=False),
+    sa.Column("position", UtcTime, nullable=False),
+    sa.Column("state", sa.String(12), nullable=False),
+    sa.Column("span_seconds", sa.Float),
+    sa.Column("report_id", sa.String(120)),
+    sa.Column("report_asked_at", UtcTime),
+    sa.Column("page_token", sa.LargeBinary),
+    sa.Column("walk_started_at", UtcTime),
+    sa.Column("walked", sa.Text, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("listed", sa.Integer, nullable=False),
+    sa.Column("before_start", sa.Integer, nullable=False),
+    sa.Column("findings", sa.Text, nullable=False),
+    sa.Column("message", sa.Text),
+    sa.Column("next_at", UtcTime),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("finished_at", UtcTime),
+    sa.Index("ix_verifications_account", "account", "marketplace_id"),
+)
+"""Proofs that nothing is missing: a marketplace's orders of a stretch compared with Amazon's own list."""
 
 runs = sa.Table(
     "runs",
@@ -378,6 +509,9 @@ runs = sa.Table(
     sa.Column("orders", sa.Integer, nullable=False),
     sa.Column("requests", sa.Integer, nullable=False),
     sa.Column("message", sa.Text),
+    sa.Column("identifiable", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("with_email", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("with_name", sa.Integer, nullable=False, server_default="0"),
     sa.Index("ix_runs_source", "source", "started_at"),
 )
 
@@ -491,6 +625,7 @@ SEALED: dict[str, tuple[str, ...]] = {
     "journal": ("details",),
     "quarantine": ("payload",),
     "windows": ("page_token",),
+    "verifications": ("page_token",),
     "webhooks": ("url", "secret"),
 }
 """Every column that holds sealed bytes, by table."""

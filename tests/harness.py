@@ -21,12 +21,14 @@ from connectors.simulator.transport import transport
 from connectors.simulator.world import CLIENT_ID, CLIENT_SECRET, Seller
 from poller.exporting import customer_object, order_object
 from poller.matching import MarketplaceRules
+from poller.retention import KEEP_ALL, Retention
 from poller.sources import AccountRules, PolledMarketplace, Source, sources_of
 from poller.sync import RunReport, SourceSync
 from poller.translating import ALL_DATASETS
 from poller.windows import Pace
 from store import migrating, orders, queries
 from store.engine import Store, create_engine
+from store.progress import Way
 from store.sealing import Sealer
 from tests.oracle import Oracle, compare
 
@@ -98,9 +100,12 @@ class Shop:
     owner: str = "tests"
     pace: Pace = field(default_factory=lambda: Pace(180, 900))
     shared_emails: frozenset[str] = frozenset()
+    retention: Retention = KEEP_ALL
     split: frozenset[str] = frozenset()
     fresh: bool = True
     credential: str = "credential"
+    history_by: Way = "search"
+    """How the history of a start date is fetched; the product's default is ``auto``."""
 
     def __post_init__(self) -> None:
         self.attempts: list[Attempt] = []
@@ -129,7 +134,11 @@ class Shop:
 
     def account_rules(self) -> AccountRules:
         return AccountRules(
-            "acme", self.rules[0].business, {r.marketplace_id: r for r in self.rules}, self.shared_emails
+            "acme",
+            self.rules[0].business,
+            {r.marketplace_id: r for r in self.rules},
+            self.shared_emails,
+            self.retention,
         )
 
     def sources(self) -> tuple[Source, ...]:
@@ -143,7 +152,9 @@ class Shop:
         return sources_of(self.account_rules(), "EU", polled, "app", self.credential, "secret")
 
     def syncer(self, source: Source) -> SourceSync:
-        return SourceSync(self.store, self.connector, source, PLANS, self.pace, self.owner)
+        return SourceSync(
+            self.store, self.connector, source, PLANS, self.pace, self.owner, history_by=self.history_by
+        )
 
     def sync(self) -> list[RunReport]:
         """One pass over every source at the present moment."""

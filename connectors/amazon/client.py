@@ -36,7 +36,7 @@ _READ_AT_IMPORT = (
 )
 _set_aside = {name: os.environ.pop(name) for name in _READ_AT_IMPORT if name in os.environ}
 try:
-    from sp_api.api import OrdersV20260101, Sellers
+    from sp_api.api import OrdersV20260101, Reports, Sellers
 finally:
     os.environ.update(_set_aside)
 
@@ -68,10 +68,14 @@ class _Transport:
         url: str,
         *,
         params: Mapping[str, str],
-        content: None,
+        content: str | None,
         headers: Mapping[str, str],
     ) -> httpx.Response:
-        answer = send(self._http, self._operation, method, url, params=params, headers=headers)
+        if content is not None:
+            headers = {**headers, "content-type": "application/json"}
+        answer = send(
+            self._http, self._operation, method, url, params=params, content=content, headers=headers
+        )
         self._heard(answer)
         return answer
 
@@ -123,6 +127,10 @@ class OrdersClient(_Guarded, OrdersV20260101):  # type: ignore[misc]
 
 class SellersClient(_Guarded, Sellers):  # type: ignore[misc]
     """``get_marketplace_participation`` of one call, answering with what the question reads."""
+
+
+class ReportsClient(_Guarded, Reports):  # type: ignore[misc]
+    """``create_report``, ``get_report`` and ``get_report_document`` (the address alone) of one call."""
 
 
 # --- loggers ---------------------------------------------------------------------------------

@@ -16,8 +16,18 @@ import httpx
 
 from connectors.amazon.amazon_time import AmazonTime
 from connectors.amazon.auth import TOKEN_URL, AccessTokens, Credentials
-from connectors.amazon.client import OrdersClient, SellersClient, silence_libraries
+from connectors.amazon.client import USER_AGENT, OrdersClient, ReportsClient, SellersClient, silence_libraries
+from connectors.amazon.documents import OPERATION as DOCUMENT
+from connectors.amazon.documents import document_lines
 from connectors.amazon.parse import order_of, page_of_json
+from connectors.amazon.reports import (
+    ReportAddress,
+    created_report,
+    orders_of,
+    report_address,
+    report_specification,
+    report_state,
+)
 from connectors.amazon.retrying import ATTEMPTS, retrying
 from connectors.amazon.wire import Json, Question, date_of, message_of, promised, rate_of
 from connectors.base import (
@@ -27,6 +37,8 @@ from connectors.base import (
     Budget,
     Clock,
     Operation,
+    ReportQuery,
+    ReportState,
     SearchQuery,
     Sleep,
 )
@@ -34,12 +46,14 @@ from connectors.errors import (
     AccessRefused,
     BudgetEmpty,
     ConnectorError,
+    DocumentExpired,
     Garbled,
     OrderNotFound,
+    RequestRefused,
     Retriable,
     Throttled,
 )
-from connectors.orders import AmazonOrder, OrderPage, UnreadableOrder
+from connectors.orders import AmazonOrder, ListedOrder, OrderPage, UnreadableOrder
 
 PAGE_SIZE = 100
 """Amazon's maximum. Source: Amazon's Orders API model 2026-01-01."""
@@ -50,7 +64,7 @@ _BOUNDS: dict[Axis, tuple[str, str]] = {
 }
 
 T = TypeVar("T")
-C = TypeVar("C", OrdersClient, SellersClient)
+C = TypeVar("C", OrdersClient, SellersClient, ReportsClient)
 
 
 class _NoMoreAttempts(Exception):
@@ -107,7 +121,7 @@ class AmazonConnector:
         """A bound was refused: keep only the newest answer's."""
         self._time.forget()
 
-    # --- the three operations --------------------------------------------------------------
+    # --- orders --------------------------------------------------------------
 
     def search(self, query: SearchQuery, page_token: str | None, budget: Budget) -> OrderPage:
         """One page of at most 100 orders. Raises PageExpired when ``page_token`` is refused."""
@@ -151,6 +165,71 @@ class AmazonConnector:
             return enrolled
 
         return self._ask("getMarketplaceParticipations", budget, request)
+
+    # --- reports ---------------------------------------------------------------------------
+
+    def request_report(self, query: ReportQuery, budget: Budget) -> str:
+        """Ask for the report of all orders of a stretch; returns the report's id.
+
+        Repeated after an answer that was lost, it leaves a report behind that nobody reads.
+        """
+        specification = report_specification(query, amazon_text)
+        question = Question("createReport", created_report)
+
+        def request(access_token: str) -> str:
+            client = self._client(ReportsClient, question, access_token, budget)
+            report_id: str = client.create_report(**specification)
+            return report_id
+
+        return self._ask("createReport", budget, request)
+
+    def report_state(self, report_id: str, budget: Budget) -> ReportState:
+        """How far a report is. Raises RequestRefused (status 404) when Amazon does not know it any more."""
+        question = Question("getReport", report_state)
+        _check_id("getReport", report_id)
+
+        def request(access_token: str) -> ReportState:
+            client = self._client(ReportsClient, question, access_token, budget)
+            # The empty list keeps the library from adding marketplaces, and is not sent.
+            state: ReportState = client.get_report(report_id, marketplaceIds=[])
+            return state
+
+        return self._ask("getReport", budget, request)
+
+    def report_orders(self, document_id: str, budget: Budget) -> tuple[ListedOrder, ...]:
+        """Every order of a finished report, once: all of them or an error. Raises ReportUnreadable."""
+        try:
+            return self._read_document(self._document_address(document_id, budget))
+        except DocumentExpired:
+            return self._read_document(self._document_address(document_id, budget))
+
+    def _document_address(self, document_id: str, budget: Budget) -> ReportAddress:
+        question = Question("getReportDocument", report_address)
+        _check_id("getReportDocument", document_id)
+
+        def request(access_token: str) -> ReportAddress:
+            client = self._client(ReportsClient, question, access_token, budget)
+            address: ReportAddress = client.get_report_document(document_id)
+            return address
+
+        return self._ask("getReportDocument", budget, request)
+
+    def _read_document(self, address: ReportAddress) -> tuple[ListedOrder, ...]:
+        """Downloading costs no budget, and goes without an access token: the address is the secret."""
+        policy = retrying(self._sleep, self._rng)
+
+        def attempt() -> tuple[ListedOrder, ...]:
+            started = self._now()
+            try:
+                orders = orders_of(document_lines(self._http, address.url, address.compression, USER_AGENT))
+            except ConnectorError as error:
+                repeated = isinstance(error, Retriable) and policy.statistics["attempt_number"] < ATTEMPTS
+                self._tell(DOCUMENT, started, type(error).__name__, repeated)
+                raise
+            self._tell(DOCUMENT, started, "ok", repeated=False)
+            return orders
+
+        return policy(attempt)
 
     # --- one request -----------------------------------------------------------------------
 
@@ -218,7 +297,7 @@ class AmazonConnector:
         self._tell(operation, started, "ok", repeated=False)
         return result
 
-    def _tell(self, operation: Operation, started: datetime, outcome: str, repeated: bool) -> None:
+    def _tell(self, operation: str, started: datetime, outcome: str, repeated: bool) -> None:
         if self._observer is not None:
             seconds = (self._now() - started).total_seconds()
             self._observer(Attempt(self._account, operation, outcome, repeated, seconds))
@@ -273,6 +352,12 @@ def amazon_text(time: datetime) -> str:
     utc = time.astimezone(UTC)
     fraction = utc.microsecond // 1000
     return utc.strftime("%Y-%m-%dT%H:%M:%S") + (f".{fraction:03d}Z" if fraction else "Z")
+
+
+def _check_id(operation: Operation, value: str) -> None:
+    """An id goes into a path: one of dots would be a path to somewhere else."""
+    if not value.strip(" ."):
+        raise RequestRefused(f"{operation}: this is no id", 404)
 
 
 def _answered_order(content: bytes) -> AmazonOrder | UnreadableOrder:

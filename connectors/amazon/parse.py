@@ -75,6 +75,8 @@ def order_of(value: Any) -> AmazonOrder | UnreadableOrder:
             marketplace_id=_glimpse(value, "salesChannel", "marketplaceId", longest=32),
             reason=str(malformed),
             payload=compact_json(value),
+            last_updated_at=_glimpsed_time(value, "lastUpdatedTime"),
+            buyer_email=_glimpse(value, "buyer", "buyerEmail", longest=320),
         )
 
 
@@ -548,3 +550,11 @@ def _glimpse(order: Any, *path: str, longest: int) -> str | None:
         order = order.get(key) if isinstance(order, dict) else None
     told = isinstance(order, str) and len(order) <= longest and _unstorable(order) is None
     return _text(order) if told else None
+
+
+def _glimpsed_time(order: Any, name: str) -> datetime | None:
+    """A time that even an unreadable order may still tell, else None."""
+    try:
+        return _time(_glimpse(order, name, longest=40), name)
+    except _Malformed:
+        return None

@@ -80,6 +80,7 @@ def send(
     *,
     params: Mapping[str, str] | None = None,
     data: Mapping[str, str] | None = None,
+    content: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> httpx.Response:
     """Send one request and read the whole answer. Never follows a redirect (it would take tokens along).
@@ -89,7 +90,14 @@ def send(
     failure: ConnectorError
     try:
         with http.stream(
-            method, url, params=params, data=data, headers=headers, timeout=TIMEOUT, follow_redirects=False
+            method,
+            url,
+            params=params,
+            data=data,
+            content=content,
+            headers=headers,
+            timeout=TIMEOUT,
+            follow_redirects=False,
         ) as answer:
             received = _received(answer)
         if received is not None:

@@ -2,8 +2,8 @@
 
 It is as strict as Amazon (usage plans, the two-minute rule, page tokens, roles) and, where ``Faults`` say
 so, as rude. It never waits and never looks at a clock of its own, so that a test can live through a week in
-a second. Sources: Orders API model 2026-01-01, Sellers API model v1, SP-API guides on usage plans,
-Login with Amazon's token exchange.
+a second. Sources: Orders API model 2026-01-01, Sellers API model v1, Reports API model 2021-06-30, SP-API
+guides on usage plans, Login with Amazon's token exchange.
 """
 
 from __future__ import annotations
@@ -20,9 +20,28 @@ from uuid import UUID
 
 from connectors.amazon.marketplaces import BY_ID, ENDPOINTS
 from connectors.base import Clock, UsagePlan
-from connectors.simulator.faults import GET, OUTRIGHT, PARTICIPATIONS, RATES, SEARCH, TOKEN, Faults
+from connectors.simulator.faults import (
+    CREATE_REPORT,
+    DOWNLOAD,
+    GET,
+    GET_DOCUMENT,
+    GET_REPORT,
+    OUTRIGHT,
+    PARTICIPATIONS,
+    RATES,
+    SEARCH,
+    TOKEN,
+    Faults,
+)
 from connectors.simulator.messages import Answer, Query, Refusal, Request, forbidden, html, invalid, to_json
 from connectors.simulator.orders import Json, Order, Version, amazon_time
+from connectors.simulator.reports import (
+    ADDRESS_LIFE,
+    DOCUMENTS_PATH,
+    REPORTS_PATH,
+    STORAGE_PATH,
+    Reports,
+)
 from connectors.simulator.search import Search, check_bounds, read_included, read_search
 from connectors.simulator.visibility import phone_expired, shown
 from connectors.simulator.world import Seller, World
@@ -31,6 +50,9 @@ AMAZON_PLANS: Mapping[str, UsagePlan] = {
     SEARCH: UsagePlan(0.0056, 20),
     GET: UsagePlan(0.5, 30),
     PARTICIPATIONS: UsagePlan(0.016, 15),
+    CREATE_REPORT: UsagePlan(0.0167, 15),
+    GET_REPORT: UsagePlan(2.0, 15),
+    GET_DOCUMENT: UsagePlan(0.0167, 15),
 }
 """The default usage plans that Amazon publishes with its models."""
 
@@ -119,8 +141,9 @@ class Simulator:
 
     ``now`` is the client's clock; Amazon's is ``skew`` ahead of it, and is the one that counts for the
     world, the ``Date`` header and every limit. ``plans`` may be replaced while it runs.
-    ``not_enrolled_status`` is the answer to a marketplace that the seller is not enrolled in. Safe to be
-    used by several threads. ``served`` and ``requests`` record what happened, oldest first.
+    ``not_enrolled_status`` is the answer to a marketplace that the seller is not enrolled in. ``reports``
+    is where reports are made, when other ones than usual are wanted. Safe to be used by several threads.
+    ``served`` and ``requests`` record what happened, oldest first.
     """
 
     def __init__(
@@ -133,6 +156,7 @@ class Simulator:
         skew: timedelta = timedelta(0),
         not_enrolled_status: int = 403,
         page_token_life: timedelta = PAGE_TOKEN_LIFE,
+        reports: Reports | None = None,
     ) -> None:
         self.world = world
         self.plans: Mapping[str, UsagePlan] = {**AMAZON_PLANS, **plans}
@@ -142,6 +166,7 @@ class Simulator:
         self._now, self._skew = now, skew
         self._not_enrolled_status = not_enrolled_status
         self._page_token_life = page_token_life
+        self._reports = reports or Reports(world)
         self._lock = Lock()
         self._buckets: dict[tuple[str, str, str], _Bucket] = {}
         self._access: dict[str, _Access] = {}
@@ -183,6 +208,8 @@ class Simulator:
         try:
             if call.operation == TOKEN:
                 return self._trouble(call) or self._login(call)
+            if call.operation == DOWNLOAD:
+                return self._trouble(call) or self._download(call)
             seller = self._let_in(call)
             self._spend(call, seller)
             trouble = self._trouble(call)
@@ -191,9 +218,10 @@ class Simulator:
             body = self._operate(call, seller)
         except Refusal as refusal:
             return self._reply(call, refusal.status, refusal.body)
-        whole = self._reply(call, 200, body)
+        status = 202 if call.operation == CREATE_REPORT else 200
+        whole = self._reply(call, status, body)
         if call.outright == "truncated_json":
-            return self._reply(call, 200, body[: len(body) // 2])
+            return self._reply(call, status, body[: len(body) // 2])
         if call.outright == "dropped_halfway":
             return replace(whole, body=body[: len(body) // 2], disturbance="drop")
         if call.operation in {SEARCH, GET}:
@@ -207,6 +235,14 @@ class Simulator:
             return self._get(call, seller)
         if call.operation == PARTICIPATIONS:
             return _participations(seller)
+        if call.operation == CREATE_REPORT:
+            return self._reports.create(call.request, seller, call.at, call.struck)
+        if call.operation == GET_REPORT:
+            return self._reports.get(_last_part(call.request), seller, call.at)
+        if call.operation == GET_DOCUMENT:
+            return self._reports.document(
+                _last_part(call.request), seller, call.request, call.at, call.struck
+            )
         raise Refusal(404, "NotFound", "There is no such operation.")
 
     def _reply(self, call: _Call, status: int, body: bytes, kind: str = "application/json") -> Answer:
@@ -217,7 +253,7 @@ class Simulator:
             "x-amzn-RequestId": str(UUID(bytes=self._unique()[:16])),
         }
         rate = self._rate_header(call)
-        if rate is not None and status in (200, 400, 404):
+        if rate is not None and status in (200, 202, 400, 404):
             headers["x-amzn-RateLimit-Limit"] = rate
         return Answer(status, headers, body)
 
@@ -269,6 +305,15 @@ class Simulator:
         return base64.b64encode(self._unique()[:47]).decode()
 
     # --- who may come in ---------------------------------------------------------------------------
+
+    def _download(self, call: _Call) -> Answer:
+        """The storage of documents: not part of the API, so without its headers and its errors."""
+        at = call.at + ADDRESS_LIFE * 2 if "report_address_expired" in call.struck else call.at
+        status, body, kind = self._reports.download(call.query, at)
+        headers = {"Content-Type": kind, "Content-Length": str(len(body))}
+        if call.outright == "dropped_halfway":
+            return Answer(status, headers, body[: len(body) // 2], "drop")
+        return Answer(status, headers, body)
 
     def _login(self, call: _Call) -> Answer:
         form = {name: values[0] for name, values in call.request.form.items()}
@@ -440,7 +485,19 @@ def _operation(request: Request) -> str:
         return GET
     if request.method == "GET" and request.path == _PARTICIPATIONS_PATH:
         return PARTICIPATIONS
+    if request.method == "POST" and request.path == REPORTS_PATH:
+        return CREATE_REPORT
+    if request.method == "GET" and request.path.startswith(f"{REPORTS_PATH}/"):
+        return GET_REPORT
+    if request.method == "GET" and request.path.startswith(f"{DOCUMENTS_PATH}/"):
+        return GET_DOCUMENT
+    if request.method == "GET" and request.path.startswith(f"{STORAGE_PATH}/"):
+        return DOWNLOAD
     return "unknown"
+
+
+def _last_part(request: Request) -> str:
+    return unquote(request.path.rpartition("/")[2])
 
 
 def _quota_exceeded() -> Refusal:

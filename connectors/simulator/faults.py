@@ -15,11 +15,15 @@ from random import Random
 SEARCH = "searchOrders"
 GET = "getOrder"
 PARTICIPATIONS = "getMarketplaceParticipations"
+CREATE_REPORT = "createReport"
+GET_REPORT = "getReport"
+GET_DOCUMENT = "getReportDocument"
+DOWNLOAD = "download"
 TOKEN = "token"
 
-_API = frozenset({SEARCH, GET, PARTICIPATIONS})
+_API = frozenset({SEARCH, GET, PARTICIPATIONS, CREATE_REPORT, GET_REPORT, GET_DOCUMENT})
 _ORDERS = frozenset({SEARCH, GET})
-_EVERYWHERE = _API | {TOKEN}
+_EVERYWHERE = _API | {TOKEN, DOWNLOAD}
 
 OUTRIGHT: dict[str, frozenset[str]] = {
     "throttled_json": _API,
@@ -30,7 +34,7 @@ OUTRIGHT: dict[str, frozenset[str]] = {
     "html_200": _API,
     "truncated_json": _API,
     "dropped": _EVERYWHERE,
-    "dropped_halfway": _API,
+    "dropped_halfway": _API | {DOWNLOAD},
     "hang": _EVERYWHERE,
     "forbidden": _API,
     "access_token_lost": _API,
@@ -57,9 +61,23 @@ given. ``repeated_order``: the next page begins with this page's last order. ``s
 shown in a newer version already comes in the version before.
 """
 
-KINDS = OUTRIGHT | SUBTLE
-RARE = frozenset({"invalid_grant"})
-"""Not among ``Faults.everything``: this one is final for an account, so a script must want it."""
+REPORTS: dict[str, frozenset[str]] = {
+    "report_cancelled": frozenset({CREATE_REPORT}),
+    "report_fatal": frozenset({CREATE_REPORT}),
+    "report_empty": frozenset({GET_DOCUMENT}),
+    "report_truncated": frozenset({GET_DOCUMENT}),
+    "report_malformed": frozenset({GET_DOCUMENT}),
+    "report_address_expired": frozenset({DOWNLOAD}),
+}
+"""Kinds of reports alone: what becomes of the one asked for by this call, what lies behind this address.
+
+``report_truncated``: the document breaks off, and says so nowhere. ``report_malformed``: a row lacks columns.
+"""
+
+KINDS = OUTRIGHT | SUBTLE | REPORTS
+RARE = frozenset({"invalid_grant"}) | REPORTS.keys()
+"""Not among ``Faults.everything``: the first is final for an account, so a script must want it; reports are
+not asked for by everybody."""
 
 RATES = {
     "rate_not_a_number": "a few",

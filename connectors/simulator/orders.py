@@ -198,6 +198,8 @@ class Order:
     created: datetime
     listed_under: str
     versions: tuple[Version, ...]
+    unlisted: bool = False
+    """No search ever lists it, though it can be fetched by its id and is in the reports."""
 
     def current(self, at: datetime) -> Version | None:
         """The newest version that Amazon shows at ``at``; None before the first one."""
@@ -219,6 +221,7 @@ def order(
     marketplace: str = "UK",
     updated: datetime | None = None,
     late: timedelta = timedelta(0),
+    unlisted: bool = False,
     **facts: Any,
 ) -> Order:
     """One order with one version, in a line.
@@ -226,7 +229,8 @@ def order(
     ``facts`` are fields of ``Facts``; besides, ``amount`` and ``quantity`` shape the only line,
     ``recipient``, ``street``, ``city``, ``postal_code`` and ``phone`` the delivery address. Without
     ``email`` the buyer has a relay address made of the order id; ``email=None`` means none.
-    ``updated`` is ``created`` when not given; ``late`` delays what the API shows.
+    ``updated`` is ``created`` when not given; ``late`` delays what the API shows; ``unlisted``: no search
+    ever lists it.
     """
     place = BY_NAME[marketplace]
     first = updated or created
@@ -250,7 +254,8 @@ def order(
         ship_by=created + timedelta(days=2),
         deliver_by=created + timedelta(days=6),
     )
-    return Order(order_id, created, place.id, (Version(first, first + late, _apply(plain, facts)),))
+    versions = (Version(first, first + late, _apply(plain, facts)),)
+    return Order(order_id, created, place.id, versions, unlisted)
 
 
 def relay_address(key: str, place: Marketplace) -> str:

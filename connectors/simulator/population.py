@@ -60,6 +60,7 @@ class _Habits:
     withheld: float
     future: float
     poisoned: float
+    unlisted: float
 
 
 def populate(
@@ -75,15 +76,17 @@ def populate(
     withheld: float = 0.02,
     future: float = 0.005,
     poisoned: float = 0.0,
+    unlisted: float = 0.0,
 ) -> Iterator[Order]:
     """Yield ``orders`` orders created between ``start`` and ``end``, oldest first.
 
     Shares from 0 to 1: ``returning`` buyers, ``amazon_fulfilled`` orders, updates shown hours ``late``,
-    first ready versions with the buyer ``withheld``, words of a ``future`` model, ``poisoned`` orders.
+    first ready versions with the buyer ``withheld``, words of a ``future`` model, ``poisoned`` orders,
+    orders ``unlisted`` by every search.
     """
     random = Random(f"population {seed}")
     places = [BY_NAME[one] for one in marketplaces]
-    habits = _Habits(returning, amazon_fulfilled, late, withheld, future, poisoned)
+    habits = _Habits(returning, amazon_fulfilled, late, withheld, future, poisoned, unlisted)
     span = int((end - start).total_seconds() * 1000)
     moments = sorted(start + timedelta(milliseconds=random.randrange(span)) for _ in range(orders))
     ids: set[str] = set()
@@ -104,7 +107,9 @@ def populate(
         versions = story.told(facts, end)
         if versions[-1].facts.status == "SHIPPED" and facts.replaces is None:
             replaceable[place.code] = (order_id, person)
-        yield Order(order_id, created, place.id, versions)
+        # Drawn only when asked for, so that the worlds of all other seeds stay what they are.
+        hidden = unlisted > 0 and random.random() < unlisted
+        yield Order(order_id, created, place.id, versions, hidden)
 
 
 def relay_address(seed: int, number: int, place: Marketplace) -> str:

@@ -29,6 +29,8 @@ def transport(simulator: Simulator) -> httpx.MockTransport:
             raise httpx.ReadTimeout("The simulator does not answer.", request=request)
         if given.disturbance == "drop":
             raise httpx.RemoteProtocolError("The simulator dropped the connection.", request=request)
-        return httpx.Response(given.status, headers=dict(given.headers), content=given.body)
+        # As a stream, so that a client can read it as it would from a socket.
+        stream = httpx.ByteStream(given.body)
+        return httpx.Response(given.status, headers=dict(given.headers), stream=stream)
 
     return httpx.MockTransport(answer)

@@ -206,6 +206,7 @@ class World:
                 (one, version)
                 for one, version in found(books, at, after, before)
                 if one.listed_under in marketplace_ids
+                and not one.unlisted
                 and (not statuses or version.facts.status in statuses)
                 and (not fulfilled_by or version.facts.fulfilled_by in fulfilled_by)
                 and shown_still(one, at)
@@ -215,6 +216,22 @@ class World:
                 self._lists.clear()
             self._lists[key] = kept
         return kept
+
+    def reported(
+        self, seller: str, *, at: datetime, after: datetime, before: datetime, marketplace_ids: frozenset[str]
+    ) -> list[Version]:
+        """What a report made at ``at`` knows of the orders created in an interval (inclusive).
+
+        It knows an order once the API does, and then every update at once, however late the API shows it.
+        """
+        books = self._books[seller]
+        low, high = bisect_left(books.created, (after, "")), bisect_right(books.created, (before, "\uffff"))
+        found = (books.orders[order_id] for _, order_id in books.created[low:high])
+        return [
+            next(version for version in reversed(one.versions) if version.last_updated <= at)
+            for one in found
+            if one.listed_under in marketplace_ids and one.current(at) and shown_still(one, at)
+        ]
 
     # --- within ------------------------------------------------------------------------------------
 

@@ -11,20 +11,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 from poller.cli.shell import FAULT, INTERRUPTED, Failure, drop_output, say, sentences_of, show_traceback
+from poller.version import program_version
 
 COMMANDS: tuple[tuple[str, str, str, str], ...] = (
     ("demo", "poller.cli.demo", "demo", "The whole journey against the simulator, on a throw-away database."),
     ("run", "poller.cli.running", "run", "The service: keeps orders and customers up to date until stopped."),
     ("sync", "poller.cli.running", "sync", "One pass now, over everything that is due."),
     ("status", "poller.cli.status", "status", "How fresh the data is, what is missing, what comes next."),
+    ("backfill", "poller.cli.backfill", "app", "History of a given stretch: plan, start, pause, resume."),
+    ("verify", "poller.cli.verify", "verify", "Is anything missing? Amazon's own list against the database."),
     ("orders", "poller.cli.orders", "app", "List, show and explain orders; fetch one again."),
-    ("customers", "poller.cli.customers", "app", "List and show customers."),
+    ("customers", "poller.cli.customers", "app", "List, show, create, edit, merge and import customers."),
     (
         "export",
         "poller.cli.exports",
@@ -32,11 +34,12 @@ COMMANDS: tuple[tuple[str, str, str, str], ...] = (
         "Orders or customers as JSON Lines or CSV, whole or what changed.",
     ),
     ("quarantine", "poller.cli.quarantine", "app", "Orders that could not be understood."),
+    ("privacy", "poller.cli.privacy", "app", "Erase buyer data that is due, or a person; show all of one."),
     ("webhooks", "poller.cli.webhooks", "app", "Tell other programs of changes, by signed requests."),
     ("alerts", "poller.cli.alerts", "app", "Try whether alerts arrive."),
     ("config", "poller.cli.configuration", "app", "Check the configuration, also against Amazon."),
     ("db", "poller.cli.database", "app", "Create, upgrade and check the database."),
-    ("keys", "poller.cli.keys", "app", "Make encryption keys."),
+    ("keys", "poller.cli.keys", "app", "Make encryption keys; seal everything with the first one."),
     (
         "simulator",
         "poller.cli.simulate",
@@ -119,7 +122,7 @@ def _elsewhere() -> None:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        print(f"order-sync {_version()}")
+        print(f"order-sync {program_version()}")
         raise typer.Exit
 
 
@@ -129,13 +132,6 @@ def _root(
     ] = False,
 ) -> None:
     """Takes the options that come before a command."""
-
-
-def _version() -> str:
-    try:
-        return version("amazon-order-sync")
-    except PackageNotFoundError:  # run from a source tree
-        return "unreleased"
 
 
 __all__ = ["COMMANDS", "carry_out", "main"]

@@ -38,6 +38,7 @@ from poller.cli.shell import (
     sentences_of,
     sqlite_file,
 )
+from poller.rotating import about_keys
 from poller.spending import Spending
 from poller.status import REFUSED, remedy
 from poller.windows import SIGNPOST_MARGIN
@@ -71,6 +72,8 @@ def check(
     warnings = [p for p in problems if p.severity == "warning"]
     for problem in (*errors, *warnings):
         put(f"{problem.severity}: {problem.message}")
+    for sentence in _about_keys(read):
+        put(f"note: {sentence}")
     if not errors:
         many = counted(len(read.marketplaces), "marketplace")
         accounts = counted(len({m.account for m in read.marketplaces}), "account")
@@ -93,6 +96,20 @@ def _further(read: Config) -> Iterator[Problem]:
         )
     if read.marketplaces and not any(m.enabled for m in read.marketplaces):
         yield Problem("no marketplace is enabled: nothing is polled.", "nothing")
+
+
+def _about_keys(read: Config) -> list[str]:
+    """What is to be known of old keys, when there are any and the database can be asked."""
+    if read.stopped or len(read.settings.encryption_key or ()) < 2:
+        return []
+    with Service(os.environ) as service:
+        log_quietly(service)
+        try:
+            open_store(service, create=False)
+            return about_keys(service.store)
+        except Exception as error:
+            why = str(error) if isinstance(error, Failure) else sentences_of(error)[1]
+            return [f"whether the old keys are still needed cannot be told: {why}"]
 
 
 # --- online -----------------------------------------------------------------------------------------

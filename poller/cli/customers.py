@@ -1,4 +1,4 @@
-"""``order-sync customers``: list and show."""
+"""``order-sync customers``: list and show; the commands that change something stand beside this file."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
+from poller.cli import changing, doubles, importing
 from poller.cli.orders import address_line
 from poller.cli.shell import BAD_INPUT, Failure, opened, put, put_json, put_table, say, when
 from poller.cli.words import BASIS
@@ -24,7 +25,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON with the exported key
 
 @app.callback()
 def customers() -> None:
-    """List and show customers."""
+    """List, show, create, edit, merge and import customers; look for doubled ones."""
+
+
+app.command()(changing.create)
+app.command()(changing.edit)
+app.command()(changing.merge)
+app.command()(changing.unmerge)
+app.command()(doubles.duplicates)
+app.command("import")(importing.import_customers)
 
 
 @app.command("list")
@@ -80,7 +89,10 @@ def show(
     if as_json:
         put_json(
             customer_object(customer)
-            | {"orders": [order.order_id for order in orders], "journal": [_entry(e) for e in journal]}
+            | {
+                "orders": [order.order_id for order in orders],
+                "journal": [journal_object(e) for e in journal],
+            }
         )
         return
     _put_customer(customer)
@@ -89,8 +101,34 @@ def show(
         put()
         put_table(
             ("journal (UTC)", "who", "what", ">other customer", "order"),
-            [(when(e.at), e.who, e.action, e.other_id, e.order_id) for e in journal],
+            [(when(e.at), e.who, e.action, _others(e, customer), e.order_id) for e in journal],
         )
+        _put_changes(journal)
+
+
+def _others(entry: JournalEntry, customer: CustomerRecord) -> int | None:
+    """The customer that an entry is about, besides the one that is shown."""
+    return entry.other_id if entry.customer_id == customer.customer_id else entry.customer_id
+
+
+def _put_changes(journal: list[JournalEntry]) -> None:
+    rows = [
+        (when(e.at), name.replace("_", " "), _text(e.details["before"].get(name)), _text(after))
+        for e in journal
+        for name, after in e.details.get("after", {}).items()
+    ]
+    if rows:
+        put()
+        put_table(("changed (UTC)", "field", "before", "after"), rows)
+
+
+def _text(value: Any) -> str:
+    """A journalled value in a few words; an empty one says so."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {text}" for key, text in value.items())
+    if isinstance(value, list):
+        return ", ".join(value)
+    return "(none)" if value is None else str(value)
 
 
 def _followed(tx: Transaction, customer_id: int) -> CustomerRecord:
@@ -150,11 +188,15 @@ def _put_orders(orders: list[OrderRecord]) -> None:
         say(f"these are the newest {ORDERS_SHOWN} orders; `order-sync orders list --customer` shows more")
 
 
-def _entry(entry: JournalEntry) -> dict[str, Any]:
+def journal_object(entry: JournalEntry) -> dict[str, Any]:
+    """One entry of a customer's journal, with what it quotes."""
     return {
         "at": time_text(entry.at),
         "who": entry.who,
         "action": entry.action,
         "other_id": entry.other_id,
         "order_id": entry.order_id,
+        "customer_id": entry.customer_id,
+        "before": entry.details.get("before", {}),
+        "after": entry.details.get("after", {}),
     }

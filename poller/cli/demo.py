@@ -345,7 +345,7 @@ def count(tx: Transaction, table: sa.Table) -> int:
 
 
 def _wrongs(store: Store, truth: Truth, start: datetime) -> list[str]:
-    problems = wrongs(truth, found_in(store))
+    problems = wrongs(truth, found_in(store, truth.buyers))
     for code, progress, history_is_whole in _coverage(store, start):
         if not history_is_whole or progress.trouble is not None:
             problems.append(f"{code} has a gap in what was read")
@@ -375,6 +375,7 @@ BASES = {
     "email_1": "buyer known by e-mail: the record was used as it is",
     "email_2": "buyer known by the record's second e-mail",
     "email_3": "buyer known by the record's third e-mail",
+    "retained_hash": "buyer of orders past their 30 days, known by the hash that was kept",
     "unidentified": "no e-mail (Amazon ships it, or withholds it): a record of its own",
     "promoted": "the e-mail came later: moved to the buyer's record",
     "replacement": "a replacement without e-mail: the customer of the order it replaces",
@@ -397,9 +398,12 @@ def _report(
         totals = queries.totals(tx)
         held_back = quarantine.entries(tx)
         lines = count(tx, tables.order_lines)
+        past = sa.select(sa.func.count()).where(tables.orders.c.erased_at.is_not(None))
+        old: int = tx.conn.execute(past).scalar_one()
     say("\n4. What is in the database", style="bold")
     say(f"   {totals.orders:6,} orders with {lines:,} lines, and {totals.pending} pending, which wait")
     say(f"   {totals.customers:6,} customers, {totals.unidentified} of them of orders without an e-mail")
+    say(f"   {old:6,} orders are past their 30 days: used to find their customer, stored without their buyer")
     say("   How orders found their customers:")
     unknown = totals.unknown_marketplace
     by_basis = totals.by_basis | {"none": totals.by_basis.get("none", 0) - unknown, "unknown": unknown}

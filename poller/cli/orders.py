@@ -26,7 +26,8 @@ from poller.cli.shell import (
 from poller.cli.words import BASIS
 from poller.exporting import order_object
 from poller.matching import explain as reasons_of
-from store import quarantine, queries
+from poller.retention import explain as explain_term
+from store import erasing, quarantine, queries
 from store.engine import Store, Transaction
 from store.orders import order_currency
 from store.quarantine import Quarantined
@@ -134,6 +135,7 @@ def show(order_id: OrderId, account: OfAccount = None, as_json: AsJson = False) 
         found = queries.find_orders(tx, order_id, account)
         if not found:
             raise Failure(_unknown(tx, order_id, account))
+        retained = _retained(tx, service, found[0])
     if len(found) > 1:
         names = " and ".join(sorted(order.account for order in found))
         raise Failure(f"accounts {names} both have order {order_id}: add --account.", status=BAD_INPUT)
@@ -141,10 +143,10 @@ def show(order_id: OrderId, account: OfAccount = None, as_json: AsJson = False) 
     if as_json:
         put_json(order_object(order, order_currency(order)))
     else:
-        _put_order(order)
+        _put_order(order, retained)
 
 
-def _put_order(order: OrderRecord) -> None:
+def _put_order(order: OrderRecord, retained: str) -> None:
     buyer = order.buyer
     basis = BASIS.get(order.match_basis or "none")
     facts = [
@@ -178,6 +180,7 @@ def _put_order(order: OrderRecord) -> None:
         ),
         ("cancelled by", order.cancelled_by),
         ("cancellation", "asked for by the buyer" if order.cancel_requested else None),
+        ("buyer data", retained),
     ]
     put_table(("", ""), [(name, value) for name, value in facts if value])
     if order.lines:
@@ -258,12 +261,19 @@ def explain(order_id: OrderId, account: OfAccount = None) -> None:
         for order in found:
             customer = None if order.customer_id is None else queries.get_customer(tx, order.customer_id)
             put(plain(_headline(order)))
-            for sentence in reasons_of(order, customer):
+            for sentence in reasons_of(order, customer, queries.merges_of(tx, order)):
                 put(f"  {plain(sentence)}")
+            put(f"  {_retained(tx, service, order)}")
         for entry in kept:
             newer = "A copy of it" if found else f"Order {order_id} ({entry.account})"
             put(plain(f"{newer} is in quarantine since {when(entry.first_seen_at)} UTC: {entry.reason}."))
             put("  `order-sync quarantine retry` applies it again, with --refetch Amazon is asked for it.")
+
+
+def _retained(tx: Transaction, service: Service, order: OrderRecord) -> str:
+    """When the order's buyer data will be or was erased, and why."""
+    forgotten_at = erasing.forgotten_at(tx, order.account, order.order_id)
+    return explain_term(order, service.retention, forgotten_at)
 
 
 def _headline(order: OrderRecord) -> str:

@@ -13,7 +13,7 @@ from connectors.simulator.api import Served, Simulator
 from connectors.simulator.orders import amazon_time
 from poller.rules import INVOICED_BY_AMAZON, is_shared_email
 from store import quarantine, queries, tables
-from store.engine import Store
+from store.engine import Store, Transaction
 from store.records import normal_email
 
 
@@ -70,15 +70,26 @@ def _shown_buyers(served: Iterable[Served], spoilt: Collection[str]) -> Iterator
                 yield normal_email(email)
 
 
-def found_in(store: Store) -> Found:
-    """Read the whole database."""
+def found_in(store: Store, known: Collection[str]) -> Found:
+    """Read the whole database. Which of the ``known`` e-mails an erased one was, its hash tells (R61)."""
     orders, emails = tables.orders, []
     with store.read() as tx:
         rows = tx.rows(sa.select(orders.c.order_id, orders.c.last_updated_at))
         for customer in queries.changed_customers(tx, 0, tx.readable_change_no()):
             emails += [normal_email(main.email) for main in customer.emails if main.email is not None]
+        emails += _erased(tx, known)
         quarantined = [entry.order_id for entry in quarantine.entries(tx)]
     return Found([(row.order_id, row.last_updated_at) for row in rows], quarantined, emails)
+
+
+def _erased(tx: Transaction, known: Collection[str]) -> Iterator[str]:
+    c = tables.customer_emails.c
+    rows = tx.rows(sa.select(c.business, c.email_hash).where(c.email.is_(None)))
+    by_hash = {
+        tx.lookup.email(business, email): email for business in {r.business for r in rows} for email in known
+    }
+    for row in rows:
+        yield by_hash.get(row.email_hash, "an e-mail that was erased")
 
 
 def wrongs(truth: Truth, found: Found) -> list[str]:

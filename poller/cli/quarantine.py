@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from decimal import Decimal
 from typing import Annotated, Any
 
 import typer
 
 from connectors.amazon.marketplaces import BY_ID
-from connectors.amazon.parse import order_of_json
 from connectors.errors import ConnectorError, Deferred
-from connectors.orders import UnreadableOrder
-from poller.applying import apply_orders
 from poller.bootstrap import Account, Service
 from poller.cli.orders import fetched
 from poller.cli.shell import (
@@ -32,11 +28,12 @@ from poller.cli.shell import (
     when,
 )
 from poller.exporting import time_text
+from poller.rereading import apply_stored
 from store import quarantine as store
-from store.engine import is_conflict
 from store.quarantine import Quarantined
 
-CONFLICTS = 20
+_ASK_AGAIN = "`order-sync quarantine retry --refetch` asks for it again"
+WAITS = "waits for a person"
 
 app = typer.Typer()
 OfAccount = Annotated[str | None, typer.Option("--account", metavar="NAME", help="Only this account's.")]
@@ -58,9 +55,25 @@ def list_quarantine(
         put_json([entry_object(entry) for entry in found])
     elif found:
         put_table(
-            ("order", "account", "shop", ">attempts", "since (UTC)", "what could not be understood"),
+            (
+                "order",
+                "account",
+                "shop",
+                ">attempts",
+                "since (UTC)",
+                "Amazon is asked again",
+                "what could not be understood",
+            ),
             [
-                (e.order_id, e.account, _marketplace(e), e.attempts, when(e.first_seen_at), e.reason)
+                (
+                    e.order_id,
+                    e.account,
+                    _marketplace(e),
+                    e.attempts,
+                    when(e.first_seen_at),
+                    when(e.next_attempt_at, otherwise=WAITS),
+                    e.reason,
+                )
                 for e in found
             ],
         )
@@ -100,8 +113,15 @@ def show(
         names = " and ".join(sorted(entry.account for entry in found))
         raise Failure(f"accounts {names} both have order {order_id} there: add --account.", status=BAD_INPUT)
     (entry,) = found
+    if entry.payload == store.ERASED:
+        raise Failure(f"{entry.order_id}: {store.HAS_BEEN_ERASED} ({entry.reason}); {_ASK_AGAIN}.")
     seen = f"{counted(entry.attempts, 'attempt')} since {when(entry.first_seen_at)} UTC"
-    say(plain(f"{entry.order_id} ({entry.account}): {entry.reason}; {seen}"))
+    again = (
+        WAITS
+        if entry.next_attempt_at is None
+        else f"Amazon is asked again at {when(entry.next_attempt_at)} UTC"
+    )
+    say(plain(f"{entry.order_id} ({entry.account}): {entry.reason}; {seen}; {again}"))
     put(_pretty(json.loads(entry.payload, parse_float=Decimal)))
 
 
@@ -165,7 +185,7 @@ def _tried_again(service: Service, entry: Quarantined, refetch: bool) -> str | N
         return _applied_again(service, account, entry)
     if not account.sources:
         return f"stays: account {entry.account} has no marketplace that is enabled"
-    if entry.order_id.startswith("unreadable-"):
+    if not store.has_id(entry):
         return "stays: not even its order id is known, so Amazon cannot be asked for it"
     try:
         fetched(service, account, entry.order_id)
@@ -179,17 +199,7 @@ def _tried_again(service: Service, entry: Quarantined, refetch: bool) -> str | N
 
 
 def _applied_again(service: Service, account: Account, entry: Quarantined) -> str | None:
-    order = order_of_json(entry.payload)
-    for attempt in range(CONFLICTS):
-        try:
-            with service.store.begin() as tx:
-                if isinstance(order, UnreadableOrder):
-                    store.put(tx, replace(entry, reason=order.reason))
-                    return f"stays: {order.reason}"
-                apply_orders(tx, account.rules, [order])
-                store.release(tx, entry.account, [entry.order_id])
-            break
-        except Exception as error:
-            if not is_conflict(error) or attempt == CONFLICTS - 1:
-                raise
-    return None
+    problem = service.store.commit(lambda tx: apply_stored(tx, account.rules, entry))
+    if problem == store.HAS_BEEN_ERASED:
+        problem += f"; {_ASK_AGAIN}"
+    return None if problem is None else f"stays: {problem}"

@@ -36,7 +36,7 @@ from poller.cli.shell import (
     stopped_by_signals,
 )
 from poller.schedule import Schedule, heartbeat_file, is_alive
-from poller.status import remedy
+from poller.status import REFUSED, remedy
 from poller.sync import RunReport
 from store.engine import Unavailable
 from store.runs import Outcome
@@ -129,7 +129,7 @@ def _carry_out(service: Service, keys: Sequence[str], wait: bool) -> tuple[bool,
     while due and not service.stop.is_set():
         key = min(due, key=due.__getitem__)
         if due[key] > utc_now():
-            _wait(due[key], service.stop.wait)
+            wait_until(due[key], service.stop.wait)
             continue
         del due[key]
         report = _one_run(service, key)
@@ -171,7 +171,8 @@ def told(report: RunReport) -> str:
     if report.outcome == "deferred":
         words += f" until {iso(report.until)}: {report.message}"
     elif report.outcome == "failed":
-        words += f": {report.message}; {remedy(report.message)}"
+        advice = remedy(report.message) if report.refused is None else REFUSED[report.refused]
+        words += f": {report.message}; {advice}"
     numbers = (
         counted(report.pages, "page"),
         counted(report.orders, "order"),
@@ -190,8 +191,8 @@ def _busy(text: str) -> Iterator[None]:
         yield
 
 
-def _wait(until: datetime, pause: Callable[[float], bool]) -> None:
-    """Wait for the request budget, with a bar on a terminal. ``pause`` ends early when told to stop."""
+def wait_until(until: datetime, pause: Callable[[float], bool]) -> None:
+    """Wait for Amazon, with a bar on a terminal. ``pause`` ends early when told to stop."""
     span = until - utc_now()
     if not sys.stderr.isatty():
         say(f"waiting until {iso(until)}")

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 BAD_INPUT = 2
 FAULT = 1
+MISSING = 3
+"""Something that Amazon has is not in the database."""
 DEFERRED = 75
 INTERRUPTED = 130
 """What shells report for a process that Ctrl-C ended."""
@@ -151,6 +153,58 @@ def lasting(span: timedelta) -> str:
     return f"{counted(days, 'day')} {hours} h" if hours else counted(days, "day")
 
 
+# --- asking and doing ---------------------------------------------------------------------------------
+
+
+def operator() -> str:
+    """Who is at work, for the journal: the operating system's user, whatever the environment says."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a user id without a name, as in many containers
+        return f"user {os.getuid()}"
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask on a terminal before many records are changed; elsewhere go on. Raises Failure for a no.
+
+    ``yes``: it was answered already.
+    """
+    if yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise Failure("nothing was changed.")
+
+
+@contextmanager
+def progress(text: str, total: int, every: int | None = None) -> Iterator[Callable[[int], None]]:
+    """Yields what is told how much is done: a bar on a terminal, elsewhere a line for each ``every``.
+
+    Unless it is said otherwise, that is a tenth of the total.
+    """
+    if not sys.stderr.isatty():
+        told = 0
+
+        def tell(done: int) -> None:
+            nonlocal told
+            step = every or max(1, total // 10)
+            if done // step > told // step:
+                say(f"{text}: {done:,} of {total:,}")
+            told = done
+
+        yield tell
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True, markup=False), transient=True) as bar:
+        task = bar.add_task(text, total=total)
+        yield lambda done: bar.update(task, completed=done, total=max(total, done))
+
+
 # --- failing ----------------------------------------------------------------------------------------
 
 
@@ -160,6 +214,7 @@ def sentences_of(error: Exception) -> tuple[int, str]:
 
     from connectors.errors import ConnectorError
     from poller.bootstrap import Unusable
+    from poller.customers.refused import Refused
     from store.engine import Unavailable, reason_of
     from store.migrating import NewerDatabase
     from store.sealing import SealError, UnknownKey
@@ -174,6 +229,8 @@ def sentences_of(error: Exception) -> tuple[int, str]:
         return BAD_INPUT, f"PostgreSQL needs a driver that is not installed: {remedy}."
     if isinstance(error, UnknownKey):
         return BAD_INPUT, f"{error}."
+    if isinstance(error, Refused):
+        return BAD_INPUT, plain(f"{error} {', '.join(error.named)}".strip())
     if isinstance(error, ConnectorError | Unusable | NewerDatabase | SealError):
         return FAULT, f"{str(error).removesuffix('.')}."
     return FAULT, f"something unexpected happened ({name}); ORDER_SYNC_LOG_LEVEL=debug shows where."

@@ -23,7 +23,7 @@ import typer
 from connectors.amazon.marketplaces import BY_NAME
 from connectors.base import UsagePlan
 from connectors.simulator.api import AMAZON_PLANS, Simulator
-from connectors.simulator.faults import GET, PARTICIPATIONS, SEARCH, Faults
+from connectors.simulator.faults import CREATE_REPORT, GET, GET_DOCUMENT, PARTICIPATIONS, SEARCH, Faults
 from connectors.simulator.serve import serve
 from connectors.simulator.world import CLIENT_ID, CLIENT_SECRET, Seller, World
 from store.sealing import new_key
@@ -37,6 +37,8 @@ FAST_PLANS: Mapping[str, UsagePlan] = {
     SEARCH: UsagePlan(20.0, 20),
     GET: UsagePlan(20.0, 30),
     PARTICIPATIONS: UsagePlan(1.0, 15),
+    CREATE_REPORT: UsagePlan(1.0, 15),
+    GET_DOCUMENT: UsagePlan(1.0, 15),
 }
 """Told to clients in the rate header, as Amazon tells those that it grants more to."""
 

@@ -15,12 +15,14 @@ from poller.status import (
     BudgetStatus,
     MarketplaceStatus,
     SourceStatus,
+    Status,
+    VerificationStatus,
     WindowsStatus,
     as_object,
     gather,
 )
 from store.progress import Interval
-from store.queries import Totals
+from store.quarantine import Counts
 from store.runs import Run
 
 KINDS = {"live": "new and changed orders", "sweep": "second look", "backfill": "history"}
@@ -42,7 +44,7 @@ def status(
     if as_json:
         put_json(as_object(found))
         return
-    _put_attention(found.attention)
+    _put_headline(found)
     for source in found.sources:
         put()
         _put_source(source, found.at)
@@ -50,16 +52,26 @@ def status(
         put()
         put(f"Not polled, because they are not enabled: {', '.join(found.not_polled)}.")
     put()
-    _put_totals(found.totals)
+    _put_totals(found)
 
 
-def _put_attention(sentences: Sequence[str]) -> None:
-    if not sentences:
-        put("Nothing needs attention.")
+def _put_headline(found: Status) -> None:
+    """The one thing to know: that all is well, or what is not, the worst first."""
+    if found.attention:
+        put("Needs attention:")
+        for sentence in found.attention:
+            put(f"  - {plain(sentence)}")
         return
-    put("Needs attention:")
-    for sentence in sentences:
-        put(f"  - {plain(sentence)}")
+    bounds = [source.covered_until for source in found.sources]
+    known = [bound for bound in bounds if bound is not None]
+    if len(known) < len(bounds) or not known:
+        put("Nothing needs attention. Not everything has been read for the first time yet.")
+        return
+    behind = lasting(found.at - min(known))
+    if any(marketplace.history_gaps for source in found.sources for marketplace in source.marketplaces):
+        put(f"All is well: what is new and changed is here up to {behind} ago; history is still being read.")
+    else:
+        put(f"All is well: everything is here up to {behind} ago.")
 
 
 def _put_source(source: SourceStatus, now: datetime) -> None:
@@ -75,7 +87,7 @@ def _put_source(source: SourceStatus, now: datetime) -> None:
         [
             ("last run", last),
             ("last page stored", succeeded),
-            ("next run", f"{_at(source.next_at, now)}: {source.next_why}"),
+            ("next run due", f"{_at(source.next_at, now)}: {source.next_why}"),
             *(("request budget", _budget(budget, now)) for budget in source.budgets),
             *(("being read", _windows(windows)) for windows in source.windows),
             *(("history", _backfill(backfill)) for backfill in source.backfills),
@@ -84,7 +96,14 @@ def _put_source(source: SourceStatus, now: datetime) -> None:
     )
     put()
     put_table(
-        ("marketplace", "complete up to (UTC)", ">behind", "missing since live reading began", "history"),
+        (
+            "marketplace",
+            "complete up to (UTC)",
+            ">behind",
+            "missing since live reading began",
+            "history",
+            "verified",
+        ),
         [_marketplace(m, now) for m in source.marketplaces],
         indent=2,
     )
@@ -112,7 +131,9 @@ def _windows(windows: WindowsStatus) -> str:
 def _backfill(backfill: BackfillStatus) -> str:
     span = f"{backfill.lower:%Y-%m-%d} to {backfill.upper:%Y-%m-%d}"
     cost = f"{counted(backfill.orders, 'order')} in {counted(backfill.requests, 'request')}"
-    return f"{backfill.marketplace} {span}: {backfill.done:.0%} done, newest first; {cost} ({backfill.state})"
+    way = "newest first" if backfill.by == "search" else "from both ends"
+    ready = "" if backfill.eta is None else f", ready about {when(backfill.eta)} UTC"
+    return f"{backfill.marketplace} {span}: {backfill.done:.0%} done, {way}; {cost} ({backfill.state}{ready})"
 
 
 _OPERATIONS = {"searchOrders": "searches", "getOrder": "single orders"}
@@ -150,7 +171,21 @@ def _marketplace(marketplace: MarketplaceStatus, now: datetime) -> tuple[object,
         "" if until is None else lasting(now - until),
         ", ".join(missing) or "nothing",
         history,
+        "" if marketplace.verification is None else _verified(marketplace.verification, now),
     )
+
+
+def _verified(proof: VerificationStatus, now: datetime) -> str:
+    span = f"{proof.lower:%Y-%m-%d} to {proof.upper:%Y-%m-%d}"
+    if proof.finished_at is None:
+        return f"{span}: going on"
+    ago = f"{lasting(now - proof.finished_at)} ago"
+    if proof.state == "failed":
+        return f"{span}: could not be, {ago}"
+    if proof.still_missing:
+        return f"{span}: {proof.still_missing} missing, {ago}"
+    fetched = proof.missing + proof.older
+    return f"{span}: {f'{fetched} fetched' if fetched else 'nothing missing'}, {ago}"
 
 
 _GAPS = {
@@ -169,7 +204,13 @@ def _days(intervals: Sequence[Interval]) -> str:
     return ", ".join(f"{i.lower:%Y-%m-%d} to {i.upper:%Y-%m-%d}" for i in intervals)
 
 
-def _put_totals(totals: Totals) -> None:
+def _quarantine(kept: Counts) -> str:
+    waiting = f"; {kept.waiting} of them wait for a person" if kept.waiting else ""
+    return f"could not be understood, since {when(kept.oldest)}{waiting}"
+
+
+def _put_totals(found: Status) -> None:
+    totals = found.totals
     put("In the database:")
     put_table(
         ("", ">", ""),
@@ -180,10 +221,30 @@ def _put_totals(totals: Totals) -> None:
                 totals.customers,
                 f"{totals.unidentified} of them unidentified (orders without e-mail)",
             ),
-            ("pending orders", totals.pending, "remembered, not orders yet"),
-            ("held orders", totals.held, "wait for their customer"),
-            ("unknown marketplace", totals.unknown_marketplace, "wait until it is configured"),
-            ("quarantine", totals.quarantined, "could not be understood"),
+            *(
+                row
+                for row in (
+                    ("pending orders", totals.pending, "remembered, not orders yet"),
+                    ("held orders", totals.held, "wait for their customer"),
+                    (
+                        "suggested for merging",
+                        totals.suggested,
+                        "an edited record whose order went to another",
+                    ),
+                    (
+                        "unknown marketplace",
+                        totals.unknown_marketplace - totals.without_marketplace,
+                        "wait until it is configured",
+                    ),
+                    (
+                        "no marketplace",
+                        totals.without_marketplace,
+                        "of other channels than Amazon's shops; no customer",
+                    ),
+                    ("quarantine", totals.quarantined, _quarantine(found.quarantine)),
+                )
+                if row[1]
+            ),
         ],
         indent=2,
     )

@@ -21,6 +21,7 @@ import structlog
 from connectors.base import UsagePlan
 from connectors.simulator.api import Simulator
 from connectors.simulator.faults import GET, PARTICIPATIONS, SEARCH
+from connectors.simulator.reports import Reports
 from connectors.simulator.serve import serve
 from connectors.simulator.world import CLIENT_ID, CLIENT_SECRET, Seller, World
 from poller.cli import carry_out
@@ -153,9 +154,10 @@ def open_shop(
     *,
     plans: Mapping[str, UsagePlan] = GENEROUS,
     marketplaces: Sequence[str] = ("UK",),
+    reports: Reports | None = None,
 ) -> Iterator[Shop]:
     """A shop of account ``acme``; its database is SQLite, and is not there yet."""
-    simulator = Simulator(world, now=lambda: datetime.now(UTC), plans=plans)
+    simulator = Simulator(world, now=lambda: datetime.now(UTC), plans=plans, reports=reports)
     (folder / "marketplaces").mkdir(parents=True)
     with serve(simulator) as (_, url):
         environ = {

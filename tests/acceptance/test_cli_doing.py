@@ -195,6 +195,13 @@ def test_what_the_configuration_stops_is_not_covered(shop: Shop) -> None:
     assert shop("sync", "--source", "acme:EU").told[-1].startswith("acme:EU: all covered")
 
 
+def test_sync_says_what_to_do_about_a_refused_token_each_time(shop: Shop) -> None:
+    shop.world.revoke("Atzr|simulated-refresh-token")
+    for _ in range(2):
+        result = shop("sync", status=1)
+        assert re.search("invalid_grant.*; authorise the application again in Seller Central", result.err)
+
+
 def test_sync_without_any_source_is_refused(shop: Shop) -> None:
     shop.configure("UK", enabled="false")
     assert "no source can be polled" in shop("sync", status=2).err
@@ -255,7 +262,9 @@ def test_status_tells_how_much_of_the_history_is_read(tmp_path: Path) -> None:
         (backfill,) = shop("status", "--json").json()["sources"][0]["backfills"]
         assert 0 < backfill["done"] < 0.2
         assert backfill["orders"] == 1
-        assert re.search(r"history +UK .*: \d+% done, newest first; 1 order in 1 request", shop("status").out)
+        assert re.search(
+            r"history +UK .*: \d+% done, from both ends; 1 order in 1 request", shop("status").out
+        )
 
 
 # --- orders fetch -----------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from connectors.amazon.marketplaces import BY_NAME, MARKETPLACES
 from poller.cli import COMMANDS, shell
 from poller.cli.exports import KEYS
 from poller.cli.simulate import marketplace_file
+from poller.customers.importing import COLUMNS
 from poller.exporting import ADDRESS_KEYS, order_object
 from poller.rules import TEXTS
 from poller.webhooks import event_object
@@ -289,7 +290,14 @@ def test_the_simulators_options_are_documented_with_their_defaults() -> None:
 
 def test_the_exit_statuses_are_those_of_the_code() -> None:
     documented = {int(row[0]) for row in rows(section("README.md", "## Operation")) if row[0].isdigit()}
-    assert documented == {0, shell.FAULT, shell.BAD_INPUT, shell.DEFERRED, shell.INTERRUPTED}
+    assert documented == {
+        0,
+        shell.FAULT,
+        shell.BAD_INPUT,
+        shell.MISSING,
+        shell.DEFERRED,
+        shell.INTERRUPTED,
+    }
 
 
 def test_the_targets_of_make_exist() -> None:
@@ -340,6 +348,11 @@ def test_the_keys_of_lines_packages_and_addresses_are_documented_and_no_other() 
     ):
         (sentence,) = re.findall(rf"{what} (.*?)\.", text)
         assert sorted(quoted(sentence)) == sorted(keys)
+
+
+def test_the_columns_of_an_import_are_documented_and_no_other() -> None:
+    documented = [name for row in rows(section("docs/customers.md", "## Import")) for name in quoted(row[0])]
+    assert sorted(documented) == sorted(COLUMNS)
 
 
 def test_every_kind_of_event_is_documented_and_no_other() -> None:

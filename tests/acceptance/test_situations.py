@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from email.utils import format_datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import sqlalchemy as sa
 from connectors.amazon.marketplaces import BY_NAME
 from connectors.simulator.api import Served, Simulator
 from connectors.simulator.faults import GET, SEARCH, Faults
+from connectors.simulator.messages import Answer, Request
 from connectors.simulator.orders import order
 from connectors.simulator.world import Seller, World
 from poller.sources import AccountRules
@@ -329,6 +331,41 @@ def test_enrolment_that_ends_meanwhile_stops_that_marketplace_alone(open_shop: O
     assert NOON + 8 * HOUR < gap.lower < NOON + 12 * HOUR
 
 
+def test_a_marketplace_that_amazon_answers_with_500_for_a_day_is_read_alone_and_closes_its_gap_by_itself(
+    open_shop: Open,
+) -> None:
+    shop = open_shop(["UK", "DE", "FR"], pace=Pace(900, 900))
+    sell_all_the_time(shop, "UK", "DE", "FR", begin=NOON, end=NOON + 3 * DAY, every=HOUR)
+    trouble = (NOON + 6 * HOUR, NOON + 30 * HOUR)
+    handle = shop.simulator.handle
+
+    def broken(request: Request) -> Answer:
+        ids = request.parameters.get("marketplaceIds", ("",))[0].split(",")
+        if trouble[0] <= shop.clock() < trouble[1] and UK in ids:
+            return Answer(500, {"Date": format_datetime(shop.clock(), usegmt=True)}, b"")
+        return handle(request)
+
+    shop.simulator.handle = broken  # type: ignore[method-assign]
+    worst = {True: timedelta(0), False: timedelta(0)}
+    run_to(shop, trouble[0])
+    while shop.clock() < trouble[1]:
+        run_to(shop, shop.clock() + HOUR / 6)
+        behind = [shop.clock() - coverage(shop, code)[-1].upper for code in ("DE", "FR")]
+        is_known = progress(shop, "UK").alone_since is not None
+        worst[is_known] = max(worst[is_known], *behind)
+    assert worst[False] < 1.25 * HOUR, "five attempts and again five, until it is clear whose trouble it is"
+    assert worst[True] < timedelta(minutes=25), "the others stay fresh: a poll, its delay, a token"
+    assert not_up_to_date(shop, code="DE") == not_up_to_date(shop, code="FR") == []
+    assert progress(shop, "UK").alone_since is not None
+    assert missing_coverage(shop, "UK") != []
+
+    run_to(shop, NOON + 3 * DAY)
+    assert progress(shop, "UK").alone_since is None
+    assert [missing_coverage(shop, code) for code in ("UK", "DE", "FR")] == [[], [], []]
+    assert not_up_to_date(shop) == []
+    assert wrongs(shop) == []
+
+
 # --- clocks and bounds ------------------------------------------------------------------------------
 
 
@@ -466,6 +503,24 @@ def test_r26_an_order_of_an_unknown_marketplace_gets_its_customer_once_that_is_c
     assert (after.match_basis, after.marketplace) == ("created", "DE")
     assert customer is not None
     assert customer.price_list == "Amazon DE retail"
+
+
+def test_r21_orders_that_were_held_get_their_customers_once_the_marketplace_holds_none(
+    open_shop: Open,
+) -> None:
+    shop = open_shop(["UK"])
+    shop.rules = [rules_for("UK", without_email="hold")]
+    sell(shop, "UK", [NOON + HOUR, NOON + 2 * HOUR], fulfilled_by="AMAZON", email=None)
+    run_to(shop, NOON + 4 * HOUR)
+    with shop.store.read() as tx:
+        held = [queries.find_orders(tx, f"UK-0000{n}")[0] for n in range(2)]
+    assert [(order.customer_id, order.match_basis) for order in held] == [(None, "held")] * 2
+    shop.rules = [rules_for("UK")]
+    shop.sync()
+    with shop.store.read() as tx:
+        found = [queries.find_orders(tx, f"UK-0000{n}")[0] for n in range(2)]
+    assert [order.match_basis for order in found] == ["unidentified"] * 2
+    assert len({order.customer_id for order in found} - {None}) == 2
 
 
 def test_orders_that_ought_to_have_changed_are_fetched_by_id_at_most_once_a_day_each(open_shop: Open) -> None:

@@ -33,6 +33,7 @@ import sqlalchemy as sa
 
 from connectors.amazon.auth import Credentials
 from connectors.amazon.connector import AmazonConnector
+from connectors.amazon.usage import PLANS
 from connectors.base import Clock, Operation, UsagePlan
 from connectors.errors import BudgetEmpty
 from connectors.orders import OrderPage
@@ -43,7 +44,7 @@ from poller.spending import Spending
 from poller.sync import RunReport, SourceSync
 from poller.windows import Pace
 from store.engine import Store, create_engine
-from store.progress import Window
+from store.progress import Way, Window
 from store.sealing import Sealer
 from tests.harness import KEY, NOON, Shop, SimulatedClock, rules_for
 
@@ -78,6 +79,7 @@ class Life:
     """It asks for nothing, and takes tokens of the searches' budget as fast as it can."""
     more: bool = False
     boundary: int = 0
+    history_by: Way = "search"
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,8 @@ class Ending:
 
 def plans_of(rate: float, burst: int) -> dict[Operation, UsagePlan]:
     """What a life and the simulator agree on: a plan for searches, and little for all else."""
-    few = UsagePlan(rate, 12)
-    return {"searchOrders": UsagePlan(rate, burst), "getOrder": few, "getMarketplaceParticipations": few}
+    few, by_id = UsagePlan(rate, 12), UsagePlan(10 * rate, 12)
+    return {**dict.fromkeys(PLANS, few), "searchOrders": UsagePlan(rate, burst), "getOrder": by_id}
 
 
 def clock_of(at: str | None, ahead: float) -> Clock:
@@ -176,7 +178,9 @@ def live(life: Life) -> dict[str, Any]:
     while True:
         reports = []
         for source in sources_for(life):
-            sync = Doomed(store, connector, source, plans, Pace(180, 900), life.owner)
+            sync = Doomed(
+                store, connector, source, plans, Pace(180, 900), life.owner, history_by=life.history_by
+            )
             reports.append(sync.run_until(life))
             boundaries += sync.reached
         pages += sum(report.pages for report in reports)

@@ -1,4 +1,5 @@
-"""``make bench``: how fast orders go from Amazon's JSON into the database, and where the time goes.
+"""``make bench``: how fast orders go from Amazon's JSON into the database, and where the time goes; how fast
+an order office gets doubled customers and merged ones; what history takes by Amazon's limits.
 
 Prints figures; judges nothing. Every measured run is a process of its own on one core. Runs against the
 empty and the large database alternate, so that a machine whose speed drifts does not spoil the ratio.
@@ -18,10 +19,13 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from tests.bench import history
 from tests.bench.pages import write_pages
 
 RUN = 20_000
 ROUNDS = 3
+CUSTOMERS = 100_000
+ORDERS_OF_EACH = 10_000
 
 
 def say(text: str) -> None:
@@ -60,12 +64,39 @@ def row(name: str, runs: list[dict[str, Any]]) -> float:
     return median
 
 
+def office(folder: Path) -> None:
+    """Print how long it takes to look for doubled customers, and to merge two large ones."""
+    database = f"sqlite:///{folder / 'customers.db'}"
+    say(f"filling: {CUSTOMERS:,} customers")
+    command = [sys.executable, "-m", "tests.bench.customers", database]
+    subprocess.run([*command, str(CUSTOMERS), str(ORDERS_OF_EACH)], check=True)
+    runs = []
+    for number in range(ROUNDS):
+        say(f"measuring: round {number + 1} of {ROUNDS}")
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        runs.append(json.loads(done.stdout))
+
+    def median(name: str) -> float:
+        return statistics.median(run[name] for run in runs)
+
+    peak = max(run["peak_mb"] for run in runs)
+    print(f"\n{CUSTOMERS:,} customers, of whom two have {ORDERS_OF_EACH:,} orders each, SQLite, sealing on")
+    print(
+        f"{'looking for doubled customers':<34} {median('duplicates'):8.2f} s  "
+        f"({median('pairs'):,.0f} pairs; peak memory {peak:.0f} MB)"
+    )
+    print(f"{'merging those two':<34} {median('merge'):8.2f} s  ({median('moved'):,.0f} orders moved)")
+    print(f"{'undoing that':<34} {median('unmerge'):8.2f} s")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--stored", type=int, default=500_000, help="orders in the large database")
+    parser.add_argument("--history", type=int, default=history.ORDERS, help="orders of history; 0 for none")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="order-sync-bench-") as name:
         folder = Path(name)
+        office(folder)
         large = folder / "large.db"
         small_runs, large_runs = [], []
         fill = max(0, options.stored // RUN)
@@ -93,6 +124,8 @@ def main() -> None:
         text = (folder / "profile.txt").read_text().splitlines()
         start = next(i for i, line in enumerate(text) if "ncalls" in line)
         print("\n".join(line for line in text[start:] if line.strip()))
+    if options.history:
+        history.main(options.history)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from connectors.amazon.parse import page_of_json
-from connectors.base import Budget, Operation, SearchQuery, UsagePlan
-from connectors.errors import OrderNotFound
-from connectors.orders import AmazonOrder, OrderPage, UnreadableOrder
+from connectors.amazon.usage import PLANS as AMAZON_PLANS
+from connectors.base import Budget, Operation, ReportQuery, ReportState, SearchQuery, UsagePlan
+from connectors.errors import OrderNotFound, RequestRefused
+from connectors.orders import AmazonOrder, ListedOrder, OrderPage, UnreadableOrder
 from poller.bootstrap import spare_the_collector
 from poller.matching import MarketplaceRules
 from poller.sources import AccountRules, PolledMarketplace, sources_of
@@ -30,11 +31,7 @@ from tests.bench.pages import MARKETPLACES
 from tests.harness import DATASETS, KEY, rules_for
 
 FREE = UsagePlan(1e9, 1_000_000_000)
-PLANS: dict[Operation, UsagePlan] = {
-    "searchOrders": FREE,
-    "getOrder": FREE,
-    "getMarketplaceParticipations": FREE,
-}
+PLANS: dict[Operation, UsagePlan] = dict.fromkeys(AMAZON_PLANS, FREE)
 
 
 class Replay:
@@ -63,6 +60,15 @@ class Replay:
         self, order_id: str, included_data: tuple[str, ...], budget: Budget
     ) -> AmazonOrder | UnreadableOrder:
         raise OrderNotFound("getOrder: nothing is fetched by id here", 404)
+
+    def request_report(self, query: ReportQuery, budget: Budget) -> str:
+        raise RequestRefused("createReport: no report is made here", 400)
+
+    def report_state(self, report_id: str, budget: Budget) -> ReportState:
+        raise RequestRefused("getReport: no report is made here", 404)
+
+    def report_orders(self, document_id: str, budget: Budget) -> tuple[ListedOrder, ...]:
+        raise RequestRefused("getReportDocument: no report is made here", 404)
 
     def participations(self, budget: Budget) -> frozenset[str]:
         return frozenset(rules.marketplace_id for rules in all_rules())

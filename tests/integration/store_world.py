@@ -4,30 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from connectors.orders import AmazonOrder, UnreadableOrder
 from poller.applying import Applied, apply_orders
+from poller.customers import editing, merging
+from poller.customers.fields import checked
+from poller.customers.merging import Merged, Unmerged
 from poller.exporting import customer_object, order_object
 from poller.matching import MarketplaceRules
 from poller.sources import AccountRules
-from store import customers, migrating, orders, queries
-from store.engine import Store, create_engine, is_conflict
+from store import customers, orders, queries
+from store.engine import Store, create_engine
 from store.records import CustomerRecord, MainEmail, OrderRecord, Origin
 from store.sealing import Sealer
+from store.tables import metadata
 from tests.harness import KEY, NOON, SimulatedClock
 from tests.unit.matching_world import DE, UK, rules_of
 
 __all__ = ["DE", "KEY", "NOON", "UK", "rules_of"]
 
-CONFLICTS = 20
 
-
-def open_store(url: str, key: bytes = KEY) -> Store:
+def open_store(url: str, key: bytes = KEY, now: datetime = NOON) -> Store:
     """A store on a database that is up to date already, as another process would open it."""
-    return Store(create_engine(url), Sealer([key]), clock=SimulatedClock())
+    return Store(create_engine(url), Sealer([key]), clock=SimulatedClock(now))
 
 
 def clock_of(store: Store) -> SimulatedClock:
@@ -38,9 +41,9 @@ def clock_of(store: Store) -> SimulatedClock:
 
 @contextmanager
 def fresh_store(url: str) -> Iterator[Store]:
-    """A store on an empty database."""
+    """A store on an empty database; that the migrations make the same tables is tested elsewhere."""
     store = open_store(url)
-    migrating.upgrade(store.engine)
+    metadata.create_all(store.engine)
     try:
         yield store
     finally:
@@ -60,14 +63,7 @@ def apply(
     walk: int | None = None,
 ) -> Applied:
     """Store a page as a sync does: on a conflict roll back and decide again."""
-    for attempt in range(CONFLICTS):
-        try:
-            with store.begin() as tx:
-                return apply_orders(tx, rules or account_rules(), fetched, unreadable, walk=walk)
-        except Exception as error:
-            if not is_conflict(error) or attempt == CONFLICTS - 1:
-                raise
-    raise AssertionError("not reached")
+    return store.commit(lambda tx: apply_orders(tx, rules or account_rules(), fetched, unreadable, walk=walk))
 
 
 def add_customer(
@@ -85,6 +81,24 @@ def add_customer(
     )
     with store.begin() as tx:
         return customers.create(tx, [record])[0]
+
+
+def edit(store: Store, customer_id: int | None, *labels: str, **values: str) -> CustomerRecord:
+    """Change fields by hand, as ``order-sync customers edit`` does."""
+    assert customer_id is not None
+    changes = checked(values, labels)
+    return store.commit(lambda tx: editing.edit(tx, customer_id, changes, "tests"))
+
+
+def merge(store: Store, kept: int | None, other: int | None, *keep_emails: str) -> Merged:
+    assert kept is not None
+    assert other is not None
+    return store.commit(lambda tx: merging.merge(tx, kept, other, "tests", frozenset(), keep_emails or None))
+
+
+def unmerge(store: Store, other: int | None, *leave: str) -> Unmerged:
+    assert other is not None
+    return store.commit(lambda tx: merging.unmerge(tx, other, "tests", frozenset(), leave))
 
 
 def order(store: Store, order_id: str = "o1") -> OrderRecord:

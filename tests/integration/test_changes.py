@@ -28,12 +28,6 @@ from tests.integration.test_store_engine import together
 from tests.unit.matching_world import a_pending_order, an_order
 
 
-@pytest.fixture
-def store(database_url: str) -> Iterator[Store]:
-    with fresh_store(database_url) as opened:
-        yield opened
-
-
 def read(store: Store, after: Position = START, limit: int = 100) -> changes.Changes:
     with store.read() as tx:
         return changes_after(tx, after, limit)

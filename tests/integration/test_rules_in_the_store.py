@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import count
@@ -18,6 +18,8 @@ from connectors.orders import GROUPS, AmazonAddress, AmazonBuyer, AmazonOrder, T
 from connectors.simulator.api import Simulator
 from connectors.simulator.world import World
 from poller.applying import decide_again
+from poller.customers.fields import checked
+from poller.customers.refused import Refused
 from poller.sources import AccountRules
 from store import customers, orders, queries
 from store import tables as t
@@ -34,8 +36,8 @@ from tests.integration.store_world import (
     basis,
     customer,
     customer_of,
+    edit,
     exported,
-    fresh_store,
     order,
     row,
     rules_of,
@@ -47,15 +49,8 @@ NOBODY: dict[str, Any] = {"email": None, "name": None}
 ANN = "ann@marketplace.amazon.co.uk"
 
 
-@pytest.fixture
-def store(database_url: str) -> Iterator[Store]:
-    with fresh_store(database_url) as opened:
-        yield opened
-
-
 def edit_email(store: Store, customer_id: int, slot: int, email: str | None) -> None:
-    with store.begin() as tx:
-        customers.edit_email(tx, customer_id, slot, email, "tests")
+    edit(store, customer_id, **{f"email_{slot}": email or ""})
 
 
 def journal_of(store: Store, customer_id: int) -> list[tuple[str, str, int | None]]:
@@ -169,12 +164,38 @@ def test_r13_r19_a_later_copy_of_the_same_order_stays_where_it_is(store: Store) 
     assert rows_of(store, t.customers) == 1
 
 
+def test_r14_only_an_e_mail_entered_or_imported_that_is_no_relay_may_be_written_to(store: Store) -> None:
+    apply(store, an_order("o1"))
+    ann = customer_of(store, "o1").customer_id
+    imported = add_customer(store, "import@example.com", origin="import")
+
+    def contact(customer_id: int) -> tuple[bool, str | None]:
+        found = {c["customer_id"]: c for c in exported(store)[1]}[customer_id]
+        return found["contactable"], found["contact_email"]
+
+    assert contact(ann) == (False, None)
+    edit_email(store, ann, 2, "relayed@marketplace.amazon.de")
+    assert contact(ann) == (False, None)
+    edit_email(store, ann, 3, "ann@home.example")
+    assert contact(ann) == (True, "ann@home.example")
+    assert contact(imported) == (True, "import@example.com")
+
+
+def test_r15_e_mails_are_compared_trimmed_and_case_folded_and_stored_as_received(store: Store) -> None:
+    apply(store, an_order("o1", " Ann.Buyer+tag@Example.COM"), an_order("o2", "ann.buyer+TAG@example.com"))
+    apply(store, an_order("o3", "annbuyer@example.com"))
+    record = customer_of(store, "o1")
+    assert record == customer_of(store, "o2")
+    assert [m.email for m in record.emails] == [" Ann.Buyer+tag@Example.COM"]
+    assert customer_of(store, "o3").customer_id != record.customer_id
+
+
 def test_r16_an_e_mail_that_another_has_is_refused_with_the_other_s_id(store: Store) -> None:
     apply(store, an_order("o1"))
     other = add_customer(store, "bea@example.com")
-    with pytest.raises(customers.EmailTaken) as refused:
+    holder = customer_of(store, "o1").customer_id
+    with pytest.raises(Refused, match=f"^customer {holder} has the e-mail of email_3: merge them"):
         edit_email(store, other, 3, ANN)
-    assert refused.value.customer_id == customer_of(store, "o1").customer_id
 
 
 def test_r16_two_first_orders_at_the_same_moment_end_on_one_record(database_url: str) -> None:
@@ -237,6 +258,44 @@ def test_r16_two_pages_with_the_same_new_buyers_in_opposite_order_do_not_block_e
             done.result(60)
     assert rows_of(store, t.customers) == 20
     assert rows_of(store, t.orders) == 40
+
+
+def test_r17_a_shared_address_identifies_nobody_and_stops_matching_at_once(store: Store) -> None:
+    apply(store, an_order("o1", "help@agency.example"))
+    first = customer_of(store, "o1").customer_id
+    listed = replace(account_rules(), shared_emails=frozenset({"help@agency.example"}))
+    apply(
+        store,
+        an_order("o2", "Help@agency.example"),
+        an_order("o3", "no-reply-amazon-iba-buyer@amazon.de"),
+        an_order("o4", programs=("INVOICE_BY_AMAZON",)),
+        rules=listed,
+    )
+    for order_id in ("o2", "o3", "o4"):
+        assert basis(store, order_id) == "unidentified"
+        assert customer_of(store, order_id).name is None
+    assert order(store, "o1").customer_id == first
+    with pytest.raises(Refused, match="identifies nobody"):
+        checked({"email_1": "HELP@agency.example"}, shared_emails=listed.shared_emails)
+
+
+def test_r18_the_recipient_is_shown_but_never_stored_as_the_buyer_nor_matched(store: Store) -> None:
+    apply(store, an_order("o1", **NOBODY), an_order("o2", **NOBODY))
+    first, second = (customer_of(store, i) for i in ("o1", "o2"))
+    assert first.customer_id != second.customer_id
+    assert (first.name, first.amazon_name) == (None, None)
+    shown = {c["customer_id"]: c["name"] for c in exported(store)[1]}
+    assert shown[first.customer_id] == "Ann Recipient"
+    apply(store, an_order("o1", None, name="Ann Buyer", updated=5))
+    assert customer(store, first.customer_id).name == "Ann Buyer"
+
+
+def test_r19_an_orders_customer_is_decided_once(store: Store) -> None:
+    apply(store, an_order("o1", "one@example.com"))
+    first = customer_of(store, "o1").customer_id
+    apply(store, an_order("o1", "two@example.com", updated=5), an_order("o2", "two@example.com"))
+    assert order(store, "o1").customer_id == first
+    assert order(store, "o2").customer_id != first
 
 
 def test_r20_the_outcome_does_not_depend_on_how_amazon_sorts(store: Store) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 import warnings
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 import responses
 
@@ -115,6 +117,37 @@ def test_the_sdk_reads_orders_by_id(spapi: Any, simulator: Simulator) -> None:
         client.rest_client.pool_manager.clear()
     assert missing.value.status == 404
     assert json.loads(missing.value.body)["errors"][0]["code"] == "NotFound"
+
+
+def test_the_sdk_asks_for_a_report_and_reads_its_document(spapi: Any) -> None:
+    from spapi.api.reports_v2021_06_30.reports_api import ReportsApi
+    from spapi.models.reports_v2021_06_30 import CreateReportSpecification
+
+    world = World.generate(
+        seed=5, marketplaces=("UK",), orders=60, start=START, end=START + timedelta(days=9)
+    )
+    time = END
+    with serve(Simulator(world, now=lambda: time)) as (_, url):
+        client = connect(spapi, url)
+        api = ReportsApi(client)
+        wanted = CreateReportSpecification(
+            report_type="GET_FLAT_FILE_ALL_ORDERS_DATA_BY_ORDER_DATE_GENERAL",
+            marketplace_ids=["A1F83G8C2ARO7P"],
+            data_start_time=START.isoformat(),
+            data_end_time=(START + timedelta(days=30)).isoformat(),
+        )
+        report_id = api.create_report(wanted).report_id
+        assert api.get_report(report_id).processing_status == "IN_QUEUE"
+        time += timedelta(minutes=10)
+        report = api.get_report(report_id)
+        assert (report.processing_status, moment(report.created_time)) == ("DONE", END)
+        document = api.get_report_document(report.report_document_id)
+        body = httpx.get(document.url).content
+        client.rest_client.pool_manager.clear()
+    assert document.compression_algorithm == "GZIP"
+    header, *rows = gzip.decompress(body).decode("cp1252").splitlines()
+    place = header.split("\t").index("amazon-order-id")
+    assert {row.split("\t")[place] for row in rows} == {one.order_id for one in world.orders()}
 
 
 def test_the_sdks_token_request_is_understood(spapi: Any, simulator: Simulator) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -11,23 +10,16 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
-from store import customers, queries
-from store.customers import EmailTaken
+from store import customers
 from store.engine import Store, is_conflict
 from store.records import Address, CustomerRecord, MainEmail
 from store.sealing import SealError
-from store.tables import customer_emails, customer_words, journal
+from store.tables import customer_emails, customer_words
 from store.tables import customers as table
-from tests.integration.store_world import NOON, add_customer, apply, count, customer, fresh_store, row
+from tests.integration.store_world import NOON, add_customer, apply, count, customer, row
 from tests.unit.matching_world import an_order
 
 HOME = Address(name="Ann Recipient", line1="1 High Street", city="Leeds", country="GB", phone="0113")
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[Store]:
-    with fresh_store(database_url) as opened:
-        yield opened
 
 
 def whole(**changes: Any) -> CustomerRecord:
@@ -261,60 +253,3 @@ def test_a_suggestion_is_remembered_through_later_changes(store: Store) -> None:
         customers.suggest(tx, left, other)
     change(store, whole(customer_id=left, name="Another"))
     assert row(store, table, customer_id=left)["suggested_into"] == other
-
-
-# --- by hand --------------------------------------------------------------------------------------
-
-
-def edit(store: Store, customer_id: int, slot: int, email: str | None) -> None:
-    with store.begin() as tx:
-        customers.edit_email(tx, customer_id, slot, email, "ann@office")
-
-
-def test_r57_an_edit_is_in_the_journal_with_who_and_when_and_sealed_values(store: Store) -> None:
-    (customer_id,) = create(store, whole())
-    edit(store, customer_id, 1, " New@Example.com ")
-    with store.read() as tx:
-        (entry,) = queries.journal_of(tx, customer_id)
-    assert (entry.who, entry.action, entry.at, entry.customer_id) == ("ann@office", "edit", NOON, customer_id)
-    stored = row(store, journal)
-    assert b"xample" not in stored["details"]
-    with store.read() as tx:
-        details = tx.sealer.open_json(stored["details"], f"journal:{stored['entry']}:details")
-    assert details["before"] == {"email_1": "Ann@Example.com"}
-    assert str(details["after"]["email_1"]).strip() == "New@Example.com"
-
-
-def test_an_edited_e_mail_is_entered_by_hand_and_the_others_stay(store: Store) -> None:
-    (customer_id,) = create(store, whole())
-    edit(store, customer_id, 2, "second@example.com")
-    emails = customer(store, customer_id).emails
-    assert emails == (
-        whole().emails[0],
-        MainEmail(2, "second@example.com", "hand"),
-        whole().emails[2],
-    )
-    edit(store, customer_id, 1, None)
-    assert customer(store, customer_id).emails == emails[1:]
-
-
-def test_the_same_e_mail_may_be_written_again_into_its_own_slot(store: Store) -> None:
-    (customer_id,) = create(store, whole())
-    edit(store, customer_id, 1, "ANN@EXAMPLE.COM")
-    assert customer(store, customer_id).emails[0] == MainEmail(1, "ANN@EXAMPLE.COM", "hand")
-
-
-def test_r16_an_e_mail_that_another_has_is_refused_with_the_other_s_id(store: Store) -> None:
-    (ann,) = create(store, whole())
-    bea = add_customer(store, "bea@example.com")
-    with pytest.raises(EmailTaken) as refused:
-        edit(store, bea, 2, " ann@EXAMPLE.com")
-    assert refused.value.customer_id == ann
-    assert str(refused.value) == f"that e-mail is on customer {ann}: merge them instead"
-    assert [e.email for e in customer(store, bea).emails] == ["bea@example.com"]
-    assert count(store, journal) == 0
-
-
-def test_an_edit_of_nobody_is_refused(store: Store) -> None:
-    with pytest.raises(KeyError):
-        edit(store, 4711, 1, "ann@example.com")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,16 +17,9 @@ from tests.integration.store_world import (
     apply,
     customer_of,
     exported,
-    fresh_store,
     rules_of,
 )
 from tests.unit.matching_world import DE, a_pending_order, after, an_order
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[Store]:
-    with fresh_store(database_url) as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -125,6 +117,7 @@ def test_the_status_page_counts_everything_once(store: Store) -> None:
         an_order("o3", **nobody),
         an_order("o4", **nobody, marketplace_id=DE),
         an_order("o5", marketplace_id="UNKNOWN"),
+        an_order("o9", marketplace_id=None),
         a_pending_order("o6"),
         an_order("o7", **nobody, status="CANCELLED"),
         rules=rules,
@@ -134,12 +127,14 @@ def test_the_status_page_counts_everything_once(store: Store) -> None:
         totals = queries.totals(tx)
         assert queries.accounts_with_customers(tx) == ["acme"]
     assert totals == queries.Totals(
-        orders=6,
+        orders=7,
         customers=2,
         unidentified=1,
         pending=1,
         held=1,
-        unknown_marketplace=1,
+        suggested=0,
+        unknown_marketplace=2,
+        without_marketplace=1,
         quarantined=1,
-        by_basis={"created": 1, "email_1": 1, "unidentified": 1, "held": 1, "none": 2},
+        by_basis={"created": 1, "email_1": 1, "unidentified": 1, "held": 1, "none": 3},
     )

@@ -35,12 +35,6 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def store(database_url: str) -> Iterator[Store]:
-    with fresh_store(database_url) as opened:
-        yield opened
-
-
-@pytest.fixture
 def sqlite(tmp_path: Path) -> Iterator[Store]:
     """A store for what happens on the wire, whatever the database."""
     with fresh_store(f"sqlite:///{tmp_path / 'order-sync.db'}") as opened:

@@ -42,8 +42,10 @@ CORE = (
 LINE_CORE = ("sku", "asin", "title", "quantity", "customization_url")
 DECISION = (
     *("as_of", "customer_id", "match_basis", "match_rules", "price_list", "tax_code", "labels"),
-    *("seller_status", "marketplace", "ready", "shown"),
+    *("seller_status", "marketplace", "ready", "shown", "term_at", "erased_at"),
+    *("delivered_at", "shipped_at", "cancelled_at"),
 )
+BUYER = ("buyer", "delivery", "billing", "delivery_instructions", "tax_numbers", "cancel_reason")
 
 
 def gbp(amount: str) -> Money:
@@ -180,7 +182,9 @@ class World:
             self.orders[new.order_id] = new
             return
         names = {*DECISION, *(f for g in write.groups for f in GROUP_FIELDS[g])}
-        names |= (set(CORE) if write.core else set()) | ({"billing"} if write.billing else set())
+        names |= set(CORE) if write.core else set()
+        names |= {"billing", "billing_origin"} if write.billing else set()
+        names |= set(BUYER) if new.erased_at is not None else set()
         written = replace(old, **{name: getattr(new, name) for name in names})
         # The record is the merged view: what the flags leave out must already be what is stored.
         assert replace(written, lines=()) == replace(new, lines=())

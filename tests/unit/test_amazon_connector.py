@@ -580,6 +580,9 @@ def test_the_usage_plans_are_amazons_defaults() -> None:
         "searchOrders": (0.0056, 20),
         "getOrder": (0.5, 30),
         "getMarketplaceParticipations": (0.016, 15),
+        "createReport": (0.0167, 15),
+        "getReport": (2.0, 15),
+        "getReportDocument": (0.0167, 15),
     }
 
 

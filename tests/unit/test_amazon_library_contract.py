@@ -20,19 +20,21 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from sp_api.api import OrdersV20260101, Sellers
+from sp_api.api import OrdersV20260101, Reports, Sellers
 from sp_api.base import Client, Marketplaces
 from sp_api.base._transport_httpx import HttpxTransport
 from sp_api.base.credential_provider import FromCodeCredentialProvider
 from spapi.api.orders_v2026_01_01.get_order_api import GetOrderApi
 from spapi.api.orders_v2026_01_01.search_orders_api import SearchOrdersApi
+from spapi.api.reports_v2021_06_30.reports_api import ReportsApi
+from spapi.models.reports_v2021_06_30 import CreateReportSpecification
 
 from connectors.amazon.auth import Credentials
-from connectors.amazon.client import OrdersClient, SellersClient
+from connectors.amazon.client import OrdersClient, ReportsClient, SellersClient
 from connectors.amazon.connector import AmazonConnector, search_parameters
 from connectors.amazon.parse import page_of_json
 from connectors.amazon.wire import Question
-from connectors.base import Operation, SearchQuery
+from connectors.base import Operation, ReportQuery, SearchQuery
 from connectors.errors import ConnectorError, Garbled, RequestRefused, ServerFault, Throttled
 from connectors.orders import OrderPage
 
@@ -82,6 +84,9 @@ def test_what_we_call_and_override_has_the_signature_that_we_know() -> None:
     assert parameters(OrdersV20260101.search_orders) == ["self", "kwargs"]
     assert parameters(OrdersV20260101.get_order) == ["self", "order_id", "kwargs"]
     assert parameters(Sellers.get_marketplace_participation) == ["self", "kwargs"]
+    assert parameters(Reports.create_report) == ["self", "kwargs"]
+    assert parameters(Reports.get_report) == ["self", "reportId", "kwargs"]
+    assert parameters(Reports.get_report_document)[:3] == ["self", "reportDocumentId", "download"]
     assert parameters(Client._check_response) == ["self", "res", "res_no_data", "bulk", "wrap_list"]
     assert isinstance(Client.headers, property)
     assert {"method", "url", "params", "content", "headers"} <= set(parameters(HttpxTransport.request))
@@ -90,13 +95,13 @@ def test_what_we_call_and_override_has_the_signature_that_we_know() -> None:
 def test_our_objects_have_all_that_the_librarys_methods_read(library: Any) -> None:
     read = set(Client._request.__code__.co_names) & set(vars(library))
     assert read == {"_transport", "endpoint", "marketplace_id", "version"}
-    for kind in (OrdersClient, SellersClient):
+    for kind in (OrdersClient, SellersClient, ReportsClient):
         client = ours(answering(httpx.Response(200)), kind)
         assert [name for name in read if not hasattr(client, name)] == []
 
 
 def test_our_headers_and_judgement_come_before_the_librarys() -> None:
-    for kind in (OrdersClient, SellersClient):
+    for kind in (OrdersClient, SellersClient, ReportsClient):
         client: type[Any] = kind
         assert client.headers is not Client.headers
         assert client._check_response is not Client._check_response
@@ -207,6 +212,9 @@ class Recorder:
     def select_header_accept(self, accepts: list[str]) -> str:
         return accepts[0]
 
+    def select_header_content_type(self, kinds: list[str]) -> str:
+        return kinds[0]
+
     def call_api(
         self,
         path: str,
@@ -214,12 +222,17 @@ class Recorder:
         path_params: dict[str, str],
         query: list[tuple[str, Any]],
         *_: Any,
-        **__: Any,
+        **more: Any,
     ) -> dict[str, Any]:
         for name, value in path_params.items():
             path = path.replace(f"{{{name}}}", quote(value, safe=""))
         joined = {key: ",".join(value) if isinstance(value, list) else str(value) for key, value in query}
-        return {"method": method, "path": path, "query": joined}
+        sent = {"method": method, "path": path, "query": joined}
+        body = more.get("body")
+        if body is None:
+            return sent
+        given = {name: value for name, value in body.to_dict().items() if value is not None}
+        return sent | {"body": {body.attribute_map[name]: value for name, value in given.items()}}
 
 
 class Purse:
@@ -255,7 +268,10 @@ def sent_by_us(act: Any) -> dict[str, Any]:
     with pytest.raises(Throttled):
         act(connector)
     (request,) = requests
+    assert request.headers.get("content-type") == ("application/json" if request.content else None)
+    body = {"body": json.loads(request.content)} if request.content else {}
     return {
+        **body,
         "method": request.method,
         "path": request.url.raw_path.decode().partition("?")[0],
         "query": dict(request.url.params.multi_items()),
@@ -280,3 +296,24 @@ def test_amazons_sdk_sends_the_same_search(axis: Any, prefix: str) -> None:
 def test_amazons_sdk_sends_the_same_fetch_by_id() -> None:
     amazons = GetOrderApi(Recorder()).get_order("026/1 2", included_data=["BUYER", "TAX"])
     assert sent_by_us(lambda connector: connector.get("026/1 2", ("BUYER", "TAX"), Purse())) == amazons
+
+
+def test_amazons_sdk_asks_for_the_same_report() -> None:
+    after, before = NOW - timedelta(days=30), NOW - timedelta(hours=1, milliseconds=1)
+    query = ReportQuery(after, before, ("A1F83G8C2ARO7P", "A1PA6795UKMFR9"))
+    specification = CreateReportSpecification(
+        report_type="GET_FLAT_FILE_ALL_ORDERS_DATA_BY_ORDER_DATE_GENERAL",
+        data_start_time="2026-10-02T12:00:00Z",
+        data_end_time="2026-11-01T10:59:59.999Z",
+        marketplace_ids=["A1F83G8C2ARO7P", "A1PA6795UKMFR9"],
+    )
+    amazons = ReportsApi(Recorder()).create_report(specification)
+    assert sent_by_us(lambda connector: connector.request_report(query, Purse())) == amazons
+
+
+def test_amazons_sdk_asks_the_same_of_a_report_and_its_document() -> None:
+    amazons = ReportsApi(Recorder())
+    asked = sent_by_us(lambda connector: connector.report_state("50/0 1", Purse()))
+    assert asked == amazons.get_report("50/0 1")
+    asked = sent_by_us(lambda connector: connector.report_orders("amzn1.spdoc/1", Purse()))
+    assert asked == amazons.get_report_document("amzn1.spdoc/1")

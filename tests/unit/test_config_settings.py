@@ -221,8 +221,36 @@ def test_a_default_in_a_wrong_one_s_place_is_compared_with_the_rest() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["RETENTION_DAYS", "HASH_RETENTION_MONTHS", "LISTEN", "API_TOKEN", "API_TOKEN_FILE"]
+    ("name", "value", "meant"),
+    [
+        ("RETENTION_DAYS", "7", 7),
+        ("RETENTION_DAYS", "off", None),
+        ("RETENTION_DAYS", " OFF ", None),
+        ("HASH_RETENTION_MONTHS", "240", 240),
+        ("HASH_RETENTION_MONTHS", "off", None),
+    ],
 )
+def test_r60_r61_terms_are_whole_numbers_or_off(name: str, value: str, meant: int | None) -> None:
+    settings, problems = settings_of({f"ORDER_SYNC_{name}": value})
+    assert (getattr(settings, name.lower()), problems) == (meant, [])
+
+
+def test_r60_r61_terms_have_defaults() -> None:
+    settings, _ = settings_of({})
+    assert (settings.retention_days, settings.hash_retention_months) == (30, 18)
+
+
+@pytest.mark.parametrize(
+    ("name", "most", "unit"), [("RETENTION_DAYS", 3650, "days"), ("HASH_RETENTION_MONTHS", 240, "months")]
+)
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "never", "99999", "\uff11"])
+def test_r60_r61_another_term_is_refused(name: str, most: int, unit: str, value: str) -> None:
+    problem = only_problem({f"ORDER_SYNC_{name}": value})
+    assert str(problem) == f"ORDER_SYNC_{name} must be a whole number of {unit} between 1 and {most}, or off"
+    assert problem.stops == "everything"
+
+
+@pytest.mark.parametrize("name", ["LISTEN", "API_TOKEN", "API_TOKEN_FILE"])
 def test_a_promised_setting_of_a_later_version_is_a_warning(name: str) -> None:
     problem = only_problem({f"ORDER_SYNC_{name}": "x"})
     assert str(problem) == f"ORDER_SYNC_{name} is not used by this version"

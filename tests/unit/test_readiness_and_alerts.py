@@ -21,9 +21,10 @@ from poller.alerts import (
     troubles,
 )
 from poller.readiness import Limits, Reason, readiness
-from poller.status import Gap, MarketplaceStatus, RefusalStatus, SourceStatus, Status
+from poller.status import Gap, MarketplaceStatus, RefusalStatus, RetentionStatus, SourceStatus, Status
 from store.alerts import Standing
 from store.changes import Position
+from store.quarantine import Counts
 from store.queries import Totals
 from store.webhooks import Backlog, Hook
 
@@ -47,6 +48,7 @@ def marketplace(*gaps: Gap, **changed: Any) -> MarketplaceStatus:
         "enrolled": True,
         "alone_since": None,
         "trouble": None,
+        "verification": None,
     }
     return MarketplaceStatus(**{**values, **changed})
 
@@ -60,6 +62,7 @@ def source(**changed: Any) -> SourceStatus:
         "succeeded_at": NOON,
         "failing_since": None,
         "failures": 0,
+        "last_error": None,
         "last_run": None,
         "next_at": NOON,
         "next_why": "",
@@ -68,12 +71,15 @@ def source(**changed: Any) -> SourceStatus:
         "windows": (),
         "backfills": (),
         "budgets": (),
+        "identity": (),
+        "identity_drops": (),
     }
     return SourceStatus(**{**values, **changed})
 
 
 def status(*sources: SourceStatus) -> Status:
-    return Status(NOON, (), sources, (), Totals(0, 0, 0, 0, 0, 0, 0, {}))
+    totals = Totals(0, 0, 0, 0, 0, 0, 0, 0, 0, {})
+    return Status(NOON, (), sources, (), totals, Counts(0, 0, None, None), RetentionStatus(30, 18, 0, None))
 
 
 def reasons(*sources: SourceStatus) -> list[Reason]:

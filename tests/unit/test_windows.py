@@ -383,6 +383,35 @@ def test_a_marketplace_that_gave_trouble_is_tried_by_itself_before_it_joins_the_
     assert not step.polled
 
 
+def test_a_marketplace_in_known_trouble_is_tried_after_the_others_were_read() -> None:
+    polled = [marketplace("A", alone_since=NOON), marketplace("B")]
+    failing = window(attempts=2)
+    assert entered(decide(view_of(polled, [failing]))).marketplace_ids == ("B",)
+    others = window(marketplace_ids=("B",), window_id=2)
+    assert read(decide(view_of(polled, [failing, others]))) == others
+    assert read(decide(view_of(polled, [failing], polled_at=NOON + HOUR))) == failing
+
+
+def test_what_has_failed_comes_after_what_has_not() -> None:
+    failing, fresh = window(attempts=1), window(marketplace_ids=("B",), window_id=2)
+    assert read(decide(view_of([marketplace("A"), marketplace("B")], [failing, fresh]))) == fresh
+
+
+def test_trouble_is_known_only_where_others_have_none() -> None:
+    alone, gone = marketplace("A", alone_since=NOON), marketplace("B", enrolled=False)
+    for others, is_known in (
+        ([], False),
+        ([gone], False),
+        ([marketplace("B", alone_since=NOON)], False),
+        ([marketplace("B")], True),
+    ):
+        found = windows.is_known_trouble(window(), {m.marketplace_id: m for m in [alone, *others]})
+        assert found is is_known
+    both = {"A": alone, "B": marketplace("B"), "C": marketplace("C")}
+    assert not windows.is_known_trouble(window(marketplace_ids=("A", "B")), both)
+    assert not windows.is_known_trouble(window(marketplace_ids=("X",)), both)
+
+
 def test_a_marketplace_whose_last_window_is_aside_is_blocked_but_not_for_ever() -> None:
     troubled = marketplace("A", alone_since=NOON)
     aside = window(state="set_aside", attempts=ATTEMPTS, retry_at=NOON + DAY)

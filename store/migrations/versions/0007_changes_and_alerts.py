@@ -1,6 +1,6 @@
 """The outbox, web hooks, and what is told when something is wrong
 
-Revision: 0007, after 0001.
+Revision: 0007, after 0005.
 """
 
 import sqlalchemy as sa
@@ -9,7 +9,7 @@ from alembic import op
 import store.types
 
 revision = "0007"
-down_revision = "0001"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 

@@ -1,0 +1,127 @@
+"""Backfills as people see them: which there are, how far they have got, how long they will take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from connectors.amazon.marketplaces import BY_ID
+from connectors.amazon.usage import PLANS
+from connectors.base import Operation
+from poller import history_plan
+from poller.bootstrap import Account, Service
+from poller.history_plan import Budgets
+from poller.sources import PolledMarketplace, Source
+from poller.spending import stored_bucket
+from poller.windows import BACKFILL_FIRST_SPAN, signpost
+from store import history, ledger
+from store.bucket import Bucket
+from store.engine import Transaction
+from store.progress import Backfill, Interval, gaps
+
+ACTIVE = ("planned", "running")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A marketplace that is polled."""
+
+    account: Account
+    source: Source
+    polled: PolledMarketplace
+
+    @property
+    def name(self) -> str:
+        return self.source.account
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A backfill with what can be told about it; ``share`` of its stretch that is read, ``left`` orders."""
+
+    backfill: Backfill
+    marketplace: str
+    windows_total: int
+    share: float
+    left: int | None
+    eta: datetime | None
+
+
+def places(service: Service) -> Iterable[Place]:
+    """Every marketplace that is polled."""
+    for account, source in service.sources.values():
+        for polled in source.marketplaces.values():
+            yield Place(account, source, polled)
+
+
+def place_of(service: Service, backfill: Backfill) -> Place | None:
+    """Where a backfill belongs; None when its marketplace is not polled any more."""
+    for place in places(service):
+        if (place.name, place.polled.marketplace_id) == (backfill.account, backfill.marketplace_id):
+            return place
+    return None
+
+
+def budgets_of(tx: Transaction, service: Service, place: Place) -> Budgets:
+    """The account's stored budget as it is now."""
+
+    def bucket(operation: Operation) -> Bucket:
+        return stored_bucket(tx, place.source.application, place.name, operation, PLANS)
+
+    busy = service.config.settings.poll_seconds_busy
+    return Budgets(bucket("searchOrders"), bucket("getOrder"), busy)
+
+
+def expected_in(tx: Transaction, account: str, marketplace_id: str, stretch: Interval) -> int | None:
+    """How many orders a stretch may hold, judged by those that are stored; None when nobody can tell."""
+    seen = ledger.read_coverage(tx, account, marketplace_id, "created")
+    progress = ledger.load_marketplaces(tx, account).get(marketplace_id)
+    if progress is not None and progress.position > progress.live_from:
+        seen = [*seen, Interval(max([progress.live_from, *(i.upper for i in seen)]), progress.position)]
+    stretches = [i for i in seen if i.upper > i.lower]
+    known = {i: history.count_orders(tx, account, marketplace_id, i.lower, i.upper) for i in stretches}
+    return history_plan.expected_orders(known, stretch)
+
+
+def standing_of(tx: Transaction, service: Service, backfill: Backfill) -> Standing:
+    """How a backfill stands."""
+    read = ledger.read_coverage(tx, backfill.account, backfill.marketplace_id, "created")
+    missing = gaps(read, backfill.lower, backfill.upper)
+    span = sum((gap.upper - gap.lower for gap in missing), timedelta())
+    whole = (backfill.upper - backfill.lower) or timedelta(seconds=1)
+    place = place_of(service, backfill)
+    known = BY_ID.get(backfill.marketplace_id)
+    code = known.code if known is not None else backfill.marketplace_id
+    if backfill.state == "done":
+        return Standing(backfill, code, backfill.windows_done, 1.0, 0, None)
+    left: int | None = None
+    eta: datetime | None = None
+    if place is not None:
+        left = _orders_left(tx, backfill, span)
+        if left is not None and backfill.state in ACTIVE:
+            others = ledger.wanted_backfills(tx, backfill.account)
+            costs = history_plan.by_search if backfill.way == "search" else history_plan.by_report
+            cost = costs(left, span, budgets_of(tx, service, place))
+            # Several share the budget.
+            eta = None if cost.time is None else tx.now + cost.time * max(1, len(others))
+    pending = ledger.pending_of(tx, backfill.backfill_id)
+    width = timedelta(seconds=backfill.span_seconds) if backfill.span_seconds else BACKFILL_FIRST_SPAN
+    ahead = math.ceil(max(timedelta(), backfill.position - backfill.lower) / width)
+    total = backfill.windows_done + pending + (0 if backfill.state == "cancelled" else ahead)
+    return Standing(backfill, code, total, 1.0 - span / whole, left, eta)
+
+
+def _orders_left(tx: Transaction, backfill: Backfill, span: timedelta) -> int | None:
+    """Ids that are known are counted; of the rest the stored orders of the neighbourhood tell."""
+    ids = history.count_ids(tx, backfill.backfill_id, backfill.position)
+    if ids:
+        return ids
+    stretch = Interval(backfill.lower, backfill.lower + span)
+    return expected_in(tx, backfill.account, backfill.marketplace_id, stretch)
+
+
+def latest_end(now: datetime) -> datetime:
+    """The youngest end that a stretch of history can have."""
+    return signpost(now)

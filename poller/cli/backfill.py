@@ -1,0 +1,486 @@
+"""``order-sync backfill``: history of a given stretch, planned, started and watched."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Annotated, Any, get_args
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from poller import history, history_plan
+from poller.backfilling import (
+    ACTIVE,
+    Place,
+    Standing,
+    budgets_of,
+    expected_in,
+    latest_end,
+    place_of,
+    standing_of,
+)
+from poller.bootstrap import Service, spare_the_collector, utc_now
+from poller.cli.choosing import chosen_place, stretch_of
+from poller.cli.shell import (
+    BAD_INPUT,
+    FAULT,
+    INTERRUPTED,
+    Failure,
+    counted,
+    iso,
+    lasting,
+    opened,
+    put,
+    put_json,
+    put_table,
+    say,
+    stopped_by_signals,
+    when,
+)
+from poller.history_plan import Budgets, Cost
+from poller.status import REFUSED
+from store import history as stored
+from store import ledger, runs
+from store.progress import Backfill, BackfillState, Interval, Way
+
+app = typer.Typer()
+
+Marketplace = Annotated[
+    str, typer.Option("--marketplace", metavar="CODE", help="Country code (UK, DE, …) or marketplace id.")
+]
+From = Annotated[str, typer.Option("--from", metavar="DATE", help="First day or time (UTC), as 2026-01-31.")]
+To = Annotated[str, typer.Option("--to", metavar="DATE", help="The day after the last one, or a time (UTC).")]
+By = Annotated[
+    str, typer.Option("--by", metavar="WAY", help="search, report (both request budgets), or auto.")
+]
+OfAccount = Annotated[
+    str | None, typer.Option("--account", metavar="NAME", help="When several accounts sell there.")
+]
+Wait = Annotated[bool, typer.Option("--wait", help="Carry it out here, until it is done.")]
+Id = Annotated[int, typer.Argument(metavar="ID", help="Its number, as `backfill list` shows it.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
+
+LINE_EVERY = 10.0
+LONGEST_PAUSE = timedelta(minutes=1)
+"""The present state is looked at no later than this: somebody may have paused it."""
+
+
+@app.callback()
+def backfill() -> None:
+    """History of a given stretch: plan it, start it, watch, pause, resume or cancel it."""
+
+
+# --- what is wanted ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A stretch of history that a person asked for; ``notes`` say where it had to be shortened."""
+
+    place: Place
+    stretch: Interval
+    way: Way
+    notes: tuple[str, ...]
+
+
+def _wanted(service: Service, marketplace: str, first: str, end: str, by: str, account: str | None) -> Wanted:
+    """Understand the options. Raises Failure with one sentence about what is wrong."""
+    if by not in get_args(Way):
+        raise Failure(f"--by {by} is no way to fetch history: there are search, report and auto.", status=2)
+    way: Way = "search" if by == "search" else "report" if by == "report" else "auto"
+    lower, upper = stretch_of(first, end)
+    place = chosen_place(service, marketplace, account)
+    now, notes = utc_now(), []
+    latest, oldest = latest_end(now), history_plan.earliest(place.polled.code, now)
+    if lower >= latest:
+        raise Failure(f"--from {first} is in the future: there are no orders yet.", status=BAD_INPUT)
+    if upper <= oldest:
+        raise Failure(
+            f"--to {end} is too early: Amazon shows orders of {place.polled.code} since {oldest:%Y-%m-%d}.",
+            status=BAD_INPUT,
+        )
+    if upper > latest:
+        notes.append("until now, because the end lies ahead")
+        upper = latest
+    if lower < oldest:
+        notes.append(f"from {oldest:%Y-%m-%d} on: older orders Amazon does not show any more")
+        lower = oldest
+    return Wanted(place, Interval(lower, upper), way, tuple(notes))
+
+
+# --- plan -------------------------------------------------------------------------------------------
+
+
+@app.command()
+def plan(marketplace: Marketplace, from_: From, to: To, by: By = "auto", account: OfAccount = None) -> None:
+    """What a stretch of history costs, before anything is asked for; changes nothing."""
+    with opened(create=True, wired=True) as service:
+        wanted = _wanted(service, marketplace, from_, to, by, account)
+        place = wanted.place
+        with service.store.read() as tx:
+            expected = expected_in(tx, place.name, place.polled.marketplace_id, wanted.stretch)
+            budgets = budgets_of(tx, service, place)
+            read = ledger.read_coverage(tx, place.name, place.polled.marketplace_id, "created")
+        _put_plan(wanted, expected, budgets, read)
+
+
+def _put_plan(wanted: Wanted, expected: int | None, budgets: Budgets, read: list[Interval]) -> None:
+    stretch, span = wanted.stretch, wanted.stretch.upper - wanted.stretch.lower
+    put(f"{wanted.place.polled.code} of account {wanted.place.name}: {_stretch(stretch)}, by {wanted.way}")
+    for note in wanted.notes:
+        put(f"  {note}")
+    again = sum((_common(i, stretch) for i in read), timedelta())
+    if again > timedelta():
+        put(f"  {lasting(again)} of it have been read already, and would be read again")
+    put()
+    if expected is None:
+        put("Orders: unknown, because too little of this marketplace is stored to tell. Each 1,000 orders:")
+    else:
+        put(f"Orders: about {expected:,}, judged by those that are stored.")
+    number = 1_000 if expected is None else expected
+    search = history_plan.by_search(number, span, budgets)
+    report = history_plan.by_report(number, span, budgets)
+    put_table(
+        ("by", ">windows", ">requests", ">searches", ">by id", ">of reports", "time"),
+        [("search", *_cells(search)), ("report", *_cells(report))],
+    )
+    put()
+    put(_advice(search, report, span))
+    tokens = f"{budgets.search.tokens:.0f} of {budgets.search.burst:.0f} searches are there now"
+    put(
+        f"The time is that of the budget ({tokens}, then {_pace(budgets.search.rate)}; orders by id: "
+        f"{_pace(budgets.get.rate)}), after live polling each {budgets.poll_seconds:.0f} s, "
+        "which comes first."
+    )
+    put()
+    put("What Amazon will not give:")
+    put("  orders older than two years (Japan, Australia, Singapore: before 2016)")
+    put("  the buyer's e-mail of orders that Amazon fulfils, and of cancelled ones")
+    put("  telephone numbers once an order should have been delivered")
+    put("  buyer data that you may not keep any more: 30 days after delivery their term is over")
+
+
+def _common(one: Interval, other: Interval) -> timedelta:
+    return max(timedelta(), min(one.upper, other.upper) - max(one.lower, other.lower))
+
+
+def _cells(cost: Cost) -> tuple[object, ...]:
+    took = "never: live polling needs all of it" if cost.time is None else f"about {lasting(cost.time)}"
+    if cost.time == timedelta():
+        took = "at once"
+    return (cost.windows, f"{cost.requests:,}", f"{cost.searches:,}", f"{cost.gets:,}", cost.reports, took)
+
+
+def _pace(rate: float) -> str:
+    """A rate in requests a second, in words."""
+    return f"{rate:.0f} a second" if rate > 1 else f"one each {1 / rate:.4g} s"
+
+
+def _advice(search: Cost, report: Cost, span: timedelta) -> str:
+    """Which way is faster, and why."""
+    if span <= history.SETTLED_AFTER:
+        return "Only searching comes into question: what is younger than a day is not looked up in reports."
+    if history_plan.is_faster(report, search):
+        return (
+            "Faster by report: while searching comes down from the newest order, orders are fetched by "
+            "id from the oldest, out of another request budget; Amazon's report of all orders tells the ids."
+        )
+    return "Faster by search: it is through before Amazon has made a report."
+
+
+def _stretch(stretch: Interval) -> str:
+    return f"{_bound(stretch.lower)} to {_bound(stretch.upper)} UTC"
+
+
+def _bound(moment: datetime) -> str:
+    at_midnight = moment.hour == moment.minute == moment.second == 0
+    return f"{moment:%Y-%m-%d}" if at_midnight else f"{moment:%Y-%m-%d %H:%M}"
+
+
+# --- start ------------------------------------------------------------------------------------------
+
+
+@app.command()
+def start(
+    marketplace: Marketplace,
+    from_: From,
+    to: To,
+    by: By = "auto",
+    account: OfAccount = None,
+    wait: Wait = False,
+) -> None:
+    """Record a backfill and print its number; a running service, or `sync`, carries it out."""
+    with opened(create=True, wired=True) as service:
+        wanted = _wanted(service, marketplace, from_, to, by, account)
+        place, stretch = wanted.place, wanted.stretch
+        for note in wanted.notes:
+            say(note)
+        with service.store.begin() as tx:
+            for other in ledger.wanted_backfills(tx, place.name):
+                same = (other.marketplace_id, other.lower) == (place.polled.marketplace_id, stretch.lower)
+                if same and abs(other.upper - stretch.upper) < timedelta(days=1):
+                    raise Failure(
+                        f"backfill {other.backfill_id} fetches this already: `order-sync backfill show "
+                        f"{other.backfill_id}`.",
+                        status=BAD_INPUT,
+                    )
+            number = ledger.open_backfill(
+                tx,
+                place.name,
+                place.polled.marketplace_id,
+                "manual",
+                stretch.lower,
+                stretch.upper,
+                wanted.way,
+                "planned",
+            )
+        put(str(number))
+        sys.stdout.flush()
+        if wait:
+            _carry_out(service, place, number)
+        else:
+            say(f"backfill {number} is recorded; a running service or `order-sync sync` carries it out")
+
+
+@app.command()
+def resume(backfill_id: Id, wait: Wait = False) -> None:
+    """Go on with a paused backfill; with --wait, carry out one that is paused or going on, here."""
+    with opened(create=True, wired=True) as service:
+        found = _found(service, backfill_id)
+        place = place_of(service, found)
+        if place is None:
+            raise Failure(f"the marketplace of backfill {backfill_id} is not polled.", status=BAD_INPUT)
+        may = ("paused", *ACTIVE) if wait else ("paused",)
+        _direct(service, found, "running", may, "resumed")
+        if wait:
+            _carry_out(service, place, backfill_id)
+        else:
+            say(f"backfill {backfill_id} goes on; a running service or `order-sync sync` carries it out")
+
+
+@app.command()
+def pause(backfill_id: Id) -> None:
+    """Ask for nothing more of a backfill until it is resumed."""
+    with opened() as service:
+        _direct(service, _found(service, backfill_id), "paused", ACTIVE, "paused")
+        say(f"backfill {backfill_id} is paused; `order-sync backfill resume {backfill_id}` goes on")
+
+
+@app.command()
+def cancel(backfill_id: Id) -> None:
+    """Give a backfill up for good; what it fetched stays."""
+    with opened() as service:
+        found = _found(service, backfill_id)
+        _direct(service, found, "cancelled", ("paused", *ACTIVE), "cancelled")
+        say(f"backfill {backfill_id} is cancelled; what it fetched stays")
+
+
+def _direct(service: Service, found: Backfill, state: BackfillState, may: tuple[str, ...], word: str) -> None:
+    of: tuple[BackfillState, ...] = tuple(s for s in get_args(BackfillState) if s in may)
+    with service.store.begin() as tx:
+        changed = ledger.direct_backfill(tx, found.backfill_id, state, of)
+        if changed and state == "cancelled":
+            stored.forget(tx, found.backfill_id, parts=True)
+        now = ledger.lock_backfill(tx, found.backfill_id)
+    if not changed:
+        is_now = found.state if now is None else now.state
+        raise Failure(f"backfill {found.backfill_id} is {is_now}: it cannot be {word}.", status=BAD_INPUT)
+
+
+def _found(service: Service, backfill_id: int) -> Backfill:
+    with service.store.read() as tx:
+        found = ledger.lock_backfill(tx, backfill_id) if 0 < backfill_id < 2**63 else None
+    if found is None:
+        raise Failure(
+            f"there is no backfill {backfill_id}: `order-sync backfill list` shows them.", status=BAD_INPUT
+        )
+    return found
+
+
+# --- list and show ----------------------------------------------------------------------------------
+
+
+def _object(standing: Standing) -> dict[str, Any]:
+    found = standing.backfill
+    return {
+        "id": found.backfill_id,
+        "marketplace": standing.marketplace,
+        "from": iso(found.lower),
+        "to": iso(found.upper),
+        "by": found.way,
+        "state": found.state,
+        "windows_done": found.windows_done,
+        "windows_total": standing.windows_total,
+        "orders": found.orders,
+        "requests": found.requests,
+        "eta": None if standing.eta is None else iso(standing.eta),
+    }
+
+
+@app.command("list")
+def list_(as_json: AsJson = False) -> None:
+    """All backfills, those that start dates asked for too, oldest first."""
+    with opened(wired=True) as service, service.store.read() as tx:
+        standings = [standing_of(tx, service, found) for found in ledger.load_backfills(tx)]
+    if as_json:
+        put_json([_object(standing) for standing in standings])
+        return
+    if not standings:
+        say("there is no backfill")
+        return
+    put_table(
+        (
+            ">id",
+            "account",
+            "marketplace",
+            "from",
+            "to",
+            "by",
+            "state",
+            ">done",
+            ">orders",
+            ">requests",
+            "ready",
+        ),
+        [
+            (
+                s.backfill.backfill_id,
+                s.backfill.account,
+                s.marketplace,
+                _bound(s.backfill.lower),
+                _bound(s.backfill.upper),
+                s.backfill.way,
+                s.backfill.state,
+                f"{s.share:.0%}",
+                s.backfill.orders,
+                s.backfill.requests,
+                when(s.eta),
+            )
+            for s in standings
+        ],
+    )
+
+
+@app.command()
+def show(backfill_id: Id, as_json: AsJson = False) -> None:
+    """One backfill: how far it has got, and its reports."""
+    with opened(wired=True) as service:
+        found = _found(service, backfill_id)
+        with service.store.read() as tx:
+            standing = standing_of(tx, service, found)
+            parts = stored.load_parts(tx, backfill_id)
+            ids = stored.count_ids(tx, backfill_id)
+    if as_json:
+        put_json(_object(standing))
+        return
+    facts = [
+        ("backfill", backfill_id),
+        ("account", found.account),
+        ("marketplace", standing.marketplace),
+        ("stretch", _stretch(Interval(found.lower, found.upper))),
+        ("asked for by", "the marketplace's start date" if found.reason == "start_date" else "a person"),
+        ("by", found.way),
+        ("state", found.state),
+        ("done", f"{standing.share:.0%}"),
+        ("searched down to", f"{_bound(found.position)} UTC"),
+        ("windows", f"{found.windows_done} of about {standing.windows_total}"),
+        ("orders", found.orders),
+        ("requests", found.requests),
+        ("ids to look at", ids or None),
+        ("ready", when(standing.eta) and f"about {when(standing.eta)} UTC"),
+    ]
+    put_table(("", ""), [(name, value) for name, value in facts if value is not None])
+    if parts:
+        put()
+        put_table(
+            ("report from", "to", "state", ">orders", ">not known to Amazon", "because"),
+            [
+                (_bound(p.lower), _bound(p.upper), p.state, p.orders, p.lost or None, p.last_error)
+                for p in parts
+            ],
+        )
+
+
+# --- carrying out -----------------------------------------------------------------------------------
+
+
+def _carry_out(service: Service, place: Place, backfill_id: int) -> None:
+    """Run the backfill's source until the backfill is over, whoever else is at work on it."""
+    spare_the_collector()
+    told = ""
+    with stopped_by_signals(service) as signals, _display(backfill_id) as display:
+        while not service.stop.is_set():
+            report = service.syncer(place.source.key).run()
+            with service.store.read() as tx:
+                found = ledger.lock_backfill(tx, backfill_id)
+                standing = None if found is None else standing_of(tx, service, found)
+                refused = runs.standing_refusal(tx, place.name, place.source.credential, place.source.secret)
+            if standing is None or standing.backfill.state not in ACTIVE:
+                break
+            display(standing)
+            if refused is not None:
+                raise Failure(f"{refused.reason}: {REFUSED[refused.kind]}.")
+            if report.outcome == "failed" and report.message and report.message != told:
+                told = report.message
+                say(f"{told}; tried again until it works")
+            _pause(service, min(report.until, utc_now() + LONGEST_PAUSE))
+        if standing is not None:
+            display(standing, last=True)
+    if signals:
+        say(f"stopped; `order-sync backfill resume {backfill_id} --wait` goes on, or a running service does")
+        raise typer.Exit(INTERRUPTED if signals[0] == signal.SIGINT else 128 + signals[0])
+    state = "gone" if standing is None else standing.backfill.state
+    if state != "done":
+        say(f"backfill {backfill_id} was {state} meanwhile")
+        raise typer.Exit(FAULT)
+    say(f"backfill {backfill_id} is done")
+
+
+def _pause(service: Service, until: datetime) -> None:
+    service.stop.wait(max(0.05, (until - utc_now()).total_seconds()))
+
+
+_Display = Callable[..., None]
+
+
+@contextmanager
+def _display(backfill_id: int) -> Iterator[_Display]:
+    """Shows progress: a bar on a terminal, a line now and then elsewhere."""
+    began, at_first, said = time.monotonic(), -1, 0.0
+
+    def text(standing: Standing) -> str:
+        nonlocal at_first
+        found = standing.backfill
+        if at_first < 0:
+            at_first = found.orders
+        hours = (time.monotonic() - began) / 3600
+        pace = f", {(found.orders - at_first) / hours:,.0f} an hour" if hours > 1 / 60 else ""
+        left = f", about {lasting(standing.eta - utc_now())} left" if standing.eta is not None else ""
+        done = f"{counted(found.orders, 'order')} in {counted(found.requests, 'request')}"
+        return f"{done}{pace}, {standing.share:.0%} done{left}"
+
+    if not sys.stderr.isatty():
+
+        def line(standing: Standing, *, last: bool = False) -> None:
+            nonlocal said
+            if last or not said or time.monotonic() - said >= LINE_EVERY:
+                said = time.monotonic()
+                say(f"backfill {backfill_id}: {text(standing)}")
+
+        yield line
+        return
+    console = Console(stderr=True)
+    with Progress(TextColumn("{task.description}"), BarColumn(), console=console, transient=True) as bar:
+        task = bar.add_task(f"backfill {backfill_id}", total=1.0)
+
+        def draw(standing: Standing, *, last: bool = False) -> None:
+            bar.update(task, description=text(standing), completed=1.0 if last else standing.share)
+
+        yield draw

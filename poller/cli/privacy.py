@@ -1,0 +1,241 @@
+"""``order-sync privacy``: erase what is due, show all of a person, forget a person or a seller."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from poller.bootstrap import Service
+from poller.cli.customers import journal_object
+from poller.cli.quarantine import entry_object
+from poller.cli.shell import (
+    BAD_INPUT,
+    Failure,
+    confirm,
+    counted,
+    opened,
+    operator,
+    progress,
+    put_json,
+    say,
+    stopped_by_signals,
+)
+from poller.exporting import customer_object, order_object, time_text
+from poller.purging import (
+    AccountForgetting,
+    Forgotten,
+    Person,
+    Purge,
+    Purged,
+    find_person,
+    forget_customer,
+)
+from poller.retention import term
+from store import erasing, queries
+from store.engine import Transaction
+from store.orders import order_currency
+from store.queries import JournalEntry
+from store.records import CustomerRecord, OrderRecord
+
+app = typer.Typer()
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+@app.callback()
+def privacy() -> None:
+    """Erase buyer data that is due, or all of a person; show all that is stored of one."""
+
+
+# --- purge ------------------------------------------------------------------------------------------
+
+
+@app.command()
+def purge(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is due, and erase nothing.")] = False,
+) -> None:
+    """Erase the buyer data whose days are over; a running service does it by itself, some times a day.
+
+    Safe beside a running service, and to be repeated.
+    """
+    with opened() as service, stopped_by_signals(service) as signals:
+        purge = Purge(service.store, service.retention, operator(), service.stop.is_set, service.stop.wait)
+        if dry_run:
+            _say_due(service, purge)
+            return
+        total = purge.due()
+        with progress("erasing buyer data of orders", total) as advanced:
+            purge.advanced = advanced
+            done = purge.run()
+    _say_done(service, done)
+    if signals:
+        raise typer.Exit(128 + signals[0])
+
+
+def _say_due(service: Service, purge: Purge) -> None:
+    retention = service.retention
+    if retention.days is None:
+        say("ORDER_SYNC_RETENTION_DAYS is off: buyer data of orders is never erased")
+    else:
+        say(f"{counted(purge.due(), 'order')} past the term by {counted(retention.days, 'day')} or more")
+    if retention.hash_months is None:
+        say("ORDER_SYNC_HASH_RETENTION_MONTHS is off: hashes of e-mails stay")
+        return
+    with service.store.read() as tx:
+        since = retention.unknown_since(tx.now)
+        assert since is not None
+        idle = erasing.count_idle(tx, since)
+    months = counted(retention.hash_months, "month")
+    say(f"{counted(idle, 'record')} to look at for hashes of who has not ordered for {months}")
+
+
+def _say_done(service: Service, done: Purged) -> None:
+    if service.retention.days is None:
+        say("ORDER_SYNC_RETENTION_DAYS is off: buyer data of orders is never erased")
+    parts = (
+        counted(done.orders, "order"),
+        counted(done.records, "customer record"),
+        counted(done.payloads, "payload") + " in quarantine",
+        counted(done.hashes, "e-mail hash", "e-mail hashes"),
+    )
+    say(f"erased: {', '.join(parts)}")
+    if not done.finished:
+        say("stopped before all was done: run it again")
+    _say_clean(done.clean)
+
+
+def _say_clean(clean: bool) -> None:
+    if not clean:
+        say("the database's log could not be emptied, because somebody was reading: the next purge does it")
+
+
+# --- show -------------------------------------------------------------------------------------------
+
+
+@app.command()
+def show(customer_id: Annotated[int, typer.Argument(metavar="CUSTOMER_ID")]) -> None:
+    """Print all that is stored of a person, as one JSON object: records, orders, journal, quarantine."""
+    with opened() as service, service.store.read() as tx:
+        person = find_person(tx, customer_id)
+        if person is None:
+            raise Failure(f"there is no customer {customer_id}.")
+        put_json(_all_of(tx, person))
+
+
+def _all_of(tx: Transaction, person: Person) -> dict[str, Any]:
+    orders = [order for ids in person.ids for order in queries.orders_of_customer(tx, ids)]
+    return {
+        "customers": [_record_object(record) for record in person.records],
+        "orders": [_order_object(order) for order in orders],
+        "journal": [journal_object(entry) for entry in _journal_of(tx, person)],
+        "quarantine": [entry_object(e) | {"payload": e.payload or None} for e in person.quarantined],
+    }
+
+
+def _journal_of(tx: Transaction, person: Person) -> list[JournalEntry]:
+    """What was done to any of the person's records, oldest first."""
+    found = {entry.entry: entry for key in person.ids for entry in queries.journal_of(tx, key)}
+    return [found[entry] for entry in sorted(found)]
+
+
+def _record_object(record: CustomerRecord) -> dict[str, Any]:
+    mains = sorted(record.emails, key=lambda main: main.slot)
+    return customer_object(record) | {
+        "origins": dict(record.origins),
+        "main_emails": [{"slot": m.slot, "email": m.email, "origin": m.origin} for m in mains],
+    }
+
+
+def _order_object(order: OrderRecord) -> dict[str, Any]:
+    due = term(order)
+    further = {
+        "buyer_company": order.buyer.company if order.buyer else None,
+        "delivery_instructions": order.delivery_instructions,
+        "cancel_reason": order.cancel_reason,
+        "tax_registrations": [
+            {"entity": n.entity, "type": n.kind, "number": n.number, "legal_name": n.legal_name}
+            for n in order.tax_numbers
+        ],
+        "customization_urls": [line.customization_url for line in order.lines if line.customization_url],
+        "delivery_kind": order.delivery.kind if order.delivery else None,
+        "billing_origin": order.billing_origin,
+        "term": {"at": time_text(due.at), "because": due.stage},
+        "erased_at": time_text(order.erased_at),
+    }
+    return order_object(order, order_currency(order)) | further
+
+
+# --- forget -----------------------------------------------------------------------------------------
+
+
+@app.command()
+def forget(
+    customer_id: Annotated[int | None, typer.Argument(metavar="[CUSTOMER_ID]")] = None,
+    account: Annotated[
+        str | None, typer.Option("--account", metavar="NAME", help="All buyers of this account instead.")
+    ] = None,
+    yes: Yes = False,
+) -> None:
+    """Erase a person, or all buyers of a seller's account, at once and for good.
+
+    What a person entered by hand goes too. The orders stay, without their buyer; their ids are remembered,
+    so that nothing brings it back. The record matches no more.
+    """
+    if (customer_id is None) == (account is None):
+        raise Failure("name a customer's id, or an account with --account (not both).", status=BAD_INPUT)
+    with opened() as service:
+        if account is not None:
+            _forget_account(service, account, yes)
+        elif customer_id is not None:
+            _forget_customer(service, customer_id, yes)
+
+
+def _forget_customer(service: Service, customer_id: int, yes: bool) -> None:
+    with service.store.read() as tx:
+        person = find_person(tx, customer_id)
+        if person is None:
+            raise Failure(f"there is no customer {customer_id}.")
+        refs = erasing.orders_of(tx, person.ids)
+    main = person.records[0]
+    if main.special is not None:
+        raise Failure(
+            f"customer {main.customer_id} is the shared or placeholder record of a marketplace: it holds "
+            "nobody's data.",
+            status=BAD_INPUT,
+        )
+    if main.customer_id != customer_id:
+        say(f"customer {customer_id} was merged into customer {main.customer_id}: both are forgotten")
+    many = counted(len(refs), "order")
+    confirm(f"Erase customer {main.customer_id} and the buyer data of {many} for good?", yes=yes)
+    done = service.store.commit(lambda tx: forget_customer(tx, main.customer_id, operator()))
+    clean = service.store.leave_no_trace(erasing.TABLES)
+    _say_forgotten(done or Forgotten())
+    _say_clean(clean)
+
+
+def _forget_account(service: Service, account: str, yes: bool) -> None:
+    with service.store.read() as tx:
+        known = erasing.known_accounts(tx)
+        if account not in known:
+            there_are = f"there is {', '.join(known)}" if known else "there is none"
+            raise Failure(f"the database has no account {account}; {there_are}.", status=BAD_INPUT)
+        total = erasing.count_to_forget(tx, account)
+    confirm(f"Erase all buyers of account {account} ({counted(total, 'order')}) for good?", yes=yes)
+    forgetting = AccountForgetting(service.store, account, operator())
+    with progress("forgetting orders", total) as advanced:
+        forgetting.advanced = advanced
+        done = forgetting.run()
+    _say_forgotten(done)
+    _say_clean(done.clean)
+    if account in service.config.settings.accounts:
+        say(f"account {account} is still configured: new orders of it are read again; remove its settings")
+
+
+def _say_forgotten(done: Forgotten) -> None:
+    parts: Sequence[str] = (
+        counted(done.records, "customer record"),
+        counted(done.orders, "order"),
+        counted(done.payloads, "payload") + " in quarantine",
+    )
+    say(f"forgotten: {', '.join(parts)}")

@@ -1,0 +1,199 @@
+"""A customer's fields as a person types them: their names, what is allowed, what they make of a record.
+
+The same names serve the command line and the columns of an import. A value is text; an empty one removes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import msgspec
+
+from poller.customers.refused import Refused
+from poller.rules import is_shared_email
+from store.records import Address, CustomerRecord, MainEmail, Origin, normal_email
+
+EMAILS = ("email_1", "email_2", "email_3")
+ADDRESS_PARTS = (
+    *("name", "company", "line1", "line2", "line3"),
+    *("city", "county", "state", "postal_code", "country", "phone"),
+)
+BILLING = tuple(f"billing_{part}" for part in ADDRESS_PARTS)
+DELIVERY = tuple(f"delivery_{part}" for part in ADDRESS_PARTS)
+PERSONAL = ("name", "company", *EMAILS, "phone", *BILLING, *DELIVERY)
+"""Fields that say who somebody is; a marketplace's record for nobody has none of them."""
+
+SELLERS = ("price_list", "currency", "tax_code", "discount_percent")
+FIELDS = ("external_id", *PERSONAL, *SELLERS)
+
+LONGEST = {"external_id": 128}
+LONGEST_EMAIL = 254
+LONGEST_OTHER = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Checked values by field, None for one that is to be empty; labels that are to be set, or taken off."""
+
+    values: Mapping[str, str | Decimal | None]
+    labels: Mapping[str, str | None] = field(default_factory=dict)
+
+
+def checked(
+    given: Mapping[str, str], labels: Iterable[str] = (), shared_emails: frozenset[str] = frozenset()
+) -> Changes:
+    """Values as they were typed, made sure of. Raises Refused, naming the field and never the value."""
+    values: dict[str, str | Decimal | None] = {}
+    for name, text in given.items():
+        stripped = text.strip()
+        values[name] = _value(name, stripped, shared_emails) if stripped else None
+    normal = [normal_email(str(values[name])) for name in EMAILS if values.get(name)]
+    if len(set(normal)) < len(normal):
+        raise Refused("the same e-mail is given for two slots: one is enough.")
+    return Changes(values, dict(map(_label, labels)))
+
+
+def _value(name: str, text: str, shared_emails: frozenset[str]) -> str | Decimal:
+    longest = LONGEST_EMAIL if name in EMAILS else LONGEST.get(name, LONGEST_OTHER)
+    if len(text) > longest:
+        raise Refused(f"{name} is too long: {longest} characters are allowed.")
+    if not text.isprintable():
+        raise Refused(f"{name} has a character that cannot be printed, such as a line break.")
+    if name in EMAILS:
+        return _email(name, text, shared_emails)
+    if name == "discount_percent":
+        return _percent(name, text)
+    if name == "currency" and not (len(text) == 3 and text.isascii() and text.isalpha()):
+        raise Refused(f"{name} must be a code of three letters, for example GBP.")
+    if name.endswith("_country") and not (len(text) == 2 and text.isascii() and text.isalpha()):
+        raise Refused(f"{name} must be a code of two letters, for example GB.")
+    if name == "currency" or name.endswith("_country"):
+        return text.upper()
+    return text
+
+
+def _email(name: str, text: str, shared_emails: frozenset[str]) -> str:
+    local, at, domain = text.rpartition("@")
+    if not (at and local and domain) or any(c.isspace() or c in "<>,;" for c in text):
+        raise Refused(f"{name} is not an e-mail address.")
+    if is_shared_email(text, shared_emails):
+        raise Refused(f"{name} is an address that many buyers share: it identifies nobody (R17).")
+    return text
+
+
+def _percent(name: str, text: str) -> Decimal:
+    try:
+        percent = Decimal(text)
+    except InvalidOperation:
+        percent = Decimal("NaN")
+    if not (percent.is_finite() and 0 <= percent <= 100):
+        raise Refused(f"{name} must be a number from 0 to 100, for example 2.5.")
+    return percent
+
+
+def _label(text: str) -> tuple[str, str | None]:
+    key, equals, value = text.partition("=")
+    if not (equals and key.strip()) or not text.isprintable() or len(text) > LONGEST_OTHER:
+        raise Refused("a label is written key=value; key= takes it off.")
+    return key.strip(), value.strip() or None
+
+
+# --- what they make of a record -------------------------------------------------------------------------
+
+
+def amended(record: CustomerRecord, changes: Changes, origin: Origin) -> CustomerRecord:
+    """The record with these changes; every field that is named comes from ``origin`` from now on.
+
+    Also one that is emptied: it is never filled again (R8). Raises Refused for a marketplace's own record.
+    """
+    values = changes.values
+    if record.special is not None and any(name in PERSONAL for name in values):
+        raise Refused(
+            f"customer {record.customer_id} is a marketplace's record for orders that name nobody "
+            f"({record.special}): it has no name, e-mail, phone or address."
+        )
+    changed: dict[str, Any] = {
+        name: values[name] for name in ("external_id", "name", "company", "phone", *SELLERS) if name in values
+    }
+    changed |= {
+        kind: address_with(getattr(record, kind), parts)
+        for kind in ("billing", "delivery")
+        if (parts := _parts(values, kind))
+    }
+    origins = dict(record.origins)
+    origins.update((name, origin) for name in changed if name != "external_id")
+    emails = record.emails
+    for slot, name in enumerate(EMAILS, 1):
+        if name in values:
+            emails = _with_email(emails, slot, values[name], origin)
+            origins[name] = origin
+    labels = dict(record.labels)
+    for key, value in changes.labels.items():
+        labels.pop(key, None)
+        if value is not None:
+            labels[key] = value
+    if changes.labels:
+        origins["labels"] = origin
+    return with_emails(replace(record, **changed, labels=labels, origins=origins), emails)
+
+
+def with_emails(record: CustomerRecord, emails: Iterable[MainEmail]) -> CustomerRecord:
+    """The record with these main e-mails; none of them is one of its older e-mails any more."""
+    mains = tuple(sorted(emails, key=lambda main: main.slot))
+    # Whoever has an e-mail is somebody; that an e-mail was taken away makes nobody unknown again.
+    status = "active" if mains and record.special is None else record.status
+    return replace(record, emails=mains, aliases=without_mains(record.aliases, mains), status=status)
+
+
+def without_mains(aliases: Iterable[str], mains: Iterable[MainEmail]) -> tuple[str, ...]:
+    """Those of the older e-mails that are not main ones."""
+    normal = {normal_email(main.email) for main in mains if main.email is not None}
+    return tuple(email for email in aliases if normal_email(email) not in normal)
+
+
+def recognized(record: CustomerRecord, found: Mapping[str, tuple[int, int]]) -> CustomerRecord:
+    """The record with the e-mails that a person names, where retention has left only the hash (R61).
+
+    ``found``: for each e-mail that is named, in its normal form, whose it is, and in which slot.
+    """
+    named = {slot: email for email, (holder, slot) in found.items() if holder == record.customer_id}
+    emails = tuple(
+        replace(main, email=named[main.slot]) if main.email is None and main.slot in named else main
+        for main in record.emails
+    )
+    return record if emails == record.emails else replace(record, emails=emails)
+
+
+def _parts(values: Mapping[str, Any], kind: str) -> dict[str, str | None]:
+    names = BILLING if kind == "billing" else DELIVERY
+    return {part: values[name] for part, name in zip(ADDRESS_PARTS, names, strict=True) if name in values}
+
+
+def address_with(address: Address | None, parts: Mapping[str, str | None]) -> Address | None:
+    """The address with these parts; None when nothing is left. What a person writes is no pick-up point."""
+    changed = msgspec.structs.replace(address or Address(), **parts, kind=None)
+    return None if changed == Address() else changed
+
+
+def _with_email(
+    emails: tuple[MainEmail, ...], slot: int, email: Any, origin: Origin
+) -> tuple[MainEmail, ...]:
+    """The e-mail in the slot, or nothing; one that stands in another slot moves."""
+    kept = [main for main in emails if main.slot != slot]
+    if email is not None:
+        normal = normal_email(email)
+        kept = [main for main in kept if main.email is None or normal_email(main.email) != normal]
+        kept.append(MainEmail(slot, email, origin))
+    return tuple(kept)
+
+
+def has_it(name: str, holder: int, customer_id: int = 0) -> str:
+    """The sentence about an e-mail that another record has, with the remedy."""
+    if not customer_id:
+        command = f"`order-sync customers edit {holder}`"
+        return f"customer {holder} has the e-mail of {name}: {command} changes that one."
+    command = f"`order-sync customers merge {holder} {customer_id}`"
+    return f"customer {holder} has the e-mail of {name}: merge them ({command})."

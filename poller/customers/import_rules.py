@@ -1,0 +1,195 @@
+"""What one line of an import makes of the customers that are there: decided here, written elsewhere.
+
+A line is known by its external id, else by a main e-mail. What it does not say it does not change; what a
+person has edited by hand stays as it is. So importing a file again changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Literal
+
+from poller.customers.fields import ADDRESS_PARTS, EMAILS, SELLERS, Changes, amended, has_it, with_emails
+from poller.customers.refused import Refused
+from store.records import CustomerRecord, MainEmail, normal_email
+
+Kind = Literal["new", "changed", "unchanged", "merged", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the file: what it says of one customer, or why it says nothing."""
+
+    number: int
+    business: str = ""
+    changes: Changes = field(default_factory=lambda: Changes({}), repr=False)
+    refused: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a line. ``before`` and ``after`` are the record's, where it is to be written."""
+
+    number: int
+    kind: Kind
+    customer_id: int = 0
+    text: str = ""
+    before: CustomerRecord | None = None
+    after: CustomerRecord | None = None
+
+
+class Picture:
+    """The customers of one business, as far as some lines can speak of them; grows with every line.
+
+    New records have negative ids. ``touched``: for each customer the line that was about it.
+    """
+
+    def __init__(self, business: str, touched: dict[int, int]) -> None:
+        self.business = business
+        self.records: dict[int, CustomerRecord] = {}
+        self.by_external_id: dict[str, int] = {}
+        self.by_email: dict[str, int] = {}
+        self.touched = touched
+
+    def take(self, line: Line, now: datetime) -> Outcome:
+        """Decide one line, and remember what it makes."""
+        if line.refused is not None:
+            return Outcome(line.number, "refused", text=line.refused)
+        try:
+            return self._decide(line, now)
+        except Refused as refused:
+            return Outcome(line.number, "refused", text=str(refused))
+
+    def _decide(self, line: Line, now: datetime) -> Outcome:
+        values = {name: value for name, value in line.changes.values.items() if value is not None}
+        target = self._target(values)
+        if target is None:
+            target = -1 - len(self.touched)
+            record = CustomerRecord(self.business, None, None, now, customer_id=target)
+            return self._remember(line, "new", None, amended(record, Changes(values), "import"))
+        if target in self.touched:
+            earlier = self.touched[target]
+            raise Refused(f"line {earlier} is about the same customer ({_name(target)}): one line for each.")
+        before = self.records[target]
+        if before.merged_into is not None:
+            self.touched[target] = line.number
+            return Outcome(line.number, "merged", target, f"merged into customer {before.merged_into}")
+        if before.status == "forgotten":
+            raise Refused(f"customer {target} was forgotten: nothing can be added to it.")
+        after = imported(before, values)
+        return self._remember(line, "unchanged" if after == before else "changed", before, after)
+
+    def _target(self, values: dict[str, str | Decimal]) -> int | None:
+        external_id = values.get("external_id")
+        emails = {name: normal_email(str(values[name])) for name in EMAILS if name in values}
+        if external_id is None and not emails:
+            raise Refused("it has neither an external_id nor an e-mail to know the customer by.")
+        holders = {self.by_email[email]: name for name, email in emails.items() if email in self.by_email}
+        target = self.by_external_id.get(str(external_id)) if external_id is not None else None
+        if target is None and len(holders) == 1:
+            (target,) = holders
+            if external_id is not None and self.records[target].external_id not in (None, external_id):
+                name = holders[target]
+                raise Refused(f"{_name(target)} has the e-mail of {name}, and another external_id.")
+        if target is None and holders:
+            names = " and ".join(_name(i) for i in sorted(holders))
+            raise Refused(f"its e-mails are on different customers ({names}): merge them.")
+        merged_into = self.records[target].merged_into if target is not None else None
+        for holder, name in holders.items():
+            if holder not in (target, merged_into):
+                raise Refused(has_it(name, holder, target or 0))
+        return target
+
+    def _remember(
+        self, line: Line, kind: Kind, before: CustomerRecord | None, after: CustomerRecord
+    ) -> Outcome:
+        customer_id = after.customer_id
+        self.touched[customer_id] = line.number
+        self.records[customer_id] = after
+        for main in before.emails if before is not None else ():
+            if main.email is not None:
+                self.by_email.pop(normal_email(main.email), None)
+        for main in after.emails:
+            if main.email is not None:
+                self.by_email[normal_email(main.email)] = customer_id
+        if after.external_id is not None:
+            self.by_external_id[after.external_id] = customer_id
+        return Outcome(line.number, kind, customer_id, _told(before, after), before, after)
+
+
+def _name(customer_id: int) -> str:
+    return f"customer {customer_id}" if customer_id > 0 else "a customer of this file"
+
+
+_TOLD = ("external_id", "name", "company", "phone", "billing", "delivery", *SELLERS)
+
+
+def _told(before: CustomerRecord | None, after: CustomerRecord) -> str:
+    """The names of the fields that change."""
+    if before is None:
+        return ""
+    names = [name for name in _TOLD if getattr(before, name) != getattr(after, name)]
+    if before.emails != after.emails:
+        names.append("e-mails")
+    if not names and before != after:
+        return "now known as imported"
+    return ", ".join(name.replace("_", " ") for name in names)
+
+
+def imported(record: CustomerRecord, values: dict[str, str | Decimal]) -> CustomerRecord:
+    """The record with what a line says, but for what was edited by hand. Raises Refused."""
+    taken: dict[str, str | Decimal | None] = {}
+    for name in ("name", "company", "phone", *SELLERS):
+        if name in values and record.origins.get(name) != "hand":
+            taken[name] = values[name]
+    if "external_id" in values and record.external_id is None:
+        taken["external_id"] = values["external_id"]
+    for kind in ("billing", "delivery"):
+        parts = {f"{kind}_{part}": values.get(f"{kind}_{part}") for part in ADDRESS_PARTS}
+        if any(parts.values()) and record.origins.get(kind) != "hand":
+            taken |= parts  # an address is taken whole: what the line leaves out is not part of it
+    changed = amended(record, Changes(taken), "import")
+    named = {slot: str(values[name]) for slot, name in enumerate(EMAILS, 1) if name in values}
+    return with_emails(changed, _emails_with(changed, named))
+
+
+def _emails_with(record: CustomerRecord, named: dict[int, str]) -> Iterable[MainEmail]:
+    """The record's main e-mails with those that a line names, by slot.
+
+    One that is there stays where it is. Another goes into its slot, else into a free one, else into one whose
+    e-mail the line replaces; never over one that was not imported. Raises Refused.
+    """
+    mains = {main.slot: main for main in record.emails}
+    at = {normal_email(main.email): main.slot for main in record.emails if main.email is not None}
+    staying = {normal_email(email) for email in named.values()}
+    left: dict[int, str] = {}
+    for slot, email in named.items():
+        here = at.get(normal_email(email))
+        if here is None and not _by_hand(record, slot):
+            left[slot] = email
+        elif here is not None and mains[here].origin != "hand":
+            mains[here] = MainEmail(here, email, "import")
+
+    def is_open(slot: int) -> bool:
+        main = mains.get(slot)
+        if main is None:
+            return not _by_hand(record, slot)
+        named_anew = slot in named and main.email is not None and normal_email(main.email) not in staying
+        return named_anew and main.origin == "import"
+
+    for slot in [slot for slot in left if is_open(slot)]:
+        mains[slot] = MainEmail(slot, left.pop(slot), "import")
+    for slot, email in left.items():
+        places = sorted((s for s in (1, 2, 3) if is_open(s)), key=lambda s: s in mains)
+        if not places:
+            raise Refused(f"customer {record.customer_id} has no slot that is free for email_{slot}.")
+        mains[places[0]] = MainEmail(places[0], email, "import")
+    return mains.values()
+
+
+def _by_hand(record: CustomerRecord, slot: int) -> bool:
+    """Whether a person has filled or emptied the slot."""
+    return record.origins.get(f"email_{slot}") == "hand"

@@ -1,0 +1,351 @@
+"""Proving that nothing is missing, step by step: each is stored before the next, and none is done twice.
+
+A proof goes through its stretch in parts of thirty days. For each it has a report made (or reads the
+search's pages), compares it with the database, and in the end fetches what is missing by its id, if that is
+wanted. It lives from what polling leaves over: reports and single orders have budgets of their own, and of
+the searches one is always left. What it has to wait for ends it as *deferred*; called again, it goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, time, timedelta
+
+from connectors.base import Operation, OrderConnector, ReportQuery, SearchQuery, UsagePlan
+from connectors.errors import (
+    ConnectorError,
+    CredentialsRefused,
+    Deferred,
+    OrderNotFound,
+    PageExpired,
+    ReportUnreadable,
+)
+from connectors.orders import UnreadableOrder
+from poller import completeness, reporting
+from poller.reporting import ReportForgotten
+from poller.sources import PolledMarketplace, Source
+from poller.spending import Spending
+from poller.windows import WALK_LIMIT
+from store import ledger, verifications
+from store.engine import Store, Transaction
+from store.ledger import Superseded
+from store.progress import gaps
+from store.proof import By, Finding, Listed, Outcome, Verification
+
+LOOK_EVERY = timedelta(minutes=1)
+"""A report takes some minutes; asking after it costs next to nothing."""
+
+ATTEMPTS = 4
+"""How often a stretch may go wrong (a report that is fatal, empty or garbled) before it is given up."""
+
+RETRY_SCHEDULED = timedelta(hours=1)
+AT_ONCE = 20
+"""Orders fetched by id between two times that progress is stored."""
+
+_ALMOST = timedelta(milliseconds=1)
+"""Amazon's bounds are inclusive, and no finer."""
+
+Fetch = Callable[[str, tuple[str, ...]], UnreadableOrder | None]
+
+
+@dataclass
+class Verifier:
+    """Carries out proofs for the marketplaces of one source.
+
+    ``fetch`` asks Amazon for one order and stores it. ``leaves``: how many tokens of getOrder's bucket are
+    left to others.
+    """
+
+    store: Store
+    connector: OrderConnector
+    source: Source
+    plans: Mapping[Operation, UsagePlan]
+    fetch: Fetch
+    leaves: float = 0.0
+    stopping: Callable[[], bool] = lambda: False
+    _spending: Spending = field(init=False)
+
+    def __post_init__(self) -> None:
+        source = self.source
+        self._spending = Spending(self.store, source.application, source.account, self.plans, reserve=1.0)
+
+    # --- beginning ----------------------------------------------------------------------------------
+
+    def asked(
+        self, marketplace_id: str, lower: datetime, upper: datetime, by: By, *, repair: bool
+    ) -> Verification | None:
+        """The unfinished proof of this stretch, or a new one; None when nothing of it has been read yet."""
+        with self.store.begin() as tx:
+            found = verifications.unfinished(tx, self.source.account, marketplace_id, by, lower, upper)
+            if found is not None:
+                return verifications.save(tx, replace(found, repair=True)) if repair > found.repair else found
+            read_until = self._read_until(tx, marketplace_id)
+            if read_until is None or read_until <= lower:
+                return None
+            fresh = Verification(
+                self.source.account,
+                marketplace_id,
+                lower,
+                min(upper, read_until),
+                upper,
+                by,
+                "asked",
+                repair,
+                position=lower,
+            )
+            return verifications.begin(tx, fresh)
+
+    def _read_until(self, tx: Transaction, marketplace_id: str) -> datetime | None:
+        covered = ledger.read_coverage(tx, self.source.account, marketplace_id, "first")
+        return covered[-1].upper if covered else None
+
+    def latest(self, job: Verification) -> Verification:
+        """The proof as it is stored by now. Raises Superseded when it is not there any more."""
+        with self.store.read() as tx:
+            return verifications.load(tx, job.verification_id)
+
+    # --- by the service's own schedule --------------------------------------------------------------
+
+    def scheduled(self) -> None:
+        """Go on with what the schedule has begun, or begin the next; waits for nothing, raises nothing."""
+        job = self._scheduled_job()
+        if job is None:
+            return
+        try:
+            self.carry_on(job)
+        except Superseded:
+            return
+        except Deferred as error:
+            self._put_off(job, error.until, None)
+        except CredentialsRefused:
+            return
+        except ConnectorError as error:
+            self._put_off(job, self.store.now() + RETRY_SCHEDULED, str(error))
+
+    def _scheduled_job(self) -> Verification | None:
+        with self.store.begin() as tx:
+            mine = [
+                v
+                for v in verifications.of_account(tx, self.source.account)
+                if v.reason == "scheduled" and v.marketplace_id in self.source.marketplaces
+            ]
+            for job in mine:
+                if not job.is_over:
+                    return job if job.next_at is None or job.next_at <= tx.now else None
+            for marketplace_id in sorted(self.source.marketplaces):
+                last = next((v.created_at for v in mine if v.marketplace_id == marketplace_id), None)
+                fresh = self._due(tx, self.source.marketplaces[marketplace_id], last)
+                if fresh is not None:
+                    verifications.forget_old(tx)
+                    return verifications.begin(tx, fresh)
+        return None
+
+    def _due(self, tx: Transaction, polled: PolledMarketplace, last: datetime | None) -> Verification | None:
+        """The proof of the last thirty days of which every update has been looked for twice."""
+        account = self.source.account
+        progress = ledger.load_marketplaces(tx, account).get(polled.marketplace_id)
+        if progress is None or progress.enrolled is False or progress.alone_since is not None:
+            return None
+        if not completeness.is_due(tx.now, progress.live_from, last):
+            return None
+        upper = progress.second_position
+        lower = max(upper - reporting.LONGEST, _start_of(polled))
+        history = ledger.read_coverage(tx, account, polled.marketplace_id, "created")
+        if lower >= upper or gaps(history, lower, min(upper, progress.live_from)):
+            return None
+        return Verification(
+            account, polled.marketplace_id, lower, upper, upper, "report", "scheduled", True, position=lower
+        )
+
+    def _put_off(self, job: Verification, until: datetime, why: str | None) -> None:
+        with suppress(Superseded), self.store.begin() as tx:
+            latest = verifications.load(tx, job.verification_id)
+            verifications.save(tx, replace(latest, next_at=until, message=why))
+
+    # --- going on -----------------------------------------------------------------------------------
+
+    def carry_on(self, job: Verification) -> Verification:
+        """Go on until the proof is over.
+
+        Raises Deferred, other errors of the connector, and Superseded; everything up to then is stored.
+        """
+        while not job.is_over:
+            if self.stopping():
+                raise Deferred("stopping", self.store.now())
+            if job.state == "repairing":
+                job = self._repair(job)
+            elif job.by == "report":
+                job = self._read_report(job)
+            else:
+                job = self._read_page(job)
+        return job
+
+    def _save(self, job: Verification) -> Verification:
+        with self.store.begin() as tx:
+            return verifications.save(tx, job)
+
+    def _afresh(self, job: Verification, why: str) -> Verification:
+        """The stretch once more, from its beginning; after some attempts the proof is given up."""
+        attempts = job.attempts + 1
+        return self._save(
+            replace(
+                job,
+                attempts=attempts,
+                report_id=None,
+                report_asked_at=None,
+                page_token=None,
+                walk_started_at=None,
+                walked=(),
+                message=why,
+                state="failed" if attempts >= ATTEMPTS else job.state,
+            )
+        )
+
+    # --- by report ----------------------------------------------------------------------------------
+
+    def _read_report(self, job: Verification) -> Verification:
+        lower, upper = completeness.stretch(job)
+        if job.report_id is None:
+            query = ReportQuery(lower, upper - _ALMOST, (job.marketplace_id,))
+            report_id = self.connector.request_report(query, self._spending)
+            return self._save(replace(job, report_id=report_id, report_asked_at=self.store.now()))
+        try:
+            listed = reporting.read(self.connector, job.report_id, self._spending)
+        except (ReportForgotten, ReportUnreadable) as error:
+            return self._afresh(job, str(error))
+        if listed is None:
+            return self._await(job)
+        if not listed and self._lists_any(job):
+            return self._afresh(job, "the report is empty, though the search lists orders")
+        return self._compare(job, [Listed(o.order_id, o.created_at, o.last_updated_at) for o in listed])
+
+    def _await(self, job: Verification) -> Verification:
+        now = self.store.now()
+        if reporting.is_overdue(job.report_asked_at, now):
+            return self._afresh(job, "Amazon did not finish the report")
+        raise Deferred("Amazon is still making the report", now + LOOK_EVERY)
+
+    def _lists_any(self, job: Verification) -> bool:
+        """An empty report may be a true one: one search tells."""
+        page = self.connector.search(self._query(job), None, self._spending)
+        return bool(page.orders or page.unreadable)
+
+    # --- by search ----------------------------------------------------------------------------------
+
+    def _query(self, job: Verification) -> SearchQuery:
+        lower, upper = completeness.stretch(job)
+        return SearchQuery("created", lower, upper - _ALMOST, (job.marketplace_id,), ())
+
+    def _read_page(self, job: Verification) -> Verification:
+        started = job.walk_started_at or self.connector.amazon_now()
+        if job.page_token is not None and self.connector.amazon_now() - started >= WALK_LIMIT:
+            return self._in_halves(job, "the walk took longer than its page token lives")
+        try:
+            page = self.connector.search(self._query(job), job.page_token, self._spending)
+        except PageExpired as error:
+            return self._in_halves(job, str(error))
+        walked = {one.order_id: one for one in job.walked}
+        known = len(walked)
+        walked |= {o.order_id: Listed(o.order_id, o.created_at, o.last_updated_at) for o in page.orders}
+        walked |= {
+            o.order_id: Listed(o.order_id, None, None) for o in page.unreadable if o.order_id is not None
+        }
+        if page.next_token is None:
+            return self._compare(job, list(walked.values()))
+        if page.next_token == job.page_token or (len(walked) == known and not page.unreadable):
+            return self._in_halves(job, "Amazon gave a page without a new order")
+        return self._save(
+            replace(job, page_token=page.next_token, walk_started_at=started, walked=tuple(walked.values()))
+        )
+
+    def _in_halves(self, job: Verification, why: str) -> Verification:
+        return self._afresh(replace(job, span_seconds=completeness.halved(job)), why)
+
+    # --- comparing ----------------------------------------------------------------------------------
+
+    def _compare(self, job: Verification, listed: list[Listed]) -> Verification:
+        lower, upper = completeness.stretch(job)
+        with self.store.begin() as tx:
+            ids = [one.order_id for one in listed]
+            compared = completeness.compare(
+                listed,
+                verifications.held(tx, job.account, job.marketplace_id, lower, upper, ids),
+                verifications.in_quarantine(tx, job.account),
+                marketplace_id=job.marketplace_id,
+                lower=lower,
+                upper=upper,
+                start=self._start(job.marketplace_id),
+                settled=job.upper
+                if job.reason == "scheduled"
+                else self._read_until(tx, job.marketplace_id) or lower,
+            )
+            after = replace(
+                job,
+                position=upper,
+                report_id=None,
+                report_asked_at=None,
+                page_token=None,
+                walk_started_at=None,
+                walked=(),
+                attempts=0,
+                message=None,
+                listed=job.listed + compared.listed,
+                before_start=job.before_start + compared.before_start,
+                findings=completeness.in_order((*job.findings, *compared.findings)),
+            )
+            if upper >= job.upper:
+                after = replace(after, state="repairing" if job.repair and after.left else "done")
+            return verifications.save(tx, after)
+
+    def _start(self, marketplace_id: str) -> datetime:
+        return _start_of(self.source.marketplaces[marketplace_id])
+
+    # --- repairing ----------------------------------------------------------------------------------
+
+    def _repair(self, job: Verification) -> Verification:
+        """Fetch some of what is missing by its id; what was fetched is noted also when it has to wait."""
+        waiting = [f for f in job.left if f.outcome is None][:AT_ONCE]
+        outcomes: dict[str, Outcome] = {}
+        stopped: ConnectorError | None = None
+        for finding in waiting:
+            try:
+                self._leave_to_others()
+                outcomes[finding.order_id] = self._fetched(job, finding)
+            except ConnectorError as error:
+                stopped = error
+                break
+        findings = tuple(
+            replace(f, outcome=outcomes[f.order_id]) if f.order_id in outcomes and f in waiting else f
+            for f in job.findings
+        )
+        job = replace(job, findings=findings)
+        if stopped is None and all(f.outcome is not None for f in job.left):
+            job = replace(job, state="done")
+        job = self._save(job)
+        if stopped is not None:
+            raise stopped
+        return job
+
+    def _leave_to_others(self) -> None:
+        if not self.leaves:
+            return
+        with self.store.read() as tx:
+            ready = self._spending.bucket(tx, "getOrder").has_at(1.0 + self.leaves)
+            if ready > tx.now:
+                raise Deferred("single orders are left to others for now", ready)
+
+    def _fetched(self, job: Verification, finding: Finding) -> Outcome:
+        included = self.source.marketplaces[job.marketplace_id].included_data
+        try:
+            unreadable = self.fetch(finding.order_id, included)
+        except OrderNotFound:
+            return "not_found"
+        if unreadable is None:
+            return "stored"
+        return "unreadable" if unreadable.order_id is None else "quarantined"
+
+
+def _start_of(polled: PolledMarketplace) -> datetime:
+    return datetime.combine(polled.start_date, time(), UTC)

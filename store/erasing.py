@@ -1,0 +1,366 @@
+"""Erasing buyer data: finding what is due, and taking it out of rows without opening them (R60-R63).
+
+Everything here is one transaction's worth of bounded work. Rows are locked in the order in which applying a
+page locks them, orders by key and then customers by id, so that the two seldom get in each other's way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from store import codec
+from store import orders as order_rows
+from store.engine import Row, Transaction
+from store.records import OrderRecord
+from store.tables import (
+    businesses,
+    customer_emails,
+    customers,
+    forgotten_orders,
+    order_lines,
+    orders,
+)
+from store.types import among
+
+TABLES = (
+    *("orders", "order_lines", "customers", "customer_emails", "customer_words"),
+    *("journal", "quarantine", "windows"),
+)
+"""Where something is erased."""
+
+_LINE_HOLDS = sa.or_(*(order_lines.c[name].is_not(None) for name in order_rows.LINE_BUYER_COLUMNS))
+_HOLDS = sa.or_(
+    *(orders.c[name].is_not(None) for name in order_rows.BUYER_COLUMNS),
+    sa.exists().where(order_lines.c.order_key == orders.c.order_key, _LINE_HOLDS),
+)
+"""Orders that have any buyer data."""
+
+
+class OrderRef(NamedTuple):
+    """An order that is to lose its buyer data."""
+
+    order_key: int
+    account: str
+    order_id: str
+    customer_id: int | None
+    holds: bool
+
+
+# --- orders -------------------------------------------------------------------------------------------
+
+
+def due_orders(tx: Transaction, over: datetime, limit: int) -> list[OrderRef]:
+    """Orders whose days are over and whose buyer data is still there, longest overdue first; locked."""
+    c = orders.c
+    due = sa.and_(c.erased_at.is_(None), c.term_at <= over)
+    keys = tx.conn.execute(sa.select(c.order_key).where(due).order_by(c.term_at).limit(limit)).scalars().all()
+    return _refs(tx, sa.and_(among(c.order_key, keys), due)) if keys else []
+
+
+def count_due(tx: Transaction, over: datetime) -> int:
+    """How many orders ``due_orders`` has still to give."""
+    c = orders.c
+    query = sa.select(sa.func.count()).where(c.erased_at.is_(None), c.term_at <= over)
+    return int(tx.conn.execute(query.select_from(orders)).scalar_one())
+
+
+def oldest_due(tx: Transaction, over: datetime) -> datetime | None:
+    """The term of the order that is due longest."""
+    c = orders.c
+    query = sa.select(c.term_at).where(c.erased_at.is_(None), c.term_at <= over).order_by(c.term_at).limit(1)
+    found: datetime | None = tx.conn.execute(query).scalar_one_or_none()
+    return found
+
+
+def _refs(tx: Transaction, which: sa.ColumnElement[bool]) -> list[OrderRef]:
+    c = orders.c
+    query = (
+        sa.select(c.order_key, c.account, c.order_id, c.customer_id, _HOLDS.label("holds"))
+        .where(which)
+        .order_by(c.order_key)
+    )
+    return [OrderRef(**row._mapping) for row in tx.rows(tx.lock(query))]
+
+
+def orders_of(tx: Transaction, customer_ids: Collection[int]) -> list[OrderRef]:
+    """All orders of these customers; locked."""
+    return _refs(tx, among(orders.c.customer_id, sorted(customer_ids)))
+
+
+def orders_to_forget(tx: Transaction, account: str, limit: int) -> list[OrderRef]:
+    """Orders of an account that are not among the forgotten ones yet; locked."""
+    c, f = orders.c, forgotten_orders.c
+    known = sa.exists().where(f.account == c.account, f.order_id == c.order_id)
+    query = sa.select(c.order_key).where(c.account == account, sa.not_(known)).limit(limit)
+    found = tx.conn.execute(query).scalars().all()
+    return _refs(tx, among(c.order_key, found)) if found else []
+
+
+def count_to_forget(tx: Transaction, account: str) -> int:
+    """How many orders of an account are not forgotten yet."""
+    c, f = orders.c, forgotten_orders.c
+    known = sa.exists().where(f.account == c.account, f.order_id == c.order_id)
+    query = sa.select(sa.func.count()).where(c.account == account, sa.not_(known))
+    return int(tx.conn.execute(query.select_from(orders)).scalar_one())
+
+
+def known_accounts(tx: Transaction) -> list[str]:
+    """Accounts that anything was ever stored of."""
+    return list(tx.conn.execute(sa.select(businesses.c.account).order_by(businesses.c.account)).scalars())
+
+
+def erase_orders(tx: Transaction, refs: Sequence[OrderRef], *, whole: bool = False) -> None:
+    """Take buyer data out of orders and lines, for good; countries stay.
+
+    A billing address that is not Amazon's stays too, unless the order is forgotten as a ``whole``. Who
+    reads changes is told of those orders that had something to lose.
+    """
+    if not refs:
+        return
+    c = orders.c
+    gone: dict[str, Any] = dict.fromkeys(order_rows.BUYER_COLUMNS)
+    if not whole:
+        ours = c.billing_origin.in_(("hand", "import"))
+        gone["billing"] = sa.case((ours, c.billing), else_=sa.null())
+    keys = [ref.order_key for ref in refs]
+    holding = [ref.order_key for ref in refs if ref.holds]
+    marked = sa.update(orders).where(among(c.order_key, keys))
+    tx.conn.execute(marked.values(**gone, erased_at=sa.func.coalesce(c.erased_at, tx.now)))
+    if not holding:
+        return
+    told = sa.update(orders).where(among(c.order_key, holding))
+    tx.conn.execute(told.values(changed_at=tx.now, change_no=tx.change_no))
+    lines = sa.update(order_lines).where(among(order_lines.c.order_key, holding), _LINE_HOLDS)
+    tx.conn.execute(lines.values(dict.fromkeys(order_rows.LINE_BUYER_COLUMNS)))
+
+
+def without_term(tx: Transaction, limit: int) -> list[tuple[int, OrderRecord]]:
+    """Orders that an older version of the program stored, which knew no terms, with their keys."""
+    c = orders.c
+    query = sa.select(orders).where(c.erased_at.is_(None), c.term_at.is_(None)).limit(limit)
+    rows = tx.conn.execute(tx.lock(query.order_by(c.order_key))).mappings().all()
+    return [(row["order_key"], _dated(row)) for row in rows]
+
+
+def _dated(row: Row) -> OrderRecord:
+    """What of an order its term depends on; nothing sealed is opened."""
+    return OrderRecord(
+        account=row["account"],
+        order_id=row["order_id"],
+        channel=row["channel"],
+        created_at=row["created_at"],
+        last_updated_at=row["last_updated_at"],
+        as_of=codec.load_as_of(row["as_of"], row["last_updated_at"]),
+        status=row["status"],
+        deliver_by=row["deliver_by"],
+        packages=codec.load_packages(row["packages"]),
+        delivered_at=row["delivered_at"],
+        shipped_at=row["shipped_at"],
+        cancelled_at=row["cancelled_at"],
+    )
+
+
+def which_erased(tx: Transaction, account: str, order_ids: Collection[str]) -> frozenset[str]:
+    """Those of the stored orders that take no buyer data any more (R63)."""
+    c = orders.c
+    query = sa.select(c.order_id).where(
+        c.account == account, among(c.order_id, sorted(order_ids)), c.erased_at.is_not(None)
+    )
+    return frozenset(tx.conn.execute(query).scalars())
+
+
+def save_terms(tx: Transaction, terms: Mapping[int, datetime]) -> None:
+    """Write terms by order key."""
+    rows = [{"order_key": key, "term_at": at} for key, at in sorted(terms.items())]
+    tx.update(orders, rows, order_key=None)
+
+
+# --- orders that are forgotten --------------------------------------------------------------------------
+
+
+def remember_forgotten(tx: Transaction, order_ids: Iterable[tuple[str, str]]) -> None:
+    """Never take buyer data of these (account, order id) again, whatever brings it (R63)."""
+    rows = [{"account": a, "order_id": o, "forgotten_at": tx.now} for a, o in sorted(set(order_ids))]
+    if rows:
+        upsert = postgresql.insert if tx.on_postgresql else sqlite.insert
+        tx.conn.execute(upsert(forgotten_orders).on_conflict_do_nothing(), rows)
+
+
+_ANY_FORGOTTEN = (
+    sa.select(forgotten_orders.c.order_id)
+    .where(forgotten_orders.c.account == sa.bindparam("account"))
+    .limit(1)
+)
+
+
+def which_forgotten(tx: Transaction, account: str, order_ids: Collection[str]) -> frozenset[str]:
+    """Those of the orders that are forgotten."""
+    if not order_ids or tx.conn.execute(_ANY_FORGOTTEN, {"account": account}).first() is None:
+        return frozenset()
+    c = forgotten_orders.c
+    query = sa.select(c.order_id).where(c.account == account, among(c.order_id, sorted(order_ids)))
+    return frozenset(tx.conn.execute(query).scalars())
+
+
+def forgotten_at(tx: Transaction, account: str, order_id: str) -> datetime | None:
+    """When an order was forgotten, if it was."""
+    c = forgotten_orders.c
+    query = sa.select(c.forgotten_at).where(c.account == account, c.order_id == order_id)
+    found: datetime | None = tx.conn.execute(query).scalar_one_or_none()
+    return found
+
+
+# --- customers --------------------------------------------------------------------------------------------
+
+
+def not_waiting(tx: Transaction, customer_ids: Collection[int], over: datetime) -> list[int]:
+    """Those of the records none of whose orders has a term after ``over``.
+
+    Shared and placeholder records hold nobody's data and are left out. So are tombstones: what was merged
+    waits with the record that it was merged into.
+    """
+    if not customer_ids:
+        return []
+    c, o = customers.c, orders.c
+    waits = sa.exists().where(o.customer_id == c.customer_id, _waits(over))
+    query = sa.select(c.customer_id).where(
+        among(c.customer_id, sorted(customer_ids)),
+        c.special.is_(None),
+        c.status != "merged",
+        sa.not_(waits),
+    )
+    return sorted(tx.conn.execute(query).scalars())
+
+
+def _waits(over: datetime) -> sa.ColumnElement[bool]:
+    return sa.or_(orders.c.term_at > over, orders.c.term_at.is_(None))
+
+
+def with_tombstones(tx: Transaction, customer_ids: Collection[int]) -> list[int]:
+    """These records and all that were ever merged into them."""
+    c = customers.c
+    found, fresh = set(customer_ids), set(customer_ids)
+    while fresh:
+        query = sa.select(c.customer_id).where(among(c.merged_into, sorted(fresh)))
+        fresh = set(tx.conn.execute(query).scalars()) - found
+        found |= fresh
+    return sorted(found)
+
+
+_AMAZONS = sa.or_(
+    *(
+        customers.c.origins.contains(f'"{name}":"amazon"', autoescape=True)
+        for name in ("name", "company", "amazon_name", "phone", "billing", "delivery")
+    ),
+    sa.exists().where(
+        customer_emails.c.customer_id == customers.c.customer_id,
+        customer_emails.c.email.is_not(None),
+        customer_emails.c.origin == "amazon",
+    ),
+)
+
+
+def lock_customers(tx: Transaction, customer_ids: Collection[int]) -> None:
+    """Hold these records, so that no page gives them another order meanwhile."""
+    c = customers.c
+    if tx.on_postgresql and customer_ids:
+        held = sa.select(c.customer_id).where(among(c.customer_id, sorted(customer_ids)))
+        tx.conn.execute(held.order_by(c.customer_id).with_for_update()).all()
+
+
+def left_behind(
+    tx: Transaction, after: int, over: datetime, unchanged_since: datetime, chunk: int
+) -> tuple[list[int], int | None]:
+    """Among the next ``chunk`` records, those with Amazon's data that wait for no order's term.
+
+    A record whose orders have all gone elsewhere must not have been changed since ``unchanged_since``. For a
+    tombstone the record that it was merged into is returned. Returns also where to go on, None at the end.
+    """
+    c = customers.c
+    ids = sa.select(c.customer_id).where(c.customer_id > after).order_by(c.customer_id).limit(chunk)
+    last = tx.conn.execute(ids).scalars().all()
+    if not last:
+        return [], None
+    due = sa.or_(c.status == "merged", _may_go(over, unchanged_since))
+    which = sa.and_(c.customer_id > after, c.customer_id <= last[-1], c.special.is_(None), _AMAZONS)
+    found: set[int] = set()
+    while True:
+        rows = tx.rows(sa.select(c.customer_id, c.merged_into).where(which, due))
+        found.update(row.customer_id for row in rows if row.merged_into is None)
+        into = sorted({row.merged_into for row in rows if row.merged_into is not None})
+        if not into:
+            return sorted(found), last[-1]
+        which = among(c.customer_id, into)
+
+
+def _may_go(over: datetime, unchanged_since: datetime) -> sa.ColumnElement[bool]:
+    """Records that no order keeps, whether they have any or not."""
+    c, o = customers.c, orders.c
+    has_orders = sa.exists().where(o.customer_id == c.customer_id)
+    waits = sa.exists().where(o.customer_id == c.customer_id, _waits(over))
+    return sa.and_(sa.or_(has_orders, c.changed_at <= unchanged_since), sa.not_(waits))
+
+
+def last_orders(tx: Transaction, customer_ids: Collection[int]) -> dict[int, datetime]:
+    """When each of the customers ordered last."""
+    c = orders.c
+    query = (
+        sa.select(c.customer_id, sa.func.max(c.created_at, type_=c.created_at.type).label("last"))
+        .where(among(c.customer_id, sorted(customer_ids)))
+        .group_by(c.customer_id)
+    )
+    return {row.customer_id: row.last for row in tx.rows(query)}
+
+
+def idle_customers(tx: Transaction, since: datetime, limit: int) -> list[int]:
+    """Records of which hashes were kept, and that may have had no order since then."""
+    c = customers.c
+    query = sa.select(c.customer_id).where(c.idle_since <= since).order_by(c.idle_since).limit(limit)
+    return list(tx.conn.execute(query).scalars())
+
+
+def count_idle(tx: Transaction, since: datetime) -> int:
+    """How many ``idle_customers`` there are."""
+    query = sa.select(sa.func.count()).where(customers.c.idle_since <= since)
+    return int(tx.conn.execute(query.select_from(customers)).scalar_one())
+
+
+def set_idle(tx: Transaction, customer_id: int, since: datetime) -> None:
+    """Correct since when a record has had no order."""
+    mine = customers.c.customer_id == customer_id
+    tx.conn.execute(sa.update(customers).where(mine).values(idle_since=since))
+
+
+def customers_to_forget(tx: Transaction, account: str, limit: int) -> list[int]:
+    """Records of a seller that are not forgotten yet, tombstones aside.
+
+    All of its business, when it is the only account of it; else those that came from this account and
+    have no order of another one.
+    """
+    c, o = customers.c, orders.c
+    business, alone = business_of(tx, account)
+    mine: sa.ColumnElement[bool] = c.business == business
+    if not alone:
+        elsewhere = sa.exists().where(o.customer_id == c.customer_id, o.account != account)
+        mine = sa.and_(mine, c.account == account, sa.not_(elsewhere))
+    query = (
+        sa.select(c.customer_id)
+        .where(mine, c.special.is_(None), c.status.not_in(("merged", "forgotten")))
+        .order_by(c.customer_id)
+        .limit(limit)
+    )
+    return list(tx.conn.execute(query).scalars())
+
+
+def business_of(tx: Transaction, account: str) -> tuple[str, bool]:
+    """The business of an account, and whether no other account is of it."""
+    c = businesses.c
+    found = tx.conn.execute(sa.select(c.business).where(c.account == account)).scalar_one_or_none()
+    business = account if found is None else str(found)
+    others = sa.select(sa.func.count()).where(c.business == business, c.account != account)
+    return business, tx.conn.execute(others.select_from(businesses)).scalar_one() == 0

@@ -1,0 +1,180 @@
+"""The rows of a merge of two customers: orders that move together, and what undoing it has to find again."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+import sqlalchemy as sa
+
+from store import codec
+from store.engine import Transaction
+from store.orders import place
+from store.records import Buyer, OrderRecord
+from store.tables import customers, journal, merged_orders, orders
+from store.types import among
+
+T = TypeVar("T")
+
+
+def lock_orders(tx: Transaction, customer_id: int) -> None:
+    """Lock a customer's orders, in key order and before any customer, as storing a page does."""
+    if tx.on_postgresql:
+        c = orders.c
+        query = sa.select(c.order_key).where(c.customer_id == customer_id).order_by(c.order_key)
+        tx.conn.execute(tx.lock(query)).all()
+
+
+def count_orders(tx: Transaction, customer_id: int) -> int:
+    """How many orders a customer has, pending ones too."""
+    query = sa.select(sa.func.count()).where(orders.c.customer_id == customer_id)
+    return int(tx.conn.execute(query).scalar_one())
+
+
+def move_orders(tx: Transaction, entry: int, other: int, kept: int) -> int:
+    """Give all orders of one customer to another, and remember whose they were; returns how many moved."""
+    both = sa.select(sa.literal(entry), orders.c.order_key, orders.c.customer_id == other).where(
+        orders.c.customer_id.in_((kept, other))
+    )
+    tx.conn.execute(sa.insert(merged_orders).from_select(("entry", "order_key", "moved"), both))
+    return _give(tx, orders.c.customer_id == other, kept)
+
+
+def _give(tx: Transaction, which: sa.ColumnElement[bool], customer_id: int) -> int:
+    moved = (
+        sa.update(orders)
+        .where(which)
+        .values(customer_id=customer_id, changed_at=tx.now, change_no=tx.change_no)
+    )
+    return tx.conn.execute(moved).rowcount
+
+
+def give_back(tx: Transaction, entry: int, kept: int, other: int) -> int:
+    """Give back what a merge moved, as far as it is still on the kept record; returns how many."""
+    mine = sa.select(merged_orders.c.order_key).where(merged_orders.c.entry == entry, merged_orders.c.moved)
+    return _give(tx, sa.and_(orders.c.customer_id == kept, orders.c.order_key.in_(mine)), other)
+
+
+def forget_merge(tx: Transaction, entry: int) -> None:
+    """The merge is undone: nobody will ask again what it changed and which orders it found."""
+    tx.conn.execute(sa.delete(merged_orders).where(merged_orders.c.entry == entry))
+    tx.conn.execute(sa.update(journal).where(journal.c.entry == entry).values(facts=None))
+
+
+def hold_hashes(tx: Transaction, customer_ids: Collection[int]) -> frozenset[int]:
+    """Those of the customers whose standing merges hold hashes of e-mails."""
+    c = journal.c
+    query = sa.select(c.customer_id).where(among(c.customer_id, sorted(customer_ids)), c.facts.is_not(None))
+    return frozenset(tx.conn.execute(query.distinct()).scalars())
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """An order that came to the kept record since a merge.
+
+    Only that much of it is opened as says whose it is: channel, programs, buyer, and why it has its customer.
+    """
+
+    order_key: int
+    order: OrderRecord
+
+
+def arrived_since(tx: Transaction, entry: int, kept: int) -> list[Arrived]:
+    """The kept record's orders that the merge did not find."""
+    o, m = orders.c, merged_orders.c
+    found = sa.select(sa.literal(1)).where(m.entry == entry, m.order_key == o.order_key)
+    query = (
+        sa.select(
+            *(o.order_key, o.account, o.order_id, o.channel, o.programs, o.buyer),
+            *(o.created_at, o.last_updated_at, o.match_basis, o.match_rules),
+        )
+        .where(o.customer_id == kept, ~found.exists())
+        .order_by(o.order_key)
+    )
+    return [Arrived(row.order_key, _opened(tx, row)) for row in tx.rows(query)]
+
+
+def _opened(tx: Transaction, row: sa.Row[Any]) -> OrderRecord:
+    buyer = row.buyer
+    return OrderRecord(
+        account=row.account,
+        order_id=row.order_id,
+        channel=row.channel,
+        created_at=row.created_at,
+        last_updated_at=row.last_updated_at,
+        as_of={},
+        programs=codec.load_words(row.programs),
+        buyer=tx.sealer.open_as(Buyer, buyer, place(row.order_key, "buyer")) if buyer else None,
+        match_basis=row.match_basis,
+        match_rules=codec.load_words(row.match_rules),
+    )
+
+
+def give_arrived(tx: Transaction, arrived: Sequence[Arrived], other: int) -> None:
+    """Give orders that came since to another customer, for the reason that each now has."""
+    rows = [
+        {
+            "order_key": each.order_key,
+            "customer_id": other,
+            "match_basis": each.order.match_basis,
+            "match_rules": codec.dump_words(each.order.match_rules),
+            "changed_at": tx.now,
+            "change_no": tx.change_no,
+        }
+        for each in arrived
+    ]
+    tx.update(orders, rows, order_key=None)
+
+
+def point_to(tx: Transaction, order_ids: Sequence[str], kept: int, other: int) -> None:
+    """Records left for the kept one when these orders were promoted (R22) now point to the other."""
+    if not order_ids:
+        return
+    c = customers.c
+    tx.conn.execute(
+        sa.update(customers)
+        .where(c.merged_into == kept, among(c.created_from_order, order_ids), c.customer_id != other)
+        .values(merged_into=other, changed_at=tx.now, change_no=tx.change_no)
+    )
+
+
+def merged_into(tx: Transaction, customer_id: int) -> int | None:
+    """The record that a tombstone points to; None for any other, and for none."""
+    query = sa.select(customers.c.merged_into).where(customers.c.customer_id == customer_id)
+    return tx.conn.execute(query).scalar_one_or_none()
+
+
+def free_external_id(tx: Transaction, customer_id: int) -> None:
+    """A tombstone gives up its external id."""
+    mine = sa.update(customers).where(customers.c.customer_id == customer_id)
+    tx.conn.execute(mine.values(external_id=None))
+
+
+def facts_of(tx: Transaction, kept: int, other: int, kind: type[T]) -> tuple[int, T | None] | None:
+    """The standing merge of one customer into another: its entry, and its facts unless they were erased."""
+    c = journal.c
+    query = (
+        sa.select(c.entry, c.action, c.facts)
+        .where(c.action.in_(("merge", "unmerge")), c.customer_id == kept, c.other_id == other)
+        .order_by(c.entry.desc())
+        .limit(1)
+    )
+    row = tx.conn.execute(query).first()
+    if row is None or row.action == "unmerge":
+        return None
+    return row.entry, None if row.facts is None else msgspec.json.decode(row.facts, type=kind)
+
+
+def merged_later(tx: Transaction, kept: int, entry: int) -> int | None:
+    """The customer that was merged into this one last, after the merge of that entry, and still is."""
+    c = journal.c
+    query = (
+        sa.select(c.other_id)
+        .join(customers, customers.c.customer_id == c.other_id)
+        .where(c.action == "merge", c.customer_id == kept, c.entry > entry, customers.c.merged_into == kept)
+        .order_by(c.entry.desc())
+        .limit(1)
+    )
+    return tx.conn.execute(query).scalar_one_or_none()

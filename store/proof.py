@@ -1,0 +1,101 @@
+"""Proofs of completeness as plain values: what is compared, what was found. Standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+By = Literal["report", "search"]
+VerificationState = Literal["reading", "repairing", "done", "failed"]
+FindingKind = Literal["missing", "older", "quarantined", "unknown"]
+Outcome = Literal["stored", "quarantined", "unreadable", "not_found"]
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An order that Amazon's list names. Times are None when the list does not tell them."""
+
+    order_id: str
+    created_at: datetime | None
+    last_updated_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An order that we have."""
+
+    order_id: str
+    marketplace_id: str | None
+    created_at: datetime
+    last_updated_at: datetime
+    refetched_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """An order about which Amazon's list and the database differ.
+
+    ``kind``: *missing* (Amazon has it, we do not), *older* (Amazon's copy is newer than ours),
+    *quarantined* (we have it, and cannot read it), *unknown* (we have it, the list does not).
+    ``outcome``: what came of fetching it by its id; None when it was not fetched.
+    """
+
+    order_id: str
+    kind: FindingKind
+    created_at: datetime | None
+    last_updated_at: datetime | None
+    outcome: Outcome | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """One proof, from being asked for to its result; everything that is needed to go on after a crash.
+
+    It is about orders of a marketplace created in ``lower <= t < upper``: what was asked for (up to
+    ``asked_upper``), as far as the marketplace had been read. What lies before ``position`` has been
+    compared. ``report_id`` or ``page_token`` belong to the stretch that begins there, ``attempts`` counts
+    what went wrong with it, ``walked`` are the orders of the pages read so far. ``reason``: asked for by a
+    person, or by the service's own schedule.
+    """
+
+    account: str
+    marketplace_id: str
+    lower: datetime
+    upper: datetime
+    asked_upper: datetime
+    by: By
+    reason: Literal["asked", "scheduled"]
+    repair: bool
+    position: datetime
+    verification_id: int = 0
+    state: VerificationState = "reading"
+    span_seconds: float | None = None
+    report_id: str | None = None
+    report_asked_at: datetime | None = None
+    page_token: str | None = field(default=None, repr=False)
+    walk_started_at: datetime | None = None
+    walked: tuple[Listed, ...] = ()
+    attempts: int = 0
+    listed: int = 0
+    before_start: int = 0
+    findings: tuple[Finding, ...] = ()
+    message: str | None = None
+    next_at: datetime | None = None
+    version: int = 0
+    created_at: datetime | None = None
+    finished_at: datetime | None = None
+
+    @property
+    def left(self) -> tuple[Finding, ...]:
+        """What is missing or older still, whether or not it was fetched."""
+        return tuple(f for f in self.findings if is_lacking(f))
+
+    @property
+    def is_over(self) -> bool:
+        return self.state in ("done", "failed")
+
+
+def is_lacking(finding: Finding) -> bool:
+    """Whether Amazon has something that we have not."""
+    return finding.kind in ("missing", "older") and finding.outcome not in ("stored", "quarantined")

@@ -1,0 +1,113 @@
+"""Sealing everything anew with the first key, while others read and write (see docs/operation.md).
+
+A value is replaced only if it is still the one that was read, so nothing is ever locked for longer than the
+replacing takes, and whoever changes a row meanwhile wins. What others write with an older first key in the
+meantime is found by the next pass. The sealed lookup key comes last: until then, a process that has not got
+the old key is refused at its start, so that nobody can take the old key away too early. The hashes made with
+the lookup key stay what they are, and so every customer is still found.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from store import customers, ledger, orders, quarantine, tables, verifications, webhooks
+from store.engine import LOOKUP_KEY, LOOKUP_KEY_PLACE, Row, Transaction
+
+PLACES: Mapping[str, Callable[[Row, str], str]] = {
+    "orders": lambda row, column: orders.place(row["order_key"], column),
+    "order_lines": lambda row, column: orders.line_place(row["order_key"], row["order_item_id"], column),
+    "customers": lambda row, column: customers.place(row["customer_id"], column),
+    "customer_emails": lambda row, column: customers.email_place(row["customer_id"], row["slot"]),
+    "journal": lambda row, column: customers.journal_place(row["entry"]),
+    "quarantine": lambda row, column: quarantine.place(row["account"], row["order_id"]),
+    "windows": lambda row, column: ledger.token_place(row["window_id"]),
+    "verifications": lambda row, column: verifications.token_place(row["verification_id"]),
+    "webhooks": lambda row, column: webhooks.place(row["hook_id"], column),
+    "meta": lambda row, column: LOOKUP_KEY_PLACE,
+}
+"""Where the sealed values of each table are bound to. The order is that of a pass."""
+
+LAST = "meta"
+"""Has one sealed value, the lookup key: it is sealed anew when nothing else is left."""
+
+COLUMNS: Mapping[str, tuple[str, ...]] = {**tables.SEALED, "meta": ("value",)}
+
+Position = tuple[object, ...]
+"""The primary key of the last row that was looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Rows of one table that need another key, and where to go on; ``after`` is None at the table's end."""
+
+    table: str
+    rows: tuple[Row, ...]
+    after: Position | None
+
+
+def _key_id(column: sa.ColumnElement[bytes]) -> sa.ColumnElement[bytes]:
+    """The key id in a sealed value, as SQL: bytes two to five."""
+    return sa.func.substr(column, 2, 4, type_=sa.LargeBinary)
+
+
+def _is_old(table: sa.Table, column: str, current: bytes) -> sa.ColumnElement[bool]:
+    c = table.c
+    old = sa.and_(c[column].is_not(None), _key_id(c[column]) != current)
+    return sa.and_(old, c["name"] == LOOKUP_KEY) if table.name == "meta" else old
+
+
+def left(tx: Transaction) -> Counter[bytes]:
+    """How many values are sealed with each key other than the first, by key id."""
+    counts: Counter[bytes] = Counter()
+    for name in PLACES:
+        table = tables.metadata.tables[name]
+        for column in COLUMNS[name]:
+            of = _key_id(table.c[column])
+            query = (
+                sa.select(of.label("key_id"), sa.func.count().label("many"))
+                .where(_is_old(table, column, tx.sealer.current))
+                .group_by(of)
+            )
+            for row in tx.rows(query):
+                counts[bytes(row.key_id)] += row.many
+    return counts
+
+
+def find(tx: Transaction, name: str, after: Position | None, limit: int) -> Found:
+    """The next rows of a table, by primary key, that hold values of another key than the first."""
+    table = tables.metadata.tables[name]
+    keys = list(table.primary_key.columns)
+    further = [table.c["order_item_id"]] if name == "order_lines" else []
+    query = sa.select(*keys, *further, *(table.c[n] for n in COLUMNS[name])).where(
+        sa.or_(*(_is_old(table, column, tx.sealer.current) for column in COLUMNS[name]))
+    )
+    if after is not None:
+        query = query.where(sa.tuple_(*keys) > sa.tuple_(*map(sa.literal, after)))
+    rows = tx.conn.execute(query.order_by(*keys).limit(limit)).mappings().all()
+    last = tuple(rows[-1][key.name] for key in keys) if len(rows) == limit else None
+    return Found(name, tuple(dict(row) for row in rows), last)
+
+
+def reseal(tx: Transaction, found: Found) -> int:
+    """Seal these rows' old values with the first key, where nobody has changed them meanwhile.
+
+    Returns how many values were replaced. Raises SealError for one whose key is not configured.
+    """
+    table, place = tables.metadata.tables[found.table], PLACES[found.table]
+    keys = [column.name for column in table.primary_key.columns]
+    replaced = 0
+    for row in found.rows:
+        for column in COLUMNS[found.table]:
+            old = row[column]
+            if old is None or not tx.sealer.is_old(old):
+                continue
+            where = place(row, column)
+            fresh = tx.sealer.seal(tx.sealer.open(old, where), where)
+            same = {name: row[name] for name in (*keys, column)}
+            replaced += tx.update(table, [{column: fresh}], **same)
+    return replaced

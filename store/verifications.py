@@ -1,0 +1,169 @@
+"""Proofs of completeness in the database: what is compared, how far it has got, what it has found.
+
+Every change compares a version: of two processes that go on with the same proof, one loses (``Superseded``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import fields, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from store import codec
+from store.engine import Transaction
+from store.ledger import Superseded
+from store.proof import By, Finding, Held, Listed, Verification
+from store.tables import orders, quarantine, verifications
+
+KEPT = timedelta(days=90)
+"""How long a finished proof stays, the newest of each marketplace for ever."""
+
+ABANDONED = timedelta(days=30)
+"""A proof that nobody went on with for so long has lost its report at Amazon."""
+
+_MANY = 500
+
+
+def token_place(verification_id: int) -> str:
+    """Where a page token is bound to."""
+    return f"verifications:{verification_id}:page_token"
+
+
+def _values(tx: Transaction, verification: Verification) -> dict[str, Any]:
+    values = {f.name: getattr(verification, f.name) for f in fields(verification)}
+    token = values.pop("page_token")
+    sealed = (
+        None if token is None else tx.sealer.seal(token.encode(), token_place(verification.verification_id))
+    )
+    return values | {
+        "page_token": sealed,
+        "walked": codec.dump(verification.walked),
+        "findings": codec.dump(verification.findings),
+    }
+
+
+def _verification(tx: Transaction, row: sa.Row[Any]) -> Verification:
+    values = dict(row._mapping)
+    token = values.pop("page_token")
+    if token is not None:
+        values["page_token"] = tx.sealer.open(token, token_place(row.verification_id)).decode()
+    values["walked"] = msgspec.json.decode(row.walked, type=tuple[Listed, ...])
+    values["findings"] = msgspec.json.decode(row.findings, type=tuple[Finding, ...])
+    return Verification(**values)
+
+
+def begin(tx: Transaction, verification: Verification) -> Verification:
+    """Record a new proof."""
+    values = _values(tx, replace(verification, created_at=tx.now))
+    del values["verification_id"]
+    query = sa.insert(verifications).values(values).returning(verifications.c.verification_id)
+    new_id: int = tx.conn.execute(query).scalar_one()
+    return replace(verification, verification_id=new_id, created_at=tx.now)
+
+
+def save(tx: Transaction, verification: Verification) -> Verification:
+    """Write how far a proof has got. Raises Superseded when another process was first."""
+    newer = replace(
+        verification,
+        version=verification.version + 1,
+        finished_at=tx.now if verification.is_over else None,
+    )
+    c = verifications.c
+    as_read = sa.and_(c.verification_id == verification.verification_id, c.version == verification.version)
+    if tx.conn.execute(sa.update(verifications).where(as_read).values(_values(tx, newer))).rowcount != 1:
+        raise Superseded
+    return newer
+
+
+def load(tx: Transaction, verification_id: int) -> Verification:
+    """One proof. Raises Superseded when it has been deleted."""
+    query = sa.select(verifications).where(verifications.c.verification_id == verification_id)
+    row = tx.conn.execute(query).one_or_none()
+    if row is None:
+        raise Superseded
+    return _verification(tx, row)
+
+
+def of_account(tx: Transaction, account: str) -> list[Verification]:
+    """All proofs of an account, newest first."""
+    c = verifications.c
+    query = sa.select(verifications).where(c.account == account).order_by(c.verification_id.desc())
+    return [_verification(tx, row) for row in tx.rows(query)]
+
+
+def unfinished(
+    tx: Transaction, account: str, marketplace_id: str, by: By, lower: datetime, asked_upper: datetime
+) -> Verification | None:
+    """The proof of this very stretch that was asked for and has not come to its end."""
+    c = verifications.c
+    query = (
+        sa.select(verifications)
+        .where(
+            c.account == account,
+            c.marketplace_id == marketplace_id,
+            c.by == by,
+            c.reason == "asked",
+            c.lower == lower,
+            c.asked_upper == asked_upper,
+            c.state.in_(("reading", "repairing")),
+        )
+        .order_by(c.verification_id.desc())
+        .limit(1)
+    )
+    row = tx.conn.execute(query).one_or_none()
+    return None if row is None else _verification(tx, row)
+
+
+def forget_old(tx: Transaction) -> None:
+    """Delete what is long over, and what nobody will go on with; the newest of a marketplace stays."""
+    c = verifications.c
+    newest = sa.select(sa.func.max(c.verification_id)).group_by(c.account, c.marketplace_id)
+    over = sa.and_(c.finished_at < tx.now - KEPT, c.verification_id.not_in(newest))
+    abandoned = sa.and_(c.finished_at.is_(None), c.created_at < tx.now - ABANDONED)
+    tx.conn.execute(sa.delete(verifications).where(sa.or_(over, abandoned)))
+
+
+# --- what is compared -------------------------------------------------------------------------------
+
+_HELD = (
+    orders.c.order_id,
+    orders.c.marketplace_id,
+    orders.c.created_at,
+    orders.c.last_updated_at,
+    orders.c.refetched_at,
+)
+
+
+def held(
+    tx: Transaction,
+    account: str,
+    marketplace_id: str,
+    lower: datetime,
+    upper: datetime,
+    listed: Collection[str],
+) -> dict[str, Held]:
+    """A marketplace's orders created in ``lower <= t < upper`` that we have, and of the listed ones all."""
+    c = orders.c
+    query = sa.select(*_HELD).where(
+        c.account == account, c.marketplace_id == marketplace_id, c.created_at >= lower, c.created_at < upper
+    )
+    found = {row.order_id: Held(**row._mapping) for row in tx.rows(query)}
+    for some in _in_parts(sorted(set(listed) - found.keys())):
+        query = sa.select(*_HELD).where(c.account == account, c.order_id.in_(some))
+        found |= {row.order_id: Held(**row._mapping) for row in tx.rows(query)}
+    return found
+
+
+def in_quarantine(tx: Transaction, account: str) -> frozenset[str]:
+    """Ids of an account's orders that could not be understood."""
+    query = sa.select(quarantine.c.order_id).where(quarantine.c.account == account)
+    return frozenset(tx.conn.execute(query).scalars())
+
+
+def _in_parts(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(values), _MANY):
+        yield values[start : start + _MANY]

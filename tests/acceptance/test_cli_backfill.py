@@ -1,0 +1,269 @@
+"""``order-sync backfill``: planned, carried out here or by whoever runs, paused, resumed, cancelled."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connectors.base import UsagePlan
+from connectors.simulator.faults import (
+    CREATE_REPORT,
+    GET,
+    GET_DOCUMENT,
+    GET_REPORT,
+    PARTICIPATIONS,
+    SEARCH,
+)
+from connectors.simulator.reports import Reports
+from connectors.simulator.world import Seller, World
+from tests.acceptance.command_line import STARTED, Shop, account_variables, open_shop
+from tests.acceptance.test_cli_service import running, until
+
+GENEROUS = {
+    SEARCH: UsagePlan(50, 50),
+    GET: UsagePlan(50, 50),
+    PARTICIPATIONS: UsagePlan(5, 50),
+    CREATE_REPORT: UsagePlan(5, 50),
+    GET_REPORT: UsagePlan(5, 50),
+    GET_DOCUMENT: UsagePlan(5, 50),
+}
+KEYS = [
+    "id",
+    "marketplace",
+    "from",
+    "to",
+    "by",
+    "state",
+    "windows_done",
+    "windows_total",
+    "orders",
+    "requests",
+    "eta",
+]
+OLD = STARTED - timedelta(days=60)
+"""Before the start date of the shop's marketplace file."""
+
+
+def day(ago: int) -> str:
+    return f"{STARTED - timedelta(days=ago):%Y-%m-%d}"
+
+
+STRETCH = ("--marketplace", "UK", "--from", day(61), "--to", day(30))
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    world = World(Seller(marketplaces=("UK", "DE")))
+    for number in range(12):
+        world.order(f"OLD-{number}", created=OLD + timedelta(days=2 * number))
+    world.order("NEW-1", created=STARTED - timedelta(days=2))
+    at_once = Reports(world, in_queue=timedelta(0), in_progress=timedelta(0))
+    with open_shop(tmp_path, world, plans=GENEROUS, reports=at_once) as opened:
+        yield opened
+
+
+def listed(shop: Shop, number: int) -> dict[str, Any]:
+    """One backfill as programs read it."""
+    found = shop("backfill", "list", "--json").json()
+    assert all(list(one) == KEYS for one in found)
+    (mine,) = [one for one in found if one["id"] == number]
+    return dict(mine)
+
+
+def stored(shop: Shop) -> set[str]:
+    exported = shop("export", "orders", "--format", "jsonl").lines
+    return {json.loads(line)["order_id"] for line in exported}
+
+
+OLD_ONES = {f"OLD-{number}" for number in range(12)}
+
+
+def test_a_plan_tells_windows_requests_time_and_what_amazon_will_not_give(shop: Shop) -> None:
+    shop("sync", "--wait")
+    before = shop("backfill", "list", "--json").json()
+    asked = len(shop.simulator.requests)
+    told = shop("backfill", "plan", *STRETCH)
+    words = " ".join(told.out.split())
+    for part in ("windows", "requests", "searches", "search", "report", "Faster by", "comes first"):
+        assert part in words
+    for part in ("older than two years", "e-mail of orders that Amazon fulfils", "30 days after delivery"):
+        assert part in words
+    assert shop("backfill", "list", "--json").json() == before, "a plan records nothing"
+    assert len(shop.simulator.requests) == asked, "and asks Amazon nothing"
+
+
+def test_what_lies_out_of_reach_is_told_and_left_out(shop: Shop) -> None:
+    told = shop("backfill", "plan", "--marketplace", "UK", "--from", "2015-01-01", "--to", day(-3)).out
+    assert "older orders Amazon does not show any more" in told
+    assert "until now" in told
+
+
+@pytest.mark.parametrize("by", ["search", "report", "auto"])
+def test_started_with_wait_it_is_carried_out_here(shop: Shop, by: str) -> None:
+    result = shop("backfill", "start", *STRETCH, "--by", by, "--wait")
+    number = int(result.out)
+    assert result.told[-1] == f"backfill {number} is done"
+    assert any(line.startswith(f"backfill {number}: 12 orders in ") for line in result.told)
+    assert stored(shop) >= OLD_ONES
+    mine = listed(shop, number)
+    assert (mine["state"], mine["by"], mine["marketplace"]) == ("done", by, "UK")
+    assert (mine["from"], mine["to"]) == (f"{day(61)}T00:00:00Z", f"{day(30)}T00:00:00Z")
+    assert mine["windows_done"] == mine["windows_total"] > 0
+    assert mine["orders"] >= 12
+    assert mine["eta"] is None
+    assert str(number) in shop("backfill", "list").out
+    assert "100%" in shop("backfill", "show", str(number)).out
+    assert shop("backfill", "show", str(number), "--json").json() == mine
+
+
+def test_started_alone_it_waits_for_whoever_syncs(shop: Shop) -> None:
+    number = int(shop("backfill", "start", *STRETCH, "--by", "search").out)
+    assert listed(shop, number)["state"] == "planned"
+    assert shop("sync", "--wait").status == 0
+    assert listed(shop, number)["state"] == "done"
+    assert stored(shop) == OLD_ONES | {"NEW-1"}
+
+
+def test_several_at_once_and_the_live_position_stays(shop: Shop) -> None:
+    shop.configure("DE")
+    shop.world.order("DE-1", created=OLD, marketplace="DE")
+    shop("sync", "--wait")
+    before = shop("status", "--json").json()["sources"][0]["marketplaces"]
+    numbers = [int(shop("backfill", "start", *STRETCH, "--by", "search").out)]
+    elsewhere = ("--marketplace", "DE", "--from", day(70), "--to", day(20))
+    numbers.append(int(shop("backfill", "start", *elsewhere, "--by", "search").out))
+    shop("sync", "--wait")
+    assert [listed(shop, number)["state"] for number in numbers] == ["done", "done"]
+    assert stored(shop) >= OLD_ONES | {"DE-1"}
+    after = shop("status", "--json").json()["sources"][0]["marketplaces"]
+    for old, new in zip(before, after, strict=True):
+        assert new["live_from"] == old["live_from"]
+        assert new["history_from"] == old["history_from"]
+        assert new["covered_until"] >= old["covered_until"]
+
+
+def test_paused_nothing_is_asked_for_and_resumed_it_is_done(shop: Shop) -> None:
+    number = str(int(shop("backfill", "start", *STRETCH, "--by", "search").out))
+    shop("backfill", "pause", number)
+    shop("sync", "--wait")
+    assert listed(shop, int(number))["state"] == "paused"
+    assert stored(shop) == {"NEW-1"}
+    assert "it cannot be paused" in shop("backfill", "pause", number, status=2).err
+    assert shop("backfill", "resume", number, "--wait").told[-1] == f"backfill {number} is done"
+    assert stored(shop) == OLD_ONES | {"NEW-1"}
+    for word in ("pause", "resume", "cancel"):
+        assert f"backfill {number} is done" in shop("backfill", word, number, status=2).err
+    assert shop("backfill", "resume", number, "--wait", status=2).status == 2
+
+
+def test_cancelled_it_stays_so(shop: Shop) -> None:
+    number = str(int(shop("backfill", "start", *STRETCH, "--by", "search").out))
+    shop("backfill", "cancel", number)
+    shop("sync", "--wait")
+    assert listed(shop, int(number))["state"] == "cancelled"
+    assert stored(shop) == {"NEW-1"}
+    assert "is cancelled: it cannot be resumed" in shop("backfill", "resume", number, status=2).err
+
+
+def test_a_running_service_picks_up_what_the_command_line_started(shop: Shop) -> None:
+    shop("sync", "--wait")
+    with running(shop) as service:
+        number = int(shop("backfill", "start", *STRETCH, "--by", "report").out)
+        until(lambda: listed(shop, number)["state"] == "done")
+        service.send_signal(signal.SIGTERM)
+        assert service.wait(10) == 0
+    assert stored(shop) == OLD_ONES | {"NEW-1"}
+
+
+def test_the_command_line_goes_on_with_what_the_service_began(shop: Shop) -> None:
+    shop("sync", "--wait")
+    number = int(shop("backfill", "start", *STRETCH, "--by", "search").out)
+    shop.simulator.plans = {**GENEROUS, SEARCH: UsagePlan(0.2, 1)}
+    with running(shop) as service:
+        until(lambda: listed(shop, number)["state"] == "running")
+        service.send_signal(signal.SIGTERM)
+        assert service.wait(10) == 0
+    shop.simulator.plans = GENEROUS
+    shop("backfill", "resume", str(number), "--wait")
+    assert listed(shop, number)["state"] == "done"
+    assert stored(shop) == OLD_ONES | {"NEW-1"}
+
+
+def test_stopped_in_the_middle_it_says_how_to_go_on(shop: Shop) -> None:
+    shop("sync", "--wait")
+    shop.simulator.plans = {**GENEROUS, SEARCH: UsagePlan(0.01, 1)}
+    shop.world.order("NEW-2", created=STARTED - timedelta(hours=1))
+    with shop.start("backfill", "start", *STRETCH, "--by", "search", "--wait") as process:
+        assert process.stdout is not None
+        number = process.stdout.readline().strip()
+        until(lambda: listed(shop, int(number))["state"] == "running")
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert f"`order-sync backfill resume {number} --wait` goes on" in err
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"--from": "31.1.2026"}, "--from 31.1.2026 is no date or time: write it as 2026-01-31"),
+        ({"--to": "2026-02-30"}, "--to 2026-02-30 is no date"),
+        ({"--from": day(30), "--to": day(30)}, f"--from {day(30)} is not before --to {day(30)}"),
+        ({"--from": day(-5), "--to": day(-9)}, f"--from {day(-5)} is in the future"),
+        ({"--from": "2012-01-01", "--to": "2013-01-01"}, "--to 2013-01-01 is too early"),
+        ({"--marketplace": "XX"}, "XX is no marketplace of Amazon's"),
+        ({"--marketplace": "FR"}, "FR is not polled here; polled: acme:UK."),
+        ({"--by": "magic"}, "--by magic is no way to fetch history"),
+        ({"--account": "nobody"}, "there is no account nobody"),
+    ],
+)
+@pytest.mark.parametrize("command", ["plan", "start"])
+def test_bad_input_is_one_sentence(shop: Shop, command: str, changed: dict[str, str], said: str) -> None:
+    options = {"--marketplace": "UK", "--from": day(61), "--to": day(30)} | changed
+    words = [word for pair in options.items() for word in pair]
+    result = shop("backfill", command, *words, status=2)
+    assert said in result.err
+    assert len(result.told) == 1
+    assert result.out == ""
+
+
+def test_further_bad_input(shop: Shop) -> None:
+    shop("sync", "--wait")
+    assert "there is no backfill 99" in shop("backfill", "show", "99", status=2).err
+    for word in ("pause", "resume", "cancel"):
+        assert "there is no backfill 99" in shop("backfill", word, "99", status=2).err
+        assert "'ID'" in shop("backfill", word, "first", status=2).err
+    assert shop("backfill", "start", *STRETCH, "--by", "search").out
+    assert "fetches this already" in shop("backfill", "start", *STRETCH, "--by", "search", status=2).err
+
+
+def test_without_any_backfill_the_list_says_so(shop: Shop) -> None:
+    shop.configure("UK", days=-1)
+    shop("sync", "--wait")
+    assert shop("backfill", "list").told == ["there is no backfill"]
+    assert shop("backfill", "list", "--json").json() == []
+
+
+def test_a_marketplace_of_two_accounts_needs_the_account(shop: Shop) -> None:
+    other = Seller("other", ("UK",), refresh_token="Atzr|other")
+    shop.world.enrol(other)
+    url = shop.environ["ORDER_SYNC_ACCOUNTS__ACME__ENDPOINT"]
+    shop.environ |= account_variables(url, other, "beta")
+    shop.configure("UK", "beta-uk", account="beta")
+    assert "accounts acme and beta both sell in UK" in shop("backfill", "plan", *STRETCH, status=2).err
+    number = int(shop("backfill", "start", *STRETCH, "--account", "beta", "--by", "search").out)
+    row = next(line for line in shop("backfill", "list").lines if line.split()[0] == str(number))
+    assert "beta" in row
+
+
+def test_the_moment_of_readiness_is_a_time(shop: Shop) -> None:
+    shop("sync", "--wait")
+    number = int(shop("backfill", "start", *STRETCH, "--by", "search").out)
+    eta = listed(shop, number)["eta"]
+    assert eta is None or datetime.fromisoformat(eta) >= STARTED

@@ -1,0 +1,141 @@
+"""``order-sync status``, opened first by everybody: calm when all is well, else the trouble first."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from connectors.base import UsagePlan
+from connectors.simulator.faults import SEARCH, Faults
+from connectors.simulator.world import Seller, World
+from poller.refetching import REFETCHES
+from store import quarantine, tables
+from store.engine import Store, create_engine
+from store.sealing import Sealer, decode_key
+from tests.acceptance.command_line import GENEROUS, STARTED, Shop, open_shop
+
+YESTERDAY = STARTED - timedelta(days=1)
+GOOD = "111-0000000-0000001"
+BAD = "111-0000000-0000002"
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    """A shop with one good order, which has been synced."""
+    world = World(Seller("acme", ("UK", "DE")))
+    world.order(GOOD, created=YESTERDAY)
+    with open_shop(tmp_path / "shop", world) as shop:
+        shop("sync")
+        yield shop
+
+
+def opened(shop: Shop) -> Store:
+    engine = create_engine(shop.environ["ORDER_SYNC_DATABASE_URL"])
+    return Store(engine, Sealer([decode_key(shop.environ["ORDER_SYNC_ENCRYPTION_KEY"])]))
+
+
+def test_when_all_is_well_it_says_so_first_and_nothing_is_alarming(shop: Shop) -> None:
+    lines = shop("status").lines
+    assert re.fullmatch(r"All is well: everything is here up to \d+ (min|s) ago\.", lines[0])
+    assert lines[1] == ""
+    assert not any("quarantine" in line or "Needs attention" in line for line in lines)
+    assert shop("status", "--json").json()["attention"] == []
+
+
+def test_while_history_is_being_read_that_is_said(tmp_path: Path) -> None:
+    world = World(Seller("acme", ("UK",)))
+    world.order(GOOD, created=YESTERDAY)
+    with open_shop(tmp_path / "shop", world, plans={**GENEROUS, SEARCH: UsagePlan(0.01, 2)}) as shop:
+        shop("sync", status=75)
+        assert shop("status").lines[0].endswith(" ago; history is still being read.")
+
+
+def test_before_the_first_page_nothing_is_claimed(tmp_path: Path) -> None:
+    world = World(Seller("acme", ("UK",)))
+    with open_shop(tmp_path / "shop", world) as shop:
+        shop.simulator.faults = Faults.only("forbidden", operations=[SEARCH])
+        shop("sync", status=1)
+        lines = shop("status").lines
+        assert lines[0] == "Needs attention:"
+        assert re.match(
+            r"  - acme:EU: failing since .* \(.*status 403.*\): Amazon refuses access: ", lines[1]
+        )
+        source = shop("status", "--json").json()["sources"][0]
+        assert source["covered_until"] is None
+        assert "status 403" in source["last_error"]
+        assert "acme:EU: not everything has been read for the first time yet" in lines
+    with open_shop(tmp_path / "other", World(Seller("acme", ("UK",)))) as shop:
+        shop("db", "upgrade")
+        assert shop("status").lines[0] == (
+            "Nothing needs attention. Not everything has been read for the first time yet."
+        )
+
+
+def test_a_service_that_is_not_running_is_noticed(shop: Shop) -> None:
+    store = opened(shop)
+    with store.begin() as tx:
+        for at in (tables.runs.c.started_at, tables.runs.c.finished_at, tables.sources.c.polled_at):
+            tx.conn.execute(sa.update(at.table).values({at.name: tx.now - timedelta(days=3)}))
+    store.close()
+    lines = shop("status").lines
+    assert lines[0] == "Needs attention:"
+    assert re.search(r"Amazon has not been asked since .* \(3 days\): is the service running\?", lines[1])
+    shop("sync")
+    assert shop("status").lines[0].startswith("All is well")
+
+
+def test_a_refused_authorisation_shows_its_age_and_the_remedy(shop: Shop) -> None:
+    shop.world.revoke("Atzr|simulated-refresh-token")
+    store = opened(shop)
+    with store.begin() as tx:
+        tx.conn.execute(sa.update(tables.sources).values(polled_at=tx.now - timedelta(hours=1)))
+    shop("sync", status=1)
+    with store.begin() as tx:
+        tx.conn.execute(sa.update(tables.refusals).values(since=tx.now - timedelta(hours=5, minutes=1)))
+    store.close()
+    first = shop("status").lines[1]
+    assert re.search(r"refuses the account since .* \(5 h\): authorise the application again", first)
+
+
+def test_quarantine_is_counted_and_tells_when_it_needs_a_person(shop: Shop) -> None:
+    shop.world.order(BAD, created=YESTERDAY, poison="quantity_a_word")
+    shop("orders", "fetch", BAD, "--account", "acme", status=1)
+    found = shop("status", "--json").json()
+    assert (found["quarantine"]["orders"], found["quarantine"]["waiting"]) == (1, 0)
+    assert "Amazon is asked again by itself, next after " in shop("status").lines[1]
+    (entry,) = shop("quarantine", "list", "--json").json()
+    assert entry["next_attempt_at"] is not None
+
+    store = opened(shop)
+    with store.begin() as tx:
+        (kept,) = quarantine.entries(tx)
+        assert quarantine.schedule(tx, kept, None, refetches=REFETCHES)
+    store.close()
+    lines = shop("status").lines
+    assert lines[1].startswith(
+        "  - 1 order in quarantine: not understood, and asking Amazon again has not helped"
+    )
+    assert any(re.search(r"quarantine +1  .*; 1 of them wait for a person", line) for line in lines)
+    assert shop("status", "--json").json()["quarantine"]["waiting"] == 1
+    assert shop("quarantine", "list", "--json").json()[0]["next_attempt_at"] is None
+    assert "waits for a person" in shop("quarantine", "list").out
+    assert "waits for a person" in shop("quarantine", "show", BAD).err
+
+
+def test_orders_of_a_marketplace_that_has_no_file_need_attention(shop: Shop) -> None:
+    shop.configure("DE")
+    shop.world.order(BAD, created=YESTERDAY, marketplace="DE")
+    shop("sync")
+    (shop.folder / "marketplaces" / "de.toml").unlink()
+    store = opened(shop)
+    with store.begin() as tx:
+        tx.conn.execute(
+            sa.update(tables.orders).where(tables.orders.c.order_id == BAD).values(marketplace=None)
+        )
+    store.close()
+    assert shop("status").lines[1].startswith("  - 1 order of a marketplace that has no file")

@@ -1,0 +1,262 @@
+"""``order-sync verify`` as a person runs it: what it says, how it ends, and that it goes on where it was."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from connectors.base import UsagePlan
+from connectors.simulator.faults import CREATE_REPORT, GET_DOCUMENT, GET_REPORT, SEARCH, Faults
+from connectors.simulator.orders import order
+from connectors.simulator.reports import Reports
+from connectors.simulator.world import Seller, World
+from store import tables
+from store.engine import create_engine
+from tests.acceptance.command_line import GENEROUS, STARTED, Shop, account_variables, open_shop
+
+DAY = timedelta(days=1)
+TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
+FROM, TO = str((STARTED - 9 * DAY).date()), str((STARTED + DAY).date())
+PERIOD = ("--from", FROM, "--to", TO)
+VERIFY = ("verify", "--marketplace", "UK", *PERIOD)
+LISTED = [f"111-0000000-{n:07}" for n in range(12)]
+UNLISTED = ["222-0000000-0000001", "222-0000000-0000002"]
+AT_ONCE = timedelta(0)
+
+
+def small_world() -> World:
+    world = World(Seller("acme", ("UK", "DE")))
+    world.add(
+        *(order(name, created=STARTED - 8 * DAY + n * DAY / 2) for n, name in enumerate(LISTED)),
+        *(order(name, created=STARTED - (4 + n) * DAY, unlisted=True) for n, name in enumerate(UNLISTED)),
+    )
+    return world
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    """A shop that has been synced, and an Amazon that makes reports at once."""
+    world = small_world()
+    reports = Reports(world, in_queue=AT_ONCE, in_progress=AT_ONCE)
+    with open_shop(tmp_path / "shop", world, reports=reports) as shop:
+        shop("sync")
+        yield shop
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Iterator[Shop]:
+    """The same with an Amazon that takes its time."""
+    with open_shop(tmp_path / "slow", small_world()) as shop:
+        shop("sync")
+        yield shop
+
+
+def asked(shop: Shop, operation: str) -> int:
+    return sum(request.operation == operation for request in shop.simulator.requests)
+
+
+def delete(shop: Shop, *names: str) -> None:
+    engine = create_engine(shop.environ["ORDER_SYNC_DATABASE_URL"])
+    with engine.begin() as connection:
+        for table in (tables.order_lines, tables.orders):
+            keys = sa.select(tables.orders.c.order_key).where(tables.orders.c.order_id.in_(names))
+            connection.execute(sa.delete(table).where(table.c.order_key.in_(keys)))
+    engine.dispose()
+
+
+# --- how it ends ------------------------------------------------------------------------------------
+
+
+def test_it_names_what_is_missing_brings_it_and_then_all_is_complete(shop: Shop) -> None:
+    result = shop(*VERIFY, status=3)
+    assert re.fullmatch(
+        rf"acme:UK: orders placed from {FROM} 00:00 to .* UTC, by Amazon's report", result.lines[0]
+    )
+    assert result.lines[1] == "  NOT complete: 14 orders listed, 2 missing"
+    assert re.findall(r"222-\d{7}-\d{7}", result.out) == [UNLISTED[1], UNLISTED[0]], "the oldest first"
+    assert not re.search(r"111-", result.out)
+    assert f"acme:UK: 2 orders that Amazon lists, placed from {FROM}" in shop("status").lines[1]
+    assert re.search(r"UK .* 2 missing, \d+ s ago", shop("status").out)
+
+    repaired = shop(*VERIFY, "--repair")
+    assert "complete now: 14 orders listed, 2 missing, and fetched" in repaired.lines[1]
+    assert repaired.out.count("fetched and stored") == 2
+    assert shop("orders", "show", UNLISTED[0], "--json").json()["order_id"] == UNLISTED[0]
+    again = shop(*VERIFY)
+    assert again.lines[1] == "  complete: 14 orders listed, none of them is missing"
+    lines = shop("status").lines
+    assert lines[0].startswith("All is well")
+    assert any("nothing missing, " in line for line in lines)
+
+
+@pytest.mark.parametrize("by", ["report", "search"])
+def test_rows_that_were_deleted_are_named_and_brought(shop: Shop, by: str) -> None:
+    gone = [LISTED[2], LISTED[9]]
+    shop(*VERIFY, "--repair")
+    delete(shop, *gone)
+    found = shop(*VERIFY, "--by", by, "--json", status=3).json()
+    assert [(o["order_id"], o["what"], o["outcome"]) for o in found["orders"] if o["what"] == "missing"] == [
+        (name, "missing", None) for name in gone
+    ]
+    assert shop(*VERIFY, "--by", by, "--repair", "--json").json()["still_missing"] == 0
+    assert shop(*VERIFY, "--by", by, "--json").json()["missing"] == 0
+
+
+def test_the_result_as_json_has_its_fixed_keys(shop: Shop) -> None:
+    found = shop(*VERIFY, "--json", status=3).json()
+    assert list(found) == [
+        "id",
+        "account",
+        "marketplace",
+        "from",
+        "to",
+        "by",
+        "state",
+        "listed",
+        "before_start",
+        "missing",
+        "older",
+        "quarantined",
+        "unknown",
+        "still_missing",
+        "orders",
+        "started_at",
+        "finished_at",
+    ]
+    assert (found["account"], found["marketplace"], found["by"]) == ("acme", "UK", "report")
+    assert (found["state"], found["listed"], found["missing"], found["still_missing"]) == ("done", 14, 2, 2)
+    assert found["from"] == f"{FROM}T00:00:00Z"
+    assert list(found["orders"][0]) == ["order_id", "what", "created_at", "last_updated_at", "outcome"]
+    (marketplace,) = shop("status", "--json").json()["sources"][0]["marketplaces"]
+    assert marketplace["verification"]["id"] == found["id"]
+    assert marketplace["verification"]["still_missing"] == 2
+
+
+def test_while_the_report_is_being_made_it_is_deferred_and_goes_on_later(slow: Shop) -> None:
+    result = slow(*VERIFY, status=75)
+    assert result.out == ""
+    assert result.told[0] == "Amazon is still making the report; the same command goes on from there"
+    assert re.fullmatch(f"deferred until {TIME}", result.told[-1])
+    until = datetime.fromisoformat(result.told[-1].removeprefix("deferred until "))
+    assert timedelta(0) < until - datetime.now(UTC) < timedelta(seconds=62)
+    slow(*VERIFY, status=75)
+    assert asked(slow, CREATE_REPORT) == 1, "the second call asks after the first one's report"
+    assert asked(slow, GET_REPORT) == 2
+    assert re.search(r"UK .*: going on", slow("status").out)
+    slow("verify", "--marketplace", "UK", "--from", FROM, "--to", str(STARTED.date()), status=75)
+    assert asked(slow, CREATE_REPORT) == 2, "another period is another proof"
+
+
+def test_killed_while_it_waits_it_goes_on_without_another_report(slow: Shop) -> None:
+    with slow.start(*VERIFY, "--wait", "--json") as process:
+        assert process.stderr is not None
+        while not process.stderr.readline().startswith("waiting until"):
+            pass
+        process.kill()
+    assert asked(slow, CREATE_REPORT) == 1
+    slow.simulator._skew = timedelta(minutes=9)  # by Amazon's clock the report is ready
+    assert slow(*VERIFY, "--json", status=3).json()["missing"] == 2
+    assert asked(slow, CREATE_REPORT) == 1
+
+
+def test_a_signal_ends_it_and_nothing_is_lost(slow: Shop) -> None:
+    with slow.start(*VERIFY, "--wait") as process:
+        assert process.stderr is not None
+        while not process.stderr.readline().startswith("waiting until"):
+            pass
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr.read() == "stopped; the same command goes on from there\n"
+        assert process.wait(10) == 128 + signal.SIGTERM
+
+
+def test_wait_waits_for_the_request_budget(tmp_path: Path) -> None:
+    world = small_world()
+    with open_shop(tmp_path / "shop", world) as shop:
+        shop("sync")
+        shop.simulator.plans = {**GENEROUS, SEARCH: UsagePlan(2, 2)}
+        engine = create_engine(shop.environ["ORDER_SYNC_DATABASE_URL"])
+        with engine.begin() as connection:
+            connection.execute(
+                sa.update(tables.budgets).values(tokens=1.2, rate=2.0, counted_at=datetime.now(UTC))
+            )
+        engine.dispose()
+        assert "budget for searchOrders" in shop(*VERIFY, "--by", "search", status=75).told[0]
+        result = shop(*VERIFY, "--by", "search", "--wait")
+        assert result.lines[1] == "  complete: 12 orders listed, none of them is missing"
+
+
+# --- bad input, and what goes wrong -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--marketplace", "XX", *PERIOD), "XX is no marketplace of Amazon's; there are AE, "),
+        (("--marketplace", "FR", *PERIOD), "FR is not polled here; polled: acme:UK."),
+        (("--marketplace", "UK", "--from", "yesterday", "--to", TO), "--from yesterday is no date or time"),
+        (("--marketplace", "UK", "--from", FROM, "--to", "31.12.2026"), "--to 31.12.2026 is no date or time"),
+        (("--marketplace", "UK", "--from", TO, "--to", FROM), f"is not before --to {FROM}"),
+        (("--marketplace", "UK", "--from", FROM, "--to", FROM), f"is not before --to {FROM}"),
+        (("--marketplace", "UK", *PERIOD, "--by", "guess"), "--by guess is unknown: it is report or search"),
+        (("--marketplace", "UK", *PERIOD, "--account", "beta"), "there is no account beta that can be used"),
+        (("--marketplace", "UK", "--from", FROM), "--to"),
+        (PERIOD, "--marketplace"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_status_two(shop: Shop, arguments: tuple[str, ...], words: str) -> None:
+    result = shop("verify", *arguments, status=2)
+    assert result.out == ""
+    assert len(result.told) == 1
+    assert words in result.err
+    assert asked(shop, CREATE_REPORT) == 0
+
+
+def test_of_two_accounts_one_must_be_named(shop: Shop) -> None:
+    url = shop.environ["ORDER_SYNC_ACCOUNTS__ACME__ENDPOINT"]
+    shop.environ |= account_variables(url, Seller("beta", refresh_token="Atzr|other"), "beta")
+    shop.configure("UK", "beta", account="beta")
+    result = shop(*VERIFY, status=2)
+    assert result.told == ["error: accounts acme and beta both sell in UK: add --account."]
+    shop(*VERIFY, "--account", "acme", status=3)
+
+
+def test_what_has_not_been_read_cannot_be_verified(shop: Shop) -> None:
+    later = [str((STARTED + n * DAY).date()) for n in (2, 3)]
+    result = shop("verify", "--marketplace", "UK", "--from", later[0], "--to", later[1], status=1)
+    assert result.told[0].startswith("error: acme:UK: nothing of that period has been read yet")
+
+
+def test_an_empty_report_is_not_believed(shop: Shop) -> None:
+    shop.simulator.faults = Faults.only("report_empty", operations=[GET_DOCUMENT])
+    result = shop(*VERIFY, status=1)
+    (sentence,) = result.told
+    assert sentence == (
+        "error: acme:UK: the report is empty, though the search lists orders: nothing is proven; "
+        "try `--by search`."
+    )
+    assert "could not be verified that nothing is missing" in shop("status").lines[1]
+    assert re.search(r"UK .* could not be, \d+ s ago", shop("status").out)
+    assert shop(*VERIFY, "--by", "search").lines[1].startswith("  complete: 12 orders listed")
+
+
+def test_a_period_without_orders_is_proven_with_one_search(shop: Shop) -> None:
+    searches = asked(shop, SEARCH)
+    hour = (STARTED - timedelta(hours=3)).isoformat()
+    result = shop("verify", "--marketplace", "UK", "--from", hour, "--to", STARTED.isoformat())
+    assert "complete: 0 orders listed" in result.lines[1]
+    assert asked(shop, SEARCH) == searches + 1
+
+
+def test_amazon_saying_no_is_one_sentence(shop: Shop) -> None:
+    shop.simulator.faults = Faults.only("forbidden", operations=[CREATE_REPORT])
+    result = shop(*VERIFY, status=1)
+    assert len(result.told) == 1
+    assert "createReport: status 403" in result.err
+    shop.simulator.faults = Faults()
+    assert shop(*VERIFY, "--json", status=3).json()["id"] == 1, "the same proof goes on"

@@ -1,0 +1,449 @@
+"""The proof that nothing is missing, on a simulated clock: what it finds, repairs, and that it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from connectors.amazon.marketplaces import BY_NAME
+from connectors.base import UsagePlan
+from connectors.errors import AccessRefused, Deferred
+from connectors.simulator.api import Simulator
+from connectors.simulator.faults import CREATE_REPORT, GET, GET_DOCUMENT, GET_REPORT, SEARCH, Faults
+from connectors.simulator.orders import order
+from connectors.simulator.world import Seller, World
+from poller.verifying import ATTEMPTS, Verifier
+from poller.windows import Pace
+from store import tables, verifications
+from store.ledger import Superseded
+from store.proof import By, Verification
+from tests.harness import NOON, Shop, SimulatedClock, rules_for
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+UK = BY_NAME["UK"].id
+START = NOON - 40 * DAY
+LISTED = [f"UK-{n:02}" for n in range(20)]
+UNLISTED = ["HIDDEN-1", "HIDDEN-2", "HIDDEN-3"]
+
+
+def world() -> World:
+    """Forty days: an order every second day in UK, some in DE, and three that no search ever lists."""
+    made = World(Seller(marketplaces=("UK", "DE")))
+    made.add(
+        *(order(name, created=START + n * 2 * DAY + HOUR, status="SHIPPED") for n, name in enumerate(LISTED)),
+        *(
+            order(f"DE-{n}", created=START + n * 9 * DAY, marketplace="DE", status="SHIPPED")
+            for n in range(4)
+        ),
+    )
+    return made
+
+
+def hide(shop: ReadShop, *names: str) -> None:
+    for n, name in enumerate(names):
+        shop.simulator.world.order(name, created=START + (5 + 8 * n) * DAY, status="SHIPPED", unlisted=True)
+
+
+class ReadShop(Shop):
+    """A shop whose forty days of history have been read. ``read_with``: the requests of that."""
+
+    read_with = 0
+
+
+@pytest.fixture
+def shop(database_url: str) -> Iterator[ReadShop]:
+    clock = SimulatedClock()
+    rules = [rules_for("UK"), rules_for("DE")]
+    simulator = Simulator(world(), now=clock)
+    shop = ReadShop(database_url, simulator, clock, rules, START.date(), pace=Pace(6 * 3600, 6 * 3600))
+    while (report := shop.sync()[0]).outcome != "complete":
+        clock.go_to(report.until)
+    clock.sleep(7 * 3600)
+    shop.sync()
+    shop.read_with = len(simulator.requests)
+    yield shop
+    shop.close()
+
+
+# --- helpers ----------------------------------------------------------------------------------------
+
+
+def verifier_of(shop: ReadShop) -> Verifier:
+    """As a new process has it."""
+    (source,) = shop.sources()
+    return shop.syncer(source).verifier()
+
+
+def begun(
+    shop: ReadShop,
+    by: By = "report",
+    *,
+    repair: bool = False,
+    lower: datetime = START,
+    upper: datetime = NOON,
+) -> Verification:
+    job = verifier_of(shop).asked(UK, lower, upper, by, repair=repair)
+    assert job is not None
+    return job
+
+
+def verify(shop: ReadShop, by: By = "report", **more: Any) -> Verification:
+    """The same command again and again, until it does not have to wait."""
+    while True:
+        try:
+            return verifier_of(shop).carry_on(begun(shop, by, **more))
+        except Deferred as error:
+            shop.clock.go_to(error.until)
+
+
+def found(job: Verification, kind: str) -> list[str]:
+    return [finding.order_id for finding in job.findings if finding.kind == kind]
+
+
+def asked(shop: ReadShop, operation: str) -> int:
+    return sum(request.operation == operation for request in shop.simulator.requests[shop.read_with :])
+
+
+def strike(shop: ReadShop, operation: str, call: int, kind: str) -> None:
+    """The ``call``-th request of an operation, from now on, goes wrong."""
+    made = sum(request.operation == operation for request in shop.simulator.requests)
+    shop.simulator.faults = Faults.only(kind, operations=[operation], calls=[made + call])
+
+
+def fetched(shop: ReadShop) -> list[str]:
+    """Ids that were asked for one by one."""
+    orders: list[Any] = [
+        o for served in shop.simulator.served if served.operation == GET for o in served.orders
+    ]
+    return sorted(one["orderId"] for one in orders)
+
+
+def stored(shop: ReadShop) -> set[str]:
+    with shop.store.read() as tx:
+        return set(tx.conn.execute(sa.select(tables.orders.c.order_id)).scalars())
+
+
+def delete(shop: ReadShop, *names: str) -> None:
+    """Somebody deletes rows behind the program's back."""
+    o, lines = tables.orders.c, tables.order_lines
+    with shop.store.begin() as tx:
+        keys = tx.conn.execute(sa.select(o.order_key).where(o.order_id.in_(names))).scalars().all()
+        tx.conn.execute(sa.delete(lines).where(lines.c.order_key.in_(keys)))
+        tx.conn.execute(sa.delete(tables.orders).where(o.order_key.in_(keys)))
+
+
+# --- what is found and repaired ---------------------------------------------------------------------
+
+
+def test_all_there_is_complete(shop: ReadShop) -> None:
+    ways: tuple[By, ...] = ("report", "search")
+    for by in ways:
+        job = verify(shop, by)
+        assert (job.state, job.listed, job.findings) == ("done", len(LISTED), ())
+    assert asked(shop, GET) == 0
+
+
+def test_orders_that_no_list_ever_names_are_found_and_brought(shop: ReadShop) -> None:
+    hide(shop, *UNLISTED)
+    shop.clock.sleep(DAY.total_seconds())
+    shop.sync()
+    assert not stored(shop) & set(UNLISTED), "polling cannot see them"
+
+    assert found(verify(shop), "missing") == UNLISTED
+    assert not stored(shop) & set(UNLISTED), "nothing was asked to be repaired"
+    repaired = verify(shop, repair=True)
+    assert found(repaired, "missing") == UNLISTED
+    assert repaired.left == ()
+    assert fetched(shop) == UNLISTED
+    assert stored(shop) >= set(UNLISTED)
+    assert verify(shop).findings == ()
+
+
+@pytest.mark.parametrize("by", ["report", "search"])
+def test_rows_that_were_deleted_are_found_and_brought(shop: ReadShop, by: By) -> None:
+    gone = [LISTED[3], LISTED[11], LISTED[19]]
+    delete(shop, *gone)
+    assert found(verify(shop, by), "missing") == gone
+    assert verify(shop, by, repair=True).left == ()
+    assert fetched(shop) == gone
+    assert verify(shop, by).findings == ()
+    assert stored(shop) >= set(LISTED)
+
+
+@pytest.mark.parametrize("by", ["report", "search"])
+def test_a_copy_that_is_older_than_amazons_is_found_and_renewed(shop: ReadShop, by: By) -> None:
+    name = LISTED[7]
+    with shop.store.begin() as tx:
+        mine = tables.orders.c.order_id == name
+        tx.conn.execute(
+            sa.update(tables.orders).where(mine).values(status="UNSHIPPED", last_updated_at=START - DAY)
+        )
+    assert found(verify(shop, by), "older") == [name]
+    assert verify(shop, by, repair=True).left == ()
+    assert fetched(shop) == [name]
+    assert {o["status"] for o in shop.exported()[0] if o["order_id"] == name} == {"SHIPPED"}
+    assert verify(shop, by).findings == ()
+
+
+def test_what_is_wanted_nowhere_and_what_waits_is_not_missing(shop: ReadShop) -> None:
+    made = shop.simulator.world
+    now = shop.clock()
+    made.order("OLD", created=START - 2 * DAY, unlisted=True)
+    made.order("PENDING", created=now, status="PENDING", email=None)
+    made.order("POISON", created=now, poison="quantity_a_word")
+    made.order("OTHER", created=now, channel="NON_AMAZON", marketplace_id=None)
+    shop.clock.sleep(8 * 3600)
+    shop.sync()
+    job = verify(shop, lower=START - 5 * DAY, upper=now + HOUR)
+    assert job.listed == len(LISTED) + 4
+    assert job.left == ()
+    assert job.before_start == 1
+    assert [(f.order_id, f.kind) for f in job.findings] == [("POISON", "quarantined")]
+
+
+def test_what_amazon_lists_no_more_is_said_and_is_not_missing(shop: ReadShop) -> None:
+    shop.simulator.world.order(LISTED[5], created=START + 10 * DAY + HOUR, late=99 * DAY)
+    job = verify(shop)
+    assert (found(job, "unknown"), job.left) == ([LISTED[5]], ())
+
+
+def test_what_amazon_does_not_give_by_its_id_stays_missing(shop: ReadShop) -> None:
+    hide(shop, UNLISTED[0])
+    with pytest.raises(Deferred):
+        verifier_of(shop).carry_on(begun(shop, repair=True))
+    shop.clock.sleep(600)
+    verifier = verifier_of(shop)
+    honest = verifier.fetch
+
+    def gone(order_id: str, included: tuple[str, ...]) -> Any:
+        shop.simulator.world.order(order_id, created=START, late=99 * DAY)
+        return honest(order_id, included)
+
+    verifier.fetch = gone
+    with pytest.raises(Deferred):
+        verifier.carry_on(begun(shop, repair=True))
+    shop.clock.sleep(600)
+    (left,) = verifier.carry_on(begun(shop, repair=True)).left
+    assert (left.order_id, left.outcome) == (UNLISTED[0], "not_found")
+
+
+def test_trouble_while_repairing_is_gone_on_from(shop: ReadShop) -> None:
+    delete(shop, LISTED[3])
+    shop.simulator.faults = Faults.only("forbidden", operations=[GET])
+    with pytest.raises(AccessRefused):
+        verify(shop, repair=True)
+    shop.simulator.faults = Faults()
+    assert verify(shop).left == (), "what was to be repaired is repaired by the next call"
+    assert asked(shop, CREATE_REPORT) == 2
+    assert stored(shop) >= set(LISTED)
+
+
+# --- reports are not believed blindly ---------------------------------------------------------------
+
+
+def test_no_report_is_asked_for_more_than_thirty_days(shop: ReadShop) -> None:
+    verify(shop, lower=START - 50 * DAY)
+    assert asked(shop, CREATE_REPORT) == 3
+    assert asked(shop, GET_DOCUMENT) == 2, "the oldest thirty days were cancelled: nothing to report"
+    assert asked(shop, SEARCH) == 1, "which one search has confirmed"
+
+
+def test_an_empty_report_is_a_claim_that_a_search_refutes(shop: ReadShop) -> None:
+    strike(shop, GET_DOCUMENT, 1, "report_empty")
+    job = verify(shop)
+    assert (job.state, job.listed) == ("done", len(LISTED))
+    assert asked(shop, CREATE_REPORT) == 3, "two parts, and one of them again"
+    assert asked(shop, SEARCH) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "operation", "why"),
+    [
+        ("report_empty", GET_DOCUMENT, "the report is empty, though the search lists orders"),
+        ("report_fatal", CREATE_REPORT, "Amazon could not make the report (FATAL)"),
+        ("report_cancelled", CREATE_REPORT, "the report is empty, though the search lists orders"),
+        ("report_malformed", GET_DOCUMENT, "columns"),
+    ],
+)
+def test_a_report_that_is_none_proves_nothing(shop: ReadShop, fault: str, operation: str, why: str) -> None:
+    shop.simulator.faults = Faults.only(fault, operations=[operation])
+    job = verify(shop)
+    assert job.state == "failed"
+    assert why in (job.message or "")
+    assert asked(shop, CREATE_REPORT) == ATTEMPTS
+    shop.simulator.faults = Faults()
+    assert verify(shop).state == "done", "asked for again it begins anew"
+
+
+def test_a_report_that_amazon_has_forgotten_is_asked_for_again(shop: ReadShop) -> None:
+    with pytest.raises(Deferred):
+        verifier_of(shop).carry_on(begun(shop))
+    shop.clock.sleep((31 * DAY).total_seconds())
+    assert verify(shop).state == "done"
+    assert asked(shop, CREATE_REPORT) == 3
+
+
+# --- it goes on -------------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """The process dies."""
+
+
+def dies_at(shop: ReadShop, call: int) -> Verifier:
+    """A process that dies when it is about to ask Amazon for the ``call``-th time."""
+    verifier = verifier_of(shop)
+    connector, calls = verifier.connector, iter(range(1, 10_000))
+
+    class Dying:
+        def __getattr__(self, name: str) -> Any:
+            if name in ("request_report", "report_state", "report_orders", "search") and next(calls) == call:
+                raise Killed
+            return getattr(connector, name)
+
+    def fetch(order_id: str, included: tuple[str, ...]) -> Any:
+        if next(calls) == call:
+            raise Killed
+        return verifier_of(shop).fetch(order_id, included)
+
+    verifier.connector = Dying()
+    verifier.fetch = fetch
+    return verifier
+
+
+@pytest.mark.parametrize("by", ["report", "search"])
+def test_killed_at_every_step_it_asks_for_nothing_twice(shop: ReadShop, by: By) -> None:
+    delete(shop, LISTED[3], LISTED[11])
+    lives = 0
+    while True:
+        lives += 1
+        try:
+            job = dies_at(shop, lives % 3 + 1).carry_on(begun(shop, by, repair=True))
+            break
+        except Killed:
+            continue
+        except Deferred as error:
+            shop.clock.go_to(error.until)
+    assert (job.state, job.left, job.listed) == ("done", (), len(LISTED))
+    assert lives > 3
+    assert stored(shop) >= set(LISTED)
+    assert asked(shop, CREATE_REPORT) == (2 if by == "report" else 0)
+    assert set(fetched(shop)) == {LISTED[3], LISTED[11]}
+
+
+def test_a_search_goes_on_at_the_page_where_the_budget_ended(shop: ReadShop) -> None:
+    made = shop.simulator.world
+    made.add(*(order(f"MANY-{n:03}", created=START + DAY + n * timedelta(minutes=1)) for n in range(450)))
+    shop.simulator.served.clear()
+    with shop.store.begin() as tx:
+        tx.conn.execute(sa.update(tables.budgets).values(tokens=2.5, counted_at=tx.now))
+    before = shop.clock()
+    job = verify(shop, "search")
+    assert shop.clock() - before > 10 * timedelta(minutes=1), "page after page, as the budget allows"
+    assert len(found(job, "missing")) == 450
+    pages = [tuple(sorted(s.query.items())) for s in shop.simulator.served if s.operation == SEARCH]
+    assert len(pages) == len(set(pages)), "no page was asked for twice"
+
+
+def test_a_page_token_that_is_refused_starts_the_stretch_again_in_halves(shop: ReadShop) -> None:
+    made = shop.simulator.world
+    made.add(*(order(f"MANY-{n:03}", created=START + DAY + n * timedelta(hours=1)) for n in range(150)))
+    strike(shop, SEARCH, 2, "page_token_refused")
+    job = verify(shop, "search")
+    assert (job.state, len(found(job, "missing"))) == ("done", 150)
+    assert job.span_seconds == (15 * DAY).total_seconds()
+
+
+def test_the_last_search_is_left_to_live_polling(shop: ReadShop) -> None:
+    with shop.store.begin() as tx:
+        tx.conn.execute(sa.update(tables.budgets).values(tokens=1.9, counted_at=tx.now))
+    with pytest.raises(Deferred):
+        verifier_of(shop).carry_on(begun(shop, "search"))
+    assert asked(shop, SEARCH) == 0
+
+
+def test_of_two_processes_one_goes_on(shop: ReadShop) -> None:
+    job = begun(shop, "search")
+    assert verifier_of(shop).carry_on(job).state == "done"
+    with pytest.raises(Superseded):
+        verifier_of(shop).carry_on(job)
+
+
+def test_before_anything_was_read_there_is_nothing_to_prove(shop: ReadShop) -> None:
+    assert (
+        verifier_of(shop).asked(UK, shop.clock() + DAY, shop.clock() + 2 * DAY, "report", repair=False)
+        is None
+    )
+
+
+def test_only_what_has_been_read_is_compared(shop: ReadShop) -> None:
+    job = begun(shop, upper=NOON + 99 * DAY)
+    assert NOON < job.upper < shop.clock()
+
+
+# --- the service's own schedule ---------------------------------------------------------------------
+
+
+def proofs(shop: ReadShop) -> list[Verification]:
+    with shop.store.read() as tx:
+        return verifications.of_account(tx, "acme")
+
+
+def run_for(shop: ReadShop, span: timedelta) -> None:
+    """As the service does, which looks at least every three minutes; here a look every six hours will do."""
+    end = shop.clock() + span
+    while shop.clock() < end:
+        shop.clock.sleep(6 * 3600)
+        shop.sync()
+
+
+def test_every_week_the_service_proves_each_marketplace_and_repairs_it(shop: ReadShop) -> None:
+    hide(shop, *UNLISTED)
+    run_for(shop, 6.5 * DAY)
+    assert proofs(shop) == [], "not in the first week"
+    searches = asked(shop, SEARCH)
+    run_for(shop, 2 * DAY)
+    assert {(p.marketplace_id, p.state, p.by, p.reason) for p in proofs(shop)} == {
+        (UK, "done", "report", "scheduled"),
+        (BY_NAME["DE"].id, "done", "report", "scheduled"),
+    }
+    assert asked(shop, CREATE_REPORT) == 2
+    (uk,) = [p for p in proofs(shop) if p.marketplace_id == UK]
+    within = [name for n, name in enumerate(UNLISTED) if START + (5 + 8 * n) * DAY >= uk.lower]
+    assert within
+    assert found(uk, "missing") == within
+    assert uk.upper - uk.lower == 30 * DAY
+    assert stored(shop) >= set(within)
+    assert asked(shop, SEARCH) - searches < 25, "searches are left to polling"
+    run_for(shop, 4 * DAY)
+    assert len(proofs(shop)) == 2, "and not again before a week has passed"
+
+
+def test_single_orders_are_left_to_others_by_the_schedule(shop: ReadShop) -> None:
+    hide(shop, *UNLISTED)
+    run_for(shop, 6.5 * DAY)
+    shop.simulator.plans = {GET: UsagePlan(0.5, 5)}
+    with shop.store.begin() as tx:
+        tx.conn.execute(
+            sa.update(tables.budgets)
+            .where(tables.budgets.c.operation == "getOrder")
+            .values(tokens=0.0, rate=1e-6, counted_at=tx.now)
+        )
+    run_for(shop, 2 * DAY)
+    assert {p.state for p in proofs(shop) if p.marketplace_id == UK} <= {"repairing", "done"}
+
+
+def test_trouble_with_reports_does_not_trouble_polling(shop: ReadShop) -> None:
+    shop.simulator.faults = Faults.only("forbidden", operations=[CREATE_REPORT, GET_REPORT])
+    run_for(shop, 8 * DAY)
+    assert {report.outcome for report in shop.sync()} <= {"complete", "deferred"}
+    (first, *_) = proofs(shop)
+    assert first.state == "reading"
+    assert "status 403" in (first.message or "")
+    shop.simulator.faults = Faults()
+    run_for(shop, DAY)
+    assert {p.state for p in proofs(shop)} == {"done"}

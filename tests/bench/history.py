@@ -1,0 +1,91 @@
+"""How long history takes by Amazon's limits, on a simulated clock: by searching alone, and by both budgets.
+
+The limit that it is held against is computed from the published plans and nothing else. Run alone with
+``python -m tests.bench.history [ORDERS]``.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from connectors.amazon.usage import PLANS
+from connectors.simulator.api import Simulator
+from connectors.simulator.faults import SEARCH
+from connectors.simulator.world import World
+from store import ledger, tables
+from store.progress import Way
+from tests.harness import NOON, Shop, SimulatedClock, rules_for
+
+ORDERS = 100_000
+SPAN = timedelta(days=180)
+BUSY = 900.0
+
+
+def physical_limit(orders: int, searches_before: int, *, both: bool) -> timedelta:
+    """The least time that the buckets allow, one search each 900 s being live polling's."""
+    search, get = PLANS["searchOrders"], PLANS["getOrder"]
+    at_once = 100.0 * (search.burst - searches_before)
+    rate = 100 * (search.rate - 1 / BUSY)
+    if both:
+        at_once, rate = at_once + get.burst, rate + get.rate
+    return timedelta(seconds=max(0.0, (orders - at_once) / rate))
+
+
+def measure(folder: Path, orders: int, way: Way) -> None:
+    """Fetch a history once, and print what it took."""
+    world = World.generate(
+        seed=3,
+        marketplaces=["UK"],
+        orders=orders,
+        start=NOON - SPAN,
+        end=NOON - timedelta(minutes=10),
+        late=0.0,
+    )
+    clock = SimulatedClock(NOON)
+    rules = rules_for("UK")
+    shop = Shop(f"sqlite:///{folder / f'{way}.db'}", Simulator(world, now=clock), clock, [rules])
+    shop.sync()
+    before = sum(r.operation == SEARCH for r in shop.simulator.requests)
+    live = [s.at for s in shop.simulator.served]
+    with shop.store.begin() as tx:
+        upper = ledger.load_marketplaces(tx, "acme")[rules.marketplace_id].live_from
+        ledger.open_backfill(tx, "acme", rules.marketplace_id, "manual", NOON - SPAN, upper, way)
+    while True:
+        reports = shop.sync()
+        live += [s.at for s in shop.simulator.served if "lastUpdatedAfter" in s.query]
+        shop.simulator.served.clear()
+        with shop.store.read() as tx:
+            if ledger.load_backfills(tx)[0].state == "done":
+                break
+        clock.go_to(max(min(r.until for r in reports), clock() + timedelta(milliseconds=1)))
+    with shop.store.read() as tx:
+        stored = tx.conn.execute(sa.select(sa.func.count()).select_from(tables.orders)).scalar_one()
+        requests = ledger.load_backfills(tx)[0].requests
+    refused = sum(r.status == 429 for r in shop.simulator.requests)
+    took, limit = clock() - NOON, physical_limit(orders, before, both=way != "search")
+    longest = max((b - a for a, b in pairwise([*live, clock()])), default=timedelta())
+    name = "by searching alone" if way == "search" else "by both budgets"
+    hour, minute = timedelta(hours=1), timedelta(minutes=1)
+    print(
+        f"{name:<20} {took / hour:7.2f} h, {took / limit:.3f} times the limit of {limit / hour:.2f} h  "
+        f"({stored:,} stored, {requests:,} requests, {refused} refused, "
+        f"longest between live polls {longest / minute:.0f} min)"
+    )
+    shop.close()
+
+
+def main(orders: int = ORDERS) -> None:
+    print(f"\nhistory of {orders:,} orders in {SPAN.days} days, by Amazon's published plans (simulated time)")
+    with tempfile.TemporaryDirectory(prefix="order-sync-history-") as name:
+        for way in ("search", "auto"):
+            measure(Path(name), orders, "auto" if way == "auto" else "search")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else ORDERS)

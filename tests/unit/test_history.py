@@ -1,0 +1,235 @@
+"""Decisions about history by reports and ids, and what a stretch is said to cost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poller import history, history_plan, reporting
+from poller.history import Ground
+from poller.history_plan import Budgets
+from store.bucket import Bucket
+from store.progress import Backfill, Interval, ReportPart
+
+NOON = datetime(2026, 6, 15, 12, tzinfo=UTC)
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+
+
+def backfill(days: float = 90, upper: datetime = NOON, **changed: Any) -> Backfill:
+    values: dict[str, Any] = {
+        "backfill_id": 1,
+        "account": "acme",
+        "marketplace_id": "A",
+        "reason": "manual",
+        "lower": NOON - days * DAY,
+        "upper": upper,
+        "position": upper,
+        "state": "running",
+        "way": "auto",
+    }
+    return Backfill(**{**values, **changed})
+
+
+def part(lower: float, upper: float, state: Any = "ready", **more: Any) -> ReportPart:
+    """A part from so many days ago to so many."""
+    return ReportPart(1, NOON - lower * DAY, NOON - upper * DAY, state, **more)
+
+
+def bucket(rate: float, burst: float, tokens: float) -> Bucket:
+    return Bucket(rate, burst, tokens, NOON)
+
+
+# --- parts ------------------------------------------------------------------------------------------
+
+
+@given(st.floats(0.5, 900), st.floats(0, 5))
+def test_parts_meet_and_none_is_longer_than_a_report_may_be(days: float, ago: float) -> None:
+    whole = backfill(days + ago, upper=(NOON - ago * DAY).replace(microsecond=0))
+    whole = replace(whole, lower=whole.lower.replace(microsecond=0))
+    found = history.parts_of(whole, NOON)
+    latest = min(whole.upper, NOON - DAY)
+    if whole.lower >= latest:
+        assert found == ()
+        return
+    assert (found[0].lower, found[-1].upper) == (whole.lower, latest)
+    assert all(a.upper == b.lower for a, b in pairwise(found))
+    assert all(timedelta(0) < p.upper - p.lower <= reporting.LONGEST for p in found)
+
+
+def test_what_is_younger_than_a_day_is_in_no_part() -> None:
+    assert history.parts_of(backfill(1), NOON) == ()
+    (only,) = history.parts_of(backfill(10), NOON)
+    assert only.upper == NOON - DAY
+
+
+def test_trouble_with_a_report_is_tried_again_twice_and_then_the_part_is_searched() -> None:
+    asked = part(30, 0, "asked")
+    once = history.troubled(asked, "503", NOON)
+    assert (once.state, once.look_at) == ("asked", NOON + timedelta(minutes=5))
+    twice = history.troubled(once, "503", NOON)
+    assert (twice.state, twice.look_at) == ("asked", NOON + timedelta(minutes=15))
+    last = history.troubled(twice, "503 again", NOON)
+    assert (last.state, last.last_error, last.look_at) == ("searched", "503 again", None)
+
+
+def test_looks_at_a_report_become_rarer_and_end() -> None:
+    pauses = [reporting.next_look(n, NOON) - NOON for n in range(9)]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == timedelta(minutes=5)
+    assert not reporting.is_overdue(NOON - 5 * HOUR, NOON)
+    assert reporting.is_overdue(NOON - 6 * HOUR, NOON)
+
+
+def test_auto_does_without_a_report_of_what_was_searched_and_report_does_not() -> None:
+    passed = part(60, 30, "asked")
+    searched_down = backfill(position=NOON - 70 * DAY)
+    assert not history.is_awaited(searched_down, passed)
+    assert history.is_awaited(replace(searched_down, way="report"), passed)
+    assert history.is_awaited(backfill(), passed)
+    assert not history.is_awaited(backfill(way="report"), replace(passed, state="ready"))
+
+
+# --- searching from the newest ----------------------------------------------------------------------
+
+
+def test_above_the_parts_searching_may_go_down_to_them() -> None:
+    ground = Ground((part(90, 1),))
+    assert history.search_down_to(backfill(), ground, NOON) == NOON - DAY
+    assert not history.is_sized(ground, NOON)
+
+
+def test_in_a_part_with_ids_a_window_ends_where_its_pages_are_full() -> None:
+    position = NOON - DAY
+    ground = Ground((part(90, 1),), oldest=NOON - 80 * DAY, cut=NOON - 5 * DAY)
+    assert history.search_down_to(backfill(), ground, position) == NOON - 5 * DAY
+    assert history.is_sized(ground, position)
+    all_fits = replace(ground, cut=None)
+    assert history.search_down_to(backfill(), all_fits, position) == NOON - 80 * DAY
+
+
+def test_where_ids_have_done_all_there_is_nothing_to_search() -> None:
+    assert history.search_down_to(backfill(), Ground((part(90, 1),)), NOON - DAY) is None
+
+
+@pytest.mark.parametrize("state", ["wanted", "asked", "searched"])
+def test_without_ids_a_part_is_searched_to_its_end(state: str) -> None:
+    ground = Ground((part(90, 60), part(60, 30, state)), oldest=None)
+    assert history.search_down_to(backfill(), ground, NOON - 40 * DAY) == NOON - 60 * DAY
+    assert not history.is_sized(ground, NOON - 40 * DAY)
+
+
+@given(st.integers(0, 200_000), st.floats(0, 50), st.floats(0.001, 50))
+def test_a_window_takes_a_page_at_least_and_never_more_than_half_its_share(
+    left: int, search_rate: float, get_rate: float
+) -> None:
+    pages = history.pages_to_take(left, search_rate, get_rate)
+    assert 1 <= pages <= history.PAGES_AT_ONCE
+    if pages > 1:
+        share = left * search_rate * 100 / (search_rate * 100 + get_rate)
+        assert pages * 100 <= share / 2 + 1e-6
+
+
+def test_before_ids_are_known_a_window_is_as_large_as_can_be_read_at_once() -> None:
+    assert 12 < history.pages_before_report(bucket(0.0056, 20, 13.2)) < 13
+    assert 2 < history.pages_before_report(bucket(0.0056, 20, 0)) < 3
+
+
+# --- fetching from the oldest -----------------------------------------------------------------------
+
+
+def test_orders_by_id_leave_a_reserve_and_come_in_handfuls() -> None:
+    full = bucket(0.5, 30, 30)
+    assert history.gets_now(full) == 15
+    assert history.gets_now(bucket(0.5, 30, 15.9)) == 0
+    spent = bucket(0.5, 30, 15)
+    assert history.gets_at(spent, 1_000) - NOON == timedelta(seconds=20, microseconds=1)
+    assert history.gets_at(spent, 2) - NOON == timedelta(seconds=4, microseconds=1)
+
+
+def test_a_small_plan_is_never_waited_for_in_vain() -> None:
+    small = bucket(0.1, 4, 4)
+    assert history.gets_now(small) == 2
+    assert history.gets_at(replace(small, tokens=0.0), 50) - NOON <= timedelta(seconds=41)
+
+
+def test_each_further_attempt_comes_later() -> None:
+    waits = [history.next_attempt(n, NOON) - NOON for n in (1, 2, 3, 9)]
+    assert waits == [timedelta(minutes=10), HOUR, 6 * HOUR, 6 * HOUR]
+
+
+def test_parts_that_ids_have_finished_are_passed_and_claimed() -> None:
+    parts = (part(90, 60), part(60, 30, "done"), part(30, 1))
+    position, passed = history.settled(backfill(position=NOON - 20 * DAY), parts, lambda _: False)
+    assert position == NOON - 90 * DAY
+    assert [seen for _, seen in passed] == [
+        Interval(NOON - 30 * DAY, NOON - 20 * DAY),
+        Interval(NOON - 60 * DAY, NOON - 30 * DAY),
+        Interval(NOON - 90 * DAY, NOON - 60 * DAY),
+    ]
+
+
+@pytest.mark.parametrize("state", ["wanted", "asked", "searched"])
+def test_a_part_without_ids_is_never_passed(state: str) -> None:
+    parts = (part(90, 60), part(60, 30, state))
+    position, passed = history.settled(backfill(position=NOON - 40 * DAY), parts, lambda _: False)
+    assert (position, passed) == (NOON - 40 * DAY, ())
+
+
+def test_a_part_with_ids_left_is_not_passed() -> None:
+    parts = (part(90, 60), part(60, 30))
+    position, passed = history.settled(
+        backfill(position=NOON - 40 * DAY), parts, lambda p: p.lower == NOON - 90 * DAY
+    )
+    assert position == NOON - 60 * DAY
+    assert len(passed) == 1
+
+
+# --- what it costs ----------------------------------------------------------------------------------
+
+AMAZONS = Budgets(bucket(0.0056, 20, 20), bucket(0.5, 30, 30), 900)
+
+
+def test_the_time_of_a_hundred_thousand_orders_is_that_of_the_buckets() -> None:
+    search = history_plan.by_search(100_000, 180 * DAY, AMAZONS)
+    report = history_plan.by_report(100_000, 180 * DAY, AMAZONS)
+    assert search.time is not None
+    assert report.time is not None
+    assert search.searches == 1_000
+    assert search.time / HOUR == pytest.approx(981 / (0.0056 - 1 / 900) / 3600)
+    assert report.time / HOUR == pytest.approx((100_000 - 1_915) / (0.56 - 1 / 9 + 0.5) / 3600)
+    assert report.searches * 100 + report.gets == pytest.approx(100_000, abs=100)
+    assert history_plan.is_faster(report, search)
+
+
+def test_what_the_burst_pays_for_comes_at_once_and_is_faster_by_search() -> None:
+    search = history_plan.by_search(1_500, 30 * DAY, AMAZONS)
+    assert search.time == timedelta()
+    assert not history_plan.is_faster(history_plan.by_report(1_500, 30 * DAY, AMAZONS), search)
+
+
+def test_where_live_polling_needs_all_searches_only_ids_bring_history() -> None:
+    slow = replace(AMAZONS, search=bucket(0.001, 20, 1))
+    search = history_plan.by_search(5_000, 30 * DAY, slow)
+    assert search.time is None
+    assert history_plan.is_faster(history_plan.by_report(5_000, 30 * DAY, slow), search)
+
+
+def test_orders_are_expected_as_dense_as_those_that_are_known() -> None:
+    month = Interval(NOON - 30 * DAY, NOON)
+    known = {Interval(NOON - 2 * DAY, NOON): 40, Interval(NOON - 9 * DAY, NOON - 8 * DAY): 50}
+    assert history_plan.expected_orders(known, month) == 900
+    assert history_plan.expected_orders({Interval(NOON - 5 * HOUR, NOON): 9}, month) is None
+    assert history_plan.expected_orders({}, month) is None
+
+
+@pytest.mark.parametrize("code", ["JP", "AU", "SG"])
+def test_some_marketplaces_show_more_than_two_years(code: str) -> None:
+    assert history_plan.earliest(code, NOON) == datetime(2016, 1, 1, tzinfo=UTC)
+    uk = history_plan.earliest("UK", NOON)
+    assert NOON - timedelta(days=730) < uk < NOON - timedelta(days=728)
