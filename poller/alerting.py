@@ -7,15 +7,16 @@ that dies while telling leaves it to the next one: better twice than never.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import structlog
 
-from poller.alerts import LATELY, Credential, Facts, Notice, Trouble, decide, troubles
+from poller import identity
+from poller.alerts import LATELY, Credential, Facts, Finding, Notice, Trouble, decide, troubles
 from poller.bootstrap import Service
 from poller.readiness import limits_of
-from poller.status import gather
+from poller.status import Status, gather, unproven
 from store import alerts as stored
 from store import webhooks
 from store.engine import Store, Transaction, is_conflict
@@ -99,8 +100,9 @@ class Alerting:
         """What this process is to tell; nothing when another one was first."""
         try:
             with store.begin() as tx:
-                decision = decide(wrong, stored.load(tx), tx.now)
-                stored.save(tx, decision.save)
+                standing = stored.load(tx)
+                decision = decide(wrong, standing, tx.now)
+                stored.save(tx, decision.save, standing)
                 stored.forget(tx, decision.forget)
         except Exception as error:
             if not is_conflict(error):
@@ -124,14 +126,28 @@ class Alerting:
 
 
 def facts(service: Service) -> Facts:
-    """Everything that alerts are decided from, as far as this version knows it."""
+    """Everything that alerts are decided from."""
     status = gather(service)
     with service.store.begin() as tx:
         credentials = tuple(_credentials(tx, service))
     with service.store.read() as tx:
         hooks = tuple((hook, webhooks.backlog(tx, hook)) for hook in webhooks.load(tx))
         lately = stored.quarantined_since(tx, tx.now - LATELY)
-    return Facts(status, lately, credentials, hooks)
+    return Facts(status, lately, credentials, hooks, tuple(_unproven(status)), tuple(_unshown(status)))
+
+
+def _unproven(status: Status) -> Iterator[Finding]:
+    for source in status.sources:
+        for marketplace in source.marketplaces:
+            name = f"{source.account}:{marketplace.marketplace}"
+            if sentences := unproven(name, marketplace):
+                yield Finding(name, " ".join(sentences))
+
+
+def _unshown(status: Status) -> Iterator[Finding]:
+    for source in status.sources:
+        for drop in source.identity_drops:
+            yield Finding(f"{source.source}:{drop.field}", identity.sentence(source.source, drop))
 
 
 def _credentials(tx: Transaction, service: Service) -> list[Credential]:

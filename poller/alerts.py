@@ -59,7 +59,7 @@ class Facts:
     """All that alerts are decided from.
 
     ``unproven``: verifications that failed or found orders missing, by marketplace. ``unshown``: sources
-    whose share of orders with a buyer's identity has dropped.
+    whose share of orders with an e-mail, or a buyer's name, has dropped.
     """
 
     status: Status

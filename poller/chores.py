@@ -80,6 +80,5 @@ class Chores:
 
     def _trim(self) -> None:
         while not self._service.stop.is_set():
-            with self._service.store.begin() as tx:
-                if changes.trim(tx) == 0:
-                    return
+            if self._service.store.commit(changes.trim) == 0:
+                return

@@ -22,7 +22,7 @@ from poller import webhooks as deciding
 from poller.webhooks import TURN, Plan
 from store import changes
 from store import webhooks as stored
-from store.changes import Change, Position
+from store.changes import START, Change, Changes, Position, PositionGone
 from store.engine import Store, Transaction
 from store.ledger import Superseded
 from store.webhooks import Hook
@@ -102,7 +102,7 @@ class Deliverer:
 
     def _plan(self, tx: Transaction, hook: Hook) -> Plan:
         waiting = stored.waiting_first(tx, hook.hook_id, TURN)
-        fresh = changes.changes_after(tx, hook.position, TURN)
+        fresh = _fresh(tx, hook)
         blocked = stored.blocked(tx, hook.hook_id, {change.record for change in fresh.events})
         return deciding.plan(hook, waiting, fresh.events, fresh.position, blocked)
 
@@ -120,6 +120,16 @@ class Deliverer:
             log.warning("receiver does not answer", hook=hook.hook_id, error=result.hook.last_error)
         elif hook.failures and not result.hook.failures:
             log.info("receiver answers again", hook=hook.hook_id)
+
+
+def _fresh(tx: Transaction, hook: Hook) -> Changes:
+    """What comes after a hook's position, or all there is when that has been let go of."""
+    try:
+        return changes.changes_after(tx, hook.position, TURN)
+    except PositionGone:
+        note = "a receiver that was away for 90 days was not told of the first changes"
+        log.warning("events lost", hook=hook.hook_id, position=str(hook.position), note=note)
+        return changes.changes_after(tx, START, TURN)
 
 
 class _Sending:

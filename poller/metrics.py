@@ -8,7 +8,7 @@ requests by outcome are this process's own. ``docs/ops`` has alert rules and a d
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any, cast, get_args
 
@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 
 from poller import readiness
 from poller.bootstrap import Service
+from poller.identity import ENOUGH, Field
 from poller.status import SourceStatus, Status, gather
 from store import budgets, webhooks
 from store.engine import Transaction, Unavailable
@@ -104,6 +105,8 @@ def _stamp(time: datetime | None) -> float | None:
 def _of_status(status: Status) -> Iterator[Metric]:
     yield from _of_sources(status.sources)
     yield from _of_marketplaces(status)
+    yield from _of_verifications(status.sources)
+    yield from _of_identity(status.sources)
     yield from _of_budget(status.sources)
     yield from _of_windows(status.sources)
     yield from _of_backfills(status.sources)
@@ -168,6 +171,61 @@ def _of_marketplaces(status: Status) -> Iterator[Metric]:
     )
 
 
+def _of_verifications(sources: Sequence[SourceStatus]) -> Iterator[Metric]:
+    label = ("account", "marketplace")
+    each = [
+        ((s.account, m.marketplace), m.verification)
+        for s in sources
+        for m in s.marketplaces
+        if m.verification is not None
+    ]
+    yield _gauge(
+        "verification_finished_timestamp_seconds",
+        "When the newest verification of a marketplace came to its end.",
+        label,
+        [(names, _stamp(proof.finished_at)) for names, proof in each],
+    )
+    yield _gauge(
+        "verification_failed",
+        "1 when it could not be carried out.",
+        label,
+        [(names, proof.state == "failed") for names, proof in each],
+    )
+    yield _gauge(
+        "verification_missing_orders",
+        "Orders that Amazon listed in it and that are not here, or only in an older copy.",
+        label,
+        [(names, proof.still_missing) for names, proof in each],
+    )
+
+
+def _of_identity(sources: Sequence[SourceStatus]) -> Iterator[Metric]:
+    label = ("source", "field")
+    newest = [(s, next((day for day in s.identity if day.orders >= ENOUGH), None)) for s in sources]
+    yield _gauge(
+        "identity_share",
+        "Share of the orders that may show their buyer and came with an e-mail, or with a buyer's name, "
+        "on the newest day with enough of them, 0 to 1.",
+        label,
+        [
+            ((s.source, field), share)
+            for s, day in newest
+            if day is not None
+            for field, share in (("email", day.email_share), ("name", day.name_share))
+        ],
+    )
+    yield _gauge(
+        "identity_dropped",
+        "1 when that share fell today or yesterday below half of what it was in the 14 days before.",
+        label,
+        [
+            ((s.source, field), any(drop.field == field for drop in s.identity_drops))
+            for s in sources
+            for field in get_args(Field)
+        ],
+    )
+
+
 def _of_budget(sources: Sequence[SourceStatus]) -> Iterator[Metric]:
     """Sources of one account share its budget."""
     by_place = {(s.account, str(b.operation)): b for s in sources for b in s.budgets}
@@ -216,6 +274,9 @@ def _of_backfills(sources: Sequence[SourceStatus]) -> Iterator[Metric]:
 
 def _of_records(status: Status) -> Iterator[Metric]:
     totals = status.totals
+    oldest = status.retention.oldest_term
+    keeps = timedelta(days=status.retention.days or 0)
+    late = 0.0 if oldest is None else max(0.0, (status.at - oldest - keeps).total_seconds())
     bases = (*get_args(Basis), "none")
     yield _gauge(
         "stored_orders",
@@ -228,7 +289,9 @@ def _of_records(status: Status) -> Iterator[Metric]:
         ("unidentified_customers", "Those of them that no e-mail identifies.", totals.unidentified),
         ("pending_orders", "Orders that are remembered until Amazon makes them ready.", totals.pending),
         ("unknown_marketplace_orders", "Orders of a marketplace without a file.", totals.unknown_marketplace),
-        ("quarantined_orders", "Orders that could not be understood.", totals.quarantined),
+        ("quarantined_orders", "Orders that could not be understood.", status.quarantine.orders),
+        ("quarantine_waiting_orders", "Those of them that wait for a person.", status.quarantine.waiting),
+        ("erasing_overdue_seconds", "For how long buyer data should have been erased already.", late),
     ):
         yield _one(name, what, number)
 

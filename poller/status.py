@@ -521,9 +521,14 @@ def _attention(source: SourceStatus, now: datetime) -> list[str]:
             for gap in marketplace.gaps
             if gap.state == "set_aside" and gap.retry_at is not None
         ]
-        if marketplace.verification is not None:
-            found += _attention_of_verification(name, marketplace.marketplace, marketplace.verification)
+        found += unproven(name, marketplace)
     return found
+
+
+def unproven(name: str, marketplace: MarketplaceStatus) -> list[str]:
+    """What a person should know of the verifications of a marketplace that is called so."""
+    proof = marketplace.verification
+    return [] if proof is None else _attention_of_verification(name, marketplace.marketplace, proof)
 
 
 def _attention_of_verification(name: str, code: str, proof: VerificationStatus) -> list[str]:

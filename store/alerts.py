@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
@@ -34,15 +34,18 @@ def load(tx: Transaction) -> dict[str, Standing]:
     return {row.alert: Standing(**row._mapping) for row in tx.rows(query)}
 
 
-def save(tx: Transaction, standing: Iterable[Standing]) -> None:
-    """Remember. Raises a conflict (``engine.is_conflict``) when another process was first."""
+def save(tx: Transaction, standing: Iterable[Standing], known: Collection[str]) -> None:
+    """Remember; ``known``: the names that ``load`` found in this transaction.
+
+    Raises a conflict (``engine.is_conflict``) when another process entered one of the others meanwhile: what
+    is not locked must not be written over.
+    """
     for each in standing:
-        values = asdict(each)
-        if (
-            tx.conn.execute(sa.update(alerts).where(alerts.c.alert == each.alert).values(values)).rowcount
-            == 0
-        ):
-            tx.conn.execute(sa.insert(alerts).values(values))
+        if each.alert in known:
+            mine = sa.update(alerts).where(alerts.c.alert == each.alert)
+            tx.conn.execute(mine.values(asdict(each)))
+        else:
+            tx.conn.execute(sa.insert(alerts).values(asdict(each)))
 
 
 def forget(tx: Transaction, names: Iterable[str]) -> None:

@@ -40,11 +40,18 @@ LONGEST = 1000
 
 _TRIM = 5000
 _AFTER_ALL = 9
+_TRIMMED = "trimmed"
+"""The kind of a mark in the outbox, before all events: up to there they have been let go."""
+
 _NUMBER = re.compile(r"(\d{1,18})(?:\.([12])\.(\d{1,18}))?", re.ASCII)
 
 
 class BadPosition(ValueError):
-    """What was given is no position."""
+    """What was given is no position from which one can go on."""
+
+
+class PositionGone(BadPosition):
+    """Events after that position have been let go: whoever was there has to read everything anew."""
 
 
 class Position(NamedTuple):
@@ -176,15 +183,31 @@ def readable(tx: Transaction) -> Position:
     return Position(tx.readable_change_no())
 
 
+def reached(tx: Transaction, position: Position) -> Position:
+    """The newest position that may be given to a reader, when one can go on from this one.
+
+    Raises BadPosition for one that has not been reached, as after an older backup was restored, and
+    PositionGone for one that was left behind too long ago. From ``START`` one can always begin.
+    """
+    newest = readable(tx)
+    if position > newest:
+        raise BadPosition(f"that position has not been reached yet: the newest is {newest}")
+    c = outbox.c
+    oldest = tx.conn.execute(sa.select(c.change_no, c.kind).order_by(c.change_no).limit(1)).first()
+    if oldest is not None and oldest.kind == _TRIMMED and START < position < Position(oldest.change_no):
+        raise PositionGone(f"changes are kept from position {oldest.change_no} on: export everything anew")
+    return newest
+
+
 def changes_after(tx: Transaction, after: Position, limit: int) -> Changes:
-    """The events after a position, at most ``limit`` (and ``LONGEST``).
+    """The events after a position, at most ``limit`` (and ``LONGEST``). Raises BadPosition (``reached``).
 
     Use it in ``Store.read``: what is readable and what is read must be of one moment.
     """
     limit = max(1, min(limit, LONGEST))
-    upto = readable(tx)
+    upto = reached(tx, after)
     found, last = events(tx, sa.and_(later_than(after), outbox.c.change_no <= upto.change_no), limit)
-    return Changes(tuple(found), last or max(after, upto), last is not None)
+    return Changes(tuple(found), last or upto, last is not None)
 
 
 def trim(tx: Transaction) -> int:
@@ -193,7 +216,8 @@ def trim(tx: Transaction) -> int:
     What a web hook has not dealt with stays longer, so that a receiver may be away for long.
     """
     c = outbox.c
-    oldest = sa.select(c.change_no, c.at).order_by(c.change_no).limit(_TRIM).subquery()
+    some = sa.select(c.change_no, c.at).where(c.kind != _TRIMMED).order_by(c.change_no).limit(_TRIM)
+    oldest = some.subquery()
     ends = [
         tx.conn.execute(sa.select(sa.func.min(t.c.change_no))).scalar_one()
         for t in (webhooks, webhook_events)
@@ -206,4 +230,8 @@ def trim(tx: Transaction) -> int:
     if upto is None:
         return 0
     tx.conn.execute(sa.delete(webhook_events).where(webhook_events.c.change_no <= upto))
-    return tx.conn.execute(sa.delete(outbox).where(c.change_no <= upto)).rowcount
+    tx.conn.execute(sa.delete(outbox).where(c.kind == _TRIMMED, c.change_no <= upto))
+    gone = tx.conn.execute(sa.delete(outbox).where(c.change_no <= upto)).rowcount
+    mark = {**Position(upto)._asdict(), "kind": _TRIMMED, "at": tx.now, "merged_into": None}
+    tx.insert(outbox, [mark])
+    return gone

@@ -49,9 +49,13 @@ class Tombstone(Exception):
     """A customer that was read as living has been merged or forgotten meanwhile: decide again."""
 
 
+class Overtaken(Exception):
+    """A record was changed by a transaction of a later position before ours changed it: begin anew."""
+
+
 def is_conflict(error: BaseException) -> bool:
     """Whether somebody else was first, so that rolling back and deciding again will help."""
-    if isinstance(error, sa.exc.IntegrityError | Tombstone):
+    if isinstance(error, sa.exc.IntegrityError | Tombstone | Overtaken):
         return True
     state = getattr(getattr(error, "orig", None), "sqlstate", None)
     return state in ("40001", "40P01")  # serialisation failure, deadlock (PostgreSQL's manual, appendix A)
@@ -280,9 +284,14 @@ class Transaction:
         return keys
 
     def write_outbox(self) -> None:
-        """What this transaction has changed, as events. The last thing before the commit."""
-        if "change_no" in vars(self):
-            outbox.write(self.conn, self.change_no, self.given, self.revealed)
+        """What this transaction has changed, as events. The last thing before the commit.
+
+        Raises a conflict (``is_conflict``) when a record's events would not be in the order of its changes.
+        """
+        if "change_no" not in vars(self):
+            return
+        if not outbox.write(self.conn, self.change_no, self.given, self.revealed):
+            raise Overtaken
 
     def _count(self, name: str, many: int) -> int:
         counted = self.conn.execute(_COUNT, {"counter": name, "many": many}).scalar_one_or_none()

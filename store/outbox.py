@@ -11,6 +11,7 @@ Knows no more of a transaction than its connection, because ``store/engine.py`` 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -61,27 +62,52 @@ def _writing() -> sa.Insert:
 _WRITE = _writing()
 
 
+def _writing_on_postgresql() -> sa.Select[Any]:
+    """The same, and whether a record of ours has an event of a later position already.
+
+    Transactions have their numbers from when they first write, and may change a record in another order.
+    Positions of this server's past only: a restored dump may hold higher ones.
+    """
+    mine = sa.bindparam("mine", type_=sa.BigInteger)
+    written = _writing().returning(outbox.c.what, outbox.c.key).cte("written")
+    later = outbox.alias("later")
+    same = sa.and_(later.c.what == written.c.what, later.c.key == written.c.key)
+    ahead = sa.literal_column("pg_snapshot_xmax(pg_current_snapshot())::text::bigint", sa.BigInteger)
+    own = sa.literal_column("pg_current_xact_id()::text::bigint", sa.BigInteger)
+    since = sa.and_(later.c.change_no > mine, later.c.change_no < mine + (ahead - own))
+    return sa.select(sa.exists().select_from(written.join(later, same)).where(since))
+
+
+_WRITE_ON_POSTGRESQL = _writing_on_postgresql()
+
+
 def write(
     conn: Connection, change_no: int, given: Mapping[str, tuple[int, int]], revealed: Collection[int]
-) -> None:
+) -> bool:
     """Write the events of the transaction that has this position.
+
+    False when that may not be committed: a record was changed meanwhile by a transaction of a later
+    position, and who reads would be told of the older change last.
 
     ``given``: the keys that it gave to new records, first and last; nobody else's record between them can
     have its position. ``revealed``: orders that were only remembered until now, and so are new to a reader.
     """
     first_customer, last_customer = given.get(CUSTOMER_IDS.name, _NONE)
     first_order, last_order = given.get(ORDER_KEYS.name, _NONE)
-    conn.execute(
-        _WRITE,
-        {
-            "mine": change_no,
-            "first_customer": first_customer,
-            "last_customer": last_customer,
-            "first_order": first_order,
-            "last_order": last_order,
-        },
-    )
+    values = {
+        "mine": change_no,
+        "first_customer": first_customer,
+        "last_customer": last_customer,
+        "first_order": first_order,
+        "last_order": last_order,
+    }
+    if conn.dialect.name == "postgresql":
+        if conn.execute(_WRITE_ON_POSTGRESQL, values).scalar_one():
+            return False
+    else:
+        conn.execute(_WRITE, values)
     if revealed:
         c = outbox.c
         these = sa.and_(c.change_no == change_no, c.what == ORDER, among(c.key, sorted(revealed)))
         conn.execute(sa.update(outbox).where(these).values(kind="created"))
+    return True

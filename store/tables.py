@@ -541,7 +541,8 @@ outbox = sa.Table(
 )
 """What every transaction changed, written in it (``store/outbox.py``): which record, how, and never what.
 
-``what`` is 1 for a customer and 2 for an order, ``key`` the customer's id or the order's key.
+``what`` is 1 for a customer and 2 for an order, ``key`` the customer's id or the order's key. A row
+of the kind ``trimmed`` is no event: changes up to its position are not here any more, or never were.
 """
 
 webhooks = sa.Table(

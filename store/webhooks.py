@@ -15,7 +15,7 @@ from typing import Literal
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
-from store.changes import BadPosition, Change, Position, events, later_than, readable
+from store.changes import Change, Position, events, later_than, reached, readable
 from store.engine import Row, Transaction
 from store.ledger import Superseded
 from store.tables import outbox, webhook_events, webhooks
@@ -94,9 +94,12 @@ def _hook(tx: Transaction, row: Row) -> Hook:
 def add(tx: Transaction, url: str, secret: str, position: Position | None = None) -> Hook:
     """A new receiver, to be told what changes after a position; from now on without one.
 
-    Raises BadPosition for one that has not been reached yet.
+    Raises BadPosition (``store.changes.reached``).
     """
-    position = _reached(tx, position) if position else readable(tx)
+    if position is None:
+        position = readable(tx)
+    else:
+        reached(tx, position)
     hook_id: int = tx.conn.execute(
         sa.insert(webhooks)
         .values(**position._asdict(), failures=0, version=0, created_at=tx.now)
@@ -108,13 +111,6 @@ def add(tx: Transaction, url: str, secret: str, position: Position | None = None
     }
     tx.conn.execute(sa.update(webhooks).where(webhooks.c.hook_id == hook_id).values(sealed))
     return Hook(hook_id, url, secret, position, 0, tx.now)
-
-
-def _reached(tx: Transaction, position: Position) -> Position:
-    newest = readable(tx)
-    if position > newest:
-        raise BadPosition(f"that position has not been reached yet: the newest is {newest}")
-    return position
 
 
 def load(tx: Transaction, hook_id: int | None = None) -> list[Hook]:
@@ -304,9 +300,9 @@ def backlog(tx: Transaction, hook: Hook) -> Backlog:
 def replay(tx: Transaction, hook_id: int, position: Position) -> bool:
     """Tell this receiver again all that came after a position. Whether there is such a hook.
 
-    Raises BadPosition for one that has not been reached yet.
+    Raises BadPosition (``store.changes.reached``).
     """
-    position = _reached(tx, position)
+    reached(tx, position)
     e, c = webhook_events.c, webhooks.c
     again = {
         **position._asdict(),

@@ -10,13 +10,16 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from pydantic import SecretStr
 
+from poller import alerts as deciding
 from poller import readiness
 from poller.alerting import Alerting, Tell, Told, facts, through
-from poller.alerts import CALM, Facts, Finding
+from poller.alerts import CALM, Facts
 from poller.bootstrap import Service
-from store import alerts, quarantine, tables
+from store import alerts, quarantine, tables, verifications
+from store.proof import Finding, Verification
 from tests.acceptance.command_line import order_sync
 from tests.integration.receiver import Receiver, receiving
 from tests.integration.service_world import opened_service
@@ -37,7 +40,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 def ill(service: Service) -> Facts:
-    return replace(facts(service), unproven=(Finding("acme:UK", "two orders are missing."),))
+    return replace(facts(service), unproven=(deciding.Finding("acme:UK", "two orders are missing."),))
 
 
 def telling(heard: list[str], reached: bool = True) -> Tell:
@@ -115,6 +118,37 @@ def test_the_facts_are_those_of_the_database(service: Service) -> None:
     heard: list[str] = []
     Alerting(service, telling(heard)).look()
     assert any("acme: the client secret is in use since" in told for told in heard)
+
+
+def test_what_other_parts_found_wrong_is_among_the_facts(service: Service) -> None:
+    with service.store.begin() as tx:
+        proof = Verification(
+            *("acme", "A1F83G8C2ARO7P", tx.now - timedelta(days=30), tx.now, tx.now, "report", "scheduled"),
+            repair=True,
+            position=tx.now,
+        )
+        missing = Finding("o9", "missing", None, None, "not_found")
+        begun = verifications.begin(tx, proof)
+        verifications.save(tx, replace(begun, state="done", findings=(missing,), listed=7))
+        day = {"source": "acme:EU", "outcome": "complete", "requests": 1, "pages": 1, "orders": 10}
+        for ago, many in ((1, 10), (0, 1)):
+            shown = {"identifiable": 10, "with_email": many, "with_name": many}
+            at = tx.now - timedelta(days=ago)
+            tx.conn.execute(sa.insert(tables.runs).values(**day, **shown, started_at=at, finished_at=at))
+    found = facts(service)
+    (unproven,) = found.unproven
+    assert unproven.subject == "acme:UK"
+    assert "1 order that Amazon lists" in unproven.sentence
+    assert "o9" not in unproven.sentence
+    assert [finding.subject for finding in found.unshown] == ["acme:EU:email", "acme:EU:name"]
+    heard: list[str] = []
+    Alerting(service, telling(heard)).look()
+    assert sum("came with" in told for told in heard) == 2
+    with service.store.begin() as tx:
+        failed = replace(verifications.begin(tx, proof), state="failed", message="no report")
+        verifications.save(tx, failed)
+    (unproven,) = facts(service).unproven
+    assert "could not be verified that nothing is missing (no report)" in unproven.sentence
 
 
 def test_a_new_secret_begins_its_life_anew(service: Service) -> None:

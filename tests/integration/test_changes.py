@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from threading import Thread
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 
-from store import changes, customers, tables, webhooks
-from store.changes import START, BadPosition, Change, Position, changes_after, read_position
-from store.engine import Store, create_engine
+from store import changes, customers, migrating, tables, webhooks
+from store.changes import START, BadPosition, Change, Position, PositionGone, changes_after, read_position
+from store.engine import Store, Transaction, create_engine
 from tests.integration.store_world import (
     add_customer,
     apply,
@@ -21,6 +23,7 @@ from tests.integration.store_world import (
     count,
     customer_of,
     fresh_store,
+    open_store,
     order,
     row,
 )
@@ -194,6 +197,16 @@ def test_what_is_no_position_is_refused(text: str) -> None:
         read_position(text)
 
 
+def test_a_position_that_has_not_been_reached_is_refused(store: Store) -> None:
+    """A reader who was further than an older backup must not wait for events that were told already."""
+    apply(store, an_order("o1", "a@example.com"))
+    _, position = told(store)
+    with pytest.raises(BadPosition, match="not been reached"):
+        read(store, Position(position.change_no + 1_000))
+    with pytest.raises(BadPosition, match="not been reached"), store.begin() as tx:
+        webhooks.add(tx, "https://example.com", "whsec_AA==", Position(position.change_no + 1_000))
+
+
 # --- side by side -----------------------------------------------------------------------------------
 
 
@@ -208,6 +221,47 @@ def test_a_reader_waits_for_a_change_that_began_earlier_and_commits_later(postgr
             customers.change(late, replace(record, name="Ann"))
         assert told(store, position)[0] == []
     assert told(store, position)[0] == [("customer.merged", ids[0]), ("customer.changed", ids[2])]
+
+
+def test_changes_of_a_record_are_told_in_the_order_in_which_they_were_made(postgres_store: Store) -> None:
+    """A transaction that has its number already changes a record that a later one has changed meanwhile."""
+    store = postgres_store
+    shared, own = (add_customer(store, external_id=name) for name in "ab")
+    _, position = told(store)
+    numbers: list[int] = []
+
+    def rename(tx: Transaction, key: int, name: str) -> None:
+        record = customers.load(tx, [key])[key]
+        customers.change(tx, replace(record, name=name), record)
+
+    def early(tx: Transaction) -> None:
+        numbers.append(tx.change_no)
+        rename(tx, own, "early")
+        if len(numbers) == 1:
+            with store.begin() as late:
+                numbers.append(late.change_no)
+                rename(late, shared, "late")
+        rename(tx, shared, "early, after late")
+
+    store.commit(early)
+    assert numbers == sorted(numbers)
+    assert len(numbers) == 3  # it was begun anew
+    seen = read(store, position).events
+    assert [(c.customer_id, c.version) for c in seen] == [
+        (shared, numbers[1]),
+        (shared, numbers[2]),
+        (own, numbers[2]),
+    ]
+    assert row(store, tables.customers, customer_id=shared)["change_no"] == numbers[2]
+
+
+def test_positions_of_a_restored_dump_that_are_ahead_hold_nobody_up(postgres_store: Store) -> None:
+    store = postgres_store
+    apply(store, an_order("o1", "a@example.com"))
+    with store.begin() as tx:
+        tx.conn.execute(sa.update(tables.outbox).values(change_no=tables.outbox.c.change_no + 1_000_000))
+    apply(store, an_order("o1", "a@example.com", updated=10, status="SHIPPED"))
+    assert order(store, "o1").status == "SHIPPED"
 
 
 @pytest.fixture
@@ -299,6 +353,43 @@ def test_events_are_kept_for_thirty_days(store: Store, monkeypatch: pytest.Monke
     assert trim(store) == 10
     assert [c.order_id for c in read(store).events if c.order_id] == ["new"]
     assert order(store, "o1").order_id == "o1"
+
+
+def test_a_reader_who_was_away_for_too_long_is_told(store: Store) -> None:
+    apply(store, an_order("o1", "a@example.com"))
+    left = read(store, limit=1).position
+    _, behind = told(store)
+    apply(store, an_order("o2", "a@example.com"))
+    clock_of(store).sleep(timedelta(days=31).total_seconds())
+    apply(store, an_order("o3", "a@example.com"))
+    _, caught_up = told(store)
+    assert trim(store) == 3
+    assert trim(store) == 0
+    for position in (left, behind):
+        with pytest.raises(PositionGone, match="from position"):
+            read(store, position)
+    assert [c.order_id for c in read(store).events if c.order_id] == ["o3"]
+    assert read(store, caught_up).events == ()
+    trimmed = Position(row(store, tables.outbox, kind="trimmed")["change_no"])
+    assert [c.order_id for c in read(store, trimmed).events] == ["o3"]
+
+
+def test_what_was_changed_before_there_was_an_outbox_has_to_be_read(database_url: str) -> None:
+    engine = create_engine(database_url)
+    migrating.upgrade(engine)
+    with closing(open_store(database_url)) as store:
+        apply(store, an_order("o1", "a@example.com"))
+        apply(store, an_order("o0", "a@example.com"))
+        before = row(store, tables.orders, order_id="o0")["change_no"]
+        with engine.begin() as connection:
+            command.downgrade(migrating._config(connection), "0005")
+        migrating.upgrade(engine)
+        with pytest.raises(PositionGone):
+            read(store, Position(before - 1))
+        assert told(store, Position(before))[0] == told(store)[0] == []
+        apply(store, an_order("o2", "a@example.com"))
+        assert told(store, Position(before))[0] == [("order.created", "o2")]
+    engine.dispose()
 
 
 def test_what_a_web_hook_has_not_dealt_with_is_kept_for_ninety(store: Store) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,8 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from connectors.base import Attempt
 from poller.bootstrap import Service
 from poller.metrics import render_metrics
-from store import budgets, quarantine, runs, tables, webhooks
+from store import budgets, quarantine, runs, tables, verifications, webhooks
 from store.engine import Store
+from store.proof import Finding, Verification
 from tests.integration.service_world import opened_service
 from tests.integration.store_world import apply, clock_of
 from tests.unit.matching_world import an_order
@@ -92,6 +94,20 @@ def a_busy_shop(service: Service) -> None:
         for first, last in ((9 * 60, 8 * 60), (7 * 60, 4)):
             ends = {"lower": now - timedelta(minutes=first), "upper": now - timedelta(minutes=last)}
             tx.conn.execute(sa.insert(tables.coverage).values(**place, **ends))
+        day = {"source": key, "outcome": "complete", "requests": 1, "pages": 1, "orders": 10}
+        for ago, many in ((2, 10), (1, 10), (0, 1)):
+            shown = {"identifiable": 10, "with_email": many, "with_name": 9}
+            at = now - timedelta(days=ago)
+            tx.conn.execute(sa.insert(tables.runs).values(**day, **shown, started_at=at, finished_at=at))
+        proof = Verification(
+            *("acme", "A1F83G8C2ARO7P", now - timedelta(days=30), now, now, "report", "scheduled"),
+            repair=True,
+            position=now,
+        )
+        missing = Finding("o9", "missing", None, None, "not_found")
+        verifications.save(
+            tx, replace(verifications.begin(tx, proof), state="done", findings=(missing,), listed=7)
+        )
         half = {"lower": now - timedelta(days=2), "upper": now, "position": now, "state": "running"}
         tx.conn.execute(
             sa.insert(tables.backfills).values(
@@ -148,11 +164,11 @@ def test_the_figures_are_those_of_the_database_and_of_the_process(service: Servi
     assert value("budget_taken_total", account="acme", operation="searchOrders") == 1
     assert value("requests_total", operation="searchOrders", outcome="ServerFault") == 1
     assert value("retries_total", outcome="ServerFault") == 1
-    assert value("runs_total", source="acme:EU") == 5
+    assert value("runs_total", source="acme:EU") == 8
     assert value("failed_runs_total", source="acme:EU") == 2
-    assert value("pages_total", source="acme:EU") == 8
-    assert value("orders_total", source="acme:EU") == 700
-    assert value("run_requests_total", source="acme:EU") == 12
+    assert value("pages_total", source="acme:EU") == 11
+    assert value("orders_total", source="acme:EU") == 730
+    assert value("run_requests_total", source="acme:EU") == 15
     assert value("stored_orders", basis="created") == 1
     assert value("stored_orders", basis="unidentified") == 1
     assert value("stored_orders", basis="none") == 1
@@ -162,13 +178,23 @@ def test_the_figures_are_those_of_the_database_and_of_the_process(service: Servi
     assert value("quarantined_orders") == 1
     assert value("webhook_dead_events", hook="1") == 0
     assert value("webhook_failures", hook="1") == 0
+    assert value("quarantine_waiting_orders") == 1
+    assert value("identity_share", source="acme:EU", field="email") == 0.1
+    assert value("identity_share", source="acme:EU", field="name") == 0.9
+    assert value("identity_dropped", source="acme:EU", field="email") == 1
+    assert value("identity_dropped", source="acme:EU", field="name") == 0
+    assert value("verification_missing_orders", account="acme", marketplace="UK") == 1
+    assert value("verification_failed", account="acme", marketplace="UK") == 0
+    stamp = value("verification_finished_timestamp_seconds", account="acme", marketplace="UK")
+    assert stamp == now.timestamp()
+    assert value("erasing_overdue_seconds") == 0
 
 
 def test_no_label_says_anything_of_an_order_or_a_buyer(on_sqlite: Service) -> None:
     a_busy_shop(on_sqlite)
     text = render_metrics(on_sqlite).decode()
     assert not re.search(r"ann|@|\bo[123]\b|example", text)
-    allowed = {"source", "account", "marketplace", "kind", "operation", "outcome", "basis", "hook"}
+    allowed = {"source", "account", "marketplace", "kind", "operation", "outcome", "basis", "hook", "field"}
     found = figures(on_sqlite)
     ours = {name: samples for name, samples in found.items() if name.startswith("order_sync_")}
     assert {label for samples in ours.values() for labels in samples for label, _ in labels} <= allowed

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from poller import delivering
 from poller.delivering import Deliverer
 from poller.webhooks import ATTEMPTS, new_secret
-from store import tables, webhooks
+from store import changes, tables, webhooks
 from store.changes import START, changes_after
 from store.engine import Store
 from store.ledger import Superseded
@@ -314,6 +314,19 @@ def test_a_hook_that_is_removed_while_it_is_told_stays_removed(store: Store, rec
     with deliverer(store) as at_work:
         assert not at_work.turn(hook.hook_id)
     assert count(store, tables.webhooks) == count(store, tables.webhook_events) == 0
+
+
+def test_a_receiver_that_was_away_for_longer_than_events_are_kept_goes_on_with_those_there_are(
+    store: Store, receiver: Receiver
+) -> None:
+    hook_to(store, receiver)
+    orders(store, 1)
+    clock_of(store).sleep(timedelta(days=91).total_seconds())
+    orders(store, 1, updated=10, state="SHIPPED")
+    assert store.commit(changes.trim) == 2
+    with deliverer(store) as at_work:
+        at_work.deliver_all()
+    assert [request.event["type"] for request in receiver.taken] == ["order.changed"]
 
 
 # --- several processes ------------------------------------------------------------------------------

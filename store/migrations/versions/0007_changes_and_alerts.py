@@ -29,6 +29,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("change_no", "what", "key", name=op.f("pk_outbox")),
         sqlite_with_rowid=False,
     )
+    # Who reads on from an older position has to read everything anew: nothing was told until now.
+    op.execute(
+        "INSERT INTO outbox (change_no, what, key, kind, at) "
+        "SELECT max(number), 9, 0, 'trimmed', max(at) FROM ("
+        "SELECT max(change_no) AS number, max(changed_at) AS at FROM orders "
+        "UNION ALL SELECT max(change_no), max(changed_at) FROM customers) AS newest "
+        "HAVING max(number) IS NOT NULL"
+    )
     op.create_table(
         "webhooks",
         sa.Column("hook_id", IDENTITY, autoincrement=True, nullable=False),
