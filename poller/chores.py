@@ -15,7 +15,7 @@ from apscheduler.schedulers.base import BaseScheduler
 
 from poller.alerting import Alerting
 from poller.bootstrap import Service, utc_now
-from poller.delivering import Deliverer, new_client
+from poller.delivering import Deliverer
 from store import changes
 from store.engine import Unavailable, reason_of
 
@@ -38,13 +38,14 @@ class Chores:
     def __init__(self, service: Service, running: set[str]) -> None:
         self._service = service
         self._running = running
-        self._http = new_client()
+        self._deliverer: Deliverer | None = None
 
     def start(self, scheduler: BaseScheduler) -> None:
         """Enter the chores into a scheduler; the store is open and the service wired."""
         service = self._service
-        deliverer = Deliverer(service.store, self._http, service.owner, utc_now, service.stop.is_set)
+        deliverer = Deliverer(service.store, service.owner, utc_now, service.stop.is_set)
         alerting = Alerting(service)
+        self._deliverer = deliverer
         scheduler.add_executor(ThreadPoolExecutor(3), EXECUTOR)
         self._every(scheduler, DELIVER_SECONDS, "web hooks", deliverer.deliver_all)
         self._every(scheduler, ALERT_SECONDS, "alerts", alerting.look, ALERT_GRACE)
@@ -52,7 +53,8 @@ class Chores:
 
     def stop(self) -> None:
         """Give back connections."""
-        self._http.close()
+        if self._deliverer is not None:
+            self._deliverer.close()
 
     def _every(
         self,

@@ -44,32 +44,50 @@ USER_AGENT = "amazon-order-sync"
 
 
 def new_client() -> httpx.Client:
-    """A client for receivers. Plain http stays on this machine, so it never goes through a proxy."""
+    """A client for one receiver. Plain http stays on this machine, so it never goes through a proxy."""
     return httpx.Client(
         timeout=TIMEOUT,
         follow_redirects=False,
         headers={"user-agent": USER_AGENT},
         mounts={"http://": httpx.HTTPTransport()},
-        limits=httpx.Limits(max_connections=64, max_keepalive_connections=16),
+        limits=httpx.Limits(max_connections=SIDE_BY_SIDE, max_keepalive_connections=SIDE_BY_SIDE),
     )
 
 
 class Deliverer:
-    """Delivers what is due, for one process. ``now`` dates the signatures."""
+    """Delivers what is due, for one process. ``now`` dates the signatures.
+
+    Each receiver has connections of its own, so that one whose answers never end takes none from another.
+    """
 
     def __init__(
         self,
         store: Store,
-        http: httpx.Client,
         owner: str,
         now: Callable[[], datetime],
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self._store = store
-        self._http = http
+        self._clients: dict[int, httpx.Client] = {}
         self._owner = owner
         self._now = now
         self._stopping = stopping
+
+    def close(self) -> None:
+        """Give back all connections."""
+        for hook_id in list(self._clients):
+            self._disconnect(hook_id)
+
+    def _client(self, hook_id: int) -> httpx.Client:
+        client = self._clients.get(hook_id)
+        if client is None:
+            client = self._clients[hook_id] = new_client()
+        return client
+
+    def _disconnect(self, hook_id: int) -> None:
+        client = self._clients.pop(hook_id, None)
+        if client is not None:
+            client.close()
 
     def deliver_all(self) -> None:
         """Turns until nothing is due any more, or the service stops."""
@@ -92,11 +110,14 @@ class Deliverer:
                 hook = stored.claim(tx, hook_id, self._owner)
             with self._store.read() as tx:
                 plan = self._plan(tx, hook)
-            sending = _Sending(self._http, hook, self._now, self._stopping)
+            sending = _Sending(self._client(hook_id), hook, self._now, self._stopping)
             answers = sending.send(plan.send)
+            if sending.hangs:
+                self._disconnect(hook_id)
             with self._store.begin() as tx:
                 self._conclude(tx, hook, plan, answers)
         except Superseded:
+            self._disconnect(hook_id)
             return False
         return True
 
@@ -146,6 +167,8 @@ class _Sending:
         self._lock = Lock()
         self._in_vain = 0
         self._closed = False
+        self.hangs = False
+        """Whether an answer was not waited for any longer; it ends with the connection."""
         self._answers: dict[Position, str | None] = {}
 
     def send(self, events: Sequence[Change]) -> dict[Position, str | None]:
@@ -166,6 +189,7 @@ class _Sending:
             thread.start()
         for thread in threads:
             thread.join(max(0.0, self._until + WAITS_FOR - time.monotonic()))
+        self.hangs = any(thread.is_alive() for thread in threads)
         with self._lock:
             self._closed = True
             return dict(self._answers)

@@ -11,6 +11,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -67,7 +68,10 @@ def checked_url(text: str) -> str:
     try:
         address = ip_address(host)
     except ValueError:
+        if re.search(r"(^|\.)(\d+|0x[\da-f]*)\.?$", host, re.ASCII | re.IGNORECASE):
+            raise ValueError("must write a number as four decimal ones") from None
         return url
+    address = getattr(address, "ipv4_mapped", None) or address
     if address.is_link_local or address.is_multicast or address.is_unspecified:
         raise ValueError("must not name a link-local, multicast or unspecified address")
     return url

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from threading import Event
@@ -48,12 +48,9 @@ def receiver() -> Iterator[Receiver]:
 
 
 @contextmanager
-def deliverer(store: Store, owner: str = "one", http: httpx.Client | None = None) -> Iterator[Deliverer]:
-    client = http or delivering.new_client()
-    try:
-        yield Deliverer(store, client, owner, clock_of(store))
-    finally:
-        client.close()
+def deliverer(store: Store, owner: str = "one") -> Iterator[Deliverer]:
+    with closing(Deliverer(store, owner, clock_of(store))) as at_work:
+        yield at_work
 
 
 def hook_to(store: Store, receiver: Receiver) -> Hook:
@@ -209,7 +206,11 @@ def test_an_answer_that_drips_for_ever_is_not_waited_for(
     orders(sqlite, 1)
     with deliverer(sqlite) as at_work:
         at_work.deliver()
-    assert status(sqlite, hook).last_error == "no answer within the time"
+        assert status(sqlite, hook).last_error == "no answer within the time"
+        assert at_work._clients == {}, "its connections are closed, so that what hangs there comes to its end"
+        receiver.answer = lambda request: 204
+        go_on(sqlite, at_work, timedelta(minutes=1))
+    assert len(receiver.taken) == 2
 
 
 def test_redirects_are_not_followed(sqlite: Store, receiver: Receiver) -> None:
@@ -425,7 +426,7 @@ def counted(self, change):
 delivering._Sending._send = counted
 delivering.SIDE_BY_SIDE = 1
 store = Store(create_engine(url), Sealer([bytes(range(32))]))
-delivering.Deliverer(store, delivering.new_client(), f"victim {after}", lambda: datetime.now(UTC)).deliver()
+delivering.Deliverer(store, f"victim {after}", lambda: datetime.now(UTC)).deliver()
 """
 
 
