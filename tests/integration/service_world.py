@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from poller.bootstrap import Service
-from store import migrating
 from store.engine import Store
+from store.tables import metadata
 from tests.integration.store_world import KEY, open_store
 
 MARKETPLACE = """
@@ -45,5 +45,5 @@ def opened_service(database_url: str, folder: Path, *codes: str, **environ: str)
 
 def with_clock(service: Service, store: Store) -> None:
     """Give a service a store on a simulated clock."""
-    migrating.upgrade(store.engine)
+    metadata.create_all(store.engine)
     service._store = store
