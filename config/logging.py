@@ -18,7 +18,10 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 REDACTED = "[redacted]"
 
-QUIET = ("httpx", "httpcore", "sp_api", "apscheduler", "alembic", "procrastinate", "asyncio")
+QUIET = (
+    *("httpx", "httpcore", "urllib3", "requests", "apprise", "sp_api", "apscheduler", "alembic"),
+    *("procrastinate", "asyncio"),
+)
 """Libraries whose chatter helps nobody or holds URLs, headers or payloads: only warnings pass."""
 
 _SECRET_KEY = re.compile(

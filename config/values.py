@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from decimal import Decimal
@@ -165,12 +166,30 @@ def service_url(value: object) -> str:
         raise ValueError("must be an https URL") from None
     if odd or not host or parts.scheme not in ("https", "http"):
         raise ValueError("must be an https URL without a user, a query or a fragment")
-    if parts.scheme == "http" and not _loopback(host):
+    if parts.scheme == "http" and not is_loopback(host):
         raise ValueError("must be an https URL; plain http only to 127.0.0.1, ::1 or localhost")
     return url.rstrip("/")
 
 
-def _loopback(host: str) -> bool:
+def alert_urls(value: object) -> tuple[str, ...]:
+    """Apprise's URLs with white space between, or commas; a comma within one of them stays."""
+    if isinstance(value, tuple):
+        return value
+    urls = tuple(url for url in _BETWEEN_URLS.split(text(value)) if url)
+    for position, url in enumerate(urls, start=1):
+        if not _SCHEME.match(url):
+            raise ValueError(
+                f"must be URLs as apprise has them, with white space between; number {position} is none"
+            )
+    return urls
+
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://.")
+_BETWEEN_URLS = re.compile(r"\s+|,+(?=\s|$|[A-Za-z][A-Za-z0-9+.-]*://)")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine."""
     if host == "localhost":
         return True
     try:

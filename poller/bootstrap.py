@@ -67,6 +67,11 @@ class Tally:
             if attempt.retried:
                 self.retried[attempt.outcome] += 1
 
+    def counts(self) -> tuple[dict[tuple[str, str], int], dict[str, int]]:
+        """Attempts by operation and outcome, and those that were followed by another one, by outcome."""
+        with self._lock:
+            return dict(self.outcomes), dict(self.retried)
+
 
 @dataclass(frozen=True, slots=True)
 class Account:

@@ -24,13 +24,14 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from poller import identity
 from poller.bootstrap import Service, Unusable, utc_now
+from poller.chores import Chores
 from poller.executors import make_executor
 from poller.purging import Purge
 from poller.rotating import about_keys
 from poller.status import buyers_shown
 from poller.sync import RunReport
 from poller.ticking import DATABASE_RETRY, tick
-from store import ledger
+from store import ledger, webhooks
 from store.engine import Unavailable, reason_of
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class Schedule:
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
             timezone="UTC",
         )
+        self._chores = Chores(service, self._running)
 
     def ask_reload(self) -> None:
         """Read the configuration again soon, changed or not (SIGHUP). Safe in a signal handler."""
@@ -108,6 +110,7 @@ class Schedule:
             self._scheduler.add_job(job, "interval", seconds=seconds, next_run_time=utc_now(), id=name)
         if self._shared is not None:
             self._scheduler.add_job(self._line_up, "interval", seconds=1, id=LINING_UP)
+        self._chores.start(self._scheduler)
         beaten = looked = 0.0
         while not self._service.stop.wait(0.5):
             now = time.monotonic()
@@ -277,6 +280,7 @@ class Schedule:
         heartbeat_file().unlink(missing_ok=True)
         log.info("stopped", unfinished=left)
         self._scheduler.shutdown(wait=False)
+        self._chores.stop()
         if left:
             os._exit(0)  # threads that wait for an answer cannot be ended otherwise
 
@@ -284,6 +288,7 @@ class Schedule:
         try:
             with self._service.store.begin() as tx:
                 ledger.release_all(tx, self._service.owner)
+                webhooks.release_all(tx, self._service.owner)
         except Unavailable as error:
             note = "claims run out by themselves within two minutes"
             log.warning("database is away", error=reason_of(error), note=note)

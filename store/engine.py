@@ -16,7 +16,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
 from typing import Any, TypeVar
@@ -25,7 +25,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection, Engine
 
-from store import tables
+from store import outbox, tables
 from store.sealing import Lookup, Sealer, UnknownKey
 
 Row = Mapping[Any, Any]
@@ -51,9 +51,13 @@ class Tombstone(Exception):
     """A customer that was read as living has been merged or forgotten meanwhile: decide again."""
 
 
+class Overtaken(Exception):
+    """A record was changed by a transaction of a later position before ours changed it: begin anew."""
+
+
 def is_conflict(error: BaseException) -> bool:
     """Whether somebody else was first, so that rolling back and deciding again will help."""
-    if isinstance(error, sa.exc.IntegrityError | Tombstone):
+    if isinstance(error, sa.exc.IntegrityError | Tombstone | Overtaken):
         return True
     state = getattr(getattr(error, "orig", None), "sqlstate", None)
     return state in ("40001", "40P01")  # serialisation failure, deadlock (PostgreSQL's manual, appendix A)
@@ -290,6 +294,10 @@ class Transaction:
     now: datetime
     counted_from: int = 0
     """What PostgreSQL's change positions are counted from."""
+    given: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """The first and the last key that was given out of each sequence."""
+    revealed: set[int] = field(default_factory=set)
+    """Keys of orders that were only remembered before, and are shown from now on (R30)."""
 
     @property
     def on_postgresql(self) -> bool:
@@ -356,9 +364,22 @@ class Transaction:
             return []
         if self.on_postgresql:
             query = sa.text(f"SELECT nextval('{sequence.name}') FROM generate_series(1, :many)")
-            return sorted(int(row[0]) for row in self.conn.execute(query, {"many": many}))
-        last = self._count(sequence.name, many)
-        return list(range(last - many + 1, last + 1))
+            keys = sorted(int(row[0]) for row in self.conn.execute(query, {"many": many}))
+        else:
+            last = self._count(sequence.name, many)
+            keys = list(range(last - many + 1, last + 1))
+        self.given[sequence.name] = (self.given.get(sequence.name, keys)[0], keys[-1])
+        return keys
+
+    def write_outbox(self) -> None:
+        """What this transaction has changed, as events. The last thing before the commit.
+
+        Raises a conflict (``is_conflict``) when a record's events would not be in the order of its changes.
+        """
+        if "change_no" not in vars(self):
+            return
+        if not outbox.write(self.conn, self.change_no, self.given, self.revealed):
+            raise Overtaken
 
     def _count(self, name: str, many: int) -> int:
         counted = self.conn.execute(_COUNT, {"counter": name, "many": many}).scalar_one_or_none()
@@ -395,7 +416,9 @@ class Store:
             conn = bare.execution_options(durable=durable)
             with conn.begin():
                 moment = self._now(conn, "" if durable else _NOT_DURABLE)
-                yield Transaction(conn, self._sealer, lookup, moment, self._counted_from)
+                tx = Transaction(conn, self._sealer, lookup, moment, self._counted_from)
+                yield tx
+                tx.write_outbox()
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:

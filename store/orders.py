@@ -413,6 +413,8 @@ def _update(
             row["changed_at"], row["change_no"] = tx.now, tx.change_no
         if row != old:
             updates.append(row)
+        if row["shown"] and not old["shown"]:
+            tx.revealed.add(key)
     tx.update(orders, updates, order_key=None)
     if replaced:
         tx.conn.execute(sa.delete(order_lines).where(among(order_lines.c.order_key, replaced)))

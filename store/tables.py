@@ -540,6 +540,96 @@ ticks = sa.Table(
 Small, and written with every tick: without a further index PostgreSQL changes its rows in place.
 """
 
+outbox = sa.Table(
+    "outbox",
+    metadata,
+    sa.Column("change_no", Identity, primary_key=True, autoincrement=False),
+    sa.Column("what", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Column("key", Identity, primary_key=True, autoincrement=False),
+    sa.Column("kind", sa.String(12), nullable=False),
+    sa.Column("at", UtcTime, nullable=False),
+    sa.Column("merged_into", Identity),
+    sqlite_with_rowid=False,
+)
+"""What every transaction changed, written in it (``store/outbox.py``): which record, how, and never what.
+
+``what`` is 1 for a customer and 2 for an order, ``key`` the customer's id or the order's key. A row
+of the kind ``trimmed`` is no event: changes up to its position are not here any more, or never were.
+"""
+
+webhooks = sa.Table(
+    "webhooks",
+    metadata,
+    sa.Column("hook_id", Identity, primary_key=True, autoincrement=True),
+    sa.Column("url", sa.LargeBinary),
+    sa.Column("secret", sa.LargeBinary),
+    sa.Column("change_no", Identity, nullable=False),
+    sa.Column("what", sa.SmallInteger, nullable=False),
+    sa.Column("key", Identity, nullable=False),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("failing_since", UtcTime),
+    sa.Column("retry_at", UtcTime),
+    sa.Column("last_error", sa.Text),
+    sa.Column("succeeded_at", UtcTime),
+    sa.Column("owner", sa.String(64)),
+    sa.Column("claimed_until", UtcTime),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("created_at", UtcTime, nullable=False),
+)
+"""Who is told of changes. ``change_no``, ``what`` and ``key`` are the position of the last event dealt with.
+
+The address is sealed as the secret is: it may hold one.
+"""
+
+webhook_events = sa.Table(
+    "webhook_events",
+    metadata,
+    sa.Column(
+        "hook_id",
+        Identity,
+        sa.ForeignKey("webhooks.hook_id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    sa.Column("change_no", Identity, primary_key=True, autoincrement=False),
+    sa.Column("what", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Column("key", Identity, primary_key=True, autoincrement=False),
+    sa.Column("state", sa.String(8), nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("failed_at", UtcTime, nullable=False),
+    sa.Column("next_at", UtcTime, nullable=False),
+    sa.Column("last_error", sa.Text),
+    sa.Index("ix_webhook_events_record", "hook_id", "what", "key"),
+    sqlite_with_rowid=False,
+)
+"""Events that a receiver did not take, or that wait behind such a one of the same record (``waiting``).
+
+``dead``: given up, until a person has them sent again.
+"""
+
+alerts = sa.Table(
+    "alerts",
+    metadata,
+    sa.Column("alert", sa.String(200), primary_key=True),
+    sa.Column("sentence", sa.Text, nullable=False),
+    sa.Column("since", UtcTime, nullable=False),
+    sa.Column("over_at", UtcTime),
+    sa.Column("told_at", UtcTime),
+    sa.Column("times", sa.Integer, nullable=False),
+    sa.Column("telling_until", UtcTime),
+)
+"""What is wrong now, and when people were told; shared by all processes, so that one of them tells it."""
+
+credentials = sa.Table(
+    "credentials",
+    metadata,
+    sa.Column("account", sa.String(64), primary_key=True),
+    sa.Column("kind", sa.String(16), primary_key=True),
+    sa.Column("fingerprint", sa.String(32), nullable=False),
+    sa.Column("since", UtcTime, nullable=False),
+)
+"""Since when each account's client secret and authorisation are in use: Amazon lets them expire."""
+
 SEALED: dict[str, tuple[str, ...]] = {
     "orders": ("buyer", "delivery", "delivery_instructions", "billing", "tax_numbers", "cancel_reason"),
     "order_lines": ("gift_message", "customization_url"),
@@ -549,5 +639,6 @@ SEALED: dict[str, tuple[str, ...]] = {
     "quarantine": ("payload",),
     "windows": ("page_token",),
     "verifications": ("page_token",),
+    "webhooks": ("url", "secret"),
 }
 """Every column that holds sealed bytes, by table."""

@@ -36,6 +36,8 @@ COMMANDS: tuple[tuple[str, str, str, str], ...] = (
     ),
     ("quarantine", "poller.cli.quarantine", "app", "Orders that could not be understood."),
     ("privacy", "poller.cli.privacy", "app", "Erase buyer data that is due, or a person; show all of one."),
+    ("webhooks", "poller.cli.webhooks", "app", "Tell other programs of changes, by signed requests."),
+    ("alerts", "poller.cli.alerts", "app", "Try whether alerts arrive."),
     ("config", "poller.cli.configuration", "app", "Check the configuration, also against Amazon."),
     ("db", "poller.cli.database", "app", "Create, upgrade, check and move the database."),
     ("keys", "poller.cli.keys", "app", "Make encryption keys; seal everything with the first one."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import shlex
 import typing
@@ -26,7 +27,9 @@ from poller.cli.simulate import marketplace_file
 from poller.customers.importing import COLUMNS
 from poller.exporting import ADDRESS_KEYS, order_object
 from poller.rules import TEXTS
+from poller.webhooks import event_object
 from store import migrating, tables
+from store.changes import Change, Kind, Position
 from store.engine import create_engine
 from store.records import Basis, LineRecord, OrderRecord, PackageRecord
 
@@ -102,7 +105,8 @@ def test_the_readmes_defaults_are_those_of_the_code() -> None:
     settings, problems = check_settings({})
     assert not problems
     written = {quoted(row[0])[0]: quoted(row[2]) for row in rows(section("README.md", "## Configuration"))}
-    for name in ("CONFIG_DIR", "POLL_SECONDS", "POLL_SECONDS_BUSY", "EXECUTOR", "LOG_LEVEL"):
+    limits = ("READY_SUCCESS_SECONDS", "READY_GAP_SECONDS", "READY_REFUSAL_SECONDS")
+    for name in ("CONFIG_DIR", "POLL_SECONDS", "POLL_SECONDS_BUSY", "EXECUTOR", "LOG_LEVEL", *limits):
         assert written[f"{PREFIX}{name}"] == [str(getattr(settings, name.lower()))]
     assert written[f"{PREFIX}DATABASE_URL"] == [settings.database_url.get_secret_value()]
     assert settings.shared_emails == ()
@@ -358,6 +362,18 @@ def test_the_keys_of_lines_packages_and_addresses_are_documented_and_no_other() 
 def test_the_columns_of_an_import_are_documented_and_no_other() -> None:
     documented = [name for row in rows(section("docs/customers.md", "## Import")) for name in quoted(row[0])]
     assert sorted(documented) == sorted(COLUMNS)
+
+
+def test_every_kind_of_event_is_documented_and_no_other() -> None:
+    documented = [quoted(row[0])[0] for row in rows(section("docs/changes.md", "## Events"))]
+    assert sorted(documented) == sorted(typing.get_args(Kind))
+
+
+def test_the_example_of_an_event_has_the_keys_of_one() -> None:
+    (example,) = (json.loads(block) for block in blocks(PAGES["docs/changes.md"], "json"))
+    event = event_object(Change(Position(1, 2, 3), "order.changed", NOON, account="acme", order_id="1"))
+    assert example.keys() == event.keys()
+    assert example["data"].keys() == event["data"].keys()  # type: ignore[attr-defined]
 
 
 def test_every_match_basis_is_documented_and_no_other() -> None:

@@ -33,6 +33,12 @@ def open_store(url: str, key: bytes = KEY, now: datetime = NOON) -> Store:
     return Store(create_engine(url), Sealer([key]), clock=SimulatedClock(now))
 
 
+def clock_of(store: Store) -> SimulatedClock:
+    """The clock of a store that ``open_store`` gave."""
+    assert isinstance(store._clock, SimulatedClock)
+    return store._clock
+
+
 @contextmanager
 def fresh_store(url: str) -> Iterator[Store]:
     """A store on any database; one without tables gets them."""

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from connectors.orders import TaxRegistration, UnreadableOrder
 from poller.rotating import Rotation, about_keys
-from store import customers, ledger, migrating, quarantine, queries, rotation, verifications
+from store import customers, ledger, migrating, quarantine, queries, rotation, verifications, webhooks
 from store import tables as t
 from store.engine import Store, create_engine
 from store.progress import Window
@@ -72,6 +72,7 @@ def fill(store: Store, many: int = 3) -> None:
         ledger.save_window(tx, replace(window, page_token="secret"))
         proof = Verification("acme", UK, NOON, NOON, NOON, "search", "asked", False, NOON)
         verifications.save(tx, replace(verifications.begin(tx, proof), page_token="secret"))
+        webhooks.add(tx, "https://erp.example/changes", "whsec_AA==")
 
 
 def contents(store: Store) -> list[object]:
@@ -86,6 +87,7 @@ def contents(store: Store) -> list[object]:
             *quarantine.entries(tx),
             *ledger.pending_windows(tx, "acme:EU"),
             *verifications.of_account(tx, "acme"),
+            *((hook.url, hook.secret) for hook in webhooks.load(tx)),
         ]
 
 

@@ -78,7 +78,17 @@ def test_what_is_below_the_level_is_left_out(capsys: Captured) -> None:
     assert [line["event"] for line in lines(capsys)] == ["loud"]
 
 
-@pytest.mark.parametrize("name", ["httpx", "httpcore.http11", "sp_api.base.client", "apscheduler.scheduler"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "httpx",
+        "httpcore.http11",
+        "urllib3.connectionpool",
+        "apprise",
+        "sp_api.base.client",
+        "apscheduler.scheduler",
+    ],
+)
 def test_libraries_chatter_is_left_out_even_when_a_library_sets_its_own_level(
     capsys: Captured, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

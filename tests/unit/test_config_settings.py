@@ -41,6 +41,28 @@ def test_without_variables_every_setting_has_the_default_of_the_contract() -> No
     assert (settings.log_format, settings.log_level) == (None, "info")
 
 
+def test_alert_urls_have_white_space_or_commas_between_and_commas_within() -> None:
+    text = "mailto://u:p@h?to=a,b\n json://h/x, slack://t/a/b,https://h"
+    settings, problems = settings_of({"ORDER_SYNC_ALERT_URLS": text})
+    assert problems == []
+    urls = [url.get_secret_value() for url in settings.alert_urls]
+    assert urls == ["mailto://u:p@h?to=a,b", "json://h/x", "slack://t/a/b", "https://h"]
+    assert "u:p" not in repr(settings)
+
+
+def test_an_alert_url_that_is_none_is_told_by_its_number_alone() -> None:
+    problem = only_problem({"ORDER_SYNC_ALERT_URLS": "json://h very-secret"})
+    assert "number 2 is none" in problem.message
+    assert "very-secret" not in problem.message
+
+
+def test_limits_of_being_ready_are_seconds() -> None:
+    settings, _ = settings_of({"ORDER_SYNC_READY_GAP_SECONDS": "60"})
+    assert (settings.ready_success_seconds, settings.ready_gap_seconds) == (3600, 60)
+    assert settings.ready_refusal_seconds == 900
+    assert only_problem({"ORDER_SYNC_READY_SUCCESS_SECONDS": "0"}).stops == "everything"
+
+
 def test_every_setting_is_read_from_its_variable() -> None:
     settings, problems = settings_of(
         {

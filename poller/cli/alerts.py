@@ -1,0 +1,43 @@
+"""``order-sync alerts``: whether what the service has to say arrives."""
+
+from __future__ import annotations
+
+import os
+
+import typer
+
+from config.load import load
+from connectors.amazon.marketplaces import BY_NAME
+from poller.alerting import through
+from poller.cli.shell import BAD_INPUT, FAULT, Failure, put
+
+app = typer.Typer()
+
+
+@app.callback()
+def alerts() -> None:
+    """Alerts to people, through the addresses of ORDER_SYNC_ALERT_URLS."""
+
+
+@app.command()
+def test() -> None:
+    """Send a trial message to every address. Exit status 0 when all of them took it, else 1."""
+    config = load(os.environ, BY_NAME)
+    wrong = [p.message for p in config.problems if p.message.upper().startswith("ORDER_SYNC_ALERT_URLS")]
+    if wrong:
+        raise Failure(*wrong, status=BAD_INPUT)
+    urls = [url.get_secret_value() for url in config.settings.alert_urls]
+    if not urls:
+        raise Failure(
+            "ORDER_SYNC_ALERT_URLS is not set: give it apprise's URLs of those who are to be alerted.",
+            status=BAD_INPUT,
+        )
+    results = through(urls)("amazon-order-sync: trial", "This is a trial: alerts arrive here.", True)
+    for result in results:
+        put(f"{'ok    ' if result.accepted else 'wrong '} {result.address}{_why(result.problem)}")
+    if not all(result.accepted for result in results):
+        raise typer.Exit(FAULT)
+
+
+def _why(problem: str | None) -> str:
+    return "" if problem is None else f": {problem}"

@@ -1,0 +1,100 @@
+"""A receiver of web hooks on a real socket, which fails, hangs and goes away as a test wants."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from poller.webhooks import signature
+
+HANG = 0
+"""Instead of a status: no answer for as long as the receiver lives."""
+
+
+@dataclass
+class Request:
+    """What came in."""
+
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def event(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.body)
+        return found
+
+    @property
+    def about(self) -> str:
+        data = self.event["data"]
+        return str(data.get("order_id") or f"customer {data['customer_id']}")
+
+    def is_signed_with(self, secret: str) -> bool:
+        timestamp = int(self.headers["webhook-timestamp"])
+        return self.headers["webhook-signature"] == signature(
+            secret, self.headers["webhook-id"], timestamp, self.body
+        )
+
+
+@dataclass
+class Receiver:
+    """``answer`` decides the status of each request; what it took (2xx) is in ``taken``."""
+
+    url: str
+    answer: Callable[[Request], int] = lambda request: 204
+    seen: list[Request] = field(default_factory=list)
+    taken: list[Request] = field(default_factory=list)
+    released: threading.Event = field(default_factory=threading.Event)
+
+    def versions(self, about: str) -> list[int]:
+        """The versions of a record that were taken, in order, without immediate repetition."""
+        found: list[int] = []
+        for request in self.taken:
+            version = request.event["data"]["version"]
+            if request.about == about and found[-1:] != [version]:
+                found.append(version)
+        return found
+
+
+@contextmanager
+def receiving() -> Iterator[Receiver]:
+    """A receiver on this machine; it ends with the block, and so do all hanging answers."""
+    lock = threading.Lock()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            request = Request({name.lower(): value for name, value in self.headers.items()}, body)
+            with lock:
+                receiver.seen.append(request)
+                status = receiver.answer(request)
+                if 200 <= status < 300:
+                    receiver.taken.append(request)
+            if status == HANG:
+                receiver.released.wait()
+                return
+            self.send_response(status)
+            if 300 <= status < 400:
+                self.send_header("location", f"{receiver.url}/elsewhere")
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    receiver = Receiver(f"http://127.0.0.1:{server.server_port}/hook")
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield receiver
+    finally:
+        receiver.released.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()

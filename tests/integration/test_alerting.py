@@ -1,0 +1,223 @@
+"""Alerting in the database and through apprise: one of several processes tells, and none tells a secret."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from pydantic import SecretStr
+
+from poller import alerts as deciding
+from poller import readiness
+from poller.alerting import Alerting, Tell, Told, facts, through
+from poller.alerts import CALM, Facts
+from poller.bootstrap import Service
+from store import alerts, quarantine, tables, verifications
+from store.proof import Finding, Verification
+from tests.acceptance.command_line import order_sync
+from tests.integration.receiver import Receiver, receiving
+from tests.integration.service_world import opened_service
+from tests.integration.store_world import clock_of, count, open_store
+from tests.integration.test_store_engine import together
+
+
+@pytest.fixture
+def service(database_url: str, tmp_path: Path) -> Iterator[Service]:
+    with opened_service(database_url, tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as found:
+        yield found
+
+
+def ill(service: Service) -> Facts:
+    return replace(facts(service), unproven=(deciding.Finding("acme:UK", "two orders are missing."),))
+
+
+def telling(heard: list[str], reached: bool = True) -> Tell:
+    def tell(title: str, text: str, good: bool) -> Sequence[Told]:
+        heard.append(f"{title}: {text}")
+        return [Told("number 1 (json)", reached)]
+
+    return tell
+
+
+def test_a_trouble_is_told_once_and_when_it_is_over(service: Service) -> None:
+    heard: list[str] = []
+    alerting = Alerting(service, telling(heard))
+    clock = clock_of(service.store)
+    for _ in range(3):
+        alerting.see(ill(service))
+        clock.sleep(60)
+    assert heard == ["amazon-order-sync: needs attention: two orders are missing."]
+    alerting.see(facts(service))
+    clock.sleep(CALM.total_seconds())
+    alerting.see(facts(service))
+    assert len(heard) == 2
+    assert heard[1].startswith("amazon-order-sync: over: No longer so")
+    assert count(service.store, tables.alerts) == 0
+
+
+def test_what_nobody_took_is_told_again(service: Service) -> None:
+    heard: list[str] = []
+    clock = clock_of(service.store)
+    Alerting(service, telling(heard, reached=False)).see(ill(service))
+    clock.sleep(60)
+    Alerting(service, telling(heard)).see(ill(service))
+    assert len(heard) == 1
+    clock.sleep(120)
+    Alerting(service, telling(heard)).see(ill(service))
+    assert len(heard) == 2
+    clock.sleep(3600)
+    Alerting(service, telling(heard)).see(ill(service))
+    assert len(heard) == 2
+
+
+def test_several_processes_tell_once(service: Service, database_url: str) -> None:
+    heard: list[str] = []
+    given = ill(service)
+    alertings = []
+    with ExitStack() as stack:
+        for _ in range(4):
+            other = Service(service.environ)
+            stack.callback(other.close)
+            store = open_store(database_url)
+            store._clock = service.store._clock
+            other._store = store
+            alertings.append(Alerting(other, telling(heard)))
+        for _ in range(3):
+            together(4, lambda number: alertings[number].see(given))
+            clock_of(service.store).sleep(60)
+    assert len(heard) == 1
+    with service.store.read() as tx:
+        (standing,) = alerts.load(tx).values()
+    assert standing.times == 1
+
+
+def test_the_facts_are_those_of_the_database(service: Service) -> None:
+    with service.store.begin() as tx:
+        for name in ("a", "b"):
+            quarantine.put(tx, quarantine.Quarantined("acme", name, None, "nonsense", "{}"))
+    found = facts(service)
+    assert found.quarantined_lately == 2
+    assert {(c.account, c.kind) for c in found.credentials} == {("acme", "secret"), ("acme", "authorisation")}
+    began = clock_of(service.store)()
+    clock_of(service.store).sleep(timedelta(days=160).total_seconds())
+    later = facts(service)
+    assert later.quarantined_lately == 0
+    assert {c.since for c in later.credentials} == {began}
+    heard: list[str] = []
+    Alerting(service, telling(heard)).look()
+    assert any("acme: the client secret is in use since" in told for told in heard)
+
+
+def test_what_other_parts_found_wrong_is_among_the_facts(service: Service) -> None:
+    with service.store.begin() as tx:
+        proof = Verification(
+            *("acme", "A1F83G8C2ARO7P", tx.now - timedelta(days=30), tx.now, tx.now, "report", "scheduled"),
+            repair=True,
+            position=tx.now,
+        )
+        missing = Finding("o9", "missing", None, None, "not_found")
+        begun = verifications.begin(tx, proof)
+        verifications.save(tx, replace(begun, state="done", findings=(missing,), listed=7))
+        day = {"source": "acme:EU", "outcome": "complete", "requests": 1, "pages": 1, "orders": 10}
+        for ago, many in ((1, 10), (0, 1)):
+            shown = {"identifiable": 10, "with_email": many, "with_name": many}
+            at = tx.now - timedelta(days=ago)
+            tx.conn.execute(sa.insert(tables.runs).values(**day, **shown, started_at=at, finished_at=at))
+    found = facts(service)
+    (unproven,) = found.unproven
+    assert unproven.subject == "acme:UK"
+    assert "1 order that Amazon lists" in unproven.sentence
+    assert "o9" not in unproven.sentence
+    assert [finding.subject for finding in found.unshown] == ["acme:EU:email", "acme:EU:name"]
+    heard: list[str] = []
+    Alerting(service, telling(heard)).look()
+    assert sum("came with" in told for told in heard) == 2
+    with service.store.begin() as tx:
+        failed = replace(verifications.begin(tx, proof), state="failed", message="no report")
+        verifications.save(tx, failed)
+    (unproven,) = facts(service).unproven
+    assert "could not be verified that nothing is missing (no report)" in unproven.sentence
+
+
+def test_a_new_secret_begins_its_life_anew(service: Service) -> None:
+    first = facts(service).credentials
+    clock_of(service.store).sleep(3600)
+    account = service.accounts["acme"]
+
+    renewed = account.settings.model_copy(
+        update={"lwa_client_secret": (SecretStr("new"), SecretStr("secret"))}
+    )
+    service.accounts["acme"] = replace(account, settings=renewed)
+    second = {c.kind: c.since for c in facts(service).credentials}
+    assert second["secret"] == clock_of(service.store)()
+    assert second["authorisation"] == {c.kind: c.since for c in first}["authorisation"]
+
+
+def test_readiness_of_a_whole_service_and_of_one_whose_database_is_away(service: Service) -> None:
+    found = readiness.look(service)
+    assert [reason.why for reason in found.reasons] == ["success"]
+    service.store.engine.dispose()
+    service._store = open_store("postgresql+psycopg://nobody@127.0.0.1:1/nowhere")
+    service._store._lookup = object()  # type: ignore[assignment]
+    assert [reason.why for reason in readiness.look(service).reasons] == ["database"]
+
+
+# --- through apprise --------------------------------------------------------------------------------
+
+
+def apprise_url(receiver: Receiver) -> str:
+    return receiver.url.replace("http://", "json://user:very-secret@")
+
+
+def test_apprise_carries_title_and_text(receiver: Receiver) -> None:
+    (told,) = through([apprise_url(receiver)])("a title", "a text", False)
+    assert (told.address, told.accepted, told.problem) == ("number 1 (json)", True, None)
+    (request,) = receiver.seen
+    assert request.event["title"] == "a title"
+    assert request.event["message"] == "a text"
+
+
+def test_an_address_that_fails_keeps_the_others_from_nothing_and_is_never_named(
+    receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with receiving() as refusing:
+        refusing.answer = lambda request: 500
+        urls = ["nonsense://very-secret", apprise_url(refusing), apprise_url(receiver)]
+        results = through(urls)("a title", "a text", True)
+    assert [told.accepted for told in results] == [False, False, True]
+    assert results[0].problem == "apprise does not understand it"
+    assert "very-secret" not in "".join(map(repr, results)) + caplog.text
+
+
+def test_alerts_test_sends_a_trial_to_every_address(receiver: Receiver, tmp_path: Path) -> None:
+    file = tmp_path / "urls"
+    file.write_text(f"{apprise_url(receiver)}\n{apprise_url(receiver)}\n")
+    done = order_sync("alerts", "test", environ={"ORDER_SYNC_ALERT_URLS_FILE": str(file)})
+    assert done.lines == ["ok     number 1 (json)", "ok     number 2 (json)"]
+    assert len(receiver.seen) == 2
+    receiver.answer = lambda request: 404
+    environ = {"ORDER_SYNC_ALERT_URLS": apprise_url(receiver)}
+    failed = order_sync("alerts", "test", environ=environ, status=1)
+    assert failed.lines == ["wrong  number 1 (json): it was not accepted"]
+    assert "very-secret" not in failed.out + failed.err
+
+
+def test_alerts_test_says_what_is_missing_or_wrong() -> None:
+    missing = order_sync("alerts", "test", status=2)
+    assert "ORDER_SYNC_ALERT_URLS is not set" in missing.err
+    wrong = order_sync("alerts", "test", environ={"ORDER_SYNC_ALERT_URLS": "very-secret"}, status=2)
+    assert "number 1 is none" in wrong.err
+    assert "very-secret" not in wrong.err

@@ -1,0 +1,404 @@
+"""The outbox and the feed that is read from it, on both databases."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
+from threading import Thread
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+
+from store import changes, customers, migrating, tables, webhooks
+from store.changes import START, BadPosition, Change, Position, PositionGone, changes_after, read_position
+from store.engine import Store, Transaction, create_engine
+from tests.integration.store_world import (
+    add_customer,
+    apply,
+    clock_of,
+    count,
+    customer_of,
+    fresh_store,
+    open_store,
+    order,
+    row,
+)
+from tests.integration.test_store_engine import together
+from tests.unit.matching_world import a_pending_order, an_order
+
+
+def read(store: Store, after: Position = START, limit: int = 100) -> changes.Changes:
+    with store.read() as tx:
+        return changes_after(tx, after, limit)
+
+
+def told(store: Store, after: Position = START) -> tuple[list[tuple[str, str | int | None]], Position]:
+    """Kinds and ids of what is new, and the position after it."""
+    found = read(store, after)
+    return [(c.kind, c.order_id or c.customer_id) for c in found.events], found.position
+
+
+def test_a_page_is_told_with_its_customers_before_its_orders(store: Store) -> None:
+    apply(store, an_order("o1", "a@example.com"), an_order("o2", "b@example.com"))
+    people = [customer_of(store, o).customer_id for o in ("o1", "o2")]
+    found = read(store)
+    assert [(c.kind, c.order_id or c.customer_id) for c in found.events] == [
+        ("customer.created", people[0]),
+        ("customer.created", people[1]),
+        ("order.created", "o1"),
+        ("order.created", "o2"),
+    ]
+    event = found.events[2]
+    assert (event.account, event.marketplace, event.customer_id) == ("acme", "UK", people[0])
+    assert event.version == row(store, tables.orders, order_id="o1")["change_no"]
+    assert found.events[0].business == "acme"
+    assert not found.more
+    assert read(store, found.position).events == ()
+
+
+def test_a_newer_copy_is_told_as_a_change_and_the_same_copy_is_not_told(store: Store) -> None:
+    apply(store, an_order("o1", "a@example.com"))
+    _, position = told(store)
+    apply(store, an_order("o1", "a@example.com"))
+    assert told(store, position)[0] == []
+    apply(store, an_order("o1", "a@example.com", updated=10, status="SHIPPED"))
+    news, position = told(store, position)
+    assert news == [("order.changed", "o1")]
+    assert told(store, position)[0] == []
+
+
+def test_every_change_is_an_event_of_its_own_in_order(store: Store) -> None:
+    apply(store, an_order("o1", "a@example.com"))
+    for minutes, status in ((10, "PARTIALLY_SHIPPED"), (20, "SHIPPED"), (30, "CANCELLED")):
+        apply(store, an_order("o1", "a@example.com", updated=minutes, status=status))
+    mine = [c for c in read(store).events if c.order_id == "o1"]
+    assert [c.kind for c in mine] == ["order.created", *["order.changed"] * 3]
+    assert [c.version for c in mine] == sorted({c.version for c in mine})
+
+
+def test_r30_a_held_back_order_is_told_as_created_when_it_is_ready(store: Store) -> None:
+    apply(store, a_pending_order("o1"))
+    news, position = told(store)
+    assert news == []
+    apply(store, an_order("o1", "a@example.com", updated=10))
+    customer_id = customer_of(store).customer_id
+    assert told(store, position)[0] == [("customer.created", customer_id), ("order.created", "o1")]
+
+
+def test_r22_a_tombstone_is_told_with_where_it_leads(store: Store) -> None:
+    apply(store, an_order("o1", None))
+    left = customer_of(store).customer_id
+    _, position = told(store)
+    apply(store, an_order("o1", "a@example.com", updated=10))
+    kept = customer_of(store).customer_id
+    found = read(store, position).events
+    assert {(c.kind, c.order_id or c.customer_id, c.merged_into) for c in found} == {
+        ("customer.merged", left, kept),
+        ("customer.created", kept, None),
+        ("order.changed", "o1", None),
+    }
+
+
+def test_a_record_that_was_forgotten_is_told_as_such(store: Store) -> None:
+    customer_id = add_customer(store, "a@example.com", name="Ann")
+    _, position = told(store)
+    with store.begin() as tx:
+        record = customers.load(tx, [customer_id])[customer_id]
+        customers.change(tx, replace(record, status="forgotten", emails=(), name=None))
+    assert told(store, position)[0] == [("customer.forgotten", customer_id)]
+
+
+def test_what_is_rolled_back_is_not_told(store: Store) -> None:
+    class Broken(Exception):
+        pass
+
+    def break_off() -> None:
+        with store.begin() as tx:
+            customers.create(tx, [replace(customer_of(store), customer_id=0, emails=())])
+            raise Broken
+
+    apply(store, an_order("o1", "a@example.com"))
+    before = count(store, tables.outbox)
+    with pytest.raises(Broken):
+        break_off()
+    assert count(store, tables.outbox) == before
+
+
+def test_any_code_that_gives_a_record_the_transactions_position_is_told(store: Store) -> None:
+    """Merging, erasing and importing do not know of the outbox."""
+    apply(store, an_order("o1", "a@example.com"), an_order("o2", "a@example.com"))
+    _, position = told(store)
+    with store.begin() as tx:
+        changed = sa.update(tables.orders).values(labels="{}", changed_at=tx.now, change_no=tx.change_no)
+        tx.conn.execute(changed)
+    assert told(store, position)[0] == [("order.changed", "o1"), ("order.changed", "o2")]
+
+
+def test_pages_of_any_size_give_the_same_events_also_within_one_transaction(store: Store) -> None:
+    apply(store, *(an_order(f"o{i}", f"{i}@example.com") for i in range(5)))
+    apply(store, an_order("o9", "9@example.com"))
+    whole = read(store).events
+    assert len(whole) == 12
+    for limit in (1, 2, 3, 5, 12, 13):
+        seen: list[Change] = []
+        position = START
+        more = True
+        while more:
+            page = read(store, position, limit)
+            seen += page.events
+            position, more = read_position(str(page.position)), page.more
+        assert tuple(seen) == whole
+
+
+def test_an_event_whose_record_was_erased_is_left_out(store: Store) -> None:
+    apply(store, *(an_order(f"o{i}", None) for i in range(3)))
+    key = row(store, tables.orders, order_id="o1")["order_key"]
+    with store.begin() as tx:
+        tx.conn.execute(sa.delete(tables.order_lines).where(tables.order_lines.c.order_key == key))
+        tx.conn.execute(sa.delete(tables.orders).where(tables.orders.c.order_key == key))
+    orders = [c.order_id for c in read(store).events if c.order_id]
+    assert orders == ["o0", "o2"]
+    seen, position, more = [], START, True
+    while more:
+        page = read(store, position, 1)
+        seen += [c.order_id for c in page.events if c.order_id]
+        position, more = page.position, page.more
+    assert seen == orders
+
+
+def test_the_outbox_holds_nothing_of_a_buyer(store: Store) -> None:
+    apply(store, an_order("o1", "ann@example.com"))
+    with store.read() as tx:
+        rows = tx.conn.execute(sa.select(tables.outbox)).mappings().all()
+    assert {type(value).__name__ for r in rows for value in r.values()} <= {
+        "int",
+        "str",
+        "datetime",
+        "NoneType",
+    }
+    assert {r["kind"] for r in rows} == {"created"}
+
+
+def test_a_position_is_that_of_an_export(store: Store) -> None:
+    apply(store, an_order("o1", "a@example.com"))
+    with store.read() as tx:
+        exported = tx.readable_change_no()
+    apply(store, an_order("o2", "a@example.com"))
+    assert told(store, read_position(str(exported)))[0] == [("order.created", "o2")]
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.3.2", "1.2", "x", "1.2.3.4", "٣", "1" * 30])
+def test_what_is_no_position_is_refused(text: str) -> None:
+    with pytest.raises(BadPosition):
+        read_position(text)
+
+
+def test_a_position_that_has_not_been_reached_is_refused(store: Store) -> None:
+    """A reader who was further than an older backup must not wait for events that were told already."""
+    apply(store, an_order("o1", "a@example.com"))
+    _, position = told(store)
+    with pytest.raises(BadPosition, match="not been reached"):
+        read(store, Position(position.change_no + 1_000))
+    with pytest.raises(BadPosition, match="not been reached"), store.begin() as tx:
+        webhooks.add(tx, "https://example.com", "whsec_AA==", Position(position.change_no + 1_000))
+
+
+# --- side by side -----------------------------------------------------------------------------------
+
+
+def test_a_reader_waits_for_a_change_that_began_earlier_and_commits_later(postgres_store: Store) -> None:
+    store = postgres_store
+    ids = [add_customer(store, external_id=name) for name in "abc"]
+    _, position = told(store)
+    with store.begin() as early:
+        customers.bury(early, ids[0], ids[1])
+        with store.begin() as late:
+            record = customers.load(late, [ids[2]])[ids[2]]
+            customers.change(late, replace(record, name="Ann"))
+        assert told(store, position)[0] == []
+    assert told(store, position)[0] == [("customer.merged", ids[0]), ("customer.changed", ids[2])]
+
+
+def test_changes_of_a_record_are_told_in_the_order_in_which_they_were_made(postgres_store: Store) -> None:
+    """A transaction that has its number already changes a record that a later one has changed meanwhile."""
+    store = postgres_store
+    shared, own = (add_customer(store, external_id=name) for name in "ab")
+    _, position = told(store)
+    numbers: list[int] = []
+
+    def rename(tx: Transaction, key: int, name: str) -> None:
+        record = customers.load(tx, [key])[key]
+        customers.change(tx, replace(record, name=name), record)
+
+    def early(tx: Transaction) -> None:
+        numbers.append(tx.change_no)
+        rename(tx, own, "early")
+        if len(numbers) == 1:
+            with store.begin() as late:
+                numbers.append(late.change_no)
+                rename(late, shared, "late")
+        rename(tx, shared, "early, after late")
+
+    store.commit(early)
+    assert numbers == sorted(numbers)
+    assert len(numbers) == 3  # it was begun anew
+    seen = read(store, position).events
+    assert [(c.customer_id, c.version) for c in seen] == [
+        (shared, numbers[1]),
+        (shared, numbers[2]),
+        (own, numbers[2]),
+    ]
+    assert row(store, tables.customers, customer_id=shared)["change_no"] == numbers[2]
+
+
+def test_positions_of_a_restored_dump_that_are_ahead_hold_nobody_up(postgres_store: Store) -> None:
+    store = postgres_store
+    apply(store, an_order("o1", "a@example.com"))
+    with store.begin() as tx:
+        tx.conn.execute(sa.update(tables.outbox).values(change_no=tables.outbox.c.change_no + 1_000_000))
+    apply(store, an_order("o1", "a@example.com", updated=10, status="SHIPPED"))
+    assert order(store, "o1").status == "SHIPPED"
+
+
+@pytest.fixture
+def postgres_store(postgres_url: str) -> Iterator[Store]:
+    """A store in PostgreSQL alone: SQLite has one writer at a time."""
+    admin = create_engine(postgres_url)
+    with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
+        conn.exec_driver_sql("CREATE DATABASE changes_alone TEMPLATE template0")
+    with fresh_store(postgres_url.replace("/postgres?", "/changes_alone?")) as opened:
+        yield opened
+    with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
+        conn.exec_driver_sql("DROP DATABASE changes_alone WITH (FORCE)")
+    admin.dispose()
+
+
+def test_a_reader_under_concurrent_writers_misses_nothing_and_sees_each_record_in_order(
+    store: Store,
+) -> None:
+    """Writers add records, and change ones that all of them share; the reader takes small pages."""
+    shared = [add_customer(store, external_id=f"shared-{i}") for i in range(4)]
+    writers, each = 4, 10
+    running = [True]
+
+    def write(number: int) -> None:
+        for i in range(each):
+            with store.begin() as tx:
+                key = shared[(number + i) % len(shared)]
+                record = customers.load(tx, [key])[key]
+                done = int(record.name or 0) + 1
+                customers.change(tx, replace(record, name=str(done)), record)
+                fresh = replace(record, customer_id=0, external_id=f"{number}-{i}", name=None)
+                customers.create(tx, [fresh])
+
+    def write_all() -> None:
+        try:
+            together(writers, write)
+        finally:
+            running[0] = False
+
+    seen: list[Change] = []
+    position = START
+    thread = Thread(target=write_all)
+    thread.start()
+    last_look = False
+    while not last_look:
+        last_look = not running[0]
+        more = True
+        while more:
+            page = read(store, position, 3)
+            seen += page.events
+            assert page.position >= position
+            position, more = page.position, page.more
+    thread.join(30)
+    positions = [change.position for change in seen]
+    assert positions == sorted(set(positions))
+    created = [c.customer_id for c in seen if c.kind == "customer.created"]
+    assert len(created) == len(set(created)) == len(shared) + writers * each
+    changed: dict[int | None, int] = defaultdict(int)
+    for change in seen:
+        if change.kind == "customer.changed":
+            changed[change.customer_id] += 1
+    with store.read() as tx:
+        records = customers.load(tx, shared)
+    assert dict(changed) == {key: int(record.name or 0) for key, record in records.items()}
+    assert sum(changed.values()) == writers * each
+
+
+# --- keeping ----------------------------------------------------------------------------------------
+
+
+def trim(store: Store) -> int:
+    removed = 0
+    while True:
+        with store.begin() as tx:
+            many = changes.trim(tx)
+        removed += many
+        if many == 0:
+            return removed
+
+
+def test_events_are_kept_for_thirty_days(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changes, "_TRIM", 3)
+    for i in range(5):
+        apply(store, an_order(f"o{i}", f"{i}@example.com"))
+    clock_of(store).sleep(timedelta(days=20).total_seconds())
+    apply(store, an_order("new", "new@example.com"))
+    assert trim(store) == 0
+    clock_of(store).sleep(timedelta(days=10, hours=1).total_seconds())
+    assert trim(store) == 10
+    assert [c.order_id for c in read(store).events if c.order_id] == ["new"]
+    assert order(store, "o1").order_id == "o1"
+
+
+def test_a_reader_who_was_away_for_too_long_is_told(store: Store) -> None:
+    apply(store, an_order("o1", "a@example.com"))
+    left = read(store, limit=1).position
+    _, behind = told(store)
+    apply(store, an_order("o2", "a@example.com"))
+    clock_of(store).sleep(timedelta(days=31).total_seconds())
+    apply(store, an_order("o3", "a@example.com"))
+    _, caught_up = told(store)
+    assert trim(store) == 3
+    assert trim(store) == 0
+    for position in (left, behind):
+        with pytest.raises(PositionGone, match="from position"):
+            read(store, position)
+    assert [c.order_id for c in read(store).events if c.order_id] == ["o3"]
+    assert read(store, caught_up).events == ()
+    trimmed = Position(row(store, tables.outbox, kind="trimmed")["change_no"])
+    assert [c.order_id for c in read(store, trimmed).events] == ["o3"]
+
+
+def test_what_was_changed_before_there_was_an_outbox_has_to_be_read(database_url: str) -> None:
+    engine = create_engine(database_url)
+    migrating.upgrade(engine)
+    with closing(open_store(database_url)) as store:
+        apply(store, an_order("o1", "a@example.com"))
+        apply(store, an_order("o0", "a@example.com"))
+        before = row(store, tables.orders, order_id="o0")["change_no"]
+        with engine.begin() as connection:
+            command.downgrade(migrating._config(connection), "0005")
+        migrating.upgrade(engine)
+        with pytest.raises(PositionGone):
+            read(store, Position(before - 1))
+        assert told(store, Position(before))[0] == told(store)[0] == []
+        apply(store, an_order("o2", "a@example.com"))
+        assert told(store, Position(before))[0] == [("order.created", "o2")]
+    engine.dispose()
+
+
+def test_what_a_web_hook_has_not_dealt_with_is_kept_for_ninety(store: Store) -> None:
+    with store.begin() as tx:
+        hook = webhooks.add(tx, "https://example.com", "whsec_AA==")
+    apply(store, an_order("o1", None))
+    clock_of(store).sleep(timedelta(days=60).total_seconds())
+    assert trim(store) == 0
+    clock_of(store).sleep(timedelta(days=31).total_seconds())
+    assert trim(store) == 2
+    with store.begin() as tx:
+        assert webhooks.remove(tx, hook.hook_id)

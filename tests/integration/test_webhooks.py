@@ -1,0 +1,455 @@
+"""Events delivered to a receiver on a real socket: none lost, none before an older one of its record."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from threading import Event
+
+import httpx
+import pytest
+import sqlalchemy as sa
+
+from poller import delivering
+from poller.delivering import Deliverer
+from poller.webhooks import ATTEMPTS, new_secret
+from store import changes, tables, webhooks
+from store.changes import START, changes_after
+from store.engine import Store
+from store.ledger import Superseded
+from store.webhooks import Hook
+from tests.harness import SimulatedClock
+from tests.integration.receiver import HANG, Receiver, Request, receiving
+from tests.integration.store_world import apply, clock_of, count, fresh_store, open_store, row
+from tests.integration.test_store_engine import together
+from tests.unit.matching_world import an_order
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Iterator[Store]:
+    """A store for what happens on the wire, whatever the database."""
+    with fresh_store(f"sqlite:///{tmp_path / 'order-sync.db'}") as opened:
+        yield opened
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as found:
+        yield found
+
+
+@contextmanager
+def deliverer(store: Store, owner: str = "one") -> Iterator[Deliverer]:
+    with closing(Deliverer(store, owner, clock_of(store))) as at_work:
+        yield at_work
+
+
+def hook_to(store: Store, receiver: Receiver) -> Hook:
+    with store.begin() as tx:
+        return webhooks.add(tx, receiver.url, new_secret())
+
+
+def status(store: Store, hook: Hook) -> Hook:
+    with store.read() as tx:
+        (found,) = webhooks.load(tx, hook.hook_id)
+    return found
+
+
+def orders(store: Store, many: int, *, updated: int = 0, state: str = "UNSHIPPED") -> None:
+    """A page of orders of one known customer: events of orders alone, once the customer is known."""
+    apply(store, *(an_order(f"o{i}", "a@example.com", updated=updated, status=state) for i in range(many)))
+
+
+def go_on(store: Store, at_work: Deliverer, lasting: timedelta) -> None:
+    """Deliver as the service does, on simulated time; time in which nobody is due goes by faster."""
+    end = clock_of(store)() + lasting
+    while clock_of(store)() < end:
+        clock_of(store).sleep(2 if at_work.deliver() else 20)
+
+
+def all_events(store: Store) -> list[tuple[str, int]]:
+    with store.read() as tx:
+        found = changes_after(tx, START, 1000).events
+    return [(str(c.order_id or f"customer {c.customer_id}"), c.version) for c in found]
+
+
+def assert_complete(store: Store, receiver: Receiver) -> None:
+    """Every event arrived, and of each record in order, when repetitions are left out."""
+    wanted: dict[str, list[int]] = {}
+    for about, version in all_events(store):
+        wanted.setdefault(about, []).append(version)
+    assert {about: receiver.versions(about) for about in wanted} == wanted
+
+
+def test_events_arrive_signed_and_in_order(store: Store, receiver: Receiver) -> None:
+    hook = hook_to(store, receiver)
+    orders(store, 3)
+    orders(store, 3, updated=10, state="SHIPPED")
+    with deliverer(store) as at_work:
+        assert [at_work.deliver() for _ in range(3)] == [1, 1, 0]
+    assert_complete(store, receiver)
+    assert len(receiver.taken) == 7
+    assert all(request.is_signed_with(hook.secret) for request in receiver.taken)
+    assert {request.headers["content-type"] for request in receiver.taken} == {"application/json"}
+    assert len({request.headers["webhook-id"] for request in receiver.taken}) == 7
+    stamps = {int(request.headers["webhook-timestamp"]) for request in receiver.taken}
+    assert stamps == {int(clock_of(store)().timestamp())}
+    assert b"example.com" not in b"".join(request.body for request in receiver.taken)
+
+
+def test_a_new_hook_is_told_what_changes_from_then_on(store: Store, receiver: Receiver) -> None:
+    orders(store, 2)
+    hook_to(store, receiver)
+    with deliverer(store) as at_work:
+        assert at_work.deliver() == 0
+        orders(store, 2, updated=10, state="SHIPPED")
+        at_work.deliver()
+    assert [request.event["type"] for request in receiver.taken] == ["order.changed"] * 2
+
+
+def test_the_address_and_the_secret_are_sealed(store: Store, receiver: Receiver) -> None:
+    hook = hook_to(store, receiver)
+    stored = row(store, tables.webhooks)
+    assert hook.secret.encode() not in stored["secret"]
+    assert receiver.url.encode() not in stored["url"]
+    assert status(store, hook).secret == hook.secret
+    assert receiver.url not in repr(hook)
+    assert hook.secret not in repr(hook)
+
+
+def test_a_receiver_that_fails_now_and_then_gets_everything_in_order(
+    sqlite: Store, receiver: Receiver
+) -> None:
+    rng = random.Random(5)
+    receiver.answer = lambda request: rng.choice((204, 204, 204, 301, 404, 429, 500, 503))
+    hook_to(sqlite, receiver)
+    with deliverer(sqlite) as at_work:
+        for minutes in range(3):
+            orders(sqlite, 4, updated=minutes * 10, state=("UNSHIPPED", "SHIPPED")[minutes % 2])
+            go_on(sqlite, at_work, timedelta(seconds=20))
+        go_on(sqlite, at_work, timedelta(minutes=30))
+    assert_complete(sqlite, receiver)
+    assert count(sqlite, tables.webhook_events) == 0
+    assert not [request for request in receiver.seen if request.headers.get("host") == "elsewhere"]
+
+
+def test_a_receiver_that_is_away_for_an_hour_loses_nothing(store: Store, receiver: Receiver) -> None:
+    away = True
+    receiver.answer = lambda request: 503 if away else 204
+    hook = hook_to(store, receiver)
+    with deliverer(store) as at_work:
+        for minutes in range(6):
+            orders(store, 4, updated=minutes * 10, state=("UNSHIPPED", "SHIPPED")[minutes % 2])
+            go_on(store, at_work, timedelta(minutes=10))
+        assert receiver.taken == []
+        assert len(receiver.seen) < 30  # it is not battered meanwhile
+        assert status(store, hook).failing_since is not None
+        away = False
+        go_on(store, at_work, timedelta(minutes=10))
+    assert_complete(store, receiver)
+    assert count(store, tables.webhook_events) == 0
+    assert status(store, hook).failing_since is None
+
+
+def test_nobody_at_the_address_is_a_failure_like_any_other(sqlite: Store) -> None:
+    with receiving() as gone:
+        pass
+    hook = hook_to(sqlite, gone)
+    orders(sqlite, 1)
+    with deliverer(sqlite) as at_work:
+        at_work.deliver()
+    assert status(sqlite, hook).last_error == "no answer (ConnectError)"
+    with receiving() as back:
+        with sqlite.begin() as tx:
+            fresh = tx.sealer.seal(back.url.encode(), webhooks.place(hook.hook_id, "url"))
+            tx.conn.execute(sa.update(tables.webhooks).values(url=fresh))
+        with deliverer(sqlite) as at_work:
+            go_on(sqlite, at_work, timedelta(minutes=1))
+        assert_complete(sqlite, back)
+
+
+def test_a_receiver_that_hangs_holds_nobody_up_and_loses_nothing(
+    sqlite: Store, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivering, "TIMEOUT", httpx.Timeout(0.2))
+    hanging = True
+    receiver.answer = lambda request: HANG if hanging else 204
+    hook = hook_to(sqlite, receiver)
+    with receiving() as other:
+        hook_to(sqlite, other)
+        orders(sqlite, 6)
+        with deliverer(sqlite) as at_work:
+            at_work.deliver()
+            assert len(other.taken) == 7
+            assert status(sqlite, hook).last_error == "no answer (ReadTimeout)"
+            hanging = False
+            go_on(sqlite, at_work, timedelta(minutes=2))
+    assert_complete(sqlite, receiver)
+
+
+def test_an_answer_that_drips_for_ever_is_not_waited_for(
+    sqlite: Store, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivering, "SENDS_FOR", 0.1)
+    monkeypatch.setattr(delivering, "WAITS_FOR", 0.1)
+    receiver.answer = lambda request: HANG
+    hook = hook_to(sqlite, receiver)
+    orders(sqlite, 1)
+    with deliverer(sqlite) as at_work:
+        at_work.deliver()
+        assert status(sqlite, hook).last_error == "no answer within the time"
+        assert at_work._clients == {}, "its connections are closed, so that what hangs there comes to its end"
+        receiver.answer = lambda request: 204
+        go_on(sqlite, at_work, timedelta(minutes=1))
+    assert len(receiver.taken) == 2
+
+
+def test_redirects_are_not_followed(sqlite: Store, receiver: Receiver) -> None:
+    receiver.answer = lambda request: 302
+    hook = hook_to(sqlite, receiver)
+    orders(sqlite, 1)
+    with deliverer(sqlite) as at_work:
+        at_work.deliver()
+    assert len(receiver.seen) == len({r.headers["webhook-id"] for r in receiver.seen})
+    assert status(sqlite, hook).last_error == "status 302, and redirects are not followed"
+
+
+# --- given up ---------------------------------------------------------------------------------------
+
+
+def refuses(about: str, receiver: Receiver) -> None:
+    receiver.answer = lambda request: 400 if request.about == about else 204
+
+
+def test_an_event_that_is_refused_holds_up_its_record_alone_and_is_given_up(
+    store: Store, receiver: Receiver
+) -> None:
+    refuses("o1", receiver)
+    hook = hook_to(store, receiver)
+    orders(store, 3)
+    with deliverer(store) as at_work:
+        go_on(store, at_work, timedelta(seconds=10))
+        orders(store, 3, updated=10, state="SHIPPED")
+        at_work.deliver()
+        assert len(receiver.versions("o0")) == len(receiver.versions("o2")) == 2
+        assert receiver.versions("o1") == []
+        with store.read() as tx:
+            assert webhooks.backlog(tx, status(store, hook)).waiting == 2
+        at_work.deliver_all()
+        assert at_work.deliver() == 0  # what waits behind it is not due either
+        for attempt in range(2 * ATTEMPTS):
+            clock_of(store).sleep(timedelta(hours=4).total_seconds())
+            orders(store, 1, updated=20 + attempt, state=("UNSHIPPED", "SHIPPED")[attempt % 2])  # it is alive
+            at_work.deliver()
+            at_work.deliver()
+        with store.read() as tx:
+            dead = webhooks.dead(tx, hook.hook_id)
+        assert [c.order_id for _, c in dead if c] == ["o1", "o1"]
+        assert dead[0][0].last_error == "status 400"
+        receiver.answer = lambda request: 204
+        with store.begin() as tx:
+            assert webhooks.revive(tx, hook.hook_id) == 2
+        go_on(store, at_work, timedelta(seconds=10))
+    assert_complete(store, receiver)
+    assert count(store, tables.webhook_events) == 0
+
+
+def test_replaying_tells_again_all_after_a_position(store: Store, receiver: Receiver) -> None:
+    hook = hook_to(store, receiver)
+    orders(store, 2)
+    with deliverer(store) as at_work:
+        at_work.deliver()
+        position = status(store, hook).position
+        orders(store, 2, updated=10, state="SHIPPED")
+        at_work.deliver()
+        receiver.taken.clear()
+        with store.begin() as tx:
+            assert webhooks.replay(tx, hook.hook_id, position)
+            assert not webhooks.replay(tx, hook.hook_id + 1, position)
+        at_work.deliver()
+        assert [r.event["type"] for r in receiver.taken] == ["order.changed"] * 2
+        receiver.taken.clear()
+        with store.begin() as tx:
+            webhooks.replay(tx, hook.hook_id, START)
+        at_work.deliver_all()
+    assert_complete(store, receiver)
+
+
+def test_a_replay_forgets_what_waited_after_its_position_because_it_is_read_anew(
+    store: Store, receiver: Receiver
+) -> None:
+    refuses("o1", receiver)
+    hook = hook_to(store, receiver)
+    orders(store, 2)
+    with deliverer(store) as at_work:
+        at_work.deliver()
+        assert count(store, tables.webhook_events) == 1
+        receiver.answer = lambda request: 204
+        receiver.taken.clear()
+        with store.begin() as tx:
+            webhooks.replay(tx, hook.hook_id, START)
+        at_work.deliver()
+    assert_complete(store, receiver)
+    assert count(store, tables.webhook_events) == 0
+
+
+def test_a_hook_that_is_removed_while_it_is_told_stays_removed(store: Store, receiver: Receiver) -> None:
+    hook = hook_to(store, receiver)
+    orders(store, 1)
+
+    def remove(_: Request) -> int:
+        with store.begin() as tx:
+            webhooks.remove(tx, hook.hook_id)
+        return 500
+
+    receiver.answer = remove
+    with deliverer(store) as at_work:
+        assert not at_work.turn(hook.hook_id)
+    assert count(store, tables.webhooks) == count(store, tables.webhook_events) == 0
+
+
+def test_a_receiver_that_was_away_for_longer_than_events_are_kept_goes_on_with_those_there_are(
+    store: Store, receiver: Receiver
+) -> None:
+    hook_to(store, receiver)
+    orders(store, 1)
+    clock_of(store).sleep(timedelta(days=91).total_seconds())
+    orders(store, 1, updated=10, state="SHIPPED")
+    assert store.commit(changes.trim) == 2
+    with deliverer(store) as at_work:
+        at_work.deliver_all()
+    assert [request.event["type"] for request in receiver.taken] == ["order.changed"]
+
+
+# --- several processes ------------------------------------------------------------------------------
+
+
+def test_one_process_at_a_time_has_a_hook(store: Store, receiver: Receiver) -> None:
+    hook = hook_to(store, receiver)
+    with store.begin() as tx:
+        webhooks.claim(tx, hook.hook_id, "one")
+    with pytest.raises(Superseded), store.begin() as tx:
+        webhooks.claim(tx, hook.hook_id, "two")
+    with store.begin() as tx:
+        webhooks.release_all(tx, "one")
+    with store.begin() as tx:
+        webhooks.claim(tx, hook.hook_id, "two")
+    clock_of(store).sleep(webhooks.CLAIM.total_seconds() + 1)
+    with store.begin() as tx:
+        webhooks.claim(tx, hook.hook_id, "three")
+
+
+def test_several_deliverers_double_nothing_and_keep_the_order(
+    store: Store, receiver: Receiver, database_url: str
+) -> None:
+    hook_to(store, receiver)
+    rounds = 6
+
+    def work(number: int) -> None:
+        mine = open_store(database_url)
+        mine._clock = store._clock
+        with deliverer(mine, f"process {number}") as at_work:
+            while not done.is_set():
+                at_work.deliver()
+        mine.close()
+
+    done = Event()
+
+    def write(number: int) -> None:
+        if number:
+            work(number)
+            return
+        try:
+            for minutes in range(rounds):
+                orders(store, 8, updated=minutes, state=("UNSHIPPED", "SHIPPED")[minutes % 2])
+            with deliverer(store) as at_work:
+                while len(receiver.taken) < 8 * rounds + 1:
+                    at_work.deliver()
+        finally:
+            done.set()
+
+    together(3, write)
+    assert_complete(store, receiver)
+    assert len(receiver.taken) == 8 * rounds + 1
+
+
+def test_who_lost_the_claim_writes_nothing(store: Store, receiver: Receiver) -> None:
+    """The first process hangs in its turn until another one has done all of the work."""
+    hook = hook_to(store, receiver)
+    orders(store, 2)
+    first = True
+
+    def answer(_: Request) -> int:
+        nonlocal first
+        if first:
+            first = False
+            clock_of(store).sleep(webhooks.CLAIM.total_seconds() + 1)
+            with store.begin() as tx:
+                taken_over.append(webhooks.claim(tx, hook.hook_id, "two"))
+        return 204
+
+    taken_over: list[Hook] = []
+    receiver.answer = answer
+    with deliverer(store) as at_work:
+        assert not at_work.turn(hook.hook_id)
+    assert status(store, hook).position == taken_over[0].position == hook.position
+
+
+VICTIM = """
+import os, signal, sys
+from datetime import UTC, datetime
+from poller import delivering
+from store.engine import Store, create_engine
+from store.sealing import Sealer
+
+url, after = sys.argv[1], int(sys.argv[2])
+sent = 0
+send = delivering._Sending._send
+
+def counted(self, change):
+    global sent
+    answer = send(self, change)
+    sent += 1
+    if sent == after:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return answer
+
+delivering._Sending._send = counted
+delivering.SIDE_BY_SIDE = 1
+store = Store(create_engine(url), Sealer([bytes(range(32))]))
+delivering.Deliverer(store, f"victim {after}", lambda: datetime.now(UTC)).deliver()
+"""
+
+
+def test_a_process_that_is_killed_in_the_middle_of_a_turn_loses_nothing(
+    store: Store, receiver: Receiver, database_url: str
+) -> None:
+    hook_to(store, receiver)
+    orders(store, 5)
+    orders(store, 5, updated=10, state="SHIPPED")
+    store._clock = None
+    for after in (4, 6):
+        killed = subprocess.run(
+            [sys.executable, "-c", VICTIM, database_url, str(after)],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            check=False,
+        )
+        assert killed.returncode == -signal.SIGKILL
+        with store.begin() as tx:  # its claim runs out
+            tx.conn.execute(sa.update(tables.webhooks).values(claimed_until=tx.now))
+    assert len(receiver.taken) == 4 + 6
+    store._clock = SimulatedClock()
+    clock_of(store).sleep(timedelta(days=900).total_seconds())
+    with deliverer(store) as at_work:
+        at_work.deliver_all()
+    assert_complete(store, receiver)

@@ -1,0 +1,285 @@
+"""Whether the service is ready, what is wrong, and who has to be told of it now."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from poller.alerts import (
+    CALM,
+    QUARANTINE_GROWS,
+    REMIND,
+    REPEAT,
+    TELLING,
+    Credential,
+    Facts,
+    Finding,
+    Notice,
+    Trouble,
+    decide,
+    troubles,
+)
+from poller.readiness import Limits, Reason, readiness
+from poller.status import Gap, MarketplaceStatus, RefusalStatus, RetentionStatus, SourceStatus, Status
+from store.alerts import Standing
+from store.changes import Position
+from store.quarantine import Counts
+from store.queries import Totals
+from store.webhooks import Backlog, Hook
+
+NOON = datetime(2026, 6, 15, 12, tzinfo=UTC)
+LIMITS = Limits(timedelta(hours=1), timedelta(hours=6), timedelta(minutes=15))
+SECOND = timedelta(seconds=1)
+
+
+def marketplace(*gaps: Gap, **changed: Any) -> MarketplaceStatus:
+    values: dict[str, Any] = {
+        "marketplace": "UK",
+        "marketplace_id": "M",
+        "covered_until": NOON,
+        "behind_seconds": 0.0,
+        "covered": (),
+        "gaps": gaps,
+        "live_from": NOON,
+        "history_from": None,
+        "history_covered": (),
+        "history_gaps": (),
+        "enrolled": True,
+        "alone_since": None,
+        "trouble": None,
+        "verification": None,
+    }
+    return MarketplaceStatus(**{**values, **changed})
+
+
+def source(**changed: Any) -> SourceStatus:
+    values: dict[str, Any] = {
+        "source": "acme:EU",
+        "account": "acme",
+        "covered_until": NOON,
+        "behind_seconds": 0.0,
+        "succeeded_at": NOON,
+        "failing_since": None,
+        "failures": 0,
+        "last_error": None,
+        "last_run": None,
+        "next_at": NOON,
+        "next_why": "",
+        "refusal": None,
+        "marketplaces": (marketplace(),),
+        "windows": (),
+        "backfills": (),
+        "budgets": (),
+        "identity": (),
+        "identity_drops": (),
+    }
+    return SourceStatus(**{**values, **changed})
+
+
+def status(*sources: SourceStatus) -> Status:
+    totals = Totals(0, 0, 0, 0, 0, 0, 0, 0, 0, {})
+    return Status(NOON, (), sources, (), totals, Counts(0, 0, None, None), RetentionStatus(30, 18, 0, None))
+
+
+def reasons(*sources: SourceStatus) -> list[Reason]:
+    found = readiness(status(*sources), LIMITS)
+    assert found.ready is not bool(found.reasons)
+    return list(found.reasons)
+
+
+def refusal(since: datetime) -> RefusalStatus:
+    return RefusalStatus("account", "invalid_grant", since, "authorise again")
+
+
+# --- ready ------------------------------------------------------------------------------------------
+
+
+def test_a_service_with_fresh_sources_is_ready() -> None:
+    assert reasons(source(), source(source="acme:UK")) == []
+
+
+def test_without_a_source_nothing_is_ready() -> None:
+    (reason,) = reasons()
+    assert reason.why == "sources"
+
+
+def test_the_newest_success_may_be_as_old_as_its_limit() -> None:
+    assert reasons(source(succeeded_at=NOON - LIMITS.success)) == []
+    (reason,) = reasons(source(), source(source="acme:UK", succeeded_at=NOON - LIMITS.success - SECOND))
+    assert (reason.why, reason.subject) == ("success", "acme:UK")
+    assert "since 2026-06-15 10:59 UTC" in reason.sentence
+
+
+def test_a_source_that_never_succeeded_is_not_ready() -> None:
+    (reason,) = reasons(source(succeeded_at=None))
+    assert reason.why == "success"
+
+
+def test_the_oldest_gap_may_be_as_old_as_its_limit() -> None:
+    at_limit = Gap(NOON - LIMITS.gap, NOON, "waiting")
+    beyond = Gap(NOON - LIMITS.gap - SECOND, NOON - timedelta(hours=6), "set_aside")
+    assert reasons(source(marketplaces=(marketplace(at_limit),))) == []
+    (reason,) = reasons(source(marketplaces=(marketplace(beyond, at_limit),)))
+    assert (reason.why, reason.subject) == ("gap", "acme:UK")
+
+
+def test_a_marketplace_that_the_seller_is_not_enrolled_in_has_no_gap() -> None:
+    old = Gap(NOON - timedelta(days=9), NOON, "waiting")
+    assert reasons(source(marketplaces=(marketplace(old, enrolled=False),))) == []
+
+
+def test_a_refusal_may_last_as_long_as_its_limit() -> None:
+    assert reasons(source(refusal=refusal(NOON - LIMITS.refusal))) == []
+    (reason,) = reasons(source(refusal=refusal(NOON - LIMITS.refusal - SECOND)))
+    assert (reason.why, reason.subject) == ("authorisation", "acme:EU")
+    assert "authorise again" in reason.sentence
+
+
+# --- what is wrong ----------------------------------------------------------------------------------
+
+
+def wrong(**facts: Any) -> dict[str, Trouble]:
+    given = Facts(**{"status": status(source()), **facts})
+    return {trouble.alert: trouble for trouble in troubles(given, LIMITS)}
+
+
+def test_when_all_is_well_nothing_is_wrong() -> None:
+    assert wrong() == {}
+
+
+def test_what_is_not_ready_is_wrong() -> None:
+    old = NOON - timedelta(days=1)
+    gap = Gap(old, NOON, "set_aside")
+    ill = source(succeeded_at=old, refusal=refusal(old), marketplaces=(marketplace(gap),))
+    assert wrong(status=status(ill)).keys() == {"stalled:acme:EU", "refused:acme:EU", "gap:acme:UK"}
+    assert wrong(status=status()).keys() == {"sources:"}
+
+
+def test_a_source_that_has_just_been_set_up_is_not_wrong_until_it_fails() -> None:
+    new = source(succeeded_at=None)
+    assert wrong(status=status(new)) == {}
+    failing = replace(new, failing_since=NOON)
+    assert wrong(status=status(failing)).keys() == {"stalled:acme:EU"}
+
+
+def test_a_quarantine_that_grows_is_wrong() -> None:
+    assert wrong(quarantined_lately=QUARANTINE_GROWS - 1) == {}
+    assert wrong(quarantined_lately=QUARANTINE_GROWS).keys() == {"quarantine"}
+
+
+def test_credentials_that_are_about_to_expire_are_told_a_month_before() -> None:
+    def used(kind: Any, days: int) -> tuple[Credential, ...]:
+        return (Credential("acme", kind, NOON - timedelta(days=days)),)
+
+    assert wrong(credentials=used("secret", 149)) == {}
+    trouble = wrong(credentials=used("secret", 150))["expires:acme:secret"]
+    assert "by 2026-07-15 at the latest" in trouble.sentence
+    assert trouble.repeat == REMIND
+    assert wrong(credentials=used("authorisation", 334)) == {}
+    assert wrong(credentials=used("authorisation", 335)).keys() == {"expires:acme:authorisation"}
+
+
+def test_a_web_hook_that_takes_nothing_or_gave_up_is_wrong() -> None:
+    hook = Hook(4, "https://example.com", "whsec_AA==", Position(1), 0, NOON)
+    none = Backlog(3, 0, NOON)
+    failing = replace(hook, failing_since=NOON - timedelta(hours=2), last_error="status 500")
+    assert wrong(hooks=((hook, none),)) == {}
+    assert wrong(hooks=((replace(failing, failing_since=NOON), none),)) == {}
+    found = wrong(hooks=((failing, none),))
+    assert found.keys() == {"receiver:4"}
+    assert "example.com" not in found["receiver:4"].sentence
+    assert wrong(hooks=((hook, Backlog(0, 2, None)),)).keys() == {"dead:4"}
+
+
+def test_what_other_parts_found_is_wrong() -> None:
+    found = wrong(unproven=(Finding("acme:UK", "a"),), unshown=(Finding("acme:EU:email", "b"),))
+    assert {name: t.sentence for name, t in found.items()} == {
+        "unproven:acme:UK": "a",
+        "unshown:acme:EU:email": "b",
+    }
+
+
+# --- telling ----------------------------------------------------------------------------------------
+
+TROUBLE = Trouble("stalled:acme:EU", "nothing is read.")
+
+
+class People:
+    """Those who are told, and what they remember: the shell around ``decide``, without a database."""
+
+    def __init__(self, reached: bool = True) -> None:
+        self.standing: dict[str, Standing] = {}
+        self.told: list[tuple[str, str]] = []
+        self.reached = reached
+
+    def look(self, now: datetime, *troubles: Trouble) -> list[str]:
+        """Decide at this moment; returns what was told."""
+        decision = decide(troubles, self.standing, now)
+        self.standing |= {each.alert: each for each in decision.save}
+        for alert in decision.forget:
+            del self.standing[alert]
+        for notice in decision.tell:
+            if self.reached:
+                self._note(notice, now)
+        return [notice.kind for notice in decision.tell]
+
+    def _note(self, notice: Notice, now: datetime) -> None:
+        alert = notice.standing.alert
+        if notice.kind == "over":
+            del self.standing[alert]
+        else:
+            known = self.standing[alert]
+            self.standing[alert] = replace(known, told_at=now, times=known.times + 1, telling_until=None)
+
+
+def test_a_trouble_is_told_once_then_daily_and_when_it_is_over() -> None:
+    people, told, now = People(), [], NOON
+    while now < NOON + timedelta(hours=50):
+        told += [(now - NOON, kind) for kind in people.look(now, TROUBLE)]
+        now += timedelta(minutes=1)
+    assert told == [(timedelta(), "new"), (REPEAT, "still"), (2 * REPEAT, "still")]
+    ended = now
+    told = []
+    while now < ended + timedelta(hours=1):
+        told += [(now - ended, kind) for kind in people.look(now)]
+        now += timedelta(minutes=1)
+    assert told == [(CALM, "over")]
+    assert people.standing == {}
+
+
+def test_what_comes_back_at_once_was_not_over() -> None:
+    people = People()
+    people.look(NOON, TROUBLE)
+    assert people.look(NOON + timedelta(minutes=1)) == []
+    assert people.look(NOON + timedelta(minutes=9), TROUBLE) == []
+    assert people.look(NOON + timedelta(minutes=10)) == []
+    assert people.look(NOON + timedelta(minutes=19)) == []
+    assert people.look(NOON + timedelta(minutes=21)) == ["over"]
+    assert people.look(NOON + timedelta(minutes=22), TROUBLE) == ["new"]
+
+
+def test_what_nobody_heard_is_told_again_soon_and_only_if_it_lasts() -> None:
+    people = People(reached=False)
+    assert people.look(NOON, TROUBLE) == ["new"]
+    assert people.look(NOON + timedelta(minutes=1), TROUBLE) == []
+    assert people.look(NOON + TELLING, TROUBLE) == ["new"]
+    people.look(NOON + timedelta(minutes=5))
+    assert people.look(NOON + timedelta(minutes=16)) == []
+    assert people.standing == {}
+
+
+def test_a_reminder_of_what_expires_comes_weekly() -> None:
+    people, told, now = People(), [], NOON
+    while now < NOON + timedelta(days=15):
+        told += [now - NOON for _ in people.look(now, replace(TROUBLE, repeat=REMIND))]
+        now += timedelta(hours=1)
+    assert told == [timedelta(), REMIND, 2 * REMIND]
+
+
+def test_notices_say_what_when_and_that_it_is_over() -> None:
+    standing = Standing("x", "nothing is read.", NOON)
+    assert Notice("new", standing).text == "nothing is read."
+    assert Notice("still", standing).text == "nothing is read. (since 2026-06-15 12:00 UTC)"
+    assert Notice("over", standing).text == "No longer so (since 2026-06-15 12:00 UTC): nothing is read."
+    assert Notice("over", standing).title == "amazon-order-sync: over"
