@@ -140,7 +140,7 @@ def _unproven(status: Status) -> Iterator[Finding]:
     for source in status.sources:
         for marketplace in source.marketplaces:
             name = f"{source.account}:{marketplace.marketplace}"
-            if sentences := unproven(name, marketplace):
+            if sentences := unproven(source.account, marketplace):
                 yield Finding(name, " ".join(sentences))
 
 

@@ -48,6 +48,7 @@ from poller.history_plan import Budgets, Cost
 from poller.status import REFUSED
 from store import history as stored
 from store import ledger, runs
+from store.engine import Transaction
 from store.progress import Backfill, BackfillState, Interval, Way
 
 app = typer.Typer()
@@ -128,13 +129,29 @@ def plan(marketplace: Marketplace, from_: From, to: To, by: By = "auto", account
             expected = expected_in(tx, place.name, place.polled.marketplace_id, wanted.stretch)
             budgets = budgets_of(tx, service, place)
             read = ledger.read_coverage(tx, place.name, place.polled.marketplace_id, "created")
-        _put_plan(wanted, expected, budgets, read)
+            others = _overlapping(tx, wanted)
+        _put_plan(wanted, expected, budgets, read, others)
 
 
-def _put_plan(wanted: Wanted, expected: int | None, budgets: Budgets, read: list[Interval]) -> None:
+def _overlapping(tx: Transaction, wanted: Wanted) -> list[str]:
+    """A sentence for each backfill of the marketplace that is not over and fetches some of this, too."""
+    place, stretch = wanted.place, wanted.stretch
+    return [
+        f"backfill {other.backfill_id} ({_stretch(Interval(other.lower, other.upper))}) is {other.state} and "
+        f"overlaps: {lasting(common)} would be fetched by both"
+        for other in ledger.load_backfills(tx, place.name)
+        if other.marketplace_id == place.polled.marketplace_id
+        and other.state in ("paused", *ACTIVE)
+        and (common := _common(Interval(other.lower, other.upper), stretch)) > timedelta()
+    ]
+
+
+def _put_plan(
+    wanted: Wanted, expected: int | None, budgets: Budgets, read: list[Interval], others: list[str]
+) -> None:
     stretch, span = wanted.stretch, wanted.stretch.upper - wanted.stretch.lower
     put(f"{wanted.place.polled.code} of account {wanted.place.name}: {_stretch(stretch)}, by {wanted.way}")
-    for note in wanted.notes:
+    for note in (*wanted.notes, *others):
         put(f"  {note}")
     again = sum((_common(i, stretch) for i in read), timedelta())
     if again > timedelta():
@@ -231,6 +248,8 @@ def start(
                         f"{other.backfill_id}`.",
                         status=BAD_INPUT,
                     )
+            for sentence in _overlapping(tx, wanted):
+                say(sentence)
             number = ledger.open_backfill(
                 tx,
                 place.name,
@@ -291,7 +310,12 @@ def _direct(service: Service, found: Backfill, state: BackfillState, may: tuple[
         now = ledger.lock_backfill(tx, found.backfill_id)
     if not changed:
         is_now = found.state if now is None else now.state
-        raise Failure(f"backfill {found.backfill_id} is {is_now}: it cannot be {word}.", status=BAD_INPUT)
+        cannot = f"it cannot be {word}"
+        if is_now == state or (state == "running" and is_now in ACTIVE):
+            cannot = f"nothing has to be {word}"
+        if is_now == "paused":
+            cannot += f"; `order-sync backfill resume {found.backfill_id}` goes on"
+        raise Failure(f"backfill {found.backfill_id} is {is_now} already: {cannot}.", status=BAD_INPUT)
 
 
 def _found(service: Service, backfill_id: int) -> Backfill:

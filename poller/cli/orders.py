@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, get_args
 
@@ -9,6 +10,7 @@ import typer
 
 from connectors.amazon.marketplaces import BY_NAME
 from connectors.errors import Deferred, OrderNotFound
+from connectors.orders import UnreadableOrder
 from poller.bootstrap import Account, Service
 from poller.cli.shell import (
     BAD_INPUT,
@@ -312,8 +314,13 @@ def fetch(
 ) -> None:
     """Ask Amazon for one order again and store it.
 
-    Exit status: 0 stored or unchanged, 1 Amazon does not know it or it went to quarantine, 75 deferred.
+    Exit status: 0 stored or unchanged, 1 Amazon does not know it or it went to quarantine, 2 this is no order
+    id, 75 deferred.
     """
+    order_id = order_id.strip()
+    if not _ORDER_ID.fullmatch(order_id):
+        wanted = "Amazon's are like 123-1234567-1234567"
+        raise Failure(plain(f"{order_id or 'nothing'} is no order id: {wanted}."), status=BAD_INPUT)
     with opened(create=True, wired=True) as service:
         try:
             put(fetched(service, account_of(service, account), order_id))
@@ -321,6 +328,23 @@ def fetch(
             say(f"{order_id}: {deferred}")
             say(f"deferred until {iso(deferred.until)}")
             raise typer.Exit(DEFERRED) from None
+
+
+_ORDER_ID = re.compile(r"[A-Z0-9]{3}-[0-9]{7}-[0-9]{7}")
+"""Three digits in front; orders of other channels, which Amazon only ships, have a letter there (S01)."""
+
+
+class NotUnderstood(Failure):
+    """Amazon gave an order that could not be understood: it is in quarantine."""
+
+    def __init__(self, order_id: str, found: UnreadableOrder) -> None:
+        self.reason = found.reason
+        show = "list`" if found.order_id is None else f"show {order_id}`"
+        super().__init__(
+            f"{order_id}: not stored: what Amazon sent could not be understood and is in quarantine "
+            f"({found.reason}): see it with `order-sync quarantine {show}; Amazon is asked again by itself, "
+            "and a newer version of this program reads it again."
+        )
 
 
 def account_of(service: Service, name: str) -> Account:
@@ -348,7 +372,7 @@ def fetched(service: Service, account: Account, order_id: str) -> str:
     except OrderNotFound:
         raise Failure(f"Amazon knows no order {order_id} of account {name}.") from None
     if unreadable is not None:
-        raise Failure(f"{order_id}: could not be understood and is in quarantine ({unreadable.reason}).")
+        raise NotUnderstood(order_id, unreadable)
     after = _version(service.store, name, order_id)
     if before is None:
         return f"{order_id}: new, stored"

@@ -12,7 +12,7 @@ import typer
 from connectors.amazon.marketplaces import BY_ID
 from connectors.errors import ConnectorError, Deferred
 from poller.bootstrap import Account, Service
-from poller.cli.orders import fetched
+from poller.cli.orders import NotUnderstood, fetched
 from poller.cli.shell import (
     BAD_INPUT,
     FAULT,
@@ -189,6 +189,8 @@ def _tried_again(service: Service, entry: Quarantined, refetch: bool) -> str | N
         return "stays: not even its order id is known, so Amazon cannot be asked for it"
     try:
         fetched(service, account, entry.order_id)
+    except NotUnderstood as error:
+        return f"stays: could not be understood ({error.reason})"
     except Failure as failure:
         return f"stays: {str(failure).removeprefix(f'{entry.order_id}: ')}"
     except Deferred as error:

@@ -41,7 +41,7 @@ def clock_of(store: Store) -> SimulatedClock:
 
 @contextmanager
 def fresh_store(url: str) -> Iterator[Store]:
-    """A store on an empty database; that the migrations make the same tables is tested elsewhere."""
+    """A store on any database; one without tables gets them."""
     store = open_store(url)
     metadata.create_all(store.engine)
     try:
