@@ -139,8 +139,9 @@ def facts(service: Service) -> Facts:
 def _unproven(status: Status) -> Iterator[Finding]:
     for source in status.sources:
         for marketplace in source.marketplaces:
+            name = f"{source.account}:{marketplace.marketplace}"
             if sentences := unproven(source.account, marketplace):
-                yield Finding(f"{source.account}:{marketplace.marketplace}", " ".join(sentences))
+                yield Finding(name, " ".join(sentences))
 
 
 def _unshown(status: Status) -> Iterator[Finding]:

@@ -58,8 +58,8 @@ class Finding:
 class Facts:
     """All that alerts are decided from.
 
-    ``unproven``: verifications that failed or found orders missing, by marketplace. ``unshown``: sources
-    whose share of orders with an e-mail, or a buyer's name, has dropped.
+    ``unproven``: verifications that failed, found orders missing or are late, by marketplace.
+    ``unshown``: sources whose share of orders with an e-mail, or a buyer's name, has dropped.
     """
 
     status: Status

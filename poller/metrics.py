@@ -174,7 +174,7 @@ def _of_marketplaces(status: Status) -> Iterator[Metric]:
 def _of_verifications(sources: Sequence[SourceStatus]) -> Iterator[Metric]:
     label = ("account", "marketplace")
     each = [
-        ((s.account, m.marketplace), m.verification)
+        ((s.account, m.marketplace), m.verification, m.unsettled_verifications)
         for s in sources
         for m in s.marketplaces
         if m.verification is not None
@@ -183,19 +183,19 @@ def _of_verifications(sources: Sequence[SourceStatus]) -> Iterator[Metric]:
         "verification_finished_timestamp_seconds",
         "When the newest verification of a marketplace came to its end.",
         label,
-        [(names, _stamp(proof.finished_at)) for names, proof in each],
+        [(names, _stamp(newest.finished_at)) for names, newest, _ in each],
     )
     yield _gauge(
         "verification_failed",
-        "1 when it could not be carried out.",
+        "1 while something could not be compared, and no later one has done that.",
         label,
-        [(names, proof.state == "failed") for names, proof in each],
+        [(names, any(proof.not_compared for proof in unsettled)) for names, _, unsettled in each],
     )
     yield _gauge(
         "verification_missing_orders",
-        "Orders that Amazon listed in it and that are not here, or only in an older copy.",
+        "Orders that Amazon lists and that are not here, or only in an older copy, as far as is known.",
         label,
-        [(names, proof.still_missing) for names, proof in each],
+        [(names, sum(proof.still_missing for proof in unsettled)) for names, _, unsettled in each],
     )
 
 

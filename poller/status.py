@@ -580,18 +580,18 @@ def _attention(source: SourceStatus, now: datetime) -> list[str]:
             if gap.state == "set_aside" and gap.retry_at is not None
         ]
         found += unproven(source.account, marketplace)
-        if marketplace.verification_waits is not None:
-            found.append(f"{name}: the weekly verification is late: {marketplace.verification_waits}.")
     return found
 
 
 def unproven(account: str, marketplace: MarketplaceStatus) -> list[str]:
-    """What a person should know of the verifications of a marketplace that are not settled."""
-    return [
-        sentence
-        for proof in marketplace.unsettled_verifications
-        for sentence in _attention_of_verification(account, marketplace.marketplace, proof)
-    ]
+    """What a person should know of the verifications of a marketplace."""
+    found = []
+    for proof in marketplace.unsettled_verifications:
+        found += _attention_of_verification(account, marketplace.marketplace, proof)
+    if marketplace.verification_waits is not None:
+        name = f"{account}:{marketplace.marketplace}"
+        found.append(f"{name}: the weekly verification is late: {marketplace.verification_waits}.")
+    return found
 
 
 def _attention_of_verification(account: str, code: str, proof: VerificationStatus) -> list[str]:

@@ -49,6 +49,8 @@ def marketplace(*gaps: Gap, **changed: Any) -> MarketplaceStatus:
         "alone_since": None,
         "trouble": None,
         "verification": None,
+        "unsettled_verifications": (),
+        "verification_waits": None,
     }
     return MarketplaceStatus(**{**values, **changed})
 
