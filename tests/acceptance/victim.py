@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -43,7 +43,8 @@ from poller.sources import AccountRules, PolledMarketplace, Source, sources_of
 from poller.spending import Spending
 from poller.sync import RunReport, SourceSync
 from poller.windows import Pace
-from store.engine import Store, create_engine
+from store import engine
+from store.engine import Row, Store, create_engine
 from store.progress import Way, Window
 from store.sealing import Sealer
 from tests.harness import KEY, NOON, Shop, SimulatedClock, rules_for
@@ -119,9 +120,17 @@ class Doomed(SourceSync):
         self.life, self.reached, self.counting = life, 0, False
         for event in ("before_cursor_execute", "commit"):
             sa.event.listen(self.store.engine, event, self.reach)
+        copy = engine._copy
+
+        def copying(conn: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> None:
+            self.reach()  # COPY is the one statement of which SQLAlchemy's events do not tell
+            copy(conn, table, rows)
+
+        engine._copy = copying
         try:
             return self.run()
         finally:
+            engine._copy = copy
             for event in ("before_cursor_execute", "commit"):
                 sa.event.remove(self.store.engine, event, self.reach)
 
