@@ -32,7 +32,7 @@ from store import budgets, ledger, verifications
 from store.engine import Store, Transaction
 from store.ledger import Superseded
 from store.progress import gaps
-from store.proof import By, Finding, Listed, Outcome, Verification
+from store.proof import By, Finding, Listed, Outcome, Reason, Verification
 
 LOOK_EVERY = timedelta(minutes=1)
 """A report takes some minutes; asking after it costs next to nothing."""
@@ -78,24 +78,38 @@ class Verifier:
     ) -> Verification | None:
         """The unfinished proof of this stretch, or a new one; None when nothing of it has been read yet."""
         with self.store.begin() as tx:
-            found = verifications.unfinished(tx, self.source.account, marketplace_id, by, lower, upper)
-            if found is not None:
-                return verifications.save(tx, replace(found, repair=True)) if repair > found.repair else found
-            read_until = self._read_until(tx, marketplace_id)
-            if read_until is None or read_until <= lower:
-                return None
-            fresh = Verification(
-                self.source.account,
-                marketplace_id,
-                lower,
-                min(upper, read_until),
-                upper,
-                by,
-                "asked",
-                repair,
-                position=lower,
-            )
-            return verifications.begin(tx, fresh)
+            return self.entered(tx, marketplace_id, lower, upper, by, repair=repair)
+
+    def entered(
+        self,
+        tx: Transaction,
+        marketplace_id: str,
+        lower: datetime,
+        upper: datetime,
+        by: By,
+        *,
+        repair: bool,
+        reason: Reason = "asked",
+    ) -> Verification | None:
+        """The same in a transaction. A proof that was *requested* is carried out by the running service."""
+        found = verifications.unfinished(tx, self.source.account, marketplace_id, by, lower, upper, reason)
+        if found is not None:
+            return verifications.save(tx, replace(found, repair=True)) if repair > found.repair else found
+        read_until = self._read_until(tx, marketplace_id)
+        if read_until is None or read_until <= lower:
+            return None
+        fresh = Verification(
+            self.source.account,
+            marketplace_id,
+            lower,
+            min(upper, read_until),
+            upper,
+            by,
+            reason,
+            repair,
+            position=lower,
+        )
+        return verifications.begin(tx, fresh)
 
     def _read_until(self, tx: Transaction, marketplace_id: str) -> datetime | None:
         covered = ledger.read_coverage(tx, self.source.account, marketplace_id, "first")
@@ -106,10 +120,10 @@ class Verifier:
         with self.store.read() as tx:
             return verifications.load(tx, job.verification_id)
 
-    # --- by the service's own schedule --------------------------------------------------------------
+    # --- by the service itself, on its schedule or by request ----------------------------------------
 
     def scheduled(self) -> None:
-        """Go on with what the schedule has begun, or begin the next; waits for nothing, raises nothing."""
+        """Go on with what was scheduled or requested, or begin the next; neither waits nor raises."""
         job = self._scheduled_job()
         if job is None:
             return
@@ -131,13 +145,14 @@ class Verifier:
             mine = [
                 v
                 for v in verifications.of_account(tx, self.source.account)
-                if v.reason == "scheduled" and v.marketplace_id in self.source.marketplaces
+                if v.reason != "asked" and v.marketplace_id in self.source.marketplaces
             ]
-            for job in mine:
-                if not job.is_over:
-                    return job if job.next_at is None or job.next_at <= tx.now else None
+            going_on = [job for job in reversed(mine) if not job.is_over]
+            if going_on:
+                return next((j for j in going_on if j.next_at is None or j.next_at <= tx.now), None)
+            by_schedule = [v for v in mine if v.reason == "scheduled"]
             for marketplace_id in sorted(self.source.marketplaces):
-                last = next((v.created_at for v in mine if v.marketplace_id == marketplace_id), None)
+                last = next((v.created_at for v in by_schedule if v.marketplace_id == marketplace_id), None)
                 fresh = self._due(tx, self.source.marketplaces[marketplace_id], last)
                 if fresh is not None:
                     verifications.forget_old(tx)
