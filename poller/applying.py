@@ -75,7 +75,7 @@ def apply_single(
 def _not_outdated(
     tx: Transaction, rules: AccountRules, unreadable: Sequence[UnreadableOrder]
 ) -> list[UnreadableOrder]:
-    """Those of which we do not have a copy at least as new that could be read."""
+    """Those of which we do not have a newer copy that could be read."""
     timed = [o.order_id for o in unreadable if o.order_id is not None and o.last_updated_at is not None]
     stored = orders.update_times(tx, rules.account, timed)
     return [
@@ -83,7 +83,7 @@ def _not_outdated(
         for order in unreadable
         if order.last_updated_at is None
         or order.order_id not in stored
-        or stored[order.order_id] < order.last_updated_at
+        or stored[order.order_id] <= order.last_updated_at
     ]
 
 
@@ -163,7 +163,8 @@ def _known(
     wanted.update(order.replaces for order in incoming if order.replaces)
     rows = orders.load_rows(tx, rules.account, wanted)
     stored = {order_id: orders.record_of(tx, row) for order_id, row in rows.items()}
-    further = {o.replaces for o in stored.values() if o.replaces and o.replaces not in rows}
+    # Not what was wanted and was not there: stored by another meanwhile, it is a conflict, not an original.
+    further = {o.replaces for o in stored.values() if o.replaces and o.replaces not in wanted}
     if further:
         originals = orders.load_rows(tx, rules.account, further)
         stored |= {order_id: orders.record_of(tx, row) for order_id, row in originals.items()}

@@ -14,8 +14,9 @@ from poller import history_plan
 from poller.bootstrap import Account, Service
 from poller.history_plan import Budgets
 from poller.sources import PolledMarketplace, Source
+from poller.spending import stored_bucket
 from poller.windows import BACKFILL_FIRST_SPAN, signpost
-from store import budgets, history, ledger
+from store import history, ledger
 from store.bucket import Bucket
 from store.engine import Transaction
 from store.progress import Backfill, Interval, gaps
@@ -67,9 +68,7 @@ def budgets_of(tx: Transaction, service: Service, place: Place) -> Budgets:
     """The account's stored budget as it is now."""
 
     def bucket(operation: Operation) -> Bucket:
-        plan = PLANS[operation]
-        key = budgets.BudgetKey(place.source.application, place.name, operation)
-        return budgets.read(tx, key, plan.rate, plan.burst)
+        return stored_bucket(tx, place.source.application, place.name, operation, PLANS)
 
     busy = service.config.settings.poll_seconds_busy
     return Budgets(bucket("searchOrders"), bucket("getOrder"), busy)

@@ -140,8 +140,7 @@ class HistoryWork:
 
     def _advance(self, backfill: Backfill, part: ReportPart) -> ReportPart:
         """One step with one report. Raises Deferred."""
-        with self._sync.store.read() as tx:
-            now = tx.now
+        now = self._sync.store.now()
         if part.look_at is not None and part.look_at > now:
             return part
         if reporting.is_overdue(part.asked_at, now):
@@ -229,7 +228,7 @@ class HistoryWork:
                 later = self._fetch(backfill, one)
                 if later is not None:
                     return later
-        return self._soon()
+        return self._sync.store.now()
 
     def _next_ids(
         self, backfill: Backfill, below: datetime | None
@@ -246,7 +245,7 @@ class HistoryWork:
                 (known if is_known else left).append(one)
             stored.take_out(tx, which, known)
             retry_at = None if left else stored.next_retry(tx, which, below)
-            return left, len(found) == LOOKED_AT_ONCE, self._sync.bucket(tx, "getOrder"), retry_at
+            return left, len(found) == LOOKED_AT_ONCE, self._sync.spending.bucket(tx, "getOrder"), retry_at
 
         while True:
             left, more, bucket, retry_at = self._sync.store.commit(look)
@@ -282,7 +281,7 @@ class HistoryWork:
 
         ours = self._sync.store.commit(store)
         self._sync.fetched_by_id += 1
-        return None if ours else self._soon()
+        return None if ours else self._sync.store.now()
 
     def _put_off(self, backfill: Backfill, one: HistoryId, error: ConnectorError) -> datetime | None:
         """An order that Amazon does not know is asked for again later, and given up the third time.
@@ -337,10 +336,6 @@ class HistoryWork:
             return changed if changed.state != "done" else None
 
         return self._sync.store.commit(settle)
-
-    def _soon(self) -> datetime:
-        with self._sync.store.read() as tx:
-            return tx.now
 
 
 def _chunks(ids: Sequence[HistoryId], size: int) -> Iterator[list[HistoryId]]:

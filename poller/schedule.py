@@ -84,20 +84,12 @@ class Schedule:
         self._scheduler.start()
         self._log_problems()
         self._plan()
-        self._scheduler.add_job(
-            self._purge,
-            "interval",
-            seconds=PURGE_EVERY.total_seconds(),
-            next_run_time=utc_now(),
-            id=RETENTION,
-        )
-        self._scheduler.add_job(
-            self._look_at_identity,
-            "interval",
-            seconds=IDENTITY_EVERY.total_seconds(),
-            next_run_time=utc_now(),
-            id=IDENTITY,
-        )
+        for name, job, every in (
+            (RETENTION, self._purge, PURGE_EVERY),
+            (IDENTITY, self._look_at_identity, IDENTITY_EVERY),
+        ):
+            seconds = every.total_seconds()
+            self._scheduler.add_job(job, "interval", seconds=seconds, next_run_time=utc_now(), id=name)
         beaten = looked = 0.0
         while not self._service.stop.wait(0.5):
             now = time.monotonic()

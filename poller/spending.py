@@ -13,9 +13,22 @@ from datetime import datetime
 from connectors.base import Operation, UsagePlan
 from connectors.errors import BudgetEmpty
 from store import budgets, ledger
+from store.bucket import Bucket
 from store.budgets import BudgetKey
-from store.engine import Store
+from store.engine import Store, Transaction
 from store.progress import Window
+
+
+def stored_bucket(
+    tx: Transaction,
+    application: str,
+    account: str,
+    operation: Operation,
+    plans: Mapping[Operation, UsagePlan],
+) -> Bucket:
+    """An account's stored budget for one operation, as of now; a full one before the first request."""
+    plan = plans[operation]
+    return budgets.read(tx, BudgetKey(application, account, operation), plan.rate, plan.burst)
 
 
 @dataclass
@@ -36,6 +49,10 @@ class Spending:
 
     def key(self, operation: Operation) -> BudgetKey:
         return BudgetKey(self.application, self.account, operation)
+
+    def bucket(self, tx: Transaction, operation: Operation) -> Bucket:
+        """The budget of one operation, without taking."""
+        return stored_bucket(tx, self.application, self.account, operation, self.plans)
 
     def take(self, operation: Operation) -> None:
         """Take a token. Raises BudgetEmpty; ``store.ledger.Superseded`` when the claim is lost."""

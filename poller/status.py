@@ -28,10 +28,10 @@ from poller.grounding import Rates, grounds
 from poller.history import gets_at
 from poller.identity import LOOKED_BACK, Day, Drop, Seen, days_of, drops, sentence
 from poller.sources import PolledMarketplace, Source
-from store import budgets, erasing, history, ledger, quarantine, queries, runs, verifications
-from store.bucket import Bucket
+from poller.spending import stored_bucket
+from store import erasing, history, ledger, quarantine, queries, runs, verifications
 from store.engine import Transaction
-from store.progress import Interval, Kind, MarketplaceProgress, Way, Window, gaps
+from store.progress import Interval, Kind, MarketplaceProgress, Way, Window, complete_until, gaps
 from store.proof import By, Verification, VerificationState
 from store.quarantine import Counts
 from store.queries import Totals
@@ -294,7 +294,10 @@ def _source(tx: Transaction, service: Service, key: str) -> SourceStatus:
     settings = service.config.settings
     next_at, next_why = tx.now, "it has not run yet"
     if progress is not None and set(source.marketplaces) <= known.keys():
-        search, get = (_bucket(tx, source, operation) for operation in SHOWN_BUDGETS)
+        search, get = (
+            stored_bucket(tx, source.application, source.account, operation, PLANS)
+            for operation in SHOWN_BUDGETS
+        )
         active = [b for b in backfills if b.state in ACTIVE]
         rates = Rates(search, get, settings.poll_seconds_busy)
         step = windows.decide(
@@ -358,16 +361,6 @@ def _behind(now: datetime, bound: datetime | None) -> float | None:
     return None if bound is None else max(0.0, (now - bound).total_seconds())
 
 
-def _complete_until(
-    covered: Sequence[Interval], open_gaps: Sequence[Interval], live_from: datetime
-) -> datetime | None:
-    """Up to where nothing is missing: what lies beyond a gap does not count. None before the first page."""
-    if not covered:
-        return None
-    until = open_gaps[0].lower if open_gaps else covered[-1].upper
-    return until if until > live_from else None
-
-
 def _marketplace(
     tx: Transaction,
     source: Source,
@@ -384,9 +377,8 @@ def _marketplace(
     history_missing: list[Interval] = []
     if progress is not None:
         mine = [w for w in pending if w.axis == "updated" and marketplace_id in w.marketplace_ids]
-        open_gaps = gaps(covered, progress.live_from, progress.position)
-        missing = [_gap(g, mine) for g in open_gaps]
-        until = _complete_until(covered, open_gaps, progress.live_from)
+        missing = [_gap(g, mine) for g in gaps(covered, progress.live_from, progress.position)]
+        until = complete_until(covered, progress.live_from)
         if progress.history_from is not None:
             history_missing = gaps(history, progress.history_from, progress.live_from)
     return MarketplaceStatus(
@@ -475,14 +467,8 @@ def _backfill(standing: Standing) -> BackfillStatus:
     )
 
 
-def _bucket(tx: Transaction, source: Source, operation: Operation) -> Bucket:
-    plan = PLANS[operation]
-    key = budgets.BudgetKey(source.application, source.account, operation)
-    return budgets.read(tx, key, plan.rate, plan.burst)
-
-
 def _budget_status(tx: Transaction, source: Source, operation: Operation) -> BudgetStatus:
-    bucket = _bucket(tx, source, operation)
+    bucket = stored_bucket(tx, source.application, source.account, operation, PLANS)
     return BudgetStatus(operation, bucket.tokens, bucket.burst, bucket.rate, max(tx.now, bucket.has_at(1.0)))
 
 

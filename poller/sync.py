@@ -34,9 +34,8 @@ from poller.rereading import after_upgrade
 from poller.sources import Source
 from poller.spending import Spending
 from poller.verifying import Verifier
-from store import budgets, ledger, orders, quarantine, runs
 from store import history as stored_history
-from store.bucket import Bucket
+from store import ledger, orders, quarantine, runs
 from store.engine import Store, Transaction, Unavailable
 from store.ledger import Superseded
 from store.progress import Interval, MarketplaceProgress, SourceProgress, Way, Window
@@ -149,7 +148,8 @@ class SourceSync:
         while not self.stopping():
             step = self._next()
             if isinstance(step, windows.Wait):
-                return self._ended(step, None if self._is_failing() else by_ids.work())
+                failing = self._failing()
+                return self._ended(step, failing, None if failing is not None else by_ids.work())
             try:
                 self._read(step)
             except Deferred as error:
@@ -161,18 +161,21 @@ class SourceSync:
         return "deferred", self._soon(), "stopping"
 
     def _soon(self) -> datetime:
-        with self.store.read() as tx:
-            return tx.now + timedelta(seconds=1)
+        return self.store.now() + timedelta(seconds=1)
 
-    def _is_failing(self) -> bool:
-        """Whether something went wrong that concerns the whole source."""
+    def _failing(self) -> str | None:
+        """What went wrong that concerns the whole source, if anything did."""
         if self._error is not None:
-            return True
+            return self._error
         with self.store.read() as tx:
             progress = ledger.load_source(tx, self.source.key)
-        return progress is not None and progress.retry_at is not None and progress.retry_at > tx.now
+        if progress is None or progress.retry_at is None or progress.retry_at <= tx.now:
+            return None
+        return progress.last_error
 
-    def _ended(self, wait: windows.Wait, ids_at: datetime | None) -> tuple[Outcome, datetime, str | None]:
+    def _ended(
+        self, wait: windows.Wait, failing: str | None, ids_at: datetime | None
+    ) -> tuple[Outcome, datetime, str | None]:
         """``ids_at``: when there is more to do by reports and ids, if there is."""
         if self._error is not None:
             return "failed", wait.until, self._error
@@ -180,10 +183,8 @@ class SourceSync:
         if wait.short:
             self._refetch()
             return "deferred", until, wait.why
-        with self.store.read() as tx:
-            progress = ledger.load_source(tx, self.source.key)
-        if progress is not None and progress.retry_at is not None and progress.retry_at > tx.now:
-            return "failed", wait.until, progress.last_error
+        if failing is not None:
+            return "failed", wait.until, failing
         self._refetch()
         if ids_at is not None and wait.left == "nothing":
             return "deferred", until, "history waits for reports, or for the budget of getOrder"
@@ -210,13 +211,14 @@ class SourceSync:
     def _note_refusal(self, error: CredentialsRefused) -> tuple[Outcome, datetime, str]:
         """Stop the account until its credential changes; for a wrong secret, all of the application."""
         source = self.source
-        self._refused = "application" if isinstance(error, ApplicationRefused) else "account"
+        if isinstance(error, ApplicationRefused):
+            kind, name, fingerprint = "application", source.secret, source.secret
+        else:
+            kind, name, fingerprint = "account", source.account, source.credential
+        self._refused = kind
 
         def note(tx: Transaction) -> datetime:
-            if isinstance(error, ApplicationRefused):
-                runs.refuse(tx, "application", source.secret, source.secret, str(error))
-            else:
-                runs.refuse(tx, "account", source.account, source.credential, str(error))
+            runs.refuse(tx, kind, name, fingerprint, str(error))
             return tx.now + timedelta(minutes=15)
 
         return "failed", self.store.commit(note), str(error)
@@ -356,7 +358,7 @@ class SourceSync:
         wanted = ledger.wanted_backfills(tx, source.account)
         backfills = [b for b in wanted if b.marketplace_id in source.marketplaces]
         pending = ledger.pending_windows(tx, source.key)
-        search = self.bucket(tx, "searchOrders")
+        search = self.spending.bucket(tx, "searchOrders")
         return windows.View(
             source=progress,
             marketplaces={m: known[m] for m in source.marketplaces},
@@ -372,14 +374,9 @@ class SourceSync:
                 tx,
                 backfills,
                 pending,
-                lambda: Rates(search, self.bucket(tx, "getOrder"), self.pace.busy),
+                lambda: Rates(search, self.spending.bucket(tx, "getOrder"), self.pace.busy),
             ),
         )
-
-    def bucket(self, tx: Transaction, operation: Operation) -> Bucket:
-        """The stored budget of one operation, as of now."""
-        plan = self.plans[operation]
-        return budgets.read(tx, self.spending.key(operation), plan.rate, plan.burst)
 
     def _enter(self, tx: Transaction, view: windows.View, step: windows.Enter) -> None:
         step = self._divided(tx, step)
@@ -559,7 +556,7 @@ class SourceSync:
     def _finish_backfill(self, tx: Transaction, window: Window) -> None:
         assert window.backfill_id is not None
         left = ledger.has_pending(tx, window.backfill_id)
-        bucket = self.bucket(tx, "searchOrders")
+        bucket = self.spending.bucket(tx, "searchOrders")
         backfill = ledger.lock_backfill(tx, window.backfill_id)
         if backfill is None:
             return
@@ -708,7 +705,7 @@ class SourceSync:
 
     def _idle(self, tx: Transaction) -> int:
         """How many orders may be fetched by id without getting in anybody's way."""
-        bucket = self.bucket(tx, "getOrder")
+        bucket = self.spending.bucket(tx, "getOrder")
         return max(0, min(REFRESH_AT_ONCE, int(bucket.tokens - REFRESH_LEAVES)))
 
     def _refetch_quarantined(self) -> None:

@@ -28,7 +28,7 @@ from poller.reporting import ReportForgotten
 from poller.sources import PolledMarketplace, Source
 from poller.spending import Spending
 from poller.windows import WALK_LIMIT
-from store import budgets, ledger, verifications
+from store import ledger, verifications
 from store.engine import Store, Transaction
 from store.ledger import Superseded
 from store.progress import gaps
@@ -136,9 +136,7 @@ class Verifier:
         except CredentialsRefused:
             return
         except ConnectorError as error:
-            with self.store.read() as tx:
-                later = tx.now + RETRY_SCHEDULED
-            self._put_off(job, later, str(error))
+            self._put_off(job, self.store.now() + RETRY_SCHEDULED, str(error))
 
     def _scheduled_job(self) -> Verification | None:
         with self.store.begin() as tx:
@@ -190,7 +188,7 @@ class Verifier:
         """
         while not job.is_over:
             if self.stopping():
-                raise Deferred("stopping", self._now())
+                raise Deferred("stopping", self.store.now())
             if job.state == "repairing":
                 job = self._repair(job)
             elif job.by == "report":
@@ -198,10 +196,6 @@ class Verifier:
             else:
                 job = self._read_page(job)
         return job
-
-    def _now(self) -> datetime:
-        with self.store.read() as tx:
-            return tx.now
 
     def _save(self, job: Verification) -> Verification:
         with self.store.begin() as tx:
@@ -231,7 +225,7 @@ class Verifier:
         if job.report_id is None:
             query = ReportQuery(lower, upper - _ALMOST, (job.marketplace_id,))
             report_id = self.connector.request_report(query, self._spending)
-            return self._save(replace(job, report_id=report_id, report_asked_at=self._now()))
+            return self._save(replace(job, report_id=report_id, report_asked_at=self.store.now()))
         try:
             listed = reporting.read(self.connector, job.report_id, self._spending)
         except (ReportForgotten, ReportUnreadable) as error:
@@ -243,7 +237,7 @@ class Verifier:
         return self._compare(job, [Listed(o.order_id, o.created_at, o.last_updated_at) for o in listed])
 
     def _await(self, job: Verification) -> Verification:
-        now = self._now()
+        now = self.store.now()
         if reporting.is_overdue(job.report_asked_at, now):
             return self._afresh(job, "Amazon did not finish the report")
         raise Deferred("Amazon is still making the report", now + LOOK_EVERY)
@@ -352,10 +346,8 @@ class Verifier:
     def _leave_to_others(self) -> None:
         if not self.leaves:
             return
-        plan = self.plans["getOrder"]
         with self.store.read() as tx:
-            bucket = budgets.read(tx, self._spending.key("getOrder"), plan.rate, plan.burst)
-            ready = bucket.has_at(1.0 + self.leaves)
+            ready = self._spending.bucket(tx, "getOrder").has_at(1.0 + self.leaves)
             if ready > tx.now:
                 raise Deferred("single orders are left to others for now", ready)
 

@@ -158,9 +158,10 @@ class _Prepared:
 
     def parameters(self, row: Row) -> Any:
         """A row's values as the driver takes them."""
-        values = [row[name] for name in self._names]
+        values = list(map(row.__getitem__, self._names))
         for i, convert in self._converters:
-            values[i] = convert(values[i])
+            if (value := values[i]) is not None:
+                values[i] = convert(value)
         return tuple(values) if self._positional else dict(zip(self._names, values, strict=True))
 
 
@@ -350,6 +351,11 @@ class Store:
             return not busy
         finally:
             bare_connection.close()
+
+    def now(self) -> datetime:
+        """The time of a transaction that begins now."""
+        with self.read() as tx:
+            return tx.now
 
     def _now(self, conn: Connection) -> datetime:
         if self._clock is not None:

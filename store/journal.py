@@ -77,7 +77,7 @@ def erase(tx: Transaction, customer_ids: Collection[int], *, keep_entered: bool,
     must remain (R61).
     """
     c = journal.c
-    query = sa.select(c.entry, c.details, c.facts).where(_about(tx, sorted(customer_ids))).order_by(c.entry)
+    query = sa.select(c.entry, c.details, c.facts).where(_about(tx, customer_ids)).order_by(c.entry)
     changed = 0
     for row in tx.rows(tx.lock(query)):
         values: dict[str, Any] = {}
@@ -94,20 +94,46 @@ def erase(tx: Transaction, customer_ids: Collection[int], *, keep_entered: bool,
     return changed
 
 
-def _about(tx: Transaction, customer_ids: Sequence[int]) -> sa.ColumnElement[bool]:
+def _about(tx: Transaction, customer_ids: Collection[int]) -> sa.ColumnElement[bool]:
     """Entries of these customers, and those of others that had their data while they were merged.
 
-    A customer that was merged into another and separated again has lent its name and address meanwhile.
+    A customer that was merged into another and separated again has lent its name and address meanwhile, and
+    the other may have passed them on by being merged itself.
     """
     c = journal.c
-    theirs = among(c.customer_id, customer_ids)
-    lent = (
-        sa.select(c.customer_id, sa.func.min(c.entry).label("first"), sa.func.max(c.entry).label("last"))
-        .where(among(c.other_id, customer_ids), c.action.in_(("merge", "unmerge")), sa.not_(theirs))
-        .group_by(c.customer_id)
+    spans: list[tuple[int, int, int | None]] = []
+    lenders: dict[int, list[tuple[int, int | None]]] = {i: [(0, None)] for i in customer_ids}
+    while lenders:
+        borrowers: dict[int, list[tuple[int, int | None]]] = {}
+        for kept, other, first, last in _merges_of(tx, sorted(lenders)):
+            had = any(a <= first and (b is None or first <= b) for a, b in lenders[other])
+            if had and kept not in customer_ids:
+                borrowers.setdefault(kept, []).append((first, last))
+                spans.append((kept, first, last))
+        lenders = borrowers
+    ids = sorted(customer_ids)
+    lent = [
+        sa.and_(c.customer_id == kept, c.entry >= first, *(() if last is None else (c.entry <= last,)))
+        for kept, first, last in spans
+    ]
+    return sa.or_(among(c.customer_id, ids), among(c.other_id, ids), *lent)
+
+
+def _merges_of(tx: Transaction, others: Sequence[int]) -> list[tuple[int, int, int, int | None]]:
+    """Every merge of these into another: both ids, its entry, and the entry that undid it, if one did."""
+    c = journal.c
+    query = sa.select(c.entry, c.action, c.customer_id, c.other_id).where(
+        among(c.other_id, others), c.action.in_(("merge", "unmerge"))
     )
-    spans = [sa.and_(c.customer_id == r.customer_id, c.entry.between(r.first, r.last)) for r in tx.rows(lent)]
-    return sa.or_(theirs, among(c.other_id, customer_ids), *spans)
+    standing: dict[tuple[int, int], int] = {}
+    found: list[tuple[int, int, int, int | None]] = []
+    for row in tx.rows(query.order_by(c.entry)):
+        pair = (row.customer_id, row.other_id)
+        if row.action == "merge":
+            standing[pair] = row.entry
+        elif pair in standing:
+            found.append((*pair, standing.pop(pair), row.entry))
+    return [*found, *((*pair, entry, None) for pair, entry in standing.items())]
 
 
 def _without_amazons(details: Mapping[str, Any]) -> dict[str, Any]:

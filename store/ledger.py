@@ -24,12 +24,16 @@ from store.progress import (
     SourceProgress,
     Way,
     Window,
+    WindowState,
     joined,
 )
 from store.tables import windows
 
 CLAIM = timedelta(minutes=2)
 """How long a claim on a window holds without being renewed."""
+
+PENDING: tuple[WindowState, ...] = ("open", "unproven", "set_aside")
+"""The states of a window that something is still to be done about."""
 
 KEPT = timedelta(days=3)
 """How long a finished window stays, to see how something came about."""
@@ -83,7 +87,7 @@ def _values(tx: Transaction, window: Window) -> dict[str, Any]:
 
 _PENDING = (
     sa.select(windows)
-    .where(windows.c.source == sa.bindparam("source"), windows.c.state.in_(("open", "unproven", "set_aside")))
+    .where(windows.c.source == sa.bindparam("source"), windows.c.state.in_(PENDING))
     .order_by(windows.c.window_id)
 )
 _SOURCE = sa.select(tables.sources).where(tables.sources.c.source == sa.bindparam("source"))
@@ -213,7 +217,7 @@ def adopt_windows(tx: Transaction, account: str, source_of: dict[str, str]) -> N
     """Give unfinished windows to the source of their marketplace, when none of it is in theirs any more."""
     c = windows.c
     query = sa.select(c.window_id, c.source, c.marketplace_ids).where(
-        c.account == account, c.state.in_(("open", "unproven", "set_aside"))
+        c.account == account, c.state.in_(PENDING)
     )
     for row in tx.rows(query):
         homes = [source_of[m] for m in codec.load_words(row.marketplace_ids) if m in source_of]
@@ -345,9 +349,7 @@ def count_backfill(tx: Transaction, backfill_id: int, fetched: int) -> None:
 def has_pending(tx: Transaction, backfill_id: int) -> bool:
     """Whether some of a backfill's windows are still to be read."""
     c = windows.c
-    query = sa.select(sa.literal(1)).where(
-        c.backfill_id == backfill_id, c.state.in_(("open", "unproven", "set_aside"))
-    )
+    query = sa.select(sa.literal(1)).where(c.backfill_id == backfill_id, c.state.in_(PENDING))
     return tx.conn.execute(query.limit(1)).first() is not None
 
 
@@ -368,7 +370,7 @@ def direct_backfill(
         w = windows.c
         tx.conn.execute(
             sa.update(windows)
-            .where(w.backfill_id == backfill_id, w.state.in_(("open", "unproven", "set_aside")))
+            .where(w.backfill_id == backfill_id, w.state.in_(PENDING))
             .values(state="cancelled", page_token=None, finished_at=tx.now, version=w.version + 1, owner=None)
         )
     return changed.rowcount == 1
@@ -377,9 +379,7 @@ def direct_backfill(
 def pending_of(tx: Transaction, backfill_id: int) -> int:
     """How many of a backfill's windows are still to be read."""
     c = windows.c
-    query = sa.select(sa.func.count()).where(
-        c.backfill_id == backfill_id, c.state.in_(("open", "unproven", "set_aside"))
-    )
+    query = sa.select(sa.func.count()).where(c.backfill_id == backfill_id, c.state.in_(PENDING))
     return int(tx.conn.execute(query).scalar_one())
 
 

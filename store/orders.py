@@ -537,32 +537,26 @@ def of_unknown_marketplaces(
     tx: Transaction, account: str, configured: Sequence[str], limit: int
 ) -> list[str]:
     """Ids of stored orders whose marketplace was not configured when they came, but is now (R26)."""
-    c = orders.c
-    query = (
-        sa.select(c.order_id)
-        .where(
-            c.account == account,
-            c.customer_id.is_(None),
-            c.marketplace_id.in_(configured),
-            c.marketplace.is_(None),
-        )
-        .order_by(c.created_at, c.order_id)
-        .limit(limit)
-    )
-    return list(tx.conn.execute(query).scalars())
+    return _waiting(tx, account, configured, orders.c.marketplace.is_(None), limit)
 
 
 def held(tx: Transaction, account: str, marketplace_ids: Sequence[str], limit: int) -> list[str]:
     """Ids of orders of these marketplaces whose customer waits because they have no e-mail (R21)."""
+    return _waiting(tx, account, marketplace_ids, orders.c.match_basis == "held", limit)
+
+
+def _waiting(
+    tx: Transaction,
+    account: str,
+    marketplace_ids: Sequence[str],
+    why: sa.ColumnElement[bool],
+    limit: int,
+) -> list[str]:
+    """Ids of orders of these marketplaces that have no customer, for a reason; the oldest first."""
     c = orders.c
     query = (
         sa.select(c.order_id)
-        .where(
-            c.customer_id.is_(None),
-            c.match_basis == "held",
-            c.account == account,
-            c.marketplace_id.in_(marketplace_ids),
-        )
+        .where(c.account == account, c.customer_id.is_(None), c.marketplace_id.in_(marketplace_ids), why)
         .order_by(c.created_at, c.order_id)
         .limit(limit)
     )

@@ -172,6 +172,15 @@ def joined(intervals: list[Interval]) -> list[Interval]:
     return result
 
 
+def complete_until(covered: list[Interval], start: datetime) -> datetime | None:
+    """Up to where nothing is missing from ``start`` on; None when that is nowhere.
+
+    What lies beyond a gap does not count.
+    """
+    whole = [stretch for stretch in joined(covered) if stretch.lower <= start]
+    return whole[-1].upper if whole else None
+
+
 def gaps(covered: list[Interval], lower: datetime, upper: datetime) -> list[Interval]:
     """What of ``lower … upper`` the sorted, joined stretches leave out."""
     missing: list[Interval] = []

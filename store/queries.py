@@ -13,6 +13,7 @@ from store import customers as customer_rows
 from store import orders as order_rows
 from store.engine import Transaction
 from store.journal import opened as details_of
+from store.merges import merged_into
 from store.records import CustomerRecord, OrderRecord
 from store.tables import customers, journal, merged_orders, orders, quarantine
 from store.types import among
@@ -220,8 +221,7 @@ def followed(tx: Transaction, customer_id: int) -> int:
     into: int | None = customer_id
     while into is not None:
         customer_id = into
-        query = sa.select(customers.c.merged_into).where(customers.c.customer_id == customer_id)
-        into = tx.conn.execute(query).scalar_one_or_none()
+        into = merged_into(tx, customer_id)
     return customer_id
 
 

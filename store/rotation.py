@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from store import customers, ledger, orders, quarantine, tables
+from store import customers, ledger, orders, quarantine, tables, verifications
 from store.engine import LOOKUP_KEY, LOOKUP_KEY_PLACE, Row, Transaction
 
 PLACES: Mapping[str, Callable[[Row, str], str]] = {
@@ -26,6 +26,7 @@ PLACES: Mapping[str, Callable[[Row, str], str]] = {
     "journal": lambda row, column: customers.journal_place(row["entry"]),
     "quarantine": lambda row, column: quarantine.place(row["account"], row["order_id"]),
     "windows": lambda row, column: ledger.token_place(row["window_id"]),
+    "verifications": lambda row, column: verifications.token_place(row["verification_id"]),
     "meta": lambda row, column: LOOKUP_KEY_PLACE,
 }
 """Where the sealed values of each table are bound to. The order is that of a pass."""

@@ -463,6 +463,7 @@ history_ids = sa.Table(
     sqlite_with_rowid=False,
 )
 """Orders of reports that are still to be fetched, by backfill and age; what is fetched is taken out."""
+
 verifications = sa.Table(
     "verifications",
     metadata,

@@ -28,7 +28,8 @@ ABANDONED = timedelta(days=30)
 _MANY = 500
 
 
-def _token_place(verification_id: int) -> str:
+def token_place(verification_id: int) -> str:
+    """Where a page token is bound to."""
     return f"verifications:{verification_id}:page_token"
 
 
@@ -36,7 +37,7 @@ def _values(tx: Transaction, verification: Verification) -> dict[str, Any]:
     values = {f.name: getattr(verification, f.name) for f in fields(verification)}
     token = values.pop("page_token")
     sealed = (
-        None if token is None else tx.sealer.seal(token.encode(), _token_place(verification.verification_id))
+        None if token is None else tx.sealer.seal(token.encode(), token_place(verification.verification_id))
     )
     return values | {
         "page_token": sealed,
@@ -49,7 +50,7 @@ def _verification(tx: Transaction, row: sa.Row[Any]) -> Verification:
     values = dict(row._mapping)
     token = values.pop("page_token")
     if token is not None:
-        values["page_token"] = tx.sealer.open(token, _token_place(row.verification_id)).decode()
+        values["page_token"] = tx.sealer.open(token, token_place(row.verification_id)).decode()
     values["walked"] = msgspec.json.decode(row.walked, type=tuple[Listed, ...])
     values["findings"] = msgspec.json.decode(row.findings, type=tuple[Finding, ...])
     return Verification(**values)

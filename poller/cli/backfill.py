@@ -108,8 +108,8 @@ def _put_plan(wanted: Wanted, plan: Plan) -> None:
     budgets = plan.budgets
     tokens = f"{budgets.search.tokens:.0f} of {budgets.search.burst:.0f} searches are there now"
     put(
-        f"The time is that of the budget ({tokens}, then one each {1 / budgets.search.rate:.0f} s; an order "
-        f"by id each {1 / budgets.get.rate:.1f} s), after live polling each {budgets.poll_seconds:.0f} s, "
+        f"The time is that of the budget ({tokens}, then {_pace(budgets.search.rate)}; orders by id: "
+        f"{_pace(budgets.get.rate)}), after live polling each {budgets.poll_seconds:.0f} s, "
         "which comes first."
     )
     put()
@@ -125,6 +125,11 @@ def _cells(cost: Cost) -> tuple[object, ...]:
     if cost.time == timedelta():
         took = "at once"
     return (cost.windows, f"{cost.requests:,}", f"{cost.searches:,}", f"{cost.gets:,}", cost.reports, took)
+
+
+def _pace(rate: float) -> str:
+    """A rate in requests a second, in words."""
+    return f"{rate:.0f} a second" if rate > 1 else f"one each {1 / rate:.4g} s"
 
 
 def _advice(search: Cost, report: Cost, span: timedelta) -> str:

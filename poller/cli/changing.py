@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from poller.cli.shell import confirm, counted, opened, operator, put, put_table, say
+from poller.cli.shell import confirm, counted, opened, operator, plain, put, put_table, say
 from poller.customers import editing, merging
 from poller.customers.fields import FIELDS, checked
 from poller.customers.merging import Merged
@@ -31,7 +31,6 @@ Labels = Annotated[
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 CustomerId = Annotated[int, typer.Argument(metavar="ID", help="The customer's id.")]
-Other = Annotated[int, typer.Argument(metavar="OTHER", help="The customer that becomes part of the other.")]
 
 
 def with_fields(function: F) -> F:
@@ -71,10 +70,12 @@ def edit(customer_id: CustomerId, label: Labels = None, **given: Any) -> None:
     """Change fields of a customer by hand; an empty value removes. No sync overwrites what is set here."""
     with opened() as service:
         changes = checked(_named(given), label or (), service.shared_emails)
-        service.store.commit(lambda tx: editing.edit(tx, customer_id, changes, operator()))
+        lost = service.store.commit(lambda tx: editing.edit_and_count(tx, customer_id, changes, operator()))
     named = [name.replace("_", " ") for name in changes.values]
     named += [f"label {key}" for key in changes.labels]
     say(f"customer {customer_id}: changed {', '.join(named)}")
+    if lost:
+        say(f"{counted(lost, 'erased e-mail')} gave way: a buyer who comes back with it is a new customer")
 
 
 def _named(given: dict[str, Any]) -> dict[str, str]:
@@ -86,7 +87,9 @@ def _named(given: dict[str, Any]) -> dict[str, str]:
 
 def merge(
     keep: Annotated[int, typer.Argument(metavar="KEEP", help="The customer that stays.")],
-    other: Other,
+    other: Annotated[
+        int, typer.Argument(metavar="OTHER", help="The customer that becomes part of the other.")
+    ],
     keep_email: Annotated[
         list[str] | None,
         typer.Option("--keep-email", metavar="E", help="A main e-mail to keep; repeatable, at most three."),
@@ -97,12 +100,14 @@ def merge(
     """Merge one customer into another: orders, e-mails, and what the kept one does not have."""
     with opened() as service:
         with service.store.read() as tx:
-            planned = merging.preview(tx, keep, other, keep_email)
+            planned = merging.preview(tx, keep, other, service.shared_emails, keep_email)
         _put_preview(planned)
         if dry_run:
             return
         confirm(f"merge customer {other} into customer {keep}?", yes=yes)
-        done = service.store.commit(lambda tx: merging.merge(tx, keep, other, operator(), keep_email))
+        done = service.store.commit(
+            lambda tx: merging.merge(tx, keep, other, operator(), service.shared_emails, keep_email)
+        )
     moved = counted(done.moved, "order")
     say(f"customer {other} is merged into customer {keep}, {moved} moved")
     say(f"`order-sync customers unmerge {other}` undoes it")
@@ -132,7 +137,7 @@ def _called(customer: CustomerRecord) -> str:
 
 
 def unmerge(
-    other: Other,
+    other: Annotated[int, typer.Argument(metavar="OTHER", help="The customer that was merged into another.")],
     leave: Annotated[
         list[str] | None,
         typer.Option(
@@ -152,3 +157,5 @@ def unmerge(
     if done.arrived or done.stayed:
         came = counted(done.arrived + done.stayed, "order")
         say(f"of {came} that came since, {done.arrived} went along by e-mail, {done.stayed} stayed")
+    for email in done.entered:
+        say(f"{plain(email)} stays with customer {kept}: it was entered there since the merge")

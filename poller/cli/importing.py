@@ -52,6 +52,8 @@ def import_customers(
         total = count_lines(file)
     except OSError as error:
         raise Failure(f"{file} cannot be read: {error.strerror}.", status=BAD_INPUT) from None
+    except Refused as refused:
+        raise Failure(f"{file}: {refused}", status=BAD_INPUT) from None
     with opened(create=True) as service:
         lines = read_lines(file, service.businesses(), service.shared_emails)
         many: Counter[Kind] = Counter()

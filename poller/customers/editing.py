@@ -8,7 +8,7 @@ from dataclasses import replace
 from poller.customers.fields import EMAILS, Changes, amended, has_it, recognized
 from poller.customers.joining import check_living
 from poller.customers.refused import Refused, Unknown
-from store import customers
+from store import customers, queries
 from store.engine import Transaction
 from store.journal import difference
 from store.records import CustomerRecord, normal_email
@@ -48,6 +48,25 @@ def edit(tx: Transaction, customer_id: int, changes: Changes, who: str) -> Custo
     customers.change(tx, changed, record)
     customers.write_journal(tx, who, "edit", customer_id, details=difference(record, changed))
     return replace(changed, changed_at=tx.now)
+
+
+def edit_and_count(tx: Transaction, customer_id: int, changes: Changes, who: str) -> int:
+    """Edit; returns how many erased e-mails recognise nobody any more. Raises as ``edit`` does."""
+    before, hashes = queries.get_customer(tx, customer_id), customers.email_hashes(tx, customer_id)
+    edit(tx, customer_id, changes, who)
+    assert before is not None, "an edit of nobody is refused"
+    return stops_recognising(before, hashes, customers.email_hashes(tx, customer_id))
+
+
+def stops_recognising(
+    before: CustomerRecord, hashes: Mapping[int, bytes], hashes_after: Mapping[int, bytes]
+) -> int:
+    """How many erased e-mails an edit has taken off a record: their buyers will not be known again (R61).
+
+    ``hashes`` are those of the record's main e-mails, by slot.
+    """
+    erased = {hashes[main.slot] for main in before.emails if main.email is None}
+    return len(erased - set(hashes_after.values()))
 
 
 def check_free(tx: Transaction, record: CustomerRecord) -> None:

@@ -137,9 +137,21 @@ def amended(record: CustomerRecord, changes: Changes, origin: Origin) -> Custome
             labels[key] = value
     if changes.labels:
         origins["labels"] = origin
+    return with_emails(replace(record, **changed, labels=labels, origins=origins), emails)
+
+
+def with_emails(record: CustomerRecord, emails: Iterable[MainEmail]) -> CustomerRecord:
+    """The record with these main e-mails; none of them is one of its older e-mails any more."""
+    mains = tuple(sorted(emails, key=lambda main: main.slot))
     # Whoever has an e-mail is somebody; that an e-mail was taken away makes nobody unknown again.
-    status = "active" if emails and record.special is None else record.status
-    return replace(record, **changed, emails=emails, labels=labels, origins=origins, status=status)
+    status = "active" if mains and record.special is None else record.status
+    return replace(record, emails=mains, aliases=without_mains(record.aliases, mains), status=status)
+
+
+def without_mains(aliases: Iterable[str], mains: Iterable[MainEmail]) -> tuple[str, ...]:
+    """Those of the older e-mails that are not main ones."""
+    normal = {normal_email(main.email) for main in mains if main.email is not None}
+    return tuple(email for email in aliases if normal_email(email) not in normal)
 
 
 def recognized(record: CustomerRecord, found: Mapping[str, tuple[int, int]]) -> CustomerRecord:
@@ -175,10 +187,13 @@ def _with_email(
         normal = normal_email(email)
         kept = [main for main in kept if main.email is None or normal_email(main.email) != normal]
         kept.append(MainEmail(slot, email, origin))
-    return tuple(sorted(kept, key=lambda main: main.slot))
+    return tuple(kept)
 
 
 def has_it(name: str, holder: int, customer_id: int = 0) -> str:
     """The sentence about an e-mail that another record has, with the remedy."""
-    command = f"`order-sync customers merge {holder} {customer_id}`" if customer_id else "edit that one"
+    if not customer_id:
+        command = f"`order-sync customers edit {holder}`"
+        return f"customer {holder} has the e-mail of {name}: {command} changes that one."
+    command = f"`order-sync customers merge {holder} {customer_id}`"
     return f"customer {holder} has the e-mail of {name}: merge them ({command})."

@@ -6,12 +6,13 @@ person has edited by hand stays as it is. So importing a file again changes noth
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Literal
 
-from poller.customers.fields import ADDRESS_PARTS, EMAILS, SELLERS, Changes, amended, has_it
+from poller.customers.fields import ADDRESS_PARTS, EMAILS, SELLERS, Changes, amended, has_it, with_emails
 from poller.customers.refused import Refused
 from store.records import CustomerRecord, MainEmail, normal_email
 
@@ -151,26 +152,44 @@ def imported(record: CustomerRecord, values: dict[str, str | Decimal]) -> Custom
         if any(parts.values()) and record.origins.get(kind) != "hand":
             taken |= parts  # an address is taken whole: what the line leaves out is not part of it
     changed = amended(record, Changes(taken), "import")
-    for slot, name in enumerate(EMAILS, 1):
-        if name in values:
-            changed = _with_imported(changed, slot, str(values[name]))
-    return changed
+    named = {slot: str(values[name]) for slot, name in enumerate(EMAILS, 1) if name in values}
+    return with_emails(changed, _emails_with(changed, named))
 
 
-def _with_imported(record: CustomerRecord, slot: int, email: str) -> CustomerRecord:
-    """Put a line's e-mail into its slot, else into a free one; never over one that did not come so."""
+def _emails_with(record: CustomerRecord, named: dict[int, str]) -> Iterable[MainEmail]:
+    """The record's main e-mails with those that a line names, by slot.
+
+    One that is there stays where it is. Another goes into its slot, else into a free one, else into one whose
+    e-mail the line replaces; never over one that was not imported. Raises Refused.
+    """
     mains = {main.slot: main for main in record.emails}
-    here = [m for m in record.emails if m.email and normal_email(m.email) == normal_email(email)]
-    by_hand = record.origins.get(f"email_{slot}") == "hand"
-    if (here and here[0].origin == "hand") or (not here and by_hand):
-        return record
-    if here:
-        slot = here[0].slot
-    elif slot in mains and mains[slot].origin != "import":
-        free = [s for s in (1, 2, 3) if s not in mains and record.origins.get(f"email_{s}") != "hand"]
-        if not free:
+    at = {normal_email(main.email): main.slot for main in record.emails if main.email is not None}
+    staying = {normal_email(email) for email in named.values()}
+    left: dict[int, str] = {}
+    for slot, email in named.items():
+        here = at.get(normal_email(email))
+        if here is None and not _by_hand(record, slot):
+            left[slot] = email
+        elif here is not None and mains[here].origin != "hand":
+            mains[here] = MainEmail(here, email, "import")
+
+    def is_open(slot: int) -> bool:
+        main = mains.get(slot)
+        if main is None:
+            return not _by_hand(record, slot)
+        named_anew = slot in named and main.email is not None and normal_email(main.email) not in staying
+        return named_anew and main.origin == "import"
+
+    for slot in [slot for slot in left if is_open(slot)]:
+        mains[slot] = MainEmail(slot, left.pop(slot), "import")
+    for slot, email in left.items():
+        places = sorted((s for s in (1, 2, 3) if is_open(s)), key=lambda s: s in mains)
+        if not places:
             raise Refused(f"customer {record.customer_id} has no slot that is free for email_{slot}.")
-        slot = free[0]
-    mains[slot] = MainEmail(slot, email, "import")
-    status = "active" if record.special is None else record.status
-    return replace(record, emails=tuple(mains[s] for s in sorted(mains)), status=status)
+        mains[places[0]] = MainEmail(places[0], email, "import")
+    return mains.values()
+
+
+def _by_hand(record: CustomerRecord, slot: int) -> bool:
+    """Whether a person has filled or emptied the slot."""
+    return record.origins.get(f"email_{slot}") == "hand"

@@ -33,8 +33,17 @@ COLUMNS = (
 )
 
 
+LONGEST_LINE = 100_000
+"""Characters; every field has its own limit, so a longer line is no line of customers."""
+
+
 def count_lines(path: Path) -> int:
-    """How many lines there are below the heading, about."""
+    """How many lines there are below the heading, about. Raises Refused for what is not a file, and OSError.
+
+    A pipe could not be read a second time.
+    """
+    if path.exists() and not path.is_file():
+        raise Refused("it is not a file: save what it holds as one first.")
     with path.open("rb") as file:
         return max(0, sum(1 for _ in file) - 1)
 
@@ -55,6 +64,10 @@ def _cells(text: str, delimiter: str) -> list[str]:
 
 
 def _heading(text: str, delimiter: str) -> list[str]:
+    if "\0" in text or text.startswith(("\udcff\udcfe", "\udcfe\udcff")):
+        raise Refused("it is not UTF-8 text: save the file as UTF-8.")
+    if "\r" in text.removesuffix("\n").removesuffix("\r"):
+        raise Refused("its lines end with a carriage return alone: save it with ordinary line ends.")
     try:
         names = [name.strip().lower() for name in _cells(text, delimiter)] if text.strip() else []
     except csv.Error:
@@ -83,6 +96,8 @@ def _line(
     shared_emails: frozenset[str],
 ) -> Line:
     try:
+        if len(text) > LONGEST_LINE:
+            raise Refused(f"it is too long: {LONGEST_LINE:,} characters are allowed.")
         cells = [_without_guard(cell.strip()) for cell in _cells(text, delimiter)]
         if any("\udc80" <= c <= "\udcff" for c in text):
             raise Refused("it is not UTF-8 text: save the file as UTF-8.")

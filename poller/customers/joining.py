@@ -12,8 +12,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from poller.customers.fields import without_mains
 from poller.customers.refused import Refused
-from poller.rules import is_given
+from poller.rules import is_given, is_shared_email
 from store.records import Address, CustomerRecord, CustomerStatus, MainEmail, Origin, normal_email
 
 SLOTS = (1, 2, 3)
@@ -51,7 +52,8 @@ class Facts:
     """What a merge changed, without anything that a buyer gave.
 
     ``countries``: the country that was all that the kept record's address said. ``labels``: those that the
-    other gave. ``aliases``: hashes of the e-mails that became aliases of the kept record.
+    other gave. ``aliases``: hashes of the e-mails that became aliases of the kept record; ``unaliased``: of
+    those that were and became main ones.
     """
 
     kept_status: CustomerStatus
@@ -62,6 +64,7 @@ class Facts:
     countries: Mapping[str, str]
     labels: Mapping[str, str]
     aliases: tuple[str, ...]
+    unaliased: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,8 @@ class Merge:
     """A merge that is going to be: the kept record as it will be, and what becomes of the e-mails.
 
     ``sources``: for each main e-mail of the kept record, by slot, whose it was and where it stood.
-    ``stopping``: main e-mails of either that will not match any more (R51).
+    ``stopping``: main e-mails of either that will not match any more (R51). ``new_aliases`` and
+    ``unaliased``: what becomes an alias of the kept record, and what was one and becomes a main e-mail.
     """
 
     kept: CustomerRecord
@@ -78,6 +82,7 @@ class Merge:
     sources: Mapping[int, tuple[Side, int]]
     stopping: tuple[MainEmail, ...]
     new_aliases: tuple[str, ...]
+    unaliased: tuple[str, ...]
 
 
 def check_pair(kept: CustomerRecord, other: CustomerRecord) -> None:
@@ -108,18 +113,29 @@ def check_living(record: CustomerRecord) -> None:
         raise Refused(f"customer {record.customer_id} was forgotten: nothing can be added to it.")
 
 
-def merge(kept: CustomerRecord, other: CustomerRecord, keep_emails: Collection[str] | None = None) -> Merge:
+def merge(
+    kept: CustomerRecord,
+    other: CustomerRecord,
+    shared_emails: frozenset[str],
+    keep_emails: Collection[str] | None = None,
+) -> Merge:
     """What merging ``other`` into ``kept`` makes of the kept record (R50-R52).
 
-    ``keep_emails``: the main e-mails that it shall have, instead of its own and then the other's. Raises
-    Refused.
+    ``shared_emails``: the settings' addresses that identify nobody; none of them is kept as a main e-mail
+    (R17). ``keep_emails``: the main e-mails that it shall have, instead of its own and then the other's.
+    Raises Refused.
     """
     check_pair(kept, other)
     both: list[tuple[Side, MainEmail]] = [
         *(("kept", main) for main in _in_order(kept.emails)),
         *(("other", main) for main in _in_order(other.emails)),
     ]
-    chosen = both[: len(SLOTS)] if keep_emails is None else _chosen(both, keep_emails)
+    usable = [
+        (side, main)
+        for side, main in both
+        if main.email is None or not is_shared_email(main.email, shared_emails)
+    ]
+    chosen = usable[: len(SLOTS)] if keep_emails is None else _chosen(both, usable, keep_emails)
     sources: dict[int, tuple[Side, int]] = {m.slot: (side, m.slot) for side, m in chosen if side == "kept"}
     mains = {m.slot: m for side, m in chosen if side == "kept"}
     for side, main in chosen:
@@ -127,9 +143,9 @@ def merge(kept: CustomerRecord, other: CustomerRecord, keep_emails: Collection[s
             slot = next(slot for slot in SLOTS if slot not in mains)
             mains[slot], sources[slot] = replace(main, slot=slot), (side, main.slot)
     stopping = tuple(main for side, main in both if (side, main) not in chosen)
-    new_aliases = _without(
-        [*(m.email for m in stopping if m.email is not None), *other.aliases], kept.aliases
-    )
+    before = without_mains(kept.aliases, mains.values())
+    older = [*(m.email for m in stopping if m.email is not None), *other.aliases]
+    new_aliases = _without(without_mains(older, mains.values()), before)
 
     filled = {
         name: getattr(other, name)
@@ -144,21 +160,29 @@ def merge(kept: CustomerRecord, other: CustomerRecord, keep_emails: Collection[s
         **filled,
         status="active" if "active" in (kept.status, other.status) or mains else "unidentified",
         emails=tuple(mains[slot] for slot in sorted(mains)),
-        aliases=(*kept.aliases, *new_aliases),
+        aliases=(*before, *new_aliases),
         labels={**kept.labels, **labels},
         origins=origins,
         idle_since=kept.idle_since or other.idle_since,
     )
-    return Merge(record, tuple(filled), labels, sources, stopping, new_aliases)
+    unaliased = tuple(email for email in kept.aliases if email not in before)
+    return Merge(record, tuple(filled), labels, sources, stopping, new_aliases, unaliased)
 
 
 def _in_order(emails: Sequence[MainEmail]) -> list[MainEmail]:
     return sorted(emails, key=lambda main: main.slot)
 
 
-def _chosen(both: Sequence[tuple[Side, MainEmail]], wanted: Collection[str]) -> list[tuple[Side, MainEmail]]:
+def _chosen(
+    both: Sequence[tuple[Side, MainEmail]], usable: Sequence[tuple[Side, MainEmail]], wanted: Collection[str]
+) -> list[tuple[Side, MainEmail]]:
     normal = {normal_email(email): email for email in wanted}
+    if "" in normal:
+        raise Refused("an address to keep is empty: name a main e-mail of either customer (--keep-email).")
     found = [(s, m) for s, m in both if m.email is not None and normal_email(m.email) in normal]
+    shared = [m.email for s, m in found if m.email is not None and (s, m) not in usable]
+    if shared:
+        raise Refused("an address that many buyers share identifies nobody and is not kept (R17):", *shared)
     missing = normal.keys() - {normal_email(m.email) for _, m in found if m.email is not None}
     if missing:
         raise Refused(
@@ -206,6 +230,7 @@ def facts_of(
         },
         labels=planned.labels,
         aliases=tuple(digest(email) for email in planned.new_aliases),
+        unaliased=tuple(digest(email) for email in planned.unaliased),
     )
 
 
@@ -218,7 +243,8 @@ class Undoing:
 
     ``returned`` and ``stayed``: for each main e-mail of the other and of the kept record, by its slot, the
     slot of the kept record that it comes from; one that had become an alias comes from none. ``given``: the
-    hash of each main e-mail that the other has back, and its slot.
+    hash of each main e-mail that the other has back, and its slot. ``entered``: e-mails of the other that
+    stay on the kept record, because somebody has entered them there since.
     """
 
     kept: CustomerRecord
@@ -226,6 +252,7 @@ class Undoing:
     returned: Mapping[int, int | None]
     stayed: Mapping[int, int | None]
     given: Mapping[str, int]
+    entered: tuple[str, ...]
 
 
 def undo(
@@ -250,12 +277,17 @@ def undo(
     back: dict[int, MainEmail] = {}
     returned: dict[int, int | None] = {}
     given: dict[str, int] = {}
+    entered: list[str] = []
     for moved in facts.emails:
         if moved.side == "kept":
             continue
         text = aliases.get(moved.hash)
         if moved.hash in now_at:
             slot = now_at[moved.hash]
+            written = mains[slot].email
+            if written is not None and _entered_since(mains[slot], moved):
+                entered.append(written)
+                continue
             back[moved.slot], returned[moved.slot] = replace(mains.pop(slot), slot=moved.slot), slot
         elif moved.hash not in left and moved.into is None and text is not None:
             back[moved.slot], returned[moved.slot] = MainEmail(moved.slot, text, moved.origin), None
@@ -278,10 +310,16 @@ def undo(
     own = {m.hash for m in facts.emails if m.side == "kept"}
     held = {hashes[slot] for slot in stayed.values() if slot is not None}
     record, external_id = _fields_undone(kept, other, facts)
+    older = [text for hash_, text in aliases.items() if hash_ not in gone]
+    older += [
+        email
+        for hash_ in facts.unaliased
+        if hash_ in given and (email := back[given[hash_]].email) is not None
+    ]
     record = replace(
         record,
         emails=tuple(mains[slot] for slot in sorted(mains)),
-        aliases=tuple(text for hash_, text in aliases.items() if hash_ not in gone),
+        aliases=tuple(older),
         status=facts.kept_status if held <= own else "active",
     )
     revived = replace(
@@ -293,7 +331,12 @@ def undo(
         aliases=(*other.aliases, *_without(others_aliases, other.aliases)),
         idle_since=kept.idle_since,
     )
-    return Undoing(record, revived, returned, stayed, given)
+    return Undoing(record, revived, returned, stayed, given, tuple(entered))
+
+
+def _entered_since(main: MainEmail, moved: Moved) -> bool:
+    """Whether a person or an import has put an e-mail of the other where it is since the merge."""
+    return main.origin != "amazon" and (main.origin, main.slot) != (moved.origin, moved.into)
 
 
 def _left(facts: Facts, elsewhere: Mapping[str, tuple[int, str]], leave: Mapping[str, str]) -> frozenset[str]:

@@ -42,7 +42,8 @@ class Merged:
 class Unmerged:
     """What undoing a merge did. ``moved``: orders that went back; ``arrived``: those of them that came since.
 
-    ``stayed``: orders that came since and stayed on the kept record.
+    ``stayed``: orders that came since and stayed on the kept record. ``entered``: e-mails of the other that
+    stayed there, because somebody has entered them there since.
     """
 
     kept: CustomerRecord
@@ -50,24 +51,38 @@ class Unmerged:
     moved: int
     arrived: int
     stayed: int
+    entered: tuple[str, ...]
 
 
 def preview(
-    tx: Transaction, kept_id: int, other_id: int, keep_emails: Collection[str] | None = None
+    tx: Transaction,
+    kept_id: int,
+    other_id: int,
+    shared_emails: frozenset[str],
+    keep_emails: Collection[str] | None = None,
 ) -> Merged:
     """What merging would do, without doing it. Raises Refused."""
     kept, other = _pair(tx, kept_id, other_id)
-    planned = joining.merge(kept, other, keep_emails)
+    planned = joining.merge(kept, other, shared_emails, keep_emails)
     return _told(planned, kept, other, merges.count_orders(tx, other_id))
 
 
 def merge(
-    tx: Transaction, kept_id: int, other_id: int, who: str, keep_emails: Collection[str] | None = None
+    tx: Transaction,
+    kept_id: int,
+    other_id: int,
+    who: str,
+    shared_emails: frozenset[str],
+    keep_emails: Collection[str] | None = None,
 ) -> Merged:
-    """Merge one customer into another. Raises Refused, and conflicts (``store.engine.is_conflict``)."""
+    """Merge one customer into another (R50).
+
+    ``shared_emails``: the settings' addresses that identify nobody (R17). Raises Refused, and conflicts
+    (``store.engine.is_conflict``).
+    """
     merges.lock_orders(tx, other_id)
     kept, other = _pair(tx, kept_id, other_id)
-    planned = joining.merge(kept, other, keep_emails)
+    planned = joining.merge(kept, other, shared_emails, keep_emails)
     hashes = {
         "kept": customers.email_hashes(tx, kept_id),
         "other": customers.email_hashes(tx, other_id),
@@ -170,7 +185,7 @@ def unmerge(
     customers.place_emails(tx, undoing.other, _erased(hashes, undoing.returned))
     details = difference(kept, undoing.kept)
     customers.write_journal(tx, who, "unmerge", kept_id, other_id=other_id, details=details)
-    return Unmerged(undoing.kept, undoing.other, moved + going, going, len(arrived) - going)
+    return Unmerged(undoing.kept, undoing.other, moved + going, going, len(arrived) - going, undoing.entered)
 
 
 def _erased(hashes: Mapping[int, bytes], sources: Mapping[int, int | None]) -> dict[int, bytes]:

@@ -19,7 +19,7 @@ from poller.fetching import NotStored
 from poller.version import program_version
 from poller.web import backfills, customers, orders, quarantine, reading, verifications
 from poller.web.access import PUBLIC, Caller, Gate
-from poller.web.door import App, Door, away
+from poller.web.door import App, Door, away, fault
 from poller.web.problems import MEDIA_TYPE, Problem, ProblemShape
 from store.engine import reason_of
 from store.ledger import Superseded
@@ -166,6 +166,11 @@ async def _database(_: Request, error: Any) -> Response:
     return away().response()
 
 
+async def _fault(request: Request, error: Any) -> Response:
+    """An error of ours; the framework raises it again when this is answered."""
+    return fault(request.scope, error).response()
+
+
 HANDLERS: dict[type[Exception], Any] = {
     Problem: _problem,
     Refused: _refused,
@@ -176,4 +181,5 @@ HANDLERS: dict[type[Exception], Any] = {
     NotStored: _not_stored,
     Superseded: _superseded,
     DBAPIError: _database,
+    Exception: _fault,
 }

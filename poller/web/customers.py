@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import JSONResponse
 
 from poller.customers import duplicates, editing, merging
-from poller.customers.fields import checked
+from poller.customers.fields import Changes, checked
 from poller.customers.refused import Unknown
 from poller.exporting import customer_object, journal_object
 from poller.web import shapes
@@ -153,7 +153,7 @@ def create_customer(service: Here, caller: Who, once: Changing, wanted: shapes.C
 
     def work(tx: Transaction) -> Answer:
         created = editing.create(tx, business, changes, caller.who)
-        return _changed(tx, created.customer_id, [*changes.values, *_labels(changes.labels)], 201)
+        return _changed(tx, created.customer_id, changes, 201)
 
     return once.within(work)
 
@@ -174,21 +174,19 @@ def edit_customer(
 
     def work(tx: Transaction) -> Answer:
         check_version(tx, if_match, customer_id)
-        editing.edit(tx, customer_id, changes, caller.who)
-        return _changed(tx, customer_id, [*changes.values, *_labels(changes.labels)], 200)
+        lost = editing.edit_and_count(tx, customer_id, changes, caller.who)
+        return _changed(tx, customer_id, changes, 200, lost)
 
     return once.within(work)
 
 
-def _labels(labels: Any) -> list[str]:
-    return [f"label {key}" for key in labels]
-
-
-def _changed(tx: Transaction, customer_id: int, names: list[str], status: int) -> Answer:
+def _changed(tx: Transaction, customer_id: int, changes: Changes, status: int, lost: int = 0) -> Answer:
+    names = sorted([*changes.values, *(f"label {key}" for key in changes.labels)])
     headers = {"ETag": etag_of(tx, customer_id)}
     if status == 201:
         headers["Location"] = f"/customers/{customer_id}"
-    return Answer(status, {"customer_id": customer_id, "changed": sorted(names)}, headers)
+    body = {"customer_id": customer_id, "changed": names, "stops_recognising": lost}
+    return Answer(status, body, headers)
 
 
 # --- merge and unmerge ------------------------------------------------------------------------------
@@ -198,7 +196,7 @@ def _changed(tx: Transaction, customer_id: int, names: list[str], status: int) -
 def preview_merge(service: Here, caller: Who, customer_id: Id, wanted: shapes.MergeWanted) -> Response:
     """What merging another customer into this one would do; changes nothing."""
     with service.store.read() as tx:
-        planned = merging.preview(tx, customer_id, wanted.other_id, wanted.keep_emails)
+        planned = merging.preview(tx, customer_id, wanted.other_id, service.shared_emails, wanted.keep_emails)
         etag = etag_of(tx, customer_id, wanted.other_id)
     emails: Any = [main.email for main in planned.kept.emails]
     stopping: Any = [main.email for main in planned.stopping]
@@ -232,7 +230,9 @@ def merge_customers(
     def work(tx: Transaction) -> Answer:
         if if_match is not None:
             check_version(tx, if_match, customer_id, wanted.other_id)
-        done = merging.merge(tx, customer_id, wanted.other_id, caller.who, wanted.keep_emails)
+        done = merging.merge(
+            tx, customer_id, wanted.other_id, caller.who, service.shared_emails, wanted.keep_emails
+        )
         body = {"customer_id": customer_id, "other_id": wanted.other_id, "moved": done.moved}
         return Answer(200, body, {"ETag": etag_of(tx, customer_id)})
 
@@ -253,6 +253,7 @@ def unmerge_customer(
             "moved": done.moved,
             "arrived": done.arrived,
             "stayed": done.stayed,
+            "entered": len(done.entered),
         }
         return Answer(200, body, {"ETag": etag_of(tx, customer_id)})
 

@@ -55,6 +55,7 @@ class Door:
         if scope["type"] != "http":
             return
         begun = False
+        scope.setdefault("state", {})
 
         async def guarded(message: Message) -> None:
             nonlocal begun
@@ -69,19 +70,15 @@ class Door:
             if not begun:
                 await _answer(problem.response(), scope, receive, guarded)
         except Exception as error:
-            # Of an error of ours nothing is told but where it happened: its text may quote a buyer.
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{place.filename.rpartition('/')[2]}:{place.lineno}"
-            log.error("request broke", error=type(error).__name__, where=where, method=scope["method"])
+            broken = fault(scope, error)
             if not begun:
-                broken = Problem(500, "fault", "something unexpected happened; the log tells where.")
                 await _answer(broken.response(), scope, receive, guarded)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if b"\0" in scope.get("raw_path", b"") or "\0" in scope["path"] or b"%00" in scope["query_string"]:
             raise Problem(400, "nul", "an address must not hold a NUL.")
         asked = _asked(scope)
-        state = scope.setdefault("state", {})
+        state = scope["state"]
         if needed(asked) is not None:
             state["caller"] = await run_in_threadpool(self._admit, asked)
         state["body"] = body = await _body(asked, receive)
@@ -106,6 +103,16 @@ def starting() -> Problem:
 def away() -> Problem:
     """The database does not answer."""
     return Problem(503, "database", "the database is away or cannot be used.", headers={"Retry-After": "5"})
+
+
+def fault(scope: Scope, error: Exception) -> Problem:
+    """An error of ours. It is logged, once: where it happened, and not its text, which may quote a buyer."""
+    if scope["state"].get("broke") is not error:
+        scope["state"]["broke"] = error
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{place.filename.rpartition('/')[2]}:{place.lineno}"
+        log.error("request broke", error=type(error).__name__, where=where, method=scope["method"])
+    return Problem(500, "fault", "something unexpected happened; the log tells where.")
 
 
 def with_headers(given: Any) -> list[tuple[bytes, bytes]]:

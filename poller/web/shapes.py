@@ -374,9 +374,12 @@ class CustomerNew(CustomerEdit):
 class Changed(BaseModel):
     """What a change came to: no buyer data. The ETag is that of the record as it is now."""
 
-    model_config = example(customer_id=1041, changed=["price_list"])
+    model_config = example(customer_id=1041, changed=["price_list"], stops_recognising=0)
     customer_id: int
     changed: list[str]
+    stops_recognising: int = Field(
+        description="Erased e-mails that gave way: a buyer who comes back with one is a new customer."
+    )
 
 
 class SearchWanted(BaseModel):
@@ -434,12 +437,15 @@ class UnmergeWanted(BaseModel):
 
 
 class Unmerged(BaseModel):
-    model_config = example(customer_id=1042, kept_id=1041, moved=3, arrived=1, stayed=0)
+    model_config = example(customer_id=1042, kept_id=1041, moved=3, arrived=1, stayed=0, entered=0)
     customer_id: int
     kept_id: int
     moved: int
     arrived: int = Field(description="Of those, orders that came since the merge.")
     stayed: int = Field(description="Orders that came since and stayed on the kept record.")
+    entered: int = Field(
+        description="E-mails that stay on the kept record, because they were entered there since."
+    )
 
 
 class Pair(BaseModel):

@@ -182,6 +182,17 @@ def test_r54_an_address_that_a_third_customer_has_is_named_and_may_be_left(shop:
     assert customer_of(shop, ANN_TOO) == other
 
 
+def test_r54_an_address_that_was_entered_on_the_kept_record_since_stays_and_is_named(shop: Shop) -> None:
+    keep, other = (customer_of(shop, i) for i in (ANN, ANN_TOO))
+    shop("customers", "merge", str(keep), str(other))
+    shop("customers", "edit", str(keep), "--email-3", "ann@marketplace.amazon.de")
+    told = shop("customers", "unmerge", str(other)).told
+    assert told[1:] == [
+        f"ann@marketplace.amazon.de stays with customer {keep}: it was entered there since the merge"
+    ]
+    assert shop("customers", "show", str(other), "--json").json()["emails"] == []
+
+
 def test_a_terminal_is_asked_before_a_merge_and_an_import(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -321,7 +332,17 @@ def test_import_refuses_a_file_that_is_none(shop: Shop, tmp_path: Path) -> None:
     assert shop("customers", "import", str(missing), status=2).told == [
         f"error: {missing} cannot be read: No such file or directory."
     ]
+    assert shop("customers", "import", str(tmp_path), status=2).told == [
+        f"error: {tmp_path}: it is not a file: save what it holds as one first."
+    ]
     file = tmp_path / "customers.csv"
+    for content, sentence in (
+        ("email_1\nann@example.com\n".encode("utf-16"), "it is not UTF-8 text: save the file as UTF-8."),
+        (b"email_1\rann@example.com\r", "its lines end with a carriage return alone: save it with ordinary"),
+    ):
+        file.write_bytes(content)
+        (told,) = shop("customers", "import", str(file), status=2).told
+        assert told.startswith(f"error: {file}: {sentence}")
     file.write_text("name,surname\nAnn,Invented\n")
     (told,) = shop("customers", "import", str(file), status=2).told
     assert told.startswith(
@@ -379,6 +400,10 @@ def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shop, d
             ("merge", "{ann}", "{bea}", "--keep-email", "strange@example.com"),
             "an address to keep is a main e-mail of neither customer: strange@example.com",
         ),
+        (
+            ("merge", "{ann}", "{bea}", "--keep-email", ""),
+            "an address to keep is empty: name a main e-mail of either customer (--keep-email).",
+        ),
         (("unmerge", "{ann}"), "customer {ann} is not merged into another one."),
         (("unmerge", "{unknown}"), "there is no customer 4711."),
         (
@@ -399,7 +424,7 @@ def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shop, d
         ),
         (
             ("create", "--email-1", "bea@marketplace.amazon.co.uk"),
-            "customer {bea} has the e-mail of email_1: merge them (edit that one).",
+            "customer {bea} has the e-mail of email_1: `order-sync customers edit {bea}` changes that one.",
         ),
         (("edit", "{ann}", "--email-1", "nonsense"), "email_1 is not an e-mail address."),
         (

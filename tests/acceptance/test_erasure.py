@@ -217,6 +217,9 @@ def test_r60_privacy_purge_says_what_is_due_and_erases_it(shop: Shop) -> None:
     assert "erased: 0 orders" in shop("privacy", "purge").err
     shop("orders", "fetch", DELIVERED, "--account", "acme")
     assert shown(shop, DELIVERED)["buyer_name"] is None
+    customer_id = str(shown(shop, DELIVERED)["customer_id"])
+    edited = shop("customers", "edit", customer_id, "--email-1", "new@example.com").told
+    assert edited[1:] == ["1 erased e-mail gave way: a buyer who comes back with it is a new customer"]
 
 
 def test_r63_a_history_past_its_term_is_stored_without_buyers(shop: Shop) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import pytest
+from fastapi.routing import iter_route_contexts
+from starlette.routing import BaseRoute, Mount
 
 from poller.web import access, door
 from poller.web.access import PUBLIC
@@ -29,12 +31,22 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def routes(place: Served) -> list[tuple[str, str]]:
-    """Every route that there is, as it is asked for."""
-    found = []
-    for route in make_api(place.service).routes:
-        path = re.sub(r"\{\w+\}", "1", getattr(route, "path"))  # noqa: B009
-        found += [(method, path) for method in sorted(getattr(route, "methods"))]  # noqa: B009
-    return found
+    """Every route that there is, as it is asked for: those that are not described, too."""
+    return [
+        (method, re.sub(r"\{[\w:]+\}", "1", path))
+        for path, methods in _walk(make_api(place.service).routes)
+        for method in sorted(methods)
+    ]
+
+
+def _walk(found: Sequence[BaseRoute], before: str = "") -> Iterator[tuple[str, Collection[str]]]:
+    for route in iter_route_contexts(found):
+        if isinstance(route.original_route, Mount):
+            yield from _walk(route.original_route.routes, before + route.original_route.path)
+        else:
+            assert route.path is not None, route
+            assert route.methods, route
+            yield before + route.path, route.methods
 
 
 def test_the_walk_knows_all_routes(place: Served) -> None:

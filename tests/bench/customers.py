@@ -104,7 +104,7 @@ def measure(database_url: str) -> None:
     figures["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
     def merge(tx: Transaction) -> int:
-        return merging.merge(tx, 1, 2, "bench").moved
+        return merging.merge(tx, 1, 2, "bench", frozenset()).moved
 
     def unmerge(tx: Transaction) -> int:
         return merging.unmerge(tx, 2, "bench", frozenset()).moved

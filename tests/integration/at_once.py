@@ -98,7 +98,7 @@ def sync(worker: Worker) -> None:
 def merge(worker: Worker) -> None:
     kept, other = worker.customer(), worker.customer()
     chosen = [worker.email()] if worker.rng.random() < 0.2 else None
-    worker.store.commit(lambda tx: merging.merge(tx, kept, other, worker.name, chosen))
+    worker.store.commit(lambda tx: merging.merge(tx, kept, other, worker.name, frozenset(), chosen))
 
 
 def unmerge(worker: Worker) -> None:

@@ -87,7 +87,7 @@ def edit(store: Store, customer_id: int | None, *labels: str, **values: str) -> 
 def merge(store: Store, kept: int | None, other: int | None, *keep_emails: str) -> Merged:
     assert kept is not None
     assert other is not None
-    return store.commit(lambda tx: merging.merge(tx, kept, other, "tests", keep_emails or None))
+    return store.commit(lambda tx: merging.merge(tx, kept, other, "tests", frozenset(), keep_emails or None))
 
 
 def unmerge(store: Store, other: int | None, *leave: str) -> Unmerged:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,18 +20,11 @@ from tests.integration.store_world import (
     customer_of,
     edit,
     exported,
-    fresh_store,
     merge,
 )
 from tests.unit.matching_world import UK, an_order, rules_of
 
 NOBODY: dict[str, Any] = {"email": None, "name": None}
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[Store]:
-    with fresh_store(database_url) as opened:
-        yield opened
 
 
 def found(store: Store, limit: int = 100) -> Suggestions:

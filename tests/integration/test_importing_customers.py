@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from tests.integration.store_world import (
     customer_of,
     edit,
     exported,
-    fresh_store,
     merge,
     order,
     row,
@@ -32,12 +30,6 @@ from tests.integration.store_world import count as rows_of
 from tests.unit.matching_world import an_order
 
 HEADING = "external_id,name,email_1,email_2,phone,billing_line1,billing_country,price_list,discount_percent"
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[Store]:
-    with fresh_store(database_url) as opened:
-        yield opened
 
 
 def imported(
@@ -147,6 +139,43 @@ def test_an_e_mail_never_takes_the_slot_of_one_that_was_not_imported(store: Stor
     assert refused.text == f"customer {full} has no slot that is free for email_1."
 
 
+@pytest.mark.parametrize("emails", ["home,work,relay", "relay,home,work", "work,relay,home"])
+def test_a_line_never_overwrites_its_own_e_mails_whatever_their_order(
+    store: Store, tmp_path: Path, emails: str
+) -> None:
+    """Amazon's address stands in the first slot already: all three end on the record, once and for all."""
+    heading = "external_id,email_1,email_2,email_3"
+    addresses = {
+        "relay": "relay@marketplace.amazon.co.uk",
+        "home": "home@example.com",
+        "work": "work@example.com",
+    }
+    line = ",".join(("C-1", *(addresses[name] for name in emails.split(","))))
+    apply(store, an_order("o1", addresses["relay"]))
+    ann = customer_of(store).customer_id
+    assert kinds(imported(store, tmp_path, line, heading=heading)) == ["changed"]
+    assert {m.email for m in customer(store, ann).emails} == set(addresses.values())
+    assert customer(store, ann).emails[0].email == addresses["relay"]
+    _, _, position = exported(store)
+    assert kinds(imported(store, tmp_path, line, heading=heading)) == ["unchanged"]
+    assert exported(store, position)[1] == []
+    # A new home address takes the place of the one that the file gave before.
+    moved = line.replace("home@", "new.home@")
+    assert kinds(imported(store, tmp_path, moved, heading=heading)) == ["changed"]
+    after = {m.email for m in customer(store, ann).emails}
+    assert after == {addresses["relay"], addresses["work"], "new.home@example.com"}
+
+
+def test_r51_an_imported_e_mail_is_no_older_one_any_more(store: Store, tmp_path: Path) -> None:
+    ann = add_customer(
+        store, "ann@example.com", external_id="C-1", aliases=("was@example.com", "Two@example.com")
+    )
+    imported(store, tmp_path, "C-1,,,two@example.com,,,,,")
+    record = customer(store, ann)
+    assert [m.email for m in record.emails] == ["ann@example.com", "two@example.com"]
+    assert record.aliases == ("was@example.com",)
+
+
 def test_a_bad_line_never_spoils_the_others(store: Store, tmp_path: Path) -> None:
     held = add_customer(store, "held@example.com")
     lines = (
@@ -165,6 +194,7 @@ def test_a_bad_line_never_spoils_the_others(store: Store, tmp_path: Path) -> Non
         f"C-14,{'x' * 600},x@example.com,,,,,,",
         "C-15,Last,last@example.com,,,,GBR,,",
         "C-16,Good,good@example.com,,'+44 113,,,,",
+        f"C-17,{'x' * 140_000},long@example.com,,,,,,",
     )
     outcomes = imported(store, tmp_path, *lines)
     assert {o.number: o.text for o in outcomes if o.kind == "refused"} == {
@@ -181,6 +211,7 @@ def test_a_bad_line_never_spoils_the_others(store: Store, tmp_path: Path) -> Non
         12: "it is not UTF-8 text: save the file as UTF-8.",
         14: "name is too long: 500 characters are allowed.",
         15: "billing_country must be a code of two letters, for example GB.",
+        17: "it is too long: 100,000 characters are allowed.",
     }
     good = {o.number: o.customer_id for o in outcomes if o.kind == "new"}
     assert list(good) == [2, 16]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -31,7 +30,6 @@ from tests.integration.store_world import (
     customer_of,
     edit,
     exported,
-    fresh_store,
     merge,
     open_store,
     order,
@@ -43,12 +41,6 @@ from tests.unit.matching_world import OTHER_HOME, UK, after, an_order, rules_of
 
 NOBODY: dict[str, Any] = {"email": None, "name": None}
 HOME = Address(name="Ann", line1="1 High Street", city="Leeds", postal_code="LS1", country="GB")
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[Store]:
-    with fresh_store(database_url) as opened:
-        yield opened
 
 
 def journal_of(store: Store, customer_id: int) -> list[queries.JournalEntry]:
@@ -122,7 +114,7 @@ def test_r51_a_preview_says_which_addresses_stop_matching_and_changes_nothing(st
     kept, other = two_with_three(store)
     before = picture(store)
     with store.read() as tx:
-        planned = merging.preview(tx, kept, other)
+        planned = merging.preview(tx, kept, other, frozenset())
     assert [m.email for m in planned.stopping] == [f"o{i}@example.com" for i in (1, 2, 3)]
     assert (planned.moved, planned.filled) == (3, ("phone", "billing", "external_id"))
     assert picture(store) == before
@@ -314,6 +306,59 @@ def test_r54_what_somebody_changed_since_stays_changed(store: Store) -> None:
     # What was taken off the kept record does not come back as a main e-mail of the other.
     assert emails_of(store, other) == {3: "o3@example.com"}
     assert (revived.phone, revived.external_id, revived.labels) == ("0113 4960000", "C-7", {"tier": "gold"})
+
+
+def test_r54_an_address_that_was_entered_on_the_kept_record_since_stays_there(store: Store) -> None:
+    """Whether the merge had made it an older one, or somebody moved it, it was said to be the kept one's."""
+    kept, other = two_with_three(store)
+    merge(store, kept, other, "k1@example.com", "o1@example.com")
+    edit(store, kept, email_3="O2@example.com")
+    assert customer(store, kept).aliases == (
+        *("k2@example.com", "k3@example.com", "o3@example.com", "older@example.com"),
+    )
+    apply(store, bare("later", "o2@example.com"))
+    done = unmerge(store, other)
+    assert done.entered == ("O2@example.com",)
+    assert emails_of(store, kept) == {1: "k1@example.com", 2: "k2@example.com", 3: "O2@example.com"}
+    assert emails_of(store, other) == {1: "o1@example.com", 3: "o3@example.com"}
+    assert order(store, "later").customer_id == kept
+    assert customer(store, kept).aliases == ("k3@example.com",)
+
+
+def test_r51_r54_an_older_e_mail_that_a_merge_makes_a_main_one_is_older_again_when_it_is_undone(
+    store: Store,
+) -> None:
+    kept = add_customer(store, "kay@example.com", aliases=("was@example.com", "oh@example.com"))
+    other = add_customer(store, "oh@example.com", aliases=("Kay@example.com",))
+    before = picture(store)
+    merge(store, kept, other)
+    assert emails_of(store, kept) == {1: "kay@example.com", 2: "oh@example.com"}
+    assert customer(store, kept).aliases == ("was@example.com",)
+    unmerge(store, other)
+    assert picture(store) == before
+
+
+def test_r51_r57_an_older_e_mail_that_is_entered_is_a_main_one_only(store: Store) -> None:
+    ann = add_customer(store, "ann@example.com", aliases=("was@example.com", "two@example.com"))
+    edit(store, ann, email_2="Two@example.com")
+    assert customer(store, ann).aliases == ("was@example.com",)
+
+
+def test_r17_r51_an_address_that_became_shared_is_not_kept_as_a_main_one(store: Store) -> None:
+    kept = add_customer(store, "desk@example.com", "kay@example.com")
+    other = add_customer(store, "oh@example.com", "two@example.com")
+    before = picture(store)
+    shared = frozenset({"desk@example.com"})
+    with pytest.raises(Refused, match="many buyers share"):
+        store.commit(lambda tx: merging.merge(tx, kept, other, "tests", shared, ["desk@example.com"]))
+    with store.read() as tx:
+        planned = merging.preview(tx, kept, other, shared)
+    assert [m.email for m in planned.stopping] == ["desk@example.com"]
+    store.commit(lambda tx: merging.merge(tx, kept, other, "tests", shared))
+    assert emails_of(store, kept) == {1: "oh@example.com", 2: "kay@example.com", 3: "two@example.com"}
+    assert customer(store, kept).aliases == ("desk@example.com",)
+    unmerge(store, other)
+    assert picture(store) == before
 
 
 def test_r54_the_newest_merge_goes_first(store: Store) -> None:

@@ -194,6 +194,27 @@ def test_r62_what_was_lent_while_it_was_merged_is_forgotten_too(place: Place) ->
     assert customer(place.store, ann).name == "Ann Buyer"
 
 
+def test_r62_what_was_passed_on_through_several_merges_is_forgotten_too(place: Place) -> None:
+    """Bea's name came to one record, with that to a second, and then all were separated again."""
+    _, bea = two(place)
+    first, second = (add_customer(place.store, f"{name}@home.example") for name in ("one", "two"))
+    merge(place.store, second, first)
+    unmerge(place.store, first)
+    edit(place.store, second, name="Own Name")
+    edit(place.store, second, name="")
+    merge(place.store, first, bea)
+    merge(place.store, second, first)
+    edit(place.store, second, phone="0115")
+    unmerge(place.store, first)
+    unmerge(place.store, bea)
+    forget(place, bea)
+    for customer_id in (bea, first, second):
+        told = json.dumps([dict(e.details) for e in journal(place, customer_id)])
+        assert "bea" not in told.lower()
+    own = [e.details.get("after") for e in journal(place, second) if e.action == "edit"]
+    assert {"name": "Own Name"} in own, "what was said of it alone stays"
+
+
 def test_r54_r22_a_promotion_after_an_undone_merge_is_not_taken_for_it(place: Place) -> None:
     kept = add_customer(place.store, ANN, name="Ann")
     place.apply(delivered("o1", None, name=None))

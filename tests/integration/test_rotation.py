@@ -13,10 +13,11 @@ import sqlalchemy as sa
 
 from connectors.orders import TaxRegistration, UnreadableOrder
 from poller.rotating import Rotation, about_keys
-from store import customers, ledger, migrating, quarantine, queries, rotation
+from store import customers, ledger, migrating, quarantine, queries, rotation, verifications
 from store import tables as t
 from store.engine import Store, create_engine
 from store.progress import Window
+from store.proof import Verification
 from store.sealing import Sealer, UnknownKey, key_id
 from tests.harness import NOON, SimulatedClock
 from tests.integration.store_world import all_customers, apply, basis, count, customer_of, order
@@ -69,6 +70,8 @@ def fill(store: Store, many: int = 3) -> None:
         ledger.open_windows(tx, [Window("acme:EU", "acme", "live", "updated", (UK,), ("BUYER",), NOON, NOON)])
         (window,) = ledger.pending_windows(tx, "acme:EU")
         ledger.save_window(tx, replace(window, page_token="secret"))
+        proof = Verification("acme", UK, NOON, NOON, NOON, "search", "asked", False, NOON)
+        verifications.save(tx, replace(verifications.begin(tx, proof), page_token="secret"))
 
 
 def contents(store: Store) -> list[object]:
@@ -82,6 +85,7 @@ def contents(store: Store) -> list[object]:
             *(entry for key in keys for entry in queries.journal_of(tx, key)),
             *quarantine.entries(tx),
             *ledger.pending_windows(tx, "acme:EU"),
+            *verifications.of_account(tx, "acme"),
         ]
 
 

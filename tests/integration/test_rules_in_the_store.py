@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import count
@@ -38,7 +38,6 @@ from tests.integration.store_world import (
     customer_of,
     edit,
     exported,
-    fresh_store,
     order,
     row,
     rules_of,
@@ -48,12 +47,6 @@ from tests.unit.matching_world import OTHER_HOME, a_pending_order, after, an_ord
 
 NOBODY: dict[str, Any] = {"email": None, "name": None}
 ANN = "ann@marketplace.amazon.co.uk"
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[Store]:
-    with fresh_store(database_url) as opened:
-        yield opened
 
 
 def edit_email(store: Store, customer_id: int, slot: int, email: str | None) -> None:

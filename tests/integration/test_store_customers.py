@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -17,16 +16,10 @@ from store.records import Address, CustomerRecord, MainEmail
 from store.sealing import SealError
 from store.tables import customer_emails, customer_words
 from store.tables import customers as table
-from tests.integration.store_world import NOON, add_customer, apply, count, customer, fresh_store, row
+from tests.integration.store_world import NOON, add_customer, apply, count, customer, row
 from tests.unit.matching_world import an_order
 
 HOME = Address(name="Ann Recipient", line1="1 High Street", city="Leeds", country="GB", phone="0113")
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[Store]:
-    with fresh_store(database_url) as opened:
-        yield opened
 
 
 def whole(**changes: Any) -> CustomerRecord:

@@ -37,12 +37,6 @@ SEARCH = BudgetKey("app", "acme", "searchOrders")
 
 
 @pytest.fixture
-def store(database_url: str) -> Iterator[Store]:
-    with fresh_store(database_url) as opened:
-        yield opened
-
-
-@pytest.fixture
 def postgres(postgres_url: str) -> Iterator[Store]:
     """A store in a schema of its own in PostgreSQL, for what SQLite cannot have."""
     admin = create_engine(postgres_url)

@@ -110,10 +110,10 @@ SECOND = timedelta(seconds=1)
 
 @pytest.mark.parametrize(
     ("unreadable_at", "is_kept"),
-    [(NOON + SECOND, True), (None, True), (NOON, False), (NOON - SECOND, False)],
+    [(NOON + SECOND, True), (None, True), (NOON, True), (NOON - SECOND, False)],
     ids=["newer", "of unknown time", "the same", "older"],
 )
-def test_of_two_copies_on_one_page_the_newer_decides(
+def test_of_two_copies_on_one_page_an_unreadable_one_counts_unless_it_is_older(
     store: Store, unreadable_at: datetime | None, is_kept: bool
 ) -> None:
     readable = an_order("o1", last_updated_at=NOON)

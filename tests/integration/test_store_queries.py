@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,16 +17,9 @@ from tests.integration.store_world import (
     apply,
     customer_of,
     exported,
-    fresh_store,
     rules_of,
 )
 from tests.unit.matching_world import DE, a_pending_order, after, an_order
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[Store]:
-    with fresh_store(database_url) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from poller.status import _complete_until
-from store.progress import Interval, gaps
+from store import progress
+from store.progress import Interval
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
@@ -14,13 +14,12 @@ def at(hours: float) -> datetime:
     return NOON + timedelta(hours=hours)
 
 
-def complete_until(*covered: tuple[float, float], position: float = 9) -> datetime | None:
-    read = [Interval(at(lower), at(upper)) for lower, upper in covered]
-    return _complete_until(read, gaps(read, NOON, at(position)), NOON)
+def complete_until(*covered: tuple[float, float]) -> datetime | None:
+    return progress.complete_until([Interval(at(lower), at(upper)) for lower, upper in covered], NOON)
 
 
 def test_all_that_follows_on_from_the_start_counts() -> None:
-    assert complete_until((0, 4), (4, 9)) == at(9)
+    assert complete_until((-0.2, 4), (3.8, 9)) == at(9)
 
 
 def test_what_lies_beyond_a_gap_does_not_count() -> None:
@@ -32,5 +31,5 @@ def test_nothing_counts_while_the_beginning_is_missing() -> None:
     assert complete_until() is None
 
 
-def test_what_is_entered_and_not_read_yet_is_no_part_of_it() -> None:
-    assert complete_until((0, 4), position=9) == at(4)
+def test_the_overlap_before_the_start_alone_reaches_up_to_the_start() -> None:
+    assert complete_until((-0.2, 0)) == at(0)

@@ -55,7 +55,7 @@ def gate(clock: SimulatedClock) -> Gate:
 @pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost", "LOCALHOST:1", "[::1]:8000", "127.0.0.1"])
 def test_without_a_token_this_machine_may_do_everything(open_gate: Gate, client: str, host: str) -> None:
     caller = open_gate.admit(asked(("host", host), client=client, method="DELETE"), ())
-    assert (caller.who, caller.scopes) == ("loopback", set(SCOPES))
+    assert (caller.who, caller.scopes) == ("loopback", frozenset(SCOPES))
 
 
 @pytest.mark.parametrize("client", ["192.168.1.5", "2001:db8::1", "", "unix"])
@@ -105,9 +105,9 @@ def test_once_there_is_a_token_this_machine_needs_one_too(gate: Gate, open_gate:
 
 def test_tokens_are_named_and_have_their_scopes(gate: Gate) -> None:
     own = gate.admit(bearer(SECRET, client="192.168.1.5"), [READER])
-    assert (own.who, own.scopes, own.sees_buyers) == ("setting:api_token", set(SCOPES), True)
+    assert (own.who, own.scopes, own.sees_buyers) == ("setting:api_token", frozenset(SCOPES), True)
     reader = gate.admit(bearer("r" * 40), [READER])
-    assert (reader.who, reader.scopes, reader.sees_buyers) == ("token:reader", {"read"}, False)
+    assert (reader.who, reader.scopes, reader.sees_buyers) == ("token:reader", frozenset({"read"}), False)
     assert refused(gate, bearer("r" * 40, method="POST"), READER).status == 403
 
 

@@ -1,0 +1,17 @@
+"""What nearly every test of the store begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from store.engine import Store
+from tests.integration.store_world import fresh_store
+
+
+@pytest.fixture
+def store(database_url: str) -> Iterator[Store]:
+    """A store on an empty database, once for each of the two."""
+    with fresh_store(database_url) as opened:
+        yield opened
