@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 from fastapi import Response
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as NoConnection
 from starlette.concurrency import run_in_threadpool
 
 from poller.bootstrap import Service
@@ -31,6 +32,9 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 LARGEST_BODY = 1_000_000
 SLOWEST_BODY = 20.0
 """Seconds that a body may take to arrive."""
+
+UNREACHED = (DBAPIError, NoConnection)
+"""How a database fails; the second one: all connections are in use."""
 
 HEADERS = {
     b"cache-control": b"no-store",
@@ -90,7 +94,7 @@ class Door:
         try:
             with self._service.store.read() as tx:
                 stored = tokens.load(tx)
-        except DBAPIError:
+        except UNREACHED:
             raise away() from None
         return self._gate.admit(asked, stored)
 
@@ -131,7 +135,7 @@ def _asked(scope: Scope) -> Asked:
 async def _body(asked: Asked, receive: Receive) -> bytes:
     """The whole body. Raises Problem when it is too large or too slow."""
     length = next(iter(asked.all("content-length")), "0")
-    if not length.isdigit() or int(length) > LARGEST_BODY:
+    if not (length.isascii() and length.isdigit()) or int(length[:20]) > LARGEST_BODY:
         raise _too_large()
     found = bytearray()
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
@@ -17,6 +18,9 @@ from poller.web.access import Caller
 from poller.web.problems import Problem
 from store import idempotency
 from store.engine import Store, Transaction
+
+_asking = threading.BoundedSemaphore(2)
+"""Amazon may take its time: those who only ask the database find a thread."""
 
 LARGEST_ID = 2**63 - 1
 
@@ -128,7 +132,12 @@ class Once:
             known = self._known(tx)
         if known is not None:
             return known.response(replayed=True)
-        answer = work()
+        if not _asking.acquire(blocking=False):
+            raise Problem(503, "busy", "others are asking Amazon.", headers={"Retry-After": "10"})
+        try:
+            answer = work()
+        finally:
+            _asking.release()
         return self.within(lambda _: answer)
 
     def _known(self, tx: Transaction) -> Answer | None:
