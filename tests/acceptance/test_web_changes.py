@@ -88,9 +88,8 @@ def test_a_change_with_a_key_is_carried_out_once_and_answered_alike(place: Serve
     assert (later.status_code, later.headers.get("Idempotent-Replayed")) == (201, None)
     with place.store.read() as tx:
         assert len(tx.rows(sa.select(idempotency_keys.c.key))) == 1
-    for key in ("", "x" * 129, "with blank", "\u00e9".encode()):
-        answer = client.post("/customers", json={"name": "Z"}, headers={"Idempotency-Key": key})  # type: ignore[dict-item]
-        problem(answer, 422, "invalid")
+    for key in ("", "x" * 129, "with blank"):
+        problem(client.post("/customers", json={"name": "Z"}, headers=keyed(key)), 422, "invalid")
 
 
 def test_equal_requests_at_the_same_moment_are_carried_out_once(place: Served) -> None:
@@ -118,13 +117,12 @@ def test_a_process_that_dies_in_between_leaves_all_or_nothing(tmp_path: Path, da
             check=True,
         )
     lives: list[dict[str, Any]] = json.loads(done.stdout)
-    assert len(lives) > 8
-    seen = Counter(tuple(life["after_death"]) for life in lives)
-    assert set(seen) == {(0, 0), (1, 1)}
+    assert len(lives) > 5
+    assert {tuple(life["before"]) for life in lives} == {(0, 0), (1, 1)}
     for life in lives:
-        assert life["again"]["status"] == 201
-        assert life["again"]["replayed"] == (life["after_death"] == [1, 1])
-        assert life["held"] == [1, 1]
+        assert life["status"] == 201
+        assert life["replayed"] == (life["before"] == [1, 1])
+        assert life["after"] == [1, 1]
 
 
 # --- versions -----------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """A process that carries out one change over HTTP and is killed at a boundary of its transaction.
 
 ``python -m tests.acceptance.web_victim`` forks one child for each boundary and, after each death, one more
-that is asked the same and lives; it prints what the database held after either, as JSON. It has no threads
+that is asked the same and lives; it prints what those tell, as JSON. It has no threads
 when it forks and has opened nothing. The service is that of the environment.
 """
 
@@ -12,6 +12,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import httpx
@@ -19,10 +20,14 @@ import sqlalchemy as sa
 
 from poller.bootstrap import Service, utc_now
 from poller.web.app import make_app
+from store.engine import Store
 from store.tables import customers, idempotency_keys
 
-MOST = 60
-"""More boundaries than any change has."""
+EVERY = 5
+"""Of the boundaries before the last ones, one of so many is tried."""
+
+NEVER = 0
+"""A boundary that is never reached."""
 
 
 def in_a_child(work: Callable[[], Any]) -> Any:
@@ -39,8 +44,11 @@ def in_a_child(work: Callable[[], Any]) -> Any:
     return None if os.WIFSIGNALED(status) else json.loads(told)
 
 
-def asked(number: int, boundary: int | None) -> dict[str, Any]:
-    """Create customer ``number`` once; killed at this boundary: before a statement, at COMMIT, after it."""
+def asked(number: int, boundary: int) -> dict[str, Any]:
+    """Create customer ``number`` once; killed at this boundary: before a statement, at COMMIT, after it.
+
+    Tells what the database held of it before and holds now: how many customers and keys.
+    """
     reached = 0
 
     def reach(*_: Any) -> None:
@@ -61,38 +69,36 @@ def asked(number: int, boundary: int | None) -> dict[str, Any]:
     with Service(os.environ) as service:
         store = service.open_store(create=False)
         service.wire()
-        assert store.lookup
+        before = held(store, number)
         for event in ("before_cursor_execute", "commit", "checkin"):
             sa.event.listen(store.engine, event, reach)
         answer = asyncio.run(ask())
-    return {
-        "status": answer.status_code,
-        "customer_id": answer.json()["customer_id"],
-        "replayed": answer.headers.get("Idempotent-Replayed") == "true",
-    }
+        for event in ("before_cursor_execute", "commit", "checkin"):
+            sa.event.remove(store.engine, event, reach)
+        return {
+            "before": before,
+            "after": held(store, number),
+            "reached": reached,
+            "status": answer.status_code,
+            "replayed": answer.headers.get("Idempotent-Replayed") == "true",
+        }
 
 
-def held(number: int) -> tuple[int, int]:
+def held(store: Store, number: int) -> tuple[int, int]:
     """How many customers and keys there are of this number."""
-    with Service(os.environ) as service:
-        store = service.open_store(create=False)
-        with store.read() as tx:
-            made = sa.select(sa.func.count()).where(customers.c.external_id == f"number-{number}")
-            kept = sa.select(sa.func.count()).where(idempotency_keys.c.key == f"key-{number}")
-            return tx.conn.execute(made).scalar_one(), tx.conn.execute(kept).scalar_one()
+    with store.read() as tx:
+        made = sa.select(sa.func.count()).where(customers.c.external_id == f"number-{number}")
+        kept = sa.select(sa.func.count()).where(idempotency_keys.c.key == f"key-{number}")
+        return tx.conn.execute(made).scalar_one(), tx.conn.execute(kept).scalar_one()
 
 
 def main() -> None:
-    """Die at every boundary in turn."""
+    """Die at some boundaries, at COMMIT's among them, and be asked again after each death."""
+    last = in_a_child(partial(asked, 0, NEVER))["reached"]
     lives = []
-    for boundary in range(1, MOST):
-        if in_a_child(lambda at=boundary: asked(at, at)) is not None:  # type: ignore[misc]
-            break
-        after_death = in_a_child(lambda at=boundary: held(at))  # type: ignore[misc]
-        again = in_a_child(lambda at=boundary: asked(at, None))  # type: ignore[misc]
-        lives.append(
-            {"after_death": after_death, "again": again, "held": in_a_child(lambda at=boundary: held(at))}
-        )  # type: ignore[misc]
+    for boundary in (*range(1, last - 3, EVERY), *range(last - 3, last + 1)):
+        assert in_a_child(partial(asked, boundary, boundary)) is None
+        lives.append(in_a_child(partial(asked, boundary, NEVER)))
     print(json.dumps(lives))
 
 
