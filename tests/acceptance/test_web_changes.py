@@ -206,6 +206,15 @@ def test_a_merge_is_as_it_was_previewed_and_is_undone(place: Served) -> None:
     problem(client.post("/customers/999/merge", json=wanted), 404, "unknown")
     with place.store.read() as tx:
         assert queries.journal_of(tx, kept)[-1].who == "token:read-write-buyer-data"
+    with watched() as events:
+        (entry,) = client.get(f"/customers/{kept}/journal").json()
+        masked = place.client("read").get(f"/customers/{kept}/journal")
+    assert (entry["action"], entry["other_id"]) == ("merge", other)
+    assert entry["after"]["email_2"] in preview.json()["emails"]
+    assert masked.json()[0]["after"]["email_2"] == "***"
+    assert not [piece for piece in BUYERS if piece in masked.text]
+    who = "token:read-write-buyer-data"
+    assert said(events) == [{"who": who, "what": "journal", "ids": [kept, other]}]
 
     back = client.post(f"/customers/{other}/unmerge", json={})
     assert back.json() == {
