@@ -17,6 +17,7 @@ from poller.bootstrap import Service
 from poller.web import shapes
 from poller.web.app import make_api
 from poller.web.problems import MEDIA_TYPE
+from tests.acceptance.command_line import ROOT
 from tests.acceptance.web_world import ORDERS, logged, served
 
 EXAMPLES = 6
@@ -90,6 +91,12 @@ def test_every_operation_is_told_in_words_and_its_errors_are_problems(descriptio
             assert operation.get("security", description["security"]) == (
                 [] if path == "/healthz" else [{"token": []}]
             )
+
+
+def test_the_page_about_the_api_has_every_route(description: dict[str, Any]) -> None:
+    page = (ROOT / "docs" / "api.md").read_text()
+    for path in description["paths"]:
+        assert f"{path}`" in page or f"`/{path.rpartition('/')[2]}`" in page, path
 
 
 def test_whatever_is_sent_has_an_example_that_is_understood(description: dict[str, Any]) -> None:
