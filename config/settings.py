@@ -43,9 +43,6 @@ ACCOUNT_NAME = re.compile(r"[a-z0-9-]+(?:_[a-z0-9-]+)*")
 
 ACCOUNT_NAME_RULE = "an account's name is made of a-z, 0-9, - and single _ between them"
 
-LATER = frozenset({"LISTEN", "API_TOKEN"})
-"""Promised names that this version accepts and does not use."""
-
 Text = Annotated[str, BeforeValidator(values.text)]
 Url = Annotated[str | None, BeforeValidator(values.service_url)]
 Seconds = Annotated[int, BeforeValidator(values.seconds)]
@@ -75,8 +72,8 @@ class Settings(BaseSettings):
     """Everything that is set for the whole service; credentials are hidden in ``repr``.
 
     ``encryption_key`` is None when none is given: whoever needs it refuses to start.
-    ``log_format`` is None for the default, which depends on the terminal. ``retention_days`` and
-    ``hash_retention_months`` are None for off.
+    ``log_format`` is None for the default, which depends on the terminal. ``retention_days``,
+    ``hash_retention_months`` and ``listen`` (host and port) are None for off.
     """
 
     model_config = SettingsConfigDict(
@@ -109,6 +106,8 @@ class Settings(BaseSettings):
     ready_success_seconds: Seconds = 3600
     ready_gap_seconds: Seconds = 21_600
     ready_refusal_seconds: Seconds = 900
+    listen: Annotated[tuple[str, int] | None, BeforeValidator(values.listen)] = ("127.0.0.1", 8000)
+    api_token: Annotated[SecretStr | None, BeforeValidator(values.api_token)] = None
     log_format: Annotated[
         Literal["console", "json"] | None,
         BeforeValidator(values.one_of("console", "json")),
@@ -186,9 +185,7 @@ def read_environment(environ: Mapping[str, str]) -> Environment:
             continue
         base = variable.removesuffix(FILE_SUFFIX)
         name = base.removeprefix(PREFIX)
-        if name in LATER:
-            problems.append(Problem(f"{spelled} is not used by this version", "nothing"))
-        elif not _known(name):
+        if not _known(name):
             problems.append(Problem(f"{spelled} is not a setting; {_nearest(variable)}", "nothing"))
         elif base in given:
             problems.append(_stopping(name, f"{given[base][0]} and {spelled} are both given; keep one"))
@@ -231,7 +228,7 @@ def _nearest(variable: str) -> str:
     elif name.startswith("ACCOUNTS_"):
         return f"an account's is {account_variable('<NAME>', '<KEY>')}, with two underscores before and after"
     else:
-        known, start, key = [*SCALARS, *sorted(LATER)], PREFIX, name
+        known, start, key = list(SCALARS), PREFIX, name
     return suggestion(f"{start}{key}{ending}", (f"{start}{k}{ending}" for k in known))
 
 

@@ -188,8 +188,44 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://.")
 _BETWEEN_URLS = re.compile(r"\s+|,+(?=\s|$|[A-Za-z][A-Za-z0-9+.-]*://)")
 
 
+def listen(value: object) -> tuple[str, int] | None:
+    """A host and a port to listen on, or the word off (None). Port 0 is any that is free."""
+    if value is None or isinstance(value, tuple):
+        return value
+    written = text(value)
+    if written.lower() == "off":
+        return None
+    host, colon, port = written.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError("must have an IPv6 address in brackets, like [::1]:8000")
+    if not (colon and host and port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65_535):
+        raise ValueError("must be a host and a port, like 127.0.0.1:8000, or off")
+    if any(c.isspace() or c in "/@[]" for c in host):
+        raise ValueError("must be a host and a port, like 127.0.0.1:8000, or off")
+    return host, int(port)
+
+
+SHORTEST_TOKEN = 32
+"""Characters; what `order-sync tokens add` makes has more."""
+
+
+def api_token(value: object) -> str | None:
+    """A token that nobody can guess."""
+    if value is None:
+        return None
+    token = text(value)
+    if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
+        raise ValueError(
+            f"must be at least {SHORTEST_TOKEN} printable ASCII characters without blanks; "
+            "`openssl rand -hex 32` makes one"
+        )
+    return token
+
+
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine."""
+    """Whether a name or an address is this machine's own."""
     if host == "localhost":
         return True
     try:

@@ -144,6 +144,11 @@ class Service:
             raise RuntimeError("the store is not open")
         return self._store
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the store is open."""
+        return self._store is not None
+
     def open_store(self, *, create: bool) -> Store:
         """Open the database with the configured keys.
 

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any, TextIO
 
 from poller.matching import contact_email, shown_name
+from store.queries import JournalEntry
 from store.records import Address, Amount, CustomerRecord, LineRecord, OrderRecord, PackageRecord
 
 ADDRESS_KEYS = (
@@ -73,6 +74,20 @@ def _package_object(package: PackageRecord) -> dict[str, Any]:
         "service": package.service,
         "tracking_number": package.tracking_number,
         "shipped_at": time_text(package.shipped_at),
+    }
+
+
+def journal_object(entry: JournalEntry) -> dict[str, Any]:
+    """One entry of a customer's journal, with what it quotes."""
+    return {
+        "at": time_text(entry.at),
+        "who": entry.who,
+        "action": entry.action,
+        "other_id": entry.other_id,
+        "order_id": entry.order_id,
+        "customer_id": entry.customer_id,
+        "before": entry.details.get("before", {}),
+        "after": entry.details.get("after", {}),
     }
 
 

@@ -32,7 +32,7 @@ from store import ledger, verifications
 from store.engine import Store, Transaction
 from store.ledger import Superseded
 from store.progress import complete_until
-from store.proof import By, Finding, Listed, Outcome, Verification
+from store.proof import By, Finding, Listed, Outcome, Reason, Verification
 
 LOOK_EVERY = timedelta(minutes=1)
 """A report takes some minutes; asking after it costs next to nothing."""
@@ -81,24 +81,38 @@ class Verifier:
         None when nothing of it has been read yet. Whether it repairs is for who asks now to say.
         """
         with self.store.begin() as tx:
-            found = verifications.unfinished(tx, self.source.account, marketplace_id, by, lower, upper)
-            if found is not None:
-                return self._gone_on_with(tx, found, repair)
-            read_until = self._read_until(tx, marketplace_id)
-            if read_until is None or read_until <= lower:
-                return None
-            fresh = Verification(
-                self.source.account,
-                marketplace_id,
-                lower,
-                min(upper, read_until),
-                upper,
-                by,
-                "asked",
-                repair,
-                position=lower,
-            )
-            return verifications.begin(tx, fresh)
+            return self.entered(tx, marketplace_id, lower, upper, by, repair=repair)
+
+    def entered(
+        self,
+        tx: Transaction,
+        marketplace_id: str,
+        lower: datetime,
+        upper: datetime,
+        by: By,
+        *,
+        repair: bool,
+        reason: Reason = "asked",
+    ) -> Verification | None:
+        """The same in a transaction. A proof that was *requested* is carried out by the running service."""
+        found = verifications.unfinished(tx, self.source.account, marketplace_id, by, lower, upper, reason)
+        if found is not None:
+            return self._gone_on_with(tx, found, repair)
+        read_until = self._read_until(tx, marketplace_id)
+        if read_until is None or read_until <= lower:
+            return None
+        fresh = Verification(
+            self.source.account,
+            marketplace_id,
+            lower,
+            min(upper, read_until),
+            upper,
+            by,
+            reason,
+            repair,
+            position=lower,
+        )
+        return verifications.begin(tx, fresh)
 
     def _gone_on_with(self, tx: Transaction, found: Verification, repair: bool) -> Verification:
         changed = replace(found, repair=repair)
@@ -125,10 +139,10 @@ class Verifier:
             found = verifications.load(tx, job.verification_id)
             return found if found.is_over else self._gone_on_with(tx, found, job.repair)
 
-    # --- by the service's own schedule --------------------------------------------------------------
+    # --- by the service itself, on its schedule or by request ----------------------------------------
 
     def scheduled(self) -> None:
-        """Go on with what the schedule has begun, or begin the next; waits for nothing, raises nothing.
+        """Go on with what was scheduled or requested, or begin the next; neither waits nor raises.
 
         One that is in trouble is put off, and does not hold up the next.
         """
@@ -168,7 +182,7 @@ class Verifier:
         mine = [
             v
             for v in verifications.of_account(tx, self.source.account)
-            if v.reason == "scheduled" and v.marketplace_id in self.source.marketplaces
+            if v.reason != "asked" and v.marketplace_id in self.source.marketplaces
         ]
         going_on = [v for v in mine if not v.is_over]
         for job in going_on:
@@ -176,8 +190,9 @@ class Verifier:
                 return job, []
             if job.message is None:
                 return None, []  # the others wait until it is through, but not for one that is in trouble
+        by_schedule = [v for v in mine if v.reason == "scheduled"]
         for marketplace_id in sorted(self.source.marketplaces.keys() - {v.marketplace_id for v in going_on}):
-            last = next((v.created_at for v in mine if v.marketplace_id == marketplace_id), None)
+            last = next((v.created_at for v in by_schedule if v.marketplace_id == marketplace_id), None)
             due = self._due(tx, self.source.marketplaces[marketplace_id], last)
             if due:
                 return None, due

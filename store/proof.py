@@ -12,6 +12,7 @@ from store.progress import Interval, gaps, joined
 By = Literal["report", "search"]
 VerificationState = Literal["reading", "repairing", "done", "failed"]
 FindingKind = Literal["missing", "older", "quarantined", "unknown"]
+Reason = Literal["asked", "requested", "scheduled"]
 Outcome = Literal["stored", "quarantined", "unreadable", "not_found"]
 
 
@@ -59,8 +60,8 @@ class Verification:
     ``asked_upper``), as far as the marketplace had been read; of a scheduled one it is up to where
     every update had been looked for twice. What lies before ``position`` has been compared. ``report_id`` or
     ``page_token`` belong to the stretch that begins there, ``attempts`` counts what went wrong with it,
-    ``walked`` are the orders of the pages read so far. ``reason``: asked for by a person, or by the service's
-    own schedule.
+    ``walked`` are the orders of the pages read so far. ``reason``: asked for by a person who carries it out,
+    requested of the service, or by the service's own schedule.
     """
 
     account: str
@@ -69,7 +70,7 @@ class Verification:
     upper: datetime
     asked_upper: datetime
     by: By
-    reason: Literal["asked", "scheduled"]
+    reason: Reason
     repair: bool
     position: datetime
     verification_id: int = 0

@@ -78,11 +78,23 @@ def list_orders(
     marketplace: str | None = None,
     customer_id: int | None = None,
     match_basis: str | None = None,
+    account: str | None = None,
+    created_from: datetime | None = None,
+    created_to: datetime | None = None,
+    before: tuple[datetime, int] | None = None,
 ) -> list[OrderRecord]:
-    """The newest shown orders, by created time."""
+    """The newest shown orders, by created time; with ``before``, those that come after that position."""
     c = orders.c
     query = sa.select(orders).where(c.shown).order_by(c.created_at.desc(), c.order_key.desc()).limit(limit)
+    if created_from is not None:
+        query = query.where(c.created_at >= created_from)
+    if created_to is not None:
+        query = query.where(c.created_at < created_to)
+    if before is not None:
+        at, key = before
+        query = query.where(c.created_at <= at, sa.or_(c.created_at < at, c.order_key < key))
     for column, wanted in (
+        (c.account, account),
         (c.status, status),
         (c.marketplace, marketplace),
         (c.customer_id, customer_id),
@@ -93,6 +105,14 @@ def list_orders(
     return _opened_orders(tx, query)
 
 
+def position_of(tx: Transaction, account: str, order_id: str) -> tuple[datetime, int] | None:
+    """Where an order stands in ``list_orders``."""
+    c = orders.c
+    query = sa.select(c.created_at, c.order_key).where(c.account == account, c.order_id == order_id)
+    row = tx.conn.execute(query).one_or_none()
+    return None if row is None else (row.created_at, row.order_key)
+
+
 def orders_of_customer(tx: Transaction, customer_id: int) -> list[OrderRecord]:
     """All orders of one customer, oldest first, those that are only remembered too."""
     c = orders.c
@@ -101,11 +121,21 @@ def orders_of_customer(tx: Transaction, customer_id: int) -> list[OrderRecord]:
 
 
 def list_customers(
-    tx: Transaction, *, limit: int, status: str | None = None, email: str | None = None
+    tx: Transaction,
+    *,
+    limit: int,
+    status: str | None = None,
+    email: str | None = None,
+    business: str | None = None,
+    before: int | None = None,
 ) -> list[CustomerRecord]:
-    """The newest customers; ``email`` finds by main e-mail in every business."""
+    """The newest customers; ``email`` finds by main e-mail in every business, ``before`` by smaller ids."""
     c = customers.c
     query = sa.select(customers).order_by(c.customer_id.desc()).limit(limit)
+    if business is not None:
+        query = query.where(c.business == business)
+    if before is not None:
+        query = query.where(c.customer_id < before)
     if status is not None:
         query = query.where(c.status == status)
     if email is not None:
@@ -123,6 +153,13 @@ def get_customer(tx: Transaction, customer_id: int) -> CustomerRecord | None:
     """One customer, opened; a tombstone too."""
     query = sa.select(customers).where(customers.c.customer_id == customer_id)
     return customer_rows.records_of(tx, tx.conn.execute(query).mappings().all()).get(customer_id)
+
+
+def version_of(tx: Transaction, customer_id: int) -> int | None:
+    """A number that every change of a customer changes."""
+    query = sa.select(customers.c.change_no).where(customers.c.customer_id == customer_id)
+    found: int | None = tx.conn.execute(query).scalar_one_or_none()
+    return found
 
 
 @dataclass(frozen=True, slots=True)

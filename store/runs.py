@@ -123,6 +123,17 @@ def latest(tx: Transaction, source: str) -> Run | None:
     return None if row is None else Run(**row._mapping)
 
 
+def listed(tx: Transaction, *, limit: int, source: str | None, before: int | None) -> list[Run]:
+    """The newest runs, of one source or of all; ``before``: those with smaller numbers."""
+    c = runs.c
+    query = sa.select(runs).order_by(c.run.desc()).limit(limit)
+    if source is not None:
+        query = query.where(c.source == source)
+    if before is not None:
+        query = query.where(c.run < before)
+    return [Run(**row._mapping) for row in tx.rows(query)]
+
+
 def condense(tx: Transaction, source: str) -> None:
     """Turn a source's runs older than ``KEPT`` into daily totals."""
     totals: dict[tuple[str, object], list[int]] = {}

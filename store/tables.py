@@ -629,6 +629,27 @@ credentials = sa.Table(
     sa.Column("since", UtcTime, nullable=False),
 )
 """Since when each account's client secret and authorisation are in use: Amazon lets them expire."""
+api_tokens = sa.Table(
+    "api_tokens",
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("digest", sa.LargeBinary(32), nullable=False, unique=True),
+    sa.Column("scopes", sa.Text, nullable=False),
+    sa.Column("created_at", UtcTime, nullable=False),
+)
+"""Who may use the HTTP API, and for what; of a token only its hash is kept."""
+
+idempotency_keys = sa.Table(
+    "idempotency_keys",
+    metadata,
+    sa.Column("who", sa.String(80), primary_key=True),
+    sa.Column("key", sa.String(128), primary_key=True),
+    sa.Column("fingerprint", sa.String(32), nullable=False),
+    sa.Column("answer", sa.Text),
+    sa.Column("at", UtcTime, nullable=False, index=True),
+    sqlite_with_rowid=False,
+)
+"""Requests over HTTP that changed something, and what they were answered: ids and states, no buyer data."""
 
 SEALED: dict[str, tuple[str, ...]] = {
     "orders": ("buyer", "delivery", "delivery_instructions", "billing", "tax_numbers", "cancel_reason"),

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from store import codec
 from store.engine import Transaction
 from store.ledger import Superseded
-from store.proof import By, Finding, Held, Listed, Verification, unsettled
+from store.proof import By, Finding, Held, Listed, Reason, Verification, unsettled
 from store.tables import orders, quarantine, verifications
 
 KEPT = timedelta(days=90)
@@ -84,11 +84,10 @@ def save(tx: Transaction, verification: Verification) -> Verification:
 
 def load(tx: Transaction, verification_id: int) -> Verification:
     """One proof, locked. Raises Superseded when it has been deleted."""
-    query = sa.select(verifications).where(verifications.c.verification_id == verification_id)
-    row = tx.conn.execute(tx.lock(query)).one_or_none()
-    if row is None:
+    found = find(tx, verification_id)
+    if found is None:
         raise Superseded
-    return _verification(tx, row)
+    return found
 
 
 def of_account(tx: Transaction, account: str) -> list[Verification]:
@@ -98,8 +97,30 @@ def of_account(tx: Transaction, account: str) -> list[Verification]:
     return [_verification(tx, row) for row in tx.rows(query)]
 
 
+def find(tx: Transaction, verification_id: int) -> Verification | None:
+    """One proof, if it is there; locked."""
+    query = sa.select(verifications).where(verifications.c.verification_id == verification_id)
+    row = tx.conn.execute(tx.lock(query)).one_or_none()
+    return None if row is None else _verification(tx, row)
+
+
+def listed(tx: Transaction, *, limit: int, before: int | None) -> list[Verification]:
+    """The newest proofs; ``before``: those with smaller numbers."""
+    c = verifications.c
+    query = sa.select(verifications).order_by(c.verification_id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(c.verification_id < before)
+    return [_verification(tx, row) for row in tx.rows(query)]
+
+
 def unfinished(
-    tx: Transaction, account: str, marketplace_id: str, by: By, lower: datetime, asked_upper: datetime
+    tx: Transaction,
+    account: str,
+    marketplace_id: str,
+    by: By,
+    lower: datetime,
+    asked_upper: datetime,
+    reason: Reason = "asked",
 ) -> Verification | None:
     """The proof of this very stretch that was asked for and can be gone on with, locked.
 
@@ -112,7 +133,7 @@ def unfinished(
             c.account == account,
             c.marketplace_id == marketplace_id,
             c.by == by,
-            c.reason == "asked",
+            c.reason == reason,
             c.lower == lower,
             c.asked_upper == asked_upper,
         )

@@ -41,6 +41,7 @@ COMMANDS: tuple[tuple[str, str, str, str], ...] = (
     ("config", "poller.cli.configuration", "app", "Check the configuration, also against Amazon."),
     ("db", "poller.cli.database", "app", "Create, upgrade, check and move the database."),
     ("keys", "poller.cli.keys", "app", "Make encryption keys; seal everything with the first one."),
+    ("tokens", "poller.cli.tokens", "app", "Who may use the HTTP API, and for what."),
     (
         "simulator",
         "poller.cli.simulate",

@@ -7,34 +7,28 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, Any, get_args
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from poller import history, history_plan
+from poller import directing, history, history_plan
 from poller.backfilling import (
     ACTIVE,
     Place,
     Standing,
-    budgets_of,
-    expected_in,
-    latest_end,
     place_of,
     standing_of,
 )
 from poller.bootstrap import Service, spare_the_collector, utc_now
-from poller.cli.choosing import chosen_place, stretch_of
 from poller.cli.shell import (
     BAD_INPUT,
     FAULT,
     INTERRUPTED,
     Failure,
     counted,
-    iso,
     lasting,
     opened,
     put,
@@ -44,12 +38,13 @@ from poller.cli.shell import (
     stopped_by_signals,
     when,
 )
-from poller.history_plan import Budgets, Cost
+from poller.directing import PER, Plan, Wanted, backfill_object, planned, wanted
+from poller.history_plan import Cost
 from poller.status import REFUSED
 from store import history as stored
 from store import ledger, runs
 from store.engine import Transaction
-from store.progress import Backfill, BackfillState, Interval, Way
+from store.progress import Interval
 
 app = typer.Typer()
 
@@ -78,44 +73,6 @@ def backfill() -> None:
     """History of a given stretch: plan it, start it, watch, pause, resume or cancel it."""
 
 
-# --- what is wanted ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A stretch of history that a person asked for; ``notes`` say where it had to be shortened."""
-
-    place: Place
-    stretch: Interval
-    way: Way
-    notes: tuple[str, ...]
-
-
-def _wanted(service: Service, marketplace: str, first: str, end: str, by: str, account: str | None) -> Wanted:
-    """Understand the options. Raises Failure with one sentence about what is wrong."""
-    if by not in get_args(Way):
-        raise Failure(f"--by {by} is no way to fetch history: there are search, report and auto.", status=2)
-    way: Way = "search" if by == "search" else "report" if by == "report" else "auto"
-    lower, upper = stretch_of(first, end)
-    place = chosen_place(service, marketplace, account)
-    now, notes = utc_now(), []
-    latest, oldest = latest_end(now), history_plan.earliest(place.polled.code, now)
-    if lower >= latest:
-        raise Failure(f"--from {first} is in the future: there are no orders yet.", status=BAD_INPUT)
-    if upper <= oldest:
-        raise Failure(
-            f"--to {end} is too early: Amazon shows orders of {place.polled.code} since {oldest:%Y-%m-%d}.",
-            status=BAD_INPUT,
-        )
-    if upper > latest:
-        notes.append("until now, because the end lies ahead")
-        upper = latest
-    if lower < oldest:
-        notes.append(f"from {oldest:%Y-%m-%d} on: older orders Amazon does not show any more")
-        lower = oldest
-    return Wanted(place, Interval(lower, upper), way, tuple(notes))
-
-
 # --- plan -------------------------------------------------------------------------------------------
 
 
@@ -123,53 +80,43 @@ def _wanted(service: Service, marketplace: str, first: str, end: str, by: str, a
 def plan(marketplace: Marketplace, from_: From, to: To, by: By = "auto", account: OfAccount = None) -> None:
     """What a stretch of history costs, before anything is asked for; changes nothing."""
     with opened(create=True, wired=True) as service:
-        wanted = _wanted(service, marketplace, from_, to, by, account)
-        place = wanted.place
+        asked = wanted(service, marketplace, from_, to, by, account)
         with service.store.read() as tx:
-            expected = expected_in(tx, place.name, place.polled.marketplace_id, wanted.stretch)
-            budgets = budgets_of(tx, service, place)
-            read = ledger.read_coverage(tx, place.name, place.polled.marketplace_id, "created")
-            others = _overlapping(tx, wanted)
-        _put_plan(wanted, expected, budgets, read, others)
+            found = planned(tx, service, asked)
+            others = _overlapping(tx, asked)
+        _put_plan(asked, found, others)
 
 
 def _overlapping(tx: Transaction, wanted: Wanted) -> list[str]:
     """A sentence for each backfill of the marketplace that is not over and fetches some of this, too."""
-    place, stretch = wanted.place, wanted.stretch
     return [
         f"backfill {other.backfill_id} ({_stretch(Interval(other.lower, other.upper))}) is {other.state} and "
         f"overlaps: {lasting(common)} would be fetched by both"
-        for other in ledger.load_backfills(tx, place.name)
-        if other.marketplace_id == place.polled.marketplace_id
-        and other.state in ("paused", *ACTIVE)
-        and (common := _common(Interval(other.lower, other.upper), stretch)) > timedelta()
+        for other, common in directing.overlapping(tx, wanted)
     ]
 
 
-def _put_plan(
-    wanted: Wanted, expected: int | None, budgets: Budgets, read: list[Interval], others: list[str]
-) -> None:
+def _put_plan(wanted: Wanted, plan: Plan, others: list[str]) -> None:
     stretch, span = wanted.stretch, wanted.stretch.upper - wanted.stretch.lower
     put(f"{wanted.place.polled.code} of account {wanted.place.name}: {_stretch(stretch)}, by {wanted.way}")
     for note in (*wanted.notes, *others):
         put(f"  {note}")
-    again = sum((_common(i, stretch) for i in read), timedelta())
-    if again > timedelta():
-        put(f"  {lasting(again)} of it have been read already, and would be read again")
+    if plan.again > timedelta():
+        put(f"  {lasting(plan.again)} of it have been read already, and would be read again")
     put()
-    if expected is None:
-        put("Orders: unknown, because too little of this marketplace is stored to tell. Each 1,000 orders:")
+    if plan.expected is None:
+        put(
+            f"Orders: unknown, because too little of this marketplace is stored to tell. Each {PER:,} orders:"
+        )
     else:
-        put(f"Orders: about {expected:,}, judged by those that are stored.")
-    number = 1_000 if expected is None else expected
-    search = history_plan.by_search(number, span, budgets)
-    report = history_plan.by_report(number, span, budgets)
+        put(f"Orders: about {plan.expected:,}, judged by those that are stored.")
     put_table(
         ("by", ">windows", ">requests", ">searches", ">by id", ">of reports", "time"),
-        [("search", *_cells(search)), ("report", *_cells(report))],
+        [("search", *_cells(plan.search)), ("report", *_cells(plan.report))],
     )
     put()
-    put(_advice(search, report, span))
+    put(_advice(plan.search, plan.report, span))
+    budgets = plan.budgets
     tokens = f"{budgets.search.tokens:.0f} of {budgets.search.burst:.0f} searches are there now"
     put(
         f"The time is that of the budget ({tokens}, then {_pace(budgets.search.rate)}; orders by id: "
@@ -182,10 +129,6 @@ def _put_plan(
     put("  the buyer's e-mail of orders that Amazon fulfils, and of cancelled ones")
     put("  telephone numbers once an order should have been delivered")
     put("  buyer data that you may not keep any more: 30 days after delivery their term is over")
-
-
-def _common(one: Interval, other: Interval) -> timedelta:
-    return max(timedelta(), min(one.upper, other.upper) - max(one.lower, other.lower))
 
 
 def _cells(cost: Cost) -> tuple[object, ...]:
@@ -235,35 +178,18 @@ def start(
 ) -> None:
     """Record a backfill and print its number; a running service, or `sync`, carries it out."""
     with opened(create=True, wired=True) as service:
-        wanted = _wanted(service, marketplace, from_, to, by, account)
-        place, stretch = wanted.place, wanted.stretch
-        for note in wanted.notes:
+        asked = wanted(service, marketplace, from_, to, by, account)
+        for note in asked.notes:
             say(note)
         with service.store.begin() as tx:
-            for other in ledger.wanted_backfills(tx, place.name):
-                same = (other.marketplace_id, other.lower) == (place.polled.marketplace_id, stretch.lower)
-                if same and abs(other.upper - stretch.upper) < timedelta(days=1):
-                    raise Failure(
-                        f"backfill {other.backfill_id} fetches this already: `order-sync backfill show "
-                        f"{other.backfill_id}`.",
-                        status=BAD_INPUT,
-                    )
-            for sentence in _overlapping(tx, wanted):
-                say(sentence)
-            number = ledger.open_backfill(
-                tx,
-                place.name,
-                place.polled.marketplace_id,
-                "manual",
-                stretch.lower,
-                stretch.upper,
-                wanted.way,
-                "planned",
-            )
+            overlapping = _overlapping(tx, asked)
+            number = directing.start(tx, asked)
+        for sentence in overlapping:
+            say(sentence)
         put(str(number))
         sys.stdout.flush()
         if wait:
-            _carry_out(service, place, number)
+            _carry_out(service, asked.place, number)
         else:
             say(f"backfill {number} is recorded; a running service or `order-sync sync` carries it out")
 
@@ -272,12 +198,11 @@ def start(
 def resume(backfill_id: Id, wait: Wait = False) -> None:
     """Go on with a paused backfill; with --wait, carry out one that is paused or going on, here."""
     with opened(create=True, wired=True) as service:
-        found = _found(service, backfill_id)
-        place = place_of(service, found)
+        with service.store.read() as tx:
+            place = place_of(service, directing.find(tx, backfill_id))
         if place is None:
             raise Failure(f"the marketplace of backfill {backfill_id} is not polled.", status=BAD_INPUT)
-        may = ("paused", *ACTIVE) if wait else ("paused",)
-        _direct(service, found, "running", may, "resumed")
+        service.store.commit(lambda tx: directing.resume(tx, backfill_id, running_too=wait))
         if wait:
             _carry_out(service, place, backfill_id)
         else:
@@ -288,7 +213,7 @@ def resume(backfill_id: Id, wait: Wait = False) -> None:
 def pause(backfill_id: Id) -> None:
     """Ask for nothing more of a backfill until it is resumed."""
     with opened() as service:
-        _direct(service, _found(service, backfill_id), "paused", ACTIVE, "paused")
+        service.store.commit(lambda tx: directing.pause(tx, backfill_id))
         say(f"backfill {backfill_id} is paused; `order-sync backfill resume {backfill_id}` goes on")
 
 
@@ -296,56 +221,11 @@ def pause(backfill_id: Id) -> None:
 def cancel(backfill_id: Id) -> None:
     """Give a backfill up for good; what it fetched stays."""
     with opened() as service:
-        found = _found(service, backfill_id)
-        _direct(service, found, "cancelled", ("paused", *ACTIVE), "cancelled")
+        service.store.commit(lambda tx: directing.cancel(tx, backfill_id))
         say(f"backfill {backfill_id} is cancelled; what it fetched stays")
 
 
-def _direct(service: Service, found: Backfill, state: BackfillState, may: tuple[str, ...], word: str) -> None:
-    of: tuple[BackfillState, ...] = tuple(s for s in get_args(BackfillState) if s in may)
-    with service.store.begin() as tx:
-        changed = ledger.direct_backfill(tx, found.backfill_id, state, of)
-        if changed and state == "cancelled":
-            stored.forget(tx, found.backfill_id, parts=True)
-        now = ledger.lock_backfill(tx, found.backfill_id)
-    if not changed:
-        is_now = found.state if now is None else now.state
-        cannot = f"it cannot be {word}"
-        if is_now == state or (state == "running" and is_now in ACTIVE):
-            cannot = f"nothing has to be {word}"
-        if is_now == "paused":
-            cannot += f"; `order-sync backfill resume {found.backfill_id}` goes on"
-        raise Failure(f"backfill {found.backfill_id} is {is_now} already: {cannot}.", status=BAD_INPUT)
-
-
-def _found(service: Service, backfill_id: int) -> Backfill:
-    with service.store.read() as tx:
-        found = ledger.lock_backfill(tx, backfill_id) if 0 < backfill_id < 2**63 else None
-    if found is None:
-        raise Failure(
-            f"there is no backfill {backfill_id}: `order-sync backfill list` shows them.", status=BAD_INPUT
-        )
-    return found
-
-
 # --- list and show ----------------------------------------------------------------------------------
-
-
-def _object(standing: Standing) -> dict[str, Any]:
-    found = standing.backfill
-    return {
-        "id": found.backfill_id,
-        "marketplace": standing.marketplace,
-        "from": iso(found.lower),
-        "to": iso(found.upper),
-        "by": found.way,
-        "state": found.state,
-        "windows_done": found.windows_done,
-        "windows_total": standing.windows_total,
-        "orders": found.orders,
-        "requests": found.requests,
-        "eta": None if standing.eta is None else iso(standing.eta),
-    }
 
 
 @app.command("list")
@@ -354,7 +234,7 @@ def list_(as_json: AsJson = False) -> None:
     with opened(wired=True) as service, service.store.read() as tx:
         standings = [standing_of(tx, service, found) for found in ledger.load_backfills(tx)]
     if as_json:
-        put_json([_object(standing) for standing in standings])
+        put_json([backfill_object(standing) for standing in standings])
         return
     if not standings:
         say("there is no backfill")
@@ -395,14 +275,13 @@ def list_(as_json: AsJson = False) -> None:
 @app.command()
 def show(backfill_id: Id, as_json: AsJson = False) -> None:
     """One backfill: how far it has got, and its reports."""
-    with opened(wired=True) as service:
-        found = _found(service, backfill_id)
-        with service.store.read() as tx:
-            standing = standing_of(tx, service, found)
-            parts = stored.load_parts(tx, backfill_id)
-            ids = stored.count_ids(tx, backfill_id)
+    with opened(wired=True) as service, service.store.read() as tx:
+        found = directing.find(tx, backfill_id)
+        standing = standing_of(tx, service, found)
+        parts = stored.load_parts(tx, backfill_id)
+        ids = stored.count_ids(tx, backfill_id)
     if as_json:
-        put_json(_object(standing))
+        put_json(backfill_object(standing))
         return
     facts = [
         ("backfill", backfill_id),

@@ -10,11 +10,9 @@ import typer
 
 from poller.cli.shell import confirm, counted, opened, operator, plain, put, put_table, say
 from poller.customers import editing, merging
-from poller.customers.fields import FIELDS, Changes, checked
+from poller.customers.fields import FIELDS, checked
 from poller.customers.merging import Merged
 from poller.rules import shown_name
-from store import customers, queries
-from store.engine import Transaction
 from store.records import CustomerRecord
 
 F = TypeVar("F", bound=Callable[..., None])
@@ -72,20 +70,12 @@ def edit(customer_id: CustomerId, label: Labels = None, **given: Any) -> None:
     """Change fields of a customer by hand; an empty value removes. No sync overwrites what is set here."""
     with opened() as service:
         changes = checked(_named(given), label or (), service.shared_emails)
-        lost = service.store.commit(lambda tx: _edited(tx, customer_id, changes))
+        lost = service.store.commit(lambda tx: editing.edit_and_count(tx, customer_id, changes, operator()))
     named = [name.replace("_", " ") for name in changes.values]
     named += [f"label {key}" for key in changes.labels]
     say(f"customer {customer_id}: changed {', '.join(named)}")
     if lost:
         say(f"{counted(lost, 'erased e-mail')} gave way: a buyer who comes back with it is a new customer")
-
-
-def _edited(tx: Transaction, customer_id: int, changes: Changes) -> int:
-    """Edit; returns how many erased e-mails recognise nobody any more."""
-    before, hashes = queries.get_customer(tx, customer_id), customers.email_hashes(tx, customer_id)
-    editing.edit(tx, customer_id, changes, operator())
-    assert before is not None, "an edit of nobody is refused"
-    return editing.stops_recognising(before, hashes, customers.email_hashes(tx, customer_id))
 
 
 def _named(given: dict[str, Any]) -> dict[str, str]:

@@ -30,7 +30,6 @@ from poller.cli.shell import (
     NO_KEY,
     Failure,
     counted,
-    iso,
     log_quietly,
     open_store,
     put,
@@ -38,6 +37,7 @@ from poller.cli.shell import (
     sentences_of,
     sqlite_file,
 )
+from poller.moments import iso
 from poller.rotating import about_keys
 from poller.spending import Spending
 from poller.status import REFUSED, remedy

@@ -9,9 +9,9 @@ import typer
 from poller.cli import changing, doubles, importing
 from poller.cli.orders import address_line
 from poller.cli.shell import BAD_INPUT, Failure, opened, put, put_json, put_table, say, when
-from poller.cli.words import BASIS
-from poller.exporting import customer_object, time_text
+from poller.exporting import customer_object, journal_object
 from poller.matching import contact_email, shown_name
+from poller.words import BASIS
 from store import queries
 from store.engine import Transaction
 from store.queries import JournalEntry
@@ -186,17 +186,3 @@ def _put_orders(orders: list[OrderRecord]) -> None:
     )
     if len(orders) > ORDERS_SHOWN:
         say(f"these are the newest {ORDERS_SHOWN} orders; `order-sync orders list --customer` shows more")
-
-
-def journal_object(entry: JournalEntry) -> dict[str, Any]:
-    """One entry of a customer's journal, with what it quotes."""
-    return {
-        "at": time_text(entry.at),
-        "who": entry.who,
-        "action": entry.action,
-        "other_id": entry.other_id,
-        "order_id": entry.order_id,
-        "customer_id": entry.customer_id,
-        "before": entry.details.get("before", {}),
-        "after": entry.details.get("after", {}),
-    }

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from typing import Annotated, get_args
 
 import typer
 
 from connectors.amazon.marketplaces import BY_NAME
-from connectors.errors import Deferred, OrderNotFound
-from connectors.orders import UnreadableOrder
-from poller.bootstrap import Account, Service
+from connectors.errors import Deferred
 from poller.cli.shell import (
     BAD_INPUT,
     DEFERRED,
     Failure,
-    iso,
     opened,
     plain,
     put,
@@ -25,12 +20,13 @@ from poller.cli.shell import (
     say,
     when,
 )
-from poller.cli.words import BASIS
+from poller.explaining import headline, reasons_for, retained
 from poller.exporting import order_object
-from poller.matching import explain as reasons_of
-from poller.retention import explain as explain_term
-from store import erasing, quarantine, queries
-from store.engine import Store, Transaction
+from poller.fetching import NotStored, account_of, checked_id, fetched
+from poller.moments import iso
+from poller.words import BASIS
+from store import quarantine, queries
+from store.engine import Transaction
 from store.orders import order_currency
 from store.quarantine import Quarantined
 from store.records import Address, Amount, Basis, OrderRecord
@@ -137,7 +133,7 @@ def show(order_id: OrderId, account: OfAccount = None, as_json: AsJson = False) 
         found = queries.find_orders(tx, order_id, account)
         if not found:
             raise Failure(_unknown(tx, order_id, account))
-        retained = _retained(tx, service, found[0])
+        kept_until = retained(tx, service, found[0])
     if len(found) > 1:
         names = " and ".join(sorted(order.account for order in found))
         raise Failure(f"accounts {names} both have order {order_id}: add --account.", status=BAD_INPUT)
@@ -145,10 +141,10 @@ def show(order_id: OrderId, account: OfAccount = None, as_json: AsJson = False) 
     if as_json:
         put_json(order_object(order, order_currency(order)))
     else:
-        _put_order(order, retained)
+        _put_order(order, kept_until)
 
 
-def _put_order(order: OrderRecord, retained: str) -> None:
+def _put_order(order: OrderRecord, kept_until: str) -> None:
     buyer = order.buyer
     basis = BASIS.get(order.match_basis or "none")
     facts = [
@@ -182,7 +178,7 @@ def _put_order(order: OrderRecord, retained: str) -> None:
         ),
         ("cancelled by", order.cancelled_by),
         ("cancellation", "asked for by the buyer" if order.cancel_requested else None),
-        ("buyer data", retained),
+        ("buyer data", kept_until),
     ]
     put_table(("", ""), [(name, value) for name, value in facts if value])
     if order.lines:
@@ -261,36 +257,14 @@ def explain(order_id: OrderId, account: OfAccount = None) -> None:
         if not found and not kept:
             raise Failure(_unknown(tx, order_id, account))
         for order in found:
-            customer = None if order.customer_id is None else queries.get_customer(tx, order.customer_id)
-            put(plain(_headline(order)))
-            for sentence in reasons_of(order, customer, queries.merges_of(tx, order)):
+            put(plain(headline(order)))
+            for sentence in reasons_for(tx, order):
                 put(f"  {plain(sentence)}")
-            put(f"  {_retained(tx, service, order)}")
+            put(f"  {retained(tx, service, order)}")
         for entry in kept:
             newer = "A copy of it" if found else f"Order {order_id} ({entry.account})"
             put(plain(f"{newer} is in quarantine since {when(entry.first_seen_at)} UTC: {entry.reason}."))
             put("  `order-sync quarantine retry` applies it again, with --refetch Amazon is asked for it.")
-
-
-def _retained(tx: Transaction, service: Service, order: OrderRecord) -> str:
-    """When the order's buyer data will be or was erased, and why."""
-    forgotten_at = erasing.forgotten_at(tx, order.account, order.order_id)
-    return explain_term(order, service.retention, forgotten_at)
-
-
-def _headline(order: OrderRecord) -> str:
-    """What became of an order, in one sentence."""
-    place = order.marketplace or order.marketplace_id or "no marketplace"
-    name = f"Order {order.order_id} ({order.account}, {place}, {order.status or 'status unknown'})"
-    if order.customer_id is not None:
-        return f"{name} belongs to customer {order.customer_id}: {BASIS.get(order.match_basis or 'none')}."
-    if order.match_basis == "held":
-        return f"{name} is held: it waits for its customer."
-    if order.marketplace is None:
-        return f"{name} has no customer: its marketplace has no file."
-    if not order.shown:
-        return f"{name} is pending: it is remembered, and not an order yet."
-    return f"{name} has no customer."
 
 
 def _quarantined(tx: Transaction, order_id: str, account: str | None) -> list[Quarantined]:
@@ -317,79 +291,13 @@ def fetch(
     Exit status: 0 stored or unchanged, 1 Amazon does not know it or it went to quarantine, 2 this is no order
     id, 75 deferred.
     """
-    order_id = order_id.strip()
-    if not _ORDER_ID.fullmatch(order_id):
-        wanted = "Amazon's are like 123-1234567-1234567"
-        raise Failure(plain(f"{order_id or 'nothing'} is no order id: {wanted}."), status=BAD_INPUT)
+    order_id = checked_id(order_id)
     with opened(create=True, wired=True) as service:
         try:
             put(fetched(service, account_of(service, account), order_id))
+        except NotStored as fault:
+            raise Failure(str(fault)) from None
         except Deferred as deferred:
             say(f"{order_id}: {deferred}")
             say(f"deferred until {iso(deferred.until)}")
             raise typer.Exit(DEFERRED) from None
-
-
-_ORDER_ID = re.compile(r"[A-Z0-9]{3}-[0-9]{7}-[0-9]{7}")
-"""Three digits in front; orders of other channels, which Amazon only ships, have a letter there (S01)."""
-
-
-class NotUnderstood(Failure):
-    """Amazon gave an order that could not be understood: it is in quarantine."""
-
-    def __init__(self, order_id: str, found: UnreadableOrder) -> None:
-        self.reason = found.reason
-        show = "list`" if found.order_id is None else f"show {order_id}`"
-        super().__init__(
-            f"{order_id}: not stored: what Amazon sent could not be understood and is in quarantine "
-            f"({found.reason}): see it with `order-sync quarantine {show}; Amazon is asked again by itself, "
-            "and a newer version of this program reads it again."
-        )
-
-
-def account_of(service: Service, name: str) -> Account:
-    """An account that may run. Raises Failure, naming those that there are."""
-    account = service.accounts.get(name)
-    if account is None:
-        known = ", ".join(sorted(service.accounts)) or "none"
-        raise Failure(f"there is no account {name} that can be used; there is {known}.", status=BAD_INPUT)
-    if not account.sources:
-        raise Failure(f"account {name} has no marketplace that is enabled.", status=BAD_INPUT)
-    return account
-
-
-def fetched(service: Service, account: Account, order_id: str) -> str:
-    """Fetch one order and store it; says what happened.
-
-    Raises Failure when there is nothing to store, and the connector's errors.
-    """
-    name = account.settings.name
-    before = _version(service.store, name, order_id)
-    wanted = _datasets(account, before)
-    syncer = service.syncer(account.sources[0].key)
-    try:
-        unreadable = syncer.fetch_order(order_id, wanted)
-    except OrderNotFound:
-        raise Failure(f"Amazon knows no order {order_id} of account {name}.") from None
-    if unreadable is not None:
-        raise NotUnderstood(order_id, unreadable)
-    after = _version(service.store, name, order_id)
-    if before is None:
-        return f"{order_id}: new, stored"
-    if after is not None and after.changed_at != before.changed_at:
-        return f"{order_id}: changed, stored"
-    return f"{order_id}: unchanged"
-
-
-def _version(store: Store, account: str, order_id: str) -> OrderRecord | None:
-    with store.read() as tx:
-        return next(iter(queries.find_orders(tx, order_id, account)), None)
-
-
-def _datasets(account: Account, stored: OrderRecord | None) -> tuple[str, ...]:
-    """What the order's marketplace wants; of an unknown one, what any of the account's wants."""
-    settings = account.marketplaces.get(stored.marketplace_id or "") if stored is not None else None
-    if settings is not None:
-        return tuple(settings.included_data)
-    wanted: Iterator[str] = (word for m in account.marketplaces.values() for word in m.included_data)
-    return tuple(sorted(set(wanted)))

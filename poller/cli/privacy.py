@@ -8,8 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from poller.bootstrap import Service
-from poller.cli.customers import journal_object
-from poller.cli.quarantine import entry_object
 from poller.cli.shell import (
     BAD_INPUT,
     Failure,
@@ -22,7 +20,7 @@ from poller.cli.shell import (
     say,
     stopped_by_signals,
 )
-from poller.exporting import customer_object, order_object, time_text
+from poller.exporting import customer_object, journal_object, order_object, time_text
 from poller.purging import (
     AccountForgetting,
     Forgotten,
@@ -33,6 +31,7 @@ from poller.purging import (
     forget_customer,
 )
 from poller.retention import term
+from poller.retrying import quarantine_object
 from store import erasing, queries
 from store.engine import Transaction
 from store.orders import order_currency
@@ -129,7 +128,7 @@ def _all_of(tx: Transaction, person: Person) -> dict[str, Any]:
         "customers": [_record_object(record) for record in person.records],
         "orders": [_order_object(order) for order in orders],
         "journal": [journal_object(entry) for entry in _journal_of(tx, person)],
-        "quarantine": [entry_object(e) | {"payload": e.payload or None} for e in person.quarantined],
+        "quarantine": [quarantine_object(e) | {"payload": e.payload or None} for e in person.quarantined],
     }
 
 

@@ -9,16 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from connectors.amazon.marketplaces import BY_ID
-from connectors.errors import ConnectorError, Deferred
-from poller.bootstrap import Account, Service
-from poller.cli.orders import NotUnderstood, fetched
 from poller.cli.shell import (
     BAD_INPUT,
     FAULT,
     Failure,
     counted,
-    iso,
     opened,
     plain,
     put,
@@ -27,12 +22,10 @@ from poller.cli.shell import (
     say,
     when,
 )
-from poller.exporting import time_text
-from poller.rereading import apply_stored
+from poller.retrying import ASK_AGAIN, marketplace_of, quarantine_object, tried_again
 from store import quarantine as store
 from store.quarantine import Quarantined
 
-_ASK_AGAIN = "`order-sync quarantine retry --refetch` asks for it again"
 WAITS = "waits for a person"
 
 app = typer.Typer()
@@ -52,7 +45,7 @@ def list_quarantine(
     with opened() as service, service.store.read() as tx:
         found = store.entries(tx)
     if as_json:
-        put_json([entry_object(entry) for entry in found])
+        put_json([quarantine_object(entry) for entry in found])
     elif found:
         put_table(
             (
@@ -68,7 +61,7 @@ def list_quarantine(
                 (
                     e.order_id,
                     e.account,
-                    _marketplace(e),
+                    marketplace_of(e),
                     e.attempts,
                     when(e.first_seen_at),
                     when(e.next_attempt_at, otherwise=WAITS),
@@ -79,24 +72,6 @@ def list_quarantine(
         )
     else:
         say("nothing is in quarantine")
-
-
-def entry_object(entry: Quarantined) -> dict[str, Any]:
-    """One entry with its fixed keys; the payload is not among them."""
-    return {
-        "order_id": entry.order_id,
-        "account": entry.account,
-        "marketplace": _marketplace(entry),
-        "reason": entry.reason,
-        "attempts": entry.attempts,
-        "next_attempt_at": time_text(entry.next_attempt_at),
-        "first_seen_at": time_text(entry.first_seen_at),
-    }
-
-
-def _marketplace(entry: Quarantined) -> str | None:
-    place = BY_ID.get(entry.marketplace_id or "")
-    return entry.marketplace_id if place is None else place.code
 
 
 @app.command()
@@ -114,7 +89,7 @@ def show(
         raise Failure(f"accounts {names} both have order {order_id} there: add --account.", status=BAD_INPUT)
     (entry,) = found
     if entry.payload == store.ERASED:
-        raise Failure(f"{entry.order_id}: {store.HAS_BEEN_ERASED} ({entry.reason}); {_ASK_AGAIN}.")
+        raise Failure(f"{entry.order_id}: {store.HAS_BEEN_ERASED} ({entry.reason}); {ASK_AGAIN}.")
     seen = f"{counted(entry.attempts, 'attempt')} since {when(entry.first_seen_at)} UTC"
     again = (
         WAITS
@@ -169,39 +144,8 @@ def retry(
             say("nothing is in quarantine")
         left = bool(missing)
         for entry in entries:
-            problem = _tried_again(service, entry, refetch)
+            problem = tried_again(service, entry, refetch)
             put(plain(f"{entry.order_id}: {problem or 'understood and stored'}"))
             left = left or problem is not None
     if left:
         raise typer.Exit(FAULT)
-
-
-def _tried_again(service: Service, entry: Quarantined, refetch: bool) -> str | None:
-    """Apply one entry again. Returns why it stays in quarantine, or None."""
-    account = service.accounts.get(entry.account)
-    if account is None:
-        return f"stays: account {entry.account} is not configured"
-    if not refetch:
-        return _applied_again(service, account, entry)
-    if not account.sources:
-        return f"stays: account {entry.account} has no marketplace that is enabled"
-    if not store.has_id(entry):
-        return "stays: not even its order id is known, so Amazon cannot be asked for it"
-    try:
-        fetched(service, account, entry.order_id)
-    except NotUnderstood as error:
-        return f"stays: could not be understood ({error.reason})"
-    except Failure as failure:
-        return f"stays: {str(failure).removeprefix(f'{entry.order_id}: ')}"
-    except Deferred as error:
-        return f"stays: {error} until {iso(error.until)}"
-    except ConnectorError as error:
-        return f"stays: {error}"
-    return None
-
-
-def _applied_again(service: Service, account: Account, entry: Quarantined) -> str | None:
-    problem = service.store.commit(lambda tx: apply_stored(tx, account.rules, entry))
-    if problem == store.HAS_BEEN_ERASED:
-        problem += f"; {_ASK_AGAIN}"
-    return None if problem is None else f"stays: {problem}"

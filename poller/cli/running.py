@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import structlog
 import typer
@@ -26,7 +26,6 @@ from poller.cli.shell import (
     Failure,
     check_place,
     counted,
-    iso,
     lasting,
     opened,
     require_configuration,
@@ -35,11 +34,15 @@ from poller.cli.shell import (
     show_traceback,
     stopped_by_signals,
 )
+from poller.moments import iso
 from poller.schedule import Schedule, heartbeat_file, is_alive
 from poller.status import REFUSED, remedy
 from poller.sync import RunReport
 from store.engine import Unavailable
 from store.runs import Outcome
+
+if TYPE_CHECKING:
+    from poller.web.server import WebServer
 
 LONG_AGO = datetime.fromisoformat("0001-01-01T00:00:00+00:00")
 
@@ -48,7 +51,7 @@ def run() -> None:
     """The service: keeps orders and customers up to date until it is stopped.
 
     SIGTERM and Ctrl-C end it within ten seconds, SIGHUP reads accounts and marketplaces again (it also
-    notices by itself when their files change). Logs go to standard error.
+    notices by itself when their files change). Serves HTTP on ORDER_SYNC_LISTEN. Logs go to standard error.
     """
     with Service(os.environ) as service:
         require_configuration(service)
@@ -56,15 +59,35 @@ def run() -> None:
         check_place(settings.database_url.get_secret_value(), create=True)
         configure_logging(settings.log_format, settings.log_level)
         spare_the_collector()
+        web = _listening(service)
         schedule = Schedule(service)
         signal.signal(signal.SIGTERM, lambda *_: service.stop.set())
         signal.signal(signal.SIGINT, lambda *_: service.stop.set())
         signal.signal(signal.SIGHUP, lambda *_: schedule.ask_reload())
         structlog.get_logger("order_sync").info("starting", process=os.getpid())
+        if web is not None:
+            web.start()
         try:
             schedule.run()
         except Unusable as unusable:
             raise Failure(*unusable.sentences) from None
+        finally:
+            service.stop.set()
+            ended = web is None or web.join()
+        if not ended:
+            os._exit(0)  # an answer that still waits for Amazon cannot be ended otherwise
+
+
+def _listening(service: Service) -> WebServer | None:
+    """What serves HTTP, already listening. Raises Failure when the address cannot be had."""
+    if service.config.settings.listen is None:
+        return None
+    from poller.web.server import CannotListen, WebServer, listen  # heavy: other commands do without
+
+    try:
+        return WebServer(service, listen(*service.config.settings.listen))
+    except CannotListen as fault:
+        raise Failure(str(fault)) from None
 
 
 def health() -> None:

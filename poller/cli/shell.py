@@ -131,14 +131,6 @@ def when(time: datetime | None, *, otherwise: str = "") -> str:
     return otherwise if time is None else time.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
 
 
-def iso(time: datetime) -> str:
-    """``2026-01-31T12:00:00Z``, rounded up to a second: coming back then is not too early."""
-    utc = time.astimezone(UTC)
-    if utc.microsecond:
-        utc = utc.replace(microsecond=0) + timedelta(seconds=1)
-    return utc.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def lasting(span: timedelta) -> str:
     """``40 s``, ``3 min``, ``2 h 5 min``, ``3 days 4 h``."""
     seconds = max(0, round(span.total_seconds()))

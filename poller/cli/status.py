@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from poller.cli.shell import counted, lasting, opened, plain, put, put_json, put_table, when
-from poller.cli.words import BASIS
 from poller.status import (
     BackfillStatus,
     BudgetStatus,
@@ -21,6 +20,7 @@ from poller.status import (
     as_object,
     gather,
 )
+from poller.words import BASIS
 from store.progress import Interval
 from store.quarantine import Counts
 from store.runs import Run

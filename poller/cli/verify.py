@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -13,16 +13,14 @@ from connectors.amazon.marketplaces import BY_ID
 from connectors.errors import ConnectorError, Deferred
 from poller import windows
 from poller.bootstrap import Service, utc_now
-from poller.cli.choosing import chosen_place, stretch_of
+from poller.choosing import chosen_place, stretch_of
 from poller.cli.running import wait_until
 from poller.cli.shell import (
-    BAD_INPUT,
     DEFERRED,
     INTERRUPTED,
     MISSING,
     Failure,
     counted,
-    iso,
     opened,
     put,
     put_json,
@@ -31,18 +29,12 @@ from poller.cli.shell import (
     stopped_by_signals,
     when,
 )
-from poller.exporting import time_text
+from poller.moments import iso
+from poller.proving import KINDS, chosen_way, nothing_read, verification_object
 from poller.verifying import LOOK_EVERY, Verifier
 from store.ledger import Superseded
-from store.proof import By, Finding, Verification
+from store.proof import Finding, Verification
 
-WAYS: tuple[By, ...] = ("report", "search")
-KINDS = {
-    "missing": "missing",
-    "older": "older than Amazon's copy",
-    "quarantined": "in quarantine",
-    "unknown": "not on Amazon's list",
-}
 OUTCOMES = {
     "stored": "fetched and stored",
     "quarantined": "is in quarantine: what Amazon sent could not be understood",
@@ -84,19 +76,14 @@ def verify(
     yet, or it cannot be proven.
     """
     lower, upper = stretch_of(since, until)
-    if by not in WAYS:
-        raise Failure(f"--by {by} is unknown: it is report or search.", status=BAD_INPUT)
-    way: By = "search" if by == "search" else "report"
+    way = chosen_way(by)
     with opened(wired=True) as service, stopped_by_signals(service) as signals:
         place = chosen_place(service, marketplace, account)
         name = f"{place.name}:{place.polled.code}"
         verifier = service.syncer(place.source.key).verifier()
         job = verifier.asked(place.polled.marketplace_id, lower, upper, way, repair=repair)
         if job is None:
-            raise Failure(
-                f"{name}: nothing of that period has been read yet: "
-                "`order-sync sync` reads what is new; --from must be before that."
-            )
+            raise Failure(nothing_read(place.name, place.polled.code))
         if job.version:
             say(_goes_on(job))
         try:
@@ -163,38 +150,6 @@ def _carried_out(
 
 def _more(left: Sequence[Finding]) -> str:
     return f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
-
-
-def verification_object(job: Verification) -> dict[str, Any]:
-    """One proof with its fixed keys."""
-    return {
-        "id": job.verification_id,
-        "account": job.account,
-        "marketplace": BY_ID[job.marketplace_id].code,
-        "from": time_text(job.lower),
-        "to": time_text(job.upper),
-        "asked_to": time_text(job.asked_upper),
-        "compared_to": time_text(job.position),
-        "by": job.by,
-        "state": job.state,
-        "listed": job.listed,
-        "before_start": job.before_start,
-        **{kind: sum(f.kind == kind for f in job.findings) for kind in KINDS},
-        "still_missing": len(job.left),
-        "orders": [_finding_object(finding) for finding in job.findings],
-        "started_at": time_text(job.created_at),
-        "finished_at": time_text(job.finished_at),
-    }
-
-
-def _finding_object(finding: Finding) -> dict[str, Any]:
-    return {
-        "order_id": finding.order_id,
-        "what": finding.kind,
-        "created_at": time_text(finding.created_at),
-        "last_updated_at": time_text(finding.last_updated_at),
-        "outcome": finding.outcome,
-    }
 
 
 def _put(job: Verification) -> None:

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from poller.customers.fields import EMAILS, Changes, amended, has_it, recognized
 from poller.customers.joining import check_living
-from poller.customers.refused import Refused
-from store import customers
+from poller.customers.refused import Refused, Unknown
+from store import customers, queries
 from store.engine import Transaction
 from store.journal import difference
 from store.records import CustomerRecord, normal_email
@@ -37,7 +37,7 @@ def edit(tx: Transaction, customer_id: int, changes: Changes, who: str) -> Custo
         raise Refused("nothing to change: name at least one field.")
     record = customers.load(tx, [customer_id]).get(customer_id)
     if record is None:
-        raise Refused(f"there is no customer {customer_id}.")
+        raise Unknown(f"there is no customer {customer_id}.")
     check_living(record)
     named = [str(changes.values[name]) for name in EMAILS if changes.values.get(name)]
     known = recognized(record, customers.find_emails(tx, record.business, named))
@@ -48,6 +48,14 @@ def edit(tx: Transaction, customer_id: int, changes: Changes, who: str) -> Custo
     customers.change(tx, changed, record)
     customers.write_journal(tx, who, "edit", customer_id, details=difference(record, changed))
     return replace(changed, changed_at=tx.now)
+
+
+def edit_and_count(tx: Transaction, customer_id: int, changes: Changes, who: str) -> int:
+    """Edit; returns how many erased e-mails recognise nobody any more. Raises as ``edit`` does."""
+    before, hashes = queries.get_customer(tx, customer_id), customers.email_hashes(tx, customer_id)
+    edit(tx, customer_id, changes, who)
+    assert before is not None, "an edit of nobody is refused"
+    return stops_recognising(before, hashes, customers.email_hashes(tx, customer_id))
 
 
 def stops_recognising(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from poller.customers import joining
 from poller.customers.joining import Facts, Side, Undoing
-from poller.customers.refused import Refused
+from poller.customers.refused import Refused, Unknown
 from poller.rules import BASIS_OF_SLOT, usable_email
 from store import customers, merges, queries
 from store.engine import Tombstone, Transaction
@@ -134,7 +134,7 @@ def _pair(tx: Transaction, kept_id: int, other_id: int) -> tuple[CustomerRecord,
 def _of(found: dict[int, CustomerRecord], customer_id: int) -> CustomerRecord:
     record = found.get(customer_id)
     if record is None:
-        raise Refused(f"there is no customer {customer_id}.")
+        raise Unknown(f"there is no customer {customer_id}.")
     return record
 
 

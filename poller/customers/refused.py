@@ -13,3 +13,7 @@ class Refused(Exception):
     def __init__(self, sentence: str, *named: str) -> None:
         super().__init__(sentence)
         self.named = named
+
+
+class Unknown(Refused):
+    """There is no such thing."""

@@ -165,6 +165,7 @@ def open_shop(
             "ORDER_SYNC_DATABASE_URL": f"sqlite:///{folder / 'order-sync.db'}",
             "ORDER_SYNC_ENCRYPTION_KEY": new_key(),
             "ORDER_SYNC_LOG_FORMAT": "json",
+            "ORDER_SYNC_LISTEN": "127.0.0.1:0",
             **account_variables(url, next(iter(world.sellers.values()))),
         }
         shop = Shop(folder, simulator, environ)

@@ -19,7 +19,7 @@ import typer
 
 from config.load import load
 from config.marketplaces import INCLUDED_DATA, MarketplaceSettings
-from config.settings import ACCOUNT_KEYS, LATER, PREFIX, SCALARS, check_settings
+from config.settings import ACCOUNT_KEYS, PREFIX, SCALARS, check_settings
 from connectors.amazon.marketplaces import BY_NAME, MARKETPLACES
 from poller.cli import COMMANDS, shell
 from poller.cli.exports import KEYS
@@ -90,13 +90,8 @@ def test_the_readmes_table_has_every_setting_and_no_other() -> None:
     assert sorted(documented) == sorted(settings_of_the_code())
 
 
-def test_settings_that_are_not_used_yet_are_named_as_such() -> None:
-    for name in LATER:
-        assert f"`{PREFIX}{name}`" in section("README.md", "## Configuration")
-
-
 def test_every_setting_that_a_page_names_exists() -> None:
-    known = settings_of_the_code() | {f"{PREFIX}{name}" for name in LATER}
+    known = settings_of_the_code()
     for name in re.findall(rf"{PREFIX}[A-Z][A-Z0-9_<>]*[A-Z>]", EVERYTHING):
         assert name.removesuffix("_FILE").replace("__ACME__", "__<NAME>__") in known
 

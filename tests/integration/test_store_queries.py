@@ -96,7 +96,7 @@ def test_customers_are_listed_newest_first_and_found_by_e_mail_in_every_business
     third = add_customer(store, status="unidentified")
     with store.read() as tx:
 
-        def found(**wanted: str) -> list[int]:
+        def found(**wanted: Any) -> list[int]:
             return sorted(c.customer_id for c in queries.list_customers(tx, limit=10, **wanted))
 
         assert [c.customer_id for c in queries.list_customers(tx, limit=2)] == [third, other]

@@ -66,7 +66,7 @@ def test_an_account_whose_secret_file_is_unreadable_has_one_problem(folder: Path
 
 def test_a_wrong_setting_stops_everything_and_the_rest_is_still_checked(folder: Path) -> None:
     (folder / "marketplaces" / "uk.toml").write_text("nonsense")
-    config = read(folder, ORDER_SYNC_EXECUTOR="procrastinate", ORDER_SYNC_LISTEN="0.0.0.0:80")
+    config = read(folder, ORDER_SYNC_EXECUTOR="procrastinate", ORDER_SYNC_LISTN="0.0.0.0:80")
     assert [(p.severity, p.stops) for p in config.problems] == [
         ("warning", "nothing"),
         ("error", "everything"),

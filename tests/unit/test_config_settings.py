@@ -257,11 +257,39 @@ def test_r60_r61_another_term_is_refused(name: str, most: int, unit: str, value:
     assert problem.stops == "everything"
 
 
-@pytest.mark.parametrize("name", ["LISTEN", "API_TOKEN", "API_TOKEN_FILE"])
-def test_a_promised_setting_of_a_later_version_is_a_warning(name: str) -> None:
-    problem = only_problem({f"ORDER_SYNC_{name}": "x"})
-    assert str(problem) == f"ORDER_SYNC_{name} is not used by this version"
-    assert problem.severity == "warning"
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("0.0.0.0:80", ("0.0.0.0", 80)),
+        ("localhost:0", ("localhost", 0)),
+        ("[::1]:8000", ("::1", 8000)),
+        ("off", None),
+    ],
+)
+def test_an_address_to_listen_on_is_a_host_and_a_port(written: str, meant: object) -> None:
+    settings, problems = settings_of({"ORDER_SYNC_LISTEN": written})
+    assert settings.listen == meant
+    assert not problems
+
+
+@pytest.mark.parametrize(
+    "value", ["8000", ":8000", "host", "host:", "::1:8000", "host:65536", "http://host:80"]
+)
+def test_another_address_to_listen_on_is_refused(value: str) -> None:
+    assert str(only_problem({"ORDER_SYNC_LISTEN": value})).startswith("ORDER_SYNC_LISTEN must ")
+
+
+@pytest.mark.parametrize("value", ["secret", "x" * 31, "x" * 16 + " " + "x" * 16, "\u00fc" * 40])
+def test_a_token_that_could_be_guessed_is_refused_and_not_quoted(value: str) -> None:
+    problem = only_problem({"ORDER_SYNC_API_TOKEN": value})
+    assert str(problem).startswith("ORDER_SYNC_API_TOKEN must be at least 32 printable ASCII characters")
+    assert value not in str(problem)
+
+
+def test_a_token_is_hidden_in_the_settings() -> None:
+    settings, problems = settings_of({"ORDER_SYNC_API_TOKEN": "x" * 40})
+    assert not problems
+    assert "x" * 40 not in repr(settings)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,141 @@
+"""Orders over HTTP: list, show, explain, fetch."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+
+from connectors.amazon.marketplaces import BY_NAME
+from poller.explaining import headline, reasons_for, retained
+from poller.exporting import order_object
+from poller.fetching import account_of, checked_id, fetched
+from poller.web import shapes
+from poller.web.here import (
+    Answer,
+    Changing,
+    Cursor,
+    Here,
+    Limit,
+    Who,
+    Word,
+    bad_cursor,
+    cursor_of,
+    position_of,
+)
+from poller.web.masking import orders_for
+from poller.web.problems import Problem
+from store import quarantine, queries
+from store.engine import Transaction
+from store.orders import order_currency
+from store.records import Basis, OrderRecord
+
+router = APIRouter(tags=["orders"])
+
+Account = Annotated[Word | None, Query(description="Only this account's.")]
+
+
+@router.get("/orders")
+def list_orders(
+    service: Here,
+    caller: Who,
+    status: Annotated[Word | None, Query(description="Amazon's word, for example UNSHIPPED.")] = None,
+    marketplace: Annotated[Word | None, Query(description="A country code, for example UK.")] = None,
+    account: Account = None,
+    customer_id: Annotated[int | None, Query(ge=1, le=2**63 - 1)] = None,
+    match_basis: Basis | None = None,
+    created_from: Annotated[datetime | None, Query(description="Placed at this time or later.")] = None,
+    created_to: Annotated[datetime | None, Query(description="Placed before this time.")] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> shapes.Page[shapes.Order]:
+    """Orders, the newest first by the time they were placed."""
+    with service.store.read() as tx:
+        before = None
+        if cursor is not None:
+            before = queries.position_of(tx, *position_of(cursor, str, str))
+            if before is None:
+                raise bad_cursor()
+        found = queries.list_orders(
+            tx,
+            limit=limit + 1,
+            status=None if status is None else status.upper(),
+            marketplace=None if marketplace is None else _code(marketplace),
+            account=account,
+            customer_id=customer_id,
+            match_basis=match_basis,
+            created_from=_utc(created_from),
+            created_to=_utc(created_to),
+            before=before,
+        )
+    items = orders_for(caller, [order_object(o, order_currency(o)) for o in found[:limit]])
+    more = cursor_of(found[limit - 1].account, found[limit - 1].order_id) if len(found) > limit else None
+    return shapes.Page[shapes.Order].model_validate({"items": items, "next": more})
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    if moment is None:
+        return None
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        raise Problem(422, "invalid", "there is no such time.") from None
+
+
+def _code(name: str) -> str:
+    place = BY_NAME.get(name.upper())
+    if place is None:
+        raise Problem(422, "invalid", "marketplace is none of Amazon's.")
+    return place.code
+
+
+def _one(tx: Transaction, order_id: str, account: str | None) -> OrderRecord:
+    found = queries.find_orders(tx, order_id, account)
+    if len(found) > 1:
+        names = " and ".join(sorted(order.account for order in found))
+        raise Problem(409, "ambiguous", f"accounts {names} both have this order: add account.")
+    if not found:
+        kept = [e for e in quarantine.entries(tx, [order_id]) if account in (None, e.account)]
+        where = "is in quarantine" if kept else "is not in the database"
+        raise Problem(404, "unknown", f"this order {where}.")
+    return found[0]
+
+
+@router.get("/orders/{order_id}")
+def show_order(service: Here, caller: Who, order_id: Word, account: Account = None) -> shapes.Order:
+    """One order with its lines."""
+    with service.store.read() as tx:
+        order = _one(tx, order_id, account)
+    (shown,) = orders_for(caller, [order_object(order, order_currency(order))])
+    return shapes.Order.model_validate(shown)
+
+
+@router.get("/orders/{order_id}/explanation")
+def explain_order(service: Here, order_id: Word, account: Account = None) -> shapes.Explanation:
+    """Why this order has this customer, or none."""
+    with service.store.read() as tx:
+        order = _one(tx, order_id, account)
+        found: dict[str, Any] = {
+            "order_id": order.order_id,
+            "account": order.account,
+            "customer_id": order.customer_id,
+            "match_basis": order.match_basis,
+            "headline": headline(order),
+            "reasons": list(reasons_for(tx, order)),
+            "buyer_data": retained(tx, service, order),
+        }
+    return shapes.Explanation.model_validate(found)
+
+
+@router.post("/orders/{order_id}/fetch", response_model=shapes.Fetched)
+def fetch_order(service: Here, once: Changing, order_id: Word, wanted: shapes.FetchWanted) -> Response:
+    """Ask Amazon for one order again and store it."""
+
+    order = checked_id(order_id)
+
+    def work() -> Answer:
+        told = fetched(service, account_of(service, wanted.account), order)
+        return Answer(200, {"order_id": order, "account": wanted.account, "message": told})
+
+    return once.beside(work)

@@ -1,0 +1,76 @@
+"""Errors as RFC 9457 has them: every answer that is not a success is one of these."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+
+from fastapi import Response
+from pydantic import BaseModel, ConfigDict, Field
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(Exception):
+    """Ends a request. ``kind`` is what programs tell problems apart by, ``detail`` a sentence for people."""
+
+    def __init__(
+        self,
+        status: int,
+        kind: str,
+        detail: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        errors: Sequence[Mapping[str, str]] = (),
+    ) -> None:
+        super().__init__(kind)
+        self.status = status
+        self.kind = kind
+        self.detail = detail
+        self.headers = dict(headers or {})
+        self.errors = list(errors)
+
+    def response(self) -> Response:
+        """The answer; its title is that of the status."""
+        body: dict[str, object] = {
+            "type": f"urn:order-sync:{self.kind}",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+        }
+        if self.errors:
+            body["errors"] = self.errors
+        text = json.dumps(body, ensure_ascii=False)
+        return Response(text, self.status, self.headers, MEDIA_TYPE)
+
+
+class Wrong(BaseModel):
+    """One thing that is wrong with what was sent."""
+
+    where: str
+    what: str
+
+
+class ProblemShape(BaseModel):
+    """An error (RFC 9457)."""
+
+    model_config = ConfigDict(
+        title="Problem",
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "urn:order-sync:unknown",
+                    "title": "Not Found",
+                    "status": 404,
+                    "detail": "there is no customer 12.",
+                }
+            ]
+        },
+    )
+
+    type: str = Field(description="What programs tell errors apart by.")
+    title: str
+    status: int
+    detail: str = Field(description="One sentence for people; never buyer data.")
+    errors: list[Wrong] | None = Field(default=None, description="What is wrong with the request, by place.")

@@ -1,0 +1,316 @@
+"""Every route is closed to those who may not, and nobody without that scope sees a buyer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import socket
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import pytest
+import sqlalchemy as sa
+from fastapi.routing import iter_route_contexts
+from starlette.routing import BaseRoute, Mount
+
+from poller.bootstrap import Service, utc_now
+from poller.web import access, door
+from poller.web.access import PUBLIC
+from poller.web.app import make_api, make_app
+from store import queries
+from store.engine import Tombstone
+from tests.acceptance.web_world import ALL, BAD, BUYERS, ORDERS, Served, logged, problem, said, served
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One service for all tests here: they change nothing but tokens."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(access, "FAILURES", 10_000)  # these tests bring many wrong tokens
+        with served(tmp_path_factory.mktemp("web"), ORDER_SYNC_API_TOKEN="x" * 40) as found:
+            yield found
+
+
+def routes(place: Served) -> list[tuple[str, str]]:
+    """Every route that there is, as it is asked for: those that are not described, too."""
+    return [
+        (method, re.sub(r"\{[\w:]+\}", "1", path))
+        for path, methods in _walk(make_api(place.service).routes)
+        for method in sorted(methods)
+    ]
+
+
+def _walk(found: Sequence[BaseRoute], before: str = "") -> Iterator[tuple[str, Collection[str]]]:
+    for route in iter_route_contexts(found):
+        if isinstance(route.original_route, Mount):
+            yield from _walk(route.original_route.routes, before + route.original_route.path)
+        else:
+            assert route.path is not None, route
+            assert route.methods, route
+            yield before + route.path, route.methods
+
+
+def test_the_walk_knows_all_routes(place: Served) -> None:
+    described = make_api(place.service).openapi()["paths"]
+    many = sum(len(operations) for operations in described.values())
+    walked = [route for route in routes(place) if route[0] != "HEAD" and route[1] != "/openapi.json"]
+    assert len(walked) == many > 25
+
+
+def test_every_route_is_closed_without_a_token_and_with_a_wrong_one(place: Served) -> None:
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic eDp4"}):
+        client = place.client(**headers)
+        for method, path in routes(place):
+            answer = client.request(method, path)
+            assert answer.status_code == (200 if path in PUBLIC else 401), (method, path)
+            assert answer.headers["x-content-type-options"] == "nosniff"
+            assert "server" not in answer.headers
+
+
+def test_every_route_is_closed_to_who_has_not_its_scope(place: Served) -> None:
+    reader, writer = place.client("read"), place.client("write")
+    only_buyers = place.client("buyer-data")
+    for method, path in routes(place):
+        if path in PUBLIC:
+            continue
+        asked = access.Asked(method, path, "", ())
+        other = writer if access.needed(asked) == "read" else reader
+        for client in (other, only_buyers):
+            answer = client.request(method, path, json={})
+            if method != "HEAD":
+                problem(answer, 403, "scope")
+            assert answer.status_code == 403, (method, path)
+
+
+def test_an_address_without_a_route_tells_nothing_to_strangers(place: Served) -> None:
+    problem(place.client().get("/nowhere"), 401, "token")
+    problem(place.client("read", "write").get("/nowhere"), 404, "no-route")
+
+
+def test_health_is_for_everybody_and_tells_nothing(place: Served) -> None:
+    assert place.client().get("/healthz").json() == {"status": "ok"}
+
+
+def test_a_token_taken_back_is_refused_at_once(place: Served) -> None:
+    made = place.shop("tokens", "add", "short-lived", "--scope", "read").out.strip()
+    client = place.client(Authorization=f"Bearer {made}")
+    assert client.get("/orders").status_code == 200
+    place.shop("tokens", "remove", "short-lived")
+    problem(client.get("/orders"), 401, "token")
+
+
+# --- buyer data -------------------------------------------------------------------------------------
+
+
+def reading(place: Served) -> list[str]:
+    """Every address that shows records, with real ids."""
+    with place.store.read() as tx:
+        customer_id = queries.list_customers(tx, limit=1)[0].customer_id
+    return [
+        "/orders",
+        *(f"/orders/{order_id}" for order_id in ORDERS),
+        f"/orders/{ORDERS[0]}/explanation",
+        "/customers",
+        f"/customers/{customer_id}",
+        f"/customers/{customer_id}/journal",
+        "/customers/duplicates",
+        "/quarantine",
+        f"/quarantine/acme/{BAD}",
+        "/status",
+        "/sources",
+        "/sources/acme:EU",
+        "/runs",
+        "/backfills",
+        "/verifications",
+        "/openapi.json",
+    ]
+
+
+def test_nobody_without_the_scope_sees_a_buyer(place: Served) -> None:
+    client = place.client("read", "write")
+    with logged() as events:
+        for path in reading(place):
+            answer = client.get(path)
+            assert answer.status_code == 200, path
+            assert not [piece for piece in BUYERS if piece in answer.text], path
+        customer_id = client.get("/customers").json()["items"][0]["customer_id"]
+        other_id = client.get("/customers").json()["items"][1]["customer_id"]
+        preview = client.post(f"/customers/{customer_id}/merge/preview", json={"other_id": other_id})
+        assert preview.json()["emails"] == ["***", "***"]
+        problem(client.post("/customers/search", json={"email": "a@example.com"}), 403, "scope")
+    assert said(events) == []
+    order = client.get(f"/orders/{ORDERS[0]}").json()
+    assert (order["buyer_name"], order["purchase_order_number"]) == ("***", None)
+    assert (order["delivery"]["line1"], order["delivery"]["country"]) == ("***", "GB")
+
+
+def test_each_disclosure_is_logged_with_who_and_whose_and_without_the_data(place: Served) -> None:
+    client = place.client("read", "buyer-data")
+    with logged() as events:
+        assert client.get(f"/orders/{ORDERS[0]}").json()["buyer_name"] == "Quentin a"
+        newest = client.get("/customers", params={"limit": 1}).json()["items"][0]
+        assert newest["name"].startswith("Quentin")
+        assert "quantity" in client.get(f"/quarantine/acme/{BAD}").json()["payload"]
+        found = client.post("/customers/search", json={"email": "quentin-b@marketplace.amazon.co.uk"}).json()
+        client.get("/runs")
+        client.get("/quarantine")
+    who = "token:read-buyer-data"
+    assert said(events) == [
+        {"who": who, "what": "orders", "ids": [ORDERS[0]]},
+        {"who": who, "what": "customers", "ids": [newest["customer_id"]]},
+        {"who": who, "what": "quarantine", "ids": [BAD]},
+        {"who": who, "what": "customers", "ids": [found["items"][0]["customer_id"]]},
+    ]
+    assert not [piece for piece in BUYERS if piece in json.dumps(events)]
+
+
+# --- what anybody may send --------------------------------------------------------------------------
+
+
+def test_a_large_body_is_refused_however_it_comes(place: Served) -> None:
+    client = place.client(Authorization=f"Bearer {'x' * 40}")
+    problem(client.post("/customers", content=b" " * (door.LARGEST_BODY + 1)), 413, "too-large")
+
+    def parts() -> Iterator[bytes]:
+        for _ in range(door.LARGEST_BODY // 1000 + 1):
+            yield b" " * 1000
+
+    # The connection may be closed while the rest is still on its way.
+    with suppress(httpx.TransportError):
+        problem(client.post("/customers", content=parts()), 413, "too-large")
+
+
+def test_a_body_that_drips_is_given_up(place: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "SLOWEST_BODY", 0.05)
+    host, port = place.url.removeprefix("http://").split(":")
+    head = f"POST /customers HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {'x' * 40}\r\n"
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        connection.sendall(f"{head}Content-Length: 9\r\n\r\n{{".encode())
+        assert connection.recv(1000).startswith(b"HTTP/1.1 408 ")
+
+
+def test_answers_have_security_headers_also_when_they_are_problems(place: Served) -> None:
+    client = place.client(Authorization=f"Bearer {'x' * 40}")
+    for answer in (
+        client.get("/orders"),
+        client.get("/nowhere"),
+        client.put("/orders"),
+        place.client().get("/"),
+    ):
+        assert answer.headers["cache-control"] == "no-store"
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert answer.headers["x-frame-options"] == "DENY"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+
+
+def test_wrong_requests_are_told_by_place_and_never_quoted(place: Served) -> None:
+    client = place.client(Authorization=f"Bearer {'x' * 40}")
+    assert problem(client.put("/orders"), 405, "method")
+    for sent in (b"Quentin", b'{"email_1": ["Quentin"]}', b'{"Quentin": 1}'):
+        answer = client.post("/customers", content=sent, headers={"content-type": "application/json"})
+        problem(answer, 422, "invalid")
+        assert "input" not in answer.text
+    assert answer.json()["errors"] == [{"where": "body.Quentin", "what": "is unknown"}]
+    problem(client.get("/orders", params={"limit": 0}), 422, "invalid")
+    for cursor in ("x", "WyJhIl0", "bm9uc2Vuc2U", "\u00e9", "WyJhY21lIiwgIm5vbmUiXQ"):
+        problem(client.get("/orders", params={"cursor": cursor}), 422, "cursor")
+    problem(client.get("/orders/%00"), 400, "nul")
+    problem(client.get("/orders?status=%00"), 400, "nul")
+
+
+def test_an_error_of_ours_shows_no_traceback_and_logs_no_text(
+    place: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("Quentin's e-mail")
+
+    monkeypatch.setattr("poller.web.quarantine.stored.entries", broken)
+    client = place.client(Authorization=f"Bearer {'x' * 40}")
+    with logged() as events:
+        assert problem(client.get("/quarantine"), 500, "fault").startswith("something unexpected")
+    (event,) = events
+    assert (event["event"], event["error"]) == ("request broke", "RuntimeError")
+    assert "Quentin" not in json.dumps(events)
+
+
+def test_a_stranger_who_sends_no_http_is_sent_away(place: Served) -> None:
+    host, port = place.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(b"\x16\x03\x01 no HTTP at all\r\n\r\n")
+        assert b" 400 " in connection.recv(1000)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (sa.exc.OperationalError("SELECT", {}, Exception("Connection refused")), "database"),
+        (sa.exc.TimeoutError("all connections are in use"), "database"),
+        (sa.exc.IntegrityError("INSERT", {}, Exception("Quentin")), "busy"),
+        (Tombstone(), "busy"),
+    ],
+)
+def test_a_database_that_is_away_or_busy_is_told_as_such(
+    place: Served, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: str
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("poller.web.quarantine.stored.entries", broken)
+    client = place.client(Authorization=f"Bearer {'x' * 40}")
+    answer = client.get("/quarantine")
+    problem(answer, 503, kind)
+    assert answer.headers["Retry-After"]
+    if kind == "database":
+        monkeypatch.setattr("poller.web.door.tokens.load", broken)
+        problem(client.get("/quarantine"), 503, "database")
+        assert client.get("/healthz").status_code == 200
+
+
+def test_before_its_database_is_there_the_service_says_so() -> None:
+    with Service({}) as service:
+        answer = ask_from(service, "127.0.0.1", "/orders")
+        problem(answer, 503, "starting")
+        assert answer.headers["Retry-After"] == "5"
+        assert ask_from(service, "127.0.0.1", "/healthz").status_code == 200
+
+
+def ask_from(service: Service, client: str, path: str, **headers: str) -> httpx.Response:
+    """Ask the very same application from another machine."""
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(make_app(service, utc_now), client=(client, 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as asking:
+            return await asking.get(path, headers=headers)
+
+    return asyncio.run(ask())
+
+
+def test_without_any_token_only_this_machine_is_served(tmp_path: Path) -> None:
+    with served(tmp_path) as place:
+        client = place.client()
+        with logged() as events:
+            assert client.get(f"/orders/{ORDERS[0]}").json()["buyer_name"] == "Quentin a"
+        assert said(events) == [{"who": "loopback", "what": "orders", "ids": [ORDERS[0]]}]
+        for headers in (
+            {"X-Forwarded-For": "127.0.0.1"},
+            {"Forwarded": "for=127.0.0.1"},
+            {"Via": "1.1 x"},
+            {"X-Real-IP": "127.0.0.1"},
+            {"Host": "orders.example"},
+            {"Origin": "https://evil.example"},
+        ):
+            for method, path in routes(place):
+                answer = client.request(method, path, headers=headers)
+                assert answer.status_code == (200 if path in PUBLIC else 403), (method, path)
+            problem(client.get("/orders", headers=headers), 403, "not-here")
+        assert ask_from(place.service, "127.0.0.1", "/orders").status_code == 200
+        for stranger in ("192.168.1.5", "2001:db8::1", ""):
+            problem(ask_from(place.service, stranger, "/orders"), 403, "not-here")
+            assert ask_from(place.service, stranger, "/healthz").status_code == 200
+        token = {"Authorization": f"Bearer {place.token('reader', 'read')}"}
+        assert ask_from(place.service, "192.168.1.5", "/orders", **token).status_code == 200
+        place.token("first", *ALL)
+        problem(client.get("/orders"), 401, "token")

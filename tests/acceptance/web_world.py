@@ -1,0 +1,122 @@
+"""A shop whose service is served over HTTP, in this process, on a real socket."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import structlog
+
+from connectors.simulator.world import Seller, World
+from poller.bootstrap import Service
+from poller.tokens import digest
+from poller.web.server import WebServer, listen
+from store import tokens
+from store.engine import Store
+from tests.acceptance.command_line import STARTED, Shop, open_shop
+
+ORDERS = tuple(f"111-0000000-000000{number}" for number in range(1, 6))
+BAD = "111-0000000-0000009"
+BUYERS = ("Quentin", "quentin", "Secret Street", "960777")
+"""Pieces of what the buyers gave."""
+
+ALL = ("read", "write", "buyer-data")
+
+
+@dataclass
+class Served:
+    """The service with its address; ``shop`` is where it is configured."""
+
+    shop: Shop
+    service: Service
+    url: str
+    clients: list[httpx.Client] = field(default_factory=list)
+
+    @property
+    def store(self) -> Store:
+        return self.service.store
+
+    def token(self, name: str, *scopes: str) -> str:
+        """A token with these scopes, made as the command line makes it."""
+        text = f"{name}-{'x' * 40}"
+        self.store.commit(lambda tx: tokens.add(tx, name, scopes, digest(text)))
+        return text
+
+    def client(self, *scopes: str, **headers: str) -> httpx.Client:
+        """Asks with a token that has these scopes; with none, without a token."""
+        if scopes:
+            name = "-".join(scopes)
+            headers["Authorization"] = f"Bearer {self.token(name, *scopes)}"
+        client = httpx.Client(base_url=self.url, headers=headers, timeout=60)
+        self.clients.append(client)
+        return client
+
+
+@contextmanager
+def served(folder: Path, database_url: str | None = None, **environ: str) -> Iterator[Served]:
+    """A shop with five orders of four buyers and one order in quarantine, read and served."""
+    world = World(Seller("acme", ("UK", "DE")))
+    for number, order_id in enumerate(ORDERS):
+        created = STARTED - timedelta(days=1, minutes=number)
+        which = "abcda"[number]
+        world.order(
+            order_id,
+            created=created,
+            marketplace="DE" if number == 3 else "UK",
+            name=f"Quentin {which}",
+            email=f"quentin-{which}@marketplace.amazon.co.uk",
+            recipient=f"Quentin {which}",
+            street="7 Secret Street",
+            phone="+44 1632 960777",
+        )
+    world.order(BAD, created=STARTED - timedelta(hours=20), poison="quantity_a_word")
+    with open_shop(folder / "shop", world, marketplaces=("UK", "DE")) as shop:
+        if database_url is not None:
+            shop.environ["ORDER_SYNC_DATABASE_URL"] = database_url
+            shop("db", "upgrade")
+        shop("sync")
+        with Service(shop.environ | environ) as service:
+            service.open_store(create=True)
+            service.wire()
+            server = WebServer(service, listen("127.0.0.1", 0))
+            found = Served(shop, service, server.url)
+            server.start()
+            try:
+                yield found
+            finally:
+                for client in found.clients:
+                    client.close()
+                service.stop.set()
+                server.join()
+
+
+@contextmanager
+def logged() -> Iterator[list[dict[str, Any]]]:
+    """What is logged meanwhile, as events."""
+    with structlog.testing.capture_logs() as events:
+        yield events  # type: ignore[misc]
+
+
+def said(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The disclosures among them."""
+    return [
+        {key: event[key] for key in ("who", "what", "ids")}
+        for event in events
+        if event["event"] == "buyer data disclosed"
+    ]
+
+
+def problem(answer: httpx.Response, status: int, kind: str) -> str:
+    """The answer is this problem; returns its sentence."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    found = json.loads(answer.text)
+    assert found["type"] == f"urn:order-sync:{kind}", found
+    assert found["status"] == status
+    return str(found["detail"])

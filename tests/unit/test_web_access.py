@@ -1,0 +1,198 @@
+"""Who may do what over HTTP, decided from a request alone: tokens, scopes, this machine, lock-out."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from poller.customers.refused import Refused
+from poller.tokens import SCOPES, checked_name, checked_scopes, digest, new_token
+from poller.web.access import FAILURES, LOCKED, REMEMBERED, Asked, Gate, needed
+from poller.web.problems import Problem
+from store.tokens import StoredToken
+from tests.harness import NOON, SimulatedClock
+
+HOST = ("host", "127.0.0.1:8000")
+SECRET = "s" * 40
+READER = StoredToken("reader", ("read",), digest("r" * 40), NOON)
+
+
+def asked(
+    *headers: tuple[str, str], method: str = "GET", path: str = "/orders", client: str = "127.0.0.1"
+) -> Asked:
+    return Asked(method, path, client, headers or (HOST,))
+
+
+def bearer(token: str, **more: str) -> Asked:
+    return asked(HOST, ("authorization", f"Bearer {token}"), **more)
+
+
+def refused(gate: Gate, request: Asked, *stored: StoredToken) -> Problem:
+    with pytest.raises(Problem) as caught:
+        gate.admit(request, stored)
+    return caught.value
+
+
+@pytest.fixture
+def clock() -> SimulatedClock:
+    return SimulatedClock(NOON)
+
+
+@pytest.fixture
+def open_gate(clock: SimulatedClock) -> Gate:
+    """Without any token."""
+    return Gate(None, clock)
+
+
+@pytest.fixture
+def gate(clock: SimulatedClock) -> Gate:
+    """With a token of the settings."""
+    return Gate(SECRET, clock)
+
+
+@pytest.mark.parametrize("client", ["127.0.0.1", "127.8.8.8", "::1"])
+@pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost", "LOCALHOST:1", "[::1]:8000", "127.0.0.1"])
+def test_without_a_token_this_machine_may_do_everything(open_gate: Gate, client: str, host: str) -> None:
+    caller = open_gate.admit(asked(("host", host), client=client, method="DELETE"), ())
+    assert (caller.who, caller.scopes) == ("loopback", frozenset(SCOPES))
+
+
+@pytest.mark.parametrize("client", ["192.168.1.5", "2001:db8::1", "", "unix"])
+def test_without_a_token_no_other_machine_is_served(open_gate: Gate, client: str) -> None:
+    assert refused(open_gate, asked(client=client)).status == 403
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        ("forwarded", "for=127.0.0.1"),
+        ("x-forwarded-for", "127.0.0.1"),
+        ("x-forwarded-host", "localhost"),
+        ("x-forwarded-anything", ""),
+        ("via", "1.1 proxy"),
+        ("x-real-ip", "127.0.0.1"),
+        ("cf-connecting-ip", "127.0.0.1"),
+        ("origin", "https://evil.example"),
+        ("origin", "null"),
+        ("origin", "http://127.0.0.1:9999"),
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-site", "same-site"),
+        ("host", "localhost"),
+    ],
+)
+def test_without_a_token_what_a_proxy_or_a_page_asks_is_refused(
+    open_gate: Gate, header: tuple[str, str]
+) -> None:
+    assert refused(open_gate, asked(HOST, header)).kind == "not-here"
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "10.0.0.1", "", "[::2]:8000"])
+def test_without_a_token_a_foreign_host_is_refused(open_gate: Gate, host: str) -> None:
+    assert refused(open_gate, asked(("host", host))).kind == "not-here"
+    assert refused(open_gate, asked(("accept", "*/*"))).kind == "not-here"
+
+
+def test_a_page_of_its_own_origin_is_this_machine(open_gate: Gate) -> None:
+    own = asked(HOST, ("origin", "http://127.0.0.1:8000"), ("sec-fetch-site", "same-origin"))
+    assert open_gate.admit(own, ()).who == "loopback"
+
+
+def test_once_there_is_a_token_this_machine_needs_one_too(gate: Gate, open_gate: Gate) -> None:
+    assert refused(gate, asked()).status == 401
+    problem = refused(open_gate, asked(), READER)
+    assert (problem.status, problem.headers["WWW-Authenticate"]) == (401, "Bearer")
+
+
+def test_tokens_are_named_and_have_their_scopes(gate: Gate) -> None:
+    own = gate.admit(bearer(SECRET, client="192.168.1.5"), [READER])
+    assert (own.who, own.scopes, own.sees_buyers) == ("setting:api_token", frozenset(SCOPES), True)
+    reader = gate.admit(bearer("r" * 40), [READER])
+    assert (reader.who, reader.scopes, reader.sees_buyers) == ("token:reader", frozenset({"read"}), False)
+    assert refused(gate, bearer("r" * 40, method="POST"), READER).status == 403
+
+
+@pytest.mark.parametrize(
+    "value", ["", "Bearer", f"Basic {SECRET}", SECRET, f"Bearer {SECRET[:-1]}", f"Bearer {SECRET}s"]
+)
+def test_anything_but_a_token_is_refused(gate: Gate, value: str) -> None:
+    problem = refused(gate, asked(HOST, ("authorization", value)))
+    assert problem.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
+
+
+def test_two_tokens_in_one_request_are_refused(gate: Gate) -> None:
+    both = asked(HOST, ("authorization", f"Bearer {SECRET}"), ("authorization", f"Bearer {SECRET}"))
+    assert refused(gate, both).status == 401
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "scope"),
+    [
+        ("GET", "/healthz", None),
+        ("POST", "/healthz", "write"),
+        ("GET", "/orders", "read"),
+        ("HEAD", "/nowhere", "read"),
+        ("OPTIONS", "/customers", "read"),
+        ("PATCH", "/customers/1", "write"),
+        ("DELETE", "/orders", "write"),
+        ("TRACE", "/orders", "write"),
+        ("POST", "/customers/search", "read"),
+        ("POST", "/customers/12/merge/preview", "read"),
+        ("POST", "/backfills/plan", "read"),
+        ("POST", "/customers/12/merge", "write"),
+        ("POST", "/orders/plan/fetch", "write"),
+        ("POST", "/backfills/plan/pause", "write"),
+        ("POST", "/customers/search/", "write"),
+        ("GET", "/healthz/", "read"),
+        ("GET", "//healthz", "read"),
+    ],
+)
+def test_what_changes_something_needs_write_whatever_its_route(
+    method: str, path: str, scope: str | None
+) -> None:
+    assert needed(asked(method=method, path=path)) == scope
+
+
+def test_after_ten_wrong_tokens_an_address_has_to_wait_unless_it_brings_the_right_one(
+    gate: Gate, clock: SimulatedClock
+) -> None:
+    for _ in range(FAILURES):
+        assert refused(gate, bearer("wrong")).status == 401
+        clock.sleep(5)
+    locked = refused(gate, bearer("wrong"))
+    assert (locked.status, locked.headers["Retry-After"]) == (429, "55")
+    assert refused(gate, bearer("wrong", client="192.168.1.5")).status == 401
+    assert gate.admit(bearer(SECRET), ()).who == "setting:api_token"  # all may come through one proxy
+    assert refused(gate, asked()).status == 401  # who brings no token guesses none
+    clock.sleep(LOCKED.total_seconds())
+    assert refused(gate, bearer("wrong")).status == 401
+
+
+def test_wrong_tokens_now_and_then_lock_nobody(gate: Gate, clock: SimulatedClock) -> None:
+    for _ in range(3 * FAILURES):
+        assert refused(gate, bearer("wrong")).status == 401
+        clock.sleep(timedelta(seconds=7).total_seconds())
+
+
+def test_counting_failures_needs_little_memory(gate: Gate) -> None:
+    for number in range(REMEMBERED + 10):
+        refused(gate, bearer("wrong", client=f"host {number}"))
+    assert len(gate._failures) == REMEMBERED
+
+
+def test_tokens_cannot_be_guessed_and_only_their_hash_is_kept() -> None:
+    made = {new_token() for _ in range(100)}
+    assert len(made) == 100
+    assert all(len(token) > 40 and token not in digest(token).hex() for token in made)
+
+
+@pytest.mark.parametrize("name", ["", "Erp", "-x", "a b", "x" * 65, "\u00e9"])
+def test_a_name_that_would_confuse_is_refused(name: str) -> None:
+    with pytest.raises(Refused, match="a token's name is made of"):
+        checked_name(name)
+
+
+def test_scopes_are_known_words() -> None:
+    assert checked_scopes(["buyer-data", "read"]) == ("read", "buyer-data")
+    with pytest.raises(Refused, match="there is no scope all: there are read, write, buyer-data"):
+        checked_scopes(["all"])
