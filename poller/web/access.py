@@ -19,8 +19,10 @@ from poller.tokens import SCOPES, Scope, digest
 from poller.web.problems import Problem
 from store.tokens import StoredToken
 
-PUBLIC = frozenset({"/healthz"})
-"""Served to everybody. Nothing of the seller's is told there."""
+READY = "/readyz"
+
+PUBLIC = frozenset({"/healthz", READY})
+"""Served to everybody. Nothing of the seller's is told there, but at ``READY`` to those who may read."""
 
 _READING = re.compile(r"/customers/search|/customers/[0-9]+/merge/preview|/backfills/plan")
 """What is asked for with a body, and changes nothing."""

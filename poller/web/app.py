@@ -17,7 +17,7 @@ from poller.bootstrap import Service
 from poller.customers.refused import Refused, Unknown
 from poller.fetching import NotStored
 from poller.version import program_version
-from poller.web import backfills, customers, orders, quarantine, reading, shapes, verifications
+from poller.web import backfills, customers, orders, quarantine, reading, shapes, verifications, watching
 from poller.web.access import PUBLIC, Caller, Gate
 from poller.web.door import UNREACHED, App, Door, away, fault
 from poller.web.masking import disclosed
@@ -25,7 +25,7 @@ from poller.web.problems import MEDIA_TYPE, Problem, ProblemShape
 from store.engine import Tombstone, is_conflict, reason_of
 from store.ledger import Superseded
 
-ROUTERS = (reading, orders, customers, backfills, quarantine, verifications)
+ROUTERS = (reading, orders, customers, backfills, quarantine, verifications, watching)
 
 DESCRIPTION = (
     "Orders, customers and their upkeep. Errors are problem details (RFC 9457). Lists go on with `cursor`. "
@@ -51,6 +51,7 @@ def make_api(service: Service) -> FastAPI:
         redirect_slashes=False,
     )
     api.state.service = service
+    api.state.looking = watching.Looking()
     for module in ROUTERS:
         api.include_router(module.router, responses={"default": PROBLEM})
     for kind, handler in HANDLERS.items():

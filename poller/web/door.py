@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -17,7 +18,7 @@ from sqlalchemy.exc import TimeoutError as NoConnection
 from starlette.concurrency import run_in_threadpool
 
 from poller.bootstrap import Service
-from poller.web.access import Asked, Caller, Gate, needed
+from poller.web.access import READY, Asked, Caller, Gate, needed
 from poller.web.problems import Problem
 from store import tokens
 
@@ -85,6 +86,9 @@ class Door:
         state = scope["state"]
         if needed(asked) is not None:
             state["caller"] = await run_in_threadpool(self._admit, asked)
+        elif asked.path == READY:
+            with suppress(Problem):  # served all the same
+                state["caller"] = await run_in_threadpool(self._admit, asked)
         state["body"] = body = await _body(asked, receive)
         await self._app(scope, _replayed(body, receive), send)
 

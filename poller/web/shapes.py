@@ -10,7 +10,9 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from poller.customers.fields import ADDRESS_PARTS
+from poller.readiness import Why
 from poller.web.here import LARGEST_ID, Word
+from store.changes import Kind
 from store.progress import BackfillState, Way
 from store.proof import By, FindingKind, Outcome, VerificationState
 from store.records import Basis, CustomerStatus
@@ -677,6 +679,79 @@ class Run(BaseModel):
     identifiable: int
     with_email: int
     with_name: int
+
+
+class NotReady(BaseModel):
+    why: Why
+    subject: str = Field(description="The source, or account and marketplace of a gap.")
+    sentence: str
+
+
+class Ready(BaseModel):
+    """``reasons``: what is beyond its limit, for those who may read; null for all others."""
+
+    model_config = example(
+        status="not ready",
+        reasons=[
+            {"why": "success", "subject": "acme:EU", "sentence": "the newest success of acme:EU is 2 h old."}
+        ],
+    )
+    status: Literal["ready", "not ready"]
+    reasons: list[NotReady] | None
+
+
+class OrderEvent(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    account: str
+    order_id: str
+    marketplace: str | None
+    customer_id: int | None
+    version: int
+    position: str
+
+
+class CustomerEvent(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    business: str
+    customer_id: int
+    merged_into: int | None
+    version: int
+    position: str
+
+
+class Event(BaseModel):
+    """What became of a record; ``version`` grows with each of its changes."""
+
+    model_config = ConfigDict(extra="forbid")
+    type: Kind
+    timestamp: str
+    data: OrderEvent | CustomerEvent
+
+
+class Changes(BaseModel):
+    """Events, oldest first. ``position``: where to go on; ``more``: there are some already."""
+
+    model_config = example(
+        events=[
+            {
+                "type": "order.changed",
+                "timestamp": "2026-06-01T09:40:00Z",
+                "data": {
+                    "account": "acme",
+                    "order_id": "026-1234567-1234567",
+                    "marketplace": "UK",
+                    "customer_id": 17,
+                    "version": 4711,
+                    "position": "4711.2.99",
+                },
+            }
+        ],
+        position="4711",
+        more=False,
+    )
+    events: list[Event]
+    position: str
+    more: bool
 
 
 class Health(BaseModel):
