@@ -156,6 +156,13 @@ order_lines = sa.Table(
     sa.Column("promotion_ids", sa.Text),
     sa.Column("gift_message", sa.LargeBinary),
     sa.Column("customization_url", sa.LargeBinary),
+    sa.Index(
+        "ix_order_lines_sku",
+        "sku",
+        "order_key",
+        sqlite_where=sa.text("sku IS NOT NULL"),
+        postgresql_where=sa.text("sku IS NOT NULL"),
+    ),
     sqlite_with_rowid=False,
 )
 
@@ -549,6 +556,37 @@ idempotency_keys = sa.Table(
     sqlite_with_rowid=False,
 )
 """Requests over HTTP that changed something, and what they were answered: ids and states, no buyer data."""
+
+console_users = sa.Table(
+    "console_users",
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("password", sa.Text, nullable=False),
+    sa.Column("scopes", sa.Text, nullable=False),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("locked_until", UtcTime),
+)
+"""Who may sign in to the console, and for what; of a password only its argon2 hash is kept.
+
+``failures``: attempts to sign in since the last one that succeeded.
+"""
+
+console_sessions = sa.Table(
+    "console_sessions",
+    metadata,
+    sa.Column("digest", sa.LargeBinary(32), primary_key=True),
+    sa.Column(
+        "name",
+        sa.String(64),
+        sa.ForeignKey("console_users.name", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    ),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("seen_at", UtcTime, nullable=False),
+)
+"""Who is signed in; of what a browser keeps only a hash is here. They end with their user."""
 
 SEALED: dict[str, tuple[str, ...]] = {
     "orders": ("buyer", "delivery", "delivery_instructions", "billing", "tax_numbers", "cancel_reason"),
