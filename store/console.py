@@ -86,7 +86,9 @@ def take_attempt(tx: Transaction, name: str, most: int, locked_for: timedelta) -
         return None
     failures = 1 if user.locked_until is not None else user.failures + 1
     locked = tx.now + locked_for if failures >= most else None
-    tx.conn.execute(sa.update(console_users).where(c.name == name).values(failures=failures, locked_until=locked))
+    tx.conn.execute(
+        sa.update(console_users).where(c.name == name).values(failures=failures, locked_until=locked)
+    )
     return user
 
 

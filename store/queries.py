@@ -21,7 +21,7 @@ from store.types import among
 _CHUNK = 500
 
 
-def _opened_orders(tx: Transaction, query: sa.Select[Any]) -> list[OrderRecord]:
+def opened_orders(tx: Transaction, query: sa.Select[Any]) -> list[OrderRecord]:
     rows = tx.conn.execute(query).mappings().all()
     lines = order_rows.load_lines(tx, [row["order_key"] for row in rows]) if rows else {}
     return [order_rows.record_of(tx, row, lines.get(row["order_key"], ())) for row in rows]
@@ -52,7 +52,7 @@ def _in_chunks(
 def changed_orders(tx: Transaction, since: int, upto: int) -> Iterator[OrderRecord]:
     """Shown orders changed after position ``since``, up to ``upto``, opened, oldest change first."""
     for query in _in_chunks(tx, orders, "order_key", since, upto, orders.c.shown):
-        yield from _opened_orders(tx, query)
+        yield from opened_orders(tx, query)
 
 
 def changed_customers(tx: Transaction, since: int, upto: int) -> Iterator[CustomerRecord]:
@@ -67,7 +67,7 @@ def find_orders(tx: Transaction, order_id: str, account: str | None = None) -> l
     query = sa.select(orders).where(orders.c.order_id == order_id)
     if account is not None:
         query = query.where(orders.c.account == account)
-    return _opened_orders(tx, query)
+    return opened_orders(tx, query)
 
 
 def list_orders(
@@ -102,7 +102,7 @@ def list_orders(
     ):
         if wanted is not None:
             query = query.where(column == wanted)
-    return _opened_orders(tx, query)
+    return opened_orders(tx, query)
 
 
 def position_of(tx: Transaction, account: str, order_id: str) -> tuple[datetime, int] | None:
@@ -117,7 +117,7 @@ def orders_of_customer(tx: Transaction, customer_id: int) -> list[OrderRecord]:
     """All orders of one customer, oldest first, those that are only remembered too."""
     c = orders.c
     query = sa.select(orders).where(c.customer_id == customer_id).order_by(c.created_at, c.order_key)
-    return _opened_orders(tx, query)
+    return opened_orders(tx, query)
 
 
 def list_customers(

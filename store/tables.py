@@ -519,6 +519,7 @@ runs = sa.Table(
     sa.Column("identifiable", sa.Integer, nullable=False, server_default="0"),
     sa.Column("with_email", sa.Integer, nullable=False, server_default="0"),
     sa.Column("with_name", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("retries", sa.Integer, nullable=False, server_default="0"),
     sa.Index("ix_runs_source", "source", "started_at"),
 )
 

@@ -1,4 +1,4 @@
-"""Users of the console and their sessions; finding orders by SKU
+"""Users of the console and their sessions; finding orders by SKU; how often a run had to ask again
 
 Revision: 0009, after 0008.
 """
@@ -48,9 +48,11 @@ def upgrade() -> None:
         sqlite_where=sa.text("sku IS NOT NULL"),
         postgresql_where=sa.text("sku IS NOT NULL"),
     )
+    op.add_column("runs", sa.Column("retries", sa.Integer(), server_default="0", nullable=False))
 
 
 def downgrade() -> None:
+    op.drop_column("runs", "retries")
     op.drop_index(
         "ix_order_lines_sku",
         "order_lines",
