@@ -98,7 +98,8 @@ def drawn(bars: Sequence[Bar], kind: str, summary: str, unit: str, further: str 
     top = _top(max((bar.value + bar.further for bar in bars), default=0))
     wide = (WIDTH - LEFT) / max(1, len(bars))
     parts = [
-        f'<svg class="chart {kind}" viewBox="0 0 {WIDTH} {HEIGHT + 22}" role="img" aria-label="{escape(summary)}">',
+        f'<svg class="chart {kind}" viewBox="0 0 {WIDTH} {HEIGHT + 22}" role="img" '
+        f'aria-label="{escape(summary)}">',
         f'<line class="grid" x1="{LEFT}" x2="{WIDTH}" y1="{TOP}" y2="{TOP}"/>',
         f'<line class="axis" x1="{LEFT}" x2="{WIDTH}" y1="{HEIGHT}" y2="{HEIGHT}"/>',
         f'<text x="{LEFT - 6}" y="{TOP + 8}" text-anchor="end">{_number(top)}</text>',

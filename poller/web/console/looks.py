@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from typing import Any
 import jinja2
 from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse
+from markupsafe import Markup, escape
 
 from poller.cli.shell import counted, lasting, when
 from poller.version import program_version
@@ -47,14 +49,18 @@ MENU = (
 )
 
 
-def _moment(value: datetime | str | None, otherwise: str = "–") -> str:
+DASH = "\u2013"
+"""Stands for what is not there."""
+
+
+def _moment(value: datetime | str | None, otherwise: str = DASH) -> str:
     """``2026-01-31 12:00`` of a time or of its text."""
     if isinstance(value, str):
         value = datetime.fromisoformat(value)
     return when(value, otherwise=otherwise)
 
 
-def _span(seconds: float | timedelta | None, otherwise: str = "–") -> str:
+def _span(seconds: float | timedelta | None, otherwise: str = DASH) -> str:
     if seconds is None:
         return otherwise
     return lasting(seconds if isinstance(seconds, timedelta) else timedelta(seconds=seconds))
@@ -66,7 +72,12 @@ def _ago(value: datetime | None, now: datetime) -> str:
 
 def _shown(value: Any) -> str:
     """A value for people; a dash for what is not there."""
-    return "–" if value in (None, "", [], {}) else str(value)
+    return DASH if value in (None, "", [], {}) else str(value)
+
+
+def _sentence(text: str) -> Markup:
+    """A sentence of ours, with what is to be typed set apart."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _lines(address: Mapping[str, str | None] | None) -> list[str]:
@@ -96,6 +107,7 @@ ENVIRONMENT.filters |= {
     "counted": counted,
     "lines": _lines,
     "moment": _moment,
+    "sentence": _sentence,
     "shown": _shown,
     "span": _span,
 }
