@@ -127,10 +127,12 @@ def latest(tx: Transaction, source: str) -> Run | None:
     return None if row is None else Run(**row._mapping)
 
 
-def listed(tx: Transaction, *, limit: int, source: str | None, before: int | None) -> list[Run]:
+def listed(
+    tx: Transaction, *, limit: int, source: str | None = None, before: int | None = None, skip: int = 0
+) -> list[Run]:
     """The newest runs, of one source or of all; ``before``: those with smaller numbers."""
     c = runs.c
-    query = sa.select(runs).order_by(c.run.desc()).limit(limit)
+    query = sa.select(runs).order_by(c.run.desc()).limit(limit).offset(skip)
     if source is not None:
         query = query.where(c.source == source)
     if before is not None:

@@ -22,7 +22,7 @@ from store.tokens import StoredToken
 PUBLIC = frozenset({"/healthz"})
 """Served to everybody. Nothing of the seller's is told there."""
 
-OPEN_PAGES = re.compile(r"/console/sign-in|/console/(records/)?static/[\w./-]+")
+OPEN_PAGES = re.compile(r"/console/sign-in|/console/static/[\w./-]+")
 """What a browser needs to sign in, and what the pages look like."""
 
 _READING = re.compile(

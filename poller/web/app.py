@@ -59,7 +59,7 @@ def make_api(service: Service) -> FastAPI:
         api.add_exception_handler(kind, handler)
     for path in ("/", guard.PREFIX):
         api.add_api_route(path, _to_console, include_in_schema=False)
-    api.mount(guard.PREFIX, make_console(service, HANDLERS), name="console")
+    api.mount(guard.PREFIX, make_console(service, HANDLERS))
     api.openapi = lambda: _described(api)  # type: ignore[method-assign]
     return api
 

@@ -28,6 +28,7 @@ from store.engine import Store
 
 PREFIX = "/console"
 HOME = f"{PREFIX}/"
+RECORDS = f"{PREFIX}/records"
 SIGN_IN = f"{PREFIX}/sign-in"
 SESSION = "order_sync_session"
 FORM = "order_sync_form"
@@ -63,6 +64,8 @@ class SignInFirst(Problem):
 
 def admit(store: Store, asked: Asked, closed: bool) -> Caller:
     """Who asks for a page, if they may. Raises Problem. ``closed``: nobody is served without credentials."""
+    if asked.path.startswith(RECORDS) and asked.method not in ("GET", "HEAD"):
+        raise Problem(405, "method", "records are for reading.")
     caller = _signed_in(store, asked)
     if caller is None and closed:
         if asked.method in ("GET", "HEAD") and not is_automatic(asked.path):

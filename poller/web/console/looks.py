@@ -95,14 +95,7 @@ def _lines(address: Mapping[str, str | None] | None) -> list[str]:
     return [MASK, *filter(None, [address.get("country")])] if hidden else found
 
 
-ENVIRONMENT = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(HERE / "templates"),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-ENVIRONMENT.filters |= {
+FILTERS: dict[str, Any] = {
     "ago": _ago,
     "counted": counted,
     "lines": _lines,
@@ -111,6 +104,15 @@ ENVIRONMENT.filters |= {
     "shown": _shown,
     "span": _span,
 }
+
+ENVIRONMENT = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(HERE / "templates"),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+ENVIRONMENT.filters |= FILTERS
 ENVIRONMENT.globals |= {"BASIS": BASIS, "MENU": MENU, "PREFIX": guard.PREFIX, "VERSION": program_version()}
 
 
