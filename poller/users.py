@@ -61,9 +61,10 @@ def fits(kept: str | None, password: str) -> bool:
     if len(password) > MOST:
         return False
     try:
-        return _hasher.verify(kept or _NOBODYS, _plain(password)) and kept is not None
+        _hasher.verify(kept or _NOBODYS, _plain(password))
     except argon2.exceptions.VerificationError:
         return False
+    return kept is not None
 
 
 def _plain(password: str) -> str:

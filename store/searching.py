@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 from store import customers as customer_rows
@@ -27,7 +29,7 @@ def customers_named(tx: Transaction, name: str, limit: int) -> list[CustomerReco
     for upper in range(last, -1, -_AT_ONCE):
         blocks = list(range(max(0, upper - _AT_ONCE + 1), upper + 1))
         for words in filter(None, hashes):
-            found += tx.conn.execute(_with_words(blocks, sorted(words), limit)).scalars()
+            found += [row.customer_id for row in tx.rows(_with_words(blocks, sorted(words), limit))]
         if len(found) >= limit:
             break
     wanted = sorted(found, reverse=True)[:limit]
@@ -40,7 +42,7 @@ def _businesses(tx: Transaction) -> list[str]:
     return sorted(tx.conn.execute(sa.select(customers.c.business).distinct()).scalars())
 
 
-def _with_words(blocks: list[int], words: list[int], limit: int) -> sa.Select[tuple[int]]:
+def _with_words(blocks: list[int], words: list[int], limit: int) -> sa.Select[Any]:
     """Ids of customers in these blocks who have all the words: one look-up for each block and word."""
     first, *further = (customer_words.alias(f"w{i}") for i in range(len(words)))
     query = sa.select(first.c.customer_id).where(first.c.block.in_(blocks), first.c.word == words[0])

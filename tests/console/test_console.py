@@ -113,7 +113,7 @@ def photograph(page: Page, name: str) -> None:
         wide = page.evaluate("document.documentElement.scrollWidth")
         assert wide <= options["viewport"]["width"], f"{name} is too wide on a {screen}: {wide}"
         for light in ("light", "dark"):
-            page.emulate_media(color_scheme=light)  # type: ignore[arg-type]
+            page.emulate_media(color_scheme=light)
             page.screenshot(path=PHOTOS / f"{name}-{screen}-{light}.png", full_page=True)
     page.emulate_media(color_scheme="light")
     if before is not None:

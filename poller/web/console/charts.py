@@ -134,7 +134,7 @@ def _top(most: float) -> float:
     """A round number that is not below the highest bar."""
     if most <= 1:
         return 1
-    step = 10 ** math.floor(math.log10(most))
+    step: float = 10.0 ** math.floor(math.log10(most))
     return next(step * factor for factor in (1, 2, 5, 10) if step * factor >= most)
 
 

@@ -25,6 +25,7 @@ from poller.web.here import Cursor, Here, Id, Who
 from poller.web.masking import customers_for, journal_for, masked, orders_for
 from poller.web.problems import Problem
 from store import queries
+from store.engine import Transaction
 from store.orders import order_currency
 from store.records import CustomerStatus
 
@@ -165,7 +166,7 @@ def merge_customers(request: Request, service: Here, caller: Who, customer_id: I
     other = _id(fields.one("other"))
     keep = fields.all("keep") if fields.one("chosen") else None
 
-    def work(tx: here.Transaction) -> int:
+    def work(tx: Transaction) -> int:
         api.check_version(tx, fields.one("etag"), customer_id, other)
         done = merging.merge(tx, customer_id, other, caller.who, service.shared_emails, keep)
         return done.moved

@@ -68,7 +68,7 @@ def _order(order: Any) -> Object:
 
 
 def _found_order(tx: Transaction, _: Service, pk: str) -> Object | None:
-    account, _, order_id = pk.partition("/")
+    account, _slash, order_id = pk.partition("/")
     return next((_order(o) for o in queries.find_orders(tx, order_id, account)), None)
 
 
