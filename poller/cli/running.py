@@ -73,8 +73,9 @@ def run() -> None:
             raise Failure(*unusable.sentences) from None
         finally:
             service.stop.set()
-            if web is not None:
-                web.join()
+            ended = web is None or web.join()
+        if not ended:
+            os._exit(0)  # an answer that still waits for Amazon cannot be ended otherwise
 
 
 def _listening(service: Service) -> WebServer | None:

@@ -33,6 +33,14 @@ _READING = re.compile(
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
+FORWARDING = frozenset(
+    {
+        *("forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip"),
+        *("cf-connecting-ip", "fastly-client-ip", "x-original-forwarded-for", "x-original-host"),
+    }
+)
+"""Headers that proxies add."""
+
 FAILURES = 10
 WITHIN = timedelta(minutes=1)
 LOCKED = timedelta(minutes=1)
@@ -83,7 +91,7 @@ def why_not_here(asked: Asked) -> str | None:
     if not is_loopback(asked.client):
         return "without a token only this machine is served"
     for name, _ in asked.headers:
-        if name in ("forwarded", "via", "x-real-ip") or name.startswith("x-forwarded-"):
+        if name in FORWARDING or name.startswith("x-forwarded-"):
             return "without a token nothing is served that a proxy forwards"
     hosts = asked.all("host")
     if len(hosts) != 1 or not is_loopback(host_of(hosts[0])):
@@ -111,7 +119,10 @@ def check_scope(asked: Asked, caller: Caller) -> None:
 
 
 class Gate:
-    """Lets requests in. Counts wrong tokens by address, in memory: ten within a minute lock it for one."""
+    """Lets requests in. Counts wrong tokens by address, in memory: after ten within a minute, it has to wait.
+
+    The right one is never refused: through a proxy, everybody comes from the same address.
+    """
 
     def __init__(self, api_token: str | None, now: Callable[[], datetime]) -> None:
         self._own = () if api_token is None else (("setting:api_token", SCOPES, digest(api_token)),)
@@ -141,7 +152,6 @@ class Gate:
             if reason is not None:
                 raise Problem(403, "not-here", f"{reason}: `order-sync tokens add` makes a token.")
             return Caller("loopback", frozenset(SCOPES))
-        self._refuse_locked(asked.client)
         kind, _, token = given[0].partition(" ")
         found: Caller | None = None
         if len(given) == 1 and kind.lower() == "bearer":
@@ -150,6 +160,7 @@ class Gate:
                 if hmac.compare_digest(mine, theirs):
                     found = Caller(who, frozenset(scopes))
         if found is None:
+            self._refuse_locked(asked.client)
             self._count_failure(asked.client)
             raise _unauthorised("this token is not accepted.", ' error="invalid_token"')
         return found

@@ -18,13 +18,14 @@ from poller.bootstrap import Service
 from poller.customers.refused import Refused, Unknown
 from poller.fetching import NotStored
 from poller.version import program_version
-from poller.web import backfills, customers, orders, quarantine, reading, verifications
+from poller.web import backfills, customers, orders, quarantine, reading, shapes, verifications
 from poller.web.access import PUBLIC, Caller, Gate
 from poller.web.console import guard
 from poller.web.console.app import make_console
-from poller.web.door import App, Door, away, fault
+from poller.web.door import UNREACHED, App, Door, away, fault
+from poller.web.masking import disclosed
 from poller.web.problems import MEDIA_TYPE, Problem, ProblemShape
-from store.engine import reason_of
+from store.engine import Tombstone, is_conflict, reason_of
 from store.ledger import Superseded
 
 ROUTERS = (reading, orders, customers, backfills, quarantine, verifications)
@@ -93,8 +94,13 @@ def _described(api: FastAPI) -> dict[str, Any]:
                 operation["responses"].pop("422", None)
                 content = operation["responses"]["default"]["content"]
                 content[MEDIA_TYPE] = content.pop("application/json")
+        schemas = found["components"]["schemas"]
         for name in ("HTTPValidationError", "ValidationError"):
-            found["components"]["schemas"].pop(name, None)
+            schemas.pop(name, None)
+        for name, schema in schemas.items():
+            if "examples" in schema and hasattr(shapes, name):
+                # FastAPI leaves out what is null, which our answers never do.
+                schema["examples"] = getattr(shapes, name).model_config["json_schema_extra"]["examples"]
         api.openapi_schema = found
     return api.openapi_schema
 
@@ -109,7 +115,10 @@ async def _problem(_: Request, error: Any) -> Response:
 
 async def _refused(request: Request, error: Any) -> Response:
     caller: Caller = request.state.caller
-    named = f" {', '.join(error.named)}" if error.named and caller.sees_buyers else ""
+    named = ""
+    if error.named and caller.sees_buyers:
+        named = f" {', '.join(error.named)}"
+        disclosed(caller, "refusal", [request.url.path])
     if isinstance(error, Unknown):
         return Problem(404, "unknown", f"{error}{named}").response()
     return Problem(422, "refused", f"{error}{named}").response()
@@ -170,8 +179,16 @@ async def _superseded(_: Request, error: Any) -> Response:
     return Problem(409, "busy", "another process is at work on it: try again.").response()
 
 
-async def _database(_: Request, error: Any) -> Response:
-    if reason_of(error) == type(error).__name__:
+async def _busy(_: Request, __: Any) -> Response:
+    """Others were faster, time and again."""
+    detail = "others are changing the same records: try again."
+    return Problem(503, "busy", detail, headers={"Retry-After": "1"}).response()
+
+
+async def _database(request: Request, error: Any) -> Response:
+    if is_conflict(error):
+        return await _busy(request, error)
+    if isinstance(error, DBAPIError) and reason_of(error) == type(error).__name__:
         raise error
     return away().response()
 
@@ -190,6 +207,7 @@ HANDLERS: dict[type[Exception], Any] = {
     ConnectorError: _amazon,
     NotStored: _not_stored,
     Superseded: _superseded,
-    DBAPIError: _database,
+    Tombstone: _busy,
+    **dict.fromkeys(UNREACHED, _database),
     Exception: _fault,
 }

@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 from fastapi import Response
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as NoConnection
 from starlette.concurrency import run_in_threadpool
 
 from poller.bootstrap import Service
@@ -32,6 +33,9 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 LARGEST_BODY = 1_000_000
 SLOWEST_BODY = 20.0
 """Seconds that a body may take to arrive."""
+
+UNREACHED = (DBAPIError, NoConnection)
+"""How a database fails; the second one: all connections are in use."""
 
 HEADERS = {
     b"cache-control": b"no-store",
@@ -93,7 +97,7 @@ class Door:
                 stored, has_users = tokens.load(tx), console.anybody(tx)
             if guard.is_page(asked.path):
                 return guard.admit(self._service.store, asked, self._gate.is_closed(stored, has_users))
-        except DBAPIError:
+        except UNREACHED:
             raise away() from None
         return self._gate.admit(asked, stored, has_users=has_users)
 
@@ -134,7 +138,7 @@ def _asked(scope: Scope) -> Asked:
 async def _body(asked: Asked, receive: Receive) -> bytes:
     """The whole body. Raises Problem when it is too large or too slow."""
     length = next(iter(asked.all("content-length")), "0")
-    if not length.isdigit() or int(length) > LARGEST_BODY:
+    if not (length.isascii() and length.isdigit()) or int(length[:20]) > LARGEST_BODY:
         raise _too_large()
     found = bytearray()
     try:

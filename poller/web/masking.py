@@ -92,10 +92,12 @@ def journal_for(caller: Caller, entries: list[dict[str, Any]]) -> list[dict[str,
             {**entry, **{when: _with_mask(entry[when], BUYER_FIELDS) for when in ("before", "after")}}
             for entry in entries
         ]
-    quoting = [
-        entry["customer_id"]
+    quoted = {
+        whose
         for entry in entries
         if _says([entry[when].get(name) for when in ("before", "after") for name in BUYER_FIELDS])
-    ]
-    disclosed(caller, "journal", sorted(set(quoting)))
+        for whose in (entry["customer_id"], entry["other_id"])
+        if whose is not None
+    }
+    disclosed(caller, "journal", sorted(quoted))
     return entries

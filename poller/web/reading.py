@@ -17,7 +17,7 @@ router = APIRouter(tags=["status"])
 
 
 @router.get("/healthz")
-def health() -> shapes.Health:
+async def health() -> shapes.Health:
     """Whether the process answers; needs no token and tells nothing else."""
     return shapes.Health(status="ok")
 

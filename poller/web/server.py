@@ -5,14 +5,19 @@ from __future__ import annotations
 import errno
 import socket
 import threading
+import time
 
 import structlog
 import uvicorn
+from anyio import to_thread
 
 from poller.bootstrap import Service, utc_now
 from poller.web.app import make_app
 
 log = structlog.get_logger("order_sync")
+
+THREADS = 6
+"""Requests carried out at once; sources share the connections to the database with them."""
 
 STOP_WITHIN = 4
 """Seconds that answers get to be finished when the service stops."""
@@ -58,9 +63,18 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, stop: threading.Event) -> None:
         super().__init__(config)
         self._stop = stop
+        self.ends_by: float | None = None
+        """When it has to be over, by ``time.monotonic()``; None while it serves."""
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        to_thread.current_default_thread_limiter().total_tokens = THREADS
+        await super().serve(sockets)
 
     async def on_tick(self, counter: int) -> bool:
-        return self._stop.is_set() or await super().on_tick(counter)
+        if not self._stop.is_set():
+            return await super().on_tick(counter)
+        self.ends_by = time.monotonic() + STOP_WITHIN + 1
+        return True
 
 
 class WebServer:
@@ -107,6 +121,11 @@ class WebServer:
         if not self._service.stop.is_set():
             log.error("HTTP interface ended", note="orders are still kept up to date")
 
-    def join(self) -> None:
-        """Wait until it has ended; ``service.stop`` must be set."""
-        self._thread.join(STOP_WITHIN + 1)
+    def join(self) -> bool:
+        """Wait until it has ended; ``service.stop`` must be set.
+
+        False when an answer is still being made: its thread cannot be ended but with the process.
+        """
+        by = self._server.ends_by
+        self._thread.join(STOP_WITHIN + 1 if by is None else max(0.0, by - time.monotonic()))
+        return not self._thread.is_alive()

@@ -567,6 +567,16 @@ class Quarantined(BaseModel):
 
 
 class QuarantinedWhole(Quarantined):
+    model_config = example(
+        order_id="203-1234567-1234567",
+        account="acme",
+        marketplace="UK",
+        reason="orderItems: is missing",
+        attempts=2,
+        next_attempt_at=None,
+        first_seen_at="2026-06-01T09:40:00Z",
+        payload='{"orderId": "203-1234567-1234567"}',
+    )
     payload: str | None = Field(
         description="What Amazon sent, as JSON text; *** without the scope buyer-data; null once erased."
     )

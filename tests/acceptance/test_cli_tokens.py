@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,11 +15,12 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
+from connectors.simulator.faults import GET, Faults
 from connectors.simulator.world import Seller, World
 from store import tables
 from store.engine import create_engine
 from tests.acceptance.command_line import STARTED, Shop, open_shop
-from tests.acceptance.test_cli_service import FIRST, next_event, running, stops
+from tests.acceptance.test_cli_service import FIRST, next_event, running, stops, until
 
 
 @pytest.fixture
@@ -88,6 +91,24 @@ def test_the_running_service_answers_and_ends_in_time_with_a_connection_open(sho
             stops(process, signal.SIGTERM)
             with pytest.raises(httpx.TransportError):
                 client.get("/healthz")
+
+
+def test_the_service_ends_in_time_although_an_answer_waits_for_amazon(shop: Shop) -> None:
+    shop("sync")
+    shop.simulator.faults = Faults.only("hang", operations=[GET])
+
+    def ask(url: str) -> None:
+        with suppress(httpx.TransportError):
+            httpx.post(f"{url}/orders/{FIRST}/fetch", json={"account": "acme"}, timeout=60)
+
+    with running(shop, ORDER_SYNC_LOG_LEVEL="info") as process:
+        url = next_event(process, "listening")["url"]
+        next_event(process, "run", outcome="complete")
+        asking = threading.Thread(target=ask, args=[url])
+        asking.start()
+        until(lambda: any(request.operation == GET for request in shop.simulator.requests))
+        stops(process, signal.SIGTERM)
+        asking.join()
 
 
 def test_disclosures_are_logged_although_the_log_is_quiet(shop: Shop) -> None:

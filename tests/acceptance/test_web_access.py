@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import socket
@@ -14,9 +15,10 @@ import pytest
 from fastapi.routing import iter_route_contexts
 from starlette.routing import BaseRoute, Mount
 
+from poller.bootstrap import utc_now
 from poller.web import access, door
 from poller.web.access import PUBLIC
-from poller.web.app import make_api
+from poller.web.app import make_api, make_app
 from store import queries
 from tests.acceptance.web_world import ALL, BAD, BUYERS, ORDERS, Served, logged, problem, said, served
 
@@ -179,6 +181,15 @@ def test_a_large_body_is_refused_however_it_comes(place: Served) -> None:
         problem(client.post("/customers", content=parts()), 413, "too-large")
 
 
+def test_a_body_that_drips_is_given_up(place: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "SLOWEST_BODY", 0.05)
+    host, port = place.url.removeprefix("http://").split(":")
+    head = f"POST /customers HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {'x' * 40}\r\n"
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        connection.sendall(f"{head}Content-Length: 9\r\n\r\n{{".encode())
+        assert connection.recv(1000).startswith(b"HTTP/1.1 408 ")
+
+
 def test_answers_have_security_headers_also_when_they_are_problems(place: Served) -> None:
     client = place.client(Authorization=f"Bearer {'x' * 40}")
     for answer in (
@@ -230,6 +241,17 @@ def test_a_stranger_who_sends_no_http_is_sent_away(place: Served) -> None:
         assert b" 400 " in connection.recv(1000)
 
 
+def ask_from(place: Served, client: str, path: str, **headers: str) -> httpx.Response:
+    """Ask the very same application from another machine."""
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(make_app(place.service, utc_now), client=(client, 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as asking:
+            return await asking.get(path, headers=headers)
+
+    return asyncio.run(ask())
+
+
 def test_without_any_token_only_this_machine_is_served(tmp_path: Path) -> None:
     with served(tmp_path) as place:
         client = place.client()
@@ -244,7 +266,15 @@ def test_without_any_token_only_this_machine_is_served(tmp_path: Path) -> None:
             {"Host": "orders.example"},
             {"Origin": "https://evil.example"},
         ):
+            for method, path in routes(place):
+                answer = client.request(method, path, headers=headers)
+                assert answer.status_code == (200 if path in PUBLIC else 403), (method, path)
             problem(client.get("/orders", headers=headers), 403, "not-here")
-            assert client.get("/healthz", headers=headers).status_code == 200
+        assert ask_from(place, "127.0.0.1", "/orders").status_code == 200
+        for stranger in ("192.168.1.5", "2001:db8::1", ""):
+            problem(ask_from(place, stranger, "/orders"), 403, "not-here")
+            assert ask_from(place, stranger, "/healthz").status_code == 200
+        token = {"Authorization": f"Bearer {place.token('reader', 'read')}"}
+        assert ask_from(place, "192.168.1.5", "/orders", **token).status_code == 200
         place.token("first", *ALL)
         problem(client.get("/orders"), 401, "token")

@@ -93,5 +93,6 @@ def _shown(
 @router.post("/orders/{account}/{order_id}/fetch")
 def fetch_order(request: Request, service: Here, caller: Who, account: Word, order_id: Word) -> Response:
     """Ask Amazon for one order again and store it."""
-    message = fetched(service, account_of(service, account), order_id)
+    with here.asking():
+        message = fetched(service, account_of(service, account), order_id)
     return _shown(request, service, caller, account, order_id, message)

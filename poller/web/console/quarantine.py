@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 
 from fastapi import APIRouter, Request, Response
 
@@ -12,7 +13,7 @@ from poller.web import quarantine as api
 from poller.web.access import Caller
 from poller.web.console import guard
 from poller.web.console.looks import page
-from poller.web.here import Here, Who, Word
+from poller.web.here import Here, Who, Word, asking
 from poller.web.masking import MASK, disclosed
 from store import quarantine as stored
 from store.quarantine import Quarantined
@@ -61,7 +62,8 @@ def retry_quarantined(
     refetch = bool(guard.fields_of(request).one("refetch"))
     with service.store.read() as tx:
         entry = api.one(tx, account, order_id)
-    message = tried_again(service, entry, refetch)
+    with asking() if refetch else nullcontext():
+        message = tried_again(service, entry, refetch)
     if message is None:
         return page(request, "released.html", account=account, order_id=order_id)
     return _shown(request, caller, _newest(service, entry), message)

@@ -1,0 +1,116 @@
+"""The API does what its own description says, whatever it is sent: schemathesis makes the requests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from pydantic import BaseModel
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance
+
+from poller.bootstrap import Service
+from poller.web import shapes
+from poller.web.app import make_api
+from poller.web.problems import MEDIA_TYPE
+from tests.acceptance.command_line import ROOT
+from tests.acceptance.web_world import ORDERS, logged, served
+
+EXAMPLES = 6
+"""Requests of each kind, right ones and wrong ones, to each operation on each database."""
+
+CHECKS: Any = [not_a_server_error, content_type_conformance, response_schema_conformance]
+METHODS = {"get", "post", "put", "patch", "delete"}
+
+
+def examples_of(strategy: Any, carry_out: Any) -> None:
+    """Draw some examples, always the same ones."""
+    chosen = settings(
+        max_examples=EXAMPLES,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    chosen(given(case=strategy)(carry_out))()
+
+
+def test_no_request_finds_an_error_of_the_server(tmp_path: Path, database_url: str) -> None:
+    with served(tmp_path, database_url) as place, logged() as events:
+        headers = {"Authorization": f"Bearer {place.token('all', 'read', 'write', 'buyer-data')}"}
+        schema = schemathesis.openapi.from_url(f"{place.url}/openapi.json", headers=headers)
+        seen: dict[str, set[int]] = {}
+        for found in schema.get_all_operations():
+            operation: Any = found.ok()  # type: ignore[union-attr]
+            seen[operation.label] = statuses = set[int]()
+
+            def carry_out(case: Any) -> None:
+                answer = case.call(headers=headers)
+                case.validate_response(answer, checks=CHECKS)
+                statuses.add(answer.status_code)  # noqa: B023
+
+            # Cases that name what there is reach further than those that name nothing that exists.
+            known = real_parameters(operation.path)
+            examples_of(operation.as_strategy(GenerationMode.POSITIVE, path_parameters=known), carry_out)
+            if operation.body or list(operation.query):
+                examples_of(operation.as_strategy(GenerationMode.NEGATIVE), carry_out)
+        broken = [event for event in events if event["event"] == "request broke"]
+    assert broken == []
+    assert len(seen) > 25
+    succeeded = [label for label, statuses in seen.items() if min(statuses) < 300]
+    assert len(succeeded) > 20, seen
+    assert set[int]().union(*seen.values()) >= {200, 201, 404, 412, 422}
+
+
+def real_parameters(path: str) -> dict[str, Any] | None:
+    known: dict[str, Any] = {"account": "acme", "order_id": ORDERS[0], "source": "acme:EU", "customer_id": 1}
+    named = {name: value for name, value in known.items() if f"{{{name}}}" in path}
+    return named or None
+
+
+# --- the description itself -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def description() -> dict[str, Any]:
+    with Service({}) as service:
+        return make_api(service).openapi()
+
+
+def test_every_operation_is_told_in_words_and_its_errors_are_problems(description: dict[str, Any]) -> None:
+    for path, operations in description["paths"].items():
+        for method, operation in operations.items():
+            assert method in METHODS
+            assert operation["description"], path
+            assert set(operation["responses"]["default"]["content"]) == {MEDIA_TYPE}
+            assert operation.get("security", description["security"]) == (
+                [] if path == "/healthz" else [{"token": []}]
+            )
+
+
+def test_the_page_about_the_api_has_every_route(description: dict[str, Any]) -> None:
+    page = (ROOT / "docs" / "api.md").read_text()
+    for path in description["paths"]:
+        assert f"{path}`" in page or f"`/{path.rpartition('/')[2]}`" in page, path
+
+
+def test_whatever_is_sent_has_an_example_that_is_understood(description: dict[str, Any]) -> None:
+    sent = {
+        operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+        for operations in description["paths"].values()
+        for operation in operations.values()
+        if "requestBody" in operation
+    }
+    assert len(sent) > 8
+    for name in sent:
+        assert description["components"]["schemas"][name]["examples"], name
+    for name, schema in description["components"]["schemas"].items():
+        for example in schema.get("examples", ()):
+            shape: Any = getattr(shapes, name, None)
+            if isinstance(shape, type) and issubclass(shape, BaseModel):
+                shape.model_validate(example)
