@@ -127,7 +127,8 @@ def _previewed(
             planned = merging.preview(tx, kept, other, service.shared_emails, keep)
             refused = None
         except Refused as error:
-            planned, refused = None, str(error)
+            named = error.named if caller.sees_buyers else ()
+            planned, refused = None, f"{error} {', '.join(named)}".strip()
     shown = customers_for(caller, [customer_object(side) for side in sides if side is not None])
     after: dict[str, Any] | None = None
     stopping: Any = []

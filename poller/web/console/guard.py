@@ -64,8 +64,6 @@ class SignInFirst(Problem):
 
 def admit(store: Store, asked: Asked, closed: bool) -> Caller:
     """Who asks for a page, if they may. Raises Problem. ``closed``: nobody is served without credentials."""
-    if asked.path.startswith(RECORDS) and asked.method not in ("GET", "HEAD"):
-        raise Problem(405, "method", "records are for reading.")
     caller = _signed_in(store, asked)
     if caller is None and closed:
         if asked.method in ("GET", "HEAD") and not is_automatic(asked.path):
@@ -81,6 +79,8 @@ def admit(store: Store, asked: Asked, closed: bool) -> Caller:
             )
         caller = Caller("loopback", frozenset(SCOPES))
     check_scope(asked, caller)
+    if asked.path.startswith(RECORDS) and asked.method not in ("GET", "HEAD"):
+        raise Problem(405, "method", "records are for reading.")
     return caller
 
 
