@@ -1,6 +1,9 @@
 // Parts of pages that refresh by themselves: an element with data-refresh (an address) and data-every (seconds).
 "use strict";
 
+// On a phone the menu is wider than the screen: show where we are.
+document.querySelector(".menu [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+
 for (const part of document.querySelectorAll("[data-refresh]")) {
   const every = Number(part.dataset.every) * 1000;
   let shown = "";
