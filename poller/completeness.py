@@ -7,16 +7,19 @@ report may be late, empty or of another moment. So every difference is judged by
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from poller import reporting
-from store.proof import Finding, FindingKind, Held, Listed, Verification
+from store.progress import Interval, joined
+from store.proof import Finding, FindingKind, Held, Listed, Verification, VerificationState
 
 SHORTEST = timedelta(hours=1)
 SHOWN_WITHIN = timedelta(days=1)
 """A copy fetched by its id so long after an update is all that Amazon shows of it, whatever a list says."""
+
+ALMOST_A_SECOND = timedelta(microseconds=999_999)
 
 EVERY = timedelta(days=7)
 """How often the service verifies each marketplace by itself."""
@@ -128,6 +131,38 @@ def halved(verification: Verification) -> float:
     return max((upper - lower) / 2, SHORTEST).total_seconds()
 
 
+def state_after(verification: Verification) -> VerificationState:
+    """What comes next once a stretch was compared, or some orders were fetched.
+
+    What was found is fetched before the next stretch: trouble with that one must not keep it from being had.
+    """
+    if verification.repair and verification.unfetched:
+        return "repairing"
+    return "done" if verification.position >= verification.upper else "reading"
+
+
+# --- by the service's own schedule ------------------------------------------------------------------
+
+
 def is_due(now: datetime, live_from: datetime, last: datetime | None) -> bool:
     """Whether a marketplace is to be verified again, after the last time or since it was first read."""
     return now - max(live_from, last or live_from) >= EVERY
+
+
+def to_prove(
+    upper: datetime, start: datetime, live_from: datetime, seen: Sequence[Interval]
+) -> tuple[Interval, ...]:
+    """What the service verifies by itself: of the thirty days before ``upper`` what is covered, oldest first.
+
+    ``seen``: stretches of history that have been read; live reading has seen what came since ``live_from``.
+    In whole seconds, which is as finely as reports tell. A gap must not keep the rest from being verified.
+    """
+    lower = max(upper - reporting.LONGEST, start)
+    read = joined([*seen, Interval(live_from, max(live_from, upper))])
+    parts = []
+    for one in read:
+        begin = (max(one.lower, lower) + ALMOST_A_SECOND).replace(microsecond=0)
+        end = min(one.upper, upper).replace(microsecond=0)
+        if end - begin >= SHORTEST:
+            parts.append(Interval(begin, end))
+    return tuple(parts)

@@ -95,6 +95,18 @@ def planned(tx: Transaction, service: Service, wanted: Wanted) -> Plan:
     )
 
 
+def overlapping(tx: Transaction, wanted: Wanted) -> list[tuple[Backfill, timedelta]]:
+    """Each backfill of the marketplace that is not over and fetches some of this, too; and how much."""
+    place = wanted.place
+    return [
+        (other, common)
+        for other in ledger.load_backfills(tx, place.name)
+        if other.marketplace_id == place.polled.marketplace_id
+        and other.state in ("paused", *ACTIVE)
+        and (common := _common(Interval(other.lower, other.upper), wanted.stretch)) > timedelta()
+    ]
+
+
 def _common(one: Interval, other: Interval) -> timedelta:
     return max(timedelta(), min(one.upper, other.upper) - max(one.lower, other.lower))
 
@@ -157,7 +169,12 @@ def _direct(
         stored.forget(tx, backfill_id, parts=True)
     now = find(tx, backfill_id)
     if not changed:
-        raise Refused(f"backfill {backfill_id} is {now.state}: it cannot be {word}.")
+        cannot = f"it cannot be {word}"
+        if now.state == state or (state == "running" and now.state in ACTIVE):
+            cannot = f"nothing has to be {word}"
+        if now.state == "paused":
+            cannot += f"; `order-sync backfill resume {backfill_id}` goes on"
+        raise Refused(f"backfill {backfill_id} is {now.state} already: {cannot}.")
     return now
 
 

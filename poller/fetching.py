@@ -2,18 +2,45 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from connectors.errors import OrderNotFound
+from connectors.orders import UnreadableOrder
 from poller.bootstrap import Account, Service
 from poller.customers.refused import Refused
 from store import queries
 from store.engine import Store
 from store.records import OrderRecord
 
+_ORDER_ID = re.compile(r"[A-Z0-9]{3}-[0-9]{7}-[0-9]{7}")
+"""Three digits in front; orders of other channels, which Amazon only ships, have a letter there (S01)."""
+
 
 class NotStored(Exception):
     """Amazon does not know the order, or what it sent could not be understood."""
+
+
+class NotUnderstood(NotStored):
+    """Amazon gave an order that could not be understood: it is in quarantine."""
+
+    def __init__(self, order_id: str, found: UnreadableOrder) -> None:
+        self.reason = found.reason
+        show = "list`" if found.order_id is None else f"show {order_id}`"
+        super().__init__(
+            f"{order_id}: not stored: what Amazon sent could not be understood and is in quarantine "
+            f"({found.reason}): see it with `order-sync quarantine {show}; Amazon is asked again by itself, "
+            "and a newer version of this program reads it again."
+        )
+
+
+def checked_id(text: str) -> str:
+    """An order id as Amazon writes it. Raises Refused."""
+    order_id = text.strip()
+    if not _ORDER_ID.fullmatch(order_id):
+        wanted = "Amazon's are like 123-1234567-1234567"
+        raise Refused(f"{order_id or 'nothing'} is no order id: {wanted}.")
+    return order_id
 
 
 def account_of(service: Service, name: str) -> Account:
@@ -41,7 +68,7 @@ def fetched(service: Service, account: Account, order_id: str) -> str:
     except OrderNotFound:
         raise NotStored(f"Amazon knows no order {order_id} of account {name}.") from None
     if unreadable is not None:
-        raise NotStored(f"{order_id}: could not be understood and is in quarantine ({unreadable.reason}).")
+        raise NotUnderstood(order_id, unreadable)
     after = _version(service.store, name, order_id)
     if before is None:
         return f"{order_id}: new, stored"

@@ -8,7 +8,7 @@ going out of the list, so that a crash at any point repeats at most one request.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -42,10 +42,55 @@ LEAVES: dict[Operation, float] = {
     "getReport": history.REPORTS_LEAVE,
     "getReportDocument": history.REPORTS_LEAVE,
 }
+
+
+class _TakenOver(Exception):
+    """The backfill was taken over by another worker, paused or given up: nothing more is asked for here."""
+
+
 _Act = Callable[[Backfill], datetime | None]
 
 ENTERED_AT_ONCE = 5_000
 LOOKED_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """When there is more to do for a backfill by reports and ids, and what it is."""
+
+    at: datetime
+    why: str
+
+
+def next_work(tx: Transaction, backfill: Backfill, bucket: Callable[[Operation], Bucket]) -> Awaited | None:
+    """What a run would wait for now; None when reports and ids have nothing to do.
+
+    ``bucket``: the stored budget of an operation.
+    """
+    found: list[Awaited] = []
+    for part in stored.load_parts(tx, backfill.backfill_id):
+        if history.is_awaited(backfill, part):
+            asking: Operation = "createReport" if part.state == "wanted" else "getReport"
+            ready = _ready(bucket(asking), asking)
+            why = "a report is asked for" if part.state == "wanted" else "Amazon is making a report"
+            found.append(Awaited(max(part.look_at or tx.now, ready), why))
+    below = _below(tx, backfill)
+    due = stored.count_ids(tx, backfill.backfill_id, below, due=True)
+    if due:
+        found.append(Awaited(history.gets_at(bucket("getOrder"), due), "orders of history are fetched by id"))
+    elif (again := stored.next_retry(tx, backfill.backfill_id, below)) is not None:
+        found.append(Awaited(again, "orders of history that could not be had are asked for again"))
+    return min(found, key=lambda one: one.at, default=None)
+
+
+def _ready(bucket: Bucket, operation: Operation) -> datetime:
+    return bucket.has_at(1.0 + history.reserve(LEAVES[operation], bucket.burst))
+
+
+def _below(tx: Transaction, backfill: Backfill) -> datetime | None:
+    """Ids above where searching has got to are its own; what it did not show comes when it is through."""
+    through = backfill.position <= backfill.lower and not ledger.has_pending(tx, backfill.backfill_id)
+    return None if through else backfill.position
 
 
 class HistoryWork:
@@ -98,6 +143,8 @@ class HistoryWork:
         }
         try:
             return act(backfill)
+        except _TakenOver:
+            return sync.store.now() + CLAIM
         finally:
             sync.spending.reserves = {}
             with sync.store.begin(durable=False) as tx:
@@ -135,8 +182,12 @@ class HistoryWork:
             return parts
         parts = history.parts_of(backfill, self._sync.connector.amazon_now())
         with self._sync.store.begin() as tx:
-            stored.enter_parts(tx, parts)
-        return parts
+            if not stored.claim(tx, backfill.backfill_id, self._sync.owner):
+                raise _TakenOver
+            known = stored.load_parts(tx, backfill.backfill_id)
+            if not known:
+                stored.enter_parts(tx, parts)
+        return known or parts
 
     def _advance(self, backfill: Backfill, part: ReportPart) -> ReportPart:
         """One step with one report. Raises Deferred."""
@@ -144,7 +195,7 @@ class HistoryWork:
         if part.look_at is not None and part.look_at > now:
             return part
         if reporting.is_overdue(part.asked_at, now):
-            return self._saved(history.searched(part, "the report was not made in time"))
+            return self._saved(part, history.searched(part, "the report was not made in time"))
         try:
             if part.state == "wanted":
                 return self._ask(backfill, part, now)
@@ -153,11 +204,11 @@ class HistoryWork:
             raise
         except ReportForgotten as error:
             again = replace(part, state="wanted", report_id=None, asked_at=None, looks=0)
-            return self._saved(history.troubled(again, str(error), now))
+            return self._saved(part, history.troubled(again, str(error), now))
         except (RequestRefused, ReportUnreadable) as error:
-            return self._saved(history.searched(part, str(error)))
+            return self._saved(part, history.searched(part, str(error)))
         except ConnectorError as error:
-            return self._saved(history.troubled(part, str(error), now))
+            return self._saved(part, history.troubled(part, str(error), now))
 
     def _ask(self, backfill: Backfill, part: ReportPart, now: datetime) -> ReportPart:
         sync = self._sync
@@ -165,14 +216,14 @@ class HistoryWork:
         report_id = sync.connector.request_report(query, sync.spending)
         look_at = reporting.next_look(part.looks, now)
         asked = replace(part, state="asked", report_id=report_id, asked_at=now, look_at=look_at)
-        return self._saved(asked, requests=1)
+        return self._saved(part, asked, requests=1)
 
     def _look(self, backfill: Backfill, part: ReportPart, now: datetime) -> ReportPart:
         sync = self._sync
         listed = reporting.read(sync.connector, part.report_id or "", sync.spending)
         if listed is None:
             looked = replace(part, looks=part.looks + 1, look_at=reporting.next_look(part.looks, now))
-            return self._saved(looked, requests=1)
+            return self._saved(part, looked, requests=1)
         return self._enter(backfill, part, listed)
 
     def _enter(self, backfill: Backfill, part: ReportPart, listed: Sequence[ListedOrder]) -> ReportPart:
@@ -183,19 +234,30 @@ class HistoryWork:
             if part.lower <= one.created_at < part.upper
         ]
         if not ids:
-            return self._saved(history.searched(part, "the report lists no order"), requests=2)
+            return self._saved(part, history.searched(part, "the report lists no order"), requests=2)
         ids.sort(key=lambda one: (one.created_at, one.order_id))
         for chunk in _chunks(ids, ENTERED_AT_ONCE):
             with self._sync.store.begin() as tx:
-                if not stored.claim(tx, backfill.backfill_id, self._sync.owner):
-                    return part
+                self._still_ours(tx, part)
                 stored.enter_ids(tx, backfill.backfill_id, chunk)
-        return self._saved(replace(part, state="ready", look_at=None, orders=len(ids)), requests=2)
+        ready = replace(part, state="ready", look_at=None, orders=len(ids))
+        return self._saved(part, ready, requests=2)
 
-    def _saved(self, part: ReportPart, requests: int = 0) -> ReportPart:
+    def _still_ours(self, tx: Transaction, part: ReportPart) -> None:
+        """Raises _TakenOver when another worker has the ids, or had them and got further with this part."""
+        if not stored.holds(tx, part.backfill_id, self._sync.owner):
+            raise _TakenOver
+        if part not in stored.load_parts(tx, part.backfill_id):
+            raise _TakenOver
+
+    def _saved(self, before: ReportPart, part: ReportPart, requests: int = 0) -> ReportPart:
+        """Write what has become of a part, unless somebody has written something else meanwhile."""
         with self._sync.store.begin() as tx:
+            self._still_ours(tx, before)
             stored.save_part(tx, part)
-            stored.count_and_renew(tx, part.backfill_id, self._sync.owner, requests=requests)
+            ours = stored.count_and_renew(tx, part.backfill_id, self._sync.owner, requests=requests)
+        if not ours:
+            raise _TakenOver
         return part
 
     # --- ids ----------------------------------------------------------------------------------------
@@ -213,10 +275,8 @@ class HistoryWork:
             backfill = settled
 
     def _below(self, backfill: Backfill) -> datetime | None:
-        """Ids above where searching has got to are its own; what it did not show comes when it is through."""
         with self._sync.store.read() as tx:
-            through = backfill.position <= backfill.lower and not ledger.has_pending(tx, backfill.backfill_id)
-        return None if through else backfill.position
+            return _below(tx, backfill)
 
     def _fetch_some(self, backfill: Backfill, below: datetime | None) -> datetime | None:
         """As many as the bucket gives. Returns when there is more to do; None when no id is left."""
@@ -290,7 +350,9 @@ class HistoryWork:
         """
         unknown = isinstance(error, RequestRefused) and not isinstance(error, AccessRefused)
 
-        def note(tx: Transaction) -> datetime:
+        def note(tx: Transaction) -> tuple[datetime, bool]:
+            if not stored.holds(tx, backfill.backfill_id, self._sync.owner):
+                raise _TakenOver
             tried = replace(one, attempts=one.attempts + 1)
             tried = replace(tried, retry_at=history.next_attempt(tried.attempts, tx.now))
             if unknown and tried.attempts >= history.ATTEMPTS:
@@ -300,11 +362,11 @@ class HistoryWork:
                         stored.save_part(tx, replace(part, lost=part.lost + 1, last_error=str(error)))
             else:
                 stored.postpone(tx, backfill.backfill_id, tried)
-            stored.count_and_renew(tx, backfill.backfill_id, self._sync.owner)
-            return tried.retry_at or tx.now
+            ours = stored.count_and_renew(tx, backfill.backfill_id, self._sync.owner)
+            return tried.retry_at or tx.now, ours
 
-        retry_at = self._sync.store.commit(note)
-        return None if unknown else retry_at
+        retry_at, ours = self._sync.store.commit(note)
+        return None if unknown and ours else retry_at
 
     def _settle(self, backfill: Backfill) -> Backfill | None:
         """Claim what ids have finished. Returns the backfill as it is then, None when it is over."""

@@ -42,6 +42,8 @@ def verification_object(job: Verification) -> dict[str, Any]:
         "marketplace": BY_ID[job.marketplace_id].code,
         "from": time_text(job.lower),
         "to": time_text(job.upper),
+        "asked_to": time_text(job.asked_upper),
+        "compared_to": time_text(job.position),
         "by": job.by,
         "state": job.state,
         "listed": job.listed,

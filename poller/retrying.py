@@ -8,7 +8,7 @@ from connectors.amazon.marketplaces import BY_ID
 from connectors.errors import ConnectorError, Deferred
 from poller.bootstrap import Account, Service
 from poller.exporting import time_text
-from poller.fetching import NotStored, fetched
+from poller.fetching import NotStored, NotUnderstood, fetched
 from poller.moments import iso
 from poller.rereading import apply_stored
 from store import quarantine
@@ -48,6 +48,8 @@ def tried_again(service: Service, entry: Quarantined, refetch: bool) -> str | No
         return "stays: not even its order id is known, so Amazon cannot be asked for it"
     try:
         fetched(service, account, entry.order_id)
+    except NotUnderstood as error:
+        return f"stays: could not be understood ({error.reason})"
     except NotStored as failure:
         return f"stays: {str(failure).removeprefix(f'{entry.order_id}: ')}"
     except Deferred as error:

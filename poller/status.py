@@ -20,30 +20,35 @@ from typing import Any, Literal
 
 from connectors.amazon.usage import PLANS
 from connectors.base import Operation
-from poller import windows
+from poller import completeness, windows
 from poller.backfilling import ACTIVE, Standing, standing_of
 from poller.bootstrap import Service
 from poller.exporting import time_text
 from poller.grounding import Rates, grounds
-from poller.history import gets_at
+from poller.history_work import next_work
 from poller.identity import LOOKED_BACK, Day, Drop, Seen, days_of, drops, sentence
 from poller.sources import PolledMarketplace, Source
 from poller.spending import stored_bucket
-from store import erasing, history, ledger, quarantine, queries, runs, verifications
+from store import erasing, ledger, quarantine, queries, runs, verifications
+from store.bucket import Bucket
 from store.engine import Transaction
 from store.progress import Interval, Kind, MarketplaceProgress, Way, Window, complete_until, gaps
-from store.proof import By, Verification, VerificationState
+from store.proof import By, Finding, Verification, VerificationState, unsettled
 from store.quarantine import Counts
 from store.queries import Totals
 from store.runs import Run
 
-OVERDUE = timedelta(days=2)
+ERASING_OVERDUE = timedelta(days=2)
 """Buyer data that should have been erased so long ago is worth a word."""
 
 SHOWN_BUDGETS: tuple[Operation, ...] = ("searchOrders", "getOrder")
 KINDS: tuple[Kind, ...] = ("live", "sweep", "backfill")
 OVERDUE = timedelta(hours=2)
 """A source that has work to do and has not been run for so long: nobody sees to it."""
+PROOF_OVERDUE = timedelta(days=2)
+"""A weekly verification that is so late, or has been going on for so long: a person is told why."""
+PROOF_LEFT = timedelta(days=1)
+"""What a verification has found and not fetched for so long is told, though it is not over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,9 @@ class Gap:
 class VerificationStatus:
     """A proof of completeness: what Amazon's own list of orders was compared with.
 
-    ``missing`` and ``older`` were found so; ``still_missing`` of both after fetching what could be fetched.
+    ``missing`` and ``older`` were found so; ``still_missing`` of both after fetching what could be fetched,
+    ``went_to_quarantine`` of those could not be understood when they came. ``not_compared``: it failed before
+    all of its stretch was compared, and no later one has done that.
     """
 
     id: int
@@ -79,6 +86,8 @@ class VerificationStatus:
     older: int
     unknown: int
     still_missing: int
+    went_to_quarantine: int
+    not_compared: bool
     started_at: datetime | None
     finished_at: datetime | None
     message: str | None
@@ -103,6 +112,12 @@ class MarketplaceStatus:
     trouble: str | None
     verification: VerificationStatus | None
     """The newest proof that has come to its end; the one that is going on when there is none yet."""
+    unsettled_verifications: tuple[VerificationStatus, ...]
+    """Proofs that found something missing or failed, and that no later one has made good; newest first.
+
+    ``still_missing`` counts what no later one has judged anew."""
+    verification_waits: str | None
+    """Why the weekly verification does not come to its end, though it has been due for days."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,12 +309,13 @@ def _source(tx: Transaction, service: Service, key: str) -> SourceStatus:
     settings = service.config.settings
     next_at, next_why = tx.now, "it has not run yet"
     if progress is not None and set(source.marketplaces) <= known.keys():
-        search, get = (
-            stored_bucket(tx, source.application, source.account, operation, PLANS)
-            for operation in SHOWN_BUDGETS
-        )
+
+        def bucket(operation: Operation) -> Bucket:
+            return stored_bucket(tx, source.application, source.account, operation, PLANS)
+
+        search = bucket("searchOrders")
         active = [b for b in backfills if b.state in ACTIVE]
-        rates = Rates(search, get, settings.poll_seconds_busy)
+        rates = Rates(search, bucket("getOrder"), settings.poll_seconds_busy)
         step = windows.decide(
             windows.View(
                 source=progress,
@@ -319,9 +335,14 @@ def _source(tx: Transaction, service: Service, key: str) -> SourceStatus:
         if isinstance(step, windows.Wait):
             next_at = step.until
             next_why = "all covered; the next look for new orders" if step.why == "all covered" else step.why
-            left = sum(history.count_ids(tx, b.backfill_id) for b in active)
-            if left and gets_at(get, left) < next_at:
-                next_at, next_why = gets_at(get, left), "orders of history are fetched by id"
+            failing = progress.retry_at is not None and progress.retry_at > tx.now
+            for backfill in () if failing else active:
+                place = known[backfill.marketplace_id]
+                if backfill.way == "search" or place.enrolled is False or place.alone_since is not None:
+                    continue
+                awaited = next_work(tx, backfill, bucket)
+                if awaited is not None and awaited.at < next_at:
+                    next_at, next_why = max(awaited.at, tx.now), awaited.why
     return SourceStatus(
         source=key,
         account=source.account,
@@ -370,6 +391,7 @@ def _marketplace(
     proofs: Sequence[Verification],
 ) -> MarketplaceStatus:
     account, marketplace_id = source.account, polled.marketplace_id
+    mine_proven = [proof for proof in proofs if proof.marketplace_id == marketplace_id]
     covered = ledger.read_coverage(tx, account, marketplace_id, "first")
     history = ledger.read_coverage(tx, account, marketplace_id, "created")
     until: datetime | None = None
@@ -395,15 +417,25 @@ def _marketplace(
         enrolled=None if progress is None else progress.enrolled,
         alone_since=None if progress is None else progress.alone_since,
         trouble=None if progress is None else progress.trouble,
-        verification=_verification([proof for proof in proofs if proof.marketplace_id == marketplace_id]),
+        verification=_verification(mine_proven),
+        unsettled_verifications=tuple(
+            _verification_status(one.proof, one.left, failed=one.failed)
+            for one in unsettled(mine_proven)
+            if one.proof.is_over or tx.now - (one.proof.created_at or tx.now) >= PROOF_LEFT
+        ),
+        verification_waits=None
+        if progress is None
+        else _verification_waits(polled, progress, history, mine_proven, tx.now),
     )
 
 
 def _verification(proofs: Sequence[Verification]) -> VerificationStatus | None:
     """The newest that is over, else the newest."""
     proof = next((proof for proof in proofs if proof.is_over), next(iter(proofs), None))
-    if proof is None:
-        return None
+    return None if proof is None else _verification_status(proof, proof.left, failed=proof.state == "failed")
+
+
+def _verification_status(proof: Verification, left: Sequence[Finding], *, failed: bool) -> VerificationStatus:
     kinds = Counter(finding.kind for finding in proof.findings)
     return VerificationStatus(
         id=proof.verification_id,
@@ -415,11 +447,37 @@ def _verification(proofs: Sequence[Verification]) -> VerificationStatus | None:
         missing=kinds["missing"],
         older=kinds["older"],
         unknown=kinds["unknown"],
-        still_missing=len(proof.left),
+        still_missing=len(left),
+        went_to_quarantine=sum(finding.outcome == "quarantined" for finding in left),
+        not_compared=failed,
         started_at=proof.created_at,
         finished_at=proof.finished_at,
         message=proof.message,
     )
+
+
+def _verification_waits(
+    polled: PolledMarketplace,
+    progress: MarketplaceProgress,
+    history: Sequence[Interval],
+    proofs: Sequence[Verification],
+    now: datetime,
+) -> str | None:
+    """Why the weekly verification is late; None when it is not, or trouble of the whole source is told."""
+    scheduled = [proof for proof in proofs if proof.reason == "scheduled"]
+    begun = scheduled[0].created_at if scheduled else None
+    for proof in scheduled:
+        if not proof.is_over and proof.created_at is not None and now - proof.created_at >= PROOF_OVERDUE:
+            return proof.message or "it is going on"
+    start = datetime.combine(polled.start_date, time(), UTC)
+    wanted = progress.enrolled is not False and start < progress.second_position
+    if not wanted or not completeness.is_due(now - PROOF_OVERDUE, progress.live_from, begun):
+        return None
+    if progress.alone_since is not None:
+        return "the marketplace gives trouble"
+    if not completeness.to_prove(progress.second_position, start, progress.live_from, history):
+        return "nothing of the last 30 days has been read and looked for twice"
+    return None
 
 
 def _gap(gap: Interval, pending: Sequence[Window]) -> Gap:
@@ -521,20 +579,42 @@ def _attention(source: SourceStatus, now: datetime) -> list[str]:
             for gap in marketplace.gaps
             if gap.state == "set_aside" and gap.retry_at is not None
         ]
-        if marketplace.verification is not None:
-            found += _attention_of_verification(name, marketplace.marketplace, marketplace.verification)
+        for proof in marketplace.unsettled_verifications:
+            found += _attention_of_verification(source.account, marketplace.marketplace, proof)
+        if marketplace.verification_waits is not None:
+            found.append(f"{name}: the weekly verification is late: {marketplace.verification_waits}.")
     return found
 
 
-def _attention_of_verification(name: str, code: str, proof: VerificationStatus) -> list[str]:
-    if proof.state == "failed":
-        what = f"it could not be verified that nothing is missing ({proof.message})"
-        return [f"{name}: {what}: `order-sync verify` tries again, also with `--by search`."]
-    if proof.still_missing and proof.finished_at is not None:
-        what = f"{_orders(proof.still_missing)} that Amazon lists, placed from {proof.lower:%Y-%m-%d} to"
-        do = f"`order-sync verify --marketplace {code} --from … --to … --repair` fetches what is missing"
-        return [f"{name}: {what} {proof.upper:%Y-%m-%d}, {_are(proof.still_missing)} not here: {do}."]
-    return []
+def _attention_of_verification(account: str, code: str, proof: VerificationStatus) -> list[str]:
+    """What was found missing, what could not be compared, and the command that does something about it."""
+    found = []
+    name = f"{account}:{code}"
+    placed = f"placed from {proof.lower:%Y-%m-%d} to {proof.upper:%Y-%m-%d}"
+    verify = (
+        f"order-sync verify --marketplace {code} --account {account} "
+        f"--from {_option(proof.lower)} --to {_option(proof.upper + completeness.ALMOST_A_SECOND)}"
+    )
+    if proof.still_missing:
+        many = proof.still_missing
+        what = f"{_orders(many)} that Amazon lists, {placed}, {_are(many)} not here"
+        do = f"`{verify} --repair` fetches what is missing"
+        if proof.went_to_quarantine:
+            what += f", {proof.went_to_quarantine} of them in quarantine"
+            see = "`order-sync quarantine list` says what could not be understood"
+            do = see if proof.went_to_quarantine == many else f"{do}, {see}"
+        found.append(f"{name}: {what}: {do}.")
+    if proof.not_compared:
+        what = f"it could not be verified that nothing is missing ({proof.message}) of what was {placed}"
+        found.append(f"{name}: {what}: `{verify}` tries again, also with `--by search`.")
+    return found
+
+
+def _option(moment: datetime) -> str:
+    """A moment as ``--from`` and ``--to`` take it, in whole seconds."""
+    if moment.hour == moment.minute == moment.second == 0:
+        return f"{moment:%Y-%m-%d}"
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _are(number: int) -> str:
@@ -582,7 +662,7 @@ def _attention_of_retention(retention: RetentionStatus, now: datetime) -> list[s
     if retention.days is None or retention.oldest_term is None:
         return []
     late = now - retention.oldest_term - timedelta(days=retention.days)
-    if late < OVERDUE:
+    if late < ERASING_OVERDUE:
         return []
     whose = f"buyer data of {_orders(retention.due)} should have been erased, the first {late.days} days ago"
     return [f"{whose}: `order-sync privacy purge` does it; a running service does it several times a day."]

@@ -59,6 +59,7 @@ _OUTCOMES: Mapping[windows.Left, Outcome] = {
 class RunReport:
     """How a run ended. ``until``: when it is worth running again.
 
+    ``message``: why it is not complete, or what was not asked for though it is wanted.
     ``refused``: what Login with Amazon refuses, ``account`` or ``application``, when that ended it.
     """
 
@@ -158,7 +159,7 @@ class SourceSync:
             except CredentialsRefused:
                 self._release(step.window)
                 raise
-        return "deferred", self._soon(), "stopping"
+        return "deferred", self._soon(), "it was told to stop"
 
     def _soon(self) -> datetime:
         return self.store.now() + timedelta(seconds=1)
@@ -180,15 +181,27 @@ class SourceSync:
         if self._error is not None:
             return "failed", wait.until, self._error
         until = min(wait.until, ids_at or wait.until)
+        by_ids = "history waits for reports, or for the budget of getOrder"
         if wait.short:
             self._refetch()
-            return "deferred", until, wait.why
+            return "deferred", until, wait.why if until == wait.until else by_ids
         if failing is not None:
             return "failed", wait.until, failing
         self._refetch()
         if ids_at is not None and wait.left == "nothing":
-            return "deferred", until, "history waits for reports, or for the budget of getOrder"
-        return _OUTCOMES[wait.left], until, None if wait.left == "nothing" else wait.why
+            return "deferred", until, by_ids
+        return _OUTCOMES[wait.left], until, self._left_out() if wait.left == "nothing" else wait.why
+
+    def _left_out(self) -> str | None:
+        """What is not asked for although it is wanted, if anything is."""
+        with self.store.read() as tx:
+            known = ledger.load_marketplaces(tx, self.source.account)
+        codes = sorted(
+            polled.code
+            for marketplace_id, polled in self.source.marketplaces.items()
+            if marketplace_id in known and known[marketplace_id].enrolled is False
+        )
+        return f"{' and '.join(codes)}, where the seller is not enrolled" if codes else None
 
     # --- before the first page ----------------------------------------------------------------------
 

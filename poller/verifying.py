@@ -1,7 +1,7 @@
 """Proving that nothing is missing, step by step: each is stored before the next, and none is done twice.
 
 A proof goes through its stretch in parts of thirty days. For each it has a report made (or reads the
-search's pages), compares it with the database, and in the end fetches what is missing by its id, if that is
+search's pages), compares it with the database, and fetches what is missing by its id, if that is
 wanted. It lives from what polling leaves over: reports and single orders have budgets of their own, and of
 the searches one is always left. What it has to wait for ends it as *deferred*; called again, it goes on.
 """
@@ -31,7 +31,7 @@ from poller.windows import WALK_LIMIT
 from store import ledger, verifications
 from store.engine import Store, Transaction
 from store.ledger import Superseded
-from store.progress import gaps
+from store.progress import complete_until
 from store.proof import By, Finding, Listed, Outcome, Reason, Verification
 
 LOOK_EVERY = timedelta(minutes=1)
@@ -76,7 +76,10 @@ class Verifier:
     def asked(
         self, marketplace_id: str, lower: datetime, upper: datetime, by: By, *, repair: bool
     ) -> Verification | None:
-        """The unfinished proof of this stretch, or a new one; None when nothing of it has been read yet."""
+        """The proof of this stretch that can be gone on with, or a new one.
+
+        None when nothing of it has been read yet. Whether it repairs is for who asks now to say.
+        """
         with self.store.begin() as tx:
             return self.entered(tx, marketplace_id, lower, upper, by, repair=repair)
 
@@ -94,7 +97,7 @@ class Verifier:
         """The same in a transaction. A proof that was *requested* is carried out by the running service."""
         found = verifications.unfinished(tx, self.source.account, marketplace_id, by, lower, upper, reason)
         if found is not None:
-            return verifications.save(tx, replace(found, repair=True)) if repair > found.repair else found
+            return self._gone_on_with(tx, found, repair)
         read_until = self._read_until(tx, marketplace_id)
         if read_until is None or read_until <= lower:
             return None
@@ -111,32 +114,55 @@ class Verifier:
         )
         return verifications.begin(tx, fresh)
 
+    def _gone_on_with(self, tx: Transaction, found: Verification, repair: bool) -> Verification:
+        changed = replace(found, repair=repair)
+        if found.state == "failed":
+            changed = replace(changed, attempts=0, message=None)
+        changed = replace(changed, state=completeness.state_after(changed))
+        return found if changed == found else verifications.save(tx, changed)
+
     def _read_until(self, tx: Transaction, marketplace_id: str) -> datetime | None:
-        covered = ledger.read_coverage(tx, self.source.account, marketplace_id, "first")
-        return covered[-1].upper if covered else None
+        """Up to where every update is known; what lies beyond a gap does not count."""
+        account = self.source.account
+        progress = ledger.load_marketplaces(tx, account).get(marketplace_id)
+        covered = ledger.read_coverage(tx, account, marketplace_id, "first")
+        if progress is None or not covered:
+            return None
+        return complete_until(covered, progress.live_from) or progress.live_from
 
     def latest(self, job: Verification) -> Verification:
-        """The proof as it is stored by now. Raises Superseded when it is not there any more."""
-        with self.store.read() as tx:
-            return verifications.load(tx, job.verification_id)
+        """The proof as it is stored by now, to be gone on with as it was meant here.
+
+        Raises Superseded when it is not there any more.
+        """
+        with self.store.begin() as tx:
+            found = verifications.load(tx, job.verification_id)
+            return found if found.is_over else self._gone_on_with(tx, found, job.repair)
 
     # --- by the service itself, on its schedule or by request ----------------------------------------
 
     def scheduled(self) -> None:
-        """Go on with what was scheduled or requested, or begin the next; neither waits nor raises."""
-        job = self._scheduled_job()
-        if job is None:
-            return
-        try:
-            self.carry_on(job)
-        except Superseded:
-            return
-        except Deferred as error:
-            self._put_off(job, error.until, None)
-        except CredentialsRefused:
-            return
-        except ConnectorError as error:
-            self._put_off(job, self.store.now() + RETRY_SCHEDULED, str(error))
+        """Go on with what was scheduled or requested, or begin the next; neither waits nor raises.
+
+        One that is in trouble is put off, and does not hold up the next.
+        """
+        tried: set[int] = set()
+        while not self.stopping():
+            job = self._scheduled_job()
+            if job is None or job.verification_id in tried:
+                return
+            tried.add(job.verification_id)
+            try:
+                self.carry_on(job)
+            except Superseded:
+                return
+            except Deferred as error:
+                self._put_off(job, error.until, None)
+                return
+            except CredentialsRefused:
+                return
+            except ConnectorError as error:
+                self._put_off(job, self.store.now() + RETRY_SCHEDULED, str(error))
 
     def _scheduled_job(self) -> Verification | None:
         with self.store.begin() as tx:
@@ -145,34 +171,53 @@ class Verifier:
                 for v in verifications.of_account(tx, self.source.account)
                 if v.reason != "asked" and v.marketplace_id in self.source.marketplaces
             ]
-            going_on = [job for job in reversed(mine) if not job.is_over]
-            if going_on:
-                return next((j for j in going_on if j.next_at is None or j.next_at <= tx.now), None)
+            going_on = [v for v in mine if not v.is_over]
+            for job in going_on:
+                if job.next_at is None or job.next_at <= tx.now:
+                    return job
+                if job.message is None:
+                    return None  # the others wait until it is through, but not for one that is in trouble
             by_schedule = [v for v in mine if v.reason == "scheduled"]
-            for marketplace_id in sorted(self.source.marketplaces):
+            for marketplace_id in sorted(
+                self.source.marketplaces.keys() - {v.marketplace_id for v in going_on}
+            ):
                 last = next((v.created_at for v in by_schedule if v.marketplace_id == marketplace_id), None)
-                fresh = self._due(tx, self.source.marketplaces[marketplace_id], last)
-                if fresh is not None:
+                due = self._due(tx, self.source.marketplaces[marketplace_id], last)
+                if due:
                     verifications.forget_old(tx)
-                    return verifications.begin(tx, fresh)
+                    return [verifications.begin(tx, fresh) for fresh in due][-1]
         return None
 
-    def _due(self, tx: Transaction, polled: PolledMarketplace, last: datetime | None) -> Verification | None:
-        """The proof of the last thirty days of which every update has been looked for twice."""
-        account = self.source.account
-        progress = ledger.load_marketplaces(tx, account).get(polled.marketplace_id)
+    def _due(self, tx: Transaction, polled: PolledMarketplace, last: datetime | None) -> list[Verification]:
+        """Proofs of the last thirty days of which every update has been looked for twice, the newest last.
+
+        One, unless a gap of history divides them.
+        """
+        account, marketplace_id = self.source.account, polled.marketplace_id
+        progress = ledger.load_marketplaces(tx, account).get(marketplace_id)
         if progress is None or progress.enrolled is False or progress.alone_since is not None:
-            return None
+            return []
         if not completeness.is_due(tx.now, progress.live_from, last):
-            return None
-        upper = progress.second_position
-        lower = max(upper - reporting.LONGEST, _start_of(polled))
-        history = ledger.read_coverage(tx, account, polled.marketplace_id, "created")
-        if lower >= upper or gaps(history, lower, min(upper, progress.live_from)):
-            return None
-        return Verification(
-            account, polled.marketplace_id, lower, upper, upper, "report", "scheduled", True, position=lower
-        )
+            return []
+        return [
+            Verification(
+                account,
+                marketplace_id,
+                part.lower,
+                part.upper,
+                progress.second_position,
+                "report",
+                "scheduled",
+                True,
+                position=part.lower,
+            )
+            for part in completeness.to_prove(
+                progress.second_position,
+                _start_of(polled),
+                progress.live_from,
+                ledger.read_coverage(tx, account, marketplace_id, "created"),
+            )
+        ]
 
     def _put_off(self, job: Verification, until: datetime, why: str | None) -> None:
         with suppress(Superseded), self.store.begin() as tx:
@@ -292,7 +337,7 @@ class Verifier:
                 lower=lower,
                 upper=upper,
                 start=self._start(job.marketplace_id),
-                settled=job.upper
+                settled=job.asked_upper
                 if job.reason == "scheduled"
                 else self._read_until(tx, job.marketplace_id) or lower,
             )
@@ -310,9 +355,7 @@ class Verifier:
                 before_start=job.before_start + compared.before_start,
                 findings=completeness.in_order((*job.findings, *compared.findings)),
             )
-            if upper >= job.upper:
-                after = replace(after, state="repairing" if job.repair and after.left else "done")
-            return verifications.save(tx, after)
+            return verifications.save(tx, replace(after, state=completeness.state_after(after)))
 
     def _start(self, marketplace_id: str) -> datetime:
         return _start_of(self.source.marketplaces[marketplace_id])
@@ -321,7 +364,7 @@ class Verifier:
 
     def _repair(self, job: Verification) -> Verification:
         """Fetch some of what is missing by its id; what was fetched is noted also when it has to wait."""
-        waiting = [f for f in job.left if f.outcome is None][:AT_ONCE]
+        waiting = job.unfetched[:AT_ONCE]
         outcomes: dict[str, Outcome] = {}
         stopped: ConnectorError | None = None
         for finding in waiting:
@@ -336,8 +379,8 @@ class Verifier:
             for f in job.findings
         )
         job = replace(job, findings=findings)
-        if stopped is None and all(f.outcome is not None for f in job.left):
-            job = replace(job, state="done")
+        if stopped is None:
+            job = replace(job, state=completeness.state_after(job))
         job = self._save(job)
         if stopped is not None:
             raise stopped

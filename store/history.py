@@ -33,6 +33,20 @@ def claim(tx: Transaction, backfill_id: int, owner: str) -> bool:
     return taken.rowcount == 1
 
 
+def holds(tx: Transaction, backfill_id: int, owner: str) -> bool:
+    """Whether a backfill's ids are still with this owner, be it paused meanwhile, or can be had again.
+
+    The backfill is locked by that: whoever else has them by now has written, or writes later.
+    """
+    c = backfills.c
+    renewed = tx.conn.execute(
+        sa.update(backfills)
+        .where(c.backfill_id == backfill_id, c.owner == owner)
+        .values(claimed_until=tx.now + CLAIM)
+    )
+    return renewed.rowcount == 1 or claim(tx, backfill_id, owner)
+
+
 def count_and_renew(
     tx: Transaction, backfill_id: int, owner: str, *, fetched: int = 0, requests: int = 1
 ) -> bool:
@@ -162,10 +176,18 @@ def next_retry(tx: Transaction, backfill_id: int, below: datetime | None) -> dat
 
 
 def count_ids(
-    tx: Transaction, backfill_id: int, below: datetime | None = None, since: datetime | None = None
+    tx: Transaction,
+    backfill_id: int,
+    below: datetime | None = None,
+    since: datetime | None = None,
+    *,
+    due: bool = False,
 ) -> int:
-    """How many ids are left, of a stretch."""
+    """How many ids are left, of a stretch; ``due``: that may be asked for now."""
     query = sa.select(sa.func.count()).select_from(history_ids).where(*_stretch(backfill_id, below, since))
+    if due:
+        retry_at = history_ids.c.retry_at
+        query = query.where(sa.or_(retry_at.is_(None), retry_at <= tx.now))
     return int(tx.conn.execute(query).scalar_one())
 
 

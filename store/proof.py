@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
+
+from store.progress import Interval, gaps, joined
 
 By = Literal["report", "search"]
 VerificationState = Literal["reading", "repairing", "done", "failed"]
@@ -54,10 +57,11 @@ class Verification:
     """One proof, from being asked for to its result; everything that is needed to go on after a crash.
 
     It is about orders of a marketplace created in ``lower <= t < upper``: what was asked for (up to
-    ``asked_upper``), as far as the marketplace had been read. What lies before ``position`` has been
-    compared. ``report_id`` or ``page_token`` belong to the stretch that begins there, ``attempts`` counts
-    what went wrong with it, ``walked`` are the orders of the pages read so far. ``reason``: asked for by a
-    person who carries it out, requested of the service, or by the service's own schedule.
+    ``asked_upper``), as far as the marketplace had been read; of a scheduled one it is up to where
+    every update had been looked for twice. What lies before ``position`` has been compared. ``report_id`` or
+    ``page_token`` belong to the stretch that begins there, ``attempts`` counts what went wrong with it,
+    ``walked`` are the orders of the pages read so far. ``reason``: asked for by a person who carries it out,
+    requested of the service, or by the service's own schedule.
     """
 
     account: str
@@ -93,10 +97,67 @@ class Verification:
         return tuple(f for f in self.findings if is_lacking(f))
 
     @property
+    def unfetched(self) -> tuple[Finding, ...]:
+        """What is missing or older, and has not been asked for by its id."""
+        return tuple(f for f in self.left if f.outcome is None)
+
+    @property
     def is_over(self) -> bool:
         return self.state in ("done", "failed")
 
 
 def is_lacking(finding: Finding) -> bool:
-    """Whether Amazon has something that we have not."""
-    return finding.kind in ("missing", "older") and finding.outcome not in ("stored", "quarantined")
+    """Whether Amazon has something that we have not. What went to quarantine when it came is not had yet."""
+    return finding.kind in ("missing", "older") and finding.outcome != "stored"
+
+
+# --- what is not settled ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """A proof that did not come out well, and what of it no later one has judged anew.
+
+    ``left``: orders that are missing or older still. ``failed``: some of its stretch was never compared.
+    """
+
+    proof: Verification
+    left: tuple[Finding, ...]
+    failed: bool
+
+
+def unsettled(proofs: Sequence[Verification]) -> tuple[Unsettled, ...]:
+    """Of all proofs of one marketplace, in any order, those that are not settled; newest first.
+
+    A later proof settles what it has compared once more: what it found again is told by itself. But what a
+    report has found no search settles, which does not list every order. One that is still going on settles
+    nothing.
+    """
+    found = []
+    for proof in sorted(proofs, key=lambda one: -one.verification_id):
+        later = [other for other in proofs if _is_later(other, proof)]
+        left = tuple(f for f in proof.left if not any(_settles(other, proof, f) for other in later))
+        compared = joined([Interval(o.lower, o.position) for o in later if o.position > o.lower])
+        failed = proof.state == "failed" and bool(gaps(compared, proof.position, proof.upper))
+        if left or failed:
+            found.append(Unsettled(proof, left, failed))
+    return tuple(found)
+
+
+def _is_later(other: Verification, proof: Verification) -> bool:
+    """Whether a proof that is over was begun when this one had said what it had to say."""
+    if not other.is_over or other.verification_id <= proof.verification_id:
+        return False
+    if proof.finished_at is None or other.created_at is None:
+        return True
+    return other.created_at >= proof.finished_at
+
+
+def _settles(other: Verification, proof: Verification, finding: Finding) -> bool:
+    if any(f.order_id == finding.order_id for f in other.findings):
+        return True
+    if other.by == "search" and proof.by == "report":
+        return False
+    if finding.created_at is None:
+        return other.lower <= proof.lower and proof.upper <= other.position
+    return other.lower <= finding.created_at < other.position

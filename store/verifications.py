@@ -16,11 +16,14 @@ import sqlalchemy as sa
 from store import codec
 from store.engine import Transaction
 from store.ledger import Superseded
-from store.proof import By, Finding, Held, Listed, Reason, Verification
+from store.proof import By, Finding, Held, Listed, Reason, Verification, unsettled
 from store.tables import orders, quarantine, verifications
 
 KEPT = timedelta(days=90)
-"""How long a finished proof stays, the newest of each marketplace for ever."""
+"""How long a finished proof stays; the newest of each marketplace, and what is not settled, for ever."""
+
+CONTINUED = timedelta(days=1)
+"""For so long a proof that failed is gone on with; later, what it had compared is compared anew."""
 
 ABANDONED = timedelta(days=30)
 """A proof that nobody went on with for so long has lost its report at Amazon."""
@@ -80,7 +83,7 @@ def save(tx: Transaction, verification: Verification) -> Verification:
 
 
 def load(tx: Transaction, verification_id: int) -> Verification:
-    """One proof. Raises Superseded when it has been deleted."""
+    """One proof, locked. Raises Superseded when it has been deleted."""
     found = find(tx, verification_id)
     if found is None:
         raise Superseded
@@ -95,9 +98,9 @@ def of_account(tx: Transaction, account: str) -> list[Verification]:
 
 
 def find(tx: Transaction, verification_id: int) -> Verification | None:
-    """One proof, if it is there."""
+    """One proof, if it is there; locked."""
     query = sa.select(verifications).where(verifications.c.verification_id == verification_id)
-    row = tx.conn.execute(query).one_or_none()
+    row = tx.conn.execute(tx.lock(query)).one_or_none()
     return None if row is None else _verification(tx, row)
 
 
@@ -119,7 +122,10 @@ def unfinished(
     asked_upper: datetime,
     reason: Reason = "asked",
 ) -> Verification | None:
-    """The proof of this very stretch that was asked for and has not come to its end."""
+    """The proof of this very stretch that was asked for and can be gone on with, locked.
+
+    It has not come to its end, or failed not long ago.
+    """
     c = verifications.c
     query = (
         sa.select(verifications)
@@ -130,22 +136,43 @@ def unfinished(
             c.reason == reason,
             c.lower == lower,
             c.asked_upper == asked_upper,
-            c.state.in_(("reading", "repairing")),
         )
         .order_by(c.verification_id.desc())
         .limit(1)
     )
-    row = tx.conn.execute(query).one_or_none()
-    return None if row is None else _verification(tx, row)
+    row = tx.conn.execute(tx.lock(query)).one_or_none()
+    if row is None or row.state == "done":
+        return None
+    if row.finished_at is not None and row.finished_at < tx.now - CONTINUED:
+        return None
+    return _verification(tx, row)
 
 
 def forget_old(tx: Transaction) -> None:
-    """Delete what is long over, and what nobody will go on with; the newest of a marketplace stays."""
+    """Delete what is long over, and what nobody will go on with.
+
+    The newest of a marketplace stays, and so does what is not settled, with all that came later: it may have
+    settled a part of it.
+    """
     c = verifications.c
-    newest = sa.select(sa.func.max(c.verification_id)).group_by(c.account, c.marketplace_id)
-    over = sa.and_(c.finished_at < tx.now - KEPT, c.verification_id.not_in(newest))
-    abandoned = sa.and_(c.finished_at.is_(None), c.created_at < tx.now - ABANDONED)
-    tx.conn.execute(sa.delete(verifications).where(sa.or_(over, abandoned)))
+    places: dict[tuple[str, str], list[Verification]] = {}
+    for row in tx.rows(sa.select(verifications).order_by(c.verification_id.desc())):
+        places.setdefault((row.account, row.marketplace_id), []).append(_verification(tx, row))
+    gone = []
+    for proofs in places.values():
+        needed = {one.proof.verification_id for one in unsettled(proofs)}
+        oldest = min(needed | {proofs[0].verification_id})
+        for proof in proofs:
+            begun = proof.created_at or tx.now
+            if proof.finished_at is not None:
+                is_gone = proof.finished_at < tx.now - KEPT and proof.verification_id < oldest
+            else:
+                is_gone = begun < tx.now - ABANDONED and proof.verification_id not in needed
+            if is_gone:
+                gone.append(proof.verification_id)
+    for start in range(0, len(gone), _MANY):
+        some = gone[start : start + _MANY]
+        tx.conn.execute(sa.delete(verifications).where(c.verification_id.in_(some)))
 
 
 # --- what is compared -------------------------------------------------------------------------------

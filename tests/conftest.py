@@ -8,6 +8,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import ip_address
 from itertools import count
 from pathlib import Path
@@ -126,15 +127,61 @@ def postgres_url() -> Iterator[str]:
 _numbers = count(1)
 
 
+@contextmanager
+def _database(postgres_url: str, template: str) -> Iterator[str]:
+    """URL of a database of the server, copied from another; gone afterwards."""
+    name = f"test_{next(_numbers)}"
+    with psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as connection:
+        create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        connection.execute(create.format(sql.Identifier(name), sql.Identifier(template)))
+        yield postgres_url.replace("/postgres?", f"/{name}?")
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def upgraded_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database file with the newest schema, to be copied."""
+    file = tmp_path_factory.mktemp("upgraded") / "order-sync.db"
+    _upgrade(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture(scope="session")
+def upgraded_postgres(postgres_url: str) -> str:
+    """The name of a database with the newest schema, to be copied."""
+    with psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE upgraded TEMPLATE template0")
+    _upgrade(postgres_url.replace("/postgres?", "/upgraded?"))
+    return "upgraded"
+
+
+def _upgrade(url: str) -> None:
+    from store import migrating
+    from store.engine import create_engine
+
+    engine = create_engine(url)
+    migrating.upgrade(engine)
+    engine.dispose()
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """URL of an empty database, once for each of the two that the service runs on."""
+    """URL of a database without rows, once for each of the two that the service runs on."""
+    if request.param == "sqlite":
+        file = tmp_path / "order-sync.db"
+        shutil.copy(request.getfixturevalue("upgraded_sqlite"), file)
+        yield f"sqlite:///{file}"
+        return
+    server = request.getfixturevalue("postgres_url")
+    with _database(server, request.getfixturevalue("upgraded_postgres")) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The same without tables."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'order-sync.db'}"
         return
-    url: str = request.getfixturevalue("postgres_url")
-    name = f"test_{next(_numbers)}"
-    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
-        yield url.replace("/postgres?", f"/{name}?")
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    with _database(request.getfixturevalue("postgres_url"), "template0") as url:
+        yield url

@@ -7,6 +7,7 @@ a line, and whatever the reader of the lines keeps.
 
 from __future__ import annotations
 
+import time
 import zlib
 from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
@@ -25,6 +26,9 @@ from connectors.errors import (
 
 OPERATION = "reportDocument"
 LONGEST_LINE = 1 << 20
+LONGEST_DOWNLOAD = 600.0
+"""Seconds for a whole document, which may be long; like other answers it must not drip for ever."""
+
 _CHUNK = 1 << 16
 _GZIP = 16 + zlib.MAX_WBITS
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -45,12 +49,24 @@ def document_lines(http: httpx.Client, url: str, compression: str | None, user_a
         with http.stream("GET", url, headers=headers, timeout=TIMEOUT, follow_redirects=False) as answer:
             _check_status(answer)
             packed = compression or answer.headers.get("content-encoding") == "gzip"
-            chunks: Iterable[bytes] = answer.iter_raw(_CHUNK)
+            chunks: Iterable[bytes] = _in_time(answer.iter_raw())
             yield from _lines(_inflated(chunks) if packed else chunks)
             return
     except (httpx.RequestError, httpx.InvalidURL, httpx.StreamError) as error:
         failure = Unreachable(f"{OPERATION}: no answer ({type(error).__name__})")
     raise failure
+
+
+def _in_time(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same, unless they take too long: as they come, since one of a given size may never be full.
+
+    Raises Unreachable.
+    """
+    deadline = time.monotonic() + LONGEST_DOWNLOAD
+    for chunk in chunks:
+        if time.monotonic() > deadline:
+            raise Unreachable(f"{OPERATION}: the document took longer than {LONGEST_DOWNLOAD:g} seconds")
+        yield chunk
 
 
 def _check_address(url: str) -> None:

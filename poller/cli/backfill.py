@@ -43,6 +43,7 @@ from poller.history_plan import Cost
 from poller.status import REFUSED
 from store import history as stored
 from store import ledger, runs
+from store.engine import Transaction
 from store.progress import Interval
 
 app = typer.Typer()
@@ -82,13 +83,23 @@ def plan(marketplace: Marketplace, from_: From, to: To, by: By = "auto", account
         asked = wanted(service, marketplace, from_, to, by, account)
         with service.store.read() as tx:
             found = planned(tx, service, asked)
-        _put_plan(asked, found)
+            others = _overlapping(tx, asked)
+        _put_plan(asked, found, others)
 
 
-def _put_plan(wanted: Wanted, plan: Plan) -> None:
+def _overlapping(tx: Transaction, wanted: Wanted) -> list[str]:
+    """A sentence for each backfill of the marketplace that is not over and fetches some of this, too."""
+    return [
+        f"backfill {other.backfill_id} ({_stretch(Interval(other.lower, other.upper))}) is {other.state} and "
+        f"overlaps: {lasting(common)} would be fetched by both"
+        for other, common in directing.overlapping(tx, wanted)
+    ]
+
+
+def _put_plan(wanted: Wanted, plan: Plan, others: list[str]) -> None:
     stretch, span = wanted.stretch, wanted.stretch.upper - wanted.stretch.lower
     put(f"{wanted.place.polled.code} of account {wanted.place.name}: {_stretch(stretch)}, by {wanted.way}")
-    for note in wanted.notes:
+    for note in (*wanted.notes, *others):
         put(f"  {note}")
     if plan.again > timedelta():
         put(f"  {lasting(plan.again)} of it have been read already, and would be read again")
@@ -170,7 +181,11 @@ def start(
         asked = wanted(service, marketplace, from_, to, by, account)
         for note in asked.notes:
             say(note)
-        number = service.store.commit(lambda tx: directing.start(tx, asked))
+        with service.store.begin() as tx:
+            overlapping = _overlapping(tx, asked)
+            number = directing.start(tx, asked)
+        for sentence in overlapping:
+            say(sentence)
         put(str(number))
         sys.stdout.flush()
         if wait:

@@ -22,7 +22,7 @@ from poller.cli.shell import (
 )
 from poller.explaining import headline, reasons_for, retained
 from poller.exporting import order_object
-from poller.fetching import NotStored, account_of, fetched
+from poller.fetching import NotStored, account_of, checked_id, fetched
 from poller.moments import iso
 from poller.words import BASIS
 from store import quarantine, queries
@@ -288,8 +288,10 @@ def fetch(
 ) -> None:
     """Ask Amazon for one order again and store it.
 
-    Exit status: 0 stored or unchanged, 1 Amazon does not know it or it went to quarantine, 75 deferred.
+    Exit status: 0 stored or unchanged, 1 Amazon does not know it or it went to quarantine, 2 this is no order
+    id, 75 deferred.
     """
+    order_id = checked_id(order_id)
     with opened(create=True, wired=True) as service:
         try:
             put(fetched(service, account_of(service, account), order_id))

@@ -193,6 +193,8 @@ def told(report: RunReport) -> str:
     words = _WORDS[report.outcome]
     if report.outcome == "deferred":
         words += f" until {iso(report.until)}: {report.message}"
+    elif report.outcome == "complete" and report.message:
+        words += f" but for {report.message}"
     elif report.outcome == "failed":
         advice = remedy(report.message) if report.refused is None else REFUSED[report.refused]
         words += f": {report.message}; {advice}"

@@ -33,6 +33,9 @@ HISTORY = timedelta(days=40)
 FUTURE = timedelta(days=2)
 """A generated world goes on for so long after the simulator was started."""
 
+POISONED = 0.01
+"""The share of orders that cannot be read, of a shop with faults."""
+
 FAST_PLANS: Mapping[str, UsagePlan] = {
     SEARCH: UsagePlan(20.0, 20),
     GET: UsagePlan(20.0, 30),
@@ -62,7 +65,10 @@ def simulator(
         bool, typer.Option("--fast/--real-limits", help="20 searches a second, or Amazon's 0.0056.")
     ] = True,
     faults: Annotated[
-        bool, typer.Option("--faults/--no-faults", help="Spoil one answer in five, in every way there is.")
+        bool,
+        typer.Option(
+            "--faults/--no-faults", help="Spoil one answer in five, and one order in a hundred for good."
+        ),
     ] = False,
     write_config: Annotated[
         Path | None, typer.Option(help="Write the marketplace files and a key into this folder.")
@@ -71,14 +77,7 @@ def simulator(
     """Serve a simulated Amazon on this machine, and print the settings that point the service at it."""
     codes = marketplace_codes(marketplaces)
     now = utc_now()
-    world = World.generate(
-        seed=seed,
-        marketplaces=codes,
-        orders=orders,
-        start=now - HISTORY,
-        end=now + FUTURE,
-        seller=Seller(ACCOUNT, codes),
-    )
+    world = invented(seed, codes, orders, now, faults=faults)
     amazon = Simulator(
         world,
         now=utc_now,
@@ -98,6 +97,19 @@ def simulator(
         except OSError as error:
             typer.echo(f"cannot serve on port {port}: {error.strerror}", err=True)
             raise typer.Exit(1) from None
+
+
+def invented(seed: int, codes: Sequence[str], orders: int, now: datetime, *, faults: bool) -> World:
+    """The shop that is served; with ``faults`` some of its orders are such that nobody can read them."""
+    return World.generate(
+        seed=seed,
+        marketplaces=codes,
+        orders=orders,
+        start=now - HISTORY,
+        end=now + FUTURE,
+        seller=Seller(ACCOUNT, tuple(codes)),
+        poisoned=POISONED if faults else 0.0,
+    )
 
 
 def marketplace_codes(text: str) -> tuple[str, ...]:

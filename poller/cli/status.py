@@ -28,7 +28,7 @@ from store.runs import Run
 KINDS = {"live": "new and changed orders", "sweep": "second look", "backfill": "history"}
 OUTCOMES = {
     "complete": "all covered",
-    "deferred": "stopped because the request budget was used up",
+    "deferred": "stopped for now",
     "failed": "failed",
     "superseded": "left to another process",
     None: "going on, or its process died",
@@ -115,7 +115,9 @@ def _at(time: datetime, now: datetime) -> str:
 
 def _run(run: Run, now: datetime) -> str:
     words = f"{lasting(now - run.started_at)} ago: {OUTCOMES[run.outcome]}"
-    if run.message and run.outcome == "failed":
+    if run.message and run.outcome == "complete":
+        words += f" but for {run.message}"
+    if run.message and run.outcome in ("failed", "deferred"):
         words += f" ({run.message})"
     numbers = (counted(run.pages, "page"), counted(run.orders, "order"), counted(run.requests, "request"))
     return f"{words}; {', '.join(numbers)}"
@@ -171,19 +173,28 @@ def _marketplace(marketplace: MarketplaceStatus, now: datetime) -> tuple[object,
         "" if until is None else lasting(now - until),
         ", ".join(missing) or "nothing",
         history,
-        "" if marketplace.verification is None else _verified(marketplace.verification, now),
+        "; ".join(_verified(proof, now) for proof in _told(marketplace)),
     )
+
+
+def _told(marketplace: MarketplaceStatus) -> list[VerificationStatus]:
+    """The newest verification, and those before it that no later one has made good."""
+    newest, unsettled = marketplace.verification, marketplace.unsettled_verifications
+    if newest is None or any(proof.id == newest.id for proof in unsettled):
+        return list(unsettled)
+    return [newest, *unsettled]
 
 
 def _verified(proof: VerificationStatus, now: datetime) -> str:
     span = f"{proof.lower:%Y-%m-%d} to {proof.upper:%Y-%m-%d}"
+    missing = [f"{proof.still_missing} missing"] if proof.still_missing else []
     if proof.finished_at is None:
-        return f"{span}: going on"
+        return f"{span}: {', '.join([*missing, 'going on'])}"
     ago = f"{lasting(now - proof.finished_at)} ago"
-    if proof.state == "failed":
-        return f"{span}: could not be, {ago}"
-    if proof.still_missing:
-        return f"{span}: {proof.still_missing} missing, {ago}"
+    if proof.not_compared:
+        return f"{span}: {', '.join([*missing, 'could not be', ago])}"
+    if missing:
+        return f"{span}: {', '.join([*missing, ago])}"
     fetched = proof.missing + proof.older
     return f"{span}: {f'{fetched} fetched' if fetched else 'nothing missing'}, {ago}"
 

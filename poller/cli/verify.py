@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Annotated
 
 import typer
 
 from connectors.amazon.marketplaces import BY_ID
-from connectors.errors import Deferred
+from connectors.errors import ConnectorError, Deferred
+from poller import windows
 from poller.bootstrap import Service, utc_now
 from poller.choosing import chosen_place, stretch_of
 from poller.cli.running import wait_until
@@ -35,10 +37,15 @@ from store.proof import Finding, Verification
 
 OUTCOMES = {
     "stored": "fetched and stored",
-    "quarantined": "fetched, could not be understood, is in quarantine",
+    "quarantined": "is in quarantine: what Amazon sent could not be understood",
     "unreadable": "fetched, and not even its id could be understood",
     "not_found": "Amazon does not give it by its id",
 }
+IN_QUARANTINE = (
+    "`order-sync quarantine list` says why; Amazon is asked again by itself, an upgrade reads it again"
+)
+SHOWN = 20
+"""Missing orders that are named while the rest has to wait."""
 
 
 def verify(
@@ -63,8 +70,10 @@ def verify(
 ) -> None:
     """Is anything missing? Compares the orders that Amazon lists for a period with the database.
 
-    Exit status: 0 complete, 3 something is missing (with --repair: still missing), 75 when the report is
-    still being made or the request budget is used up; then the same command goes on from there.
+    Exit status: 0 complete, 3 something is missing (with --repair: still missing, or in quarantine), 75
+    when the report is still being made, the request budget is used up, or the end of the period has not
+    been read yet; then the same command goes on from there. 1 when nothing of the period has been read
+    yet, or it cannot be proven.
     """
     lower, upper = stretch_of(since, until)
     way = chosen_way(by)
@@ -75,16 +84,43 @@ def verify(
         job = verifier.asked(place.polled.marketplace_id, lower, upper, way, repair=repair)
         if job is None:
             raise Failure(nothing_read(place.name, place.polled.code))
-        job = _carried_out(service, verifier, job, wait, signals)
+        if job.version:
+            say(_goes_on(job))
+        try:
+            job = _carried_out(service, verifier, job, wait, signals)
+        except ConnectorError:
+            _tell(verifier.latest(job), as_json)
+            raise
+        pace = timedelta(seconds=service.config.settings.poll_seconds)
+    _tell(job, as_json)
     if job.state == "failed":
+        proven = "nothing" if job.position <= job.lower else f"nothing after {when(job.position)} UTC"
         other = "; try `--by search`" if job.by == "report" else ""
-        raise Failure(f"{name}: {job.message}: nothing is proven{other}.")
-    if as_json:
-        put_json(verification_object(job))
-    else:
-        _put(job)
+        raise Failure(f"{name}: {job.message}: {proven} is proven{other}.")
     if job.left:
         raise typer.Exit(MISSING)
+    if job.upper < job.asked_upper:
+        say(
+            f"{name}: orders placed after {when(job.upper)} UTC have not been read yet, and were not compared"
+        )
+        say(f"deferred until {iso(max(job.asked_upper, utc_now()) + windows.SIGNPOST_MARGIN + pace)}")
+        raise typer.Exit(DEFERRED)
+
+
+def _goes_on(job: Verification) -> str:
+    """What is continued, and how."""
+    far = f"compared up to {when(job.position)} UTC" if job.position > job.lower else "nothing compared yet"
+    missing = f", {len(job.left)} missing so far" if job.left else ""
+    how = "what is missing is fetched" if job.repair else "nothing is fetched, without --repair"
+    return f"goes on with the verification begun at {when(job.created_at)} UTC: {far}{missing}; {how}"
+
+
+def _tell(job: Verification, as_json: bool) -> None:
+    """The result; of one that is not over or has failed, what it has found, if it has found anything."""
+    if as_json and (job.is_over or job.findings):
+        put_json(verification_object(job))
+    elif job.state == "done" or job.findings or (job.is_over and job.position > job.lower):
+        _put(job)
 
 
 def _carried_out(
@@ -93,6 +129,7 @@ def _carried_out(
     """Go on until it is over. Raises Exit when that has to wait, and nobody wants to."""
     while True:
         try:
+            job = verifier.latest(job)
             return verifier.carry_on(job)
         except Deferred as error:
             until, why = error.until, str(error)
@@ -103,11 +140,16 @@ def _carried_out(
             raise typer.Exit(INTERRUPTED if signals[0] == signal.SIGINT else 128 + signals[0])
         if not wait:
             say(f"{why}; the same command goes on from there")
+            if left := verifier.latest(job).left:
+                say(f"missing so far: {', '.join(finding.order_id for finding in left[:SHOWN])}{_more(left)}")
             say(f"deferred until {iso(until)}")
             raise typer.Exit(DEFERRED)
         say(why)
         wait_until(until, service.stop.wait)
-        job = verifier.latest(job)
+
+
+def _more(left: Sequence[Finding]) -> str:
+    return f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
 
 
 def _put(job: Verification) -> None:
@@ -115,10 +157,16 @@ def _put(job: Verification) -> None:
     name = f"{job.account}:{BY_ID[job.marketplace_id].code}"
     put(f"{name}: orders placed from {when(job.lower)} to {when(job.upper)} UTC, by {ways[job.by]}")
     put(f"  {_verdict(job)}")
+    if job.position < job.upper:
+        far = f"only those up to {when(job.position)} UTC" if job.position > job.lower else "none"
+        put(f"  {far} could be compared so far")
     if job.upper < job.asked_upper:
         put(f"  later ones have not been read yet: {when(job.upper)} UTC is how far reading has got")
     if job.before_start:
         put(f"  {counted(job.before_start, 'order')} from before the start date, not wanted")
+    held_up = sum(f.kind == "quarantined" or f.outcome == "quarantined" for f in job.findings)
+    if held_up:
+        put(f"  {counted(held_up, 'order')} in quarantine: {IN_QUARANTINE}")
     if job.findings:
         put_table(
             ("order", "what", "placed (UTC)", "Amazon's update", "and then"),
@@ -132,7 +180,8 @@ def _verdict(job: Verification) -> str:
     listed = f"{counted(job.listed, 'order')} listed"
     lacking = found["missing"] + found["older"]
     if not lacking:
-        return f"complete: {listed}, none of them is missing"
+        verdict = "complete" if job.state == "done" else "NOT proven"
+        return f"{verdict}: {listed}, none of them is missing"
     parts = [f"{found[kind]} {KINDS[kind]}" for kind in ("missing", "older") if found[kind]]
     left = len(job.left)
     if left == lacking:
@@ -140,7 +189,8 @@ def _verdict(job: Verification) -> str:
     if left:
         fetched = f"{lacking - left} of them fetched, {left} still missing"
         return f"NOT complete: {listed}, {', '.join(parts)}; {fetched}"
-    return f"complete now: {listed}, {', '.join(parts)}, and fetched"
+    verdict = "complete now" if job.state == "done" else "NOT proven"
+    return f"{verdict}: {listed}, {', '.join(parts)}, and fetched"
 
 
 def _rows(findings: Sequence[Finding]) -> list[tuple[object, ...]]:

@@ -34,19 +34,28 @@ def plan_backfill(service: Here, wanted: shapes.BackfillWanted) -> shapes.Backfi
     asked = _understood(service, wanted)
     with service.store.read() as tx:
         plan = directing.planned(tx, service, asked)
+        notes = _notes(tx, asked)
     return shapes.BackfillPlan.model_validate(
         {
             "account": asked.place.name,
             "marketplace": asked.place.polled.code,
             "from": iso(asked.stretch.lower),
             "to": iso(asked.stretch.upper),
-            "notes": list(asked.notes),
+            "notes": notes,
             "expected": plan.expected,
             "read_already_seconds": plan.again.total_seconds(),
             "search": _cost(plan.search),
             "report": _cost(plan.report),
         }
     )
+
+
+def _notes(tx: Transaction, asked: Wanted) -> list[str]:
+    """What had to be shortened, and what would be fetched twice."""
+    return [
+        *asked.notes,
+        *(f"backfill {o.backfill_id} is {o.state} and overlaps" for o, _ in directing.overlapping(tx, asked)),
+    ]
 
 
 def _cost(cost: Cost) -> dict[str, object]:
@@ -66,8 +75,9 @@ def start_backfill(service: Here, once: Changing, wanted: shapes.BackfillWanted)
     asked = _understood(service, wanted)
 
     def work(tx: Transaction) -> Answer:
+        notes = _notes(tx, asked)
         number = directing.start(tx, asked)
-        body = {"id": number, "state": "planned", "notes": list(asked.notes)}
+        body = {"id": number, "state": "planned", "notes": notes}
         return Answer(201, body, {"Location": f"/backfills/{number}"})
 
     return once.within(work)

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Response
 from connectors.amazon.marketplaces import BY_NAME
 from poller.explaining import headline, reasons_for, retained
 from poller.exporting import order_object
-from poller.fetching import account_of, fetched
+from poller.fetching import account_of, checked_id, fetched
 from poller.web import shapes
 from poller.web.here import (
     Answer,
@@ -132,8 +132,10 @@ def explain_order(service: Here, order_id: Word, account: Account = None) -> sha
 def fetch_order(service: Here, once: Changing, order_id: Word, wanted: shapes.FetchWanted) -> Response:
     """Ask Amazon for one order again and store it."""
 
+    order = checked_id(order_id)
+
     def work() -> Answer:
-        told = fetched(service, account_of(service, wanted.account), order_id)
-        return Answer(200, {"order_id": order_id, "account": wanted.account, "message": told})
+        told = fetched(service, account_of(service, wanted.account), order)
+        return Answer(200, {"order_id": order, "account": wanted.account, "message": told})
 
     return once.beside(work)

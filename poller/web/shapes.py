@@ -625,6 +625,8 @@ class Verification(BaseModel):
     marketplace: str
     lower: str = Field(alias="from")
     upper: str = Field(alias="to")
+    asked_to: str
+    compared_to: str
     by: By
     state: VerificationState
     listed: int

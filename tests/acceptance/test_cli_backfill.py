@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -154,7 +155,9 @@ def test_paused_nothing_is_asked_for_and_resumed_it_is_done(shop: Shop) -> None:
     shop("sync", "--wait")
     assert listed(shop, int(number))["state"] == "paused"
     assert stored(shop) == {"NEW-1"}
-    assert "it cannot be paused" in shop("backfill", "pause", number, status=2).err
+    twice = shop("backfill", "pause", number, status=2).told
+    again = f"nothing has to be paused; `order-sync backfill resume {number}` goes on"
+    assert twice == [f"error: backfill {number} is paused already: {again}."]
     assert shop("backfill", "resume", number, "--wait").told[-1] == f"backfill {number} is done"
     assert stored(shop) == OLD_ONES | {"NEW-1"}
     for word in ("pause", "resume", "cancel"):
@@ -168,7 +171,8 @@ def test_cancelled_it_stays_so(shop: Shop) -> None:
     shop("sync", "--wait")
     assert listed(shop, int(number))["state"] == "cancelled"
     assert stored(shop) == {"NEW-1"}
-    assert "is cancelled: it cannot be resumed" in shop("backfill", "resume", number, status=2).err
+    assert "is cancelled already: it cannot be resumed" in shop("backfill", "resume", number, status=2).err
+    assert "is cancelled already: nothing has" in shop("backfill", "cancel", number, status=2).err
 
 
 def test_a_running_service_picks_up_what_the_command_line_started(shop: Shop) -> None:
@@ -209,6 +213,25 @@ def test_stopped_in_the_middle_it_says_how_to_go_on(shop: Shop) -> None:
     assert f"`order-sync backfill resume {number} --wait` goes on" in err
 
 
+def test_that_a_report_is_awaited_is_not_blamed_on_the_budget(tmp_path: Path) -> None:
+    world = World(Seller(marketplaces=("UK",)))
+    world.order("OLD-1", created=OLD)
+    with open_shop(tmp_path, world, plans=GENEROUS) as shop:
+        shop("sync", "--wait")
+        shop("backfill", "start", *STRETCH, "--by", "report")
+        shop("sync", status=75)  # asks for the report
+        told = shop("sync", status=75).told
+        assert "history waits for reports, or for the budget of getOrder" in told[0]
+        source = shop("status", "--json").json()["sources"][0]
+        assert source["next_why"] == "Amazon is making a report"
+        until = datetime.fromisoformat(told[-1].removeprefix("deferred until "))
+        due = datetime.fromisoformat(source["next_at"])
+        assert timedelta(0) <= until - due <= timedelta(seconds=1), "rounded up to a second"
+        words = shop("status").out
+        assert re.search(r"last run +.*: stopped for now \(history waits for reports", words)
+        assert "budget is used up" not in words + told[0]
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
@@ -241,6 +264,19 @@ def test_further_bad_input(shop: Shop) -> None:
         assert "'ID'" in shop("backfill", word, "first", status=2).err
     assert shop("backfill", "start", *STRETCH, "--by", "search").out
     assert "fetches this already" in shop("backfill", "start", *STRETCH, "--by", "search", status=2).err
+
+
+def test_another_that_overlaps_is_told(shop: Shop) -> None:
+    shop("sync", "--wait")
+    assert "overlaps" not in shop("backfill", "plan", *STRETCH).out, "what is done is told as read already"
+    number = int(shop("backfill", "start", *STRETCH, "--by", "search").out)
+    others = ("--marketplace", "UK", "--from", day(70), "--to", day(50))
+    which = f"backfill {number} ({day(61)} to {day(30)} UTC)"
+    told = f"{which} is planned and overlaps: 11 days would be fetched by both"
+    assert f"  {told}" in shop("backfill", "plan", *others).lines
+    assert told in shop("backfill", "start", *others, "--by", "search").told
+    elsewhere = ("--marketplace", "UK", "--from", day(90), "--to", day(80))
+    assert "overlaps" not in shop("backfill", "start", *elsewhere, "--by", "search").err
 
 
 def test_without_any_backfill_the_list_says_so(shop: Shop) -> None:

@@ -195,6 +195,13 @@ def test_what_the_configuration_stops_is_not_covered(shop: Shop) -> None:
     assert shop("sync", "--source", "acme:EU").told[-1].startswith("acme:EU: all covered")
 
 
+def test_sync_says_which_marketplace_it_has_left_out(shop: Shop) -> None:
+    shop.configure("FR")
+    told = shop("sync", "--wait").told[-1]
+    assert told.startswith("acme:EU: all covered but for FR, where the seller is not enrolled (")
+    assert "all covered but for FR, where the seller is not enrolled;" in shop("status").out
+
+
 def test_sync_says_what_to_do_about_a_refused_token_each_time(shop: Shop) -> None:
     shop.world.revoke("Atzr|simulated-refresh-token")
     for _ in range(2):
@@ -285,10 +292,31 @@ def test_fetch_refuses_what_it_cannot_do(shop: Shop) -> None:
     stranger = shop("orders", "fetch", GOOD, "--account", "acmee", status=2)
     assert stranger.told == ["error: there is no account acmee that can be used; there is acme."]
     unreadable = shop("orders", "fetch", BAD, "--account", "acme", status=1)
-    assert "is in quarantine" in unreadable.err
+    assert unreadable.out == ""
+    (sentence,) = unreadable.told
+    assert sentence.startswith(
+        f"error: {BAD}: not stored: what Amazon sent could not be understood and is in q"
+    )
+    assert f"`order-sync quarantine show {BAD}`" in sentence
     shop.simulator.plans = {**GENEROUS, GET: UsagePlan(0.01, 0)}
     deferred = shop("orders", "fetch", GOOD, "--account", "acme", status=75)
     assert re.fullmatch(f"deferred until {TIME}", deferred.told[-1])
+
+
+@pytest.mark.parametrize(
+    "word", ["garbage", "../x", "..", " ", "111-0000000-00000011", "111-0000000-000000①"]
+)
+def test_fetch_asks_amazon_for_nothing_that_is_no_order_id(shop: Shop, word: str) -> None:
+    refused = shop("orders", "fetch", word, "--account", "acme", status=2)
+    assert len(refused.told) == 1
+    assert "is no order id: Amazon's are like 123-1234567-1234567" in refused.err
+    assert shop.simulator.requests == []
+
+
+def test_fetch_takes_the_ids_of_other_channels(shop: Shop) -> None:
+    other = "S01-1234567-1234567"
+    shop.world.order(other, created=YESTERDAY, channel="NON_AMAZON", marketplace_id=None)
+    assert shop("orders", "fetch", f" {other}", "--account", "acme").lines == [f"{other}: new, stored"]
 
 
 # --- quarantine retry -------------------------------------------------------------------------------

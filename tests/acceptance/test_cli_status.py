@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from connectors.base import UsagePlan
 from connectors.simulator.faults import SEARCH, Faults
 from connectors.simulator.world import Seller, World
 from poller.refetching import REFETCHES
-from store import quarantine, tables
+from store import quarantine, tables, verifications
 from store.engine import Store, create_engine
+from store.proof import Verification
 from store.sealing import Sealer, decode_key
 from tests.acceptance.command_line import GENEROUS, STARTED, Shop, open_shop
 
@@ -139,3 +141,33 @@ def test_orders_of_a_marketplace_that_has_no_file_need_attention(shop: Shop) -> 
         )
     store.close()
     assert shop("status").lines[1].startswith("  - 1 order of a marketplace that has no file")
+
+
+def test_a_weekly_verification_that_cannot_be_made_says_why(shop: Shop) -> None:
+    store = opened(shop)
+    m = tables.marketplaces.c
+    with store.begin() as tx:
+        long_ago = tx.now - timedelta(days=8)
+        tx.conn.execute(sa.update(tables.marketplaces).values(live_from=long_ago))
+    assert "verification is late" not in shop("status").out, "it is due since yesterday"
+    with store.begin() as tx:
+        values = {m.live_from: long_ago - timedelta(days=2), m.alone_since: tx.now, m.trouble: "status 500"}
+        tx.conn.execute(sa.update(tables.marketplaces).values(values))
+    late = "acme:UK: the weekly verification is late:"
+    assert f"{late} the marketplace gives trouble." in shop("status").out
+
+    with store.begin() as tx:
+        tx.conn.execute(sa.update(tables.marketplaces).values(alone_since=None))
+        marketplace_id = tx.conn.execute(sa.select(m.marketplace_id)).scalar_one()
+        job = Verification(
+            "acme", marketplace_id, long_ago, tx.now, tx.now, "report", "scheduled", True, long_ago
+        )
+        verifications.save(tx, replace(verifications.begin(tx, job), message="createReport: status 403"))
+    assert "verification is late" not in shop("status").out, "it has just begun"
+    with store.begin() as tx:
+        began = tx.now - timedelta(days=2, hours=1)
+        tx.conn.execute(sa.update(tables.verifications).values(created_at=began))
+    store.close()
+    assert f"{late} createReport: status 403." in shop("status").out
+    (found,) = shop("status", "--json").json()["sources"][0]["marketplaces"]
+    assert found["verification_waits"] == "createReport: status 403"

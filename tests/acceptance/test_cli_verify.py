@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from connectors.base import UsagePlan
-from connectors.simulator.faults import CREATE_REPORT, GET_DOCUMENT, GET_REPORT, SEARCH, Faults
+from connectors.simulator.faults import CREATE_REPORT, GET, GET_DOCUMENT, GET_REPORT, SEARCH, Faults
 from connectors.simulator.orders import order
 from connectors.simulator.reports import Reports
 from connectors.simulator.world import Seller, World
@@ -22,7 +22,7 @@ from tests.acceptance.command_line import GENEROUS, STARTED, Shop, account_varia
 
 DAY = timedelta(days=1)
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
-FROM, TO = str((STARTED - 9 * DAY).date()), str((STARTED + DAY).date())
+FROM, TO = str((STARTED - 9 * DAY).date()), str((STARTED - DAY).date())
 PERIOD = ("--from", FROM, "--to", TO)
 VERIFY = ("verify", "--marketplace", "UK", *PERIOD)
 LISTED = [f"111-0000000-{n:07}" for n in range(12)]
@@ -95,6 +95,104 @@ def test_it_names_what_is_missing_brings_it_and_then_all_is_complete(shop: Shop)
     assert any("nothing missing, " in line for line in lines)
 
 
+def test_a_narrower_one_that_comes_out_well_hides_nothing(shop: Shop) -> None:
+    shop(*VERIFY, status=3)
+    shop("verify", "--marketplace", "UK", "--from", str((STARTED - 2 * DAY).date()), "--to", TO)
+    told = shop("status")
+    first = told.lines[1]
+    assert first.startswith(
+        f"  - acme:UK: 2 orders that Amazon lists, placed from {FROM} to {TO}, are not here"
+    )
+    command = re.findall("`order-sync (.*?)`", first)[0]
+    assert command == f"verify --marketplace UK --account acme --from {FROM} --to {TO} --repair"
+    assert re.search(r"UK .* nothing missing, \d+ s ago; .* 2 missing, \d+ s ago", told.out)
+    (marketplace,) = shop("status", "--json").json()["sources"][0]["marketplaces"]
+    assert marketplace["verification"]["id"] == 2
+    assert [(v["id"], v["still_missing"]) for v in marketplace["unsettled_verifications"]] == [(1, 2)]
+    shop(*command.split())
+    assert shop("status").lines[0].startswith("All is well")
+
+
+def test_what_goes_to_quarantine_when_it_is_fetched_is_missing_still(shop: Shop) -> None:
+    spoilt, other = UNLISTED
+    shop.world.order(spoilt, created=STARTED - 4 * DAY, unlisted=True, poison="quantity_a_word")
+    result = shop(*VERIFY, "--repair", status=3)
+    assert "2 missing; 1 of them fetched, 1 still missing" in result.lines[1]
+    assert "1 order in quarantine: `order-sync quarantine list` says why" in result.out
+    assert re.search(f"{spoilt} .* is in quarantine: what Amazon sent could not be understood", result.out)
+    assert re.search(f"{other} .* fetched and stored", result.out)
+    first = shop("status").lines[1]
+    see = "`order-sync quarantine list` says what could not be understood."
+    assert first.endswith(f"is not here, 1 of them in quarantine: {see}")
+    assert "in quarantine" in shop(*VERIFY).out, "it is known of by now, and no more missing than the others"
+
+
+def test_what_a_proof_has_found_before_it_fails_is_told_and_had(shop: Shop) -> None:
+    wide = ("verify", "--marketplace", "UK", "--from", str((STARTED - 33 * DAY).date()), "--to", TO)
+    early = "333-0000000-0000001"
+    shop.world.order(early, created=STARTED - 8 * DAY, unlisted=True)
+    calls = range(2, 6)
+    shop.simulator.faults = Faults.only("report_fatal", operations=[CREATE_REPORT], calls=calls)
+    result = shop(*wide, status=1)
+    assert re.search(r"NOT complete: \d+ orders? listed, \d missing", result.lines[1])
+    assert early in result.out
+    assert re.fullmatch(
+        r"  only those up to \d{4}-\d\d-\d\d 00:00 UTC could be compared so far", result.lines[2]
+    )
+    assert re.search(r"nothing after \d{4}-\d\d-\d\d 00:00 UTC is proven", result.told[-1])
+    attention = "\n".join(shop("status").lines[1:3])
+    assert "could not be verified that nothing is missing" in attention
+    assert "that Amazon lists" in attention
+
+    again = shop(*wide, "--repair")
+    assert re.match(
+        r"goes on with the verification begun at .*: compared up to .* missing so far", again.told[0]
+    )
+    assert re.search(f"{early} .* fetched and stored", again.out)
+    assert asked(shop, CREATE_REPORT) == 6, "what had been compared was not compared anew"
+    assert shop("status").lines[0].startswith("All is well")
+
+
+def test_an_error_in_the_last_stretch_leaves_what_was_found_told(shop: Shop) -> None:
+    wide = ("verify", "--marketplace", "UK", "--from", str((STARTED - 33 * DAY).date()), "--to", TO)
+    early = "333-0000000-0000001"
+    shop.world.order(early, created=STARTED - 8 * DAY, unlisted=True)
+    shop.simulator.faults = Faults.only("forbidden", operations=[CREATE_REPORT], calls=range(2, 9))
+    result = shop(*wide, "--json", status=1)
+    assert early in [one["order_id"] for one in result.json()["orders"]]
+    assert result.json()["state"] == "reading"
+    assert "createReport: status 403" in result.err
+
+
+def test_without_repair_nothing_is_repaired_whatever_was_begun(shop: Shop) -> None:
+    shop.simulator.faults = Faults.only("forbidden", operations=[GET])
+    shop(*VERIFY, "--repair", status=1)
+    shop.simulator.faults = Faults()
+    gets = asked(shop, GET)
+    result = shop(*VERIFY, status=3)
+    assert re.match(
+        "goes on with the verification begun at .*; nothing is fetched, without --repair", result.told[0]
+    )
+    assert asked(shop, GET) == gets
+    assert result.lines[1] == "  NOT complete: 14 orders listed, 2 missing"
+
+
+def test_a_period_whose_end_has_not_been_read_is_not_called_complete(shop: Shop) -> None:
+    shop(*VERIFY, "--repair")
+    tomorrow = ("verify", "--marketplace", "UK", "--from", FROM, "--to", str((STARTED + DAY).date()))
+    result = shop(*tomorrow, status=75)
+    assert "complete: 14 orders listed" in result.lines[1]
+    assert "later ones have not been read yet" in result.lines[2]
+    assert re.search(
+        "orders placed after .* UTC have not been read yet, and were not compared", result.told[0]
+    )
+    until = datetime.fromisoformat(result.told[-1].removeprefix("deferred until "))
+    assert until > STARTED.replace(hour=0, minute=0, second=0) + DAY
+    delete(shop, LISTED[2])
+    found = shop(*tomorrow, "--json", status=3).json()
+    assert found["to"] < found["asked_to"]
+
+
 @pytest.mark.parametrize("by", ["report", "search"])
 def test_rows_that_were_deleted_are_named_and_brought(shop: Shop, by: str) -> None:
     gone = [LISTED[2], LISTED[9]]
@@ -116,6 +214,8 @@ def test_the_result_as_json_has_its_fixed_keys(shop: Shop) -> None:
         "marketplace",
         "from",
         "to",
+        "asked_to",
+        "compared_to",
         "by",
         "state",
         "listed",
@@ -132,6 +232,7 @@ def test_the_result_as_json_has_its_fixed_keys(shop: Shop) -> None:
     assert (found["account"], found["marketplace"], found["by"]) == ("acme", "UK", "report")
     assert (found["state"], found["listed"], found["missing"], found["still_missing"]) == ("done", 14, 2, 2)
     assert found["from"] == f"{FROM}T00:00:00Z"
+    assert found["to"] == found["asked_to"] == found["compared_to"] == f"{TO}T00:00:00Z"
     assert list(found["orders"][0]) == ["order_id", "what", "created_at", "last_updated_at", "outcome"]
     (marketplace,) = shop("status", "--json").json()["sources"][0]["marketplaces"]
     assert marketplace["verification"]["id"] == found["id"]
@@ -149,7 +250,7 @@ def test_while_the_report_is_being_made_it_is_deferred_and_goes_on_later(slow: S
     assert asked(slow, CREATE_REPORT) == 1, "the second call asks after the first one's report"
     assert asked(slow, GET_REPORT) == 2
     assert re.search(r"UK .*: going on", slow("status").out)
-    slow("verify", "--marketplace", "UK", "--from", FROM, "--to", str(STARTED.date()), status=75)
+    slow("verify", "--marketplace", "UK", "--from", FROM, "--to", str((STARTED - 2 * DAY).date()), status=75)
     assert asked(slow, CREATE_REPORT) == 2, "another period is another proof"
 
 
@@ -247,8 +348,8 @@ def test_an_empty_report_is_not_believed(shop: Shop) -> None:
 
 def test_a_period_without_orders_is_proven_with_one_search(shop: Shop) -> None:
     searches = asked(shop, SEARCH)
-    hour = (STARTED - timedelta(hours=3)).isoformat()
-    result = shop("verify", "--marketplace", "UK", "--from", hour, "--to", STARTED.isoformat())
+    hours = [(STARTED - timedelta(hours=ago)).isoformat() for ago in (3, 1)]
+    result = shop("verify", "--marketplace", "UK", "--from", hours[0], "--to", hours[1])
     assert "complete: 0 orders listed" in result.lines[1]
     assert asked(shop, SEARCH) == searches + 1
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +220,16 @@ def test_r60_privacy_purge_says_what_is_due_and_erases_it(shop: Shop) -> None:
     customer_id = str(shown(shop, DELIVERED)["customer_id"])
     edited = shop("customers", "edit", customer_id, "--email-1", "new@example.com").told
     assert edited[1:] == ["1 erased e-mail gave way: a buyer who comes back with it is a new customer"]
+
+
+def test_erasing_that_is_less_than_two_days_late_is_not_told(shop: Shop) -> None:
+    term = datetime.fromisoformat(shop("status", "--json").json()["retention"]["oldest_term"])
+    days = (datetime.now(UTC) - term).days
+    told = [
+        "should have been erased" in shop("status", ORDER_SYNC_RETENTION_DAYS=str(days - late)).out
+        for late in (1, 2)
+    ]
+    assert told == [False, True]
 
 
 def test_r63_a_history_past_its_term_is_stored_without_buyers(shop: Shop) -> None:

@@ -36,12 +36,20 @@ def quick_reports(world: World) -> Reports:
     return Reports(world, in_queue=timedelta(seconds=5), in_progress=timedelta(seconds=25))
 
 
-def shop_of(url: str, world: World, faults: Faults | None = None, **more: Any) -> Shop:
-    """A shop that has polled once and has no history yet."""
+LEFT = 2.0
+"""Searches that a shop has left which has spent the others."""
+
+
+def shop_of(url: str, world: World, faults: Faults | None = None, spent: bool = False, **more: Any) -> Shop:
+    """A shop that has polled once and has no history yet; ``spent``: it has hardly a search left, either."""
     clock = SimulatedClock(NOON)
     simulator = Simulator(world, now=clock, faults=faults, reports=quick_reports(world))
     shop = Shop(url, simulator, clock, [rules_for("UK")], **more)
     shop.sync()
+    if spent:
+        with shop.store.begin() as tx:
+            mine = tables.budgets.c.operation == SEARCH
+            tx.conn.execute(sa.update(tables.budgets).where(mine).values(tokens=LEFT, counted_at=tx.now))
     return shop
 
 
@@ -98,12 +106,13 @@ def direct(shop: Shop, number: int, new: BackfillState, *of: BackfillState) -> N
 # --- how fast ---------------------------------------------------------------------------------------
 
 
-def physical_limit(orders: int, searches_before: int) -> timedelta:
+def physical_limit(orders: int) -> timedelta:
     """The least time in which the two buckets can give so many orders, live polling taking one each 900 s.
 
-    100 orders a search at 0.0056 searches a second, burst 20; one order a getOrder at 0.5 a second, burst 30.
+    100 orders a search at 0.0056 searches a second, of which some are left; one order a getOrder at 0.5 a
+    second, burst 30.
     """
-    at_once = 100 * (20 - searches_before) + 30
+    at_once = 100 * LEFT + 30
     rate = 100 * (0.0056 - 1 / 900) + 0.5
     return timedelta(seconds=(orders - at_once) / rate)
 
@@ -112,24 +121,22 @@ def physical_limit(orders: int, searches_before: int) -> timedelta:
 class Fetched:
     shop: Shop
     orders: int
-    searches_before: int
     took: timedelta
 
 
 @pytest.fixture(scope="module")
 def fetched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fetched]:
-    """6,000 orders of eleven days, fetched by both; reports are made within half a minute here."""
-    shop = shop_of(f"sqlite:///{tmp_path_factory.mktemp('history') / 'x.db'}", world_of(6_000, 11))
-    before = len(asked(shop, SEARCH))
-    took = carry_out(shop, begin(shop, 11))
-    yield Fetched(shop, 6_000, before, took)
+    """3,200 orders of six days, fetched by both; reports are made within half a minute here."""
+    shop = shop_of(f"sqlite:///{tmp_path_factory.mktemp('history') / 'x.db'}", world_of(3_200, 6), spent=True)
+    took = carry_out(shop, begin(shop, 6))
+    yield Fetched(shop, 3_200, took)
     shop.close()
 
 
 def test_both_budgets_together_take_at_most_a_twentieth_more_than_is_possible(fetched: Fetched) -> None:
     shop = fetched.shop
     assert stored(shop) == {one.order_id for one in shop.simulator.world.orders()}
-    assert fetched.took <= 1.05 * physical_limit(fetched.orders, fetched.searches_before)
+    assert fetched.took <= 1.05 * physical_limit(fetched.orders)
     assert Counter(r.status for r in shop.simulator.requests).keys() == {200, 202}, "and no 429"
 
 
@@ -165,7 +172,7 @@ def test_what_ids_have_done_is_claimed_as_seen(fetched: Fetched) -> None:
         live_from = ledger.load_marketplaces(tx, "acme")[UK].live_from
         assert history.count_ids(tx, 1) == 0
     (one,) = seen
-    assert (one.lower, one.upper) == (NOON - 11 * DAY, live_from)
+    assert (one.lower, one.upper) == (NOON - 6 * DAY, live_from)
 
 
 def test_orders_stored_in_the_reports_version_are_not_asked_for_again(database_url: str) -> None:
@@ -249,8 +256,9 @@ def test_without_a_report_the_stretch_is_searched(database_url: str, kind: str, 
 def test_one_part_without_a_report_is_searched_and_the_others_are_not_held_up(tmp_path: Path) -> None:
     shop = shop_of(
         f"sqlite:///{tmp_path / 'x.db'}",
-        world_of(4_000, 80),
+        world_of(2_200, 80),
         Faults.only("report_fatal", calls=[2], operations=["createReport"]),
+        spent=True,
     )
     number = begin(shop, 80, "report")
     carry_out(shop, number)
@@ -265,8 +273,8 @@ def test_one_part_without_a_report_is_searched_and_the_others_are_not_held_up(tm
 
 def test_an_order_that_the_report_invents_leaves_its_part_unclaimed(database_url: str) -> None:
     """Its id answers 404 three times: the rest is fetched, and the gap stays to be seen."""
-    world = world_of(2_600, 40)
-    shop = shop_of(database_url, world)
+    world = world_of(700, 40)
+    shop = shop_of(database_url, world, spent=True)
     number = begin(shop, 40, "report")
     shop.sync()
     shop.clock.sleep(60)
@@ -290,8 +298,9 @@ def test_an_order_that_the_report_invents_leaves_its_part_unclaimed(database_url
 def test_while_get_order_is_out_of_order_searching_goes_on(tmp_path: Path) -> None:
     shop = shop_of(
         f"sqlite:///{tmp_path / 'x.db'}",
-        world_of(2_600, 40),
+        world_of(700, 40),
         Faults.only("html_503", operations=[GET]),
+        spent=True,
     )
     number = begin(shop, 40, "report")
     for _ in range(200):
@@ -352,7 +361,7 @@ def test_cancelled_while_an_order_is_being_fetched_it_is_stored_and_nothing_foll
 
 
 def test_two_workers_at_once_share_the_work_and_fetch_nothing_twice(database_url: str) -> None:
-    first = shop_of(database_url, world_of(2_600, 40))
+    first = shop_of(database_url, world_of(700, 40), spent=True)
     second = Shop(database_url, first.simulator, first.clock, first.rules, owner="other", fresh=False)
     number = begin(first, 40, "report")
     for shop in itertools.cycle((first, second)):
@@ -363,6 +372,34 @@ def test_two_workers_at_once_share_the_work_and_fetch_nothing_twice(database_url
     served = [s for s in first.simulator.served if s.operation == GET]
     ids = [one["orderId"] for s in served for one in s.orders if isinstance(one, dict)]
     assert len(ids) == len(set(ids))
+    assert stored(first) == {one.order_id for one in first.simulator.world.orders()}
+    first.close()
+    second.close()
+
+
+def test_a_worker_that_comes_late_overwrites_nothing(database_url: str) -> None:
+    """While it waits for an answer longer than its claim lasts, another worker asks for the report, too."""
+    first = shop_of(database_url, world_of(150, 20))
+    second = Shop(database_url, first.simulator, first.clock, first.rules, owner="other", fresh=False)
+    number = begin(first, 20, "report")
+    handle, meanwhile = first.simulator.handle, list[ReportPart]()
+
+    def slow(request: Any) -> Any:
+        answer = handle(request)
+        if request.method == "POST" and request.path.endswith("/reports") and not meanwhile:
+            meanwhile.extend(parts(first, number))
+            first.clock.sleep(180)
+            second.sync()
+            meanwhile.extend(parts(first, number))
+        return answer
+
+    first.simulator.handle = slow  # type: ignore[method-assign]
+    first.sync()
+    wanted, by_the_second = meanwhile
+    assert (wanted.state, by_the_second.state) == ("wanted", "asked")
+    assert len(asked(first, "createReport")) == 2
+    assert parts(first, number)[0].report_id == by_the_second.report_id
+    carry_out(first, number)
     assert stored(first) == {one.order_id for one in first.simulator.world.orders()}
     first.close()
     second.close()

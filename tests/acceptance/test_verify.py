@@ -18,8 +18,9 @@ from connectors.simulator.orders import order
 from connectors.simulator.world import Seller, World
 from poller.verifying import ATTEMPTS, Verifier
 from poller.windows import Pace
-from store import tables, verifications
+from store import ledger, tables, verifications
 from store.ledger import Superseded
+from store.progress import Interval, Look
 from store.proof import By, Verification
 from tests.harness import NOON, Shop, SimulatedClock, rules_for
 
@@ -237,9 +238,57 @@ def test_trouble_while_repairing_is_gone_on_from(shop: ReadShop) -> None:
     with pytest.raises(AccessRefused):
         verify(shop, repair=True)
     shop.simulator.faults = Faults()
-    assert verify(shop).left == (), "what was to be repaired is repaired by the next call"
+    assert verify(shop, repair=True).left == (), "what was to be repaired is repaired by the next call"
     assert asked(shop, CREATE_REPORT) == 2
     assert stored(shop) >= set(LISTED)
+
+
+def test_who_does_not_ask_for_repair_gets_none_also_of_what_was_begun_with_it(shop: ReadShop) -> None:
+    delete(shop, LISTED[3])
+    shop.simulator.faults = Faults.only("forbidden", operations=[GET])
+    with pytest.raises(AccessRefused):
+        verify(shop, repair=True)
+    shop.simulator.faults = Faults()
+    gets = asked(shop, GET)
+    job = verify(shop)
+    assert (job.state, found(job, "missing"), len(job.left)) == ("done", [LISTED[3]], 1)
+    assert asked(shop, GET) == gets
+    assert LISTED[3] not in stored(shop)
+
+
+def test_trouble_with_the_last_stretch_does_not_keep_what_was_found_from_being_had(shop: ReadShop) -> None:
+    delete(shop, LISTED[3], LISTED[19])
+    made = sum(request.operation == CREATE_REPORT for request in shop.simulator.requests)
+    calls = range(made + 2, made + 2 + ATTEMPTS)
+    shop.simulator.faults = Faults.only("report_fatal", operations=[CREATE_REPORT], calls=calls)
+    failed = verify(shop, repair=True)
+    assert (failed.state, failed.position) == ("failed", START + 30 * DAY)
+    assert [(f.order_id, f.outcome) for f in failed.findings] == [(LISTED[3], "stored")]
+
+    again = verify(shop, repair=True)
+    assert again.verification_id == failed.verification_id, "it goes on"
+    assert (again.state, found(again, "missing"), again.left) == ("done", [LISTED[3], LISTED[19]], ())
+    assert asked(shop, CREATE_REPORT) == 1 + ATTEMPTS + 1, "the first stretch was not compared anew"
+    assert stored(shop) >= set(LISTED)
+
+
+def test_what_a_failed_proof_has_found_is_repaired_by_the_next_call(shop: ReadShop) -> None:
+    delete(shop, LISTED[3])
+    made = sum(request.operation == CREATE_REPORT for request in shop.simulator.requests)
+    calls = range(made + 2, made + 2 + ATTEMPTS)
+    shop.simulator.faults = Faults.only("report_fatal", operations=[CREATE_REPORT], calls=calls)
+    failed = verify(shop)
+    assert (failed.state, len(failed.left)) == ("failed", 1)
+    assert verify(shop, repair=True).left == ()
+    assert stored(shop) >= set(LISTED)
+
+
+def test_one_that_failed_long_ago_is_not_gone_on_with(shop: ReadShop) -> None:
+    shop.simulator.faults = Faults.only("report_fatal", operations=[CREATE_REPORT])
+    failed = verify(shop)
+    shop.simulator.faults = Faults()
+    shop.clock.sleep((2 * DAY).total_seconds())
+    assert verify(shop).verification_id > failed.verification_id
 
 
 # --- reports are not believed blindly ---------------------------------------------------------------
@@ -385,7 +434,29 @@ def test_only_what_has_been_read_is_compared(shop: ReadShop) -> None:
     assert NOON < job.upper < shop.clock()
 
 
+def test_what_was_read_beyond_a_gap_does_not_count(shop: ReadShop) -> None:
+    end = covered(shop, UK, "first")[-1].upper
+    cut(shop, UK, "first", end - 3 * HOUR, end - 2 * HOUR)
+    assert begun(shop, upper=NOON + 99 * DAY).upper == end - 3 * HOUR
+
+
 # --- the service's own schedule ---------------------------------------------------------------------
+
+
+def covered(shop: ReadShop, marketplace_id: str, look: Look) -> list[Interval]:
+    with shop.store.read() as tx:
+        return ledger.read_coverage(tx, "acme", marketplace_id, look)
+
+
+def cut(shop: ReadShop, marketplace_id: str, look: Look, lower: datetime, upper: datetime) -> None:
+    """What was seen of this stretch is seen no more."""
+    c = tables.coverage.c
+    mine = sa.and_(c.account == "acme", c.marketplace_id == marketplace_id, c.look == look)
+    (before,) = [one for one in covered(shop, marketplace_id, look) if one.lower < lower < one.upper]
+    with shop.store.begin() as tx:
+        tx.conn.execute(sa.delete(tables.coverage).where(mine, c.lower == before.lower))
+        for seen in (Interval(before.lower, lower), Interval(upper, before.upper)):
+            ledger.cover(tx, "acme", [marketplace_id], look, seen)
 
 
 def proofs(shop: ReadShop) -> list[Verification]:
@@ -421,6 +492,45 @@ def test_every_week_the_service_proves_each_marketplace_and_repairs_it(shop: Rea
     assert asked(shop, SEARCH) - searches < 25, "searches are left to polling"
     run_for(shop, 4 * DAY)
     assert len(proofs(shop)) == 2, "and not again before a week has passed"
+
+
+def test_a_gap_of_history_does_not_silence_the_weekly_proof(shop: ReadShop) -> None:
+    run_for(shop, 6 * DAY)
+    cut(shop, UK, "created", NOON - 15 * DAY, NOON - 13 * DAY)
+    run_for(shop, 3 * DAY)
+    found = sorted((p.lower, p.upper) for p in proofs(shop) if p.marketplace_id == UK)
+    assert [(p.state, p.reason) for p in proofs(shop)] == [("done", "scheduled")] * 3
+    ((lower, gap), (after, upper)) = found
+    assert (gap, after) == (NOON - 15 * DAY, NOON - 13 * DAY)
+    assert lower == upper - 30 * DAY
+    assert upper > shop.clock() - 5 * DAY
+
+
+def test_one_marketplace_in_trouble_does_not_hold_up_the_proof_of_another(shop: ReadShop) -> None:
+    run_for(shop, 6.5 * DAY)
+    shop.simulator.faults = Faults.only("forbidden", operations=[GET_REPORT])
+    run_for(shop, 2 * DAY)
+    assert {(p.marketplace_id, p.state) for p in proofs(shop)} == {
+        (UK, "reading"),
+        (BY_NAME["DE"].id, "reading"),
+    }
+
+
+def test_what_is_not_settled_is_kept_and_what_has_settled_a_part_of_it(shop: ReadShop) -> None:
+    delete(shop, LISTED[3], LISTED[11])
+    ids = [verify(shop).verification_id]
+    ids.append(verify(shop, lower=START + 20 * DAY, repair=True).verification_id)
+    long_after(shop)
+    assert [p.verification_id for p in proofs(shop)] == ids[::-1], "one of the two is missing still"
+    ids.append(verify(shop, repair=True).verification_id)
+    long_after(shop)
+    assert [p.verification_id for p in proofs(shop)] == ids[2:]
+
+
+def long_after(shop: ReadShop) -> None:
+    shop.clock.sleep((100 * DAY).total_seconds())
+    with shop.store.begin() as tx:
+        verifications.forget_old(tx)
 
 
 def test_single_orders_are_left_to_others_by_the_schedule(shop: ReadShop) -> None:

@@ -12,15 +12,17 @@ from pathlib import Path
 
 import httpx
 import pytest
+import sqlalchemy as sa
 from fastapi.routing import iter_route_contexts
 from starlette.routing import BaseRoute, Mount
 
-from poller.bootstrap import utc_now
+from poller.bootstrap import Service, utc_now
 from poller.web import access, door
 from poller.web.access import PUBLIC
 from poller.web.app import make_api, make_app
 from poller.web.console import guard
 from store import queries
+from store.engine import Tombstone
 from tests.acceptance.web_world import ALL, BAD, BUYERS, ORDERS, Served, logged, problem, said, served
 
 
@@ -264,11 +266,45 @@ def test_a_stranger_who_sends_no_http_is_sent_away(place: Served) -> None:
         assert b" 400 " in connection.recv(1000)
 
 
-def ask_from(place: Served, client: str, path: str, **headers: str) -> httpx.Response:
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (sa.exc.OperationalError("SELECT", {}, Exception("Connection refused")), "database"),
+        (sa.exc.TimeoutError("all connections are in use"), "database"),
+        (sa.exc.IntegrityError("INSERT", {}, Exception("Quentin")), "busy"),
+        (Tombstone(), "busy"),
+    ],
+)
+def test_a_database_that_is_away_or_busy_is_told_as_such(
+    place: Served, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: str
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("poller.web.quarantine.stored.entries", broken)
+    client = place.client(Authorization=f"Bearer {'x' * 40}")
+    answer = client.get("/quarantine")
+    problem(answer, 503, kind)
+    assert answer.headers["Retry-After"]
+    if kind == "database":
+        monkeypatch.setattr("poller.web.door.tokens.load", broken)
+        problem(client.get("/quarantine"), 503, "database")
+        assert client.get("/healthz").status_code == 200
+
+
+def test_before_its_database_is_there_the_service_says_so() -> None:
+    with Service({}) as service:
+        answer = ask_from(service, "127.0.0.1", "/orders")
+        problem(answer, 503, "starting")
+        assert answer.headers["Retry-After"] == "5"
+        assert ask_from(service, "127.0.0.1", "/healthz").status_code == 200
+
+
+def ask_from(service: Service, client: str, path: str, **headers: str) -> httpx.Response:
     """Ask the very same application from another machine."""
 
     async def ask() -> httpx.Response:
-        transport = httpx.ASGITransport(make_app(place.service, utc_now), client=(client, 1))
+        transport = httpx.ASGITransport(make_app(service, utc_now), client=(client, 1))
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as asking:
             return await asking.get(path, headers=headers)
 
@@ -295,11 +331,11 @@ def test_without_any_token_only_this_machine_is_served(tmp_path: Path) -> None:
                 answer = client.request(method, path, headers=headers)
                 assert answer.status_code == (200 if path in PUBLIC else 403), (method, path)
             problem(client.get("/orders", headers=headers), 403, "not-here")
-        assert ask_from(place, "127.0.0.1", "/orders").status_code == 200
+        assert ask_from(place.service, "127.0.0.1", "/orders").status_code == 200
         for stranger in ("192.168.1.5", "2001:db8::1", ""):
-            problem(ask_from(place, stranger, "/orders"), 403, "not-here")
-            assert ask_from(place, stranger, "/healthz").status_code == 200
+            problem(ask_from(place.service, stranger, "/orders"), 403, "not-here")
+            assert ask_from(place.service, stranger, "/healthz").status_code == 200
         token = {"Authorization": f"Bearer {place.token('reader', 'read')}"}
-        assert ask_from(place, "192.168.1.5", "/orders", **token).status_code == 200
+        assert ask_from(place.service, "192.168.1.5", "/orders", **token).status_code == 200
         place.token("first", *ALL)
         problem(client.get("/orders"), 401, "token")

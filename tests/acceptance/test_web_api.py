@@ -99,6 +99,7 @@ def test_an_order_is_fetched_again(place: Served, client: httpx.Client) -> None:
     place.shop.world.order("111-0000000-0000008", created=STARTED - timedelta(days=1, hours=1))
     assert fetch("111-0000000-0000008").json()["message"] == "111-0000000-0000008: new, stored"
     assert client.get("/orders/111-0000000-0000008").status_code == 200
+    assert problem(fetch("1"), 422, "refused").startswith("1 is no order id")
     told = problem(fetch("111-0000000-7777777"), 409, "not-stored")
     assert told == "Amazon knows no order 111-0000000-7777777 of account acme."
     assert "there is no account other" in problem(fetch(ORDERS[1], "other"), 422, "refused")
@@ -224,7 +225,9 @@ def test_a_backfill_is_planned_started_and_directed(place: Served, client: httpx
 
     assert direct("pause").json() == {"id": number, "state": "paused", "notes": []}
     told = problem(direct("pause"), 422, "refused")
-    assert told == f"backfill {number} is paused: it cannot be paused."
+    assert told.startswith(f"backfill {number} is paused already: nothing has to be paused")
+    overlap = client.post("/backfills/plan", json=wanted | {"to": day(50)}).json()
+    assert overlap["notes"] == [f"backfill {number} is paused and overlaps"]
     assert direct("resume").json()["state"] == "running"
     shown = client.get(f"/backfills/{number}").json()
     printed = place.shop("backfill", "show", str(number), "--json").json()

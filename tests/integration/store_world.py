@@ -35,7 +35,7 @@ def open_store(url: str, key: bytes = KEY, now: datetime = NOON) -> Store:
 
 @contextmanager
 def fresh_store(url: str) -> Iterator[Store]:
-    """A store on an empty database; that the migrations make the same tables is tested elsewhere."""
+    """A store on any database; one without tables gets them."""
     store = open_store(url)
     metadata.create_all(store.engine)
     try:

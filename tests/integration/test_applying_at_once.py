@@ -9,7 +9,6 @@ import pytest
 
 from store import orders
 from store.engine import Row, Store, Transaction
-from store.tables import metadata
 from tests.integration.store_world import apply, open_store, order
 from tests.unit.matching_world import an_order
 
@@ -18,7 +17,6 @@ from tests.unit.matching_world import an_order
 def pair(database_url: str) -> Iterator[tuple[Store, Store]]:
     """Two processes' stores on one database."""
     with closing(open_store(database_url)) as one, closing(open_store(database_url)) as other:
-        metadata.create_all(one.engine)
         yield one, other
 
 

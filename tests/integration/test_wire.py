@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from connectors.amazon import wire
+from connectors.amazon import documents, wire
 from connectors.errors import Unreachable
 
 
@@ -65,3 +65,14 @@ def test_a_compressed_answer_in_chunks_arrives_whole() -> None:
     with answering([head, *chunks, b"0\r\n\r\n"], threading.Event()) as url, httpx.Client() as http:
         answer = wire.send(http, "searchOrders", "GET", url)
     assert (answer.status_code, answer.content, wire.rate_of(answer)) == (200, body, 0.5)
+
+
+def test_a_document_that_drips_for_ever_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "LONGEST_DOWNLOAD", 0.2)
+    parts = [b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", *[b"x"] * 100_000]
+    with (
+        answering(parts, threading.Event(), every=0.01) as url,
+        httpx.Client() as http,
+        pytest.raises(Unreachable, match=r"reportDocument: the document took longer than 0\.2 seconds"),
+    ):
+        list(documents.document_lines(http, url, None, "tests"))

@@ -16,8 +16,8 @@ from store.tables import metadata
 
 
 @pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    opened = create_engine(database_url)
+def engine(empty_database_url: str) -> Iterator[Engine]:
+    opened = create_engine(empty_database_url)
     yield opened
     opened.dispose()
 
@@ -40,7 +40,9 @@ def test_an_upgraded_database_has_exactly_the_tables_of_the_program(engine: Engi
     assert set(sa.inspect(engine).get_table_names()) == {*metadata.tables, "alembic_version"}
 
 
-def test_the_migrations_make_what_the_tables_would_make_themselves(engine: Engine, database_url: str) -> None:
+def test_the_migrations_make_what_the_tables_would_make_themselves(
+    engine: Engine, empty_database_url: str
+) -> None:
     """Besides what Alembic compares: checks, key columns, and SQLite's tables without row ids."""
 
     def made() -> dict[str, object]:

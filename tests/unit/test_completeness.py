@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from poller.completeness import Compared, compare, halved, is_due, stretch
+from poller.completeness import Compared, compare, halved, is_due, state_after, stretch, to_prove
+from store.progress import Interval
 from store.proof import Finding, Held, Listed, Outcome, Verification
 from tests.harness import NOON
 
@@ -175,13 +176,14 @@ def test_halves_do_not_become_too_small() -> None:
     assert halved(replace(PROOF, position=NOON - timedelta(minutes=5))) == 3600
 
 
-def test_what_was_fetched_is_lacking_no_more() -> None:
+def test_what_was_stored_is_lacking_no_more_and_what_went_to_quarantine_is() -> None:
     outcomes: tuple[Outcome | None, ...] = (None, "stored", "quarantined", "unreadable", "not_found")
     found = tuple(Finding(str(n), "missing", None, None, outcome) for n, outcome in enumerate(outcomes))
     proof = replace(
         PROOF, findings=(*found, Finding("x", "older", None, None), Finding("y", "unknown", None, None))
     )
-    assert [f.order_id for f in proof.left] == ["0", "3", "4", "x"]
+    assert [f.order_id for f in proof.left] == ["0", "2", "3", "4", "x"]
+    assert [f.order_id for f in proof.unfetched] == ["0", "x"]
 
 
 def test_once_a_week_is_due() -> None:
@@ -189,3 +191,33 @@ def test_once_a_week_is_due() -> None:
     assert is_due(NOON, NOON - 7 * DAY, None)
     assert not is_due(NOON, NOON - 99 * DAY, NOON - 6 * DAY)
     assert is_due(NOON, NOON - 99 * DAY, NOON - 7 * DAY)
+
+
+def test_what_was_found_is_fetched_before_the_next_stretch_is_compared() -> None:
+    missing = Finding("x", "missing", None, None)
+    begun = replace(PROOF, position=NOON - DAY, findings=(missing,))
+    assert state_after(begun) == "reading"
+    assert state_after(replace(begun, repair=True)) == "repairing"
+    asked_for = replace(begun, repair=True, findings=(replace(missing, outcome="not_found"),))
+    assert state_after(asked_for) == "reading"
+    assert state_after(replace(asked_for, position=NOON)) == "done"
+
+
+def proven(seen: list[Interval], *, start: datetime = NOON - 99 * DAY) -> list[tuple[float, float]]:
+    """Days before noon; live reading began ten days ago."""
+    parts = to_prove(NOON + timedelta(milliseconds=700), start, NOON - 10 * DAY, seen)
+    assert not any(bound.microsecond for part in parts for bound in (part.lower, part.upper))
+    return [((part.lower - NOON) / DAY, (part.upper - NOON) / DAY) for part in parts]
+
+
+def test_the_service_verifies_the_last_thirty_days() -> None:
+    assert proven([Interval(NOON - 99 * DAY, NOON - 10 * DAY)]) == [(-30 + SECOND / DAY, 0)]
+    assert proven([Interval(NOON - 99 * DAY, NOON - 10 * DAY)], start=NOON - 20 * DAY) == [(-20, 0)]
+    assert proven([], start=NOON + DAY) == []
+
+
+def test_a_gap_does_not_keep_what_is_covered_from_being_verified() -> None:
+    assert proven([]) == [(-10, 0)]
+    gap = [Interval(NOON - 28 * DAY, NOON - 20 * DAY), Interval(NOON - 15 * DAY, NOON - 10 * DAY)]
+    assert proven(gap) == [(-28, -20), (-15, 0)]
+    assert proven([Interval(NOON - 20 * DAY, NOON - 20 * DAY + 9 * SECOND)]) == [(-10, 0)]
