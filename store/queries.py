@@ -15,7 +15,16 @@ from store.engine import Transaction
 from store.journal import opened as details_of
 from store.merges import merged_into
 from store.records import CustomerRecord, OrderRecord
-from store.tables import customers, journal, merged_orders, orders, quarantine
+from store.tables import (
+    NOT_ACTIVE,
+    RARE_BASIS,
+    customer_emails,
+    customers,
+    journal,
+    merged_orders,
+    orders,
+    quarantine,
+)
 from store.types import among
 
 _CHUNK = 500
@@ -64,10 +73,19 @@ def changed_customers(tx: Transaction, since: int, upto: int) -> Iterator[Custom
 
 def find_orders(tx: Transaction, order_id: str, account: str | None = None) -> list[OrderRecord]:
     """Orders with this Amazon id: one for each account that has it."""
-    query = sa.select(orders).where(orders.c.order_id == order_id)
-    if account is not None:
-        query = query.where(orders.c.account == account)
+    accounts = distinct(tx, orders.c.account) if account is None else [account]
+    query = sa.select(orders).where(orders.c.order_id == order_id, orders.c.account.in_(accounts))
     return opened_orders(tx, query)
+
+
+def distinct(tx: Transaction, column: sa.ColumnElement[str]) -> list[str]:
+    """The few different values of a column that begins an index: one look-up for each of them."""
+    found: list[str] = []
+    query = sa.select(sa.func.min(column))
+    while (least := tx.conn.execute(query).scalar_one_or_none()) is not None:
+        found.append(least)
+        query = sa.select(sa.func.min(column)).where(column > least)
+    return found
 
 
 def list_orders(
@@ -108,6 +126,8 @@ def list_orders(
     ):
         if wanted is not None:
             query = query.where(column == wanted)
+    if match_basis not in (None, "created", "email_1"):
+        query = query.where(sa.text(RARE_BASIS))
     return opened_orders(tx, query)
 
 
@@ -147,11 +167,12 @@ def list_customers(
         query = query.where(c.customer_id < before)
     if status is not None:
         query = query.where(c.status == status)
+        if status != "active":
+            query = query.where(sa.text(NOT_ACTIVE))
     if email is not None:
-        businesses = tx.conn.execute(sa.select(c.business).distinct()).scalars().all()
         found = [
             customer_id
-            for business in businesses
+            for business in distinct(tx, customer_emails.c.business)
             for customer_id, _ in customer_rows.find_emails(tx, business, [email]).values()
         ]
         query = query.where(c.customer_id.in_(found))

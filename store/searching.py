@@ -7,10 +7,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from store import customers as customer_rows
+from store.accounts import known_businesses
 from store.engine import Transaction
-from store.queries import opened_orders
+from store.queries import distinct, opened_orders
 from store.records import CustomerRecord, OrderRecord
-from store.tables import WORD_BLOCK, customer_words, customers, order_lines, orders
+from store.tables import WORD_BLOCK, customer_emails, customer_words, customers, order_lines, orders
 from store.types import among
 
 _AT_ONCE = 32
@@ -39,7 +40,8 @@ def customers_named(tx: Transaction, name: str, limit: int) -> list[CustomerReco
 
 
 def _businesses(tx: Transaction) -> list[str]:
-    return sorted(tx.conn.execute(sa.select(customers.c.business).distinct()).scalars())
+    recorded = known_businesses(tx).values()
+    return sorted({*recorded, *distinct(tx, customer_emails.c.business)})
 
 
 def _with_words(blocks: list[int], words: list[int], limit: int) -> sa.Select[Any]:
@@ -53,7 +55,7 @@ def _with_words(blocks: list[int], words: list[int], limit: int) -> sa.Select[An
             other.c.customer_id == first.c.customer_id,
         )
         query = query.join(other, same)
-    return query.order_by(first.c.customer_id.desc()).limit(limit)
+    return query.order_by(first.c.block.desc(), first.c.customer_id.desc()).limit(limit)
 
 
 def orders_with_sku(tx: Transaction, sku: str, limit: int) -> list[OrderRecord]:

@@ -55,6 +55,9 @@ HAS_TERM = "erased_at IS NULL"
 OPEN = "status IN ('PENDING', 'PENDING_AVAILABILITY', 'UNSHIPPED', 'PARTIALLY_SHIPPED')"
 """Orders that Amazon has not finished with: few at any time, and asked for often."""
 
+RARE_BASIS = "match_basis NOT IN ('created', 'email_1')"
+"""Orders whose customer was found in an unusual way: looked for among very many, and few."""
+
 orders = sa.Table(
     "orders",
     metadata,
@@ -113,6 +116,13 @@ orders = sa.Table(
     sa.Index("ix_orders_updated", "account", "last_updated_at"),
     sa.Index("ix_orders_created", "created_at"),
     sa.Index(
+        "ix_orders_rare_basis",
+        "match_basis",
+        "created_at",
+        sqlite_where=sa.text(RARE_BASIS),
+        postgresql_where=sa.text(RARE_BASIS),
+    ),
+    sa.Index(
         "ix_orders_open",
         "account",
         "marketplace_id",
@@ -166,6 +176,9 @@ order_lines = sa.Table(
     sqlite_with_rowid=False,
 )
 
+NOT_ACTIVE = "status <> 'active'"
+"""Customers without an e-mail, merged or forgotten."""
+
 customers = sa.Table(
     "customers",
     metadata,
@@ -195,6 +208,13 @@ customers = sa.Table(
     sa.Column("changed_at", UtcTime, nullable=False),
     sa.Column("change_no", Identity, nullable=False, index=True),
     sa.Column("idle_since", UtcTime),
+    sa.Index(
+        "ix_customers_not_active",
+        "status",
+        "customer_id",
+        sqlite_where=sa.text(NOT_ACTIVE),
+        postgresql_where=sa.text(NOT_ACTIVE),
+    ),
     *(
         sa.Index(
             f"ix_customers_{name}",

@@ -116,6 +116,11 @@ ENVIRONMENT.filters |= FILTERS
 ENVIRONMENT.globals |= {"BASIS": BASIS, "MENU": MENU, "PREFIX": guard.PREFIX, "VERSION": program_version()}
 
 
+# Read now, so that nobody waits for it.
+for _name in ENVIRONMENT.list_templates(filter_func=lambda name: "/" not in name):
+    ENVIRONMENT.get_template(_name)
+
+
 def page(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
     """A page for who asks. A browser that keeps nothing of ours yet gets what ties its forms to it."""
     seed = guard.seed_of(request)

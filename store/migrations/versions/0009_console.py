@@ -1,4 +1,4 @@
-"""Users of the console and their sessions; finding orders by SKU; how often a run had to ask again
+"""Users of the console and their sessions; finding orders by SKU and what is rare; retries of runs
 
 Revision: 0009, after 0008.
 """
@@ -48,11 +48,39 @@ def upgrade() -> None:
         sqlite_where=sa.text("sku IS NOT NULL"),
         postgresql_where=sa.text("sku IS NOT NULL"),
     )
+    op.create_index(
+        "ix_orders_rare_basis",
+        "orders",
+        ["match_basis", "created_at"],
+        unique=False,
+        sqlite_where=sa.text("match_basis NOT IN ('created', 'email_1')"),
+        postgresql_where=sa.text("match_basis NOT IN ('created', 'email_1')"),
+    )
+    op.create_index(
+        "ix_customers_not_active",
+        "customers",
+        ["status", "customer_id"],
+        unique=False,
+        sqlite_where=sa.text("status <> 'active'"),
+        postgresql_where=sa.text("status <> 'active'"),
+    )
     op.add_column("runs", sa.Column("retries", sa.Integer(), server_default="0", nullable=False))
 
 
 def downgrade() -> None:
     op.drop_column("runs", "retries")
+    op.drop_index(
+        "ix_customers_not_active",
+        "customers",
+        sqlite_where=sa.text("status <> 'active'"),
+        postgresql_where=sa.text("status <> 'active'"),
+    )
+    op.drop_index(
+        "ix_orders_rare_basis",
+        "orders",
+        sqlite_where=sa.text("match_basis NOT IN ('created', 'email_1')"),
+        postgresql_where=sa.text("match_basis NOT IN ('created', 'email_1')"),
+    )
     op.drop_index(
         "ix_order_lines_sku",
         "order_lines",
