@@ -86,8 +86,8 @@ class ReportState:
 class Budget(Protocol):
     """The stored request budget of one account, as one caller may use it."""
 
-    def take(self, operation: Operation) -> None:
-        """Take the token that every HTTP attempt needs. Raises BudgetEmpty."""
+    def take(self, operation: Operation, *, again: bool = False) -> None:
+        """Take the token that every HTTP attempt needs, one made ``again`` too. Raises BudgetEmpty."""
 
     def observe_rate(self, operation: Operation, rate: float) -> None:
         """Amazon's rate header said ``rate`` tokens a second; the caller has checked that it is sane."""

@@ -33,7 +33,10 @@ def stored_bucket(
 
 @dataclass
 class Spending:
-    """One caller's budget for one account. ``taken`` counts the tokens that it took."""
+    """One caller's budget for one account.
+
+    ``taken`` counts the tokens that it took, ``retries`` those of them for what had failed before.
+    """
 
     store: Store
     application: str
@@ -45,6 +48,7 @@ class Spending:
     """Left in the buckets of other operations."""
     window: Window | None = None
     taken: int = 0
+    retries: int = 0
     _rates: dict[str, float] = field(default_factory=dict)
 
     def key(self, operation: Operation) -> BudgetKey:
@@ -54,7 +58,7 @@ class Spending:
         """The budget of one operation, without taking."""
         return stored_bucket(tx, self.application, self.account, operation, self.plans)
 
-    def take(self, operation: Operation) -> None:
+    def take(self, operation: Operation, *, again: bool = False) -> None:
         """Take a token. Raises BudgetEmpty; ``store.ledger.Superseded`` when the claim is lost."""
         plan = self.plans[operation]
         with self.store.begin(durable=False) as tx:
@@ -65,6 +69,7 @@ class Spending:
         if ready is not None:
             raise BudgetEmpty(f"the budget for {operation} is used up", ready)
         self.taken += 1
+        self.retries += again
 
     def observe_rate(self, operation: Operation, rate: float) -> None:
         """Amazon named its rate; written only when it is news."""

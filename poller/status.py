@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Literal
@@ -222,11 +222,11 @@ class Status:
     retention: RetentionStatus
 
 
-def gather(service: Service) -> Status:
-    """How an opened and wired service stands."""
+def gather(service: Service, count: Callable[[Transaction], Totals] = queries.totals) -> Status:
+    """How an opened and wired service stands. ``count``: where the totals are had from."""
     with service.store.read() as tx:
         sources = tuple(_source(tx, service, key) for key in sorted(service.sources))
-        totals = queries.totals(tx)
+        totals = count(tx)
         retention = _retention(tx, service)
         kept = quarantine.counts(tx)
         now = tx.now

@@ -125,7 +125,7 @@ class SourceSync:
 
     def _finish_run(self, outcome: Outcome, message: str | None) -> None:
         with self.store.begin(durable=False) as tx:
-            runs.finish(tx, self.run_number, outcome, self.spending.taken, message)
+            runs.finish(tx, self.run_number, outcome, self.spending.taken, message, self.spending.retries)
 
     def _report(self, outcome: Outcome, until: datetime, message: str | None) -> RunReport:
         return RunReport(

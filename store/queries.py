@@ -15,13 +15,22 @@ from store.engine import Transaction
 from store.journal import opened as details_of
 from store.merges import merged_into
 from store.records import CustomerRecord, OrderRecord
-from store.tables import customers, journal, merged_orders, orders, quarantine
+from store.tables import (
+    NOT_ACTIVE,
+    RARE_BASIS,
+    customer_emails,
+    customers,
+    journal,
+    merged_orders,
+    orders,
+    quarantine,
+)
 from store.types import among
 
 _CHUNK = 500
 
 
-def _opened_orders(tx: Transaction, query: sa.Select[Any]) -> list[OrderRecord]:
+def opened_orders(tx: Transaction, query: sa.Select[Any]) -> list[OrderRecord]:
     rows = tx.conn.execute(query).mappings().all()
     lines = order_rows.load_lines(tx, [row["order_key"] for row in rows]) if rows else {}
     return [order_rows.record_of(tx, row, lines.get(row["order_key"], ())) for row in rows]
@@ -52,7 +61,7 @@ def _in_chunks(
 def changed_orders(tx: Transaction, since: int, upto: int) -> Iterator[OrderRecord]:
     """Shown orders changed after position ``since``, up to ``upto``, opened, oldest change first."""
     for query in _in_chunks(tx, orders, "order_key", since, upto, orders.c.shown):
-        yield from _opened_orders(tx, query)
+        yield from opened_orders(tx, query)
 
 
 def changed_customers(tx: Transaction, since: int, upto: int) -> Iterator[CustomerRecord]:
@@ -64,10 +73,19 @@ def changed_customers(tx: Transaction, since: int, upto: int) -> Iterator[Custom
 
 def find_orders(tx: Transaction, order_id: str, account: str | None = None) -> list[OrderRecord]:
     """Orders with this Amazon id: one for each account that has it."""
-    query = sa.select(orders).where(orders.c.order_id == order_id)
-    if account is not None:
-        query = query.where(orders.c.account == account)
-    return _opened_orders(tx, query)
+    accounts = distinct(tx, orders.c.account) if account is None else [account]
+    query = sa.select(orders).where(orders.c.order_id == order_id, orders.c.account.in_(accounts))
+    return opened_orders(tx, query)
+
+
+def distinct(tx: Transaction, column: sa.ColumnElement[str]) -> list[str]:
+    """The few different values of a column that begins an index: one look-up for each of them."""
+    found: list[str] = []
+    query = sa.select(sa.func.min(column))
+    while (least := tx.conn.execute(query).scalar_one_or_none()) is not None:
+        found.append(least)
+        query = sa.select(sa.func.min(column)).where(column > least)
+    return found
 
 
 def list_orders(
@@ -82,10 +100,16 @@ def list_orders(
     created_from: datetime | None = None,
     created_to: datetime | None = None,
     before: tuple[datetime, int] | None = None,
+    skip: int = 0,
 ) -> list[OrderRecord]:
-    """The newest shown orders, by created time; with ``before``, those that come after that position."""
+    """The newest shown orders, by created time; with ``before``, those that come after that position.
+
+    ``skip``: leave out so many; slow when they are very many.
+    """
     c = orders.c
     query = sa.select(orders).where(c.shown).order_by(c.created_at.desc(), c.order_key.desc()).limit(limit)
+    if skip:
+        query = query.offset(skip)
     if created_from is not None:
         query = query.where(c.created_at >= created_from)
     if created_to is not None:
@@ -102,7 +126,9 @@ def list_orders(
     ):
         if wanted is not None:
             query = query.where(column == wanted)
-    return _opened_orders(tx, query)
+    if match_basis not in (None, "created", "email_1"):
+        query = query.where(sa.text(RARE_BASIS))
+    return opened_orders(tx, query)
 
 
 def position_of(tx: Transaction, account: str, order_id: str) -> tuple[datetime, int] | None:
@@ -117,7 +143,7 @@ def orders_of_customer(tx: Transaction, customer_id: int) -> list[OrderRecord]:
     """All orders of one customer, oldest first, those that are only remembered too."""
     c = orders.c
     query = sa.select(orders).where(c.customer_id == customer_id).order_by(c.created_at, c.order_key)
-    return _opened_orders(tx, query)
+    return opened_orders(tx, query)
 
 
 def list_customers(
@@ -128,21 +154,25 @@ def list_customers(
     email: str | None = None,
     business: str | None = None,
     before: int | None = None,
+    skip: int = 0,
 ) -> list[CustomerRecord]:
     """The newest customers; ``email`` finds by main e-mail in every business, ``before`` by smaller ids."""
     c = customers.c
     query = sa.select(customers).order_by(c.customer_id.desc()).limit(limit)
+    if skip:
+        query = query.offset(skip)
     if business is not None:
         query = query.where(c.business == business)
     if before is not None:
         query = query.where(c.customer_id < before)
     if status is not None:
         query = query.where(c.status == status)
+        if status != "active":
+            query = query.where(sa.text(NOT_ACTIVE))
     if email is not None:
-        businesses = tx.conn.execute(sa.select(c.business).distinct()).scalars().all()
         found = [
             customer_id
-            for business in businesses
+            for business in distinct(tx, customer_emails.c.business)
             for customer_id, _ in customer_rows.find_emails(tx, business, [email]).values()
         ]
         query = query.where(c.customer_id.in_(found))
@@ -230,6 +260,12 @@ def statuses(tx: Transaction, customer_ids: Collection[int]) -> dict[int, str]:
     c = customers.c
     query = sa.select(c.customer_id, c.status).where(among(c.customer_id, sorted(customer_ids)))
     return {row.customer_id: row.status for row in tx.rows(query)} if customer_ids else {}
+
+
+def count_upto(tx: Transaction, table: sa.Table, most: int) -> int:
+    """How many rows a table has, but never more than ``most``: counting all of them may take seconds."""
+    some = sa.select(sa.literal(1)).select_from(table).limit(most).subquery()
+    return int(tx.conn.execute(sa.select(sa.func.count()).select_from(some)).scalar_one())
 
 
 def count_customers(tx: Transaction) -> int:

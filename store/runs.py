@@ -33,6 +33,8 @@ class Run:
     """Orders that live reading brought and that may show their buyer; then those that did."""
     with_email: int = 0
     with_name: int = 0
+    retries: int = 0
+    """Requests that had to be made again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +109,14 @@ def add_order(tx: Transaction, run: int) -> None:
     tx.conn.execute(sa.update(runs).where(runs.c.run == run).values(orders=runs.c.orders + 1))
 
 
-def finish(tx: Transaction, run: int, outcome: Outcome, requests: int, message: str | None) -> None:
-    """End a run."""
+def finish(
+    tx: Transaction, run: int, outcome: Outcome, requests: int, message: str | None, retries: int = 0
+) -> None:
+    """End a run; ``retries``: how many of its requests were made again."""
     tx.conn.execute(
         sa.update(runs)
         .where(runs.c.run == run)
-        .values(finished_at=tx.now, outcome=outcome, requests=requests, message=message)
+        .values(finished_at=tx.now, outcome=outcome, requests=requests, message=message, retries=retries)
     )
 
 
@@ -123,14 +127,23 @@ def latest(tx: Transaction, source: str) -> Run | None:
     return None if row is None else Run(**row._mapping)
 
 
-def listed(tx: Transaction, *, limit: int, source: str | None, before: int | None) -> list[Run]:
+def listed(
+    tx: Transaction, *, limit: int, source: str | None = None, before: int | None = None, skip: int = 0
+) -> list[Run]:
     """The newest runs, of one source or of all; ``before``: those with smaller numbers."""
     c = runs.c
-    query = sa.select(runs).order_by(c.run.desc()).limit(limit)
+    query = sa.select(runs).order_by(c.run.desc()).limit(limit).offset(skip)
     if source is not None:
         query = query.where(c.source == source)
     if before is not None:
         query = query.where(c.run < before)
+    return [Run(**row._mapping) for row in tx.rows(query)]
+
+
+def since(tx: Transaction, source: str, moment: datetime) -> list[Run]:
+    """The runs of a source that began at a moment or later, oldest first."""
+    c = runs.c
+    query = sa.select(runs).where(c.source == source, c.started_at >= moment).order_by(c.started_at, c.run)
     return [Run(**row._mapping) for row in tx.rows(query)]
 
 

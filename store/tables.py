@@ -55,6 +55,9 @@ HAS_TERM = "erased_at IS NULL"
 OPEN = "status IN ('PENDING', 'PENDING_AVAILABILITY', 'UNSHIPPED', 'PARTIALLY_SHIPPED')"
 """Orders that Amazon has not finished with: few at any time, and asked for often."""
 
+RARE_BASIS = "match_basis NOT IN ('created', 'email_1')"
+"""Orders whose customer was found in an unusual way: looked for among very many, and few."""
+
 orders = sa.Table(
     "orders",
     metadata,
@@ -113,6 +116,13 @@ orders = sa.Table(
     sa.Index("ix_orders_updated", "account", "last_updated_at"),
     sa.Index("ix_orders_created", "created_at"),
     sa.Index(
+        "ix_orders_rare_basis",
+        "match_basis",
+        "created_at",
+        sqlite_where=sa.text(RARE_BASIS),
+        postgresql_where=sa.text(RARE_BASIS),
+    ),
+    sa.Index(
         "ix_orders_open",
         "account",
         "marketplace_id",
@@ -156,8 +166,18 @@ order_lines = sa.Table(
     sa.Column("promotion_ids", sa.Text),
     sa.Column("gift_message", sa.LargeBinary),
     sa.Column("customization_url", sa.LargeBinary),
+    sa.Index(
+        "ix_order_lines_sku",
+        "sku",
+        "order_key",
+        sqlite_where=sa.text("sku IS NOT NULL"),
+        postgresql_where=sa.text("sku IS NOT NULL"),
+    ),
     sqlite_with_rowid=False,
 )
+
+NOT_ACTIVE = "status <> 'active'"
+"""Customers without an e-mail, merged or forgotten."""
 
 customers = sa.Table(
     "customers",
@@ -188,6 +208,13 @@ customers = sa.Table(
     sa.Column("changed_at", UtcTime, nullable=False),
     sa.Column("change_no", Identity, nullable=False, index=True),
     sa.Column("idle_since", UtcTime),
+    sa.Index(
+        "ix_customers_not_active",
+        "status",
+        "customer_id",
+        sqlite_where=sa.text(NOT_ACTIVE),
+        postgresql_where=sa.text(NOT_ACTIVE),
+    ),
     *(
         sa.Index(
             f"ix_customers_{name}",
@@ -512,6 +539,7 @@ runs = sa.Table(
     sa.Column("identifiable", sa.Integer, nullable=False, server_default="0"),
     sa.Column("with_email", sa.Integer, nullable=False, server_default="0"),
     sa.Column("with_name", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("retries", sa.Integer, nullable=False, server_default="0"),
     sa.Index("ix_runs_source", "source", "started_at"),
 )
 
@@ -650,6 +678,37 @@ idempotency_keys = sa.Table(
     sqlite_with_rowid=False,
 )
 """Requests over HTTP that changed something, and what they were answered: ids and states, no buyer data."""
+
+console_users = sa.Table(
+    "console_users",
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("password", sa.Text, nullable=False),
+    sa.Column("scopes", sa.Text, nullable=False),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("locked_until", UtcTime),
+)
+"""Who may sign in to the console, and for what; of a password only its argon2 hash is kept.
+
+``failures``: attempts to sign in since the last one that succeeded.
+"""
+
+console_sessions = sa.Table(
+    "console_sessions",
+    metadata,
+    sa.Column("digest", sa.LargeBinary(32), primary_key=True),
+    sa.Column(
+        "name",
+        sa.String(64),
+        sa.ForeignKey("console_users.name", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    ),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("seen_at", UtcTime, nullable=False),
+)
+"""Who is signed in; of what a browser keeps only a hash is here. They end with their user."""
 
 SEALED: dict[str, tuple[str, ...]] = {
     "orders": ("buyer", "delivery", "delivery_instructions", "billing", "tax_numbers", "cancel_reason"),

@@ -252,7 +252,8 @@ class AmazonConnector:
                 repeated_for.add(AccessRefused)
             access_token = self._tokens.get()
             try:
-                return self._attempt(operation, budget, request, access_token, tuple(repeated_for))
+                again = failure is not None
+                return self._attempt(operation, budget, request, access_token, tuple(repeated_for), again)
             except BudgetEmpty:
                 if failure is None:
                     raise
@@ -285,9 +286,10 @@ class AmazonConnector:
         request: Callable[[str], T],
         access_token: str,
         repeated_for: tuple[type[ConnectorError], ...],
+        again: bool,
     ) -> T:
         """One HTTP attempt: takes a token of the budget, and is told to the observer."""
-        budget.take(operation)
+        budget.take(operation, again=again)
         started = self._now()
         try:
             result = request(access_token)

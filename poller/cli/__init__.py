@@ -42,6 +42,7 @@ COMMANDS: tuple[tuple[str, str, str, str], ...] = (
     ("db", "poller.cli.database", "app", "Create, upgrade, check and move the database."),
     ("keys", "poller.cli.keys", "app", "Make encryption keys; seal everything with the first one."),
     ("tokens", "poller.cli.tokens", "app", "Who may use the HTTP API, and for what."),
+    ("users", "poller.cli.users", "app", "Who may sign in to the console, and for what."),
     (
         "simulator",
         "poller.cli.simulate",

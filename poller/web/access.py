@@ -24,7 +24,13 @@ READY = "/readyz"
 PUBLIC = frozenset({"/healthz", READY})
 """Served to everybody. Nothing of the seller's is told there, but at ``READY`` to those who may read."""
 
-_READING = re.compile(r"/customers/search|/customers/[0-9]+/merge/preview|/backfills/plan")
+OPEN_PAGES = re.compile(r"/console/sign-in|/console/static/[\w./-]+")
+"""What a browser needs to sign in, and what the pages look like."""
+
+_READING = re.compile(
+    r"/customers/search|(/console)?/customers/[0-9]+/merge/preview|(/console)?/backfills/plan"
+    r"|/console/(search|duplicates|sign-out)"
+)
 """What is asked for with a body, and changes nothing."""
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -73,7 +79,7 @@ class Asked:
 
 def needed(asked: Asked) -> Scope | None:
     """The scope that a request needs; None for what is served to everybody."""
-    if asked.path in PUBLIC and asked.method in _SAFE:
+    if (asked.path in PUBLIC and asked.method in _SAFE) or OPEN_PAGES.fullmatch(asked.path):
         return None
     return "read" if asked.method in _SAFE or _READING.fullmatch(asked.path) else "write"
 
@@ -107,6 +113,13 @@ def host_of(text: str) -> str:
     return text.partition(":")[0].lower()
 
 
+def check_scope(asked: Asked, caller: Caller) -> None:
+    """Raises Problem when the caller may not do what is asked for."""
+    scope = needed(asked)
+    if scope is not None and scope not in caller.scopes:
+        raise Problem(403, "scope", f"{caller.who} may not {scope}.")
+
+
 class Gate:
     """Lets requests in. Counts wrong tokens by address, in memory: after ten within a minute, it has to wait.
 
@@ -119,19 +132,23 @@ class Gate:
         self._lock = threading.Lock()
         self._failures: dict[str, list[datetime]] = {}
 
-    def admit(self, asked: Asked, stored: Iterable[StoredToken]) -> Caller:
-        """Who asks, if they may. Raises Problem."""
-        scope = needed(asked)
+    def admit(self, asked: Asked, stored: Iterable[StoredToken], *, has_users: bool = False) -> Caller:
+        """Who asks, if they may. Raises Problem. ``has_users``: somebody may sign in to the console."""
         known = [*self._own, *((f"token:{t.name}", t.scopes, t.digest) for t in stored)]
-        caller = self._caller(asked, known)
-        if scope is not None and scope not in caller.scopes:
-            raise Problem(403, "scope", f"{caller.who} may not {scope}.")
+        caller = self._caller(asked, known, closed=bool(known) or has_users)
+        check_scope(asked, caller)
         return caller
 
-    def _caller(self, asked: Asked, known: Sequence[tuple[str, Sequence[str], bytes]]) -> Caller:
+    def is_closed(self, stored: Iterable[StoredToken], has_users: bool) -> bool:
+        """Whether nobody is served without credentials."""
+        return bool(self._own) or has_users or any(True for _ in stored)
+
+    def _caller(
+        self, asked: Asked, known: Sequence[tuple[str, Sequence[str], bytes]], *, closed: bool
+    ) -> Caller:
         given = asked.all("authorization")
         if not given:
-            if known:
+            if closed:
                 raise _unauthorised("a token is needed: Authorization: Bearer …")
             reason = why_not_here(asked)
             if reason is not None:

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
+from fastapi.responses import RedirectResponse
 from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 
@@ -19,6 +20,8 @@ from poller.fetching import NotStored
 from poller.version import program_version
 from poller.web import backfills, customers, orders, quarantine, reading, shapes, verifications, watching
 from poller.web.access import PUBLIC, Caller, Gate
+from poller.web.console import guard
+from poller.web.console.app import make_console
 from poller.web.door import UNREACHED, App, Door, away, fault
 from poller.web.masking import disclosed
 from poller.web.problems import MEDIA_TYPE, Problem, ProblemShape
@@ -56,8 +59,15 @@ def make_api(service: Service) -> FastAPI:
         api.include_router(module.router, responses={"default": PROBLEM})
     for kind, handler in HANDLERS.items():
         api.add_exception_handler(kind, handler)
+    for path in ("/", guard.PREFIX):
+        api.add_api_route(path, _to_console, include_in_schema=False)
+    api.mount(guard.PREFIX, make_console(service, HANDLERS))
     api.openapi = lambda: _described(api)  # type: ignore[method-assign]
     return api
+
+
+def _to_console() -> Response:
+    return RedirectResponse(guard.HOME, 303)
 
 
 PROBLEM: dict[str, Any] = {"description": "An error.", "model": ProblemShape}

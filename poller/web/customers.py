@@ -40,7 +40,7 @@ IfMatch = Annotated[
     ),
 ]
 
-_looking = threading.Lock()
+looking = threading.Lock()
 """Looking for duplicates goes through all customers: one at a time."""
 
 
@@ -106,13 +106,13 @@ def search_customers(service: Here, caller: Who, wanted: shapes.SearchWanted) ->
 @router.get("/customers/duplicates")
 def find_duplicates(service: Here, limit: Limit = 50) -> shapes.Duplicates:
     """Pairs of customers that may be one and the same, the likeliest first. Goes through all of them."""
-    if not _looking.acquire(blocking=False):
+    if not looking.acquire(blocking=False):
         raise Problem(503, "busy", "somebody is looking for duplicates.", headers={"Retry-After": "30"})
     try:
         with service.store.read() as tx:
             found = duplicates.find(tx, limit=limit, tell=lambda _: None)
     finally:
-        _looking.release()
+        looking.release()
     pairs = [
         {"customer_id": p.customer_id, "other_id": p.other_id, "score": p.score, "reasons": list(p.reasons)}
         for p in found.pairs

@@ -19,8 +19,9 @@ from starlette.concurrency import run_in_threadpool
 
 from poller.bootstrap import Service
 from poller.web.access import READY, Asked, Caller, Gate, needed
+from poller.web.console import guard
 from poller.web.problems import Problem
-from store import tokens
+from store import console, tokens
 
 log = structlog.get_logger("order_sync")
 
@@ -73,11 +74,11 @@ class Door:
             await self._serve(scope, receive, guarded)
         except Problem as problem:
             if not begun:
-                await _answer(problem.response(), scope, receive, guarded)
+                await _answer(guard.told(scope, problem), scope, receive, guarded)
         except Exception as error:
             broken = fault(scope, error)
             if not begun:
-                await _answer(broken.response(), scope, receive, guarded)
+                await _answer(guard.told(scope, broken), scope, receive, guarded)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if b"\0" in scope.get("raw_path", b"") or "\0" in scope["path"] or b"%00" in scope["query_string"]:
@@ -97,10 +98,12 @@ class Door:
             raise starting()
         try:
             with self._service.store.read() as tx:
-                stored = tokens.load(tx)
+                stored, has_users = tokens.load(tx), console.anybody(tx)
+            if guard.is_page(asked.path):
+                return guard.admit(self._service.store, asked, self._gate.is_closed(stored, has_users))
         except UNREACHED:
             raise away() from None
-        return self._gate.admit(asked, stored)
+        return self._gate.admit(asked, stored, has_users=has_users)
 
 
 def starting() -> Problem:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
 
@@ -21,6 +22,18 @@ from store.engine import Store, Transaction
 
 _asking = threading.BoundedSemaphore(2)
 """Amazon may take its time: those who only ask the database find a thread."""
+
+
+@contextmanager
+def asking() -> Iterator[None]:
+    """While Amazon is asked. Raises Problem when others do so already."""
+    if not _asking.acquire(blocking=False):
+        raise Problem(503, "busy", "others are asking Amazon.", headers={"Retry-After": "10"})
+    try:
+        yield
+    finally:
+        _asking.release()
+
 
 LARGEST_ID = 2**63 - 1
 
@@ -132,12 +145,8 @@ class Once:
             known = self._known(tx)
         if known is not None:
             return known.response(replayed=True)
-        if not _asking.acquire(blocking=False):
-            raise Problem(503, "busy", "others are asking Amazon.", headers={"Retry-After": "10"})
-        try:
+        with asking():
             answer = work()
-        finally:
-            _asking.release()
         return self.within(lambda _: answer)
 
     def _known(self, tx: Transaction) -> Answer | None:

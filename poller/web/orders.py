@@ -90,7 +90,7 @@ def _code(name: str) -> str:
     return place.code
 
 
-def _one(tx: Transaction, order_id: str, account: str | None) -> OrderRecord:
+def one(tx: Transaction, order_id: str, account: str | None) -> OrderRecord:
     found = queries.find_orders(tx, order_id, account)
     if len(found) > 1:
         names = " and ".join(sorted(order.account for order in found))
@@ -106,7 +106,7 @@ def _one(tx: Transaction, order_id: str, account: str | None) -> OrderRecord:
 def show_order(service: Here, caller: Who, order_id: Word, account: Account = None) -> shapes.Order:
     """One order with its lines."""
     with service.store.read() as tx:
-        order = _one(tx, order_id, account)
+        order = one(tx, order_id, account)
     (shown,) = orders_for(caller, [order_object(order, order_currency(order))])
     return shapes.Order.model_validate(shown)
 
@@ -115,7 +115,7 @@ def show_order(service: Here, caller: Who, order_id: Word, account: Account = No
 def explain_order(service: Here, order_id: Word, account: Account = None) -> shapes.Explanation:
     """Why this order has this customer, or none."""
     with service.store.read() as tx:
-        order = _one(tx, order_id, account)
+        order = one(tx, order_id, account)
         found: dict[str, Any] = {
             "order_id": order.order_id,
             "account": order.account,

@@ -24,7 +24,7 @@ def list_quarantine(service: Here) -> list[shapes.Quarantined]:
     return [shapes.Quarantined.model_validate(quarantine_object(entry)) for entry in found]
 
 
-def _one(tx: Transaction, account: str, order_id: str) -> Quarantined:
+def one(tx: Transaction, account: str, order_id: str) -> Quarantined:
     for entry in stored.entries(tx, [order_id]):
         if entry.account == account:
             return entry
@@ -35,7 +35,7 @@ def _one(tx: Transaction, account: str, order_id: str) -> Quarantined:
 def show_quarantined(service: Here, caller: Who, account: Word, order_id: Word) -> shapes.QuarantinedWhole:
     """Why an order is in quarantine, and what Amazon sent."""
     with service.store.read() as tx:
-        entry = _one(tx, account, order_id)
+        entry = one(tx, account, order_id)
     payload = entry.payload or None
     if payload is not None and caller.sees_buyers:
         disclosed(caller, "quarantine", [entry.order_id])
@@ -52,7 +52,7 @@ def retry_quarantined(
 
     def work() -> Answer:
         with service.store.read() as tx:
-            entry = _one(tx, account, order_id)
+            entry = one(tx, account, order_id)
         problem = tried_again(service, entry, wanted.refetch)
         body = {"order_id": order_id, "account": account, "stored": problem is None, "message": problem}
         return Answer(200, body)

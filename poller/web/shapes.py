@@ -666,6 +666,7 @@ class Run(BaseModel):
         identifiable=7,
         with_email=5,
         with_name=6,
+        retries=0,
     )
     run: int
     source: str
@@ -679,6 +680,7 @@ class Run(BaseModel):
     identifiable: int
     with_email: int
     with_name: int
+    retries: int
 
 
 class NotReady(BaseModel):

@@ -20,6 +20,7 @@ from poller.bootstrap import Service, utc_now
 from poller.web import access, door
 from poller.web.access import PUBLIC
 from poller.web.app import make_api, make_app
+from poller.web.console import guard
 from store import queries
 from store.engine import Tombstone
 from tests.acceptance.web_world import ALL, BAD, BUYERS, ORDERS, Served, logged, problem, said, served
@@ -57,7 +58,10 @@ def test_the_walk_knows_all_routes(place: Served) -> None:
     described = make_api(place.service).openapi()["paths"]
     many = sum(len(operations) for operations in described.values())
     walked = [route for route in routes(place) if route[0] != "HEAD" and route[1] != "/openapi.json"]
-    assert len(walked) == many > 25
+    pages = [path for _, path in walked if guard.is_page(path)]
+    assert len(walked) - len(pages) == many > 25
+    assert len(pages) > 30
+    assert "/console/records/1/list" in pages
 
 
 def test_every_route_is_closed_without_a_token_and_with_a_wrong_one(place: Served) -> None:
@@ -65,22 +69,41 @@ def test_every_route_is_closed_without_a_token_and_with_a_wrong_one(place: Serve
         client = place.client(**headers)
         for method, path in routes(place):
             answer = client.request(method, path)
-            assert answer.status_code in ((200, 503) if path in PUBLIC else (401,)), (method, path)
+            if guard.is_page(path):
+                assert_a_page_is_closed(method, path, answer)
+            else:
+                assert answer.status_code in ((200, 503) if path in PUBLIC else (401,)), (method, path)
             assert answer.headers["x-content-type-options"] == "nosniff"
             assert "server" not in answer.headers
 
 
+def assert_a_page_is_closed(method: str, path: str, answer: httpx.Response) -> None:
+    """A page leads to signing in, and only a page that a person opens does."""
+    if access.OPEN_PAGES.fullmatch(path):
+        assert answer.status_code == (200 if method == "GET" else 415)
+    elif method in ("GET", "HEAD") and not guard.is_automatic(path):
+        assert answer.status_code == 303, (method, path)
+        assert answer.headers["location"].startswith(guard.SIGN_IN)
+        assert answer.content == b""
+    else:
+        assert answer.status_code == 401, (method, path)
+
+
 def test_every_route_is_closed_to_who_has_not_its_scope(place: Served) -> None:
-    reader, writer = place.client("read"), place.client("write")
-    only_buyers = place.client("buyer-data")
+    tokens = {name: place.client(name) for name in ALL}
+    browsers = {name: place.browser(f"only-{name}", name) for name in ALL}
     for method, path in routes(place):
-        if path in PUBLIC:
-            continue
         asked = access.Asked(method, path, "", ())
-        other = writer if access.needed(asked) == "read" else reader
-        for client in (other, only_buyers):
+        scope = access.needed(asked)
+        if scope is None:
+            continue
+        page = guard.is_page(path)
+        for other in ("write" if scope == "read" else "read", "buyer-data"):
+            client = (browsers if page else tokens)[other]
             answer = client.request(method, path, json={})
-            if method != "HEAD":
+            if page:
+                assert method == "HEAD" or f"may not {scope}" in answer.text, (method, path)
+            elif method != "HEAD":
                 problem(answer, 403, "scope")
             assert answer.status_code == 403, (method, path)
 
@@ -303,6 +326,8 @@ def test_without_any_token_only_this_machine_is_served(tmp_path: Path) -> None:
             {"Origin": "https://evil.example"},
         ):
             for method, path in routes(place):
+                if access.OPEN_PAGES.fullmatch(path):
+                    continue
                 answer = client.request(method, path, headers=headers)
                 assert answer.status_code in ((200, 503) if path in PUBLIC else (403,)), (method, path)
             problem(client.get("/orders", headers=headers), 403, "not-here")

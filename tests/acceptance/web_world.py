@@ -16,9 +16,11 @@ import structlog
 from connectors.simulator.world import Seller, World
 from poller.bootstrap import Service
 from poller.tokens import digest
+from poller.users import LONGEST
+from poller.web.console import guard
 from poller.web.server import WebServer, listen
-from store import tokens
-from store.engine import Store
+from store import console, tokens
+from store.engine import Store, Transaction
 from tests.acceptance.command_line import STARTED, Shop, open_shop
 
 ORDERS = tuple(f"111-0000000-000000{number}" for number in range(1, 6))
@@ -47,6 +49,22 @@ class Served:
         text = f"{name}-{'x' * 40}"
         self.store.commit(lambda tx: tokens.add(tx, name, scopes, digest(text)))
         return text
+
+    def browser(self, name: str, *scopes: str, **headers: str) -> httpx.Client:
+        """Asks as a browser in which a user with these scopes is signed in, and fills in its forms."""
+        session = f"{name}-{'x' * 40}"
+
+        def signed_in(tx: Transaction) -> None:
+            console.add(tx, name, "no hash", scopes)
+            (user,) = [user for user in console.load(tx) if user.name == name]
+            assert console.begin(tx, user, digest(session), LONGEST)
+
+        self.store.commit(signed_in)
+        client = httpx.Client(
+            base_url=self.url, headers=headers, cookies={guard.SESSION: session}, timeout=60
+        )
+        self.clients.append(client)
+        return client
 
     def client(self, *scopes: str, **headers: str) -> httpx.Client:
         """Asks with a token that has these scopes; with none, without a token."""
@@ -94,6 +112,11 @@ def served(folder: Path, database_url: str | None = None, **environ: str) -> Ite
                     client.close()
                 service.stop.set()
                 server.join()
+
+
+def form(client: httpx.Client, **fields: str) -> dict[str, str]:
+    """What a form of the console carries in this browser."""
+    return {"form": guard.proof(client.cookies[guard.SESSION]), **fields}
 
 
 @contextmanager

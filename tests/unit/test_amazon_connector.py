@@ -95,7 +95,7 @@ class Purse:
         self.rates: list[tuple[Operation, float]] = []
         self.drained: list[Operation] = []
 
-    def take(self, operation: Operation) -> None:
+    def take(self, operation: Operation, *, again: bool = False) -> None:
         if len(self.taken) == self.tokens:
             raise BudgetEmpty("empty", START + timedelta(minutes=3))
         self.taken.append(operation)

@@ -159,7 +159,7 @@ def amazon(request):
     return httpx.Response(200, json={"access_token": "a", "expires_in": 3600, "orders": []})
 
 class Budget:
-    def take(self, operation): pass
+    def take(self, operation, *, again=False): pass
     def observe_rate(self, operation, rate): pass
 
 now = datetime(2026, 11, 1, tzinfo=UTC)
@@ -236,7 +236,7 @@ class Recorder:
 
 
 class Purse:
-    def take(self, operation: Operation) -> None:
+    def take(self, operation: Operation, *, again: bool = False) -> None:
         """Free."""
 
     def observe_rate(self, operation: Operation, rate: float) -> None:

@@ -51,7 +51,7 @@ class Purse:
         self.tokens = tokens
         self.taken: list[Operation] = []
 
-    def take(self, operation: Operation) -> None:
+    def take(self, operation: Operation, *, again: bool = False) -> None:
         if self.taken.count(operation) == self.tokens:
             raise BudgetEmpty("empty", NOON + timedelta(minutes=1))
         self.taken.append(operation)

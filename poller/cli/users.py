@@ -1,0 +1,94 @@
+"""``order-sync users``: who may sign in to the console, and for what."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from typing import Annotated
+
+import typer
+
+from poller.cli.shell import BAD_INPUT, Failure, opened, put_json, put_table, say, when
+from poller.customers.refused import Refused
+from poller.exporting import time_text
+from poller.users import LEAST, checked_password, checked_user_name, checked_user_scopes, hashed
+from store import console as stored
+
+app = typer.Typer()
+Name = Annotated[str, typer.Argument(metavar="NAME", help="What the user is called, for example ann.")]
+
+
+@app.callback()
+def users() -> None:
+    """Users of the console. Of a password only a hash is kept."""
+
+
+@app.command()
+def add(
+    name: Name,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--scope",
+            metavar="WORD",
+            help="read (always included), write or buyer-data; repeatable.",
+        ),
+    ] = None,
+) -> None:
+    """Make a user. The password is asked for on a terminal, else it is the first line of standard input."""
+    called, scopes = checked_user_name(name), checked_user_scopes(scope or [])
+    with opened(create=True) as service:
+        password = checked_password(called, _password())
+        kept = hashed(password)
+        if not service.store.commit(lambda tx: stored.add(tx, called, kept, scopes)):
+            raise Failure(
+                f"there is a user {called} already: take another name, or remove that one first.",
+                status=BAD_INPUT,
+            )
+    say(f"user {called} may {', '.join(scopes)}")
+
+
+def _password() -> str:
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\r\n")
+    password = getpass.getpass(f"Password (at least {LEAST} characters): ")
+    if getpass.getpass("Once more: ") != password:
+        raise Refused("these were two different passwords.")
+    return password
+
+
+@app.command("list")
+def list_users(
+    as_json: Annotated[bool, typer.Option("--json", help="An array of objects.")] = False,
+) -> None:
+    """Names and scopes of all users."""
+    with opened() as service, service.store.read() as tx:
+        found = stored.load(tx)
+    if as_json:
+        put_json(
+            [
+                {
+                    "name": user.name,
+                    "scopes": list(user.scopes),
+                    "created_at": time_text(user.created_at),
+                    "locked_until": time_text(user.locked_until),
+                }
+                for user in found
+            ]
+        )
+    elif found:
+        put_table(
+            ("name", "may", "since (UTC)", "locked until (UTC)"),
+            [(u.name, ", ".join(u.scopes), when(u.created_at), when(u.locked_until)) for u in found],
+        )
+    else:
+        say("there is no user: without one, only this machine is served")
+
+
+@app.command()
+def remove(name: Name) -> None:
+    """Take a user away and sign it out, at once."""
+    with opened() as service:
+        if not service.store.commit(lambda tx: stored.remove(tx, name)):
+            raise Failure("there is no user of that name: `order-sync users list`.", status=BAD_INPUT)
+    say(f"user {name} can no longer sign in")

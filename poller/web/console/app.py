@@ -1,0 +1,59 @@
+"""The console as an application of its own, below ``/console``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from fastapi import Depends, FastAPI, Request, Response
+from starlette.staticfiles import StaticFiles
+
+from poller.bootstrap import Service
+from poller.web.console import (
+    backfills,
+    customers,
+    entering,
+    guard,
+    looks,
+    orders,
+    overview,
+    quarantine,
+    records,
+    runs,
+    searching,
+)
+
+ROUTERS = (entering, overview, orders, customers, backfills, quarantine, runs, searching)
+
+Handler = Callable[[Request, Any], Awaitable[Response]]
+
+
+async def _checked(request: Request) -> None:
+    guard.check_form(request)
+
+
+def make_console(service: Service, handlers: Mapping[type[Exception], Handler]) -> FastAPI:
+    """The pages. ``handlers``: what the API makes of errors, here shown as a page."""
+    console = FastAPI(openapi_url=None, redirect_slashes=False, dependencies=[Depends(_checked)])
+    console.state.service = service
+    console.state.snapshots = overview.Snapshots(service)
+    console.state.finder = customers.Finder(service)
+    for module in ROUTERS:
+        console.include_router(module.router)
+    console.mount("/static", StaticFiles(directory=looks.HERE / "static"), name="static")
+    records.mount(console, service)
+    for kind, handler in handlers.items():
+        console.add_exception_handler(kind, _as_page(handler))
+    return console
+
+
+def _as_page(handler: Handler) -> Handler:
+    async def shown(request: Request, error: Any) -> Response:
+        answer = await handler(request, error)
+        told = json.loads(bytes(answer.body))
+        detail = "; ".join([told["detail"], *(f"{e['where']} {e['what']}" for e in told.get("errors", ()))])
+        kept = {name: value for name, value in answer.headers.items() if name == "retry-after"}
+        return looks.problem_page(request, answer.status_code, detail, kept)
+
+    return shown

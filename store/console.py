@@ -1,0 +1,131 @@
+"""Users of the console and who of them is signed in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+
+from store.engine import Transaction
+from store.tables import console_sessions, console_users
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleUser:
+    """A user as kept. ``password``: its hash. ``failures``: attempts since one succeeded."""
+
+    name: str
+    password: str = field(repr=False)
+    scopes: tuple[str, ...]
+    created_at: datetime
+    failures: int
+    locked_until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Somebody who is signed in. ``seen_at``: when they last asked for something by themselves."""
+
+    name: str
+    scopes: tuple[str, ...]
+    created_at: datetime
+    seen_at: datetime
+
+
+def load(tx: Transaction) -> list[ConsoleUser]:
+    """All users, by name."""
+    return [_user(row) for row in tx.rows(sa.select(console_users).order_by(console_users.c.name))]
+
+
+def _user(row: sa.Row[tuple[object, ...]]) -> ConsoleUser:
+    found = dict(row._mapping)
+    return ConsoleUser(**{**found, "scopes": tuple(found["scopes"].split())})
+
+
+def anybody(tx: Transaction) -> bool:
+    """Whether there is any user."""
+    return tx.conn.execute(sa.select(console_users.c.name).limit(1)).first() is not None
+
+
+def add(tx: Transaction, name: str, password: str, scopes: tuple[str, ...]) -> bool:
+    """Keep a new user with the hash of a password; False when there is one of that name."""
+    if any(user.name == name for user in load(tx)):
+        return False
+    row = {
+        "name": name,
+        "password": password,
+        "scopes": " ".join(scopes),
+        "created_at": tx.now,
+        "failures": 0,
+        "locked_until": None,
+    }
+    tx.conn.execute(sa.insert(console_users).values(row))
+    return True
+
+
+def remove(tx: Transaction, name: str) -> bool:
+    """Take a user away with all sessions; False when there is none of that name."""
+    return tx.conn.execute(sa.delete(console_users).where(console_users.c.name == name)).rowcount == 1
+
+
+# --- signing in -------------------------------------------------------------------------------------
+
+
+def take_attempt(tx: Transaction, name: str, most: int, locked_for: timedelta) -> ConsoleUser | None:
+    """Count an attempt to sign in before its password is looked at; None when it may not be made.
+
+    So that many attempts at one moment are not more than one after the other.
+    """
+    c = console_users.c
+    row = tx.conn.execute(tx.lock(sa.select(console_users).where(c.name == name))).one_or_none()
+    if row is None:
+        return None
+    user = _user(row)
+    if user.locked_until is not None and user.locked_until > tx.now:
+        return None
+    failures = 1 if user.locked_until is not None else user.failures + 1
+    locked = tx.now + locked_for if failures >= most else None
+    tx.conn.execute(
+        sa.update(console_users).where(c.name == name).values(failures=failures, locked_until=locked)
+    )
+    return user
+
+
+def begin(tx: Transaction, user: ConsoleUser, digest: bytes, longest: timedelta) -> bool:
+    """An attempt has succeeded: sign the user in. False when the user is gone or has another password.
+
+    Sessions that are over are taken away.
+    """
+    c, s = console_users.c, console_sessions.c
+    same = sa.and_(c.name == user.name, c.password == user.password)
+    changed = tx.conn.execute(sa.update(console_users).where(same).values(failures=0, locked_until=None))
+    if changed.rowcount != 1:
+        return False
+    tx.conn.execute(sa.delete(console_sessions).where(s.created_at <= tx.now - longest))
+    row = {"digest": digest, "name": user.name, "created_at": tx.now, "seen_at": tx.now}
+    tx.conn.execute(sa.insert(console_sessions).values(row))
+    return True
+
+
+def find_session(tx: Transaction, digest: bytes) -> Session | None:
+    """The session that a browser names."""
+    c, s = console_users.c, console_sessions.c
+    query = (
+        sa.select(s.name, c.scopes, s.created_at, s.seen_at)
+        .join(console_users, c.name == s.name)
+        .where(s.digest == digest)
+    )
+    row = tx.conn.execute(query).one_or_none()
+    return None if row is None else Session(row.name, tuple(row.scopes.split()), row.created_at, row.seen_at)
+
+
+def see(tx: Transaction, digest: bytes) -> None:
+    """The user of a session asked for something."""
+    s = console_sessions.c
+    tx.conn.execute(sa.update(console_sessions).where(s.digest == digest).values(seen_at=tx.now))
+
+
+def end(tx: Transaction, digest: bytes) -> None:
+    """Sign out."""
+    tx.conn.execute(sa.delete(console_sessions).where(console_sessions.c.digest == digest))

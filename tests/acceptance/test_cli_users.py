@@ -1,0 +1,80 @@
+"""``order-sync users``: passwords come from standard input, and nobody sees them again."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from connectors.simulator.world import Seller, World
+from poller.users import fits
+from store import tables
+from store.engine import create_engine
+from tests.acceptance.command_line import Result, Shop, open_shop
+
+PASSWORD = "correct horse battery"
+
+Add = Callable[..., Result]
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    with open_shop(tmp_path / "shop", World(Seller("acme", ("UK",)))) as shop:
+        yield shop
+
+
+@pytest.fixture
+def add(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Add:
+    """``users add`` with a password on standard input."""
+
+    def command(name: str, *arguments: str, password: str = PASSWORD, status: int = 0) -> Result:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(f"{password}\n"))
+        return shop("users", "add", name, *arguments, status=status)
+
+    return command
+
+
+def test_of_a_password_only_an_argon2_hash_is_kept(shop: Shop, add: Add) -> None:
+    made = add("ann", "--scope", "write", "--scope", "buyer-data")
+    assert made.told == ["user ann may read, write, buyer-data"]
+    assert add("bob").told == ["user bob may read"]
+    engine = create_engine(shop.environ["ORDER_SYNC_DATABASE_URL"])
+    with engine.connect() as connection:
+        ann, bob = connection.execute(sa.select(tables.console_users)).all()
+    engine.dispose()
+    assert ann.password.startswith("$argon2id$")
+    assert ann.password != bob.password
+    assert PASSWORD not in repr((ann, bob))
+    assert fits(ann.password, PASSWORD)
+    assert not fits(ann.password, PASSWORD.upper())
+    assert not fits(None, PASSWORD)
+    listed = shop("users", "list", "--json").json()
+    assert [(u["name"], u["scopes"], u["locked_until"]) for u in listed] == [
+        ("ann", ["read", "write", "buyer-data"], None),
+        ("bob", ["read"], None),
+    ]
+    assert "argon2" not in shop("users", "list").out
+
+
+def test_wrong_users_commands_are_told_in_one_sentence(shop: Shop, add: Add) -> None:
+    for password, told in (
+        ("elevenchars", "a password has at least 12 characters"),
+        ("", "a password has at least 12 characters"),
+        ("x" * 257, "at most 256"),
+        ("aaaaaaaaaaaaaa", "easy to guess"),
+        ("Ann-is-my-name", "easy to guess"),
+    ):
+        refused = add("ann", password=password, status=2)
+        assert told in refused.err
+        assert password not in refused.err or not password
+    assert "a user's name is made of" in add("A N N", status=2).err
+    assert "there is no scope admin" in add("ann", "--scope", "admin", status=2).err
+    add("ann")
+    assert "there is a user ann already" in add("ann", status=2).err
+    shop("users", "remove", "ann")
+    assert "there is no user of that name" in shop("users", "remove", "ann", status=2).err
+    assert "without one, only this machine is served" in shop("users", "list").err

@@ -1,0 +1,234 @@
+"""Who may use the console, without a browser: signing in, cookies, forms, and what those see who may not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from poller.users import FAILURES, hashed
+from poller.web.console import guard, looks
+from store import console, queries
+from tests.acceptance.web_world import BAD, BUYERS, ORDERS, Served, form, logged, problem, said, served
+
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with served(tmp_path_factory.mktemp("web")) as found:
+        yield found
+
+
+def user(place: Served, name: str, *scopes: str) -> None:
+    kept = hashed(PASSWORD)
+    assert place.store.commit(lambda tx: console.add(tx, name, kept, scopes))
+
+
+def sign_in(client: httpx.Client, name: str, password: str, **fields: str) -> httpx.Response:
+    """As a browser does it: the page first, then its form."""
+    (proof,) = re.findall(r'name="form" value="(\w+)"', client.get(guard.SIGN_IN).text)
+    data = {"form": proof, "name": name, "password": password, **fields}
+    return client.post(guard.SIGN_IN, data=data)
+
+
+# --- signing in -------------------------------------------------------------------------------------
+
+
+def test_without_any_user_or_token_only_this_machine_is_served(tmp_path: Path) -> None:
+    with served(tmp_path) as alone:
+        client = alone.client()
+        assert client.get("/").headers["location"] == guard.HOME
+        assert "Overview" in client.get("/console/").text
+        (proof,) = set(re.findall(r'name="form" value="(\w+)"', client.get("/console/orders").text))
+        found = client.post("/console/search", data={"form": proof, "q": ORDERS[0]})
+        assert ORDERS[0] in found.text
+        for headers in ({"X-Forwarded-For": "127.0.0.1"}, {"Host": "orders.example"}):
+            answer = client.get("/console/", headers=headers)
+            assert answer.status_code == 403
+            assert "order-sync users add" in answer.text
+        user(alone, "ann", "read")
+        assert client.get("/console/").status_code == 303
+        problem(client.get("/orders"), 401, "token")
+
+
+def test_a_user_signs_in_and_is_led_to_no_other_site(place: Served) -> None:
+    user(place, "ann", "read", "write", "buyer-data")
+    for wanted, target in (
+        ("", guard.HOME),
+        ("/console/orders?status=SHIPPED", "/console/orders?status=SHIPPED"),
+        ("//evil.example", guard.HOME),
+        ("https://evil.example/console/", guard.HOME),
+        ("/console/\\evil", guard.HOME),
+    ):
+        client = place.client()
+        answer = sign_in(client, "Ann", PASSWORD, next=wanted)
+        assert (answer.status_code, answer.headers["location"]) == (303, target)
+        assert client.get("/console/").status_code == 200
+        cookie = answer.headers.get_list("set-cookie")[0].lower()
+        assert "httponly" in cookie
+        assert "samesite=lax" in cookie
+        assert "path=/console" in cookie
+
+
+def test_cookies_are_for_encrypted_ways_when_they_leave_this_machine(place: Served) -> None:
+    client = place.client()
+    assert "secure" not in client.get(guard.SIGN_IN).headers["set-cookie"].lower()
+    away = place.client(Host="orders.example")
+    assert "; secure" in away.get(guard.SIGN_IN).headers["set-cookie"].lower()
+
+
+def test_ten_failures_lock_a_user_and_look_like_any_other_failure(place: Served) -> None:
+    user(place, "bob", "read")
+    client = place.client()
+    with logged() as events:
+        refused = [sign_in(client, "bob", f"wrong {number}") for number in range(FAILURES)]
+        locked = sign_in(client, "bob", PASSWORD)
+        nobody = sign_in(client, "nobody", PASSWORD)
+    assert {answer.status_code for answer in (*refused, locked, nobody)} == {401}
+    alike = {re.sub(r'value="\w*"', "", answer.text) for answer in (refused[0], refused[-1], locked, nobody)}
+    assert len(alike) == 1
+    assert [event["who"] for event in events] == ["user:bob"] * FAILURES
+    assert "wrong" not in str(events)
+
+
+def test_signing_out_and_being_taken_away_end_a_session_at_once(place: Served) -> None:
+    ann = place.browser("out", "read")
+    assert ann.get("/console/").status_code == 200
+    kept = dict(ann.cookies)
+    assert ann.post("/console/sign-out", data=form(ann)).headers["location"] == guard.SIGN_IN
+    assert place.client(Cookie=f"{guard.SESSION}={kept[guard.SESSION]}").get("/console/").status_code == 303
+    bob = place.browser("gone", "read")
+    assert bob.get("/console/").status_code == 200
+    place.shop("users", "remove", "gone")
+    assert bob.get("/console/").status_code == 303
+    assert bob.get("/console/live").status_code == 401
+
+
+# --- forms ------------------------------------------------------------------------------------------
+
+
+def test_a_form_that_is_not_ours_changes_nothing(place: Served) -> None:
+    ann = place.browser("forms", "read", "write", "buyer-data")
+    for data in ({}, {"form": "0" * 40}, {"form": guard.proof("another's session")}):
+        for path in ("/console/sign-out", "/console/duplicates", "/console/customers/1/merge"):
+            answer = ann.post(path, data={"q": "x", **data})
+            assert answer.status_code == 403
+            assert "this form is too old" in answer.text.lower()
+    answer = ann.post("/console/search", json=form(ann))
+    assert answer.status_code == 415
+    answer = place.client().post(guard.SIGN_IN, data={"name": "ann", "password": PASSWORD})
+    assert answer.status_code == 403
+    assert "no cookie" in answer.text
+
+
+def test_a_merge_that_was_seen_before_somebody_else_changed_it_is_refused(place: Served) -> None:
+    ann = place.browser("merging", "read", "write", "buyer-data")
+    with place.store.read() as tx:
+        kept, other = sorted(
+            queries.find_orders(tx, order_id)[0].customer_id or 0 for order_id in ORDERS[1:3]
+        )
+    shown = ann.get(f"/console/customers/{kept}/merge", params={"other": other}).text
+    (etag,) = re.findall(r'name="etag" value="([^"]+)"', shown)
+    place.shop("customers", "edit", str(other), "--price-list", "Trade")
+    data = form(ann, other=str(other), etag=etag.replace("&#34;", '"'))
+    answer = ann.post(f"/console/customers/{kept}/merge", data=data)
+    assert answer.status_code == 412
+    assert "changed since it was read" in answer.text
+    with place.store.read() as tx:
+        assert set(queries.statuses(tx, [kept, other]).values()) == {"active"}
+
+
+def test_wrong_input_is_told_on_a_page_in_one_sentence(place: Served) -> None:
+    ann = place.browser("wrong", "read", "write", "buyer-data")
+    for path, status in (
+        ("/console/orders/acme/none", 404),
+        ("/console/customers/999999", 404),
+        ("/console/customers/x", 422),
+        ("/console/customers/1/merge?other=1", 200),
+        ("/console/merge?kept=1&other=x", 422),
+        ("/console/orders?cursor=x", 422),
+        ("/console/backfills/99", 404),
+        ("/console/quarantine/acme/none", 404),
+        ("/console/nowhere", 404),
+        ("/console/records/orders/detail?pk=x", 404),
+        ("/console/records/nothing/list", 404),
+        ("/console/orders?status=%00", 400),
+    ):
+        answer = ann.get(path)
+        assert answer.status_code == status, path
+        assert 'role="alert"' in answer.text, path
+        assert "Traceback" not in answer.text
+    data = form(ann, place="UK acme", by="auto", **{"from": "2026-02-01", "to": "2026-01-01"})
+    answer = ann.post("/console/backfills/plan", data=data)
+    assert answer.status_code == 422
+    assert "from 2026-02-01 is not before to 2026-01-01" in answer.text
+
+
+# --- buyer data -------------------------------------------------------------------------------------
+
+
+def pages(place: Served) -> list[str]:
+    """Every page that shows records, with real ids."""
+    with place.store.read() as tx:
+        one, other = (c.customer_id for c in queries.list_customers(tx, limit=2))
+    records = [
+        *("orders", "customers", "quarantine", "backfills", "runs"),
+    ]
+    return [
+        "/console/",
+        "/console/orders",
+        *(f"/console/orders/acme/{order_id}" for order_id in ORDERS),
+        "/console/customers",
+        f"/console/customers/{one}",
+        f"/console/customers/{one}/merge?other={other}",
+        "/console/duplicates",
+        "/console/backfills",
+        "/console/backfills/1",
+        "/console/quarantine",
+        f"/console/quarantine/acme/{BAD}",
+        "/console/runs",
+        *(f"/console/records/{kind}/list" for kind in records),
+        f"/console/records/orders/detail?pk=acme/{ORDERS[0]}",
+        f"/console/records/customers/detail?pk={one}",
+    ]
+
+
+def test_nobody_without_the_scope_sees_a_buyer(place: Served) -> None:
+    bob = place.browser("masked", "read")
+    with logged() as events:
+        for path in pages(place):
+            answer = bob.get(path)
+            assert answer.status_code == 200, path
+            assert not [piece for piece in BUYERS if piece in answer.text], path
+            assert answer.headers["content-security-policy"] == looks.POLICY, path
+            assert answer.headers["cache-control"] == "no-store"
+        for q in ("Quentin", "quentin-a@marketplace.amazon.co.uk"):
+            found = bob.post("/console/search", data=form(bob, q=q)).text
+            assert "Nothing was found" in found
+        assert "***" in bob.post("/console/search", data=form(bob, q=ORDERS[0])).text
+    assert said(events) == []
+
+
+def test_each_disclosure_is_logged_with_who_and_whose(place: Served) -> None:
+    ann = place.browser("seeing", "read", "buyer-data")
+    with logged() as events:
+        assert "Quentin a" in ann.get(f"/console/orders/acme/{ORDERS[0]}").text
+        assert "quantityOrdered" in ann.get(f"/console/quarantine/acme/{BAD}").text
+        ann.get(f"/console/records/orders/detail?pk=acme/{ORDERS[1]}")
+        found = ann.post("/console/search", data=form(ann, q="quentin C")).text
+        ann.get("/console/")
+        ann.get("/console/runs")
+    with place.store.read() as tx:
+        customer_id = queries.find_orders(tx, ORDERS[2])[0].customer_id
+    assert f"/console/customers/{customer_id}" in found
+    assert said(events) == [
+        {"who": "user:seeing", "what": "orders", "ids": [ORDERS[0]]},
+        {"who": "user:seeing", "what": "quarantine", "ids": [BAD]},
+        {"who": "user:seeing", "what": "orders", "ids": [ORDERS[1]]},
+        {"who": "user:seeing", "what": "customers", "ids": [customer_id]},
+    ]
+    assert not [piece for piece in BUYERS if piece in str(events)]

@@ -1,0 +1,347 @@
+"""A person at a browser walks through the console: a real Chromium, a real service, a simulated Amazon.
+
+Each page that is come by is also photographed, into build/screenshots, on a desktop and on a phone, in light
+and in dark.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from playwright.sync_api import Browser, Page, expect
+
+from poller.users import hashed
+from store import console, queries, tables
+from tests.acceptance.command_line import ROOT, STARTED
+from tests.acceptance.web_world import BAD, BUYERS, ORDERS, Served, logged, said, served
+
+pytestmark = pytest.mark.console
+
+PHOTOS = ROOT / "build" / "screenshots"
+SCREENS: dict[str, Any] = {
+    "desktop": {"viewport": {"width": 1280, "height": 900}},
+    "phone": {
+        "viewport": {"width": 390, "height": 844},
+        "device_scale_factor": 2,
+        "is_mobile": True,
+        "has_touch": True,
+    },
+}
+PASSWORD = "correct horse battery"
+WAIT = 20_000
+expect.set_options(timeout=WAIT)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A service with five orders and one in quarantine, and with two users."""
+    with served(tmp_path_factory.mktemp("console")) as found:
+        found.store.commit(lambda tx: tx.conn.execute(sa.insert(tables.runs), list(a_day_of_runs())))
+        for name, scopes in (("ann", ("read", "write", "buyer-data")), ("bob", ("read",))):
+            kept = hashed(PASSWORD)
+            found.store.commit(lambda tx, n=name, k=kept, s=scopes: console.add(tx, n, k, s))  # type: ignore[misc]
+        yield found
+
+
+def a_day_of_runs() -> Iterator[dict[str, Any]]:
+    """What a source does in a day: busy at noon, and Amazon trips for two hours."""
+    for number in range(1, 240):
+        started = STARTED - timedelta(minutes=6 * number)
+        troubled = 100 < number < 120
+        yield {
+            "source": "acme:EU",
+            "started_at": started,
+            "finished_at": started + timedelta(seconds=2),
+            "outcome": "failed" if troubled else "complete",
+            "pages": 1,
+            "orders": 0 if troubled else round(14 - 12 * abs(started.hour - 12) / 12),
+            "requests": 5 if troubled else 1,
+            "retries": 4 if troubled else 0,
+            "message": "searchOrders: status 503" if troubled else None,
+        }
+
+
+@contextmanager
+def at(browser: Browser, place: Served, name: str | None = "ann", **options: Any) -> Iterator[Page]:
+    """Somebody at a browser of their own, signed in unless there is no name.
+
+    Whatever the browser complains about, as what the policy forbids or a script that breaks, fails the test.
+    """
+    context = browser.new_context(base_url=place.url, **{**SCREENS["desktop"], **options})
+    context.set_default_timeout(WAIT)
+    complaints: list[str] = []
+    asked: list[str] = []
+    page = context.new_page()
+    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    try:
+        if name is not None:
+            sign_in(page, name, PASSWORD)
+        yield page
+        assert not complaints
+        assert all(url.startswith((place.url, "data:")) for url in asked), "an asset of another host"
+    finally:
+        context.close()
+
+
+def sign_in(page: Page, name: str, password: str) -> None:
+    page.goto("/")
+    page.get_by_label("Name").fill(name)
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button", name="Sign in").click()
+
+
+def menu(page: Page, name: str) -> None:
+    page.get_by_role("navigation", name="Pages").get_by_role("link", name=name, exact=True).click()
+    expect(page.get_by_role("heading", name=name, level=1)).to_be_visible()
+
+
+def photograph(page: Page, name: str) -> None:
+    """The page as it is now, on both screens and in both lights."""
+    PHOTOS.mkdir(parents=True, exist_ok=True)
+    before = page.viewport_size
+    for screen, options in SCREENS.items():
+        page.set_viewport_size(options["viewport"])
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= options["viewport"]["width"], f"{name} is too wide on a {screen}: {wide}"
+        for light in ("light", "dark"):
+            page.emulate_media(color_scheme=light)
+            page.screenshot(path=PHOTOS / f"{name}-{screen}-{light}.png", full_page=True)
+    page.emulate_media(color_scheme="light")
+    if before is not None:
+        page.set_viewport_size(before)
+
+
+# --- signing in -------------------------------------------------------------------------------------
+
+
+def test_signing_in_leads_to_the_page_that_was_asked_for_and_out_again(
+    browser: Browser, place: Served
+) -> None:
+    with at(browser, place, None) as page:
+        page.goto("/console/quarantine")
+        assert page.url.endswith("/console/sign-in?next=/console/quarantine")
+        photograph(page, "sign-in")
+        page.get_by_label("Name").fill("ann")
+        page.get_by_label("Password").fill(PASSWORD)
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", name="Quarantine")).to_be_visible()
+        assert page.url.endswith("/console/quarantine")
+        (cookie,) = [c for c in page.context.cookies() if c["name"] == "order_sync_session"]
+        assert cookie["httpOnly"]
+        assert cookie["sameSite"] == "Lax"
+        page.get_by_role("button", name="Sign out").click()
+        expect(page.get_by_label("Password")).to_be_visible()
+        page.goto("/console/")
+        expect(page.get_by_label("Password")).to_be_visible()
+
+
+# --- the walk ---------------------------------------------------------------------------------------
+
+
+def test_the_overview_tells_how_every_source_stands_and_refreshes_by_itself(
+    browser: Browser, place: Served
+) -> None:
+    with at(browser, place) as page:
+        expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+        expect(page.get_by_role("heading", name="acme:EU")).to_be_visible()
+        expect(page.get_by_text("1 order in quarantine: not understood")).to_be_visible()
+        assert page.get_by_role("img").count() == 3
+        expect(
+            page.get_by_role("img", name=re.compile("[0-9,]+ orders stored in the last 24"))
+        ).to_be_visible()
+        photograph(page, "overview")
+        before = page.locator(".as-of").inner_text()
+        expect(page.locator(".as-of")).not_to_have_text(before)
+
+
+def test_an_order_is_found_by_everything_and_tells_why_it_has_its_customer(
+    browser: Browser, place: Served
+) -> None:
+    with at(browser, place) as page:
+        for words in (ORDERS[0], "quentin-a@marketplace.amazon.co.uk"):
+            page.get_by_role("searchbox").fill(words)
+            page.keyboard.press("Enter")
+            expect(page.get_by_role("link", name=ORDERS[0])).to_be_visible()
+            assert words not in page.url
+        page.get_by_role("searchbox").fill("QUENTIN a")
+        page.get_by_role("button", name="Search").click()
+        expect(page.get_by_role("cell", name="Quentin a", exact=True)).to_have_count(1)
+        photograph(page, "search")
+        with place.store.read() as tx:
+            (order,) = queries.find_orders(tx, ORDERS[0])
+        page.get_by_role("searchbox").fill(order.lines[0].sku or "")
+        page.keyboard.press("Enter")
+        page.get_by_role("link", name=ORDERS[0]).click()
+        expect(page.get_by_role("heading", name="Why this customer")).to_be_visible()
+        expect(page.get_by_text("R6", exact=False).first).to_be_visible()
+        expect(page.get_by_text("7 Secret Street").first).to_be_visible()
+        photograph(page, "order")
+        menu(page, "Orders")
+        photograph(page, "orders")
+        page.get_by_label("Marketplace").select_option("DE")
+        page.get_by_role("button", name="Show").click()
+        expect(page.locator("tbody tr")).to_have_count(1)
+
+
+def test_two_customers_are_merged_with_a_preview_and_separated_again(browser: Browser, place: Served) -> None:
+    with at(browser, place) as page:
+        with place.store.read() as tx:
+            kept, other = sorted(c.customer_id or 0 for c in queries.list_customers(tx, limit=2))
+        menu(page, "Customers")
+        photograph(page, "customers")
+        page.get_by_role("link", name=str(kept), exact=True).click()
+        page.get_by_label("Number of the customer").fill(str(other))
+        page.get_by_role("button", name="Compare side by side").click()
+        expect(page.get_by_role("heading", name=f"Merge customer {other} into {kept}?")).to_be_visible()
+        expect(page.get_by_text("1 order of customer")).to_be_visible()
+        photograph(page, "merge")
+        page.get_by_role("button", name="Merge", exact=True).click()
+        expect(page.get_by_text(f"Customer {other} is merged into this one")).to_be_visible()
+        expect(page.locator("section[aria-labelledby=orders] tbody tr")).to_have_count(2)
+        photograph(page, "merged")
+        with place.store.read() as tx:
+            assert queries.statuses(tx, [kept, other]) == {kept: "active", other: "merged"}
+            assert queries.journal_of(tx, kept)[-1].who == "user:ann"
+        page.get_by_role("button", name="Undo").click()
+        expect(page.get_by_text("is undone; 1 order came back")).to_be_visible()
+        with place.store.read() as tx:
+            assert queries.statuses(tx, [kept, other]) == {kept: "active", other: "active"}
+
+
+def test_duplicates_are_looked_for_and_compared(browser: Browser, place: Served) -> None:
+    with at(browser, place) as page:
+        menu(page, "Duplicates")
+        page.get_by_role("button", name="Look through all customers").click()
+        page.get_by_role("link", name="Compare").first.click()
+        expect(page.get_by_role("heading", name=re.compile("Merge customer"))).to_be_visible()
+        page.go_back()
+        photograph(page, "duplicates")
+
+
+def test_a_backfill_is_planned_started_and_watched_until_it_is_done(browser: Browser, place: Served) -> None:
+    for number in range(3):
+        created = STARTED - timedelta(days=40 + number)
+        place.shop.world.order(f"222-0000000-000000{number}", created=created, marketplace="UK")
+    with at(browser, place) as page:
+        menu(page, "Backfills")
+        page.get_by_label("First day").fill(f"{STARTED - timedelta(days=50):%Y-%m-%d}")
+        page.get_by_label("Day after the last").fill(f"{STARTED - timedelta(days=30):%Y-%m-%d}")
+        page.get_by_label("By", exact=True).select_option("search")
+        page.get_by_label("Marketplace").select_option("UK acme")
+        page.get_by_role("button", name="Plan").click()
+        expect(page.get_by_role("heading", name="Plan")).to_be_visible()
+        photograph(page, "backfill-plan")
+        page.get_by_role("button", name="Start it").click()
+        expect(page.get_by_text("planned", exact=True)).to_be_visible()
+        photograph(page, "backfill")
+        address = page.url
+        place.shop("sync", "--wait")
+        expect(page.get_by_text("done", exact=True)).to_be_visible()
+        expect(page.get_by_role("progressbar")).to_have_attribute("value", "100.0")
+        assert page.url == address
+        menu(page, "Runs")
+        photograph(page, "runs")
+    with place.store.read() as tx:
+        assert queries.find_orders(tx, "222-0000000-0000000")
+
+
+def test_an_order_in_quarantine_shows_its_payload_and_is_tried_again_in_both_ways(
+    browser: Browser, place: Served
+) -> None:
+    with at(browser, place) as page:
+        menu(page, "Quarantine")
+        photograph(page, "quarantine")
+        page.get_by_role("link", name=BAD).click()
+        expect(page.locator("pre")).to_contain_text("quantityOrdered")
+        photograph(page, "quarantined")
+        page.get_by_role("button", name="Try again with what is stored").click()
+        expect(page.get_by_role("alert")).to_contain_text("It stays")
+        place.shop.world.update(BAD, STARTED, poison=None)
+        page.get_by_role("button", name="Ask Amazon again").click()
+        expect(page.get_by_role("heading", name=f"Order {BAD} is stored")).to_be_visible()
+        page.get_by_role("link", name="To the order").click()
+        expect(page.get_by_role("heading", name="Why this customer")).to_be_visible()
+
+
+def test_records_are_read_page_by_page(browser: Browser, place: Served) -> None:
+    with at(browser, place) as page:
+        page.get_by_role("link", name="Records").click()
+        expect(page.get_by_role("table", name="Orders").get_by_role("row")).to_have_count(
+            1 + len(stored_orders(place))
+        )
+        photograph(page, "records")
+        page.get_by_role("link", name=ORDERS[0]).click()
+        expect(page.get_by_text("Quentin a", exact=True)).to_be_visible()
+        photograph(page, "record")
+        kinds = page.get_by_role("navigation", name="Kinds of records")
+        for name in ("Customers", "Quarantine", "Backfills", "Runs"):
+            kinds.get_by_role("link", name=name).click()
+            expect(page.get_by_role("table", name=name)).to_be_visible()
+        page.get_by_role("link", name="Older").click()
+        expect(page.get_by_text("26 to 50 of")).to_be_visible()
+
+
+def stored_orders(place: Served) -> list[Any]:
+    with place.store.read() as tx:
+        return list(queries.list_orders(tx, limit=100))
+
+
+# --- who may what -----------------------------------------------------------------------------------
+
+
+def test_a_user_without_that_scope_sees_no_buyer_and_no_button(browser: Browser, place: Served) -> None:
+    with place.store.read() as tx:
+        customer_id = queries.list_customers(tx, limit=1)[0].customer_id
+    with logged() as events, at(browser, place, "bob") as page:
+        for path in (
+            "/console/orders",
+            f"/console/orders/acme/{ORDERS[0]}",
+            "/console/customers",
+            f"/console/customers/{customer_id}",
+            "/console/backfills",
+        ):
+            page.goto(path)
+            text = page.content()
+            assert not [piece for piece in BUYERS if piece in text], path
+            assert page.get_by_role("button", name=re.compile("Merge|Ask Amazon|Start it|Pause")).count() == 0
+        page.get_by_role("searchbox").fill("Quentin")
+        page.keyboard.press("Enter")
+        expect(page.get_by_text("only order ids and SKUs are searched")).to_be_visible()
+    assert said(events) == []
+
+
+def test_what_a_user_sees_is_logged(browser: Browser, place: Served) -> None:
+    with logged() as events, at(browser, place) as page:
+        page.goto(f"/console/orders/acme/{ORDERS[0]}")
+    assert said(events) == [{"who": "user:ann", "what": "orders", "ids": [ORDERS[0]]}]
+    assert not [piece for piece in BUYERS if piece in str(events)]
+
+
+def test_everything_is_reached_by_keyboard(browser: Browser, place: Served) -> None:
+    with at(browser, place) as page:
+        expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+        reached = set()
+        for _ in range(30):
+            page.keyboard.press("Tab")
+            reached.add(page.evaluate("(document.activeElement.textContent || '').trim()"))
+        assert {"Search", "Sign out", "Orders", "Customers", "Backfills", "Quarantine"} <= reached
+
+
+@pytest.mark.parametrize("light", ["light", "dark"])
+def test_text_has_contrast(browser: Browser, place: Served, light: str) -> None:
+    with at(browser, place, color_scheme=light) as page:
+        for path in ("/console/", "/console/orders", "/console/backfills", "/console/runs"):
+            page.goto(path)
+            weak = page.evaluate((Path(__file__).parent / "contrast.js").read_text())
+            assert weak == [], path

@@ -1,0 +1,127 @@
+"""Users and sessions of the console in the database; finding by name and by SKU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from threading import Thread
+
+import pytest
+
+from poller.users import FAILURES, IDLE, LOCKED, LONGEST, is_over
+from store import console, queries, searching
+from store.engine import Store, create_engine
+from store.sealing import Sealer
+from tests.harness import KEY, NOON, SimulatedClock
+from tests.integration.store_world import add_customer, apply
+from tests.unit.matching_world import an_order
+
+HASH = "$argon2id$…"
+
+
+@pytest.fixture
+def clock() -> SimulatedClock:
+    return SimulatedClock(NOON)
+
+
+@pytest.fixture
+def with_ann(store: Store, database_url: str, clock: SimulatedClock) -> Iterator[Store]:
+    """A store with a clock of its own and one user."""
+    again = Store(create_engine(database_url), Sealer([KEY]), clock)
+    assert again.commit(lambda tx: console.add(tx, "ann", HASH, ("read",)))
+    assert not again.commit(lambda tx: console.add(tx, "ann", HASH, ("read", "write")))
+    yield again
+    again.close()
+
+
+def attempt(store: Store, name: str = "ann") -> console.ConsoleUser | None:
+    return store.commit(lambda tx: console.take_attempt(tx, name, FAILURES, LOCKED))
+
+
+def test_ten_failures_lock_a_user_for_a_quarter_of_an_hour(with_ann: Store, clock: SimulatedClock) -> None:
+    assert all(attempt(with_ann) for _ in range(FAILURES))
+    assert attempt(with_ann) is None
+    clock.go_to(NOON + LOCKED - timedelta(seconds=1))
+    assert attempt(with_ann) is None
+    clock.go_to(NOON + LOCKED)
+    assert all(attempt(with_ann) for _ in range(FAILURES - 1)), "it is counted from the start"
+    found = attempt(with_ann)
+    assert found is not None
+    assert with_ann.commit(lambda tx: console.begin(tx, found, b"1" * 32, LONGEST))
+    assert attempt(with_ann) is not None, "a success forgets all failures"
+    assert attempt(with_ann, "nobody") is None
+
+
+def test_attempts_at_one_moment_are_no_more_than_one_after_the_other(with_ann: Store) -> None:
+    found: list[object] = []
+    threads = [Thread(target=lambda: found.append(attempt(with_ann))) for _ in range(FAILURES + 6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len([one for one in found if one is not None]) == FAILURES
+
+
+def test_a_session_ends_with_its_user_and_is_cleared_away(with_ann: Store, clock: SimulatedClock) -> None:
+    user = attempt(with_ann)
+    assert user is not None
+    assert with_ann.commit(lambda tx: console.begin(tx, user, b"1" * 32, LONGEST))
+    clock.go_to(NOON + LONGEST)
+    assert with_ann.commit(lambda tx: console.begin(tx, user, b"2" * 32, LONGEST))
+    with with_ann.read() as tx:
+        assert console.find_session(tx, b"1" * 32) is None
+        session = console.find_session(tx, b"2" * 32)
+    assert session == console.Session("ann", ("read",), NOON + LONGEST, NOON + LONGEST)
+    other = replace(user, password="another")
+    assert not with_ann.commit(lambda tx: console.begin(tx, other, b"3" * 32, LONGEST))
+    assert with_ann.commit(lambda tx: console.remove(tx, "ann"))
+    with with_ann.read() as tx:
+        assert console.find_session(tx, b"2" * 32) is None
+        assert not console.anybody(tx)
+
+
+@pytest.mark.parametrize(
+    ("age", "idle", "over"),
+    [
+        (timedelta(), timedelta(), False),
+        (IDLE, IDLE, True),
+        (LONGEST - timedelta(seconds=1), timedelta(), False),
+        (LONGEST, timedelta(), True),
+    ],
+)
+def test_a_session_is_over(age: timedelta, idle: timedelta, over: bool) -> None:
+    assert is_over(NOON - age, NOON - idle, NOON) is over
+
+
+# --- finding ----------------------------------------------------------------------------------------
+
+
+def test_customers_are_found_by_all_words_of_a_name_in_every_business(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = add_customer(store, name="Ann Example")
+    second = add_customer(store, name="Ann Sample", company="Example Ltd")
+    third = add_customer(store, name="Bob Exámple", business="other")
+    monkeypatch.setattr(searching, "_AT_ONCE", 1)
+
+    def found(name: str, limit: int = 10) -> list[int | None]:
+        with store.read() as tx:
+            return [record.customer_id for record in searching.customers_named(tx, name, limit)]
+
+    assert found("ann") == [second, first]
+    assert found("EXAMPLE bob") == [third]
+    assert found("example", 2) == [third, second]
+    assert found("ann nobody") == []
+    assert found("…") == []
+
+
+def test_orders_are_found_by_sku_once_and_the_last_stored_first(store: Store) -> None:
+    apply(store, an_order("o1", "1@example.com"))
+    apply(store, an_order("o2", "2@example.com"), an_order("o3", "3@example.com"))
+    with store.read() as tx:
+        sku = queries.find_orders(tx, "o1")[0].lines[0].sku
+        assert sku is not None
+        assert [o.order_id for o in searching.orders_with_sku(tx, sku, 10)] == ["o3", "o2", "o1"]
+        assert [o.order_id for o in searching.orders_with_sku(tx, sku, 2)] == ["o3", "o2"]
+        assert searching.orders_with_sku(tx, "no such", 10) == []

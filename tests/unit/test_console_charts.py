@@ -1,0 +1,65 @@
+"""What the overview's charts are drawn from, and that they are drawn."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from datetime import datetime, timedelta
+from typing import Any
+
+from poller.web.console.charts import activity, drawn
+from store.runs import Outcome, Run
+from tests.harness import NOON
+
+HOUR = timedelta(hours=1)
+
+
+def run(begun: datetime, outcome: Outcome = "complete", **changes: Any) -> Run:
+    values: dict[str, Any] = {"pages": 1, "orders": 10, "requests": 1, **changes}
+    return Run(1, "acme:EU", begun, begun + timedelta(seconds=30), outcome, message=None, **values)
+
+
+def test_runs_are_added_up_by_half_hours() -> None:
+    found = activity(
+        [
+            run(NOON - 24 * HOUR),
+            run(NOON - 2 * HOUR),
+            run(NOON - 2 * HOUR + timedelta(minutes=29), "failed", orders=0, requests=5, retries=4),
+            run(NOON - timedelta(minutes=1)),
+        ],
+        NOON,
+    )
+    assert len(found.orders) == len(found.requests) == len(found.waits) == 48
+    assert {i: bar.value for i, bar in enumerate(found.orders) if bar.value} == {0: 10, 44: 10, 47: 10}
+    assert (found.requests[44].value, found.requests[44].further) == (2, 4)
+    assert (found.total_orders, found.total_requests, found.total_retries) == (30, 8, 4)
+    assert (found.runs, found.failed) == (4, 1)
+
+
+def test_a_wait_lasts_from_one_complete_run_to_the_next() -> None:
+    found = activity([run(NOON - 3 * HOUR), run(NOON - 2 * HOUR, "failed"), run(NOON - HOUR)], NOON)
+    waits = {i: bar.value for i, bar in enumerate(found.waits) if bar.value}
+    # Nothing is known before the first run; then it grows until the third, and again until now.
+    assert waits == {42: 29.5, 43: 59.5, 44: 89.5, 45: 119.5, 46: 120.0, 47: 59.5}
+    assert found.longest_wait == 120
+
+
+def test_a_source_that_never_ran_waits_for_nothing() -> None:
+    found = activity([], NOON)
+    assert (found.total_orders, found.longest_wait) == (0, 0)
+    assert drawn(found.orders, "orders", "nothing", "orders").count("<rect") == 0
+
+
+def test_a_chart_is_an_image_with_a_name_whose_bars_stay_inside() -> None:
+    found = activity([run(NOON - HOUR, orders=1234, requests=9, retries=4)], NOON)
+    for bars in (found.orders, found.requests, found.waits):
+        image = ET.fromstring(drawn(bars, "orders", 'a "name" & more', "pieces", "others"))
+        assert (image.get("role"), image.get("aria-label")) == ("img", 'a "name" & more')
+        rectangles = [element for element in image.iter() if element.tag == "rect"]
+        assert rectangles
+        for rectangle in rectangles:
+            x, y, width, height = (float(rectangle.get(k) or "") for k in ("x", "y", "width", "height"))
+            assert x >= 44
+            assert x + width <= 480
+            assert y >= 0
+            assert y + height <= 96.01
+        assert not [element for element in image.iter() if element.get("style")]
