@@ -99,7 +99,7 @@ _POSTGRESQL: Mapping[str, Any] = {
     "connect_timeout": 10,
     # No statement, no wait for a lock and no pause within a transaction lasts longer than this: whoever
     # hangs must not hold up the others. Milliseconds.
-    "options": "-c timezone=UTC -c statement_timeout=60000 -c lock_timeout=30000"
+    "options": "-c timezone=UTC -c statement_timeout=60000 -c lock_timeout=60000"
     " -c idle_in_transaction_session_timeout=60000",
     # A server that vanished without a word is noticed within a minute.
     "keepalives_idle": 30,
