@@ -199,7 +199,7 @@ class Service:
         """The business of each account, configured now or stored before; what is stored stands."""
         configured = {name: account.business for name, account in self.config.settings.accounts.items()}
         with self.store.read() as tx:
-            return configured | stored_accounts.known_businesses(tx)
+            return configured | stored_accounts.businesses_of(tx)
 
     def wire(self) -> None:
         """Make accounts and sources of the configuration; keep connectors whose settings are the same."""

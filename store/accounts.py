@@ -12,7 +12,7 @@ from store.tables import businesses, customers
 
 
 def businesses_of(tx: Transaction) -> dict[str, str]:
-    """The recorded business of every account."""
+    """The recorded business of every account that was ever wired."""
     return {row.account: row.business for row in tx.rows(sa.select(businesses))}
 
 
@@ -44,9 +44,3 @@ def _settled(tx: Transaction, account: str, business: str, recorded: str) -> str
         return recorded
     tx.conn.execute(sa.update(businesses).where(mine).values(business=business))
     return business
-
-
-def known_businesses(tx: Transaction) -> dict[str, str]:
-    """The business of every account that was ever wired."""
-    query = sa.select(businesses.c.account, businesses.c.business)
-    return {row.account: row.business for row in tx.rows(query)}

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from store import customers as customer_rows
-from store.accounts import known_businesses
+from store.accounts import businesses_of
 from store.engine import Transaction
 from store.queries import distinct, opened_orders
 from store.records import CustomerRecord, OrderRecord
@@ -40,7 +40,7 @@ def customers_named(tx: Transaction, name: str, limit: int) -> list[CustomerReco
 
 
 def _businesses(tx: Transaction) -> list[str]:
-    recorded = known_businesses(tx).values()
+    recorded = businesses_of(tx).values()
     return sorted({*recorded, *distinct(tx, customer_emails.c.business)})
 
 

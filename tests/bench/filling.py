@@ -115,6 +115,11 @@ _OTHERS = (
 )
 """What other accounts have besides orders."""
 
+_OUTBOX = """
+INSERT INTO outbox (change_no, what, key, kind, at)
+SELECT i, 2, i, 'created', now() FROM generate_series(:first, :last) AS i
+"""
+
 _BACKFILL = """
 INSERT INTO backfills (account, marketplace_id, reason, lower, upper, position, state, orders, requests,
     created_at, way)
@@ -132,7 +137,7 @@ def fill(engine: Engine, orders: int) -> None:
         _run(engine, (_CUSTOMERS, _EMAILS, _WORDS), first=first, last=last)
     for first in range(1, orders + 1, STEP):
         last = min(first + STEP - 1, orders)
-        _run(engine, (_ORDERS, _LINES), first=first, last=last, all=orders)
+        _run(engine, (_ORDERS, _LINES, _OUTBOX), first=first, last=last, all=orders)
     counted = f"SELECT setval('order_keys', {orders}), setval('customer_ids', {customers})"
     many = max(1000, orders // 20)
     _run(engine, (_BACKFILL, *_OTHERS, counted), many=many, customers=customers, backfill=1)

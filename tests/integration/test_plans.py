@@ -28,6 +28,7 @@ SMALL = {
     "meta",
     "refusals",
     "sources",
+    "webhooks",
 }
 """Tables of a few rows for each account: PostgreSQL is right to read them whole."""
 
