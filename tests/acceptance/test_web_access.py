@@ -237,6 +237,10 @@ def test_wrong_requests_are_told_by_place_and_never_quoted(place: Served) -> Non
         problem(answer, 422, "invalid")
         assert "input" not in answer.text
     assert answer.json()["errors"] == [{"where": "body.Quentin", "what": "is unknown"}]
+    for sent in (b"[" * 100_000, b'{"name": ' + b"9" * 10_000 + b"}", b'{"name": "\xff"}'):
+        answer = client.post("/customers", content=sent, headers={"content-type": "application/json"})
+        assert answer.status_code in (400, 422)
+        assert answer.headers["content-type"] == "application/problem+json"
     problem(client.get("/orders", params={"limit": 0}), 422, "invalid")
     for cursor in ("x", "WyJhIl0", "bm9uc2Vuc2U", "\u00e9", "WyJhY21lIiwgIm5vbmUiXQ"):
         problem(client.get("/orders", params={"cursor": cursor}), 422, "cursor")
