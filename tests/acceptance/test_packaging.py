@@ -107,14 +107,16 @@ def test_the_wheel_holds_the_four_packages_and_the_migrations_and_nothing_else(i
     assert [name for name in names if name.endswith((".toml", ".db", ".pyc")) or "/accounts/" in name] == []
 
 
-def test_every_module_of_the_source_tree_is_in_the_wheel(installed: Installed) -> None:
+def test_every_module_and_page_of_the_source_tree_is_in_the_wheel(installed: Installed) -> None:
     with ZipFile(installed.wheel) as wheel:
         names = set(wheel.namelist())
     modules = {
         str(path.relative_to(ROOT))
         for room in ("config", "connectors", "poller", "store")
-        for path in (ROOT / room).rglob("*.py")
+        for kind in ("*.py", "*.html", "*.css", "*.js", "*.svg")
+        for path in (ROOT / room).rglob(kind)
     }
+    assert "poller/web/console/templates/base.html" in modules
     assert modules - names == set()
 
 

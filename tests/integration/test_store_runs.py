@@ -8,11 +8,15 @@ from datetime import date, timedelta
 import pytest
 import sqlalchemy as sa
 
+from connectors.simulator.api import Simulator
+from connectors.simulator.faults import Faults
+from connectors.simulator.world import Seller, World
+from poller.windows import Pace
 from store import runs, tables
 from store.engine import Store, create_engine
 from store.runs import Refusal, Run
 from store.sealing import Sealer
-from tests.harness import SimulatedClock
+from tests.harness import Shop, SimulatedClock, rules_for
 from tests.integration.store_world import KEY, NOON, count, fresh_store
 
 
@@ -125,3 +129,21 @@ def test_a_refusal_stands_until_it_is_forgiven_or_the_credentials_change(
         assert (changed.fingerprint, changed.since) == ("f2", NOON + timedelta(seconds=60))
         runs.forgive(tx, "account", "acme")
         assert runs.in_force(tx, "acme", "s1").get("account") is None
+
+
+def test_a_run_tells_how_often_it_had_to_ask_again(database_url: str) -> None:
+    clock = SimulatedClock(NOON - timedelta(hours=2))
+    faults = Faults.only("html_503", calls=[2, 3], operations=["searchOrders"])
+    simulator = Simulator(World(Seller(marketplaces=("UK",))), now=clock, faults=faults)
+    shop = Shop(database_url, simulator, clock, [rules_for("UK")], pace=Pace(1800, 1800))
+    shop.sync()
+    shop.run_until(NOON)
+    with shop.store.read() as tx:
+        found = runs.since(tx, "acme:EU", NOON - timedelta(hours=2))
+        later = runs.since(tx, "acme:EU", found[-1].started_at)
+    shop.close()
+    assert [run.outcome for run in found] == ["complete"] * len(found)
+    assert sum(run.retries for run in found) == 2
+    (troubled,) = [run for run in found if run.retries]
+    assert troubled.requests >= 3
+    assert later == found[-1:]

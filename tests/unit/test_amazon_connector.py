@@ -92,6 +92,7 @@ class Purse:
     def __init__(self, tokens: int = 100) -> None:
         self.tokens = tokens
         self.taken: list[Operation] = []
+        self.again: list[bool] = []
         self.rates: list[tuple[Operation, float]] = []
         self.drained: list[Operation] = []
 
@@ -99,6 +100,7 @@ class Purse:
         if len(self.taken) == self.tokens:
             raise BudgetEmpty("empty", START + timedelta(minutes=3))
         self.taken.append(operation)
+        self.again.append(again)
 
     def observe_rate(self, operation: Operation, rate: float) -> None:
         self.rates.append((operation, rate))
@@ -447,6 +449,7 @@ def test_a_hiccup_is_repeated_and_every_attempt_takes_a_token() -> None:
     scene = Scene(busy, httpx.ReadTimeout("slow"), page())
     assert len(scene.search().orders) == 1
     assert scene.purse.taken == ["searchOrders"] * 3
+    assert scene.purse.again == [False, True, True]
     assert scene.outcomes() == [("ServerFault", True), ("Unreachable", True), ("ok", False)]
     assert {(attempt.account, attempt.operation) for attempt in scene.attempts} == {("acme", "searchOrders")}
     assert scene.amazon.logins == 1

@@ -28,7 +28,7 @@ log = structlog.get_logger("order_sync")
 
 FRESH = timedelta(seconds=5)
 COUNTED = timedelta(seconds=60)
-PATIENCE = 0.1
+PATIENCE = 0.05
 """Seconds that the first page waits for the first count: enough for what is small."""
 
 NOTHING = Totals(0, 0, 0, 0, 0, 0, 0, 0, 0, {})

@@ -1,8 +1,12 @@
 // Parts of pages that refresh by themselves: an element with data-refresh (an address) and data-every (seconds).
 "use strict";
 
-// On a phone the menu is wider than the screen: show where we are.
-document.querySelector(".menu [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+// On a phone the menu is wider than the screen: show where we are, without moving what Tab goes on from.
+const here = document.querySelector(".menu [aria-current]");
+if (here) {
+  const menu = here.closest(".menu");
+  menu.scrollLeft = here.offsetLeft - (menu.clientWidth - here.offsetWidth) / 2;
+}
 
 for (const part of document.querySelectorAll("[data-refresh]")) {
   const every = Number(part.dataset.every) * 1000;
