@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -21,11 +22,12 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tests.bench import history
+from tests.bench import history, looking
 from tests.bench.pages import write_pages
 from tests.bench.scaling import PARTS
 
 RUN = 20_000
+FIRST_SEED = 1000
 ROUNDS = 3
 CUSTOMERS = 100_000
 ORDERS_OF_EACH = 10_000
@@ -52,6 +54,14 @@ def worlds(folder: Path, first_seed: int, many: int) -> Iterator[Path]:
         for path, done in zip(folders, made, strict=True):
             done.result()
             yield path
+
+
+def grow(database: Path, folder: Path, there: int, wanted: int) -> None:
+    """Fill a database from so many worlds to so many."""
+    for number, pages in enumerate(worlds(folder, FIRST_SEED + there, wanted - there), there + 1):
+        figures = ingest(database, pages)
+        say(f"filling: {number * RUN:,} of {wanted * RUN:,} orders, {figures['wall']:.1f} s")
+        shutil.rmtree(pages)
 
 
 def row(name: str, runs: list[dict[str, Any]]) -> float:
@@ -98,6 +108,7 @@ def main() -> None:
         "part", nargs="?", choices=list(PARTS), help="instead: workers, idle sources, many stored"
     )
     parser.add_argument("--stored", type=int, default=500_000, help="orders in the large database")
+    parser.add_argument("--looked", type=int, default=1_000_000, help="orders to look at; 0 for none")
     parser.add_argument("--history", type=int, default=history.ORDERS, help="orders of history; 0 for none")
     options = parser.parse_args()
     if options.part is not None:
@@ -109,21 +120,18 @@ def main() -> None:
         large = folder / "large.db"
         small_runs, large_runs = [], []
         fill = max(0, options.stored // RUN)
-        for number, pages in enumerate(worlds(folder, 1000, fill + ROUNDS)):
-            if number < fill:
-                figures = ingest(large, pages)
-                say(f"filling: {(number + 1) * RUN:,} of {options.stored:,} orders, {figures['wall']:.1f} s")
-            else:
-                say(f"measuring: round {number - fill + 1} of {ROUNDS}")
-                small = folder / f"small{number}.db"
-                small_runs.append(ingest(small, pages))
-                large_runs.append(ingest(large, pages))
-                if number == fill:
-                    ingest(folder / "profiled.db", pages, str(folder / "profile.txt"))
-            size = sum(page.stat().st_size for page in pages.iterdir())
-            lines = sum(page.read_text().count('"orderItemId"') for page in list(pages.iterdir())[:10]) / 1000
-            for page in pages.iterdir():
-                page.unlink()
+        grow(large, folder, 0, fill)
+        # Made before anything is measured: making them is work, too.
+        measured = list(worlds(folder, FIRST_SEED + fill, ROUNDS))
+        for number, pages in enumerate(measured):
+            say(f"measuring: round {number + 1} of {ROUNDS}")
+            small_runs.append(ingest(folder / f"small{number}.db", pages))
+            large_runs.append(ingest(large, pages))
+        ingest(folder / "profiled.db", measured[0], str(folder / "profile.txt"))
+        size = sum(page.stat().st_size for page in measured[0].iterdir())
+        lines = (
+            sum(page.read_text().count('"orderItemId"') for page in list(measured[0].iterdir())[:10]) / 1000
+        )
         print(f"\n{RUN:,} orders, parse to commit, SQLite, sealing on, one core")
         print(f"(about {size / RUN:,.0f} bytes of JSON and {lines:.1f} mentions of an item an order)")
         empty = row("into an empty database", small_runs)
@@ -133,6 +141,9 @@ def main() -> None:
         text = (folder / "profile.txt").read_text().splitlines()
         start = next(i for i, line in enumerate(text) if "ncalls" in line)
         print("\n".join(line for line in text[start:] if line.strip()))
+        if options.looked:
+            grow(large, folder, fill + ROUNDS, options.looked // RUN)
+            looking.main(large)
     if options.history:
         history.main(options.history)
 
