@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import RedirectResponse
+from fastapi.routing import iter_route_contexts
 from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 
@@ -57,6 +58,7 @@ def make_api(service: Service) -> FastAPI:
     api.state.looking = watching.Looking()
     for module in ROUTERS:
         api.include_router(module.router, responses={"default": PROBLEM})
+    list(iter_route_contexts(api.routes))  # built now: the first who asks should not wait for it
     for kind, handler in HANDLERS.items():
         api.add_exception_handler(kind, handler)
     for path in ("/", guard.PREFIX):

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request, Response
+from fastapi.routing import iter_route_contexts
 from starlette.staticfiles import StaticFiles
 
 from poller.bootstrap import Service
@@ -43,6 +44,7 @@ def make_console(service: Service, handlers: Mapping[type[Exception], Handler]) 
         console.include_router(module.router)
     console.mount("/static", StaticFiles(directory=looks.HERE / "static"), name="static")
     records.mount(console, service)
+    list(iter_route_contexts(console.routes))  # built now: the first who asks should not wait for it
     for kind, handler in handlers.items():
         console.add_exception_handler(kind, _as_page(handler))
     return console
