@@ -9,13 +9,10 @@ waited for.
 from __future__ import annotations
 
 import os
-import tempfile
-import threading
 import time
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -23,11 +20,12 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from poller import identity
-from poller.bootstrap import Service, Unusable, utc_now
+from poller.bootstrap import Service, utc_now
 from poller.chores import Chores
 from poller.executors import make_executor
 from poller.purging import Purge
 from poller.rotating import about_keys
+from poller.serving import HEARTBEAT_SECONDS, RELOAD_SECONDS, STOP_WITHIN, beat, give_back, open_when_up
 from poller.status import buyers_shown
 from poller.sync import RunReport
 from poller.ticking import DATABASE_RETRY, tick
@@ -45,10 +43,6 @@ SOURCES = "sources"
 LINING_UP = "lining up"
 """Id of the job that takes due ticks from the database; sources have a colon in theirs."""
 
-RELOAD_SECONDS = 5
-HEARTBEAT_SECONDS = 10
-HEARTBEAT_MISSED = 60
-
 PURGE_EVERY = timedelta(hours=6)
 """The term of an order is counted in days; a few times a day is often enough."""
 
@@ -58,17 +52,6 @@ RETENTION = "retention"
 IDENTITY_EVERY = timedelta(hours=1)
 IDENTITY = "identity"
 """Id of the job that looks whether Amazon still shows who buys."""
-
-STOP_WITHIN = 6.0
-"""Seconds that running pages get to finish when the service is told to stop."""
-
-RELEASE_WITHIN = 2.0
-"""Seconds that giving back the claims of unfinished pages may take then."""
-
-
-def heartbeat_file() -> Path:
-    """Written by a running service; how ``order-sync health`` knows it without asking anybody."""
-    return Path(tempfile.gettempdir()) / f"order-sync-{os.getuid()}.heartbeat"
 
 
 class Schedule:
@@ -97,7 +80,7 @@ class Schedule:
 
     def run(self) -> None:
         """Serve until ``service.stop`` is set. Raises Unusable when the configuration cannot work."""
-        if not self._open():
+        if not open_when_up(self._service, self._open):
             return
         self._scheduler.start()
         self._log_problems()
@@ -115,27 +98,18 @@ class Schedule:
         while not self._service.stop.wait(0.5):
             now = time.monotonic()
             if now - beaten >= HEARTBEAT_SECONDS:
-                heartbeat_file().write_text(utc_now().isoformat())
+                beat()
                 beaten = now
             if self._reload_asked or now - looked >= RELOAD_SECONDS:
                 looked = now
                 self._reload()
         self._shut_down()
 
-    def _open(self) -> bool:
-        """Open the store, waiting for a database that is not up yet. False when told to stop first."""
-        while not self._service.stop.is_set():
-            try:
-                self._service.open_store(create=True)
-                if self._shared is not None:
-                    self._shared.require()
-                self._service.wire()
-                return True
-            except Unavailable as error:
-                log.warning("database is away", error=reason_of(error), retry_in=DATABASE_RETRY.seconds)
-                heartbeat_file().write_text(utc_now().isoformat())
-                self._service.stop.wait(DATABASE_RETRY.total_seconds())
-        return False
+    def _open(self) -> None:
+        self._service.open_store(create=True)
+        if self._shared is not None:
+            self._shared.require()
+        self._service.wire()
 
     def _log_problems(self) -> None:
         for problem in self._service.problems:
@@ -272,13 +246,7 @@ class Schedule:
         while self._running and time.monotonic() < deadline:
             time.sleep(0.05)
         left = sorted(self._running)
-        if left:
-            # In a thread of its own: a database that hangs must not hold up the end.
-            releasing = threading.Thread(target=self._release, daemon=True)
-            releasing.start()
-            releasing.join(RELEASE_WITHIN)
-        heartbeat_file().unlink(missing_ok=True)
-        log.info("stopped", unfinished=left)
+        give_back(left, self._release)
         self._scheduler.shutdown(wait=False)
         self._chores.stop()
         if left:
@@ -292,15 +260,3 @@ class Schedule:
         except Unavailable as error:
             note = "claims run out by themselves within two minutes"
             log.warning("database is away", error=reason_of(error), note=note)
-
-
-def is_alive() -> bool:
-    """Whether a service of this user has given a sign of life within the last minute."""
-    try:
-        beaten = datetime.fromisoformat(heartbeat_file().read_text())
-    except (OSError, ValueError):
-        return False
-    return utc_now() - beaten < timedelta(seconds=HEARTBEAT_MISSED)
-
-
-__all__ = ["Schedule", "Unusable", "heartbeat_file", "is_alive"]

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,15 +23,9 @@ import structlog
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Status
 
-from poller.bootstrap import Service, utc_now
+from poller.bootstrap import Service
 from poller.queueing import QUEUE, TASK, require
-from poller.schedule import (
-    HEARTBEAT_SECONDS,
-    RELEASE_WITHIN,
-    RELOAD_SECONDS,
-    STOP_WITHIN,
-    heartbeat_file,
-)
+from poller.serving import HEARTBEAT_SECONDS, RELOAD_SECONDS, STOP_WITHIN, beat, give_back, open_when_up
 from poller.ticking import DATABASE_RETRY, tick
 from store import ledger, ticks
 from store.engine import Unavailable, connect_arguments, reason_of
@@ -68,23 +61,14 @@ class Worker:
 
     def run(self) -> None:
         """Work until told to stop. Raises Unusable when the configuration or the queue cannot work."""
-        if self._open():
+        if open_when_up(self._service, self._open):
             asyncio.run(self._work())
         self._shut_down()
 
-    def _open(self) -> bool:
-        """Open the store, waiting for a database that is not up yet. False when told to stop first."""
-        while not self._service.stop.is_set():
-            try:
-                require(self._service.open_store(create=False))
-                self._service.wire()
-                self._log_problems()
-                return True
-            except Unavailable as error:
-                log.warning("database is away", error=reason_of(error), retry_in=DATABASE_RETRY.seconds)
-                heartbeat_file().write_text(utc_now().isoformat())
-                self._service.stop.wait(DATABASE_RETRY.total_seconds())
-        return False
+    def _open(self) -> None:
+        require(self._service.open_store(create=False))
+        self._service.wire()
+        self._log_problems()
 
     def _log_problems(self) -> None:
         for problem in self._service.problems:
@@ -214,7 +198,7 @@ class Worker:
             await asyncio.sleep(seconds)
 
     async def _beat(self) -> None:
-        heartbeat_file().write_text(utc_now().isoformat())
+        beat()
 
     async def _reload(self) -> None:
         asked, self._reload_asked = self._reload_asked, False
@@ -234,13 +218,7 @@ class Worker:
     def _shut_down(self) -> None:
         """Give back what was not finished; what still waits for Amazon cannot be ended otherwise."""
         left = sorted(self._running)
-        if left:
-            # In a thread of its own: a database that hangs must not hold up the end.
-            releasing = threading.Thread(target=self._release, args=[left], daemon=True)
-            releasing.start()
-            releasing.join(RELEASE_WITHIN)
-        heartbeat_file().unlink(missing_ok=True)
-        log.info("stopped", unfinished=left)
+        give_back(left, lambda: self._release(left))
         if left:
             os._exit(0)
 

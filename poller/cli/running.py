@@ -35,7 +35,8 @@ from poller.cli.shell import (
     stopped_by_signals,
 )
 from poller.moments import iso
-from poller.schedule import Schedule, heartbeat_file, is_alive
+from poller.schedule import Schedule
+from poller.serving import heartbeat_file, is_alive
 from poller.status import REFUSED, remedy
 from poller.sync import RunReport
 from store.engine import Unavailable

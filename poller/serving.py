@@ -1,0 +1,71 @@
+"""What every long-running process does: it gives signs of life, waits for its database, and gives back."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import structlog
+
+from poller.bootstrap import Service, utc_now
+from poller.ticking import DATABASE_RETRY
+from store.engine import Unavailable, reason_of
+
+log = structlog.get_logger("order_sync")
+
+RELOAD_SECONDS = 5
+HEARTBEAT_SECONDS = 10
+HEARTBEAT_MISSED = 60
+
+STOP_WITHIN = 6.0
+"""Seconds that running pages get to finish when the process is told to stop."""
+
+RELEASE_WITHIN = 2.0
+"""Seconds that giving back the claims of unfinished pages may take then."""
+
+
+def heartbeat_file() -> Path:
+    """Written by a running service; how ``order-sync health`` knows it without asking anybody."""
+    return Path(tempfile.gettempdir()) / f"order-sync-{os.getuid()}.heartbeat"
+
+
+def beat() -> None:
+    """Give a sign of life."""
+    heartbeat_file().write_text(utc_now().isoformat())
+
+
+def is_alive() -> bool:
+    """Whether a service of this user has given a sign of life within the last minute."""
+    try:
+        beaten = datetime.fromisoformat(heartbeat_file().read_text())
+    except (OSError, ValueError):
+        return False
+    return utc_now() - beaten < timedelta(seconds=HEARTBEAT_MISSED)
+
+
+def open_when_up(service: Service, open_it: Callable[[], None]) -> bool:
+    """Open the store, waiting for a database that is not up yet. False when told to stop first."""
+    while not service.stop.is_set():
+        try:
+            open_it()
+            return True
+        except Unavailable as error:
+            log.warning("database is away", error=reason_of(error), retry_in=DATABASE_RETRY.seconds)
+            beat()
+            service.stop.wait(DATABASE_RETRY.total_seconds())
+    return False
+
+
+def give_back(left: list[str], release: Callable[[], None]) -> None:
+    """The end: give back what was not finished, and the sign of life."""
+    if left:
+        # In a thread of its own: a database that hangs must not hold up the end.
+        releasing = threading.Thread(target=release, daemon=True)
+        releasing.start()
+        releasing.join(RELEASE_WITHIN)
+    heartbeat_file().unlink(missing_ok=True)
+    log.info("stopped", unfinished=left)
