@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from store import tables
-from store.engine import COUNTED_FROM, LOOKUP_KEY, newest_change
+from store.engine import COUNTED_FROM, LOOKUP_KEY, copy_in, newest_change
 from store.tables import counters, metadata
 
 COPYING = "copying"
@@ -187,20 +187,14 @@ class Copying:
         return total
 
     def _write(self, table: sa.Table, rows: list[tuple[Any, ...]]) -> None:
-        dialect = self.target.dialect
-        quote = dialect.identifier_preparer
-        names = ", ".join(quote.format_column(column) for column in table.columns)
-        convert = [c.type.dialect_impl(dialect).bind_processor(dialect) for c in table.columns]
         with self.target.begin() as target:
-            driver: Any = target.connection.driver_connection
-            with driver.cursor().copy(f"COPY {quote.format_table(table)} ({names}) FROM STDIN") as copy:
-                for row in rows:
-                    values = zip(row, convert, strict=True)
-                    try:
-                        copy.write_row([v if how is None else how(v) for v, how in values])
-                    except target.dialect.loaded_dbapi.DataError as error:
-                        what = f"a row of table {table.name} cannot be stored in PostgreSQL"
-                        raise Unequal(f"{what} ({type(error).__name__}): it holds a NUL character.") from None
+            try:
+                copy_in(target, table, tuple(table.columns.keys()), rows)
+            except target.dialect.loaded_dbapi.DataError as error:
+                if error.sqlstate is not None:
+                    raise  # the server's; the driver itself refuses nothing but a NUL
+                what = f"a row of table {table.name} cannot be stored in PostgreSQL"
+                raise Unequal(f"{what} ({type(error).__name__}): it holds a NUL character.") from None
 
     def _sum(self, table: sa.Table) -> Sum:
         """The sum of a table of the target."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -247,25 +247,29 @@ def _copying(dialect: sa.Dialect, table: sa.Table, columns: tuple[str, ...]) -> 
     return f"COPY {quote.format_table(table)} ({names}) FROM STDIN", converters
 
 
+def copy_in(
+    conn: Connection, table: sa.Table, columns: tuple[str, ...], rows: Iterable[Iterable[Any]]
+) -> None:
+    """Insert rows into PostgreSQL by COPY, values in the order of the columns; errors are the driver's."""
+    statement, converters = _copying(conn.dialect, table, columns)
+    driver: Any = conn.connection.driver_connection
+    with driver.cursor() as cursor, cursor.copy(statement) as copy:
+        for row in rows:
+            values = zip(row, converters, strict=True)
+            copy.write_row([value if convert is None else convert(value) for value, convert in values])
+
+
 def _copy(conn: Connection, table: sa.Table, rows: Sequence[Row]) -> None:
     """Insert rows by COPY; errors are those of an INSERT.
 
     With an INSERT for each row, a page took a third more of the server's time, and a quarter more of ours.
     """
     columns = tuple(rows[0])
-    statement, converters = _copying(conn.dialect, table, columns)
-    driver: Any = conn.connection.driver_connection
     dbapi: Any = conn.dialect.loaded_dbapi
     try:
-        with driver.cursor() as cursor, cursor.copy(statement) as copy:
-            for row in rows:
-                copy.write_row(
-                    [
-                        row[name] if convert is None else convert(row[name])
-                        for name, convert in zip(columns, converters, strict=True)
-                    ]
-                )
+        copy_in(conn, table, columns, (map(row.__getitem__, columns) for row in rows))
     except dbapi.Error as error:
+        statement, _ = _copying(conn.dialect, table, columns)
         raised = sa.exc.DBAPIError.instance(
             statement, None, error, dbapi.Error, hide_parameters=True, dialect=conn.dialect
         )
