@@ -20,6 +20,7 @@ from poller.status import Status, gather, unproven
 from store import alerts as stored
 from store import webhooks
 from store.engine import Store, Transaction, is_conflict
+from store.queries import UNCOUNTED
 
 log = structlog.get_logger("order_sync")
 
@@ -127,7 +128,7 @@ class Alerting:
 
 def facts(service: Service) -> Facts:
     """Everything that alerts are decided from."""
-    status = gather(service)
+    status = gather(service, lambda _: UNCOUNTED)
     with service.store.begin() as tx:
         credentials = tuple(_credentials(tx, service))
     with service.store.read() as tx:

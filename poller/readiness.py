@@ -1,6 +1,6 @@
 """Whether the service may be relied upon: the decisions behind ``/healthz`` and ``/readyz``.
 
-``healthz`` is ``poller.schedule.is_alive``: the process gives signs of life. ``readiness`` judges a status
+``healthz`` is ``poller.serving.is_alive``: the process gives signs of life. ``readiness`` judges a status
 that was gathered; ``look`` gathers it, and takes a database that is away for an answer as well.
 """
 
@@ -14,6 +14,7 @@ from typing import Literal
 from poller.bootstrap import Service
 from poller.status import MarketplaceStatus, SourceStatus, Status, gather
 from store.engine import Unavailable, reason_of
+from store.queries import UNCOUNTED
 
 Why = Literal["database", "sources", "success", "gap", "authorisation"]
 
@@ -60,7 +61,7 @@ def limits_of(service: Service) -> Limits:
 def look(service: Service) -> Readiness:
     """Whether an opened and wired service is ready now."""
     try:
-        return readiness(gather(service), limits_of(service))
+        return readiness(gather(service, lambda _: UNCOUNTED), limits_of(service))
     except Unavailable as error:
         return Readiness((Reason("database", "", f"the database is away ({reason_of(error)})."),))
 

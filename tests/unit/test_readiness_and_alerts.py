@@ -25,7 +25,7 @@ from poller.status import Gap, MarketplaceStatus, RefusalStatus, RetentionStatus
 from store.alerts import Standing
 from store.changes import Position
 from store.quarantine import Counts
-from store.queries import Totals
+from store.queries import UNCOUNTED
 from store.webhooks import Backlog, Hook
 
 NOON = datetime(2026, 6, 15, 12, tzinfo=UTC)
@@ -80,8 +80,9 @@ def source(**changed: Any) -> SourceStatus:
 
 
 def status(*sources: SourceStatus) -> Status:
-    totals = Totals(0, 0, 0, 0, 0, 0, 0, 0, 0, {})
-    return Status(NOON, (), sources, (), totals, Counts(0, 0, None, None), RetentionStatus(30, 18, 0, None))
+    return Status(
+        NOON, (), sources, (), UNCOUNTED, Counts(0, 0, None, None), RetentionStatus(30, 18, 0, None)
+    )
 
 
 def reasons(*sources: SourceStatus) -> list[Reason]:

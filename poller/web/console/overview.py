@@ -31,8 +31,6 @@ COUNTED = timedelta(seconds=60)
 PATIENCE = 0.05
 """Seconds that the first page waits for the first count: enough for what is small."""
 
-NOTHING = Totals(0, 0, 0, 0, 0, 0, 0, 0, 0, {})
-
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -50,7 +48,7 @@ class Snapshots:
         self._service = service
         self._lock = threading.Lock()
         self._counting = threading.Lock()
-        self._totals = NOTHING
+        self._totals = queries.UNCOUNTED
         self._counted_at: datetime | None = None
         self._taken: Snapshot | None = None
 
