@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
-from typing import Any, cast, get_args
+from typing import Any, TypeVar, cast, get_args
 
 import sqlalchemy as sa
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -26,6 +26,8 @@ from store.engine import Transaction, Unavailable
 from store.records import Basis
 from store.tables import alerts, run_days, runs
 from store.webhooks import Backlog, Hook
+
+F = TypeVar("F", GaugeMetricFamily, CounterMetricFamily)
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -76,15 +78,14 @@ class ServiceCollector(Collector):
 
 
 def _gauge(name: str, what: str, labels: Sequence[str], values: Iterable[Labelled]) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(f"order_sync_{name}", what, labels=labels)
-    for names, value in values:
-        if value is not None:
-            family.add_metric(names, value)
-    return family
+    return _filled(GaugeMetricFamily(f"order_sync_{name}", what, labels=labels), values)
 
 
 def _counter(name: str, what: str, labels: Sequence[str], values: Iterable[Labelled]) -> CounterMetricFamily:
-    family = CounterMetricFamily(f"order_sync_{name}", what, labels=labels)
+    return _filled(CounterMetricFamily(f"order_sync_{name}", what, labels=labels), values)
+
+
+def _filled(family: F, values: Iterable[Labelled]) -> F:
     for names, value in values:
         if value is not None:
             family.add_metric(names, value)

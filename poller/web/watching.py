@@ -9,11 +9,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST
 
 from poller import readiness
 from poller.bootstrap import Service
-from poller.metrics import render_metrics
+from poller.metrics import CONTENT_TYPE, render_metrics
 from poller.readiness import Readiness, Reason
 from poller.web import shapes
 from poller.web.access import Caller
@@ -66,7 +65,7 @@ def ready(service: Here, request: Request) -> Response:
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 def metrics(service: Here) -> Response:
     """All figures, in Prometheus's text format."""
-    return Response(render_metrics(service), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    return Response(render_metrics(service), headers={"Content-Type": CONTENT_TYPE})
 
 
 @router.get("/changes")
