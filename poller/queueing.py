@@ -96,9 +96,14 @@ class SharedSchedule:
 
     def defer(self, key: str) -> None:
         """Queue the tick of a source that is due, unless somebody has."""
-        with self._store.begin() as tx:
-            if ticks.mark_queued(tx, key):
-                _queue(tx, key)
+        try:
+            with self._store.begin() as tx:
+                if ticks.mark_queued(tx, key):
+                    _queue(tx, key)
+        except AlreadyEnqueued:
+            # It waits already, whatever its mark said, so it will run.
+            with self._store.begin() as tx:
+                ticks.mark_queued(tx, key)
 
 
 def _queue(tx: Transaction, key: str) -> None:
@@ -106,8 +111,4 @@ def _queue(tx: Transaction, key: str) -> None:
     job = _app.configure_task(
         TASK, queue=QUEUE, queueing_lock=f"tick {key}", connection=tx.conn.connection.driver_connection
     )
-    try:
-        with tx.conn.begin_nested():
-            job.defer(source=key)
-    except AlreadyEnqueued:
-        return  # it waits already, so it will run
+    job.defer(source=key)

@@ -55,6 +55,9 @@ _OUTCOMES: Mapping[windows.Left, Outcome] = {
     "unproven": "deferred",
 }
 
+_Known = dict[str, MarketplaceProgress]
+"""An account's marketplaces as a transaction sees them, its own changes included."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
@@ -100,6 +103,7 @@ class SourceSync:
         self._is_behind = False
         self._refetch_due = False
         self._proof_due = False
+        self._is_finished = False
         self.has_history = False
         """Whether there are backfills to carry out, when last looked."""
         self._refused: str | None = None
@@ -120,12 +124,16 @@ class SourceSync:
             # Its text may hold what was being stored, so only its name is kept.
             self._finish_run("failed", f"unexpected: {type(error).__name__}")
             raise
-        self._finish_run(outcome, message)
+        if not self._is_finished:
+            self._finish_run(outcome, message)
         return self._report(outcome, until, message)
 
     def _finish_run(self, outcome: Outcome, message: str | None) -> None:
         with self.store.begin(durable=False) as tx:
-            runs.finish(tx, self.run_number, outcome, self.spending.taken, message, self.spending.retries)
+            self._write_finish(tx, outcome, message)
+
+    def _write_finish(self, tx: Transaction, outcome: Outcome, message: str | None) -> None:
+        runs.finish(tx, self.run_number, outcome, self.spending.taken, message, self.spending.retries)
 
     def _report(self, outcome: Outcome, until: datetime, message: str | None) -> RunReport:
         return RunReport(
@@ -148,23 +156,29 @@ class SourceSync:
             raise
         except ConnectorError as error:
             return "failed", self._note_failure(str(error)), str(error)
-        self._prepare()
-        self._check_enrolment()
+        step = self._prepare()
         by_ids = HistoryWork(self)
-        by_ids.begin()
+        if step is None:
+            self._catch_up()
+            self._check_enrolment()
+            by_ids.begin()
         while not self.stopping():
-            step = self._next()
+            if step is None:
+                step = self._next()
             if isinstance(step, windows.Wait):
                 failing = self._failing()
                 return self._ended(step, failing, None if failing is not None else by_ids.work())
+            window = step.window
             try:
-                self._read(step)
+                step = self._read(step)
             except Deferred as error:
-                self._release(step.window)
+                self._release(window)
                 return "deferred", error.until, str(error)
             except CredentialsRefused:
-                self._release(step.window)
+                self._release(window)
                 raise
+        if isinstance(step, windows.Read):
+            self._release(step.window)
         return "deferred", self._soon(), "it was told to stop"
 
     def _soon(self) -> datetime:
@@ -183,24 +197,35 @@ class SourceSync:
         self, wait: windows.Wait, failing: str | None, ids_at: datetime | None
     ) -> tuple[Outcome, datetime, str | None]:
         """``ids_at``: when there is more to do by reports and ids, if there is."""
+        if self._error is None and (wait.short or failing is None):
+            self._refetch()
+        return self._outcome(wait, failing, ids_at)
+
+    def _outcome(
+        self, wait: windows.Wait, failing: str | None, ids_at: datetime | None
+    ) -> tuple[Outcome, datetime, str | None]:
         if self._error is not None:
             return "failed", wait.until, self._error
         until = min(wait.until, ids_at or wait.until)
         by_ids = "history waits for reports, or for the budget of getOrder"
         if wait.short:
-            self._refetch()
             return "deferred", until, wait.why if until == wait.until else by_ids
         if failing is not None:
             return "failed", wait.until, failing
-        self._refetch()
         if ids_at is not None and wait.left == "nothing":
             return "deferred", until, by_ids
         return _OUTCOMES[wait.left], until, self._left_out() if wait.left == "nothing" else wait.why
 
+    def _is_idle(self) -> bool:
+        """Whether searching was all that there was to do."""
+        return not (self.has_history or self._refetch_due or self._proof_due or self._is_refresh_due())
+
+    def _is_refresh_due(self) -> bool:
+        return self._seen is None or _refresh_is_due(self._seen.source, self._seen.now)
+
     def _left_out(self) -> str | None:
         """What is not asked for although it is wanted, if anything is."""
-        with self.store.read() as tx:
-            known = ledger.load_marketplaces(tx, self.source.account)
+        known = {} if self._seen is None else self._seen.marketplaces
         codes = sorted(
             polled.code
             for marketplace_id, polled in self.source.marketplaces.items()
@@ -241,12 +266,16 @@ class SourceSync:
 
         return "failed", self.store.commit(note), str(error)
 
-    def _prepare(self) -> None:
-        """Enter the source and its marketplaces, open the backfills that start dates ask for."""
-        start = windows.signpost(self.connector.amazon_now())
+    def _prepare(self) -> windows.Read | windows.Wait | None:
+        """Enter the source and its marketplaces, open the backfills that start dates ask for.
+
+        Nearly always nothing else has to be seen to before the first decision: then it is taken at once.
+        """
+        amazon_now = self.connector.amazon_now()
+        start = windows.signpost(amazon_now)
         source = self.source
 
-        def enter(tx: Transaction) -> None:
+        def enter(tx: Transaction) -> windows.Read | windows.Wait | None:
             progress_of_source = ledger.load_source(tx, source.key)
             if progress_of_source is None:
                 progress_of_source = SourceProgress(source.key, source.account, created_pass_at=tx.now)
@@ -262,20 +291,27 @@ class SourceSync:
                     )
                     ledger.save_marketplace(tx, progress, new=True)
                 since = datetime.combine(polled.start_date, time(), UTC)
-                self._open_history(tx, progress, since)
+                known[marketplace_id] = self._open_history(tx, progress, since)
             homes = {m: p.source for m, p in known.items()}
-            homes |= dict.fromkeys(source.marketplaces, source.key)
             ledger.adopt_windows(tx, source.account, homes)
             self.has_history = bool(ledger.wanted_backfills(tx, source.account))
             older = quarantine.of_older_readers(tx, source.account, program_version(), limit=1)
-            self._is_behind = bool(older or self._waiting(tx, limit=1))
+            self._is_behind = bool(older) or self._is_any_waiting(tx)
+            if self._is_behind or self._enrolment_due or self.has_history:
+                return None
+            return self._decide(tx, amazon_now, progress_of_source, known)
 
-        self.store.commit(enter)
+        return self.store.commit(enter)
+
+    def _catch_up(self) -> None:
+        """See to what waited for another configuration, or another version of this program."""
         if self._is_behind:
             self._match_waiting()
             self._read_again()
 
-    def _open_history(self, tx: Transaction, progress: MarketplaceProgress, since: datetime) -> None:
+    def _open_history(
+        self, tx: Transaction, progress: MarketplaceProgress, since: datetime
+    ) -> MarketplaceProgress:
         reached = progress.history_from or progress.live_from
         changed = replace(progress, source=self.source.key)
         if since < reached:
@@ -285,6 +321,7 @@ class SourceSync:
             changed = replace(changed, history_from=since)
         if changed != progress:
             ledger.save_marketplace(tx, changed)
+        return changed
 
     def _match_waiting(self) -> None:
         """Give orders their customers that waited for the configuration."""
@@ -297,12 +334,18 @@ class SourceSync:
         while self.store.commit(match_some):
             pass
 
+    def _is_any_waiting(self, tx: Transaction) -> bool:
+        return orders.is_any_waiting(tx, self.source.account, *self._now_known())
+
     def _waiting(self, tx: Transaction, limit: int) -> list[str]:
         """Orders whose marketplace became known (R26), or no longer holds those without an e-mail (R21)."""
-        account, by_marketplace = self.source.account, self.source.rules.by_marketplace
+        return orders.waiting(tx, self.source.account, *self._now_known(), limit)
+
+    def _now_known(self) -> tuple[list[str], list[str]]:
+        """The marketplaces that are configured, and those of them that hold no order back."""
+        by_marketplace = self.source.rules.by_marketplace
         holding_none = sorted(m for m, rules in by_marketplace.items() if rules.without_email != "hold")
-        unknown = orders.of_unknown_marketplaces(tx, account, sorted(by_marketplace), limit)
-        return unknown + orders.held(tx, account, holding_none, limit)
+        return sorted(by_marketplace), holding_none
 
     def _read_again(self) -> None:
         """What another version of this program could not read, this one may (once for each upgrade)."""
@@ -352,30 +395,49 @@ class SourceSync:
         """Decide what is read next, and claim it."""
         amazon_now = self.connector.amazon_now()
         with self.store.begin(durable=False) as tx:
-            while True:
-                view = self._seen = self._view(tx, amazon_now)
-                step = windows.decide(view)
-                if isinstance(step, windows.Wait):
-                    self._refetch_due = bool(quarantine.due(tx, self.source.account, limit=1))
-                    self._proof_due = self.verifier().is_due(tx)
-                    return step
-                if isinstance(step, windows.Read):
-                    if step.turns != view.source.turns:
-                        ledger.save_source(tx, replace(view.source, turns=step.turns))
-                    return replace(step, window=ledger.claim(tx, step.window, self.owner))
-                if isinstance(step, windows.Enter):
-                    self._enter(tx, view, step)
-                elif isinstance(step, windows.Replace):
-                    self._replace(tx, step.window, step.by)
-                else:
-                    self._prove(tx, step.window)
+            return self._decide(tx, amazon_now)
 
-    def _view(self, tx: Transaction, amazon_now: datetime) -> windows.View:
+    def _decide(
+        self,
+        tx: Transaction,
+        amazon_now: datetime,
+        progress: SourceProgress | None = None,
+        known: _Known | None = None,
+    ) -> windows.Read | windows.Wait:
+        """The same within a transaction that may have read the source and its marketplaces already."""
+        view = self._view(tx, amazon_now, progress, known)
+        while True:
+            self._seen = view
+            step = windows.decide(view)
+            if isinstance(step, windows.Wait):
+                self._refetch_due = bool(quarantine.due(tx, self.source.account, limit=1))
+                self._proof_due = self.verifier().is_due(tx, view.marketplaces)
+                return step
+            if isinstance(step, windows.Read):
+                if step.turns != view.source.turns:
+                    ledger.save_source(tx, replace(view.source, turns=step.turns))
+                return replace(step, window=ledger.claim(tx, step.window, self.owner))
+            if isinstance(step, windows.Enter):
+                view = self._enter(tx, view, step)
+                continue
+            if isinstance(step, windows.Replace):
+                self._replace(tx, step.window, step.by)
+            else:
+                self._prove(tx, dict(view.marketplaces), step.window)
+            view = self._view(tx, amazon_now)
+
+    def _view(
+        self,
+        tx: Transaction,
+        amazon_now: datetime,
+        progress: SourceProgress | None = None,
+        known: _Known | None = None,
+    ) -> windows.View:
         source = self.source
-        progress = ledger.load_source(tx, source.key)
+        progress = progress or ledger.load_source(tx, source.key)
         if progress is None:
             raise LookupError(f"source {source.key} is not in the ledger")
-        known = ledger.load_marketplaces(tx, source.account)
+        known = known or ledger.load_marketplaces(tx, source.account)
         wanted = ledger.wanted_backfills(tx, source.account)
         self.has_history = bool(wanted)
         backfills = [b for b in wanted if b.marketplace_id in source.marketplaces]
@@ -400,9 +462,10 @@ class SourceSync:
             ),
         )
 
-    def _enter(self, tx: Transaction, view: windows.View, step: windows.Enter) -> None:
+    def _enter(self, tx: Transaction, view: windows.View, step: windows.Enter) -> windows.View:
+        """Write down what is entered; returns what is known then."""
         step = self._divided(tx, step)
-        ledger.open_windows(tx, step.windows)
+        opened = ledger.open_windows(tx, step.windows)
         for marketplace in step.marketplaces:
             ledger.save_marketplace(tx, marketplace)
         for backfill in step.backfills:
@@ -413,6 +476,15 @@ class SourceSync:
         if step.created_pass:
             progress = replace(progress, created_pass_at=tx.now)
         ledger.save_source(tx, progress)
+        if step.backfills:
+            return self._view(tx, view.amazon_now, progress)
+        moved = {marketplace.marketplace_id: marketplace for marketplace in step.marketplaces}
+        return replace(
+            view,
+            source=progress,
+            marketplaces={**view.marketplaces, **moved},
+            windows=(*view.windows, *opened),
+        )
 
     def _divided(self, tx: Transaction, step: windows.Enter) -> windows.Enter:
         """A second look in windows of one page each, by the update times of the orders that are stored."""
@@ -433,7 +505,7 @@ class SourceSync:
         ledger.save_window(tx, replace(window, state="cancelled", page_token=None))
         ledger.open_windows(tx, by)
 
-    def _prove(self, tx: Transaction, window: Window) -> None:
+    def _prove(self, tx: Transaction, known: _Known, window: Window) -> None:
         """An unproven walk is good if no order can have left its list while it was read.
 
         One whose change was shown a little late left with an update time from before the walk; of one
@@ -446,12 +518,15 @@ class SourceSync:
             ) or quarantine.seen_since(tx, window.account, since):
                 self._replace(tx, window, windows.halves_of_time(replace(window, attempts=0)))
                 return
-        self._finish(tx, replace(window, state="done"))
+        self._finish(tx, known, replace(window, state="done"))
 
     # --- one page -----------------------------------------------------------------------------------
 
-    def _read(self, step: windows.Read) -> None:
-        """Fetch the next page of a claimed window and store it, or note what went wrong."""
+    def _read(self, step: windows.Read) -> windows.Read | windows.Wait | None:
+        """Fetch the next page of a claimed window and store it, or note what went wrong.
+
+        Returns what comes next, if that is decided already.
+        """
         window = step.window
         self.spending.window = window
         self.spending.reserve = step.reserve
@@ -476,18 +551,23 @@ class SourceSync:
         except ConnectorError as error:
             self._note_failure(str(error), window)
         else:
-            self._store_page(window, page, before)
+            return self._store_page(window, page, before)
         finally:
             self.spending.window = None
             self.spending.reserve = 0.0
+        return None
 
-    def _store_page(self, window: Window, page: OrderPage, asked_at: datetime) -> None:
+    def _store_page(
+        self, window: Window, page: OrderPage, asked_at: datetime
+    ) -> windows.Read | windows.Wait | None:
+        """Store a page with its window's progress, and decide in the same transaction what comes next."""
         amazon_now = self.connector.amazon_now()
         several = page.next_token is not None or window.pages > 0
         buyers = identity.seen(page.orders if window.kind == "live" else ())
 
-        def store(tx: Transaction) -> None:
+        def store(tx: Transaction) -> windows.Read | windows.Wait | None:
             progress = ledger.load_source(tx, self.source.key)
+            known = ledger.load_marketplaces(tx, self.source.account)
             applied = apply_orders(
                 tx,
                 self.source.rules,
@@ -495,21 +575,30 @@ class SourceSync:
                 page.unreadable,
                 walk=window.window_id if several else None,
             )
-            self._advance(tx, window, page, applied, asked_at, amazon_now)
+            self._advance(tx, known, window, page, applied, asked_at, amazon_now)
             runs.add_page(tx, self.run_number, len(page.orders), buyers)
-            if progress is not None:
-                fine = replace(
-                    progress,
-                    failures=0,
-                    failing_since=None,
-                    last_error=None,
-                    retry_at=None,
-                    succeeded_at=tx.now,
-                )
-                ledger.save_source(tx, fine)
+            if progress is None:
+                return None
+            fine = replace(
+                progress,
+                failures=0,
+                failing_since=None,
+                last_error=None,
+                retry_at=None,
+                succeeded_at=tx.now,
+            )
+            ledger.save_source(tx, fine)
+            if self.stopping():
+                return None
+            step = self._decide(tx, amazon_now, fine, known)
+            self._is_finished = isinstance(step, windows.Wait) and self._is_idle()
+            if isinstance(step, windows.Wait) and self._is_finished:
+                outcome, _, message = self._outcome(step, self._failing(), None)
+                self._write_finish(tx, outcome, message)
+            return step
 
         try:
-            self.store.commit(store)
+            step = self.store.commit(store)
         except (Superseded, *Unavailable):
             raise
         except Exception as error:
@@ -518,10 +607,12 @@ class SourceSync:
             raise
         self._pages += 1
         self._orders += len(page.orders)
+        return step
 
     def _advance(
         self,
         tx: Transaction,
+        known: _Known,
         window: Window,
         page: OrderPage,
         applied: Applied,
@@ -546,15 +637,15 @@ class SourceSync:
         if after.backfill_id is not None:
             ledger.count_backfill(tx, after.backfill_id, len(page.orders))
         if after.upper < window.upper:
-            after = self._shorten(tx, window, after)
+            after = self._shorten(tx, known, window, after)
         if after.state == "open":
             ledger.save_window(tx, after)
         elif after.state == "done":
-            self._finish(tx, after)
+            self._finish(tx, known, after)
         else:
             ledger.save_window(tx, ledger.release(after))
 
-    def _finish(self, tx: Transaction, window: Window) -> None:
+    def _finish(self, tx: Transaction, known: _Known, window: Window) -> None:
         """The window is read and proven: claim its coverage."""
         ledger.save_window(tx, ledger.release(replace(window, page_token=None)))
         seen = Interval(window.lower, window.upper)
@@ -569,9 +660,9 @@ class SourceSync:
             if window.kind == "sweep":
                 ledger.cover(tx, window.account, ids, "second", seen)
         if window.kind == "live":
-            for marketplace in ledger.load_marketplaces(tx, window.account).values():
-                if marketplace.marketplace_id in ids and marketplace.alone_since is not None:
-                    ledger.save_marketplace(tx, replace(marketplace, alone_since=None, trouble=None))
+            for marketplace in [known[m] for m in ids if m in known]:
+                if marketplace.alone_since is not None:
+                    _save(tx, known, replace(marketplace, alone_since=None, trouble=None))
         if window.backfill_id is not None:
             self._finish_backfill(tx, window)
 
@@ -593,12 +684,12 @@ class SourceSync:
             backfill = replace(backfill, state="done", finished_at=tx.now)
         ledger.save_backfill(tx, backfill)
 
-    def _shorten(self, tx: Transaction, window: Window, after: Window) -> Window:
+    def _shorten(self, tx: Transaction, known: _Known, window: Window, after: Window) -> Window:
         """Amazon applied a smaller bound than was sent: what lies beyond it has still to be read.
 
         A walk of several pages begins anew with that bound, because its parameters are frozen.
         """
-        pulled = self._pull_back(tx, window, after.upper) if window.kind == "live" else frozenset()
+        pulled = self._pull_back(tx, known, window, after.upper) if window.kind == "live" else frozenset()
         others = tuple(m for m in window.marketplace_ids if m not in pulled)
         rests = []
         if others:
@@ -610,13 +701,13 @@ class SourceSync:
         ledger.open_windows(tx, rests)
         return after
 
-    def _pull_back(self, tx: Transaction, window: Window, upper: datetime) -> frozenset[str]:
+    def _pull_back(self, tx: Transaction, known: _Known, window: Window, upper: datetime) -> frozenset[str]:
         """Live reading of these has got no further than ``upper``; never below what was read before."""
         upper = max(upper, min(window.lower + windows.OVERLAP, window.upper))
         pulled = set()
-        for marketplace in ledger.load_marketplaces(tx, window.account).values():
-            if marketplace.marketplace_id in window.marketplace_ids and marketplace.position == window.upper:
-                ledger.save_marketplace(tx, replace(marketplace, position=upper))
+        for marketplace in [known[m] for m in window.marketplace_ids if m in known]:
+            if marketplace.position == window.upper:
+                _save(tx, known, replace(marketplace, position=upper))
                 pulled.add(marketplace.marketplace_id)
         return frozenset(pulled)
 
@@ -648,7 +739,8 @@ class SourceSync:
             lowered = replace(windows.afresh(window), upper=signpost)
             self._replace(tx, window, (lowered,))
             if window.kind == "live":
-                self._pull_back(tx, window, signpost)
+                known = ledger.load_marketplaces(tx, self.source.account)
+                self._pull_back(tx, known, window, signpost)
 
     def _note_refused(self, window: Window, error: RequestRefused) -> None:
         with self.store.begin() as tx:
@@ -765,7 +857,7 @@ class SourceSync:
 
     def _refresh_stale(self) -> None:
         """Fetch by id, from an idle bucket, what is pending for a week or should have been shipped."""
-        if self._seen is not None and not _refresh_is_due(self._seen.source, self._seen.now):
+        if not self._is_refresh_due():
             return
         with self.store.begin(durable=False) as tx:
             progress = ledger.load_source(tx, self.source.key)
@@ -794,6 +886,11 @@ class SourceSync:
             orders.mark_refetched(tx, self.source.account, order_id)
         fetched = self.connector.get(order_id, included_data, self.spending)
         return self.store.commit(lambda tx: apply_single(tx, self.source.rules, fetched))
+
+
+def _save(tx: Transaction, known: _Known, changed: MarketplaceProgress) -> None:
+    ledger.save_marketplace(tx, changed)
+    known[changed.marketplace_id] = changed
 
 
 def _refresh_is_due(progress: SourceProgress, now: datetime) -> bool:

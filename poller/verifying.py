@@ -31,7 +31,7 @@ from poller.windows import WALK_LIMIT
 from store import ledger, verifications
 from store.engine import Store, Transaction
 from store.ledger import Superseded
-from store.progress import complete_until
+from store.progress import MarketplaceProgress, complete_until
 from store.proof import By, Finding, Listed, Outcome, Reason, Verification
 
 LOOK_EVERY = timedelta(minutes=1)
@@ -164,20 +164,22 @@ class Verifier:
             except ConnectorError as error:
                 self._put_off(job, self.store.now() + RETRY_SCHEDULED, str(error))
 
-    def is_due(self, tx: Transaction) -> bool:
-        """Whether ``scheduled`` has something to do."""
-        job, due = self._next_job(tx)
+    def is_due(self, tx: Transaction, known: Mapping[str, MarketplaceProgress]) -> bool:
+        """Whether ``scheduled`` has something to do; ``known``: the marketplaces as they stand."""
+        job, due = self._next_job(tx, known)
         return job is not None or bool(due)
 
     def _scheduled_job(self) -> Verification | None:
         with self.store.begin() as tx:
-            job, due = self._next_job(tx)
+            job, due = self._next_job(tx, ledger.load_marketplaces(tx, self.source.account))
             if due:
                 verifications.forget_old(tx, self.source.account)
                 return [verifications.begin(tx, fresh) for fresh in due][-1]
             return job
 
-    def _next_job(self, tx: Transaction) -> tuple[Verification | None, list[Verification]]:
+    def _next_job(
+        self, tx: Transaction, known: Mapping[str, MarketplaceProgress]
+    ) -> tuple[Verification | None, list[Verification]]:
         """The one that was begun and can go on; else those that are due, which are not stored yet."""
         mine = [
             v
@@ -193,12 +195,18 @@ class Verifier:
         by_schedule = [v for v in mine if v.reason == "scheduled"]
         for marketplace_id in sorted(self.source.marketplaces.keys() - {v.marketplace_id for v in going_on}):
             last = next((v.created_at for v in by_schedule if v.marketplace_id == marketplace_id), None)
-            due = self._due(tx, self.source.marketplaces[marketplace_id], last)
+            due = self._due(tx, self.source.marketplaces[marketplace_id], known.get(marketplace_id), last)
             if due:
                 return None, due
         return None, []
 
-    def _due(self, tx: Transaction, polled: PolledMarketplace, last: datetime | None) -> list[Verification]:
+    def _due(
+        self,
+        tx: Transaction,
+        polled: PolledMarketplace,
+        progress: MarketplaceProgress | None,
+        last: datetime | None,
+    ) -> list[Verification]:
         """Proofs of the last thirty days of which every update has been looked for twice, the newest last.
 
         One, unless a gap of history divides them.
@@ -206,7 +214,6 @@ class Verifier:
         account, marketplace_id = self.source.account, polled.marketplace_id
         if last is not None and not completeness.is_due(tx.now, last, last):
             return []
-        progress = ledger.load_marketplaces(tx, account).get(marketplace_id)
         if progress is None or progress.enrolled is False or progress.alone_since is not None:
             return []
         if not completeness.is_due(tx.now, progress.live_from, last):

@@ -16,12 +16,14 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
 import procrastinate
 import psycopg
 import structlog
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Status
+from psycopg_pool import AsyncConnectionPool
 
 from poller.bootstrap import Service
 from poller.queueing import QUEUE, TASK, require
@@ -108,7 +110,11 @@ class Worker:
 
     def _app(self) -> procrastinate.App:
         connector = procrastinate.PsycopgConnector(
-            kwargs=connect_arguments(self._service.store.engine) | _own_schema(self._service),
+            # Each of its statements stands alone, so none needs BEGIN and COMMIT around it.
+            kwargs=connect_arguments(self._service.store.engine)
+            | _own_schema(self._service)
+            | {"autocommit": True},
+            pool_factory=_unasked,
             min_size=1,
             max_size=3,
         )
@@ -230,6 +236,14 @@ class Worker:
                     ticks.finish(tx, key, tx.now)
         except Unavailable as error:
             log.warning("database is away", error=reason_of(error), note="others take back what is left")
+
+
+def _unasked(**arguments: Any) -> AsyncConnectionPool:
+    """A pool that does not ask a connection whether it lives before each use: that doubled the trips.
+
+    From one that does not, the worker begins anew.
+    """
+    return AsyncConnectionPool(**(arguments | {"check": None}))
 
 
 def _own_schema(service: Service) -> dict[str, str]:

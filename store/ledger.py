@@ -100,12 +100,18 @@ def pending_windows(tx: Transaction, source: str) -> tuple[Window, ...]:
     return tuple(_window(tx, row) for row in tx.rows(_PENDING, {"source": source}))
 
 
-def open_windows(tx: Transaction, new: Iterable[Window]) -> None:
-    """Enter new windows into the ledger."""
+_OPEN = sa.insert(windows).returning(windows.c.window_id)
+
+
+def open_windows(tx: Transaction, new: Iterable[Window]) -> list[Window]:
+    """Enter new windows into the ledger; returns them with their numbers."""
+    opened = []
     for window in new:
-        values = _values(tx, replace(window, page_token=None))
-        values.update(created_at=tx.now)
-        tx.conn.execute(sa.insert(windows).values(values))
+        window = replace(window, page_token=None)
+        values = _values(tx, window) | {"created_at": tx.now}
+        window_id: int = tx.conn.execute(_OPEN, values).scalar_one()
+        opened.append(replace(window, window_id=window_id))
+    return opened
 
 
 def save_window(tx: Transaction, window: Window) -> Window:

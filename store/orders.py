@@ -535,34 +535,39 @@ def every_nth_update(
     return list(tx.conn.execute(query).scalars())[number - 1 :: number]
 
 
-def of_unknown_marketplaces(
-    tx: Transaction, account: str, configured: Sequence[str], limit: int
+def waiting(
+    tx: Transaction, account: str, known: Sequence[str], holding_none: Sequence[str], limit: int
 ) -> list[str]:
-    """Ids of stored orders whose marketplace was not configured when they came, but is now (R26)."""
-    return _waiting(tx, account, configured, orders.c.marketplace.is_(None), limit)
+    """Ids of orders without a customer whose reason is gone; of each reason so many, the oldest first.
 
-
-def held(tx: Transaction, account: str, marketplace_ids: Sequence[str], limit: int) -> list[str]:
-    """Ids of orders of these marketplaces whose customer waits because they have no e-mail (R21)."""
-    return _waiting(tx, account, marketplace_ids, orders.c.match_basis == "held", limit)
-
-
-def _waiting(
-    tx: Transaction,
-    account: str,
-    marketplace_ids: Sequence[str],
-    why: sa.ColumnElement[bool],
-    limit: int,
-) -> list[str]:
-    """Ids of orders of these marketplaces that have no customer, for a reason; the oldest first."""
+    ``known``: marketplaces that are configured, where orders of unknown ones may belong by now (R26).
+    ``holding_none``: those where an order without an e-mail is no longer held (R21).
+    """
     c = orders.c
-    query = (
-        sa.select(c.order_id)
-        .where(c.account == account, c.customer_id.is_(None), c.marketplace_id.in_(marketplace_ids), why)
-        .order_by(c.created_at, c.order_id)
-        .limit(limit)
+    found: list[str] = []
+    for why in _reasons(known, holding_none):
+        query = (
+            sa.select(c.order_id)
+            .where(c.account == account, why)
+            .order_by(c.created_at, c.order_id)
+            .limit(limit)
+        )
+        found += tx.conn.execute(query).scalars()
+    return found
+
+
+def is_any_waiting(tx: Transaction, account: str, known: Sequence[str], holding_none: Sequence[str]) -> bool:
+    """Whether ``waiting`` would find any."""
+    reasons = [sa.exists().where(orders.c.account == account, why) for why in _reasons(known, holding_none)]
+    return bool(tx.conn.execute(sa.select(sa.or_(*reasons))).scalar_one())
+
+
+def _reasons(known: Sequence[str], holding_none: Sequence[str]) -> tuple[sa.ColumnElement[bool], ...]:
+    c = orders.c
+    return (
+        sa.and_(c.customer_id.is_(None), c.marketplace_id.in_(known), c.marketplace.is_(None)),
+        sa.and_(c.customer_id.is_(None), c.marketplace_id.in_(holding_none), c.match_basis == "held"),
     )
-    return list(tx.conn.execute(query).scalars())
 
 
 def stale(tx: Transaction, account: str, marketplace_ids: Sequence[str], limit: int) -> list[tuple[str, str]]:

@@ -39,6 +39,7 @@ from connectors.errors import BudgetEmpty
 from connectors.orders import OrderPage
 from connectors.simulator.api import Simulator
 from connectors.simulator.world import CLIENT_ID, CLIENT_SECRET, World
+from poller import windows
 from poller.sources import AccountRules, PolledMarketplace, Source, sources_of
 from poller.spending import Spending
 from poller.sync import RunReport, SourceSync
@@ -140,12 +141,15 @@ class Doomed(SourceSync):
             if self.reached == self.life.boundary:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    def _store_page(self, window: Window, page: OrderPage, asked_at: datetime) -> None:
+    def _store_page(
+        self, window: Window, page: OrderPage, asked_at: datetime
+    ) -> windows.Read | windows.Wait | None:
         more = page.next_token is not None
         self.counting = bool(page.orders) and more == self.life.more and not self.reached
-        super()._store_page(window, page, asked_at)
+        step = super()._store_page(window, page, asked_at)
         self.reach()
         self.counting = False
+        return step
 
 
 def sources_for(life: Life) -> tuple[Source, ...]:

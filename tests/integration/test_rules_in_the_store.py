@@ -409,7 +409,7 @@ def test_r23_a_replacement_goes_to_the_customer_of_the_order_it_replaces(store: 
 
 def waiting(store: Store, rules: AccountRules) -> list[str]:
     with store.read() as tx:
-        return orders.of_unknown_marketplaces(tx, "acme", sorted(rules.by_marketplace), limit=10)
+        return orders.waiting(tx, "acme", sorted(rules.by_marketplace), [], limit=10)
 
 
 def test_r26_orders_of_an_unknown_marketplace_are_matched_once_it_is_configured(store: Store) -> None:
