@@ -65,14 +65,15 @@ class Spending:
             if self.window is not None:
                 ledger.renew(tx, self.window)
             reserve = self.reserve if operation == "searchOrders" else self.reserves.get(operation, 0.0)
-            ready = budgets.take(tx, self.key(operation), plan.rate, plan.burst, reserve)
+            bucket, ready = budgets.take(tx, self.key(operation), plan.rate, plan.burst, reserve)
         if ready is not None:
             raise BudgetEmpty(f"the budget for {operation} is used up", ready)
+        self._rates[operation] = bucket.rate
         self.taken += 1
         self.retries += again
 
     def observe_rate(self, operation: Operation, rate: float) -> None:
-        """Amazon named its rate; written only when it is news."""
+        """Amazon named its rate; written only when it is another than the token was counted with."""
         if self._rates.get(operation) == rate:
             return
         plan = self.plans[operation]

@@ -71,13 +71,15 @@ def _locked(tx: Transaction, key: BudgetKey, rate: float, burst: float) -> Bucke
     return Bucket(row.rate, row.burst, row.tokens, row.counted_at)
 
 
-def take(tx: Transaction, key: BudgetKey, rate: float, burst: float, reserve: float = 0.0) -> datetime | None:
-    """Take a token under lock, leaving ``reserve``. Returns None, or when there will be one."""
+def take(
+    tx: Transaction, key: BudgetKey, rate: float, burst: float, reserve: float = 0.0
+) -> tuple[Bucket, datetime | None]:
+    """Take a token under lock, leaving ``reserve``. Returns the bucket; when to come, if it had none."""
     bucket, ready = spend(_locked(tx, key, rate, burst), tx.now, reserve)
     if ready is None:
         left = {"left": bucket.tokens, "at": bucket.counted_at}
         tx.conn.execute(_TAKE, {f"its_{name}": value for name, value in _names(key).items()} | left)
-    return ready
+    return bucket, ready
 
 
 def set_rate(tx: Transaction, key: BudgetKey, rate: float, burst: float, observed: float) -> None:

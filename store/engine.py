@@ -276,6 +276,12 @@ def _copy(conn: Connection, table: sa.Table, rows: Sequence[Row]) -> None:
         raise raised from error
 
 
+@lru_cache(maxsize=64)
+def _locking(query: sa.Select[Any]) -> sa.Select[Any]:
+    """The same query, locking what it finds; kept for those that are made once and asked with every page."""
+    return query.with_for_update()
+
+
 _COUNT = (
     sa.update(tables.counters)
     .where(tables.counters.c.name == sa.bindparam("counter"))
@@ -317,7 +323,7 @@ class Transaction:
         One that only reads locks nothing: it would wait for writers, and fail when they have written.
         """
         reading = self.conn.get_execution_options().get("reading", False)
-        return query.with_for_update() if self.on_postgresql and not reading else query
+        return _locking(query) if self.on_postgresql and not reading else query
 
     @cached_property
     def change_no(self) -> int:

@@ -90,6 +90,9 @@ _PENDING = (
     .where(windows.c.source == sa.bindparam("source"), windows.c.state.in_(PENDING))
     .order_by(windows.c.window_id)
 )
+_PENDING_OF_ACCOUNT = sa.select(windows.c.window_id, windows.c.source, windows.c.marketplace_ids).where(
+    windows.c.account == sa.bindparam("of_account"), windows.c.state.in_(PENDING)
+)
 _SOURCE = sa.select(tables.sources).where(tables.sources.c.source == sa.bindparam("source"))
 _MARKETPLACES = sa.select(tables.marketplaces).where(tables.marketplaces.c.account == sa.bindparam("account"))
 # Made once: with every page they are asked several times, and building them took as long as running them.
@@ -160,33 +163,36 @@ def read_coverage(tx: Transaction, account: str, marketplace_id: str, look: Look
     return joined([Interval(row.lower, row.upper) for row in tx.rows(query)])
 
 
+_MINE = sa.and_(
+    *(tables.coverage.c[name] == sa.bindparam(f"of_{name}") for name in ("account", "marketplace_id", "look"))
+)
+_TOUCHING = sa.select(tables.coverage.c.lower, tables.coverage.c.upper).where(
+    _MINE,
+    tables.coverage.c.lower <= sa.bindparam("seen_upper"),
+    tables.coverage.c.upper >= sa.bindparam("seen_lower"),
+)
+
+
 def cover(
     tx: Transaction, account: str, marketplace_ids: Collection[str], look: Look, seen: Interval
 ) -> None:
     """Add a stretch to what has been seen of some marketplaces."""
-    c = tables.coverage.c
     for marketplace_id in sorted(marketplace_ids):
-        mine = sa.and_(c.account == account, c.marketplace_id == marketplace_id, c.look == look)
-        touching = sa.and_(mine, c.lower <= seen.upper, c.upper >= seen.lower)
+        mine = {"account": account, "marketplace_id": marketplace_id, "look": look}
+        named = {f"of_{name}": value for name, value in mine.items()}
         # Only what was read is replaced: what another worker adds meanwhile stays, and is joined when read.
-        rows = tx.rows(tx.lock(sa.select(c.lower, c.upper).where(touching)))
+        rows = tx.rows(tx.lock(_TOUCHING), {**named, "seen_lower": seen.lower, "seen_upper": seen.upper})
         whole = joined([seen, *(Interval(row.lower, row.upper) for row in rows)])[0]
         if [row.lower for row in rows] == [whole.lower]:
             # Nearly always: what was seen grows at its end.
-            grown = sa.and_(mine, c.lower == whole.lower)
-            tx.conn.execute(sa.update(tables.coverage).where(grown).values(upper=whole.upper))
+            tx.update(tables.coverage, [{"upper": whole.upper}], **mine, lower=whole.lower)
             continue
-        old = sa.and_(mine, c.lower.in_([row.lower for row in rows]))
-        tx.conn.execute(sa.delete(tables.coverage).where(old))
-        tx.conn.execute(
-            sa.insert(tables.coverage).values(
-                account=account,
-                marketplace_id=marketplace_id,
-                look=look,
-                lower=whole.lower,
-                upper=whole.upper,
+        if rows:
+            old = sa.delete(tables.coverage).where(
+                _MINE, tables.coverage.c.lower.in_([row.lower for row in rows])
             )
-        )
+            tx.conn.execute(old, named)
+        tx.insert(tables.coverage, [{**mine, "lower": whole.lower, "upper": whole.upper}])
 
 
 def load_source(tx: Transaction, source: str) -> SourceProgress | None:
@@ -227,10 +233,7 @@ def save_marketplace(tx: Transaction, progress: MarketplaceProgress, *, new: boo
 def adopt_windows(tx: Transaction, account: str, source_of: dict[str, str]) -> None:
     """Give unfinished windows to the source of their marketplace, when none of it is in theirs any more."""
     c = windows.c
-    query = sa.select(c.window_id, c.source, c.marketplace_ids).where(
-        c.account == account, c.state.in_(PENDING)
-    )
-    for row in tx.rows(query):
+    for row in tx.rows(_PENDING_OF_ACCOUNT, {"of_account": account}):
         homes = [source_of[m] for m in codec.load_words(row.marketplace_ids) if m in source_of]
         if homes and row.source not in homes:
             tx.conn.execute(sa.update(windows).where(c.window_id == row.window_id).values(source=homes[0]))

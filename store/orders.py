@@ -535,6 +535,29 @@ def every_nth_update(
     return list(tx.conn.execute(query).scalars())[number - 1 :: number]
 
 
+def _waiting(marketplaces: str, why: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    """Orders of some marketplaces that have no customer for this reason; the oldest first."""
+    c = orders.c
+    return (
+        sa.select(c.order_id)
+        .where(
+            c.account == sa.bindparam("of_account"),
+            c.customer_id.is_(None),
+            c.marketplace_id.in_(sa.bindparam(marketplaces, expanding=True)),
+            why,
+        )
+        .order_by(c.created_at, c.order_id)
+        .limit(sa.bindparam("many", type_=sa.Integer))
+    )
+
+
+_WAITING = (
+    _waiting("known", orders.c.marketplace.is_(None)),
+    _waiting("holding_none", orders.c.match_basis == "held"),
+)
+_IS_ANY_WAITING = sa.select(sa.or_(*(query.exists() for query in _WAITING)))
+
+
 def waiting(
     tx: Transaction, account: str, known: Sequence[str], holding_none: Sequence[str], limit: int
 ) -> list[str]:
@@ -543,31 +566,18 @@ def waiting(
     ``known``: marketplaces that are configured, where orders of unknown ones may belong by now (R26).
     ``holding_none``: those where an order without an e-mail is no longer held (R21).
     """
-    c = orders.c
-    found: list[str] = []
-    for why in _reasons(known, holding_none):
-        query = (
-            sa.select(c.order_id)
-            .where(c.account == account, why)
-            .order_by(c.created_at, c.order_id)
-            .limit(limit)
-        )
-        found += tx.conn.execute(query).scalars()
-    return found
+    names = {"of_account": account, "many": limit}
+    unknown, held = _WAITING
+    return [
+        *tx.conn.execute(unknown, names | {"known": known}).scalars(),
+        *tx.conn.execute(held, names | {"holding_none": holding_none}).scalars(),
+    ]
 
 
 def is_any_waiting(tx: Transaction, account: str, known: Sequence[str], holding_none: Sequence[str]) -> bool:
     """Whether ``waiting`` would find any."""
-    reasons = [sa.exists().where(orders.c.account == account, why) for why in _reasons(known, holding_none)]
-    return bool(tx.conn.execute(sa.select(sa.or_(*reasons))).scalar_one())
-
-
-def _reasons(known: Sequence[str], holding_none: Sequence[str]) -> tuple[sa.ColumnElement[bool], ...]:
-    c = orders.c
-    return (
-        sa.and_(c.customer_id.is_(None), c.marketplace_id.in_(known), c.marketplace.is_(None)),
-        sa.and_(c.customer_id.is_(None), c.marketplace_id.in_(holding_none), c.match_basis == "held"),
-    )
+    values = {"of_account": account, "known": known, "holding_none": holding_none, "many": 1}
+    return bool(tx.conn.execute(_IS_ANY_WAITING, values).scalar_one())
 
 
 def stale(tx: Transaction, account: str, marketplace_ids: Sequence[str], limit: int) -> list[tuple[str, str]]:

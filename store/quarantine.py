@@ -219,9 +219,9 @@ def entries(tx: Transaction, order_ids: Sequence[str] | None = None) -> list[Qua
     return _opened(tx, query)
 
 
-def _opened(tx: Transaction, query: sa.Select[Any]) -> list[Quarantined]:
+def _opened(tx: Transaction, query: sa.Select[Any], **asked: object) -> list[Quarantined]:
     found = []
-    for row in tx.conn.execute(query).mappings():
+    for row in tx.conn.execute(query, asked).mappings():
         values = dict(row)
         sealed = values.pop("payload")
         payload = tx.sealer.open(sealed, place(row["account"], row["order_id"])).decode()
@@ -229,19 +229,28 @@ def _opened(tx: Transaction, query: sa.Select[Any]) -> list[Quarantined]:
     return found
 
 
+# Made once: every run asks them.
+_OF_ACCOUNT = sa.select(quarantine).where(quarantine.c.account == sa.bindparam("of_account"))
+_OF_OLDER_READERS = (
+    _OF_ACCOUNT.where(sa.or_(quarantine.c.read_by.is_(None), quarantine.c.read_by != sa.bindparam("version")))
+    .order_by(quarantine.c.first_seen_at, quarantine.c.order_id)
+    .limit(sa.bindparam("many", type_=sa.Integer))
+)
+_DUE = (
+    _OF_ACCOUNT.where(quarantine.c.next_attempt_at <= sa.bindparam("now"))
+    .order_by(quarantine.c.next_attempt_at, quarantine.c.order_id)
+    .limit(sa.bindparam("many", type_=sa.Integer))
+)
+
+
 def of_older_readers(tx: Transaction, account: str, version: str, limit: int) -> list[Quarantined]:
     """Orders that another version of this program could not read, oldest first."""
-    c = quarantine.c
-    unread = sa.or_(c.read_by.is_(None), c.read_by != version)
-    query = sa.select(quarantine).where(c.account == account, unread)
-    return _opened(tx, query.order_by(c.first_seen_at, c.order_id).limit(limit))
+    return _opened(tx, _OF_OLDER_READERS, of_account=account, version=version, many=limit)
 
 
 def due(tx: Transaction, account: str, limit: int) -> list[Quarantined]:
     """Orders that Amazon is to be asked for again by now, longest due first."""
-    c = quarantine.c
-    query = sa.select(quarantine).where(c.account == account, c.next_attempt_at <= tx.now)
-    return _opened(tx, query.order_by(c.next_attempt_at, c.order_id).limit(limit))
+    return _opened(tx, _DUE, of_account=account, now=tx.now, many=limit)
 
 
 @dataclass(frozen=True, slots=True)

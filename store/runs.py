@@ -48,13 +48,13 @@ class Refusal:
     since: datetime
 
 
+_START = sa.insert(runs).returning(runs.c.run)
+
+
 def start(tx: Transaction, source: str) -> int:
     """Begin a run. Returns its number."""
-    number: int = tx.conn.execute(
-        sa.insert(runs)
-        .values(source=source, started_at=tx.now, pages=0, orders=0, requests=0)
-        .returning(runs.c.run)
-    ).scalar_one()
+    values = {"source": source, "started_at": tx.now, "pages": 0, "orders": 0, "requests": 0}
+    number: int = tx.conn.execute(_START, values).scalar_one()
     return number
 
 
@@ -113,11 +113,14 @@ def finish(
     tx: Transaction, run: int, outcome: Outcome, requests: int, message: str | None, retries: int = 0
 ) -> None:
     """End a run; ``retries``: how many of its requests were made again."""
-    tx.conn.execute(
-        sa.update(runs)
-        .where(runs.c.run == run)
-        .values(finished_at=tx.now, outcome=outcome, requests=requests, message=message, retries=retries)
-    )
+    values = {
+        "finished_at": tx.now,
+        "outcome": outcome,
+        "requests": requests,
+        "message": message,
+        "retries": retries,
+    }
+    tx.update(runs, [values], run=run)
 
 
 def latest(tx: Transaction, source: str) -> Run | None:
@@ -182,13 +185,20 @@ def refuse(tx: Transaction, kind: str, name: str, fingerprint: str, reason: str)
     )
 
 
+_IN_FORCE = sa.select(refusals).where(
+    sa.or_(
+        *(
+            sa.and_(refusals.c.kind == kind, refusals.c.name == sa.bindparam(kind))
+            for kind in ("account", "application")
+        )
+    )
+)
+
+
 def in_force(tx: Transaction, account: str, secret: str) -> dict[str, Refusal]:
     """The refusals of an account and of its application, by kind, about whatever credentials."""
-    c = refusals.c
-    of_account = sa.and_(c.kind == "account", c.name == account)
-    of_application = sa.and_(c.kind == "application", c.name == secret)
-    query = sa.select(refusals).where(sa.or_(of_account, of_application))
-    return {row.kind: Refusal(**row._mapping) for row in tx.rows(query)}
+    found = tx.rows(_IN_FORCE, {"account": account, "application": secret})
+    return {row.kind: Refusal(**row._mapping) for row in found}
 
 
 def standing_refusal(tx: Transaction, account: str, credential: str, secret: str) -> Refusal | None:

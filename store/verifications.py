@@ -90,11 +90,16 @@ def load(tx: Transaction, verification_id: int) -> Verification:
     return found
 
 
+_OF_ACCOUNT = (
+    sa.select(verifications)
+    .where(verifications.c.account == sa.bindparam("of_account"))
+    .order_by(verifications.c.verification_id.desc())
+)
+
+
 def of_account(tx: Transaction, account: str) -> list[Verification]:
     """All proofs of an account, newest first."""
-    c = verifications.c
-    query = sa.select(verifications).where(c.account == account).order_by(c.verification_id.desc())
-    return [_verification(tx, row) for row in tx.rows(query)]
+    return [_verification(tx, row) for row in tx.rows(_OF_ACCOUNT, {"of_account": account})]
 
 
 def find(tx: Transaction, verification_id: int) -> Verification | None:

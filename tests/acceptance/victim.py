@@ -54,6 +54,10 @@ IDLE = timedelta(seconds=1)
 """A process that has found nothing to do for so long is done."""
 
 
+COUNT, AT_COMMIT, AFTER_COMMIT = -1, -2, -3
+"""Boundaries: one that is never reached, so that all are counted; the last one; and beyond it."""
+
+
 @dataclass(frozen=True)
 class Life:
     """What one process works on, and when it is killed, if it is.
@@ -61,7 +65,8 @@ class Life:
     ``at``: its clock stands still at this time (ISO 8601); without, it is the machine's, ``ahead`` seconds
     ahead. It is killed after ``killed_after`` seconds; or at a ``boundary`` of the transaction that stores
     its first page with orders that has, or has not, ``more`` pages behind it: number one is right before
-    the first statement, the last but one right before COMMIT, the last right after.
+    the first statement, the last right before COMMIT; ``AT_COMMIT`` is that one, however many there are,
+    and ``AFTER_COMMIT`` the moment after it.
     """
 
     database_url: str
@@ -119,8 +124,9 @@ class Doomed(SourceSync):
 
     def run_until(self, life: Life) -> RunReport:
         self.life, self.reached, self.counting = life, 0, False
-        for event in ("before_cursor_execute", "commit"):
-            sa.event.listen(self.store.engine, event, self.reach)
+        events = {"before_cursor_execute": self.reach, "commit": self.reach_commit}
+        for event, reach in events.items():
+            sa.event.listen(self.store.engine, event, reach)
         copy = engine._copy
 
         def copying(conn: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> None:
@@ -132,14 +138,22 @@ class Doomed(SourceSync):
             return self.run()
         finally:
             engine._copy = copy
-            for event in ("before_cursor_execute", "commit"):
-                sa.event.remove(self.store.engine, event, self.reach)
+            for event, reach in events.items():
+                sa.event.remove(self.store.engine, event, reach)
 
     def reach(self, *_: Any) -> None:
         if self.counting:
             self.reached += 1
-            if self.reached == self.life.boundary:
-                os.kill(os.getpid(), signal.SIGKILL)
+            self.die_at(self.reached)
+
+    def reach_commit(self, *_: Any) -> None:
+        self.reach()
+        if self.counting:
+            self.die_at(AT_COMMIT)
+
+    def die_at(self, boundary: int) -> None:
+        if boundary == self.life.boundary:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def _store_page(
         self, window: Window, page: OrderPage, asked_at: datetime
@@ -147,7 +161,8 @@ class Doomed(SourceSync):
         more = page.next_token is not None
         self.counting = bool(page.orders) and more == self.life.more and not self.reached
         step = super()._store_page(window, page, asked_at)
-        self.reach()
+        if self.counting:
+            self.die_at(AFTER_COMMIT)
         self.counting = False
         return step
 

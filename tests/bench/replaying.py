@@ -83,8 +83,8 @@ class Replaying(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body)))
-        if self.pages:
-            self.send_header("x-amzn-RateLimit-Limit", "50")
+        if self.path.startswith(ORDERS):
+            self.send_header("x-amzn-RateLimit-Limit", "50" if self.pages else "0.0056")
         self.end_headers()
         self.wfile.write(body)
 

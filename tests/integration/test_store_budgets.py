@@ -35,7 +35,7 @@ def store(database_url: str, clock: SimulatedClock) -> Iterator[Store]:
 
 def take(store: Store, key: BudgetKey = SEARCH, reserve: float = 0.0) -> datetime | None:
     with store.begin() as tx:
-        return budgets.take(tx, key, RATE, BURST, reserve)
+        return budgets.take(tx, key, RATE, BURST, reserve)[1]
 
 
 def read(store: Store, key: BudgetKey = SEARCH) -> Bucket:

@@ -73,7 +73,7 @@ def take_tokens(url: str, attempts: int) -> int:
 
 def _take(store: Store) -> bool:
     with store.begin() as tx:
-        return budgets.take(tx, SEARCH, rate=0.0056, burst=20) is None
+        return budgets.take(tx, SEARCH, rate=0.0056, burst=20)[1] is None
 
 
 # --- one at a time --------------------------------------------------------------------------------
