@@ -64,7 +64,7 @@ def fetched(service: Service, account: Account, order_id: str) -> str:
     wanted = _datasets(account, before)
     syncer = service.syncer(account.sources[0].key)
     try:
-        unreadable = syncer.fetch_order(order_id, wanted)
+        unreadable = syncer.single.fetch(order_id, wanted)
     except OrderNotFound:
         raise NotStored(f"Amazon knows no order {order_id} of account {name}.") from None
     if unreadable is not None:

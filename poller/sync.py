@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, time, timedelta
+from datetime import datetime, timedelta
 
 from connectors.base import Operation, OrderConnector, SearchQuery, UsagePlan
 from connectors.errors import (
@@ -20,33 +20,24 @@ from connectors.errors import (
     ConnectorError,
     CredentialsRefused,
     Deferred,
-    OrderNotFound,
     PageExpired,
     RequestRefused,
 )
-from connectors.orders import OrderPage, UnreadableOrder
-from poller import history, identity, windows
-from poller.applying import Applied, apply_orders, apply_single, decide_again
+from connectors.orders import OrderPage
+from poller import history, identity, preparing, windows
+from poller.applying import Applied, apply_orders
 from poller.grounding import Rates, grounds
 from poller.history_work import HistoryWork
-from poller.refetching import FIRST_REFETCH, next_refetch
-from poller.rereading import after_upgrade
+from poller.single_orders import REFRESH_LEAVES, SingleOrders, refresh_is_due
 from poller.sources import Source
 from poller.spending import Spending
 from poller.verifying import Verifier
-from poller.version import program_version
 from store import history as stored_history
 from store import ledger, orders, quarantine, runs
 from store.engine import Store, Transaction, Unavailable
 from store.ledger import Superseded
 from store.progress import Interval, MarketplaceProgress, SourceProgress, Way, Window
 from store.runs import Outcome
-
-ENROLMENT_EVERY = timedelta(days=1)
-REFRESH_EVERY = timedelta(hours=1)
-REFRESH_AT_ONCE = 20
-REFRESH_LEAVES = 10.0
-"""Orders fetched again by id take only what getOrder's bucket holds beyond this."""
 
 _OUTCOMES: Mapping[windows.Left, Outcome] = {
     "nothing": "complete",
@@ -93,6 +84,7 @@ class SourceSync:
 
     def __post_init__(self) -> None:
         self.spending = Spending(self.store, self.source.application, self.source.account, self.plans)
+        self.single = SingleOrders(self.store, self.connector, self.source, self.spending, self.stopping)
         self._pages = 0
         self._orders = 0
         self.fetched_by_id = 0
@@ -159,8 +151,7 @@ class SourceSync:
         step = self._prepare()
         by_ids = HistoryWork(self)
         if step is None:
-            self._catch_up()
-            self._check_enrolment()
+            self._see_to_the_rest()
             by_ids.begin()
         while not self.stopping():
             if step is None:
@@ -221,7 +212,7 @@ class SourceSync:
         return not (self.has_history or self._refetch_due or self._proof_due or self._is_refresh_due())
 
     def _is_refresh_due(self) -> bool:
-        return self._seen is None or _refresh_is_due(self._seen.source, self._seen.now)
+        return self._seen is None or refresh_is_due(self._seen.source, self._seen.now)
 
     def _left_out(self) -> str | None:
         """What is not asked for although it is wanted, if anything is."""
@@ -272,122 +263,25 @@ class SourceSync:
         Nearly always nothing else has to be seen to before the first decision: then it is taken at once.
         """
         amazon_now = self.connector.amazon_now()
-        start = windows.signpost(amazon_now)
-        source = self.source
 
         def enter(tx: Transaction) -> windows.Read | windows.Wait | None:
-            progress_of_source = ledger.load_source(tx, source.key)
-            if progress_of_source is None:
-                progress_of_source = SourceProgress(source.key, source.account, created_pass_at=tx.now)
-                ledger.save_source(tx, progress_of_source, new=True)
-            checked = progress_of_source.enrolment_at
-            self._enrolment_due = checked is None or abs(tx.now - checked) >= ENROLMENT_EVERY
-            known = ledger.load_marketplaces(tx, source.account)
-            for marketplace_id, polled in source.marketplaces.items():
-                progress = known.get(marketplace_id)
-                if progress is None:
-                    progress = MarketplaceProgress(
-                        source.account, marketplace_id, source.key, start, start, start
-                    )
-                    ledger.save_marketplace(tx, progress, new=True)
-                since = datetime.combine(polled.start_date, time(), UTC)
-                known[marketplace_id] = self._open_history(tx, progress, since)
-            homes = {m: p.source for m, p in known.items()}
-            ledger.adopt_windows(tx, source.account, homes)
-            self.has_history = bool(ledger.wanted_backfills(tx, source.account))
-            older = quarantine.of_older_readers(tx, source.account, program_version(), limit=1)
-            self._is_behind = bool(older) or self._is_any_waiting(tx)
+            entered = preparing.enter(tx, self.source, windows.signpost(amazon_now), self.history_by)
+            self.has_history = bool(ledger.wanted_backfills(tx, self.source.account))
+            self._is_behind = preparing.is_behind(tx, self.source)
+            self._enrolment_due = preparing.enrolment_is_due(entered.source, tx.now)
             if self._is_behind or self._enrolment_due or self.has_history:
                 return None
-            return self._decide(tx, amazon_now, progress_of_source, known)
+            return self._decide(tx, amazon_now, entered.source, entered.marketplaces)
 
         return self.store.commit(enter)
 
-    def _catch_up(self) -> None:
-        """See to what waited for another configuration, or another version of this program."""
+    def _see_to_the_rest(self) -> None:
+        """What else may have to be seen to before the first decision."""
         if self._is_behind:
-            self._match_waiting()
-            self._read_again()
-
-    def _open_history(
-        self, tx: Transaction, progress: MarketplaceProgress, since: datetime
-    ) -> MarketplaceProgress:
-        reached = progress.history_from or progress.live_from
-        changed = replace(progress, source=self.source.key)
-        if since < reached:
-            ledger.open_backfill(
-                tx, progress.account, progress.marketplace_id, "start_date", since, reached, self.history_by
-            )
-            changed = replace(changed, history_from=since)
-        if changed != progress:
-            ledger.save_marketplace(tx, changed)
-        return changed
-
-    def _match_waiting(self) -> None:
-        """Give orders their customers that waited for the configuration."""
-
-        def match_some(tx: Transaction) -> bool:
-            waiting = self._waiting(tx, limit=200)
-            decide_again(tx, self.source.rules, waiting)
-            return bool(waiting)
-
-        while self.store.commit(match_some):
-            pass
-
-    def _is_any_waiting(self, tx: Transaction) -> bool:
-        return orders.is_any_waiting(tx, self.source.account, *self._now_known())
-
-    def _waiting(self, tx: Transaction, limit: int) -> list[str]:
-        """Orders whose marketplace became known (R26), or no longer holds those without an e-mail (R21)."""
-        return orders.waiting(tx, self.source.account, *self._now_known(), limit)
-
-    def _now_known(self) -> tuple[list[str], list[str]]:
-        """The marketplaces that are configured, and those of them that hold no order back."""
-        by_marketplace = self.source.rules.by_marketplace
-        holding_none = sorted(m for m, rules in by_marketplace.items() if rules.without_email != "hold")
-        return sorted(by_marketplace), holding_none
-
-    def _read_again(self) -> None:
-        """What another version of this program could not read, this one may (once for each upgrade)."""
-        while self.store.commit(lambda tx: after_upgrade(tx, self.source.rules, limit=50)):
-            pass
-
-    def _check_enrolment(self) -> None:
-        """Once a day: a marketplace that the seller is not enrolled in stops alone."""
-        if not self._enrolment_due:
-            return
-        self._tidy()
-        try:
-            enrolled = self.connector.participations(self.spending)
-        except CredentialsRefused:
-            raise
-        except ConnectorError:
-            return  # asked again at the next run; a wrong enrolment also shows in the answers to searches
-        mine = set(self.source.marketplaces)
-        with self.store.begin() as tx:
-            progress = ledger.load_source(tx, self.source.key)
-            if progress is None:
-                return
-            ledger.save_source(tx, replace(progress, enrolment_at=tx.now))
-            if not enrolled & self.source.rules.by_marketplace.keys():
-                return  # an answer about other shops altogether (the sandbox does this): not to be believed
-            for marketplace in ledger.load_marketplaces(tx, self.source.account).values():
-                if marketplace.marketplace_id in mine:
-                    is_enrolled = marketplace.marketplace_id in enrolled
-                    trouble = None if is_enrolled else "the seller is not enrolled in this marketplace"
-                    if marketplace.enrolled is not is_enrolled:
-                        ledger.save_marketplace(
-                            tx, replace(marketplace, enrolled=is_enrolled, trouble=trouble)
-                        )
-
-    def _tidy(self) -> None:
-        """Let go of what nobody will ask for again."""
-
-        def forget(tx: Transaction) -> None:
-            ledger.forget_finished(tx, self.source.key)
-            runs.condense(tx, self.source.key)
-
-        self.store.commit(forget)
+            preparing.catch_up(self.store, self.source)
+        if self._enrolment_due:
+            preparing.tidy(self.store, self.source)
+            preparing.check_enrolment(self.store, self.connector, self.source, self.spending)
 
     # --- deciding -----------------------------------------------------------------------------------
 
@@ -804,97 +698,26 @@ class SourceSync:
             alone = replace(marketplace, alone_since=tx.now, trouble=window.last_error)
             ledger.save_marketplace(tx, alone)
 
-    # --- single orders, from getOrder's idle bucket -------------------------------------------------
+    # --- after the last page ------------------------------------------------------------------------
 
     def _refetch(self) -> None:
         if self._refetch_due:
-            self._refetch_quarantined()
-        self._refresh_stale()
+            self.single.refetch_quarantined()
+        if self._is_refresh_due():
+            self.single.refresh_stale()
         if self._proof_due:
             self.verifier(leaves=REFRESH_LEAVES).scheduled()
 
     def verifier(self, *, leaves: float = 0.0) -> Verifier:
         """What proves that nothing of this source is missing."""
         return Verifier(
-            self.store, self.connector, self.source, self.plans, self.fetch_order, leaves, self.stopping
+            self.store, self.connector, self.source, self.plans, self.single.fetch, leaves, self.stopping
         )
-
-    def _idle(self, tx: Transaction) -> int:
-        """How many orders may be fetched by id without getting in anybody's way."""
-        bucket = self.spending.bucket(tx, "getOrder")
-        return max(0, min(REFRESH_AT_ONCE, int(bucket.tokens - REFRESH_LEAVES)))
-
-    def _refetch_quarantined(self) -> None:
-        """Ask again for what could not be understood and is due."""
-        with self.store.begin() as tx:
-            # Put off before it is asked for, so that no other source or process asks as well.
-            later = tx.now + FIRST_REFETCH
-            taken = [
-                replace(entry, next_attempt_at=later)
-                for entry in quarantine.due(tx, self.source.account, limit=self._idle(tx))
-                if quarantine.schedule(tx, entry, later, refetches=entry.refetches)
-            ]
-        for entry in taken:
-            if self.stopping():
-                return
-            try:
-                self.fetch_order(entry.order_id, self._datasets(entry.marketplace_id))
-            except OrderNotFound:
-                pass
-            except ConnectorError:
-                return
-            with self.store.begin() as tx:
-                refetches = entry.refetches + 1
-                quarantine.schedule(tx, entry, next_refetch(tx.now, refetches), refetches=refetches)
-
-    def _datasets(self, marketplace_id: str | None) -> tuple[str, ...]:
-        """What an order's marketplace wants; of an unknown one, what any of the account's wants."""
-        rules = self.source.rules.by_marketplace
-        mine = rules.get(marketplace_id or "")
-        if mine is not None:
-            return tuple(sorted(mine.included_data))
-        return tuple(sorted({word for each in rules.values() for word in each.included_data}))
-
-    def _refresh_stale(self) -> None:
-        """Fetch by id, from an idle bucket, what is pending for a week or should have been shipped."""
-        if not self._is_refresh_due():
-            return
-        with self.store.begin(durable=False) as tx:
-            progress = ledger.load_source(tx, self.source.key)
-            if progress is None or not _refresh_is_due(progress, tx.now):
-                return
-            ledger.save_source(tx, replace(progress, refreshed_at=tx.now))
-            stale = orders.stale(
-                tx, self.source.account, sorted(self.source.marketplaces), limit=self._idle(tx)
-            )
-        for order_id, marketplace_id in stale:
-            if self.stopping():
-                return
-            try:
-                self.fetch_order(order_id, self.source.marketplaces[marketplace_id].included_data)
-            except OrderNotFound:
-                continue
-            except ConnectorError:
-                return
-
-    def fetch_order(self, order_id: str, included_data: tuple[str, ...]) -> UnreadableOrder | None:
-        """Ask Amazon for one order and store it. Returns it when it could not be understood.
-
-        Raises the connector's errors.
-        """
-        with self.store.begin() as tx:
-            orders.mark_refetched(tx, self.source.account, order_id)
-        fetched = self.connector.get(order_id, included_data, self.spending)
-        return self.store.commit(lambda tx: apply_single(tx, self.source.rules, fetched))
 
 
 def _save(tx: Transaction, known: _Known, changed: MarketplaceProgress) -> None:
     ledger.save_marketplace(tx, changed)
     known[changed.marketplace_id] = changed
-
-
-def _refresh_is_due(progress: SourceProgress, now: datetime) -> bool:
-    return progress.refreshed_at is None or abs(now - progress.refreshed_at) >= REFRESH_EVERY
 
 
 def _stuck(window: Window, page: OrderPage, applied: Applied) -> str | None:

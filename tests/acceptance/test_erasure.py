@@ -145,7 +145,7 @@ def test_r60_r61_r63_what_was_erased_is_in_no_file_and_nothing_brings_it_back(da
         (source,) = shop.sources()
         for order in again[:15]:
             clock.sleep(3)
-            shop.syncer(source).fetch_order(
+            shop.syncer(source).single.fetch(
                 order.order_id, source.marketplaces[rules_for("UK").marketplace_id].included_data
             )
         for order in again:

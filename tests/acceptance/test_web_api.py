@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from connectors.errors import BudgetEmpty
 from connectors.simulator.faults import GET, Faults
-from poller.sync import SourceSync
+from poller.single_orders import SingleOrders
 from store import tables
 from tests.acceptance.command_line import STARTED
 from tests.acceptance.web_world import ALL, BAD, ORDERS, Served, problem, served
@@ -116,7 +116,7 @@ def test_a_budget_that_is_used_up_is_told_with_its_time(
     def empty(*_: object) -> None:
         raise BudgetEmpty("the request budget is used up", STARTED)
 
-    monkeypatch.setattr(SourceSync, "fetch_order", empty)
+    monkeypatch.setattr(SingleOrders, "fetch", empty)
     answer = client.post(f"/orders/{ORDERS[1]}/fetch", json={"account": "acme"})
     assert problem(answer, 503, "deferred").endswith(f"until {STARTED:%Y-%m-%dT%H:%M:%SZ}.")
     assert answer.headers["Retry-After"] == "60"

@@ -214,10 +214,10 @@ def test_r16_two_first_orders_at_the_same_moment_end_on_one_record(database_url:
         syncer = shops[worker].syncer(shops[worker].sources()[0])
         for i in range(buyers):
             start.wait(30)
-            assert syncer.fetch_order(f"{'ab'[worker]}{i}", DATASETS) is None
+            assert syncer.single.fetch(f"{'ab'[worker]}{i}", DATASETS) is None
         for i in range(buyers):  # the same order by both: one row, nothing new
             start.wait(30)
-            assert syncer.fetch_order(f"{'ab'[i % 2]}{i}", DATASETS) is None
+            assert syncer.single.fetch(f"{'ab'[i % 2]}{i}", DATASETS) is None
 
     try:
         with ThreadPoolExecutor(2) as pool:
