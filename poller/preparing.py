@@ -14,7 +14,7 @@ from poller.applying import decide_again
 from poller.rereading import after_upgrade
 from poller.sources import Source
 from poller.version import program_version
-from store import ledger, orders, quarantine, runs
+from store import ledger, orders, queries, runs
 from store.engine import Store, Transaction
 from store.progress import MarketplaceProgress, SourceProgress, Way
 
@@ -68,8 +68,7 @@ def _open_history(
 
 def is_behind(tx: Transaction, source: Source) -> bool:
     """Whether ``catch_up`` has something to do."""
-    older = quarantine.of_older_readers(tx, source.account, program_version(), limit=1)
-    return bool(older) or orders.is_any_waiting(tx, source.account, *_now_known(source))
+    return queries.is_behind(tx, source.account, program_version(), *_now_known(source))
 
 
 def catch_up(store: Store, source: Source) -> None:

@@ -304,7 +304,7 @@ class SourceSync:
             self._seen = view
             step = windows.decide(view)
             if isinstance(step, windows.Wait):
-                self._refetch_due = bool(quarantine.due(tx, self.source.account, limit=1))
+                self._refetch_due = quarantine.is_any_due(tx, self.source.account)
                 self._proof_due = self.verifier().is_due(tx, view.marketplaces)
                 return step
             if isinstance(step, windows.Read):

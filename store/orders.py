@@ -536,26 +536,20 @@ def every_nth_update(
 
 
 def _waiting(marketplaces: str, why: sa.ColumnElement[bool]) -> sa.Select[Any]:
-    """Orders of some marketplaces that have no customer for this reason; the oldest first."""
+    """Orders of some marketplaces that have no customer for this reason."""
     c = orders.c
-    return (
-        sa.select(c.order_id)
-        .where(
-            c.account == sa.bindparam("of_account"),
-            c.customer_id.is_(None),
-            c.marketplace_id.in_(sa.bindparam(marketplaces, expanding=True)),
-            why,
-        )
-        .order_by(c.created_at, c.order_id)
-        .limit(sa.bindparam("many", type_=sa.Integer))
+    return sa.select(c.order_id).where(
+        c.account == sa.bindparam("of_account"),
+        c.customer_id.is_(None),
+        c.marketplace_id.in_(sa.bindparam(marketplaces, expanding=True)),
+        why,
     )
 
 
-_WAITING = (
-    _waiting("known", orders.c.marketplace.is_(None)),
-    _waiting("holding_none", orders.c.match_basis == "held"),
-)
-_IS_ANY_WAITING = sa.select(sa.or_(*(query.exists() for query in _WAITING)))
+_OF_UNKNOWN_MARKETPLACES = _waiting("known", orders.c.marketplace.is_(None))
+_HELD = _waiting("holding_none", orders.c.match_basis == "held")
+IS_ANY_WAITING = sa.or_(_OF_UNKNOWN_MARKETPLACES.exists(), _HELD.exists())
+"""With ``of_account``, and ``known`` and ``holding_none`` as for ``waiting``."""
 
 
 def waiting(
@@ -566,18 +560,13 @@ def waiting(
     ``known``: marketplaces that are configured, where orders of unknown ones may belong by now (R26).
     ``holding_none``: those where an order without an e-mail is no longer held (R21).
     """
-    names = {"of_account": account, "many": limit}
-    unknown, held = _WAITING
+    values = {"of_account": account, "known": known, "holding_none": holding_none}
+    oldest = (orders.c.created_at, orders.c.order_id)
     return [
-        *tx.conn.execute(unknown, names | {"known": known}).scalars(),
-        *tx.conn.execute(held, names | {"holding_none": holding_none}).scalars(),
+        order_id
+        for reason in (_OF_UNKNOWN_MARKETPLACES, _HELD)
+        for order_id in tx.conn.execute(reason.order_by(*oldest).limit(limit), values).scalars()
     ]
-
-
-def is_any_waiting(tx: Transaction, account: str, known: Sequence[str], holding_none: Sequence[str]) -> bool:
-    """Whether ``waiting`` would find any."""
-    values = {"of_account": account, "known": known, "holding_none": holding_none, "many": 1}
-    return bool(tx.conn.execute(_IS_ANY_WAITING, values).scalar_one())
 
 
 def stale(tx: Transaction, account: str, marketplace_ids: Sequence[str], limit: int) -> list[tuple[str, str]]:

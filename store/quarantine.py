@@ -229,28 +229,34 @@ def _opened(tx: Transaction, query: sa.Select[Any], **asked: object) -> list[Qua
     return found
 
 
-# Made once: every run asks them.
 _OF_ACCOUNT = sa.select(quarantine).where(quarantine.c.account == sa.bindparam("of_account"))
-_OF_OLDER_READERS = (
-    _OF_ACCOUNT.where(sa.or_(quarantine.c.read_by.is_(None), quarantine.c.read_by != sa.bindparam("version")))
-    .order_by(quarantine.c.first_seen_at, quarantine.c.order_id)
-    .limit(sa.bindparam("many", type_=sa.Integer))
+_OF_OLDER_READERS = _OF_ACCOUNT.where(
+    sa.or_(quarantine.c.read_by.is_(None), quarantine.c.read_by != sa.bindparam("version"))
 )
-_DUE = (
-    _OF_ACCOUNT.where(quarantine.c.next_attempt_at <= sa.bindparam("now"))
-    .order_by(quarantine.c.next_attempt_at, quarantine.c.order_id)
-    .limit(sa.bindparam("many", type_=sa.Integer))
-)
+_DUE = _OF_ACCOUNT.where(quarantine.c.next_attempt_at <= sa.bindparam("now"))
+IS_ANY_OF_OLDER_READERS = _OF_OLDER_READERS.exists()
+"""With ``of_account`` and ``version``."""
+
+_IS_ANY_DUE = sa.select(_DUE.exists())
 
 
 def of_older_readers(tx: Transaction, account: str, version: str, limit: int) -> list[Quarantined]:
     """Orders that another version of this program could not read, oldest first."""
-    return _opened(tx, _OF_OLDER_READERS, of_account=account, version=version, many=limit)
+    c = quarantine.c
+    query = _OF_OLDER_READERS.order_by(c.first_seen_at, c.order_id).limit(limit)
+    return _opened(tx, query, of_account=account, version=version)
+
+
+def is_any_due(tx: Transaction, account: str) -> bool:
+    """Whether ``due`` would find any."""
+    return bool(tx.conn.execute(_IS_ANY_DUE, {"of_account": account, "now": tx.now}).scalar_one())
 
 
 def due(tx: Transaction, account: str, limit: int) -> list[Quarantined]:
     """Orders that Amazon is to be asked for again by now, longest due first."""
-    return _opened(tx, _DUE, of_account=account, now=tx.now, many=limit)
+    c = quarantine.c
+    query = _DUE.order_by(c.next_attempt_at, c.order_id).limit(limit)
+    return _opened(tx, query, of_account=account, now=tx.now)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from store import customers as customer_rows
 from store import orders as order_rows
+from store import quarantine as quarantined
 from store.engine import Transaction
 from store.journal import opened as details_of
 from store.merges import merged_into
@@ -340,3 +341,22 @@ def accounts_with_customers(tx: Transaction) -> Sequence[str]:
     """Accounts that any customer came from."""
     query = sa.select(customers.c.account).where(customers.c.account.is_not(None)).distinct()
     return tx.conn.execute(query).scalars().all()
+
+
+_IS_BEHIND = sa.select(sa.or_(quarantined.IS_ANY_OF_OLDER_READERS, order_rows.IS_ANY_WAITING))
+
+
+def is_behind(
+    tx: Transaction, account: str, version: str, known: Sequence[str], holding_none: Sequence[str]
+) -> bool:
+    """Whether orders of an account wait for this version of the program, or for its configuration.
+
+    That is whether ``quarantine.of_older_readers`` or ``orders.waiting`` would find any.
+    """
+    values = {
+        "of_account": account,
+        "version": version,
+        "known": known,
+        "holding_none": holding_none,
+    }
+    return bool(tx.conn.execute(_IS_BEHIND, values).scalar_one())
