@@ -23,10 +23,10 @@ from poller import identity
 from poller.bootstrap import Service, utc_now
 from poller.chores import Chores
 from poller.executors import make_executor
+from poller.known import buyers_of
 from poller.purging import Purge
 from poller.rotating import about_keys
 from poller.serving import HEARTBEAT_SECONDS, RELOAD_SECONDS, STOP_WITHIN, beat, give_back, open_when_up
-from poller.status import buyers_shown
 from poller.sync import RunReport
 from poller.ticking import DATABASE_RETRY, tick
 from store import ledger, webhooks
@@ -228,8 +228,8 @@ class Schedule:
                 today = tx.now.date()
                 found = {
                     (key, drop.day, drop.field): drop
-                    for key in self._service.sources
-                    for drop in identity.drops(buyers_shown(tx, key), today)
+                    for key, shown in buyers_of(tx, self._service.sources).items()
+                    for drop in identity.drops(shown, today)
                 }
         except Unavailable as error:
             log.warning("database is away", job=IDENTITY, error=reason_of(error))
