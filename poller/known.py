@@ -7,15 +7,15 @@ not finished and what is newest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date
 
 from connectors.amazon.usage import PLANS
 from connectors.base import Operation
 from poller.backfilling import place_of
 from poller.bootstrap import Service
-from poller.identity import LOOKED_BACK, Seen
+from poller.identity import Seen
 from poller.sources import Source
 from poller.spending import stored_bucket
 from store import budgets, ledger, runs, verifications
@@ -73,7 +73,7 @@ def known_of(tx: Transaction, service: Service) -> Known:
         backfills=_backfills(tx, service),
         proofs=verifications.telling(tx, service.accounts),
         runs=runs.latest_of_each(tx, sources),
-        shown=buyers_of(tx, sources),
+        shown=service.showing.read(tx),
         buckets=budgets.all_of(tx, SHOWN_BUDGETS),
         refusals=runs.all_in_force(tx),
     )
@@ -86,12 +86,3 @@ def _backfills(tx: Transaction, service: Service) -> Mapping[str, Sequence[Backf
         if place is not None:
             found.setdefault(place.source.key, []).append(backfill)
     return found
-
-
-def buyers_of(tx: Transaction, sources: Iterable[str]) -> dict[str, dict[date, Seen]]:
-    """How many orders of each source showed their buyer, by day, as far back as is looked."""
-    since = datetime.combine(tx.now.date() - LOOKED_BACK - timedelta(days=1), time(), UTC)
-    return {
-        source: {day: Seen(*counts) for day, counts in days.items()}
-        for source, days in runs.buyers_by_day(tx, sources, since).items()
-    }

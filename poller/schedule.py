@@ -23,7 +23,6 @@ from poller import identity
 from poller.bootstrap import Service, utc_now
 from poller.chores import Chores
 from poller.executors import make_executor
-from poller.known import buyers_of
 from poller.purging import Purge
 from poller.rotating import about_keys
 from poller.serving import HEARTBEAT_SECONDS, RELOAD_SECONDS, STOP_WITHIN, beat, give_back, open_when_up
@@ -228,7 +227,8 @@ class Schedule:
                 today = tx.now.date()
                 found = {
                     (key, drop.day, drop.field): drop
-                    for key, shown in buyers_of(tx, self._service.sources).items()
+                    for key, shown in self._service.showing.read(tx).items()
+                    if key in self._service.sources
                     for drop in identity.drops(shown, today)
                 }
         except Unavailable as error:

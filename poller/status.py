@@ -26,7 +26,8 @@ from poller.exporting import time_text
 from poller.grounding import Rates, grounds
 from poller.history_work import next_work
 from poller.identity import Day, Drop, Seen, days_of, drops, sentence
-from poller.known import SHOWN_BUDGETS, Known, buyers_of, known_of
+from poller.known import SHOWN_BUDGETS, Known, known_of
+from poller.showing import Showing
 from poller.sources import PolledMarketplace, Source
 from store import erasing, quarantine, queries
 from store.bucket import Bucket
@@ -371,7 +372,7 @@ def _next(tx: Transaction, service: Service, known: Known, source: Source) -> tu
 
 def buyers_shown(tx: Transaction, source: str) -> dict[date, Seen]:
     """How many orders of a source showed their buyer, by day, as far back as is looked."""
-    return buyers_of(tx, [source]).get(source, {})
+    return Showing().read(tx).get(source, {})
 
 
 def _retention(tx: Transaction, service: Service) -> RetentionStatus:

@@ -89,13 +89,14 @@ def add_page(tx: Transaction, run: int, orders: int, buyers: tuple[int, int, int
 
 
 def buyers_by_day(
-    tx: Transaction, sources: Iterable[str], since: datetime
+    tx: Transaction, since: datetime, after: int, upto: int | None
 ) -> dict[str, dict[date, tuple[int, int, int]]]:
     """How many orders of each source might show their buyer, showed an e-mail, showed a name; by day (UTC).
 
-    Days without any such order are left out.
+    Counted are the runs with the numbers ``after < run <= upto`` that began at ``since`` or later. Days
+    without any such order are left out.
     """
-    wanted, c = tx.these(sources), runs.c
+    c = runs.c
     day = sa.func.date(c.started_at)
     query = (
         sa.select(
@@ -103,15 +104,29 @@ def buyers_by_day(
             sa.cast(day, sa.String).label("day"),
             *(sa.func.sum(c[name]).label(name) for name in ("identifiable", "with_email", "with_name")),
         )
-        .join(wanted, c.source == wanted.c.value)
-        .where(c.started_at >= since, c.identifiable > 0)
+        .where(c.run > after, c.started_at >= since, c.identifiable > 0)
         .group_by(c.source, day)
     )
     found: dict[str, dict[date, tuple[int, int, int]]] = {}
-    for row in tx.rows(query):
+    for row in tx.rows(query if upto is None else query.where(c.run <= upto)):
         counts = (row.identifiable, row.with_email, row.with_name)
         found.setdefault(row.source, {})[date.fromisoformat(row.day)] = counts
     return found
+
+
+def newest_begun(tx: Transaction, before: datetime) -> int:
+    """The number of the newest run that began then or earlier; 0 without one."""
+    c = runs.c
+    query = sa.select(c.run).where(c.started_at <= before).order_by(c.run.desc()).limit(1)
+    return tx.conn.execute(query).scalar_one_or_none() or 0
+
+
+def has_begun(tx: Transaction, since: datetime, upto: int) -> bool:
+    """Whether the newest run up to this number began then or later."""
+    c = runs.c
+    query = sa.select(c.started_at).where(c.run <= upto).order_by(c.run.desc()).limit(1)
+    began: datetime | None = tx.conn.execute(query).scalar_one_or_none()
+    return began is not None and began >= since
 
 
 def add_order(tx: Transaction, run: int) -> None:
