@@ -53,7 +53,7 @@ class Known:
             return stored_bucket(tx, source.application, source.account, operation, PLANS)
         found = self.buckets.get(BudgetKey(source.application, source.account, operation))
         plan = PLANS[operation]
-        return found or Bucket(plan.rate, plan.burst, plan.burst, tx.now)
+        return found or budgets.full(plan.rate, plan.burst, tx.now)
 
     def refusal(self, source: Source) -> Refusal | None:
         """The refusal in force; one about credentials that have been replaced since is over."""

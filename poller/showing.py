@@ -43,26 +43,31 @@ class Showing:
         with self._lock:
             if self._at is None or abs(tx.now - self._at) >= ADDED_UP_EVERY:
                 self._add_up(tx, since)
-            found = {
-                source: {day: seen for day, seen in days.items() if day >= since.date()}
-                for source, days in self._days.items()
-            }
+            found = _from(self._days, since)
             _add(found, runs.buyers_by_day(tx, since, self._upto, None))
         return found
 
     def _add_up(self, tx: Transaction, since: datetime) -> None:
         newest = runs.newest_begun(tx, tx.now - SETTLED)
-        if self._at is None or newest < self._upto or tx.now < self._at:
+        days, lower = _from(self._days, since), self._upto
+        if self._at is None or newest < lower or tx.now < self._at:
             # The first time; or the database was put back to an older state, or the clock.
-            self._days, self._upto = {}, 0
+            days, lower = {}, 0
         upper = newest
-        while upper > self._upto and runs.has_begun(tx, since, upper):
-            _add(self._days, runs.buyers_by_day(tx, since, max(self._upto, upper - AT_ONCE), upper))
+        while upper > lower and runs.has_begun(tx, since, upper):
+            _add(days, runs.buyers_by_day(tx, since, max(lower, upper - AT_ONCE), upper))
             upper -= AT_ONCE
-        gone = [(source, day) for source, days in self._days.items() for day in days if day < since.date()]
-        for source, day in gone:
-            del self._days[source][day]
-        self._upto, self._at = newest, tx.now
+        # Taken over together: whatever broke before is added up anew.
+        self._days, self._upto, self._at = days, newest, tx.now
+
+
+def _from(days: Days, since: datetime) -> Days:
+    """A copy of what is not older."""
+    first = since.date()
+    kept = {
+        source: {day: seen for day, seen in mine.items() if day >= first} for source, mine in days.items()
+    }
+    return {source: mine for source, mine in kept.items() if mine}
 
 
 def _add(days: Days, more: Mapping[str, Mapping[date, tuple[int, int, int]]]) -> None:

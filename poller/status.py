@@ -226,7 +226,7 @@ def gather(service: Service, count: Callable[[Transaction], Totals] = queries.to
     with service.store.read() as tx:
         known = known_of(tx, service)
         sources = tuple(
-            _source(tx, service, known, service.sources[key][1]) for key in sorted(service.sources)
+            _source(tx, service, known, source) for _, (_, source) in sorted(service.sources.items())
         )
         totals = count(tx)
         retention = _retention(tx, service)

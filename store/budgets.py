@@ -48,9 +48,12 @@ def _names(key: BudgetKey) -> dict[str, str]:
 def read(tx: Transaction, key: BudgetKey, rate: float, burst: float) -> Bucket:
     """The bucket as of now, without taking; a full one of the given plan when there is none yet."""
     row = tx.conn.execute(_FOUND, _names(key)).one_or_none()
-    if row is None:
-        return Bucket(rate, burst, burst, tx.now)
-    return _bucket(row).at(tx.now)
+    return full(rate, burst, tx.now) if row is None else _bucket(row).at(tx.now)
+
+
+def full(rate: float, burst: float, now: datetime) -> Bucket:
+    """What a bucket is before the first request."""
+    return Bucket(rate, burst, burst, now)
 
 
 def all_of(tx: Transaction, operations: Collection[str]) -> dict[BudgetKey, Bucket]:

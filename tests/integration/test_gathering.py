@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -117,6 +117,25 @@ def test_more_sources_cost_no_more_statements(database_url: str, tmp_path: Path,
     assert counted[30][1] <= 20
 
 
+def test_sqlite_reads_no_history_from_end_to_end(tmp_path: Path) -> None:
+    plans: dict[str, list[str]] = {}
+
+    def explain(conn: sa.Connection, _cursor: object, statement: str, values: Any, *_: Any) -> None:
+        if statement.startswith("SELECT"):
+            driver: Any = conn.connection.driver_connection
+            steps = driver.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
+            plans[statement] = [step[3] for step in steps]
+
+    with many_accounts(f"sqlite:///{tmp_path}/shop.db", tmp_path, 3) as service:
+        status.gather(service, lambda _: UNCOUNTED)
+        sa.event.listen(service.store.engine, "before_cursor_execute", explain)
+        status.gather(service, lambda _: UNCOUNTED)
+    for table in ("runs", "windows"):
+        steps = [step for statement, plan in plans.items() if f" {table}" in statement for step in plan]
+        assert any(step.startswith(f"SEARCH {table} ") for step in steps)
+        assert not any(step.startswith(f"SCAN {table}") for step in steps)
+
+
 def test_all_at_once_is_what_each_says_by_itself(database_url: str, tmp_path: Path) -> None:
     with many_accounts(database_url, tmp_path, 12) as service, service.store.read() as tx:
         known = known_of(tx, service)
@@ -173,10 +192,6 @@ def days_of_all_runs(tx: Transaction) -> Days:
     return found
 
 
-def filled(days: Days) -> Days:
-    return {source: mine for source, mine in days.items() if mine}
-
-
 def test_what_was_shown_is_added_up_as_if_all_runs_were_read(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,8 +213,8 @@ def test_what_was_shown_is_added_up_as_if_all_runs_were_read(
         if dice.random() < 0.5:
             with store.read() as tx:
                 expected = days_of_all_runs(tx)
-                assert filled(looking.read(tx)) == expected
-                assert filled(Showing().read(tx)) == expected
+                assert looking.read(tx) == expected
+                assert Showing().read(tx) == expected
                 looked += 1
     assert looked > 100
     assert clock() > NOON + timedelta(days=18)
@@ -217,7 +232,7 @@ def test_a_clock_that_is_set_back_and_a_database_that_is_put_back_are_noticed(st
     assert len(right["a:EU"]) == 8
     clock_of(store).sleep(timedelta(days=365).total_seconds())
     with store.read() as tx:
-        assert filled(looking.read(tx)) == {}
+        assert looking.read(tx) == {}
     clock_of(store).sleep(-timedelta(days=365).total_seconds())
     with store.begin() as tx:
         assert looking.read(tx) == right
@@ -225,6 +240,27 @@ def test_a_clock_that_is_set_back_and_a_database_that_is_put_back_are_noticed(st
     clock_of(store).sleep(3600)
     with store.read() as tx:
         assert sum(seen.identifiable for seen in looking.read(tx)["a:EU"].values()) == 27
+
+
+def test_adding_up_that_broke_is_begun_anew(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(showing, "AT_ONCE", 2)
+    with store.begin() as tx:
+        for _ in range(9):
+            runs.add_page(tx, runs.start(tx, "a:EU"), 9, (9, 9, 9))
+    clock_of(store).sleep(timedelta(days=1).total_seconds())
+    looking, asked = Showing(), runs.buyers_by_day
+
+    def breaks(tx: Transaction, since: datetime, after: int, upto: int | None) -> Any:
+        if after <= 3:
+            raise TimeoutError
+        return asked(tx, since, after, upto)
+
+    with store.read() as tx:
+        monkeypatch.setattr(runs, "buyers_by_day", breaks)
+        with pytest.raises(TimeoutError):
+            looking.read(tx)
+        monkeypatch.setattr(runs, "buyers_by_day", asked)
+        assert looking.read(tx) == {"a:EU": {NOON.date(): (81, 81, 81)}}
 
 
 # --- proofs -----------------------------------------------------------------------------------------
