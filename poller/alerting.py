@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import structlog
 
 from poller import identity
-from poller.alerts import LATELY, Credential, Facts, Finding, Notice, Trouble, decide, troubles
+from poller.alerts import KINDS, LATELY, Credential, Facts, Finding, Notice, Trouble, decide, troubles
 from poller.bootstrap import Service
 from poller.readiness import limits_of
 from poller.status import Status, gather, unproven
 from store import alerts as stored
 from store import webhooks
-from store.engine import Store, Transaction, is_conflict
+from store.engine import Store, is_conflict
 from store.queries import UNCOUNTED
 
 log = structlog.get_logger("order_sync")
@@ -129,8 +129,7 @@ class Alerting:
 def facts(service: Service) -> Facts:
     """Everything that alerts are decided from."""
     status = gather(service, lambda _: UNCOUNTED)
-    with service.store.begin() as tx:
-        credentials = tuple(_credentials(tx, service))
+    credentials = _credentials(service)
     with service.store.read() as tx:
         hooks = tuple((hook, webhooks.backlog(tx, hook)) for hook in webhooks.load(tx))
         lately = stored.quarantined_since(tx, tx.now - LATELY)
@@ -151,13 +150,25 @@ def _unshown(status: Status) -> Iterator[Finding]:
             yield Finding(f"{source.source}:{drop.field}", identity.sentence(source.source, drop))
 
 
-def _credentials(tx: Transaction, service: Service) -> list[Credential]:
-    found = []
-    for name, account in sorted(service.accounts.items()):
+def _credentials(service: Service) -> tuple[Credential, ...]:
+    """Since when what accounts identify themselves with is in use; what is new is written down."""
+    used = _used(service)
+    with service.store.read() as tx:
+        since = stored.in_use_since(tx, used)
+    if since.keys() != used.keys():
+        with service.store.begin() as tx:
+            since = stored.note_use(tx, used)
+    return tuple(
+        Credential(name, kind, since[name, kind]) for name in sorted(service.accounts) for kind in KINDS
+    )
+
+
+def _used(service: Service) -> dict[tuple[str, str], str]:
+    fingerprint = service.store.lookup.fingerprint
+    used: dict[tuple[str, str], str] = {}
+    for name, account in service.accounts.items():
         settings = account.settings
         newest = settings.lwa_client_secret[0].get_secret_value()
-        secret = tx.lookup.fingerprint(f"{settings.lwa_client_id}\0{newest}")
-        token = tx.lookup.fingerprint(settings.refresh_token.get_secret_value())
-        found.append(Credential(name, "secret", stored.in_use_since(tx, name, "secret", secret)))
-        found.append(Credential(name, "authorisation", stored.in_use_since(tx, name, "authorisation", token)))
-    return found
+        used[name, "secret"] = fingerprint(f"{settings.lwa_client_id}\0{newest}")
+        used[name, "authorisation"] = fingerprint(settings.refresh_token.get_secret_value())
+    return used

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, get_args
 
 from poller.readiness import Limits, readiness
 from poller.status import Status
@@ -29,6 +29,7 @@ LATELY = timedelta(days=1)
 HOOK_FAILS = timedelta(hours=1)
 
 Kind = Literal["secret", "authorisation"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 LIVES: Mapping[Kind, timedelta] = {"secret": timedelta(days=180), "authorisation": timedelta(days=365)}
 """How long Amazon lets a client secret, and the authorisation of a public application, be valid."""

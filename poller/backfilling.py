@@ -58,9 +58,11 @@ def places(service: Service) -> Iterable[Place]:
 
 def place_of(service: Service, backfill: Backfill) -> Place | None:
     """Where a backfill belongs; None when its marketplace is not polled any more."""
-    for place in places(service):
-        if (place.name, place.polled.marketplace_id) == (backfill.account, backfill.marketplace_id):
-            return place
+    account = service.accounts.get(backfill.account)
+    for source in () if account is None else account.sources:
+        polled = source.marketplaces.get(backfill.marketplace_id)
+        if account is not None and polled is not None:
+            return Place(account, source, polled)
     return None
 
 

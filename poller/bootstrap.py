@@ -31,6 +31,7 @@ from connectors.base import Attempt
 from connectors.errors import Deferred
 from poller.matching import MarketplaceRules
 from poller.retention import Retention
+from poller.showing import Showing
 from poller.sources import AccountRules, PolledMarketplace, Source, sources_of
 from poller.sync import SourceSync
 from poller.windows import Pace
@@ -112,6 +113,7 @@ class Service:
         self.environ = environ
         self.stop = threading.Event()
         self.tally = Tally()
+        self.showing = Showing()
         self._rng = random.Random()
         self.owner = _owner()
         self.config: Config = load(environ, BY_NAME)

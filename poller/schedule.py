@@ -26,7 +26,6 @@ from poller.executors import make_executor
 from poller.purging import Purge
 from poller.rotating import about_keys
 from poller.serving import HEARTBEAT_SECONDS, RELOAD_SECONDS, STOP_WITHIN, beat, give_back, open_when_up
-from poller.status import buyers_shown
 from poller.sync import RunReport
 from poller.ticking import DATABASE_RETRY, tick
 from store import ledger, webhooks
@@ -228,8 +227,9 @@ class Schedule:
                 today = tx.now.date()
                 found = {
                     (key, drop.day, drop.field): drop
-                    for key in self._service.sources
-                    for drop in identity.drops(buyers_shown(tx, key), today)
+                    for key, shown in self._service.showing.read(tx).items()
+                    if key in self._service.sources
+                    for drop in identity.drops(shown, today)
                 }
         except Unavailable as error:
             log.warning("database is away", job=IDENTITY, error=reason_of(error))

@@ -18,7 +18,6 @@ from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Literal
 
-from connectors.amazon.usage import PLANS
 from connectors.base import Operation
 from poller import completeness, windows
 from poller.backfilling import ACTIVE, Standing, standing_of
@@ -26,22 +25,22 @@ from poller.bootstrap import Service
 from poller.exporting import time_text
 from poller.grounding import Rates, grounds
 from poller.history_work import next_work
-from poller.identity import LOOKED_BACK, Day, Drop, Seen, days_of, drops, sentence
+from poller.identity import Day, Drop, Seen, days_of, drops, sentence
+from poller.known import SHOWN_BUDGETS, Known, known_of
+from poller.showing import Showing
 from poller.sources import PolledMarketplace, Source
-from poller.spending import stored_bucket
-from store import erasing, ledger, quarantine, queries, runs, verifications
+from store import erasing, quarantine, queries
 from store.bucket import Bucket
 from store.engine import Transaction
 from store.progress import Interval, Kind, MarketplaceProgress, Way, Window, complete_until, gaps
 from store.proof import By, Finding, Verification, VerificationState, unsettled
 from store.quarantine import Counts
 from store.queries import Totals
-from store.runs import Run
+from store.runs import Refusal, Run
 
 ERASING_OVERDUE = timedelta(days=2)
 """Buyer data that should have been erased so long ago is worth a word."""
 
-SHOWN_BUDGETS: tuple[Operation, ...] = ("searchOrders", "getOrder")
 KINDS: tuple[Kind, ...] = ("live", "sweep", "backfill")
 OVERDUE = timedelta(hours=2)
 """A source that has work to do and has not been run for so long: nobody sees to it."""
@@ -225,7 +224,10 @@ class Status:
 def gather(service: Service, count: Callable[[Transaction], Totals] = queries.totals) -> Status:
     """How an opened and wired service stands. ``count``: where the totals are had from."""
     with service.store.read() as tx:
-        sources = tuple(_source(tx, service, key) for key in sorted(service.sources))
+        known = known_of(tx, service)
+        sources = tuple(
+            _source(tx, service, known, source) for _, (_, source) in sorted(service.sources.items())
+        )
         totals = count(tx)
         retention = _retention(tx, service)
         kept = quarantine.counts(tx)
@@ -287,62 +289,20 @@ REFUSED = {
 # --- one source -------------------------------------------------------------------------------------
 
 
-def _source(tx: Transaction, service: Service, key: str) -> SourceStatus:
-    _, source = service.sources[key]
-    progress = ledger.load_source(tx, key)
-    known = ledger.load_marketplaces(tx, source.account)
-    pending = ledger.pending_windows(tx, key)
-    backfills = [
-        b
-        for b in ledger.load_backfills(tx, source.account)
-        if b.marketplace_id in source.marketplaces and b.state not in ("done", "cancelled")
-    ]
-    proofs = verifications.of_account(tx, source.account)
+def _source(tx: Transaction, service: Service, known: Known, source: Source) -> SourceStatus:
+    key = source.key
+    progress = known.sources.get(key)
+    pending = known.pending.get(key, ())
+    backfills = known.backfills.get(key, ())
     marketplaces = tuple(
-        _marketplace(tx, source, polled, known.get(marketplace_id), pending, proofs)
-        for marketplace_id, polled in sorted(source.marketplaces.items(), key=lambda item: item[1].code)
+        _marketplace(source, polled, known, pending, tx.now)
+        for polled in sorted(source.marketplaces.values(), key=lambda polled: polled.code)
     )
-    shown = buyers_shown(tx, key)
+    shown = known.shown.get(key, {})
     read = [m for m in marketplaces if m.enrolled is not False]
     bounds = [m.covered_until for m in read]
     covered_until = min((b for b in bounds if b is not None), default=None) if None not in bounds else None
-    settings = service.config.settings
-    next_at, next_why = tx.now, "it has not run yet"
-    if progress is not None and set(source.marketplaces) <= known.keys():
-
-        def bucket(operation: Operation) -> Bucket:
-            return stored_bucket(tx, source.application, source.account, operation, PLANS)
-
-        search = bucket("searchOrders")
-        active = [b for b in backfills if b.state in ACTIVE]
-        rates = Rates(search, bucket("getOrder"), settings.poll_seconds_busy)
-        step = windows.decide(
-            windows.View(
-                source=progress,
-                marketplaces={m: known[m] for m in source.marketplaces},
-                included_data={m: p.included_data for m, p in source.marketplaces.items()},
-                windows=pending,
-                backfills=active,
-                now=tx.now,
-                amazon_now=tx.now,
-                bucket=search,
-                pace=windows.Pace(settings.poll_seconds, settings.poll_seconds_busy),
-                owner=service.owner,
-                grounds=grounds(tx, active, pending, lambda: rates),
-            )
-        )
-        next_why = "there is work to do"
-        if isinstance(step, windows.Wait):
-            next_at = step.until
-            next_why = "all covered; the next look for new orders" if step.why == "all covered" else step.why
-            failing = progress.retry_at is not None and progress.retry_at > tx.now
-            for backfill in () if failing else active:
-                place = known[backfill.marketplace_id]
-                if backfill.way == "search" or place.enrolled is False or place.alone_since is not None:
-                    continue
-                awaited = next_work(tx, backfill, bucket)
-                if awaited is not None and awaited.at < next_at:
-                    next_at, next_why = max(awaited.at, tx.now), awaited.why
+    next_at, next_why = _next(tx, service, known, source)
     return SourceStatus(
         source=key,
         account=source.account,
@@ -352,23 +312,67 @@ def _source(tx: Transaction, service: Service, key: str) -> SourceStatus:
         failing_since=None if progress is None else progress.failing_since,
         failures=0 if progress is None else progress.failures,
         last_error=None if progress is None else progress.last_error,
-        last_run=runs.latest(tx, key),
+        last_run=known.runs.get(key),
         next_at=next_at,
         next_why=next_why,
-        refusal=_refusal(tx, source),
+        refusal=_refusal(known.refusal(source)),
         marketplaces=marketplaces,
         windows=_windows(pending),
         backfills=tuple(_backfill(standing_of(tx, service, b)) for b in backfills),
-        budgets=tuple(_budget_status(tx, source, operation) for operation in SHOWN_BUDGETS),
+        budgets=tuple(_budget(operation, known.bucket(tx, source, operation)) for operation in SHOWN_BUDGETS),
         identity=days_of(shown),
         identity_drops=tuple(drops(shown, tx.now.date())),
     )
 
 
+def _next(tx: Transaction, service: Service, known: Known, source: Source) -> tuple[datetime, str]:
+    """When there is something to do for a source, and what."""
+    progress, places = known.sources.get(source.key), known.marketplaces.get(source.account, {})
+    if progress is None or not source.marketplaces.keys() <= places.keys():
+        return tx.now, "it has not run yet"
+
+    def bucket(operation: Operation) -> Bucket:
+        return known.bucket(tx, source, operation)
+
+    settings = service.config.settings
+    pending = known.pending.get(source.key, ())
+    active = [b for b in known.backfills.get(source.key, ()) if b.state in ACTIVE]
+    search = bucket("searchOrders")
+    step = windows.decide(
+        windows.View(
+            source=progress,
+            marketplaces={m: places[m] for m in source.marketplaces},
+            included_data={m: p.included_data for m, p in source.marketplaces.items()},
+            windows=pending,
+            backfills=active,
+            now=tx.now,
+            amazon_now=tx.now,
+            bucket=search,
+            pace=windows.Pace(settings.poll_seconds, settings.poll_seconds_busy),
+            owner=service.owner,
+            grounds=grounds(
+                tx, active, pending, lambda: Rates(search, bucket("getOrder"), settings.poll_seconds_busy)
+            ),
+        )
+    )
+    if not isinstance(step, windows.Wait):
+        return tx.now, "there is work to do"
+    next_at = step.until
+    next_why = "all covered; the next look for new orders" if step.why == "all covered" else step.why
+    failing = progress.retry_at is not None and progress.retry_at > tx.now
+    for backfill in () if failing else active:
+        place = places[backfill.marketplace_id]
+        if backfill.way == "search" or place.enrolled is False or place.alone_since is not None:
+            continue
+        awaited = next_work(tx, backfill, bucket)
+        if awaited is not None and awaited.at < next_at:
+            next_at, next_why = max(awaited.at, tx.now), awaited.why
+    return next_at, next_why
+
+
 def buyers_shown(tx: Transaction, source: str) -> dict[date, Seen]:
     """How many orders of a source showed their buyer, by day, as far back as is looked."""
-    since = datetime.combine(tx.now.date() - LOOKED_BACK - timedelta(days=1), time(), UTC)
-    return {day: Seen(*counts) for day, counts in runs.buyers_by_day(tx, source, since).items()}
+    return Showing().read(tx).get(source, {})
 
 
 def _retention(tx: Transaction, service: Service) -> RetentionStatus:
@@ -383,17 +387,13 @@ def _behind(now: datetime, bound: datetime | None) -> float | None:
 
 
 def _marketplace(
-    tx: Transaction,
-    source: Source,
-    polled: PolledMarketplace,
-    progress: MarketplaceProgress | None,
-    pending: Sequence[Window],
-    proofs: Sequence[Verification],
+    source: Source, polled: PolledMarketplace, known: Known, pending: Sequence[Window], now: datetime
 ) -> MarketplaceStatus:
     account, marketplace_id = source.account, polled.marketplace_id
-    mine_proven = [proof for proof in proofs if proof.marketplace_id == marketplace_id]
-    covered = ledger.read_coverage(tx, account, marketplace_id, "first")
-    history = ledger.read_coverage(tx, account, marketplace_id, "created")
+    progress = known.marketplaces.get(account, {}).get(marketplace_id)
+    proofs = known.proofs.get((account, marketplace_id), ())
+    covered = known.coverage.get((account, marketplace_id, "first"), ())
+    history = known.coverage.get((account, marketplace_id, "created"), ())
     until: datetime | None = None
     missing: list[Gap] = []
     history_missing: list[Interval] = []
@@ -407,7 +407,7 @@ def _marketplace(
         marketplace=polled.code,
         marketplace_id=marketplace_id,
         covered_until=until,
-        behind_seconds=_behind(tx.now, until),
+        behind_seconds=_behind(now, until),
         covered=tuple(covered),
         gaps=tuple(missing),
         live_from=None if progress is None else progress.live_from,
@@ -417,15 +417,15 @@ def _marketplace(
         enrolled=None if progress is None else progress.enrolled,
         alone_since=None if progress is None else progress.alone_since,
         trouble=None if progress is None else progress.trouble,
-        verification=_verification(mine_proven),
+        verification=_verification(proofs),
         unsettled_verifications=tuple(
             _verification_status(one.proof, one.left, failed=one.failed)
-            for one in unsettled(mine_proven)
-            if one.proof.is_over or tx.now - (one.proof.created_at or tx.now) >= PROOF_LEFT
+            for one in unsettled(proofs)
+            if one.proof.is_over or now - (one.proof.created_at or now) >= PROOF_LEFT
         ),
         verification_waits=None
         if progress is None
-        else _verification_waits(polled, progress, history, mine_proven, tx.now),
+        else _verification_waits(polled, progress, history, proofs, now),
     )
 
 
@@ -525,14 +525,11 @@ def _backfill(standing: Standing) -> BackfillStatus:
     )
 
 
-def _budget_status(tx: Transaction, source: Source, operation: Operation) -> BudgetStatus:
-    bucket = stored_bucket(tx, source.application, source.account, operation, PLANS)
-    return BudgetStatus(operation, bucket.tokens, bucket.burst, bucket.rate, max(tx.now, bucket.has_at(1.0)))
+def _budget(operation: Operation, bucket: Bucket) -> BudgetStatus:
+    return BudgetStatus(operation, bucket.tokens, bucket.burst, bucket.rate, bucket.has_at(1.0))
 
 
-def _refusal(tx: Transaction, source: Source) -> RefusalStatus | None:
-    """The refusal in force; one about credentials that have been replaced since is over."""
-    refused = runs.standing_refusal(tx, source.account, source.credential, source.secret)
+def _refusal(refused: Refusal | None) -> RefusalStatus | None:
     if refused is None:
         return None
     return RefusalStatus(refused.kind, refused.reason, refused.since, REFUSED[refused.kind])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
@@ -59,18 +59,32 @@ def told(tx: Transaction, name: str) -> None:
     tx.conn.execute(sa.update(alerts).where(alerts.c.alert == name).values(values))
 
 
-def in_use_since(tx: Transaction, account: str, kind: str, fingerprint: str) -> datetime:
-    """Since when this account has been using this credential, as far as is known here."""
-    c = credentials.c
-    mine = sa.and_(c.account == account, c.kind == kind)
-    row = tx.conn.execute(tx.lock(sa.select(credentials).where(mine))).one_or_none()
-    if row is not None and row.fingerprint == fingerprint:
-        since: datetime = row.since
-        return since
-    tx.conn.execute(sa.delete(credentials).where(mine))
-    fresh = {"account": account, "kind": kind, "fingerprint": fingerprint, "since": tx.now}
-    tx.insert(credentials, [fresh])
-    return tx.now
+Used = Mapping[tuple[str, str], str]
+"""Fingerprints of credentials that are in use, by account and kind."""
+
+
+def in_use_since(tx: Transaction, used: Used) -> dict[tuple[str, str], datetime]:
+    """Since when these credentials have been in use, as far as is known here: nothing of one that is new."""
+    return {name: since for name, (known, since) in _in_use(tx).items() if used.get(name) == known}
+
+
+def note_use(tx: Transaction, used: Used) -> dict[tuple[str, str], datetime]:
+    """The same, with what is new remembered as in use from now on. Raises a conflict (``is_conflict``)."""
+    before = _in_use(tx)
+    new = [
+        {"account": account, "kind": kind, "fingerprint": fingerprint, "since": tx.now}
+        for (account, kind), fingerprint in sorted(used.items())
+        if (account, kind) not in before or before[account, kind][0] != fingerprint
+    ]
+    known = [row for row in new if (row["account"], row["kind"]) in before]
+    tx.update(credentials, known, account=None, kind=None)
+    tx.insert(credentials, [row for row in new if (row["account"], row["kind"]) not in before])
+    return in_use_since(tx, used)
+
+
+def _in_use(tx: Transaction) -> dict[tuple[str, str], tuple[str, datetime]]:
+    query = tx.lock(sa.select(credentials))
+    return {(row.account, row.kind): (row.fingerprint, row.since) for row in tx.rows(query)}
 
 
 def quarantined_since(tx: Transaction, since: datetime) -> int:

@@ -5,8 +5,10 @@ The arithmetic is in ``store/bucket.py``; here are the locked read and write aro
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -46,9 +48,25 @@ def _names(key: BudgetKey) -> dict[str, str]:
 def read(tx: Transaction, key: BudgetKey, rate: float, burst: float) -> Bucket:
     """The bucket as of now, without taking; a full one of the given plan when there is none yet."""
     row = tx.conn.execute(_FOUND, _names(key)).one_or_none()
-    if row is None:
-        return Bucket(rate, burst, burst, tx.now)
-    return Bucket(row.rate, row.burst, row.tokens, row.counted_at).at(tx.now)
+    return full(rate, burst, tx.now) if row is None else _bucket(row).at(tx.now)
+
+
+def full(rate: float, burst: float, now: datetime) -> Bucket:
+    """What a bucket is before the first request."""
+    return Bucket(rate, burst, burst, now)
+
+
+def all_of(tx: Transaction, operations: Collection[str]) -> dict[BudgetKey, Bucket]:
+    """The buckets of some operations, of all accounts that have one, as of now."""
+    query = sa.select(budgets).where(budgets.c.operation.in_(operations))
+    return {
+        BudgetKey(row.application, row.account, row.operation): _bucket(row).at(tx.now)
+        for row in tx.rows(query)
+    }
+
+
+def _bucket(row: sa.Row[Any]) -> Bucket:
+    return Bucket(row.rate, row.burst, row.tokens, row.counted_at)
 
 
 def _locked(tx: Transaction, key: BudgetKey, rate: float, burst: float) -> Bucket:
@@ -68,7 +86,7 @@ def _locked(tx: Transaction, key: BudgetKey, rate: float, burst: float) -> Bucke
         else:
             tx.conn.execute(sa.insert(budgets).values(fresh))
         row = tx.conn.execute(query, _names(key)).one()
-    return Bucket(row.rate, row.burst, row.tokens, row.counted_at)
+    return _bucket(row)
 
 
 def take(

@@ -12,6 +12,7 @@ can still commit.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -316,6 +317,14 @@ class Transaction:
     def rows(self, statement: sa.Executable, *args: Any) -> Sequence[sa.Row[Any]]:
         """All rows of a query."""
         return self.conn.execute(statement, *args).all()
+
+    def these(self, words: Iterable[str]) -> sa.TableValuedAlias:
+        """Words as rows of one column, ``value``, to be joined: one parameter, however many they are."""
+        column = sa.column("value", sa.String)
+        if self.on_postgresql:
+            given = sa.bindparam(None, list(words), type_=postgresql.ARRAY(sa.String))
+            return sa.func.unnest(given).table_valued(column).render_derived()
+        return sa.func.json_each(json.dumps(list(words))).table_valued(column)
 
     def lock(self, query: sa.Select[Any]) -> sa.Select[Any]:
         """Lock what the query finds until the end; SQLite's transaction has the whole file already.

@@ -103,6 +103,16 @@ def pending_windows(tx: Transaction, source: str) -> tuple[Window, ...]:
     return tuple(_window(tx, row) for row in tx.rows(_PENDING, {"source": source}))
 
 
+def all_pending(tx: Transaction, sources: Iterable[str]) -> dict[str, list[Window]]:
+    """The same for each of some sources that has any."""
+    wanted, c = tx.these(sources), windows.c
+    query = sa.select(windows).join(wanted, c.source == wanted.c.value).where(c.state.in_(PENDING))
+    found: dict[str, list[Window]] = {}
+    for row in tx.rows(query.order_by(c.window_id)):
+        found.setdefault(row.source, []).append(_window(tx, row))
+    return found
+
+
 _OPEN = sa.insert(windows).returning(windows.c.window_id)
 
 
@@ -157,10 +167,21 @@ def release(window: Window) -> Window:
 def read_coverage(tx: Transaction, account: str, marketplace_id: str, look: Look) -> list[Interval]:
     """What has been seen of a marketplace, sorted and joined."""
     c = tables.coverage.c
-    query = sa.select(c.lower, c.upper).where(
-        c.account == account, c.marketplace_id == marketplace_id, c.look == look
-    )
-    return joined([Interval(row.lower, row.upper) for row in tx.rows(query)])
+    mine = (c.account == account, c.marketplace_id == marketplace_id, c.look == look)
+    return _coverage(tx, *mine).get((account, marketplace_id, look), [])
+
+
+def all_coverage(tx: Transaction, *looks: Look) -> dict[tuple[str, str, Look], list[Interval]]:
+    """The same of every marketplace of which something has been seen, by account, marketplace and look."""
+    return _coverage(tx, tables.coverage.c.look.in_(looks))
+
+
+def _coverage(tx: Transaction, *which: sa.ColumnElement[bool]) -> dict[tuple[str, str, Look], list[Interval]]:
+    found: dict[tuple[str, str, Look], list[Interval]] = {}
+    for row in tx.rows(sa.select(tables.coverage).where(*which)):
+        place = (row.account, row.marketplace_id, row.look)
+        found.setdefault(place, []).append(Interval(row.lower, row.upper))
+    return {place: joined(stretches) for place, stretches in found.items()}
 
 
 _MINE = sa.and_(
@@ -198,9 +219,16 @@ def cover(
 def load_source(tx: Transaction, source: str) -> SourceProgress | None:
     """What a source did last, locked; None before its first run."""
     row = tx.conn.execute(tx.lock(_SOURCE), {"source": source}).one_or_none()
-    if row is None:
-        return None
-    values = dict(row._mapping)
+    return None if row is None else _source(row)
+
+
+def all_sources(tx: Transaction) -> dict[str, SourceProgress]:
+    """What every source did last."""
+    return {row.source: _source(row) for row in tx.rows(sa.select(tables.sources))}
+
+
+def _source(row: sa.Row[Any]) -> SourceProgress:
+    values = row._asdict()
     values["turns"] = json.loads(values["turns"])
     return SourceProgress(**values)
 
@@ -219,6 +247,14 @@ def load_marketplaces(tx: Transaction, account: str) -> dict[str, MarketplacePro
     """What has been reached of every marketplace of an account."""
     rows = tx.rows(_MARKETPLACES, {"account": account})
     return {row.marketplace_id: MarketplaceProgress(**row._mapping) for row in rows}
+
+
+def all_marketplaces(tx: Transaction) -> dict[str, dict[str, MarketplaceProgress]]:
+    """The same of all accounts."""
+    found: dict[str, dict[str, MarketplaceProgress]] = {}
+    for row in tx.rows(sa.select(tables.marketplaces)):
+        found.setdefault(row.account, {})[row.marketplace_id] = MarketplaceProgress(**row._asdict())
+    return found
 
 
 def save_marketplace(tx: Transaction, progress: MarketplaceProgress, *, new: bool = False) -> None:
@@ -280,6 +316,13 @@ def load_backfills(tx: Transaction, account: str | None = None) -> tuple[Backfil
     query = sa.select(tables.backfills).order_by(c.backfill_id)
     if account is not None:
         query = query.where(c.account == account)
+    return tuple(_backfill(row) for row in tx.rows(query))
+
+
+def unfinished_backfills(tx: Transaction) -> tuple[Backfill, ...]:
+    """The backfills of all accounts that are neither done nor cancelled, oldest first."""
+    c = tables.backfills.c
+    query = sa.select(tables.backfills).where(c.state.not_in(("done", "cancelled"))).order_by(c.backfill_id)
     return tuple(_backfill(row) for row in tx.rows(query))
 
 

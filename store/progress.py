@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -160,7 +160,7 @@ class Interval:
     upper: datetime
 
 
-def joined(intervals: list[Interval]) -> list[Interval]:
+def joined(intervals: Iterable[Interval]) -> list[Interval]:
     """The same stretches, sorted, with those that touch or overlap made one."""
     result: list[Interval] = []
     for interval in sorted(intervals):
@@ -172,7 +172,7 @@ def joined(intervals: list[Interval]) -> list[Interval]:
     return result
 
 
-def complete_until(covered: list[Interval], start: datetime) -> datetime | None:
+def complete_until(covered: Iterable[Interval], start: datetime) -> datetime | None:
     """Up to where nothing is missing from ``start`` on; None when that is nowhere.
 
     What lies beyond a gap does not count.
@@ -181,7 +181,7 @@ def complete_until(covered: list[Interval], start: datetime) -> datetime | None:
     return whole[-1].upper if whole else None
 
 
-def gaps(covered: list[Interval], lower: datetime, upper: datetime) -> list[Interval]:
+def gaps(covered: Iterable[Interval], lower: datetime, upper: datetime) -> list[Interval]:
     """What of ``lower … upper`` the sorted, joined stretches leave out."""
     missing: list[Interval] = []
     reached = lower

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Literal
 
 import sqlalchemy as sa
 
+from store.bucket import CLOCK_WAS_SET
 from store.engine import Transaction
 from store.tables import refusals, run_days, runs
 
@@ -86,22 +88,45 @@ def add_page(tx: Transaction, run: int, orders: int, buyers: tuple[int, int, int
     tx.conn.execute(_ADD_PAGE, {"which": run, **more})
 
 
-def buyers_by_day(tx: Transaction, source: str, since: datetime) -> dict[date, tuple[int, int, int]]:
-    """How many orders of a source might show their buyer, showed an e-mail, showed a name; by day (UTC)."""
+def buyers_by_day(
+    tx: Transaction, since: datetime, after: int, upto: int | None
+) -> dict[str, dict[date, tuple[int, int, int]]]:
+    """How many orders of each source might show their buyer, showed an e-mail, showed a name; by day (UTC).
+
+    Counted are the runs with the numbers ``after < run <= upto`` that began at ``since`` or later. Days
+    without any such order are left out.
+    """
     c = runs.c
     day = sa.func.date(c.started_at)
     query = (
         sa.select(
+            c.source,
             sa.cast(day, sa.String).label("day"),
             *(sa.func.sum(c[name]).label(name) for name in ("identifiable", "with_email", "with_name")),
         )
-        .where(c.source == source, c.started_at >= since)
-        .group_by(day)
+        .where(c.run > after, c.started_at >= since, c.identifiable > 0)
+        .group_by(day, c.source)  # the source first would have SQLite follow the index of all runs
     )
-    return {
-        date.fromisoformat(row.day): (row.identifiable, row.with_email, row.with_name)
-        for row in tx.rows(query)
-    }
+    found: dict[str, dict[date, tuple[int, int, int]]] = {}
+    for row in tx.rows(query if upto is None else query.where(c.run <= upto)):
+        counts = (row.identifiable, row.with_email, row.with_name)
+        found.setdefault(row.source, {})[date.fromisoformat(row.day)] = counts
+    return found
+
+
+def newest_begun(tx: Transaction, before: datetime) -> int:
+    """The number of the newest run that began then or earlier; 0 without one."""
+    c = runs.c
+    query = sa.select(c.run).where(c.started_at <= before).order_by(c.run.desc()).limit(1)
+    return tx.conn.execute(query).scalar_one_or_none() or 0
+
+
+def has_begun(tx: Transaction, since: datetime, upto: int) -> bool:
+    """Whether the newest run up to this number began then or later."""
+    c = runs.c
+    query = sa.select(c.started_at).where(c.run <= upto).order_by(c.run.desc()).limit(1)
+    began: datetime | None = tx.conn.execute(query).scalar_one_or_none()
+    return began is not None and began >= since
 
 
 def add_order(tx: Transaction, run: int) -> None:
@@ -125,9 +150,33 @@ def finish(
 
 def latest(tx: Transaction, source: str) -> Run | None:
     """The newest run of a source."""
-    query = sa.select(runs).where(runs.c.source == source).order_by(runs.c.run.desc()).limit(1)
-    row = tx.conn.execute(query).one_or_none()
-    return None if row is None else Run(**row._mapping)
+    return latest_of_each(tx, [source]).get(source)
+
+
+def latest_of_each(tx: Transaction, sources: Iterable[str]) -> dict[str, Run]:
+    """The newest run of each of some sources that has any: one look into the index for each.
+
+    Runs from times that are still to come, of a clock that was wrong then, count as the oldest.
+    """
+    wanted = set(sources)
+    found = _latest(tx, wanted, tx.now + CLOCK_WAS_SET)
+    rest = wanted - found.keys()
+    return found | (_latest(tx, rest, _EVER) if rest else {})
+
+
+_EVER = datetime.max.replace(tzinfo=UTC)
+
+
+def _latest(tx: Transaction, sources: Collection[str], until: datetime) -> dict[str, Run]:
+    wanted, its = tx.these(sources), runs.alias()
+    newest = (
+        sa.select(its.c.run)
+        .where(its.c.source == wanted.c.value, its.c.started_at <= until)
+        .order_by(its.c.started_at.desc(), its.c.run.desc())
+        .limit(1)
+    )
+    query = sa.select(runs).join_from(wanted, runs, runs.c.run == newest.scalar_subquery())
+    return {row.source: Run(**row._asdict()) for row in tx.rows(query)}
 
 
 def listed(
@@ -201,21 +250,27 @@ def in_force(tx: Transaction, account: str, secret: str) -> dict[str, Refusal]:
     return {row.kind: Refusal(**row._mapping) for row in found}
 
 
+def all_in_force(tx: Transaction) -> dict[tuple[str, str], Refusal]:
+    """The refusals of all accounts and applications, by kind and name, about whatever credentials."""
+    return {(row.kind, row.name): Refusal(**row._mapping) for row in tx.rows(sa.select(refusals))}
+
+
 def standing_refusal(tx: Transaction, account: str, credential: str, secret: str) -> Refusal | None:
     """The refusal of these very credentials; one about credentials that were replaced since is over."""
-    return _standing(in_force(tx, account, secret), credential)
+    return standing(in_force(tx, account, secret), credential)
 
 
 def admit(tx: Transaction, account: str, credential: str, secret: str) -> Refusal | None:
     """The refusal of these very credentials. Without one they may be tried: what is over is forgiven."""
     found = in_force(tx, account, secret)
-    refused = _standing(found, credential)
+    refused = standing(found, credential)
     if refused is None and "account" in found:
         forgive(tx, "account", account)
     return refused
 
 
-def _standing(found: dict[str, Refusal], credential: str) -> Refusal | None:
+def standing(found: Mapping[str, Refusal], credential: str) -> Refusal | None:
+    """Which of an account's refusals, by kind, is about these very credentials."""
     if "application" in found:
         return found["application"]
     of_account = found.get("account")

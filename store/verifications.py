@@ -5,7 +5,7 @@ Every change compares a version: of two processes that go on with the same proof
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -100,6 +100,28 @@ _OF_ACCOUNT = (
 def of_account(tx: Transaction, account: str) -> list[Verification]:
     """All proofs of an account, newest first."""
     return [_verification(tx, row) for row in tx.rows(_OF_ACCOUNT, {"of_account": account})]
+
+
+def telling(tx: Transaction, accounts: Iterable[str]) -> dict[tuple[str, str], list[Verification]]:
+    """By account and marketplace what tells how its proofs stand, newest first.
+
+    Of each marketplace the newest proof of every reason and state; all, where one is not well and done,
+    because a later one may have settled it (``proof.unsettled``).
+    """
+    wanted, c = tx.these(accounts), verifications.c
+    place = (c.account, c.marketplace_id)
+    newest = sa.select(sa.func.max(c.verification_id)).group_by(*place, c.reason, c.state)
+    unwell = sa.select(*place).where(sa.or_(c.state != "done", c.findings != codec.dump(())))
+    query = (
+        sa.select(verifications)
+        .join(wanted, c.account == wanted.c.value)
+        .where(sa.or_(c.verification_id.in_(newest), sa.tuple_(*place).in_(unwell)))
+        .order_by(c.verification_id.desc())
+    )
+    found: dict[tuple[str, str], list[Verification]] = {}
+    for row in tx.rows(query):
+        found.setdefault((row.account, row.marketplace_id), []).append(_verification(tx, row))
+    return found
 
 
 def find(tx: Transaction, verification_id: int) -> Verification | None:

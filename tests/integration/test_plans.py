@@ -1,10 +1,11 @@
-"""No statement on the path of a page reads a table from end to end, however much is stored (PostgreSQL)."""
+"""No statement of a page, or of a look at all sources, reads what grows from end to end (PostgreSQL)."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +13,14 @@ import sqlalchemy as sa
 
 from connectors.simulator.api import Simulator
 from connectors.simulator.world import World
+from poller.status import gather
 from store import migrating
 from store.engine import create_engine
+from store.queries import UNCOUNTED
 from tests.bench.filling import fill
 from tests.harness import Shop, SimulatedClock, rules_for
+from tests.integration.store_world import clock_of
+from tests.integration.test_gathering import many_accounts
 
 pytestmark = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 
@@ -109,6 +114,41 @@ def test_a_page_reads_no_table_from_end_to_end(database_url: str) -> None:
 @pytest.mark.timeout(3600)
 def test_a_page_reads_no_table_from_end_to_end_beside_a_million_orders(database_url: str) -> None:
     judge(explained(database_url, 1_000_000))
+
+
+GROWING = """
+    CREATE TEMPORARY TABLE grown ON COMMIT DROP AS
+    SELECT source, account, ago, %s::timestamptz - ago * '3 min'::interval AS at
+    FROM sources, generate_series(1, 3000) ago
+"""
+GROWN = """
+    INSERT INTO runs (source, started_at, finished_at, outcome, pages, orders, requests, identifiable)
+    SELECT source, at, at, 'complete', 1, 0, 1, (mod(ago, 20) = 0)::int * 3 FROM grown
+    ORDER BY at;
+    INSERT INTO windows (
+        source, account, kind, axis, marketplace_ids, included_data, lower, upper,
+        state, pages, orders, attempts, version, created_at, finished_at
+    )
+    SELECT source, account, 'live', 'updated', '', '', at, at, 'done', 1, 0, 0, 1, at, at FROM grown
+"""
+"""What sources leave behind that are polled every three minutes."""
+
+
+def test_a_look_at_how_all_sources_stand_reads_no_history_from_end_to_end(
+    database_url: str, tmp_path: Path
+) -> None:
+    with many_accounts(database_url, tmp_path, 30) as service:
+        with service.store.engine.begin() as connection:
+            connection.exec_driver_sql(GROWING, (clock_of(service.store)(),))
+            connection.exec_driver_sql(GROWN)
+            connection.exec_driver_sql("ANALYZE")
+        before = gather(service, lambda _: UNCOUNTED)  # runs of a fortnight are added up once
+        seen = Explained(service.store.engine)
+        assert gather(service, lambda _: UNCOUNTED).sources == before.sources
+    assert any("JOIN runs" in statement for statement in seen.statements)
+    assert any("FROM windows" in statement for statement in seen.statements)
+    assert any("sum(runs.identifiable)" in statement for statement in seen.statements)
+    assert not seen.scanning.keys() & {"runs", "windows"}, seen.scanning
 
 
 def test_a_scan_would_be_found(database_url: str) -> None:
