@@ -25,9 +25,8 @@ from poller.bootstrap import Service
 from poller.exporting import time_text
 from poller.grounding import Rates, grounds
 from poller.history_work import next_work
-from poller.identity import Day, Drop, Seen, days_of, drops, sentence
+from poller.identity import Day, Drop, days_of, drops, sentence
 from poller.known import SHOWN_BUDGETS, Known, known_of
-from poller.showing import Showing
 from poller.sources import PolledMarketplace, Source
 from store import erasing, quarantine, queries
 from store.bucket import Bucket
@@ -368,11 +367,6 @@ def _next(tx: Transaction, service: Service, known: Known, source: Source) -> tu
         if awaited is not None and awaited.at < next_at:
             next_at, next_why = max(awaited.at, tx.now), awaited.why
     return next_at, next_why
-
-
-def buyers_shown(tx: Transaction, source: str) -> dict[date, Seen]:
-    """How many orders of a source showed their buyer, by day, as far back as is looked."""
-    return Showing().read(tx).get(source, {})
 
 
 def _retention(tx: Transaction, service: Service) -> RetentionStatus:

@@ -17,6 +17,9 @@ Outcome = Literal["complete", "deferred", "failed", "superseded"]
 KEPT = timedelta(days=30)
 """Runs older than this are kept as daily totals only."""
 
+QUIET_KEPT = timedelta(days=2)
+"""The same for those that went well and brought nothing: of thousands of sources they are nearly all."""
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -200,22 +203,24 @@ def since(tx: Transaction, source: str, moment: datetime) -> list[Run]:
 
 
 def condense(tx: Transaction, source: str) -> None:
-    """Turn a source's runs older than ``KEPT`` into daily totals."""
+    """Turn a source's old runs into daily totals."""
     totals: dict[tuple[str, object], list[int]] = {}
-    old = sa.and_(runs.c.source == source, runs.c.started_at < tx.now - KEPT)
+    c = runs.c
+    quiet = sa.and_(c.outcome == "complete", c.orders == 0, c.started_at < tx.now - QUIET_KEPT)
+    old = sa.and_(c.source == source, sa.or_(c.started_at < tx.now - KEPT, quiet))
     # Deleted as they are read, so that no other process counts the same ones.
     for row in tx.rows(sa.delete(runs).where(old).returning(runs)):
         total = totals.setdefault((row.source, row.started_at.date()), [0, 0, 0, 0, 0])
         counted = (1, int(row.outcome == "failed"), row.pages, row.orders, row.requests)
         for i, number in enumerate(counted):
             total[i] += number
-    c = run_days.c
+    d = run_days.c
     names = ("runs", "failed", "pages", "orders", "requests")
     for (source, day), total in totals.items():
         changed = tx.conn.execute(
             sa.update(run_days)
-            .where(c.source == source, c.day == day)
-            .values({name: c[name] + n for name, n in zip(names, total, strict=True)})
+            .where(d.source == source, d.day == day)
+            .values({name: d[name] + n for name, n in zip(names, total, strict=True)})
         )
         if changed.rowcount == 0:
             values = dict(zip(names, total, strict=True))

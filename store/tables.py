@@ -554,7 +554,7 @@ run_days = sa.Table(
     sa.Column("orders", sa.Integer, nullable=False),
     sa.Column("requests", sa.Integer, nullable=False),
 )
-"""Runs older than 30 days, as daily totals."""
+"""Runs older than 30 days, and those of two days ago that brought nothing, as daily totals."""
 
 ticks = sa.Table(
     "ticks",

@@ -97,6 +97,19 @@ def test_old_runs_become_daily_totals_that_later_ones_are_added_to(
     assert count(store, tables.runs) == 0
 
 
+def test_runs_that_brought_nothing_become_totals_sooner(store: Store, clock: SimulatedClock) -> None:
+    run(store, "acme:EU", "complete")
+    run(store, "acme:EU", "failed")
+    run(store, "acme:EU", "complete", 3)
+    clock.go_to(NOON + runs.QUIET_KEPT + timedelta(hours=1))
+    with store.begin() as tx:
+        runs.condense(tx, "acme:EU")
+        (day,) = tx.rows(sa.select(tables.run_days))
+        left = tx.rows(sa.select(tables.runs.c.outcome, tables.runs.c.orders).order_by(tables.runs.c.run))
+    assert (day.runs, day.failed, day.orders) == (1, 0, 0)
+    assert [tuple(row) for row in left] == [("failed", 0), ("complete", 3)]
+
+
 def test_totals_of_a_day_that_is_there_already_are_added_up(store: Store, clock: SimulatedClock) -> None:
     run(store, "acme:EU", "complete", 10)
     clock.sleep(6 * 3600)
