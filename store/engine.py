@@ -13,6 +13,7 @@ can still commit.
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -162,6 +163,12 @@ def _look_whether_it_lives(connection: Any, record: Any, _proxy: Any) -> None:
 
 def _note_that_it_lived(_connection: Any, record: Any) -> None:
     record.info["used_at"] = time.monotonic()
+
+
+# The driver asks how to adapt each value that is no plain number or text. An answer, that it stays as it is,
+# takes half the time of finding none, and rows are full of None.
+sqlite3.register_adapter(type(None), lambda none: none)
+sqlite3.register_adapter(bytes, bytes)
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
