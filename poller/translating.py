@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal
 
+from msgspec.structs import astuple
+
 from connectors.orders import (
     GROUPS,
     AmazonAddress,
@@ -176,10 +178,7 @@ def translate(order: AmazonOrder, account: str, rules: MarketplaceRules | None) 
         withheld_tax=_sum(line.withheld_tax for line in lines),
         lines=lines,
         packages=packages,
-        tax_numbers=tuple(
-            TaxNumber(entity=t.entity, kind=t.kind, number=t.number, legal_name=t.legal_name)
-            for t in order.tax_registrations
-        )
+        tax_numbers=tuple(TaxNumber(*astuple(registration)) for registration in order.tax_registrations)
         if "tax" in present
         else (),
         cancel_requested=cancelling and any(line.cancel_requested for line in order.lines),
@@ -226,15 +225,7 @@ def _line(line: AmazonLine, present: frozenset[str]) -> LineRecord:
 
 
 def _package(package: AmazonPackage) -> PackageRecord:
-    return PackageRecord(
-        reference=package.reference,
-        status=package.status,
-        detailed_status=package.detailed_status,
-        carrier=package.carrier,
-        service=package.service,
-        tracking_number=package.tracking_number,
-        shipped_at=package.shipped_at,
-    )
+    return PackageRecord(*astuple(package))
 
 
 def _amount(money: Money | None) -> Amount | None:
@@ -254,25 +245,8 @@ def _first(values: Iterable[str | None]) -> str | None:
 
 
 def _buyer(buyer: AmazonBuyer | None) -> Buyer | None:
-    if buyer is None:
-        return None
-    return Buyer(buyer.name, buyer.email, buyer.company, buyer.purchase_order_number)
+    return None if buyer is None else Buyer(*astuple(buyer))
 
 
 def _address(address: AmazonAddress | None) -> Address | None:
-    if address is None:
-        return None
-    return Address(
-        name=address.name,
-        company=address.company,
-        line1=address.line1,
-        line2=address.line2,
-        line3=address.line3,
-        city=address.city,
-        county=address.county,
-        state=address.state,
-        postal_code=address.postal_code,
-        country=address.country,
-        phone=address.phone,
-        kind=address.kind,
-    )
+    return None if address is None else Address(*astuple(address))

@@ -191,7 +191,8 @@ def _begin_sqlite(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN")
         return
     durable = options.get("durable", True)
-    connection.exec_driver_sql(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+    driver: Any = connection.connection.driver_connection  # a setting waits for nobody, and cannot fail
+    driver.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
@@ -283,12 +284,8 @@ def _copy(conn: Connection, table: sa.Table, rows: Sequence[Row]) -> None:
         raise raised from error
 
 
-_COUNT = (
-    sa.update(tables.counters)
-    .where(tables.counters.c.name == sa.bindparam("counter"))
-    .values(value=tables.counters.c.value + sa.bindparam("many", type_=sa.BigInteger))
-    .returning(tables.counters.c.value)
-)
+_COUNT = "UPDATE counters SET value = value + ? WHERE name = ? RETURNING value"
+"""For SQLite; PostgreSQL counts by itself."""
 
 
 @dataclass
@@ -393,7 +390,7 @@ class Transaction:
             raise Overtaken
 
     def _count(self, name: str, many: int) -> int:
-        counted = self.conn.execute(_COUNT, {"counter": name, "many": many}).scalar_one_or_none()
+        counted = self.conn.exec_driver_sql(_COUNT, (many, name)).scalar_one_or_none()
         if counted is None:
             self.insert(tables.counters, [{"name": name, "value": many}])
             return many

@@ -128,8 +128,7 @@ class LineRecord:
     customization_url: str | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class PackageRecord:
+class PackageRecord(msgspec.Struct, frozen=True, gc=False):
     reference: str
     status: str | None = None
     detailed_status: str | None = None

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from msgspec import structs
 
 from connectors.orders import AmazonPackage, TaxRegistration
 from poller.matching import OrderWrite
@@ -74,7 +75,7 @@ def full(**changes: Any) -> OrderRecord:
     package = AmazonPackage("1", "IN_TRANSIT", "OUT", "Carrier", "Ground", "TRK1", after(5))
     whole = an_order(
         lines=lines,
-        packages=(package, replace(package, reference="2", shipped_at=None)),
+        packages=(package, structs.replace(package, reference="2", shipped_at=None)),
         programs=("PRIME", "AMAZON_BUSINESS"),
         seller_order_id="SHOP-1",
         replaces="o0",

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from connectors.orders import AmazonAddress, AmazonOrder
 from poller.matching import (
@@ -38,7 +39,7 @@ from tests.unit.matching_world import (
 )
 
 ANN = "ann@marketplace.amazon.co.uk"
-LOCKER = replace(HOME, name="Locker Blue", kind="PICKUP_POINT")
+LOCKER = structs.replace(HOME, name="Locker Blue", kind="PICKUP_POINT")
 
 
 def anonymous(order_id: str = "o1", **changes: Any) -> AmazonOrder:
