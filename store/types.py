@@ -32,17 +32,23 @@ def _in_utc(value: datetime | None) -> datetime | None:
     return value.astimezone(UTC)
 
 
+_encoded = msgspec.json.Encoder().encode
+
+
 @lru_cache(maxsize=64)  # half of all times written are the transaction's own
 def _time_text(value: datetime | None) -> str | None:
     if value is None:
         return None
     if value.tzinfo is not UTC:
         value = _in_utc(value) or value
-    return value.isoformat(timespec="microseconds")
+    # As isoformat(timespec="microseconds"), which asks the zone first and so takes three times as long.
+    text = _encoded(value)[1:-2].decode()
+    return f"{text}+00:00" if value.microsecond else f"{text}.000000+00:00"
 
 
 def _plain_text(value: Decimal | None) -> str | None:
-    return None if value is None else format(value, "f")
+    text = None if value is None else str(value)
+    return text if text is None or "E" not in text else format(value, "f")
 
 
 class UtcTime(TypeDecorator[datetime]):
