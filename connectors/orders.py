@@ -22,7 +22,7 @@ import msgspec
 class Money(msgspec.Struct, frozen=True, gc=False):
     """An exact amount in the currency that Amazon named (never derived from the marketplace).
 
-    The most frequent of all values. It is a Struct, as are the other parts of an order: a frozen one is made
+    The most frequent of all values. It is a Struct, as are other small parts of an order: such a one is made
     ten times as fast as a frozen dataclass, and is of no concern to the garbage collector.
     """
 

@@ -4,6 +4,8 @@ Everything that depends only on this one copy and on the seller's rules for its 
 here, so that matching never sees data that the seller did not ask for. A group of data that the copy
 does not carry, or that the marketplace does not want, leaves its fields empty and is not claimed in
 ``as_of``: then a partial address without name or street counts as withheld, not as an address (R25).
+
+Groups of buyer data and packages have the same members in both vocabularies, in the same order.
 """
 
 from __future__ import annotations
@@ -153,48 +155,45 @@ def translate(order: AmazonOrder, account: str, rules: MarketplaceRules | None) 
     fulfilled_by = order.fulfilled_by if fulfilled else None
     packages = tuple([_package(p) for p in order.packages]) if "packages" in present else ()
     reached = stage(status, packages)
-    return OrderRecord(  # by position, in the order of its fields: naming them would double the cost
-        account,
-        order.order_id,
-        order.channel,
-        order.created_at,
-        order.last_updated_at,
-        dict.fromkeys(present, order.last_updated_at),
-        order.marketplace_id,
-        None if rules is None else rules.code,
-        status,
-        seller_status(order.programs, fulfilled_by, rules),
-        fulfilled_by,
-        order.service_level if fulfilled else None,
-        order.programs,
-        order.ship_by if fulfilled else None,
-        order.deliver_by if fulfilled else None,
-        order.seller_order_id,
-        order.replaces,
-        _buyer(order.buyer) if "buyer" in present else None,
-        _address(order.delivery) if delivered else None,
-        None,  # no billing address: Amazon gives none
-        order.delivery_instructions if delivered else None,
-        _amount(order.total) if proceeds else None,
-        _sum([line.withheld_tax for line in lines]),
-        lines,
-        packages,
-        tuple([TaxNumber(*astuple(each)) for each in order.tax_registrations]) if "tax" in present else (),
-        cancelling and any([line.cancel_requested for line in order.lines]),
-        _first([line.cancelled_by for line in order.lines]) if cancelling else None,
-        _cancel_reason(order) if cancelling else None,
-        None if rules is None else rules.price_list,
-        None if rules is None else rules.tax_code,
-        {} if rules is None else rules.labels,
-        None,  # no customer yet
-        None,
-        (),
-        is_ready(status),
-        not pending or (rules is not None and rules.pending == "placeholder"),
-        None,
-        order.last_updated_at if reached == "delivered" else None,
-        order.last_updated_at if reached == "shipped" else None,
-        order.last_updated_at if reached == "cancelled" else None,
+    return OrderRecord(
+        account=account,
+        order_id=order.order_id,
+        channel=order.channel,
+        created_at=order.created_at,
+        last_updated_at=order.last_updated_at,
+        as_of=dict.fromkeys(present, order.last_updated_at),
+        marketplace_id=order.marketplace_id,
+        marketplace=None if rules is None else rules.code,
+        status=status,
+        seller_status=seller_status(order.programs, fulfilled_by, rules),
+        fulfilled_by=fulfilled_by,
+        service_level=order.service_level if fulfilled else None,
+        programs=order.programs,
+        ship_by=order.ship_by if fulfilled else None,
+        deliver_by=order.deliver_by if fulfilled else None,
+        seller_order_id=order.seller_order_id,
+        replaces=order.replaces,
+        buyer=_buyer(order.buyer) if "buyer" in present else None,
+        delivery=_address(order.delivery) if delivered else None,
+        delivery_instructions=order.delivery_instructions if delivered else None,
+        total=_amount(order.total) if proceeds else None,
+        withheld_tax=_sum([line.withheld_tax for line in lines]),
+        lines=lines,
+        packages=packages,
+        tax_numbers=tuple([TaxNumber(*astuple(each)) for each in order.tax_registrations])
+        if "tax" in present
+        else (),
+        cancel_requested=cancelling and any([line.cancel_requested for line in order.lines]),
+        cancelled_by=_first([line.cancelled_by for line in order.lines]) if cancelling else None,
+        cancel_reason=_cancel_reason(order) if cancelling else None,
+        price_list=None if rules is None else rules.price_list,
+        tax_code=None if rules is None else rules.tax_code,
+        labels={} if rules is None else rules.labels,
+        delivered_at=order.last_updated_at if reached == "delivered" else None,
+        shipped_at=order.last_updated_at if reached == "shipped" else None,
+        cancelled_at=order.last_updated_at if reached == "cancelled" else None,
+        ready=is_ready(status),
+        shown=not pending or (rules is not None and rules.pending == "placeholder"),
     )
 
 
@@ -207,7 +206,7 @@ def _cancel_reason(order: AmazonOrder) -> str | None:
 def _line(line: AmazonLine, present: frozenset[str]) -> LineRecord:
     fulfilled, proceeds = "fulfillment" in present, "proceeds" in present
     discount = line.discount if proceeds else None
-    return LineRecord(  # by position, see above
+    return LineRecord(  # by position, in the order of its fields: naming them would double the cost
         line.order_item_id,
         line.quantity,
         line.sku,
