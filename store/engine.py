@@ -213,8 +213,8 @@ def _converters(dialect: sa.Dialect, types: Sequence[Any]) -> list[tuple[int, Ca
 class _Prepared:
     """An INSERT or UPDATE compiled once: its text, and how to turn values into the driver's parameters.
 
-    SQLAlchemy compiles it and converts the values; only the building of a statement and its parameters
-    anew for every row, which costs more than running it, is left out.
+    SQLAlchemy compiles it; only the building of a statement and its parameters anew for every row, which
+    costs more than running it, is left out.
     """
 
     def __init__(
@@ -225,7 +225,7 @@ class _Prepared:
         self.sql = str(compiled)
         self._positional = compiled.positional
         self._names = tuple(compiled.positiontup or ()) if compiled.positional else tuple(types)
-        self._pick = itemgetter(*self._names)  # of more than one
+        self._pick = itemgetter(*self._names)  # a tuple, as no table has a single column
         self._converters = _converters(dialect, [types[name] for name in self._names])
 
     def parameters(self, rows: Sequence[Row]) -> list[Any]:
