@@ -7,8 +7,10 @@ order fetched by id, orders whose marketplace became known, an order out of quar
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import structs
 
 from connectors.orders import AmazonOrder, UnreadableOrder
 from poller import matching
@@ -212,5 +214,5 @@ def decide_again(tx: Transaction, rules: AccountRules, order_ids: Collection[str
     for row in rows.values():
         record = orders.record_of(tx, row, lines.get(row["order_key"], ()))
         mine = rules.by_marketplace.get(record.marketplace_id or "")
-        records.append(replace(record, marketplace=mine.code if mine else record.marketplace))
+        records.append(structs.replace(record, marketplace=mine.code if mine else record.marketplace))
     return apply_records(tx, rules, records)

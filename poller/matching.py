@@ -12,9 +12,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
+
+import msgspec
 
 from poller.merging import GROUP_FIELDS, LINE_GROUP_FIELDS, Merged, merge_copies
 from poller.retention import KEEP_ALL, OURS, Retention, term, without_buyer_data
@@ -41,7 +44,6 @@ from store.records import (
     MainEmail,
     OrderRecord,
     Origin,
-    copy_of,
     country_only,
     normal_email,
 )
@@ -88,8 +90,7 @@ class Known:
     order_counts: Mapping[int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class OrderWrite:
+class OrderWrite(msgspec.Struct, frozen=True, gc=False):
     """One order as it is to be written; the record is the merged view of stored and incoming copies.
 
     ``core``: times, channel, marketplace, programs, seller_order_id, replaces, which lines there are and
@@ -153,8 +154,7 @@ def match(
     return page.outcome()
 
 
-@dataclass(frozen=True, slots=True)
-class _Decision:
+class _Decision(msgspec.Struct, frozen=True, gc=False):
     """``fresh``: made now; otherwise it stood before, and price list and billing address stay (R10, R44)."""
 
     customer_id: int | None
@@ -199,7 +199,7 @@ class _Page:
 
         An order with ``erased_at`` is one whose buyer data may be looked at and not kept (R63).
         """
-        order, stored = copy_of(merged.record), merged.stored
+        order, stored = copy(merged.record), merged.stored
         order.term_at = term(order).at
         if order.erased_at is None and self._over is not None and order.term_at <= self._over:
             order.erased_at = self._now

@@ -8,9 +8,11 @@ far as update times tell copies apart.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from store.records import LineRecord, OrderRecord
 
@@ -44,8 +46,7 @@ _LINE_CORE = ("quantity", "sku", "asin", "title", "customization_url")
 """What Amazon always tells of a line (Amazon's guide to filtering orders): absent there means none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Merged:
+class Merged(msgspec.Struct, frozen=True, gc=False):
     """One order, all its copies merged with what is stored, and what of it is to be written.
 
     ``record`` carries the decision of ``stored``, which is None for an order that is not stored yet.

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from msgspec import structs
+
 from poller.rules import is_relay
 from poller.translating import Stage, stage
 from store.records import (
@@ -105,7 +107,7 @@ def without_buyer_data(order: OrderRecord) -> OrderRecord:
 
     A billing address that was copied from one entered by hand or imported is not Amazon's.
     """
-    return replace(
+    return structs.replace(
         order,
         buyer=None,
         delivery=country_only(order.delivery),
@@ -120,14 +122,14 @@ def without_buyer_data(order: OrderRecord) -> OrderRecord:
 def _silent(line: LineRecord) -> LineRecord:
     if line.gift_message is None and line.customization_url is None:
         return line
-    return replace(line, gift_message=None, customization_url=None)
+    return structs.replace(line, gift_message=None, customization_url=None)
 
 
 def without_a_trace(order: OrderRecord) -> OrderRecord:
     """A copy of a forgotten order as it may be looked at: as if Amazon had withheld the buyer (R63)."""
     gone = frozenset({"buyer", "delivery"})
     as_of = {group: time for group, time in order.as_of.items() if group not in gone}
-    return replace(without_buyer_data(order), as_of=as_of)
+    return structs.replace(without_buyer_data(order), as_of=as_of)
 
 
 def erased(customer: CustomerRecord) -> CustomerRecord:

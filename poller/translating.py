@@ -4,6 +4,8 @@ Everything that depends only on this one copy and on the seller's rules for its 
 here, so that matching never sees data that the seller did not ask for. A group of data that the copy
 does not carry, or that the marketplace does not want, leaves its fields empty and is not claimed in
 ``as_of``: then a partial address without name or street counts as withheld, not as an address (R25).
+
+Groups of buyer data and packages have the same members in both vocabularies, in the same order.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal
+
+from msgspec.structs import astuple
 
 from connectors.orders import (
     GROUPS,
@@ -146,7 +150,7 @@ def translate(order: AmazonOrder, account: str, rules: MarketplaceRules | None) 
         present -= {"proceeds", "price"}
     if present >= WITHHELD_TAKES:
         present |= {WITHHELD}
-    lines = tuple(_line(line, present) for line in order.lines)
+    lines = tuple([_line(line, present) for line in order.lines])
     proceeds, delivered, cancelling = "proceeds" in present, "delivery" in present, "cancellation" in present
     fulfilled_by = order.fulfilled_by if fulfilled else None
     packages = tuple([_package(p) for p in order.packages]) if "packages" in present else ()
@@ -173,23 +177,15 @@ def translate(order: AmazonOrder, account: str, rules: MarketplaceRules | None) 
         delivery=_address(order.delivery) if delivered else None,
         delivery_instructions=order.delivery_instructions if delivered else None,
         total=_amount(order.total) if proceeds else None,
-        withheld_tax=_sum(line.withheld_tax for line in lines),
+        withheld_tax=_sum([line.withheld_tax for line in lines]),
         lines=lines,
         packages=packages,
-        tax_numbers=tuple(
-            TaxNumber(entity=t.entity, kind=t.kind, number=t.number, legal_name=t.legal_name)
-            for t in order.tax_registrations
-        )
+        tax_numbers=tuple([TaxNumber(*astuple(each)) for each in order.tax_registrations])
         if "tax" in present
         else (),
-        cancel_requested=cancelling and any(line.cancel_requested for line in order.lines),
-        cancelled_by=_first(line.cancelled_by for line in order.lines) if cancelling else None,
-        cancel_reason=(
-            _first(line.cancel_reason for line in order.lines)
-            or _first(line.cancel_request_reason for line in order.lines)
-        )
-        if cancelling
-        else None,
+        cancel_requested=cancelling and any([line.cancel_requested for line in order.lines]),
+        cancelled_by=_first([line.cancelled_by for line in order.lines]) if cancelling else None,
+        cancel_reason=_cancel_reason(order) if cancelling else None,
         price_list=None if rules is None else rules.price_list,
         tax_code=None if rules is None else rules.tax_code,
         labels={} if rules is None else rules.labels,
@@ -201,40 +197,38 @@ def translate(order: AmazonOrder, account: str, rules: MarketplaceRules | None) 
     )
 
 
+def _cancel_reason(order: AmazonOrder) -> str | None:
+    return _first([line.cancel_reason for line in order.lines]) or _first(
+        [line.cancel_request_reason for line in order.lines]
+    )
+
+
 def _line(line: AmazonLine, present: frozenset[str]) -> LineRecord:
     fulfilled, proceeds = "fulfillment" in present, "proceeds" in present
-    discount = _amount(line.discount) if proceeds else None
-    return LineRecord(
-        order_item_id=line.order_item_id,
-        quantity=line.quantity,
-        sku=line.sku,
-        asin=line.asin,
-        title=line.title,
-        unit_price=_amount(line.unit_price) if "price" in present else None,
-        quantity_shipped=line.quantity_shipped if fulfilled else None,
-        item_total=_amount(line.item_total) if proceeds else None,
-        tax=_amount(line.tax) if proceeds else None,
-        shipping=_amount(line.shipping) if proceeds else None,
+    discount = line.discount if proceeds else None
+    return LineRecord(  # by position, in the order of its fields: naming them would double the cost
+        line.order_item_id,
+        line.quantity,
+        line.sku,
+        line.asin,
+        line.title,
+        _amount(line.unit_price) if "price" in present else None,
+        line.quantity_shipped if fulfilled else None,
+        _amount(line.item_total) if proceeds else None,
+        _amount(line.tax) if proceeds else None,
+        _amount(line.shipping) if proceeds else None,
         # Amazon's sign of a discount is not documented; ours is positive and lowers the price.
-        discount=None if discount is None else Amount(abs(discount.amount), discount.currency),
-        gift_wrap=_amount(line.gift_wrap) if proceeds else None,
-        withheld_tax=_amount(line.withheld_tax) if WITHHELD in present else None,
-        promotion_ids=line.promotion_ids if "promotion" in present else (),
-        gift_message=line.gift_message if fulfilled else None,
-        customization_url=line.customization_url,
+        None if discount is None else Amount(abs(discount.amount), discount.currency),
+        _amount(line.gift_wrap) if proceeds else None,
+        _amount(line.withheld_tax) if WITHHELD in present else None,
+        line.promotion_ids if "promotion" in present else (),
+        line.gift_message if fulfilled else None,
+        line.customization_url,
     )
 
 
 def _package(package: AmazonPackage) -> PackageRecord:
-    return PackageRecord(
-        reference=package.reference,
-        status=package.status,
-        detailed_status=package.detailed_status,
-        carrier=package.carrier,
-        service=package.service,
-        tracking_number=package.tracking_number,
-        shipped_at=package.shipped_at,
-    )
+    return PackageRecord(*astuple(package))
 
 
 def _amount(money: Money | None) -> Amount | None:
@@ -254,25 +248,8 @@ def _first(values: Iterable[str | None]) -> str | None:
 
 
 def _buyer(buyer: AmazonBuyer | None) -> Buyer | None:
-    if buyer is None:
-        return None
-    return Buyer(buyer.name, buyer.email, buyer.company, buyer.purchase_order_number)
+    return None if buyer is None else Buyer(*astuple(buyer))
 
 
 def _address(address: AmazonAddress | None) -> Address | None:
-    if address is None:
-        return None
-    return Address(
-        name=address.name,
-        company=address.company,
-        line1=address.line1,
-        line2=address.line2,
-        line3=address.line3,
-        city=address.city,
-        county=address.county,
-        state=address.state,
-        postal_code=address.postal_code,
-        country=address.country,
-        phone=address.phone,
-        kind=address.kind,
-    )
+    return None if address is None else Address(*astuple(address))

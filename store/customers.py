@@ -33,7 +33,7 @@ from store.tables import (
     journal,
     orders,
 )
-from store.types import among
+from store.types import among, among_these
 
 _PERSON = ("name", "company", "amazon_name", "phone")
 
@@ -47,16 +47,18 @@ def email_place(customer_id: int, slot: int) -> str:
     return f"customer_emails:{customer_id}:{slot}"
 
 
+_BY_HASH = sa.select(
+    customer_emails.c.email_hash, customer_emails.c.customer_id, customer_emails.c.slot
+).where(customer_emails.c.business == sa.bindparam("business"), among_these(customer_emails.c.email_hash))
+
+
 def find_emails(tx: Transaction, business: str, emails: Collection[str]) -> dict[str, tuple[int, int]]:
     """Which customer has a main e-mail: ``normal_email -> (customer_id, slot)``."""
     by_hash = {tx.lookup.email(business, email): normal_email(email) for email in emails}
     if not by_hash:
         return {}
-    c = customer_emails.c
-    query = sa.select(c.email_hash, c.customer_id, c.slot).where(
-        c.business == business, among(c.email_hash, sorted(by_hash))
-    )
-    return {by_hash[row.email_hash]: (row.customer_id, row.slot) for row in tx.rows(query)}
+    found = tx.rows(_BY_HASH, {"business": business, "these": sorted(by_hash)})
+    return {by_hash[row.email_hash]: (row.customer_id, row.slot) for row in found}
 
 
 def find_special(tx: Transaction, business: str, specials: Collection[str]) -> dict[str, int]:
@@ -83,28 +85,28 @@ def order_counts(tx: Transaction, customer_ids: Collection[int]) -> dict[int, in
     return counts
 
 
+_BY_CUSTOMER_ID = (
+    sa.select(customers).where(among_these(customers.c.customer_id)).order_by(customers.c.customer_id)
+)
+_EMAILS = (
+    sa.select(customer_emails)
+    .where(among_these(customer_emails.c.customer_id))
+    .order_by(customer_emails.c.customer_id, customer_emails.c.slot)
+)
+
+
 def load(tx: Transaction, customer_ids: Collection[int]) -> dict[int, CustomerRecord]:
     """Open some customers, locked in id order."""
     if not customer_ids:
         return {}
-    wanted = sorted(customer_ids)
-    query = (
-        sa.select(customers).where(among(customers.c.customer_id, wanted)).order_by(customers.c.customer_id)
-    )
-    rows = tx.conn.execute(tx.lock(query)).mappings().all()
-    return records_of(tx, rows)
+    found = tx.conn.execute(tx.lock(_BY_CUSTOMER_ID), {"these": sorted(customer_ids)})
+    return records_of(tx, found.mappings().all())
 
 
 def records_of(tx: Transaction, rows: Sequence[Row]) -> dict[int, CustomerRecord]:
     """Open rows of ``customers`` with their e-mails."""
     emails: dict[int, list[MainEmail]] = {}
-    c = customer_emails.c
-    query = (
-        sa.select(customer_emails)
-        .where(among(c.customer_id, [row["customer_id"] for row in rows]))
-        .order_by(c.customer_id, c.slot)
-    )
-    for row in tx.rows(query):
+    for row in tx.rows(_EMAILS, {"these": [row["customer_id"] for row in rows]}):
         where = email_place(row.customer_id, row.slot)
         plain = None if row.email is None else tx.sealer.open(row.email, where).decode()
         emails.setdefault(row.customer_id, []).append(MainEmail(row.slot, plain, row.origin))
@@ -314,11 +316,8 @@ def email_hashes(tx: Transaction, customer_id: int) -> dict[int, bytes]:
 
 def find_hashes(tx: Transaction, business: str, hashes: Collection[bytes]) -> dict[bytes, int]:
     """Whose main e-mails these hashes stand for."""
-    c = customer_emails.c
-    query = sa.select(c.email_hash, c.customer_id).where(
-        c.business == business, among(c.email_hash, sorted(hashes))
-    )
-    return {row.email_hash: row.customer_id for row in tx.rows(query)} if hashes else {}
+    found = tx.rows(_BY_HASH, {"business": business, "these": sorted(hashes)}) if hashes else ()
+    return {row.email_hash: row.customer_id for row in found}
 
 
 def find_external_ids(tx: Transaction, business: str, external_ids: Collection[str]) -> dict[str, int]:

@@ -16,7 +16,7 @@ from store import codec
 from store.engine import Row, Transaction
 from store.records import Address, Basis, Buyer, LineRecord, OrderRecord, TaxNumber, says_something
 from store.tables import OPEN, ORDER_KEYS, order_lines, orders
-from store.types import among
+from store.types import among, among_these
 
 GROUP_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "fulfillment": ("status", "seller_status", "fulfilled_by", "service_level", "ship_by", "deliver_by"),
@@ -179,16 +179,19 @@ def record_of(tx: Transaction, row: Row, lines: tuple[LineRecord, ...] = ()) -> 
     )
 
 
+_BY_ID = (
+    sa.select(orders)
+    .where(orders.c.account == sa.bindparam("account"), among_these(orders.c.order_id))
+    .order_by(orders.c.order_key)
+)
+
+
 def load_rows(tx: Transaction, account: str, order_ids: Collection[str]) -> dict[str, Row]:
     """Stored rows of some orders, locked in key order. Opens nothing."""
     if not order_ids:
         return {}
-    query = (
-        sa.select(orders)
-        .where(orders.c.account == account, among(orders.c.order_id, sorted(order_ids)))
-        .order_by(orders.c.order_key)
-    )
-    return {row["order_id"]: dict(row) for row in tx.conn.execute(tx.lock(query)).mappings()}
+    found = tx.conn.execute(tx.lock(_BY_ID), {"account": account, "these": sorted(order_ids)})
+    return {row["order_id"]: dict(row) for row in found.mappings()}
 
 
 def update_times(tx: Transaction, account: str, order_ids: Collection[str]) -> dict[str, datetime]:

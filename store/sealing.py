@@ -136,8 +136,10 @@ class Lookup:
 
     def words(self, business: str, text: str) -> set[int]:
         """One 63-bit number per word of a name, accents and case folded away."""
-        plain = unicodedata.normalize("NFKD", text.casefold())
-        plain = "".join(c for c in plain if not unicodedata.combining(c))
+        plain = text.casefold()
+        if not plain.isascii():
+            plain = unicodedata.normalize("NFKD", plain)
+            plain = "".join(c for c in plain if not unicodedata.combining(c))
         return {
             int.from_bytes(self._digest("word", business, word)[:8], "big") >> 1
             for word in _WORD.findall(plain)

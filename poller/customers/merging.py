@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from msgspec import structs
+
 from poller.customers import joining
 from poller.customers.joining import Facts, Side, Undoing
 from poller.customers.refused import Refused, Unknown
@@ -262,7 +264,7 @@ def _give_arrived(
             basis = BASIS_OF_SLOT[slot]
             if slot != 1 and "R6" in rules:
                 rules.insert(rules.index("R6") + 1, "R12")
-        changed = replace(each.order, match_basis=basis, match_rules=(*rules, "R54"))
+        changed = structs.replace(each.order, match_basis=basis, match_rules=(*rules, "R54"))
         going.append(replace(each, order=changed))
     merges.give_arrived(tx, going, undoing.other.customer_id)
     merges.point_to(

@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from connectors.orders import GROUPS, AmazonAddress, AmazonBuyer, AmazonOrder, TaxRegistration
 from connectors.simulator.api import Simulator
@@ -593,7 +594,7 @@ def outcome(store: Store, pages: Sequence[Sequence[AmazonOrder]]) -> dict[str, A
 def _for(order_id: str, copy: AmazonOrder) -> AmazonOrder:
     buyer = copy.buyer
     if buyer is not None and buyer.email is not None:
-        buyer = replace(buyer, email=f"{order_id}@{buyer.email.partition('@')[2]}")
+        buyer = structs.replace(buyer, email=f"{order_id}@{buyer.email.partition('@')[2]}")
     return replace(copy, order_id=order_id, buyer=buyer)
 
 

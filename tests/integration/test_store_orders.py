@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from msgspec.structs import replace
 
 from connectors.orders import AmazonPackage, TaxRegistration
 from poller.matching import OrderWrite
@@ -171,10 +171,10 @@ OF_GROUP = {
 def test_an_update_writes_the_groups_that_it_names_and_keeps_all_others(store: Store, group: str) -> None:
     before = full()
     save(store, new(before))
-    copy = replace(before, billing=None, **EMPTY, **CORE)  # type: ignore[arg-type]
+    copy = replace(before, billing=None, **EMPTY, **CORE)
     assert save(store, known(copy, group)) == 1
     written = {name: EMPTY[name] for name in OF_GROUP[group]}
-    expected = replace(before, first_seen_at=NOON, changed_at=NOON, **written)  # type: ignore[arg-type]
+    expected = replace(before, first_seen_at=NOON, changed_at=NOON, **written)
     assert order(store) == expected
 
 
@@ -182,7 +182,7 @@ def test_an_update_of_the_core_keeps_the_groups_and_the_billing_address(store: S
     before = full()
     save(store, new(before))
     as_of = dict.fromkeys(before.as_of, T0)
-    copy = replace(before, billing=None, **EMPTY, **CORE, as_of=as_of)  # type: ignore[arg-type]
+    copy = replace(before, billing=None, **EMPTY, **CORE, as_of=as_of)
     save(store, known(copy, core=True))
     found = order(store)
     assert found == replace(before, first_seen_at=NOON, changed_at=NOON, **CORE)

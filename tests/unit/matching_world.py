@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from msgspec import structs
+
 from connectors.orders import GROUPS, AmazonAddress, AmazonBuyer, AmazonLine, AmazonOrder, Money
 from poller.matching import (
     GROUP_FIELDS,
@@ -126,7 +128,7 @@ class World:
     def apply(self, copies: list[OrderRecord]) -> Matched:
         wanted = {c.order_id for c in copies} | {c.replaces for c in copies if c.replaces}
         wanted |= {o.replaces for i in wanted if (o := self.orders.get(i)) is not None and o.replaces}
-        stored = {i: replace(self.orders[i], lines=()) for i in wanted if i in self.orders}
+        stored = {i: structs.replace(self.orders[i], lines=()) for i in wanted if i in self.orders}
         emails = relevant_emails([*copies, *stored.values()], self.shared)
         by_email = {e: place for e, place in self.email_places().items() if e in emails}
         special = {c.special: c.customer_id for c in self.customers.values() if c.special is not None}
@@ -167,8 +169,8 @@ class World:
             customer_id = write.record.customer_id
             record = write.record
             if customer_id is not None:
-                record = replace(record, customer_id=ids.get(customer_id, customer_id))
-            self._write(replace(write, record=record))
+                record = structs.replace(record, customer_id=ids.get(customer_id, customer_id))
+            self._write(structs.replace(write, record=record))
         for left, target in matched.tombstones:
             assert all(o.customer_id != left for o in self.orders.values())
             self.tombstones[left] = ids.get(target, target)
@@ -185,10 +187,10 @@ class World:
         names |= set(CORE) if write.core else set()
         names |= {"billing", "billing_origin"} if write.billing else set()
         names |= set(BUYER) if new.erased_at is not None else set()
-        written = replace(old, **{name: getattr(new, name) for name in names})
+        written = structs.replace(old, **{name: getattr(new, name) for name in names})
         # The record is the merged view: what the flags leave out must already be what is stored.
-        assert replace(written, lines=()) == replace(new, lines=())
-        self.orders[new.order_id] = replace(written, lines=self._lines(write, old))
+        assert structs.replace(written, lines=()) == structs.replace(new, lines=())
+        self.orders[new.order_id] = structs.replace(written, lines=self._lines(write, old))
 
     def _lines(self, write: OrderWrite, old: OrderRecord) -> tuple[Any, ...]:
         before = {i.order_item_id: i for i in old.lines}
@@ -198,7 +200,7 @@ class World:
         lines = []
         for item in now if write.core else before:
             if item in now and item in before:
-                lines.append(replace(before[item], **{n: getattr(now[item], n) for n in names}))
+                lines.append(structs.replace(before[item], **{n: getattr(now[item], n) for n in names}))
             else:
                 lines.append(now.get(item) or before[item])
         return tuple(lines)

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from poller.exporting import customer_object, order_object, time_text, write_csv, write_jsonl
 from store.records import (
@@ -183,7 +184,7 @@ def test_a_tombstone_is_exported_with_where_it_points() -> None:
 
 def test_json_lines_are_one_object_a_line_in_readable_letters() -> None:
     out = io.StringIO()
-    named = replace(ORDER, buyer=Buyer(name="Zoë\nÖ"))
+    named = structs.replace(ORDER, buyer=Buyer(name="Zoë\nÖ"))
     assert write_jsonl([order_object(named, "GBP"), order_object(BARE_ORDER, None)], out) == 2
     first, second = out.getvalue().splitlines()
     assert json.loads(first) == order_object(named, "GBP")
@@ -213,7 +214,7 @@ def test_orders_in_csv_are_one_row_a_line_item() -> None:
 
 
 def test_the_columns_are_the_keys_with_nested_ones_joined_by_a_dot() -> None:
-    whole = [order_object(replace(ORDER, billing=HOME), "GBP")]
+    whole = [order_object(structs.replace(ORDER, billing=HOME), "GBP")]
     columns, _ = as_csv("orders", whole, ORDER_KEYS)
     expected: list[str] = []
     for key in keys(ORDER_KEYS):
@@ -241,7 +242,7 @@ def test_customers_in_csv_are_one_row_each() -> None:
     "text", ["=1", "+44 113", "-2+3", "@cmd", "\t=1", "\r=1", "\n=1", "-", "+", "--5", "-1-1"]
 )
 def test_a_text_that_a_spreadsheet_would_run_gets_an_apostrophe(text: str) -> None:
-    order = replace(ORDER, buyer=Buyer(name=text), lines=(replace(LINE, gift_message=text),))
+    order = structs.replace(ORDER, buyer=Buyer(name=text), lines=(structs.replace(LINE, gift_message=text),))
     _, rows = as_csv("orders", [order_object(order, "GBP")], ORDER_KEYS)
     assert rows[0]["buyer_name"] == rows[0]["lines.gift_message"] == "'" + text
 
@@ -250,6 +251,6 @@ def test_a_text_that_a_spreadsheet_would_run_gets_an_apostrophe(text: str) -> No
     "text", ["-1.50", "-3", "12", "Ann", "a=b", "O'Neil, Ann", "two\nlines", "two\rlines"]
 )
 def test_a_number_or_a_plain_text_stays_as_it_is(text: str) -> None:
-    order = replace(ORDER, buyer=Buyer(name=text))
+    order = structs.replace(ORDER, buyer=Buyer(name=text))
     _, rows = as_csv("orders", [order_object(order, "GBP")], ORDER_KEYS)
     assert rows[0]["buyer_name"] == text

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from connectors.orders import AmazonAddress, AmazonOrder
 from poller.matching import (
@@ -38,7 +39,7 @@ from tests.unit.matching_world import (
 )
 
 ANN = "ann@marketplace.amazon.co.uk"
-LOCKER = replace(HOME, name="Locker Blue", kind="PICKUP_POINT")
+LOCKER = structs.replace(HOME, name="Locker Blue", kind="PICKUP_POINT")
 
 
 def anonymous(order_id: str = "o1", **changes: Any) -> AmazonOrder:
@@ -380,7 +381,7 @@ def test_r19_a_merge_by_hand_stands() -> None:
     world = World()
     world.sync(anonymous())
     kept = world.add_customer("real@home.example", name="Ann")
-    world.orders["o1"] = replace(world.orders["o1"], customer_id=kept)
+    world.orders["o1"] = structs.replace(world.orders["o1"], customer_id=kept)
     world.sync(an_order(updated=5))
     assert world.orders["o1"].customer_id == kept
 
@@ -485,7 +486,7 @@ def test_r22_also_when_an_email_entered_by_hand_made_the_record_active() -> None
 def test_r22_an_unidentified_record_with_other_orders_is_no_tombstone() -> None:
     world = World()
     world.sync(anonymous("o1"), anonymous("o2"))
-    world.orders["o2"] = replace(world.orders["o2"], customer_id=1)
+    world.orders["o2"] = structs.replace(world.orders["o2"], customer_id=1)
     world.sync(an_order("o1", updated=5))
     assert (world.tombstones, world.suggested) == ({}, [])
     assert world.orders["o2"].customer_id == 1

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from connectors.orders import AmazonOrder, AmazonPackage, TaxRegistration
 from poller.matching import Known, match, relevant_emails, translate
@@ -143,10 +144,10 @@ def test_r60_amounts_products_dates_and_countries_stay() -> None:
 
 def test_r60_a_billing_address_that_was_entered_by_hand_stays_on_the_order() -> None:
     address = Address(name="Ann", line1="1 Office Road", country="GB")
-    order = replace(translate(FULL, "acme", rules_of(UK)), billing=address)
+    order = structs.replace(translate(FULL, "acme", rules_of(UK)), billing=address)
     assert without_buyer_data(order).billing == Address(country="GB")
     for origin in ("hand", "import"):
-        assert without_buyer_data(replace(order, billing_origin=origin)).billing == address
+        assert without_buyer_data(structs.replace(order, billing_origin=origin)).billing == address
 
 
 def a_record(**changes: Any) -> CustomerRecord:
@@ -259,7 +260,7 @@ class Late(World):
     now = day(60)
 
     def apply(self, copies: list[OrderRecord]) -> Any:
-        stored = {i: replace(o, lines=()) for i, o in self.orders.items()}
+        stored = {i: structs.replace(o, lines=()) for i, o in self.orders.items()}
         emails = relevant_emails([*copies, *stored.values()], self.shared)
         by_email = {e: place for e, place in self.email_places().items() if e in emails}
         special = {c.special: c.customer_id for c in self.customers.values() if c.special is not None}
@@ -419,7 +420,7 @@ def test_r23_r62_a_replacement_does_not_go_to_a_forgotten_customer() -> None:
             "delivery was promised or begun for 2026-05-06.",
         ),
         (
-            replace(copy(3, status="CANCELLED"), erased_at=day(40)),
+            structs.replace(copy(3, status="CANCELLED"), erased_at=day(40)),
             MONTH,
             None,
             "R60: Its buyer data was erased on 2026-06-10 and never comes back (R63): it was seen cancelled "
