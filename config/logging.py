@@ -113,6 +113,8 @@ def configure_logging(format: Literal["console", "json"] | None, level: str) -> 
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, redact, renderer],
         )
     )
+    for name in QUIET:  # so that they need not even make what nobody is to see
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
     root = logging.getLogger()
     for previous in [h for h in root.handlers if isinstance(h, _StandardError)]:
         root.removeHandler(previous)

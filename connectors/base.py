@@ -118,6 +118,9 @@ class OrderConnector(Protocol):
     Every method raises the errors of ``connectors.errors`` and nothing else on purpose.
     """
 
+    def knows_time(self) -> bool:
+        """Whether something has been heard from Amazon, so that ``amazon_now`` need not ask."""
+
     def amazon_now(self) -> datetime:
         """Amazon's present time, estimated from its ``Date`` headers, never later than the truth.
 

@@ -91,6 +91,7 @@ class SourceSync:
         self.run_number = 0
         self._error: str | None = None
         self._seen: windows.View | None = None
+        self._is_prepared = False
         self._enrolment_due = False
         self._is_behind = False
         self._refetch_due = False
@@ -102,16 +103,21 @@ class SourceSync:
 
     def run(self) -> RunReport:
         """Carry out all that is due for the source, as far as the budget goes."""
-        refusal = self._standing_refusal()
-        if refusal is not None:
-            with self.store.read() as tx:
-                return self._report("failed", tx.now + timedelta(minutes=15), refusal)
+        overtaken = "another worker has taken over"
         try:
-            outcome, until, message = self._work()
+            refused, first = self.store.commit(self._begin)
+        except Superseded:
+            return self._report("superseded", self._soon(), overtaken)
+        if refused is not None:
+            self._refused = refused.kind
+            with self.store.read() as tx:
+                return self._report("failed", tx.now + timedelta(minutes=15), refused.reason)
+        try:
+            outcome, until, message = self._work(first)
         except CredentialsRefused as error:
             outcome, until, message = self._note_refusal(error)
         except Superseded:
-            outcome, until, message = "superseded", self._soon(), "another worker has taken over"
+            outcome, until, message = "superseded", self._soon(), overtaken
         except Exception as error:
             # Its text may hold what was being stored, so only its name is kept.
             self._finish_run("failed", f"unexpected: {type(error).__name__}")
@@ -139,7 +145,7 @@ class SourceSync:
             self._refused,
         )
 
-    def _work(self) -> tuple[Outcome, datetime, str | None]:
+    def _work(self, step: windows.Read | windows.Wait | None) -> tuple[Outcome, datetime, str | None]:
         try:
             self.connector.amazon_now()
         except Deferred as error:
@@ -148,7 +154,8 @@ class SourceSync:
             raise
         except ConnectorError as error:
             return "failed", self._note_failure(str(error)), str(error)
-        step = self._prepare()
+        if not self._is_prepared:
+            step = self.store.commit(self._prepare)
         by_ids = HistoryWork(self)
         if step is None:
             self._see_to_the_rest()
@@ -226,21 +233,17 @@ class SourceSync:
 
     # --- before the first page ----------------------------------------------------------------------
 
-    def _standing_refusal(self) -> str | None:
-        """Why Login with Amazon need not be asked: it refused these very credentials. Else a run begins."""
+    def _begin(self, tx: Transaction) -> tuple[runs.Refusal | None, windows.Read | windows.Wait | None]:
+        """Begin a run, unless Login with Amazon has refused these very credentials.
+
+        When it need not be asked for Amazon's time, all that comes before the first page is done at once.
+        """
         source = self.source
-
-        def standing(tx: Transaction) -> runs.Refusal | None:
-            refused = runs.admit(tx, source.account, source.credential, source.secret)
-            if refused is None:
-                self.run_number = runs.start(tx, source.key)
-            return refused
-
-        refused = self.store.commit(standing, durable=False)
-        if refused is None:
-            return None
-        self._refused = refused.kind
-        return refused.reason
+        refused = runs.admit(tx, source.account, source.credential, source.secret)
+        if refused is not None:
+            return refused, None
+        self.run_number = runs.start(tx, source.key)
+        return None, self._prepare(tx) if self.connector.knows_time() else None
 
     def _note_refusal(self, error: CredentialsRefused) -> tuple[Outcome, datetime, str]:
         """Stop the account until its credential changes; for a wrong secret, all of the application."""
@@ -257,23 +260,20 @@ class SourceSync:
 
         return "failed", self.store.commit(note), str(error)
 
-    def _prepare(self) -> windows.Read | windows.Wait | None:
+    def _prepare(self, tx: Transaction) -> windows.Read | windows.Wait | None:
         """Enter the source and its marketplaces, open the backfills that start dates ask for.
 
         Nearly always nothing else has to be seen to before the first decision: then it is taken at once.
         """
         amazon_now = self.connector.amazon_now()
-
-        def enter(tx: Transaction) -> windows.Read | windows.Wait | None:
-            entered = preparing.enter(tx, self.source, windows.signpost(amazon_now), self.history_by)
-            self.has_history = bool(ledger.wanted_backfills(tx, self.source.account))
-            self._is_behind = preparing.is_behind(tx, self.source)
-            self._enrolment_due = preparing.enrolment_is_due(entered.source, tx.now)
-            if self._is_behind or self._enrolment_due or self.has_history:
-                return None
-            return self._decide(tx, amazon_now, entered.source, entered.marketplaces)
-
-        return self.store.commit(enter)
+        self._is_prepared = True
+        entered = preparing.enter(tx, self.source, windows.signpost(amazon_now), self.history_by)
+        self.has_history = bool(ledger.wanted_backfills(tx, self.source.account))
+        self._is_behind = preparing.is_behind(tx, self.source)
+        self._enrolment_due = preparing.enrolment_is_due(entered.source, tx.now)
+        if self._is_behind or self._enrolment_due or self.has_history:
+            return None
+        return self._decide(tx, amazon_now, entered.source, entered.marketplaces)
 
     def _see_to_the_rest(self) -> None:
         """What else may have to be seen to before the first decision."""

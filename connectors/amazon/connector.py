@@ -108,6 +108,10 @@ class AmazonConnector:
 
     # --- Amazon's time ---------------------------------------------------------------------
 
+    def knows_time(self) -> bool:
+        """Whether Amazon's time can be told without asking."""
+        return self._time.estimate() is not None
+
     def amazon_now(self) -> datetime:
         """Amazon's present time, estimated from its ``Date`` headers, never later than the truth."""
         if self._time.estimate() is None:

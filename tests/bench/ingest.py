@@ -41,6 +41,9 @@ class Replay:
         self._pages = sorted(folder.glob("*.json"))
         self._next = 0
 
+    def knows_time(self) -> bool:
+        return True
+
     def amazon_now(self) -> datetime:
         return datetime.now(UTC)
 
