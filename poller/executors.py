@@ -6,9 +6,10 @@ worker carries out (``poller/working.py``): the schedule stays APScheduler's eit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from queue import Empty, SimpleQueue
 
 from apscheduler.executors.base import BaseExecutor
 from apscheduler.executors.pool import ThreadPoolExecutor as ThreadsExecutor
@@ -17,14 +18,16 @@ from apscheduler.job import Job
 THREADS = 10
 """Sources synced at the same time; each spends nearly all of its time waiting for Amazon."""
 
-DEFERRING = 2
-"""Threads that hand ticks to the queue, so that a database that hangs does not hold up the schedule."""
+TOGETHER = 100
+"""Ticks that are handed to the queue at once."""
+
+Defer = Callable[[Collection[str]], None]
 
 
-def make_executor(kind: str, defer: Callable[[str], None]) -> BaseExecutor:
+def make_executor(kind: str, defer: Defer) -> BaseExecutor:
     """The executor for a value of the setting. Raises ValueError for an unknown one.
 
-    ``defer`` puts a source's tick into the queue, if that is where ticks go.
+    ``defer`` puts the ticks of some sources into the queue, if that is where ticks go.
     """
     if kind == "threads":
         return ThreadsExecutor(THREADS)
@@ -34,26 +37,41 @@ def make_executor(kind: str, defer: Callable[[str], None]) -> BaseExecutor:
 
 
 class QueueExecutor(BaseExecutor):  # type: ignore[misc]
-    """Hands a tick's source to the queue instead of calling the tick's function."""
+    """Hands a tick's source to the queue instead of calling the tick's function.
 
-    def __init__(self, defer: Callable[[str], None]) -> None:
+    In a thread, so that a database that hangs does not hold up the schedule; and all that are due together
+    at once, since a transaction for each took most of what a scheduler of thousands of sources did.
+    """
+
+    def __init__(self, defer: Defer) -> None:
         super().__init__()
         self._defer = defer
-        self._threads = ThreadPoolExecutor(DEFERRING, thread_name_prefix="defer")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="defer")
+        self._due: SimpleQueue[Job] = SimpleQueue()
 
     def _do_submit_job(self, job: Job, run_times: Sequence[datetime]) -> None:
-        def done(deferral: Future[None]) -> None:
-            if deferral.cancelled():
-                return
-            error = deferral.exception()
-            if error is None:
-                self._run_job_success(job.id, [])
-            else:
-                self._run_job_error(job.id, error, error.__traceback__)
+        self._due.put(job)
+        self._thread.submit(self._hand_over)
 
-        (source,) = job.args
-        self._threads.submit(self._defer, source).add_done_callback(done)
+    def _hand_over(self) -> None:
+        """All that are due by now; nothing when an earlier call has seen to them."""
+        jobs: list[Job] = []
+        while len(jobs) < TOGETHER:
+            try:
+                jobs.append(self._due.get_nowait())
+            except Empty:
+                break
+        if not jobs:
+            return
+        try:
+            self._defer([job.args[0] for job in jobs])
+        except BaseException as error:
+            for job in jobs:
+                self._run_job_error(job.id, error, error.__traceback__)
+        else:
+            for job in jobs:
+                self._run_job_success(job.id, [])
 
     def shutdown(self, wait: bool = True) -> None:
         """Give up what was not handed over yet: it is still due, and handed over after the next start."""
-        self._threads.shutdown(wait=wait, cancel_futures=True)
+        self._thread.shutdown(wait=wait, cancel_futures=True)

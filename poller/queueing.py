@@ -94,21 +94,32 @@ class SharedSchedule:
             ticks.hasten(tx, changed)
         self._planned = wanted
 
-    def defer(self, key: str) -> None:
-        """Queue the tick of a source that is due, unless somebody has."""
+    def defer(self, keys: Collection[str]) -> None:
+        """Queue the ticks of those sources that are due, unless somebody has."""
         try:
             with self._store.begin() as tx:
-                if ticks.mark_queued(tx, key):
-                    _queue(tx, key)
+                _queue(tx, ticks.mark_queued(tx, keys))
         except AlreadyEnqueued:
-            # It waits already, whatever its mark said, so it will run.
+            # One waits already, whatever its mark said, so it will run; the others may not.
+            for key in keys:
+                self._defer_alone(key)
+
+    def _defer_alone(self, key: str) -> None:
+        try:
             with self._store.begin() as tx:
-                ticks.mark_queued(tx, key)
+                _queue(tx, ticks.mark_queued(tx, [key]))
+        except AlreadyEnqueued:
+            with self._store.begin() as tx:
+                ticks.mark_queued(tx, [key])
 
 
-def _queue(tx: Transaction, key: str) -> None:
+def _queue(tx: Transaction, keys: Collection[str]) -> None:
+    """Raises AlreadyEnqueued, and has queued nothing, when the tick of one waits already."""
+    if not keys:
+        return
     tx.conn.exec_driver_sql(f"SET LOCAL search_path = {job_queue.SCHEMA}")
-    job = _app.configure_task(
-        TASK, queue=QUEUE, queueing_lock=f"tick {key}", connection=tx.conn.connection.driver_connection
-    )
-    job.defer(source=key)
+    jobs = [
+        _app.configure_task(TASK, queue=QUEUE, queueing_lock=f"tick {key}").make_new_job(source=key)
+        for key in keys
+    ]
+    _app.job_manager.batch_defer_jobs(jobs, connection=tx.conn.connection.driver_connection)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -166,26 +166,29 @@ class Schedule:
         assert self._shared is not None
         self._running.add(LINING_UP)
         try:
-            for key, due_at in self._shared.due(time.monotonic()):
+            due = self._shared.due(time.monotonic())
+            # All at the same moment, so that they are handed over at once.
+            moment = max((due_at for _, due_at in due), default=utc_now())
+            for key, _ in due:
                 if key not in self._lined_up:
                     self._lined_up.add(key)
-                    self._at(key, due_at)
+                    self._at(key, moment)
         except Unavailable as error:
             log.warning("database is away", error=reason_of(error))
         finally:
             self._running.discard(LINING_UP)
 
-    def _defer(self, key: str) -> None:
-        """Hand a tick to the queue; one that cannot be handed over is still due."""
+    def _defer(self, keys: Collection[str]) -> None:
+        """Hand ticks to the queue; those that cannot be handed over are still due."""
         assert self._shared is not None
-        self._running.add(key)
+        self._running.update(keys)
         try:
-            self._shared.defer(key)
+            self._shared.defer(keys)
         except Unavailable as error:
-            log.warning("database is away", source=key, error=reason_of(error))
+            log.warning("database is away", sources=len(keys), error=reason_of(error))
         finally:
-            self._running.discard(key)
-            self._lined_up.discard(key)
+            self._running.difference_update(keys)
+            self._lined_up.difference_update(keys)
 
     # --- here ---------------------------------------------------------------------------------------
 

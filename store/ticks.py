@@ -58,10 +58,16 @@ def due_until(tx: Transaction, moment: datetime) -> list[tuple[str, datetime]]:
     return [(row.source, row.due_at) for row in tx.rows(query)]
 
 
-def mark_queued(tx: Transaction, source: str) -> bool:
-    """Whether it is on us to queue this source's tick: it is due, and nobody else has."""
-    mine = sa.and_(ticks.c.source == source, ticks.c.due_at <= tx.now, _unqueued(tx))
-    return tx.conn.execute(sa.update(ticks).where(mine).values(queued_at=tx.now)).rowcount == 1
+def mark_queued(tx: Transaction, sources: Collection[str]) -> list[str]:
+    """Those of these sources whose ticks are on us to queue: they are due, and nobody else has."""
+    mine = sa.and_(among(ticks.c.source, sources), ticks.c.due_at <= tx.now, _unqueued(tx))
+    # Locked in one order: two schedulers may mark the same ones at once.
+    found = sa.select(ticks.c.source).where(mine).order_by(ticks.c.source).with_for_update()
+    keys = list(tx.conn.execute(found).scalars())
+    if keys:
+        marked = sa.update(ticks).where(among(ticks.c.source, keys)).values(queued_at=tx.now)
+        tx.conn.execute(marked)
+    return keys
 
 
 def finish(tx: Transaction, source: str, due_at: datetime) -> None:

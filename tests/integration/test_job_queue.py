@@ -78,7 +78,7 @@ def test_a_tick_is_queued_once_by_several_schedulers(store: Store) -> None:
     for each in schedulers:
         assert [key for key, _ in each.due(0)] == ["a:EU", "b:EU"]
     with ThreadPoolExecutor(6) as threads:
-        list(threads.map(lambda each: each.defer("a:EU"), schedulers * 4))
+        list(threads.map(lambda each: each.defer(["a:EU"]), schedulers * 4))
     assert queued(store) == ["a:EU"]
     assert [key for key, _ in schedulers[0].due(0)] == ["b:EU"]
 
@@ -86,43 +86,55 @@ def test_a_tick_is_queued_once_by_several_schedulers(store: Store) -> None:
 def test_a_source_is_queued_again_when_its_run_has_said_so(store: Store, clock: SimulatedClock) -> None:
     first, second = scheduler(store, "a:EU"), scheduler(store, "a:EU")
     assert first.due(0) == second.due(0) == [("a:EU", NOON)]
-    first.defer("a:EU")
+    first.defer(["a:EU"])
     run(store, "a:EU", timedelta(minutes=3))
-    second.defer("a:EU")  # it saw the tick that has run meanwhile
+    second.defer(["a:EU"])  # it saw the tick that has run meanwhile
     assert queued(store) == []
     assert first.due(0) == []
     clock.sleep(179)
     assert first.due(0) == [("a:EU", NOON + timedelta(minutes=3))]
     clock.sleep(1)
-    second.defer("a:EU")
+    second.defer(["a:EU"])
     assert queued(store) == ["a:EU"]
 
 
 def test_the_queueing_lock_holds_even_when_a_mark_is_lost(store: Store, clock: SimulatedClock) -> None:
     schedule = scheduler(store, "a:EU")
     schedule.due(0)
-    schedule.defer("a:EU")
+    schedule.defer(["a:EU"])
     clock.sleep(ticks.LOST.total_seconds() + 1)
     assert [key for key, _ in schedule.due(0)] == ["a:EU"]
-    schedule.defer("a:EU")
+    schedule.defer(["a:EU"])
     assert queued(store) == ["a:EU"]
+    assert schedule.due(0) == []
+
+
+def test_one_that_waits_already_does_not_keep_the_others_from_being_queued(
+    store: Store, clock: SimulatedClock
+) -> None:
+    schedule = scheduler(store, "a:EU", "b:EU", "c:EU")
+    schedule.due(0)
+    schedule.defer(["b:EU"])
+    clock.sleep(ticks.LOST.total_seconds() + 1)
+    schedule.defer(["a:EU", "b:EU", "c:EU"])
+    assert sorted(queued(store)) == ["a:EU", "b:EU", "c:EU"]
     assert schedule.due(0) == []
 
 
 def test_a_tick_whose_job_is_gone_is_queued_again(store: Store, clock: SimulatedClock) -> None:
     schedule = scheduler(store, "a:EU")
     schedule.due(0)
-    schedule.defer("a:EU")
+    schedule.defer(["a:EU"])
     drop_jobs(store)
     clock.sleep(ticks.LOST.total_seconds() + 1)
-    schedule.defer("a:EU")
+    schedule.defer(["a:EU"])
     assert queued(store) == ["a:EU"]
 
 
 def test_sources_come_change_and_go_without_a_restart(store: Store, clock: SimulatedClock) -> None:
     schedule = scheduler(store, "a:EU", "b:EU")
     for key, _ in schedule.due(0):
-        schedule.defer(key)
+        schedule.defer([key])
         run(store, key, timedelta(hours=1))
     assert schedule.due(1) == []
     reconfigured(schedule, {"a:EU": "rules of a:EU", "b:EU": "other rules", "c:EU": "rules of c:EU"})
