@@ -19,6 +19,8 @@ from poller.status import (
     WindowsStatus,
     as_object,
     gather,
+    of_other_shops,
+    without_file,
 )
 from poller.words import BASIS
 from store.progress import Interval
@@ -243,14 +245,14 @@ def _put_totals(found: Status) -> None:
                         "an edited record whose order went to another",
                     ),
                     (
-                        "unknown marketplace",
-                        totals.unknown_marketplace - totals.without_marketplace,
-                        "wait until it is configured",
+                        "without a file",
+                        sum(one.orders for one in without_file(totals)),
+                        "no customer until their marketplace has one",
                     ),
                     (
-                        "no marketplace",
-                        totals.without_marketplace,
-                        "of other channels than Amazon's shops; no customer",
+                        "other shops",
+                        sum(one.orders for one in of_other_shops(totals)),
+                        "not Amazon's marketplaces, or none is named; no customer",
                     ),
                     ("quarantine", totals.quarantined, _quarantine(found.quarantine)),
                 )
@@ -265,7 +267,7 @@ def _put_totals(found: Status) -> None:
             (
                 BASIS.get(basis, basis),
                 many,
-                "cancelled early, or its shop has no file" if basis == "none" else basis,
+                "cancelled early, or of a shop that is not configured" if basis == "none" else basis,
             )
             for basis, many in totals.by_basis.items()
         ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -26,6 +27,9 @@ POISONED = "111-0000000-0000006"
 NOWHERE = "111-0000000-0000007"
 HELD = "111-0000000-0000008"
 HOSTILE = "111-0000000-0000009"
+CANCELLED_ELSEWHERE = "111-0000000-0000010"
+OTHER_SHOP = "111-0000000-0000011"
+WITHOUT_FILE = "111-0000000-0000012"
 UNKNOWN = "999-9999999-9999999"
 EMAIL = "somebody@marketplace.amazon.co.uk"
 OPENED, ESCAPE = "An invented thing", "\x1b[31mred"
@@ -49,6 +53,9 @@ def stocked_world() -> World:
     world.order(CANCELLED, created=day, status="CANCELLED", email=None)
     world.order(POISONED, created=day, poison="quantity_a_word")
     world.order(NOWHERE, created=day, marketplace_id=None)
+    world.order(CANCELLED_ELSEWHERE, created=day, marketplace_id="AZMDEXL2RVFNN", status="CANCELLED", email=None)
+    world.order(OTHER_SHOP, created=day, marketplace_id="AZMDEXL2RVFNN")
+    world.order(WITHOUT_FILE, created=day, marketplace_id="APJ6JRA9NG5V4")
     world.order(HELD, created=day, marketplace="DE", email=None, fulfilled_by="AMAZON")
     world.order(HOSTILE, created=day, email="hostile@marketplace.amazon.co.uk", name=ESCAPE)
     return world
@@ -129,7 +136,10 @@ def test_an_order_cannot_steer_the_terminal(shop: Shop) -> None:
         (WITHOUT_EMAIL, "no e-mail, own record", ["R21", "R44"]),
         (PENDING, "it is remembered, and not an order yet", ["R30"]),
         (CANCELLED, "has no customer", ["R33"]),
-        (NOWHERE, "its marketplace has no file", ["R26"]),
+        (CANCELLED_ELSEWHERE, "it was cancelled before it was ever seen ready", ["R33"]),
+        (NOWHERE, "it names no marketplace", ["R26"]),
+        (OTHER_SHOP, "its shop is not one of Amazon's marketplaces", ["R26"]),
+        (WITHOUT_FILE, "its marketplace has no file", ["R26"]),
         (HELD, "is held: it waits for its customer", ["R21"]),
     ],
 )
@@ -283,11 +293,15 @@ def test_status_begins_with_what_needs_attention(shop: Shop) -> None:
     assert lines[0] == "Needs attention:"
     assert lines[1].startswith("  - 1 order in quarantine: not understood; Amazon is asked again by itself")
     assert lines[2].startswith(f"  - {totals['held']} orders held: without e-mail")
-    curable = totals["unknown_marketplace"] - totals["without_marketplace"]
     assert totals["without_marketplace"] > 0
-    assert lines[3].startswith(f"  - {curable} order of a marketplace that has no file")
-    assert lines[4] == ""
-    assert any(line.startswith("  no marketplace") for line in lines)
+    assert lines[3] == (
+        "  - 1 order of IT, which has no file for account acme: no customer until it has one."
+    )
+    assert lines[4] == "", "shops that Amazon only ships for cannot have a file: nothing is to be done"
+    others = sum(one["orders"] for one in totals["unconfigured"]) - 1
+    assert others >= 2
+    assert any(re.fullmatch(rf"  other shops +{others}  not Amazon's marketplaces.*", line) for line in lines)
+    assert any(re.fullmatch(r"  without a file +1  no customer until.*", line) for line in lines)
 
 
 def test_status_tells_freshness_in_words(shop: Shop) -> None:

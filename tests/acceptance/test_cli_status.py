@@ -133,14 +133,40 @@ def test_orders_of_a_marketplace_that_has_no_file_need_attention(shop: Shop) -> 
     shop.configure("DE")
     shop.world.order(BAD, created=YESTERDAY, marketplace="DE")
     shop("sync")
-    (shop.folder / "marketplaces" / "de.toml").unlink()
+    file = shop.folder / "marketplaces" / "de.toml"
+    file.unlink()
     store = opened(shop)
     with store.begin() as tx:
         tx.conn.execute(
             sa.update(tables.orders).where(tables.orders.c.order_id == BAD).values(marketplace=None)
         )
     store.close()
-    assert shop("status").lines[1].startswith("  - 1 order of a marketplace that has no file")
+    lines = shop("status").lines
+    assert lines[1] == "  - 1 order of DE, which has no file for account acme: no customer until it has one."
+
+    shop.configure("DE", pending='"never"')
+    lines = shop("status").lines
+    assert lines[1].startswith("  - marketplaces/de.toml: pending is ")
+    assert lines[2] == (
+        "  - 1 order of DE, whose file for account acme cannot be used: no customer until it can."
+    )
+
+    shop.configure("DE")
+    assert shop("status").lines[0].startswith("All is well"), "the next pass gives it its customer"
+    file.unlink()
+    others = {name: text for name, text in shop.environ.items() if "ACME" not in name}
+    shop.configure("UK", account="beta")
+    renamed = {name.replace("ACME", "BETA"): text for name, text in shop.environ.items() if "ACME" in name}
+    shop.environ = {**others, **renamed}
+    assert "which has no file" not in shop("status").out, "an account that was taken out needs no file"
+
+
+def test_orders_of_shops_that_are_not_amazons_ask_nothing_of_anybody(shop: Shop) -> None:
+    shop.world.order(BAD, created=YESTERDAY, marketplace_id="AZMDEXL2RVFNN")
+    shop("sync")
+    lines = shop("status").lines
+    assert lines[0].startswith("All is well")
+    assert any(re.fullmatch(r"  other shops +1  not Amazon's marketplaces.*", line) for line in lines)
 
 
 def test_a_weekly_verification_that_cannot_be_made_says_why(shop: Shop) -> None:
