@@ -142,12 +142,14 @@ class BackfillStatus:
     upper: datetime
     position: datetime
     done: float
-    """Share of the stretch that has been read, 0 to 1."""
+    """Share of the stretch that is behind it, 0 to 1; 1 only when it is done."""
     orders: int
     requests: int
     by: Way
     eta: datetime | None
     """When it will be ready, going by the budget; None when nobody can tell."""
+    waits: str | None
+    """What is being waited for, in words; None when it goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -518,6 +520,7 @@ def _backfill(standing: Standing) -> BackfillStatus:
         requests=backfill.requests,
         by=backfill.way,
         eta=standing.eta,
+        waits=standing.waits,
     )
 
 

@@ -137,7 +137,9 @@ def _backfill(backfill: BackfillStatus) -> str:
     cost = f"{counted(backfill.orders, 'order')} in {counted(backfill.requests, 'request')}"
     way = "newest first" if backfill.by == "search" else "from both ends"
     ready = "" if backfill.eta is None else f", ready about {when(backfill.eta)} UTC"
-    return f"{backfill.marketplace} {span}: {backfill.done:.0%} done, {way}; {cost} ({backfill.state}{ready})"
+    waits = "" if backfill.waits is None else f", {backfill.waits}"
+    done = f"{backfill.done:.0%} done, {way}{waits}"
+    return f"{backfill.marketplace} {span}: {done}; {cost} ({backfill.state}{ready})"
 
 
 _OPERATIONS = {"searchOrders": "searches", "getOrder": "single orders"}
