@@ -636,10 +636,13 @@ def _left_alone_since(source: SourceStatus, now: datetime) -> datetime | None:
 
 def _attention_of_quarantine(kept: Counts) -> list[str]:
     found = []
-    if kept.waiting:
-        what = "not understood, and asking Amazon again has not helped: see why with"
-        do = "`order-sync quarantine list`, and look for a newer version of this program"
-        found.append(f"{_orders(kept.waiting)} in quarantine: {what} {do}.")
+    do = "see why with `order-sync quarantine list`, and look for a newer version of this program"
+    for waiting, why in (
+        (kept.waiting - kept.without_id, "and asking Amazon again has not helped"),
+        (kept.without_id, "not even the order id, so that Amazon cannot be asked again"),
+    ):
+        if waiting:
+            found.append(f"{_orders(waiting)} in quarantine: not understood, {why}: {do}.")
     trying = kept.orders - kept.waiting
     if trying and kept.next_attempt_at is not None:
         what = f"not understood; Amazon is asked again by itself, next after {_minute(kept.next_attempt_at)}"

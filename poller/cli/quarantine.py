@@ -27,6 +27,7 @@ from store import quarantine as store
 from store.quarantine import Quarantined
 
 WAITS = "waits for a person"
+NEVER = "cannot be: its id is not known"
 
 app = typer.Typer()
 OfAccount = Annotated[str | None, typer.Option("--account", metavar="NAME", help="Only this account's.")]
@@ -64,7 +65,7 @@ def list_quarantine(
                     marketplace_of(e),
                     e.attempts,
                     when(e.first_seen_at),
-                    when(e.next_attempt_at, otherwise=WAITS),
+                    when(e.next_attempt_at, otherwise=_waits(e)),
                     e.reason,
                 )
                 for e in found
@@ -92,12 +93,19 @@ def show(
         raise Failure(f"{entry.order_id}: {store.HAS_BEEN_ERASED} ({entry.reason}); {ASK_AGAIN}.")
     seen = f"{counted(entry.attempts, 'attempt')} since {when(entry.first_seen_at)} UTC"
     again = (
-        WAITS
+        f"{WAITS}; Amazon cannot be asked for what has no id"
+        if not store.has_id(entry)
+        else WAITS
         if entry.next_attempt_at is None
         else f"Amazon is asked again at {when(entry.next_attempt_at)} UTC"
     )
     say(plain(f"{entry.order_id} ({entry.account}): {entry.reason}; {seen}; {again}"))
     put(_pretty(json.loads(entry.payload, parse_float=Decimal)))
+
+
+def _waits(entry: Quarantined) -> str:
+    """In place of a time at which Amazon is asked again."""
+    return WAITS if store.has_id(entry) else NEVER
 
 
 def _of(entries: Sequence[Quarantined], account: str | None) -> list[Quarantined]:

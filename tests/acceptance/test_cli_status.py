@@ -129,6 +129,21 @@ def test_quarantine_is_counted_and_tells_when_it_needs_a_person(shop: Shop) -> N
     assert "waits for a person" in shop("quarantine", "show", BAD).err
 
 
+def test_what_has_no_id_was_never_asked_for_and_is_not_said_to_have_been(shop: Shop) -> None:
+    shop.world.order(BAD, created=YESTERDAY, poison="order_id_missing")
+    shop("sync")
+    lines = shop("status").lines
+    assert lines[1].startswith(
+        "  - 1 order in quarantine: not understood, not even the order id, so that Amazon cannot be asked again"
+    )
+    assert "has not helped" not in "".join(lines)
+    quarantined = shop("status", "--json").json()["quarantine"]
+    assert (quarantined["waiting"], quarantined["without_id"]) == (1, 1)
+    (entry,) = shop("quarantine", "list", "--json").json()
+    assert "cannot be: its id is not known" in shop("quarantine", "list").out
+    assert "Amazon cannot be asked for what has no id" in shop("quarantine", "show", entry["order_id"]).err
+
+
 def test_orders_of_a_marketplace_that_has_no_file_need_attention(shop: Shop) -> None:
     shop.configure("DE")
     shop.world.order(BAD, created=YESTERDAY, marketplace="DE")
