@@ -128,7 +128,7 @@ def _put_plan(wanted: Wanted, plan: Plan, others: list[str]) -> None:
     put("  orders older than two years (Japan, Australia, Singapore: before 2016)")
     put("  the buyer's e-mail of orders that Amazon fulfils, and of cancelled ones")
     put("  telephone numbers once an order should have been delivered")
-    put("  buyer data that you may not keep any more: 30 days after delivery their term is over")
+    put("  buyer data that you may not keep any more: it is erased 30 days after delivery")
 
 
 def _cells(cost: Cost) -> tuple[object, ...]:
