@@ -161,9 +161,20 @@ def test_orders_explain_knows_the_quarantine(shop: Shop) -> None:
 @pytest.mark.parametrize("command", ["show", "explain"])
 def test_an_unknown_order_is_said_to_be_unknown(shop: Shop, command: str) -> None:
     result = shop("orders", command, UNKNOWN, status=1)
-    assert result.told == [
-        f"error: order {UNKNOWN} is not in the database; `order-sync orders fetch` asks Amazon for it."
-    ]
+    fetch = f"`order-sync orders fetch {UNKNOWN} --account acme` asks Amazon for it"
+    assert result.told == [f"error: order {UNKNOWN} is not in the database; {fetch}."]
+
+
+@pytest.mark.parametrize("command", ["show", "explain"])
+def test_what_is_no_order_id_and_no_account_is_said_to_be_none(shop: Shop, command: str) -> None:
+    strange = shop("orders", command, "123", status=2)
+    assert strange.told == ["error: 123 is no order id: Amazon's are like 123-1234567-1234567."]
+    for order_id in (PLAIN, UNKNOWN, "123"):
+        result = shop("orders", command, "--account", "acm", order_id, status=2)
+        assert result.told == ["error: there is no account acm; there is acme."]
+    assert f"order {UNKNOWN} of account acme is not" in (
+        shop("orders", command, "--account", "acme", UNKNOWN, status=1).err
+    )
 
 
 def test_orders_show_points_to_the_quarantine(shop: Shop) -> None:
