@@ -133,6 +133,12 @@ def list_orders(
     return opened_orders(tx, query)
 
 
+def order_statuses(tx: Transaction) -> list[str]:
+    """The different statuses of shown orders, sorted; looks at all of them."""
+    query = sa.select(orders.c.status).where(orders.c.shown, orders.c.status.is_not(None)).distinct()
+    return sorted(tx.conn.execute(query).scalars())
+
+
 def position_of(tx: Transaction, account: str, order_id: str) -> tuple[datetime, int] | None:
     """Where an order stands in ``list_orders``."""
     c = orders.c

@@ -75,7 +75,10 @@ def list_orders(
             customer_id=customer,
             match_basis=basis,
         )
+        nothing = None if found else _nothing_like_that(tx, status, customer)
     more, found = len(found) > limit, found[:limit]
+    if nothing is not None:
+        say(nothing)
     if as_json:
         put_json([order_object(order, order_currency(order)) for order in found])
     elif found:
@@ -93,10 +96,19 @@ def list_orders(
             ),
             [_row(order) for order in found],
         )
-    else:
-        say("no order is like that")
     if more:
         say(f"these are the newest {limit}; --limit shows more, `order-sync export orders` all")
+
+
+def _nothing_like_that(tx: Transaction, status: str | None, customer: int | None) -> str:
+    """That no order was found; and what there is, where a filter can match none."""
+    if customer is not None and queries.get_customer(tx, customer) is None:
+        return f"no order is like that: there is no customer {customer}"
+    if status is not None:
+        there = queries.order_statuses(tx)
+        if status.upper() not in there:
+            return f"no order is like that: there are orders of status {', '.join(there) or 'none'}"
+    return "no order is like that"
 
 
 def _code(name: str) -> str:

@@ -106,9 +106,20 @@ def test_orders_list_filters(shop: Shop, option: str, value: str, key: str, expe
 
 
 def test_orders_list_says_when_nothing_is_like_that(shop: Shop) -> None:
-    result = shop("orders", "list", "--status", "LOST")
+    result = shop("orders", "list", "--status", "shipped", "--basis", "held", "--marketplace", "UK")
     assert (result.out, result.err) == ("", "no order is like that\n")
-    assert shop("orders", "list", "--status", "LOST", "--json").json() == []
+
+
+def test_orders_list_says_what_there_is_when_a_filter_can_match_nothing(shop: Shop) -> None:
+    there = sorted({o["status"] for o in shop("orders", "list", "--limit", "1000", "--json").json()})
+    assert len(there) > 2
+    told = [f"no order is like that: there are orders of status {', '.join(there)}"]
+    mistyped = shop("orders", "list", "--status", "shiped")
+    assert (mistyped.out, mistyped.told) == ("", told)
+    as_json = shop("orders", "list", "--status", "shiped", "--json")
+    assert (as_json.json(), as_json.told) == ([], told)
+    nobody = shop("orders", "list", "--customer", "987654").told
+    assert nobody == ["no order is like that: there is no customer 987654"]
 
 
 def test_orders_show_is_readable(shop: Shop) -> None:
