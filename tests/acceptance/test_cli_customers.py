@@ -439,7 +439,11 @@ def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shop, d
         ),
         (
             ("edit", "{ann}", "--currency", "pounds"),
-            "currency must be a code of three letters, for example GBP.",
+            "currency must be a currency's code of three letters (ISO 4217), for example GBP.",
+        ),
+        (
+            ("edit", "{ann}", "--currency", "XXY"),
+            "currency must be a currency's code of three letters (ISO 4217), for example GBP.",
         ),
         (("edit", "{ann}", "--label", "gold"), "a label is written key=value; key= takes it off."),
         (

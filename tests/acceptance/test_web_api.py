@@ -112,7 +112,7 @@ def test_the_parameters_of_orders_are_named(client: httpx.Client) -> None:
     twice = client.post("/orders/1/fetch", params={"account": "acme"}, json={"account": "acme"})
     assert problem(twice, 422, "invalid") == "account is no query parameter of this address; there is none."
     for probed in ("/healthz", "/readyz", "/metrics"):
-        assert client.get(probed, params={"t": 1}).status_code == 200, probed
+        assert client.get(probed, params={"t": 1}).status_code != 422, probed
 
 
 def test_an_order_that_is_not_there_is_told_apart_from_one_in_quarantine(client: httpx.Client) -> None:
