@@ -131,7 +131,7 @@ def _ready_at(
     parts: Sequence[ReportPart],
     budgets: Budgets,
 ) -> datetime | None:
-    """When a backfill will be ready; None when nobody can tell, as of a report that takes longer than usual."""
+    """When a backfill will be ready; None when nobody can tell, as of a report that takes long."""
     if left is None:
         return None
     if backfill.way == "search":

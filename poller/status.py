@@ -664,7 +664,7 @@ def _attention_of_totals(totals: Totals) -> list[str]:
 def without_file(totals: Totals) -> list[Unconfigured]:
     """Orders that a marketplace file would give their customers.
 
-    Orders of other shops, which Amazon only ships, name none of Amazon's marketplaces: see ``of_other_shops``.
+    Orders of other shops, which Amazon only ships, name none of Amazon's marketplaces (``of_other_shops``).
     """
     return [one for one in totals.unconfigured if one.marketplace_id in BY_ID]
 

@@ -289,7 +289,7 @@ def count_customers(tx: Transaction) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Unconfigured:
-    """Orders that have no customer because their marketplace had no file; ``marketplace_id``: None for none."""
+    """Orders without a customer because their marketplace had no file; some name no marketplace."""
 
     account: str
     marketplace_id: str | None

@@ -22,7 +22,7 @@ from poller.cli.shell import (
     say,
     when,
 )
-from poller.retrying import ASK_AGAIN, marketplace_of, quarantine_object, tried_again
+from poller.retrying import NAMELESS, ask_again, marketplace_of, quarantine_object, tried_again
 from store import quarantine as store
 from store.quarantine import Quarantined
 
@@ -90,15 +90,11 @@ def show(
         raise Failure(f"accounts {names} both have order {order_id} there: add --account.", status=BAD_INPUT)
     (entry,) = found
     if entry.payload == store.ERASED:
-        raise Failure(f"{entry.order_id}: {store.HAS_BEEN_ERASED} ({entry.reason}); {ASK_AGAIN}.")
+        raise Failure(f"{entry.order_id}: {store.HAS_BEEN_ERASED} ({entry.reason}); {ask_again(entry)}.")
     seen = f"{counted(entry.attempts, 'attempt')} since {when(entry.first_seen_at)} UTC"
-    again = (
-        f"{WAITS}; Amazon cannot be asked for what has no id"
-        if not store.has_id(entry)
-        else WAITS
-        if entry.next_attempt_at is None
-        else f"Amazon is asked again at {when(entry.next_attempt_at)} UTC"
-    )
+    again = WAITS if store.has_id(entry) else NAMELESS
+    if entry.next_attempt_at is not None:
+        again = f"Amazon is asked again at {when(entry.next_attempt_at)} UTC"
     say(plain(f"{entry.order_id} ({entry.account}): {entry.reason}; {seen}; {again}"))
     put(_pretty(json.loads(entry.payload, parse_float=Decimal)))
 

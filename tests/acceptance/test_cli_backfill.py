@@ -235,7 +235,8 @@ def test_that_a_report_is_awaited_is_not_blamed_on_the_budget(tmp_path: Path) ->
         assert "budget is used up" not in words + told[0]
         assert "99% done, from both ends, Amazon is making its report; " in words
         number = shop("backfill", "list", "--json").json()[-1]["id"]
-        assert re.search(r"waits +Amazon is making its report$", shop("backfill", "show", str(number)).out, re.M)
+        shown = shop("backfill", "show", str(number)).out
+        assert re.search(r"waits +Amazon is making its report$", shown, re.M)
 
 
 def test_a_backfill_that_has_not_begun_is_not_said_to_be_done(shop: Shop) -> None:

@@ -53,8 +53,9 @@ def stocked_world() -> World:
     world.order(CANCELLED, created=day, status="CANCELLED", email=None)
     world.order(POISONED, created=day, poison="quantity_a_word")
     world.order(NOWHERE, created=day, marketplace_id=None)
-    world.order(CANCELLED_ELSEWHERE, created=day, marketplace_id="AZMDEXL2RVFNN", status="CANCELLED", email=None)
-    world.order(OTHER_SHOP, created=day, marketplace_id="AZMDEXL2RVFNN")
+    elsewhere = {"created": day, "marketplace_id": "AZMDEXL2RVFNN"}
+    world.order(CANCELLED_ELSEWHERE, **elsewhere, status="CANCELLED", email=None)
+    world.order(OTHER_SHOP, **elsewhere)
     world.order(WITHOUT_FILE, created=day, marketplace_id="APJ6JRA9NG5V4")
     world.order(HELD, created=day, marketplace="DE", email=None, fulfilled_by="AMAZON")
     world.order(HOSTILE, created=day, email="hostile@marketplace.amazon.co.uk", name=ESCAPE)

@@ -134,14 +134,14 @@ def test_what_has_no_id_was_never_asked_for_and_is_not_said_to_have_been(shop: S
     shop("sync")
     lines = shop("status").lines
     assert lines[1].startswith(
-        "  - 1 order in quarantine: not understood, not even the order id, so that Amazon cannot be asked again"
+        "  - 1 order in quarantine: not understood, not even the order id, so that Amazon cannot be asked"
     )
     assert "has not helped" not in "".join(lines)
     quarantined = shop("status", "--json").json()["quarantine"]
     assert (quarantined["waiting"], quarantined["without_id"]) == (1, 1)
     (entry,) = shop("quarantine", "list", "--json").json()
     assert "cannot be: its id is not known" in shop("quarantine", "list").out
-    assert "Amazon cannot be asked for what has no id" in shop("quarantine", "show", entry["order_id"]).err
+    assert "so Amazon cannot be asked for it" in shop("quarantine", "show", entry["order_id"]).err
 
 
 def test_orders_of_a_marketplace_that_has_no_file_need_attention(shop: Shop) -> None:

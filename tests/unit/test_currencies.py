@@ -12,7 +12,8 @@ from poller.customers.refused import Refused
 
 def test_what_a_marketplace_gives_its_customers_may_be_entered_by_hand() -> None:
     for marketplace in MARKETPLACES:
-        assert checked({"currency": marketplace.currency.lower()}).values == {"currency": marketplace.currency}
+        values = checked({"currency": marketplace.currency.lower()}).values
+        assert values == {"currency": marketplace.currency}
 
 
 @pytest.mark.parametrize("text", ["XXY", "pounds", "XXX", "€", "GB"])
