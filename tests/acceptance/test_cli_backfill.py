@@ -233,10 +233,10 @@ def test_that_a_report_is_awaited_is_not_blamed_on_the_budget(tmp_path: Path) ->
         words = shop("status").out
         assert re.search(r"last run +.*: stopped for now \(history waits for reports", words)
         assert "budget is used up" not in words + told[0]
-        assert "99% done, from both ends, Amazon is making its report; " in words
+        assert "99% done, from both ends, Amazon is making its reports; " in words, "one for each 30 days"
         number = shop("backfill", "list", "--json").json()[-1]["id"]
         shown = shop("backfill", "show", str(number)).out
-        assert re.search(r"waits +Amazon is making its report$", shown, re.M)
+        assert re.search(r"waits +Amazon is making its reports$", shown, re.M)
 
 
 def test_a_backfill_that_has_not_begun_is_not_said_to_be_done(shop: Shop) -> None:

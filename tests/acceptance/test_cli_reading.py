@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -53,7 +54,7 @@ def stocked_world() -> World:
     world.order(CANCELLED, created=day, status="CANCELLED", email=None)
     world.order(POISONED, created=day, poison="quantity_a_word")
     world.order(NOWHERE, created=day, marketplace_id=None)
-    elsewhere = {"created": day, "marketplace_id": "AZMDEXL2RVFNN"}
+    elsewhere: dict[str, Any] = {"created": day, "marketplace_id": "AZMDEXL2RVFNN"}
     world.order(CANCELLED_ELSEWHERE, **elsewhere, status="CANCELLED", email=None)
     world.order(OTHER_SHOP, **elsewhere)
     world.order(WITHOUT_FILE, created=day, marketplace_id="APJ6JRA9NG5V4")

@@ -120,7 +120,7 @@ def test_of_a_part_with_ids_counts_what_lies_below_the_oldest_that_is_left() -> 
 
     def oldest(one: ReportPart, below: datetime) -> datetime | None:
         assert below == min(one.upper, halfway.position)
-        return {90: NOON - 81 * DAY, 60: None}[(NOON - one.lower) / DAY]
+        return {90: NOON - 81 * DAY, 60: None}[(NOON - one.lower) // DAY]
 
     assert history.share_done(halfway, parts, (), oldest) == pytest.approx((45 + 9 + 15) / 90)
 
