@@ -140,6 +140,11 @@ class _Draft:
     settings: MarketplaceSettings | None
     faults: tuple[str, ...]
 
+    @property
+    def place(self) -> tuple[str, str] | None:
+        """Account and marketplace id, once the marketplace is known."""
+        return None if self.marketplace is None else (self.account or "", self.marketplace.id)
+
 
 def read_marketplaces(folder: Path, catalogue: Catalogue, accounts: Collection[str]) -> MarketplaceFiles:
     """Read all marketplace files of ``folder``. Never raises for what is in them.
@@ -157,7 +162,7 @@ def read_marketplaces(folder: Path, catalogue: Catalogue, accounts: Collection[s
     drafts = [_read(path, catalogue, accounts) for path in paths]
     together = _faults_between(drafts)
     problems = [
-        Problem(sentence, "marketplace", draft.file)
+        Problem(sentence, "marketplace", draft.file, draft.place)
         for draft in drafts
         for sentence in (*draft.faults, *together[draft.file])
     ]

@@ -20,12 +20,14 @@ class Problem:
     """One sentence about one thing that is wrong; it never holds a secret.
 
     ``subject`` is the account's name when an account stops, the file (``marketplaces/uk.toml``) when a
-    marketplace stops, otherwise empty.
+    marketplace stops, otherwise empty; ``place`` is then that file's account, empty when it is unknown, and
+    marketplace id, as far as the file can be read.
     """
 
     message: str
     stops: Stops
     subject: str = ""
+    place: tuple[str, str] | None = None
 
     @property
     def severity(self) -> Severity:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -12,6 +12,7 @@ from connectors.amazon.usage import PLANS
 from connectors.base import Operation
 from poller import history_plan
 from poller.bootstrap import Account, Service
+from poller.history import is_awaited, share_done
 from poller.history_plan import Budgets
 from poller.sources import PolledMarketplace, Source
 from poller.spending import stored_bucket
@@ -19,7 +20,7 @@ from poller.windows import BACKFILL_FIRST_SPAN, signpost
 from store import history, ledger
 from store.bucket import Bucket
 from store.engine import Transaction
-from store.progress import Backfill, Interval, gaps
+from store.progress import Backfill, Interval, ReportPart
 
 ACTIVE = ("planned", "running")
 
@@ -39,7 +40,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A backfill with what can be told about it; ``share`` of its stretch that is read, ``left`` orders."""
+    """A backfill with what can be told about it.
+
+    ``share``: of its stretch that is behind it, 1 only when it is done. ``left``: orders. ``waits``: what is
+    being waited for, as the rest of a sentence. ``eta``: None when nobody can tell.
+    """
 
     backfill: Backfill
     marketplace: str
@@ -47,6 +52,7 @@ class Standing:
     share: float
     left: int | None
     eta: datetime | None
+    waits: str | None = None
 
 
 def places(service: Service) -> Iterable[Place]:
@@ -89,30 +95,60 @@ def expected_in(tx: Transaction, account: str, marketplace_id: str, stretch: Int
 
 def standing_of(tx: Transaction, service: Service, backfill: Backfill) -> Standing:
     """How a backfill stands."""
-    read = ledger.read_coverage(tx, backfill.account, backfill.marketplace_id, "created")
-    missing = gaps(read, backfill.lower, backfill.upper)
-    span = sum((gap.upper - gap.lower for gap in missing), timedelta())
-    whole = (backfill.upper - backfill.lower) or timedelta(seconds=1)
     place = place_of(service, backfill)
     known = BY_ID.get(backfill.marketplace_id)
     code = known.code if known is not None else backfill.marketplace_id
     if backfill.state == "done":
         return Standing(backfill, code, backfill.windows_done, 1.0, 0, None)
+    parts = () if backfill.way == "search" else history.load_parts(tx, backfill.backfill_id)
+    unread = ledger.pending_of(tx, backfill.backfill_id)
+
+    def oldest(part: ReportPart, below: datetime) -> datetime | None:
+        return history.oldest_left(tx, backfill.backfill_id, below, part.lower, untried=True)
+
+    share = share_done(backfill, parts, unread, oldest)
+    span = (backfill.upper - backfill.lower) * (1 - share)
     left: int | None = None
     eta: datetime | None = None
+    waits: str | None = None
     if place is not None:
         left = _orders_left(tx, backfill, span)
-        if left is not None and backfill.state in ACTIVE:
-            others = ledger.wanted_backfills(tx, backfill.account)
-            costs = history_plan.by_search if backfill.way == "search" else history_plan.by_report
-            cost = costs(left, span, budgets_of(tx, service, place))
-            # Several share the budget.
-            eta = None if cost.time is None else tx.now + cost.time * max(1, len(others))
-    pending = ledger.pending_of(tx, backfill.backfill_id)
+        if backfill.state in ACTIVE:
+            making = [p for p in parts if p.state == "asked" and is_awaited(backfill, p)]
+            waits = f"Amazon is making its report{'s' if len(making) > 1 else ''}" if making else None
+            eta = _ready_at(tx, backfill, left, span, parts, budgets_of(tx, service, place))
     width = timedelta(seconds=backfill.span_seconds) if backfill.span_seconds else BACKFILL_FIRST_SPAN
     ahead = math.ceil(max(timedelta(), backfill.position - backfill.lower) / width)
-    total = backfill.windows_done + pending + (0 if backfill.state == "cancelled" else ahead)
-    return Standing(backfill, code, total, 1.0 - span / whole, left, eta)
+    total = backfill.windows_done + len(unread) + (0 if backfill.state == "cancelled" else ahead)
+    return Standing(backfill, code, total, share, left, eta, waits)
+
+
+def _ready_at(
+    tx: Transaction,
+    backfill: Backfill,
+    left: int | None,
+    span: timedelta,
+    parts: Sequence[ReportPart],
+    budgets: Budgets,
+) -> datetime | None:
+    """When a backfill will be ready; None when nobody can tell, as of a report that takes long."""
+    if left is None:
+        return None
+    if backfill.way == "search":
+        cost = history_plan.by_search(left, span, budgets)
+    else:
+        takes = history_plan.REPORT_TAKES
+        awaited = [p for p in parts if is_awaited(backfill, p)] if backfill.way == "report" else []
+        if awaited:
+            takes -= tx.now - min(p.asked_at or tx.now for p in awaited)
+            if takes <= timedelta():
+                return None
+        elif parts:
+            takes = timedelta()
+        cost = history_plan.by_report(left, span, budgets, takes)
+    # Several share the budget.
+    others = ledger.wanted_backfills(tx, backfill.account)
+    return None if cost.time is None else tx.now + cost.time * max(1, len(others))
 
 
 def _orders_left(tx: Transaction, backfill: Backfill, span: timedelta) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from connectors.amazon.marketplaces import BY_ID
 from poller.bootstrap import Service
 from poller.matching import explain
 from poller.retention import explain as explain_term
@@ -31,6 +32,12 @@ def headline(order: OrderRecord) -> str:
         return f"{name} belongs to customer {order.customer_id}: {BASIS.get(order.match_basis or 'none')}."
     if order.match_basis == "held":
         return f"{name} is held: it waits for its customer."
+    if "R33" in order.match_rules:
+        return f"{name} has no customer: it was cancelled before it was ever seen ready."
+    if order.marketplace_id is None:
+        return f"{name} has no customer: it names no marketplace."
+    if order.marketplace_id not in BY_ID:
+        return f"{name} has no customer: its shop is not one of Amazon's marketplaces."
     if order.marketplace is None:
         return f"{name} has no customer: its marketplace has no file."
     if not order.shown:

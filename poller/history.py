@@ -89,6 +89,37 @@ def searched(part: ReportPart, why: str) -> ReportPart:
     return replace(part, state="searched", look_at=None, last_error=why)
 
 
+SHOWN_AT_MOST = 0.99
+"""Nothing is said to be all done before it is."""
+
+
+def share_done(
+    backfill: Backfill,
+    parts: Sequence[ReportPart],
+    unread: Sequence[Interval],
+    oldest: Callable[[ReportPart, datetime], datetime | None],
+) -> float:
+    """How much of a backfill's stretch is behind it, from 0 to 1, judged by nothing but its own work.
+
+    What others have read before does not count: it is read again. ``unread``: windows that have been entered
+    and not read to their end. ``oldest``: of a part below some time, the oldest id that is still to be
+    fetched.
+    """
+    if backfill.state == "done":
+        return 1.0
+    whole = backfill.upper - backfill.lower
+    behind = backfill.upper - backfill.position
+    behind -= sum(
+        (max(timedelta(), min(w.upper, backfill.upper) - max(w.lower, backfill.position)) for w in unread),
+        timedelta(),
+    )
+    for part in parts:
+        if part.has_ids and part.lower < backfill.position:
+            until = min(part.upper, backfill.position)
+            behind += (oldest(part, until) or until) - part.lower
+    return min(SHOWN_AT_MOST, max(0.0, behind / whole)) if whole else 0.0
+
+
 # --- searching from the newest ----------------------------------------------------------------------
 
 

@@ -83,8 +83,11 @@ def by_search(orders: int, span: timedelta, budgets: Budgets) -> Cost:
     return Cost(windows, searches, 0, 0, _time(searches, budgets))
 
 
-def by_report(orders: int, span: timedelta, budgets: Budgets) -> Cost:
-    """Searching from the newest and fetching by id from the oldest, until they meet."""
+def by_report(orders: int, span: timedelta, budgets: Budgets, takes: timedelta = REPORT_TAKES) -> Cost:
+    """Searching from the newest and fetching by id from the oldest, until they meet.
+
+    ``takes``: for how long reports are still being made.
+    """
     parts = max(1, math.ceil(span / reporting.LONGEST))
     at_once = max(0.0, budgets.search.tokens - 1) * history.PAGE
     at_once += max(0.0, budgets.get.tokens - history.GET_LEAVES)
@@ -94,7 +97,7 @@ def by_report(orders: int, span: timedelta, budgets: Budgets) -> Cost:
     searches = math.ceil(max(0, orders - gets) / history.PAGE)
     windows = max(1, math.ceil(searches / history.PAGES_AT_ONCE))
     time = timedelta(seconds=seconds)
-    return Cost(windows, max(searches, windows), gets, 3 * parts, max(time, REPORT_TAKES))
+    return Cost(windows, max(searches, windows), gets, 3 * parts, max(time, takes))
 
 
 def _time(searches: int, budgets: Budgets) -> timedelta | None:

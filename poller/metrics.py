@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from poller import readiness
 from poller.bootstrap import Service
 from poller.identity import ENOUGH, Field
-from poller.status import SourceStatus, Status, gather
+from poller.status import SourceStatus, Status, gather, without_file
 from store import budgets, webhooks
 from store.engine import Transaction, Unavailable
 from store.records import Basis
@@ -279,6 +279,7 @@ def _of_records(status: Status) -> Iterator[Metric]:
     keeps = timedelta(days=status.retention.days or 0)
     late = 0.0 if oldest is None else max(0.0, (status.at - oldest - keeps).total_seconds())
     bases = (*get_args(Basis), "none")
+    waiting = sum(one.orders for one in without_file(totals))
     yield _gauge(
         "stored_orders",
         "Orders in the database, by why they have their customer (match basis).",
@@ -290,6 +291,7 @@ def _of_records(status: Status) -> Iterator[Metric]:
         ("unidentified_customers", "Those of them that no e-mail identifies.", totals.unidentified),
         ("pending_orders", "Orders that are remembered until Amazon makes them ready.", totals.pending),
         ("unknown_marketplace_orders", "Orders of a marketplace without a file.", totals.unknown_marketplace),
+        ("without_file_orders", "Those of them that a marketplace file would give their customers.", waiting),
         ("quarantined_orders", "Orders that could not be understood.", status.quarantine.orders),
         ("quarantine_waiting_orders", "Those of them that wait for a person.", status.quarantine.waiting),
         ("erasing_overdue_seconds", "For how long buyer data should have been erased already.", late),

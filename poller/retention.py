@@ -179,28 +179,40 @@ def hash_only(customer: CustomerRecord) -> tuple[MainEmail, ...]:
 
 # --- in words ---------------------------------------------------------------------------------------------
 
-_WHY: Mapping[Stage, str] = {
+_ERASED: Mapping[Stage, str] = {
     "delivered": "it was seen delivered on {day}",
     "shipped": "it was shipped, and its delivery was promised or begun for {day}",
     "cancelled": "it was seen cancelled on {day}",
-    "open": "it was never seen finished, and {day} is 90 days after its last update",
+    "open": "nothing more was heard of it until {day}, 90 days after its last update",
 }
+"""Why it is erased."""
+
+_STAYS: Mapping[Stage, str] = {
+    "delivered": "until {end}, {days} after it was seen delivered ({day})",
+    "shipped": "until {end}, {days} after it was shipped or was to be delivered ({day}); once it is seen "
+    "delivered, until {days} after that",
+    "cancelled": "until {end}, {days} after it was seen cancelled ({day})",
+    "open": "until {end} if nothing more is heard of it (90 days after its last update, and {days}); once it "
+    "is delivered, until {days} after that",
+}
+"""Until when it stays."""
 
 
 def explain(order: OrderRecord, retention: Retention, forgotten_at: datetime | None = None) -> str:
     """When this order's buyer data will be or was erased, and why: one sentence with the rule's number."""
     due = term(order)
-    why = _WHY[due.stage].format(day=_day(due.at))
     if forgotten_at is not None:
         return (
             f"R63: It was forgotten on {_day(forgotten_at)}: its buyer data is erased and never comes back."
         )
     if order.erased_at is not None:
+        why = _ERASED[due.stage].format(day=_day(due.at))
         return f"R60: Its buyer data was erased on {_day(order.erased_at)} and never comes back (R63): {why}."
     if retention.days is None:
-        return f"R60: Its buyer data stays, since ORDER_SYNC_RETENTION_DAYS is off; {why}."
+        return "R60: Its buyer data stays, since ORDER_SYNC_RETENTION_DAYS is off."
     end = due.at + timedelta(days=retention.days)
-    return f"R60: Its buyer data stays until {_day(end)}, {_days(retention.days)} after its term: {why}."
+    stays = _STAYS[due.stage].format(end=_day(end), days=_days(retention.days), day=_day(due.at))
+    return f"R60: Its buyer data stays {stays}."
 
 
 def _day(time: datetime) -> str:

@@ -14,7 +14,13 @@ from poller.rereading import apply_stored
 from store import quarantine
 from store.quarantine import Quarantined
 
-ASK_AGAIN = "`order-sync quarantine retry --refetch` asks for it again"
+NAMELESS = "not even its order id is known, so Amazon cannot be asked for it"
+
+
+def ask_again(entry: Quarantined) -> str:
+    """What may still be done about an order whose payload is gone, as the end of a sentence."""
+    again = "`order-sync quarantine retry --refetch` asks for it again"
+    return again if quarantine.has_id(entry) else NAMELESS
 
 
 def quarantine_object(entry: Quarantined) -> dict[str, Any]:
@@ -45,7 +51,7 @@ def tried_again(service: Service, entry: Quarantined, refetch: bool) -> str | No
     if not account.sources:
         return f"stays: account {entry.account} has no marketplace that is enabled"
     if not quarantine.has_id(entry):
-        return "stays: not even its order id is known, so Amazon cannot be asked for it"
+        return f"stays: {NAMELESS}"
     try:
         fetched(service, account, entry.order_id)
     except NotUnderstood as error:
@@ -62,5 +68,5 @@ def tried_again(service: Service, entry: Quarantined, refetch: bool) -> str | No
 def _applied_again(service: Service, account: Account, entry: Quarantined) -> str | None:
     problem = service.store.commit(lambda tx: apply_stored(tx, account.rules, entry))
     if problem == quarantine.HAS_BEEN_ERASED:
-        problem += f"; {ASK_AGAIN}"
+        problem += f"; {ask_again(entry)}"
     return None if problem is None else f"stays: {problem}"

@@ -35,7 +35,7 @@ TEXTS: Mapping[str, str] = {
     "R22": "What identifies the buyer arrived after the order: it was promoted to {customer}.",
     "R23": "The order replaces {replaces} and went to that order's customer.",
     "R24": "The order came from another channel than Amazon and has no Amazon buyer.",
-    "R26": "The order's marketplace is missing or not configured; it is matched once it is configured.",
+    "R26": "The order's marketplace is missing or not configured; if it can be, it is matched once it is.",
     "R30": "The order is pending: it is remembered, and becomes an order when Amazon makes it ready.",
     "R31": "The order was pending and stood on the marketplace's placeholder, without prices.",
     "R33": "The order was cancelled before it was ever seen ready, so it has no customer.",

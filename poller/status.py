@@ -18,6 +18,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Literal
 
+from connectors.amazon.marketplaces import BY_ID
 from connectors.base import Operation
 from poller import completeness, windows
 from poller.backfilling import ACTIVE, Standing, standing_of
@@ -34,7 +35,7 @@ from store.engine import Transaction
 from store.progress import Interval, Kind, MarketplaceProgress, Way, Window, complete_until, gaps
 from store.proof import By, Finding, Verification, VerificationState, unsettled
 from store.quarantine import Counts
-from store.queries import Totals
+from store.queries import Totals, Unconfigured
 from store.runs import Refusal, Run
 
 ERASING_OVERDUE = timedelta(days=2)
@@ -141,12 +142,14 @@ class BackfillStatus:
     upper: datetime
     position: datetime
     done: float
-    """Share of the stretch that has been read, 0 to 1."""
+    """Share of the stretch that is behind it, 0 to 1; 1 only when it is done."""
     orders: int
     requests: int
     by: Way
     eta: datetime | None
     """When it will be ready, going by the budget; None when nobody can tell."""
+    waits: str | None
+    """What is being waited for, in words; None when it goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +245,7 @@ def gather(service: Service, count: Callable[[Transaction], Totals] = queries.to
         *(sentence for source in sources for sentence in _attention(source, now)),
         *_attention_of_quarantine(kept),
         *_attention_of_totals(totals),
+        *_attention_of_files(service, totals),
         *_attention_of_retention(retention, now),
     )
     return Status(now, attention, sources, not_polled, totals, kept, retention)
@@ -516,6 +520,7 @@ def _backfill(standing: Standing) -> BackfillStatus:
         requests=backfill.requests,
         by=backfill.way,
         eta=standing.eta,
+        waits=standing.waits,
     )
 
 
@@ -631,10 +636,13 @@ def _left_alone_since(source: SourceStatus, now: datetime) -> datetime | None:
 
 def _attention_of_quarantine(kept: Counts) -> list[str]:
     found = []
-    if kept.waiting:
-        what = "not understood, and asking Amazon again has not helped: see why with"
-        do = "`order-sync quarantine list`, and look for a newer version of this program"
-        found.append(f"{_orders(kept.waiting)} in quarantine: {what} {do}.")
+    do = "see why with `order-sync quarantine list`, and look for a newer version of this program"
+    for waiting, why in (
+        (kept.waiting - kept.without_id, "and asking Amazon again has not helped"),
+        (kept.without_id, "not even the order id, so that Amazon cannot be asked again"),
+    ):
+        if waiting:
+            found.append(f"{_orders(waiting)} in quarantine: not understood, {why}: {do}.")
     trying = kept.orders - kept.waiting
     if trying and kept.next_attempt_at is not None:
         what = f"not understood; Amazon is asked again by itself, next after {_minute(kept.next_attempt_at)}"
@@ -650,10 +658,36 @@ def _attention_of_totals(totals: Totals) -> list[str]:
     if totals.suggested:
         pairs = f"{totals.suggested} pair{'' if totals.suggested == 1 else 's'} of customers"
         found.append(f"{pairs} suggested for merging (`order-sync customers duplicates`).")
-    unknown = totals.unknown_marketplace - totals.without_marketplace
-    if unknown:
-        what = "of a marketplace that has no file: no customer until it has one"
-        found.append(f"{_orders(unknown)} {what}.")
+    return found
+
+
+def without_file(totals: Totals) -> list[Unconfigured]:
+    """Orders that a marketplace file would give their customers.
+
+    Orders of other shops, which Amazon only ships, name none of Amazon's marketplaces (``of_other_shops``).
+    """
+    return [one for one in totals.unconfigured if one.marketplace_id in BY_ID]
+
+
+def of_other_shops(totals: Totals) -> list[Unconfigured]:
+    """Orders of shops that are not Amazon's, or that name none: no file can give them customers."""
+    return [one for one in totals.unconfigured if one.marketplace_id not in BY_ID]
+
+
+def _attention_of_files(service: Service, totals: Totals) -> list[str]:
+    """Which marketplaces need a file, or a better one. An account that was taken out needs none."""
+    in_use = {(name, place) for name, account in service.accounts.items() for place in account.marketplaces}
+    broken = {problem.place for problem in service.config.problems if problem.place is not None}
+    found = []
+    for one in without_file(totals):
+        account, place = one.account, one.marketplace_id or ""
+        if (account, place) in in_use or account not in service.config.settings.accounts:
+            continue
+        if broken & {(account, place), ("", place)}:
+            what = f"whose file for account {account} cannot be used: no customer until it can"
+        else:
+            what = f"which has no file for account {account}: no customer until it has one"
+        found.append(f"{_orders(one.orders)} of {BY_ID[place].code}, {what}.")
     return found
 
 

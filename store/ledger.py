@@ -440,11 +440,11 @@ def direct_backfill(
     return changed.rowcount == 1
 
 
-def pending_of(tx: Transaction, backfill_id: int) -> int:
-    """How many of a backfill's windows are still to be read."""
+def pending_of(tx: Transaction, backfill_id: int) -> list[Interval]:
+    """The stretches of a backfill's windows that are still to be read."""
     c = windows.c
-    query = sa.select(sa.func.count()).where(c.backfill_id == backfill_id, c.state.in_(PENDING))
-    return int(tx.conn.execute(query).scalar_one())
+    query = sa.select(c.lower, c.upper).where(c.backfill_id == backfill_id, c.state.in_(PENDING))
+    return [Interval(row.lower, row.upper) for row in tx.rows(query)]
 
 
 def release_all(tx: Transaction, owner: str) -> None:

@@ -261,12 +261,16 @@ def due(tx: Transaction, account: str, limit: int) -> list[Quarantined]:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Quarantine in figures. ``waiting``: for a person, because asking Amazon again has not helped."""
+    """Quarantine in figures. ``waiting``: for a person, because asking Amazon again has not helped.
+
+    ``without_id``: those of them that Amazon cannot be asked for, because not even their id could be read.
+    """
 
     orders: int
     waiting: int
     oldest: datetime | None
     next_attempt_at: datetime | None
+    without_id: int = 0
 
 
 def counts(tx: Transaction) -> Counts:
@@ -277,6 +281,7 @@ def counts(tx: Transaction) -> Counts:
         sa.func.count(c.next_attempt_at),
         sa.func.min(c.first_seen_at),
         sa.func.min(c.next_attempt_at),
+        sa.func.count(sa.case((c.order_id.startswith(_NAMELESS, autoescape=True), 1))),
     )
-    many, scheduled, oldest, following = tx.conn.execute(query).one()
-    return Counts(many, many - scheduled, oldest, following)
+    many, scheduled, oldest, following, nameless = tx.conn.execute(query).one()
+    return Counts(many, many - scheduled, oldest, following, nameless)

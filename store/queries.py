@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from store import customers as customer_rows
 from store import orders as order_rows
 from store import quarantine as quarantined
+from store.codec import dump_words
 from store.engine import Transaction
 from store.journal import opened as details_of
 from store.merges import merged_into
@@ -132,6 +133,12 @@ def list_orders(
     return opened_orders(tx, query)
 
 
+def order_statuses(tx: Transaction) -> list[str]:
+    """The different statuses of shown orders, sorted; looks at all of them."""
+    query = sa.select(orders.c.status).where(orders.c.shown, orders.c.status.is_not(None)).distinct()
+    return sorted(tx.conn.execute(query).scalars())
+
+
 def position_of(tx: Transaction, account: str, order_id: str) -> tuple[datetime, int] | None:
     """Where an order stands in ``list_orders``."""
     c = orders.c
@@ -184,6 +191,12 @@ def get_customer(tx: Transaction, customer_id: int) -> CustomerRecord | None:
     """One customer, opened; a tombstone too."""
     query = sa.select(customers).where(customers.c.customer_id == customer_id)
     return customer_rows.records_of(tx, tx.conn.execute(query).mappings().all()).get(customer_id)
+
+
+def get_customers(tx: Transaction, customer_ids: Collection[int]) -> dict[int, CustomerRecord]:
+    """Some customers by id, opened; those that there are."""
+    query = sa.select(customers).where(among(customers.c.customer_id, sorted(customer_ids)))
+    return customer_rows.records_of(tx, tx.conn.execute(query).mappings().all()) if customer_ids else {}
 
 
 def version_of(tx: Transaction, customer_id: int) -> int | None:
@@ -275,11 +288,21 @@ def count_customers(tx: Transaction) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class Unconfigured:
+    """Orders without a customer because their marketplace had no file; some name no marketplace."""
+
+    account: str
+    marketplace_id: str | None
+    orders: int
+
+
+@dataclass(frozen=True, slots=True)
 class Totals:
     """Counts for the status page, over all accounts.
 
     ``without_marketplace`` are those of unknown marketplaces that name none at all, as orders of other
-    channels do: no configuration can make them known.
+    channels do: no configuration can make them known. ``unconfigured`` are orders that are shown and have no
+    customer for that reason and no other, by account and marketplace.
     """
 
     orders: int
@@ -292,6 +315,7 @@ class Totals:
     without_marketplace: int
     quarantined: int
     by_basis: dict[str, int]
+    unconfigured: tuple[Unconfigured, ...] = ()
 
 
 UNCOUNTED = Totals(0, 0, 0, 0, 0, 0, 0, 0, 0, {})
@@ -334,7 +358,23 @@ def totals(tx: Transaction) -> Totals:
         without_marketplace=nowhere,
         quarantined=quarantined,
         by_basis=dict(sorted(by_basis.items(), key=lambda item: -item[1])),
+        unconfigured=_unconfigured(tx) if unknown else (),
     )
+
+
+_CANCELLED_EARLY = dump_words(("R33",))
+
+
+def _unconfigured(tx: Transaction) -> tuple[Unconfigured, ...]:
+    """Orders that no file made known, but for those that would have no customer with one either."""
+    o = orders.c
+    query = (
+        sa.select(o.account, o.marketplace_id, sa.func.count().label("many"))
+        .where(o.marketplace.is_(None), o.shown, o.customer_id.is_(None), o.match_rules != _CANCELLED_EARLY)
+        .group_by(o.account, o.marketplace_id)
+    )
+    found = [Unconfigured(row.account, row.marketplace_id, row.many) for row in tx.rows(query)]
+    return tuple(sorted(found, key=lambda one: (-one.orders, one.account, one.marketplace_id or "")))
 
 
 def accounts_with_customers(tx: Transaction) -> Sequence[str]:

@@ -128,7 +128,7 @@ def _put_plan(wanted: Wanted, plan: Plan, others: list[str]) -> None:
     put("  orders older than two years (Japan, Australia, Singapore: before 2016)")
     put("  the buyer's e-mail of orders that Amazon fulfils, and of cancelled ones")
     put("  telephone numbers once an order should have been delivered")
-    put("  buyer data that you may not keep any more: 30 days after delivery their term is over")
+    put("  buyer data that you may not keep any more: it is erased 30 days after delivery")
 
 
 def _cells(cost: Cost) -> tuple[object, ...]:
@@ -292,14 +292,16 @@ def show(backfill_id: Id, as_json: AsJson = False) -> None:
         ("by", found.way),
         ("state", found.state),
         ("done", f"{standing.share:.0%}"),
+        ("waits", standing.waits),
         ("searched down to", f"{_bound(found.position)} UTC"),
         ("windows", f"{found.windows_done} of about {standing.windows_total}"),
         ("orders", found.orders),
         ("requests", found.requests),
         ("ids to look at", ids or None),
         ("ready", when(standing.eta) and f"about {when(standing.eta)} UTC"),
+        ("ended", when(found.finished_at) and f"{when(found.finished_at)} UTC"),
     ]
-    put_table(("", ""), [(name, value) for name, value in facts if value is not None])
+    put_table(("", ""), [(name, value) for name, value in facts if value not in (None, "")])
     if parts:
         put()
         put_table(
@@ -355,8 +357,8 @@ _Display = Callable[..., None]
 
 @contextmanager
 def _display(backfill_id: int) -> Iterator[_Display]:
-    """Shows progress: a bar on a terminal, a line now and then elsewhere."""
-    began, at_first, said = time.monotonic(), -1, 0.0
+    """Shows progress: a bar on a terminal, elsewhere a line now and then when there is something new."""
+    began, at_first, said, told = time.monotonic(), -1, 0.0, ""
 
     def text(standing: Standing) -> str:
         nonlocal at_first
@@ -367,15 +369,18 @@ def _display(backfill_id: int) -> Iterator[_Display]:
         pace = f", {(found.orders - at_first) / hours:,.0f} an hour" if hours > 1 / 60 else ""
         left = f", about {lasting(standing.eta - utc_now())} left" if standing.eta is not None else ""
         done = f"{counted(found.orders, 'order')} in {counted(found.requests, 'request')}"
-        return f"{done}{pace}, {standing.share:.0%} done{left}"
+        waits = "" if standing.waits is None else f", {standing.waits}"
+        return f"{done}{pace}, {standing.share:.0%} done{waits}{left}"
 
     if not sys.stderr.isatty():
 
         def line(standing: Standing, *, last: bool = False) -> None:
-            nonlocal said
+            nonlocal said, told
             if last or not said or time.monotonic() - said >= LINE_EVERY:
                 said = time.monotonic()
-                say(f"backfill {backfill_id}: {text(standing)}")
+                told, before = text(standing), told
+                if told != before:
+                    say(f"backfill {backfill_id}: {told}")
 
         yield line
         return

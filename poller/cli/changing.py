@@ -21,7 +21,7 @@ HELP = {
     "external_id": "Your own id of the customer.",
     "email_1": "Main e-mail in the first slot; all three match orders alike.",
     "discount_percent": "From 0 to 100.",
-    "currency": "Three letters, for example GBP.",
+    "currency": "Three letters (ISO 4217), for example GBP.",
     "billing_country": "Two letters, for example GB.",
     "delivery_country": "Two letters, for example GB.",
 }

@@ -46,6 +46,7 @@ from poller.cli.simulate import (
     write_files,
 )
 from poller.rules import INVOICED_BY_AMAZON, explain
+from poller.status import of_other_shops
 from poller.windows import SIGNPOST_MARGIN
 from store import ledger, quarantine, queries, tables
 from store.engine import Store, Transaction
@@ -380,7 +381,7 @@ BASES = {
     "promoted": "the e-mail came later: moved to the buyer's record",
     "replacement": "a replacement without e-mail: the customer of the order it replaces",
     "none": "cancelled before it was ever seen ready: no customer",
-    "unknown": "of another shop (Amazon only ships): no customer until that shop is configured",
+    "unknown": "of another shop than Amazon's marketplaces (Amazon only ships): no customer",
 }
 
 
@@ -405,7 +406,7 @@ def _report(
     say(f"   {totals.customers:6,} customers, {totals.unidentified} of them of orders without an e-mail")
     say(f"   {old:6,} orders are past their 30 days: used to find their customer, stored without their buyer")
     say("   How orders found their customers:")
-    unknown = totals.unknown_marketplace
+    unknown = sum(one.orders for one in of_other_shops(totals))
     by_basis = totals.by_basis | {"none": totals.by_basis.get("none", 0) - unknown, "unknown": unknown}
     for basis, many in sorted(by_basis.items(), key=lambda item: -item[1]):
         say(f"   {many:6,} {BASES.get(basis, basis)}")

@@ -9,6 +9,7 @@ import typer
 from poller.cli.shell import counted, opened, progress, put_json, put_table, say
 from poller.customers.duplicates import find
 from poller.customers.likeness import COMMON, Reason
+from poller.rules import shown_name
 from store import queries
 
 WORDS: dict[Reason, str] = {
@@ -28,12 +29,16 @@ def duplicates(
         total = queries.count_customers(tx)
         with progress("customers looked at", total, 10_000) as tell:
             found = find(tx, limit=limit, tell=tell)
+        records = queries.get_customers(tx, {i for p in found.pairs for i in (p.customer_id, p.other_id)})
+    names = {customer_id: shown_name(record) for customer_id, record in records.items()}
     if as_json:
         put_json(
             [
                 {
                     "customer_id": p.customer_id,
+                    "name": names.get(p.customer_id),
                     "other_id": p.other_id,
+                    "other_name": names.get(p.other_id),
                     "score": p.score,
                     "reasons": list(p.reasons),
                 }
@@ -42,9 +47,16 @@ def duplicates(
         )
     elif found.pairs:
         put_table(
-            (">keep", ">other", ">score", "because"),
+            (">keep", "name", ">other", "name", ">score", "because"),
             [
-                (p.customer_id, p.other_id, f"{p.score:.2f}", ", ".join(WORDS[r] for r in p.reasons))
+                (
+                    p.customer_id,
+                    names.get(p.customer_id),
+                    p.other_id,
+                    names.get(p.other_id),
+                    f"{p.score:.2f}",
+                    ", ".join(WORDS[r] for r in p.reasons),
+                )
                 for p in found.pairs
             ],
         )

@@ -8,6 +8,7 @@ import typer
 
 from connectors.amazon.marketplaces import BY_NAME
 from connectors.errors import Deferred
+from poller.bootstrap import Service
 from poller.cli.shell import (
     BAD_INPUT,
     DEFERRED,
@@ -25,7 +26,7 @@ from poller.exporting import order_object
 from poller.fetching import NotStored, account_of, checked_id, fetched
 from poller.moments import iso
 from poller.words import BASIS
-from store import quarantine, queries
+from store import accounts, quarantine, queries
 from store.engine import Transaction
 from store.orders import order_currency
 from store.quarantine import Quarantined
@@ -74,7 +75,10 @@ def list_orders(
             customer_id=customer,
             match_basis=basis,
         )
+        nothing = None if found else _nothing_like_that(tx, status, customer)
     more, found = len(found) > limit, found[:limit]
+    if nothing is not None:
+        say(nothing)
     if as_json:
         put_json([order_object(order, order_currency(order)) for order in found])
     elif found:
@@ -92,10 +96,19 @@ def list_orders(
             ),
             [_row(order) for order in found],
         )
-    else:
-        say("no order is like that")
     if more:
         say(f"these are the newest {limit}; --limit shows more, `order-sync export orders` all")
+
+
+def _nothing_like_that(tx: Transaction, status: str | None, customer: int | None) -> str:
+    """That no order was found; and what there is, where a filter can match none."""
+    if customer is not None and queries.get_customer(tx, customer) is None:
+        return f"no order is like that: there is no customer {customer}"
+    if status is not None:
+        there = queries.order_statuses(tx)
+        if status.upper() not in there:
+            return f"no order is like that: there are orders of status {', '.join(there) or 'none'}"
+    return "no order is like that"
 
 
 def _code(name: str) -> str:
@@ -132,7 +145,7 @@ def show(order_id: OrderId, account: OfAccount = None, as_json: AsJson = False) 
     with opened() as service, service.store.read() as tx:
         found = queries.find_orders(tx, order_id, account)
         if not found:
-            raise Failure(_unknown(tx, order_id, account))
+            raise _unknown(tx, service, order_id, account)
         kept_until = retained(tx, service, found[0])
     if len(found) > 1:
         names = " and ".join(sorted(order.account for order in found))
@@ -255,7 +268,7 @@ def explain(order_id: OrderId, account: OfAccount = None) -> None:
         found = queries.find_orders(tx, order_id, account)
         kept = _quarantined(tx, order_id, account)
         if not found and not kept:
-            raise Failure(_unknown(tx, order_id, account))
+            raise _unknown(tx, service, order_id, account)
         for order in found:
             put(plain(headline(order)))
             for sentence in reasons_for(tx, order):
@@ -271,11 +284,20 @@ def _quarantined(tx: Transaction, order_id: str, account: str | None) -> list[Qu
     return [e for e in quarantine.entries(tx, [order_id]) if account in (None, e.account)]
 
 
-def _unknown(tx: Transaction, order_id: str, account: str | None) -> str:
+def _unknown(tx: Transaction, service: Service, order_id: str, account: str | None) -> Failure:
+    """Why there is no such order: the account, the id, the quarantine, or that it never came."""
+    known = sorted(accounts.businesses_of(tx).keys() | service.config.settings.accounts.keys())
+    if account is not None and account not in known:
+        return Failure(
+            f"there is no account {account}; there is {', '.join(known) or 'none'}.", status=BAD_INPUT
+        )
     of = "" if account is None else f" of account {account}"
     if _quarantined(tx, order_id, account):
-        return f"order {order_id}{of} is in quarantine: `order-sync quarantine show {order_id}`."
-    return f"order {order_id}{of} is not in the database; `order-sync orders fetch` asks Amazon for it."
+        return Failure(f"order {order_id}{of} is in quarantine: `order-sync quarantine show {order_id}`.")
+    order_id = checked_id(order_id)
+    name = account or (known[0] if len(known) == 1 else "NAME")
+    ask = f"`order-sync orders fetch {order_id} --account {name}` asks Amazon for it"
+    return Failure(f"order {order_id}{of} is not in the database; {ask}.")
 
 
 # --- fetch ------------------------------------------------------------------------------------------

@@ -22,11 +22,12 @@ from poller.cli.shell import (
     say,
     when,
 )
-from poller.retrying import ASK_AGAIN, marketplace_of, quarantine_object, tried_again
+from poller.retrying import NAMELESS, ask_again, marketplace_of, quarantine_object, tried_again
 from store import quarantine as store
 from store.quarantine import Quarantined
 
 WAITS = "waits for a person"
+NEVER = "cannot be: its id is not known"
 
 app = typer.Typer()
 OfAccount = Annotated[str | None, typer.Option("--account", metavar="NAME", help="Only this account's.")]
@@ -64,7 +65,7 @@ def list_quarantine(
                     marketplace_of(e),
                     e.attempts,
                     when(e.first_seen_at),
-                    when(e.next_attempt_at, otherwise=WAITS),
+                    when(e.next_attempt_at, otherwise=_waits(e)),
                     e.reason,
                 )
                 for e in found
@@ -89,15 +90,18 @@ def show(
         raise Failure(f"accounts {names} both have order {order_id} there: add --account.", status=BAD_INPUT)
     (entry,) = found
     if entry.payload == store.ERASED:
-        raise Failure(f"{entry.order_id}: {store.HAS_BEEN_ERASED} ({entry.reason}); {ASK_AGAIN}.")
+        raise Failure(f"{entry.order_id}: {store.HAS_BEEN_ERASED} ({entry.reason}); {ask_again(entry)}.")
     seen = f"{counted(entry.attempts, 'attempt')} since {when(entry.first_seen_at)} UTC"
-    again = (
-        WAITS
-        if entry.next_attempt_at is None
-        else f"Amazon is asked again at {when(entry.next_attempt_at)} UTC"
-    )
+    again = WAITS if store.has_id(entry) else NAMELESS
+    if entry.next_attempt_at is not None:
+        again = f"Amazon is asked again at {when(entry.next_attempt_at)} UTC"
     say(plain(f"{entry.order_id} ({entry.account}): {entry.reason}; {seen}; {again}"))
     put(_pretty(json.loads(entry.payload, parse_float=Decimal)))
+
+
+def _waits(entry: Quarantined) -> str:
+    """In place of a time at which Amazon is asked again."""
+    return WAITS if store.has_id(entry) else NEVER
 
 
 def _of(entries: Sequence[Quarantined], account: str | None) -> list[Quarantined]:

@@ -19,6 +19,8 @@ from poller.status import (
     WindowsStatus,
     as_object,
     gather,
+    of_other_shops,
+    without_file,
 )
 from poller.words import BASIS
 from store.progress import Interval
@@ -135,7 +137,9 @@ def _backfill(backfill: BackfillStatus) -> str:
     cost = f"{counted(backfill.orders, 'order')} in {counted(backfill.requests, 'request')}"
     way = "newest first" if backfill.by == "search" else "from both ends"
     ready = "" if backfill.eta is None else f", ready about {when(backfill.eta)} UTC"
-    return f"{backfill.marketplace} {span}: {backfill.done:.0%} done, {way}; {cost} ({backfill.state}{ready})"
+    waits = "" if backfill.waits is None else f", {backfill.waits}"
+    done = f"{backfill.done:.0%} done, {way}{waits}"
+    return f"{backfill.marketplace} {span}: {done}; {cost} ({backfill.state}{ready})"
 
 
 _OPERATIONS = {"searchOrders": "searches", "getOrder": "single orders"}
@@ -243,14 +247,14 @@ def _put_totals(found: Status) -> None:
                         "an edited record whose order went to another",
                     ),
                     (
-                        "unknown marketplace",
-                        totals.unknown_marketplace - totals.without_marketplace,
-                        "wait until it is configured",
+                        "without a file",
+                        sum(one.orders for one in without_file(totals)),
+                        "no customer until their marketplace has one",
                     ),
                     (
-                        "no marketplace",
-                        totals.without_marketplace,
-                        "of other channels than Amazon's shops; no customer",
+                        "other shops",
+                        sum(one.orders for one in of_other_shops(totals)),
+                        "not Amazon's marketplaces, or none is named; no customer",
                     ),
                     ("quarantine", totals.quarantined, _quarantine(found.quarantine)),
                 )
@@ -265,7 +269,7 @@ def _put_totals(found: Status) -> None:
             (
                 BASIS.get(basis, basis),
                 many,
-                "cancelled early, or its shop has no file" if basis == "none" else basis,
+                "cancelled early, or of a shop that is not configured" if basis == "none" else basis,
             )
             for basis, many in totals.by_basis.items()
         ]

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from poller.customers.currencies import CURRENCIES
 from poller.customers.refused import Refused
 from poller.rules import is_shared_email
 from store.records import Address, CustomerRecord, MainEmail, Origin, normal_email
@@ -66,8 +67,8 @@ def _value(name: str, text: str, shared_emails: frozenset[str]) -> str | Decimal
         return _email(name, text, shared_emails)
     if name == "discount_percent":
         return _percent(name, text)
-    if name == "currency" and not (len(text) == 3 and text.isascii() and text.isalpha()):
-        raise Refused(f"{name} must be a code of three letters, for example GBP.")
+    if name == "currency" and text.upper() not in CURRENCIES:
+        raise Refused(f"{name} must be a currency's code of three letters (ISO 4217), for example GBP.")
     if name.endswith("_country") and not (len(text) == 2 and text.isascii() and text.isalpha()):
         raise Refused(f"{name} must be a code of two letters, for example GB.")
     if name == "currency" or name.endswith("_country"):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import RedirectResponse
@@ -24,6 +24,7 @@ from poller.web.access import PUBLIC, Caller, Gate
 from poller.web.console import guard
 from poller.web.console.app import make_console
 from poller.web.door import UNREACHED, App, Door, away, fault
+from poller.web.here import only_known_parameters
 from poller.web.masking import disclosed
 from poller.web.problems import MEDIA_TYPE, Problem, ProblemShape
 from store.engine import Tombstone, is_conflict, reason_of
@@ -57,7 +58,9 @@ def make_api(service: Service) -> FastAPI:
     api.state.service = service
     api.state.looking = watching.Looking()
     for module in ROUTERS:
-        api.include_router(module.router, responses={"default": PROBLEM})
+        api.include_router(
+            module.router, responses={"default": PROBLEM}, dependencies=[Depends(only_known_parameters)]
+        )
     list(iter_route_contexts(api.routes))  # built now: the first who asks should not wait for it
     for kind, handler in HANDLERS.items():
         api.add_exception_handler(kind, handler)

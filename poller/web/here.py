@@ -11,11 +11,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Path, Query, Request, Response
+from fastapi.dependencies.models import Dependant
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from pydantic import StringConstraints
 
 from poller.bootstrap import Service
-from poller.web.access import Caller
+from poller.web.access import PUBLIC, Caller
 from poller.web.problems import Problem
 from store import idempotency
 from store.engine import Store, Transaction
@@ -67,6 +69,36 @@ def _caller(request: Request) -> Caller:
 
 Here = Annotated[Service, Depends(_service)]
 Who = Annotated[Caller, Depends(_caller)]
+
+
+# --- query parameters -------------------------------------------------------------------------------
+
+PROBED = PUBLIC | {"/metrics"}
+"""Probes and scrapers add what they like."""
+
+
+async def only_known_parameters(request: Request) -> None:
+    """A mistyped filter must not find everything. Raises Problem for a parameter that the route has not."""
+    if not request.query_params or request.url.path in PROBED:
+        return
+    route: APIRoute = request.scope["route"]
+    known = sorted(_parameters(route.dependant))
+    strange = [_shown(name) for name in request.query_params if name not in known]
+    if strange:
+        there = f"there are {', '.join(known)}" if known else "there is none"
+        what = "is no query parameter" if len(strange) == 1 else "are no query parameters"
+        errors = [{"where": f"query.{name}", "what": "is unknown"} for name in strange]
+        raise Problem(422, "invalid", f"{', '.join(strange)} {what} of this address; {there}.", errors=errors)
+
+
+def _parameters(dependant: Dependant) -> set[str]:
+    """The query parameters of a route, and of what it depends on."""
+    found = {parameter.alias for parameter in dependant.query_params}
+    return found.union(*map(_parameters, dependant.dependencies))
+
+
+def _shown(name: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in name)[:80]
 
 
 # --- pages ------------------------------------------------------------------------------------------

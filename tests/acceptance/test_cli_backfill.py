@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from connectors.base import UsagePlan
 from connectors.simulator.faults import (
@@ -23,6 +24,8 @@ from connectors.simulator.faults import (
 )
 from connectors.simulator.reports import Reports
 from connectors.simulator.world import Seller, World
+from store import tables
+from store.engine import create_engine
 from tests.acceptance.command_line import STARTED, Shop, account_variables, open_shop
 from tests.acceptance.test_cli_service import running, until
 
@@ -230,6 +233,42 @@ def test_that_a_report_is_awaited_is_not_blamed_on_the_budget(tmp_path: Path) ->
         words = shop("status").out
         assert re.search(r"last run +.*: stopped for now \(history waits for reports", words)
         assert "budget is used up" not in words + told[0]
+        assert "99% done, from both ends, Amazon is making its reports; " in words, "one for each 30 days"
+        number = shop("backfill", "list", "--json").json()[-1]["id"]
+        shown = shop("backfill", "show", str(number)).out
+        assert re.search(r"waits +Amazon is making its reports$", shown, re.M)
+
+
+def test_a_backfill_that_has_not_begun_is_not_said_to_be_done(shop: Shop) -> None:
+    shop("sync", "--wait")
+    read_already = ("--marketplace", "UK", "--from", day(8), "--to", day(3))
+    number = int(shop("backfill", "start", *read_already, "--by", "report").out)
+    assert re.search(r"UK .*: 0% done, .*\(planned", shop("status").out)
+    assert shop("status", "--json").json()["sources"][0]["backfills"][0]["done"] == 0
+    assert re.search(r"^ *done +0%$", shop("backfill", "show", str(number)).out, re.M)
+
+
+def test_a_report_that_takes_longer_than_usual_is_not_promised(tmp_path: Path) -> None:
+    world = World(Seller(marketplaces=("UK",)))
+    with open_shop(tmp_path, world, plans=GENEROUS) as shop:
+        shop("sync", "--wait")
+        number = int(shop("backfill", "start", *STRETCH, "--by", "report").out)
+        shop("sync", status=75)  # asks for the report
+        assert listed(shop, number)["eta"] is not None
+        store = create_engine(shop.environ["ORDER_SYNC_DATABASE_URL"])
+        with store.begin() as conn:
+            asked = STARTED - timedelta(minutes=6)
+            conn.execute(sa.update(tables.history_parts).values(asked_at=asked))
+        store.dispose()
+        assert listed(shop, number)["eta"] is None
+        assert "min left" not in shop("backfill", "show", str(number)).out
+
+
+def test_a_backfill_that_is_done_shows_when_and_nothing_empty(shop: Shop) -> None:
+    number = shop("backfill", "start", *STRETCH, "--by", "search", "--wait").out.strip()
+    lines = shop("backfill", "show", number).lines
+    assert re.fullmatch(r"ended +20\d\d-\d\d-\d\d \d\d:\d\d UTC", lines[-1].strip())
+    assert all(len(line.split()) > 1 for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -238,15 +238,17 @@ def test_a_terminal_is_asked_before_a_merge_and_an_import(
 def test_r56_duplicates_are_listed_with_reason_and_score(shop: Shop) -> None:
     keep, other = sorted(customer_of(shop, i) for i in (ANN, ANN_TOO))
     result = shop("customers", "duplicates")
-    assert result.lines[0].split() == ["keep", "other", "score", "because"]
-    assert result.lines[1].split()[:3] == [str(keep), str(other), result.lines[1].split()[2]]
+    assert result.lines[0].split() == ["keep", "name", "other", "name", "score", "because"]
+    who = ["Ann", "Invented"]
+    assert result.lines[1].split()[:6] == [str(keep), *who, str(other), *who]
     assert "same name and postcode" in result.lines[1]
     assert result.told == [
         "`order-sync customers merge KEEP OTHER --dry-run` says what merging a pair would do"
     ]
     (pair,) = shop("customers", "duplicates", "--json").json()
-    assert list(pair) == ["customer_id", "other_id", "score", "reasons"]
+    assert list(pair) == ["customer_id", "name", "other_id", "other_name", "score", "reasons"]
     assert (pair["customer_id"], pair["other_id"]) == (keep, other)
+    assert pair["name"] == pair["other_name"] == "Ann Invented"
     shop("customers", "merge", str(keep), str(other))
     result = shop("customers", "duplicates")
     assert (result.out, result.told) == ("", ["no two customers look like one"])
@@ -437,7 +439,11 @@ def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shop, d
         ),
         (
             ("edit", "{ann}", "--currency", "pounds"),
-            "currency must be a code of three letters, for example GBP.",
+            "currency must be a currency's code of three letters (ISO 4217), for example GBP.",
+        ),
+        (
+            ("edit", "{ann}", "--currency", "XXY"),
+            "currency must be a currency's code of three letters (ISO 4217), for example GBP.",
         ),
         (("edit", "{ann}", "--label", "gold"), "a label is written key=value; key= takes it off."),
         (

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -26,6 +28,9 @@ POISONED = "111-0000000-0000006"
 NOWHERE = "111-0000000-0000007"
 HELD = "111-0000000-0000008"
 HOSTILE = "111-0000000-0000009"
+CANCELLED_ELSEWHERE = "111-0000000-0000010"
+OTHER_SHOP = "111-0000000-0000011"
+WITHOUT_FILE = "111-0000000-0000012"
 UNKNOWN = "999-9999999-9999999"
 EMAIL = "somebody@marketplace.amazon.co.uk"
 OPENED, ESCAPE = "An invented thing", "\x1b[31mred"
@@ -49,6 +54,10 @@ def stocked_world() -> World:
     world.order(CANCELLED, created=day, status="CANCELLED", email=None)
     world.order(POISONED, created=day, poison="quantity_a_word")
     world.order(NOWHERE, created=day, marketplace_id=None)
+    elsewhere: dict[str, Any] = {"created": day, "marketplace_id": "AZMDEXL2RVFNN"}
+    world.order(CANCELLED_ELSEWHERE, **elsewhere, status="CANCELLED", email=None)
+    world.order(OTHER_SHOP, **elsewhere)
+    world.order(WITHOUT_FILE, created=day, marketplace_id="APJ6JRA9NG5V4")
     world.order(HELD, created=day, marketplace="DE", email=None, fulfilled_by="AMAZON")
     world.order(HOSTILE, created=day, email="hostile@marketplace.amazon.co.uk", name=ESCAPE)
     return world
@@ -99,9 +108,20 @@ def test_orders_list_filters(shop: Shop, option: str, value: str, key: str, expe
 
 
 def test_orders_list_says_when_nothing_is_like_that(shop: Shop) -> None:
-    result = shop("orders", "list", "--status", "LOST")
+    result = shop("orders", "list", "--status", "shipped", "--basis", "held", "--marketplace", "UK")
     assert (result.out, result.err) == ("", "no order is like that\n")
-    assert shop("orders", "list", "--status", "LOST", "--json").json() == []
+
+
+def test_orders_list_says_what_there_is_when_a_filter_can_match_nothing(shop: Shop) -> None:
+    there = sorted({o["status"] for o in shop("orders", "list", "--limit", "1000", "--json").json()})
+    assert len(there) > 2
+    told = [f"no order is like that: there are orders of status {', '.join(there)}"]
+    mistyped = shop("orders", "list", "--status", "shiped")
+    assert (mistyped.out, mistyped.told) == ("", told)
+    as_json = shop("orders", "list", "--status", "shiped", "--json")
+    assert (as_json.json(), as_json.told) == ([], told)
+    nobody = shop("orders", "list", "--customer", "987654").told
+    assert nobody == ["no order is like that: there is no customer 987654"]
 
 
 def test_orders_show_is_readable(shop: Shop) -> None:
@@ -129,7 +149,10 @@ def test_an_order_cannot_steer_the_terminal(shop: Shop) -> None:
         (WITHOUT_EMAIL, "no e-mail, own record", ["R21", "R44"]),
         (PENDING, "it is remembered, and not an order yet", ["R30"]),
         (CANCELLED, "has no customer", ["R33"]),
-        (NOWHERE, "its marketplace has no file", ["R26"]),
+        (CANCELLED_ELSEWHERE, "it was cancelled before it was ever seen ready", ["R33"]),
+        (NOWHERE, "it names no marketplace", ["R26"]),
+        (OTHER_SHOP, "its shop is not one of Amazon's marketplaces", ["R26"]),
+        (WITHOUT_FILE, "its marketplace has no file", ["R26"]),
         (HELD, "is held: it waits for its customer", ["R21"]),
     ],
 )
@@ -151,9 +174,20 @@ def test_orders_explain_knows_the_quarantine(shop: Shop) -> None:
 @pytest.mark.parametrize("command", ["show", "explain"])
 def test_an_unknown_order_is_said_to_be_unknown(shop: Shop, command: str) -> None:
     result = shop("orders", command, UNKNOWN, status=1)
-    assert result.told == [
-        f"error: order {UNKNOWN} is not in the database; `order-sync orders fetch` asks Amazon for it."
-    ]
+    fetch = f"`order-sync orders fetch {UNKNOWN} --account acme` asks Amazon for it"
+    assert result.told == [f"error: order {UNKNOWN} is not in the database; {fetch}."]
+
+
+@pytest.mark.parametrize("command", ["show", "explain"])
+def test_what_is_no_order_id_and_no_account_is_said_to_be_none(shop: Shop, command: str) -> None:
+    strange = shop("orders", command, "123", status=2)
+    assert strange.told == ["error: 123 is no order id: Amazon's are like 123-1234567-1234567."]
+    for order_id in (PLAIN, UNKNOWN, "123"):
+        result = shop("orders", command, "--account", "acm", order_id, status=2)
+        assert result.told == ["error: there is no account acm; there is acme."]
+    assert f"order {UNKNOWN} of account acme is not" in (
+        shop("orders", command, "--account", "acme", UNKNOWN, status=1).err
+    )
 
 
 def test_orders_show_points_to_the_quarantine(shop: Shop) -> None:
@@ -283,11 +317,15 @@ def test_status_begins_with_what_needs_attention(shop: Shop) -> None:
     assert lines[0] == "Needs attention:"
     assert lines[1].startswith("  - 1 order in quarantine: not understood; Amazon is asked again by itself")
     assert lines[2].startswith(f"  - {totals['held']} orders held: without e-mail")
-    curable = totals["unknown_marketplace"] - totals["without_marketplace"]
     assert totals["without_marketplace"] > 0
-    assert lines[3].startswith(f"  - {curable} order of a marketplace that has no file")
-    assert lines[4] == ""
-    assert any(line.startswith("  no marketplace") for line in lines)
+    assert lines[3] == (
+        "  - 1 order of IT, which has no file for account acme: no customer until it has one."
+    )
+    assert lines[4] == "", "shops that Amazon only ships for cannot have a file: nothing is to be done"
+    others = sum(one["orders"] for one in totals["unconfigured"]) - 1
+    assert others >= 2
+    assert any(re.fullmatch(rf"  other shops +{others}  not Amazon's marketplaces.*", line) for line in lines)
+    assert any(re.fullmatch(r"  without a file +1  no customer until.*", line) for line in lines)
 
 
 def test_status_tells_freshness_in_words(shop: Shop) -> None:

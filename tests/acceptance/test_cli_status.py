@@ -129,18 +129,58 @@ def test_quarantine_is_counted_and_tells_when_it_needs_a_person(shop: Shop) -> N
     assert "waits for a person" in shop("quarantine", "show", BAD).err
 
 
+def test_what_has_no_id_was_never_asked_for_and_is_not_said_to_have_been(shop: Shop) -> None:
+    shop.world.order(BAD, created=YESTERDAY, poison="order_id_missing")
+    shop("orders", "fetch", BAD, "--account", "acme", status=1)
+    lines = shop("status").lines
+    assert lines[1].startswith(
+        "  - 1 order in quarantine: not understood, not even the order id, so that Amazon cannot be asked"
+    )
+    assert "has not helped" not in "".join(lines)
+    quarantined = shop("status", "--json").json()["quarantine"]
+    assert (quarantined["waiting"], quarantined["without_id"]) == (1, 1)
+    (entry,) = shop("quarantine", "list", "--json").json()
+    assert "cannot be: its id is not known" in shop("quarantine", "list").out
+    assert "so Amazon cannot be asked for it" in shop("quarantine", "show", entry["order_id"]).err
+
+
 def test_orders_of_a_marketplace_that_has_no_file_need_attention(shop: Shop) -> None:
     shop.configure("DE")
     shop.world.order(BAD, created=YESTERDAY, marketplace="DE")
     shop("sync")
-    (shop.folder / "marketplaces" / "de.toml").unlink()
+    file = shop.folder / "marketplaces" / "de.toml"
+    file.unlink()
     store = opened(shop)
     with store.begin() as tx:
-        tx.conn.execute(
-            sa.update(tables.orders).where(tables.orders.c.order_id == BAD).values(marketplace=None)
-        )
+        never = {"marketplace": None, "customer_id": None, "match_basis": None, "match_rules": "R26"}
+        tx.conn.execute(sa.update(tables.orders).where(tables.orders.c.order_id == BAD).values(never))
     store.close()
-    assert shop("status").lines[1].startswith("  - 1 order of a marketplace that has no file")
+    lines = shop("status").lines
+    assert lines[1] == "  - 1 order of DE, which has no file for account acme: no customer until it has one."
+
+    shop.configure("DE", pending='"never"')
+    lines = shop("status").lines
+    assert lines[1].startswith("  - marketplaces/de.toml: pending is ")
+    assert lines[2] == (
+        "  - 1 order of DE, whose file for account acme cannot be used: no customer until it can."
+    )
+
+    shop.configure("DE")
+    assert "of DE, " not in shop("status").out, "the next pass gives it its customer"
+    file.unlink()
+    others = {name: text for name, text in shop.environ.items() if "ACME" not in name}
+    shop.configure("UK", account="beta")
+    renamed = {name.replace("ACME", "BETA"): text for name, text in shop.environ.items() if "ACME" in name}
+    shop.environ = {**others, **renamed}
+    assert "which has no file" not in shop("status").out, "an account that was taken out needs no file"
+
+
+def test_orders_of_shops_that_are_not_amazons_ask_nothing_of_anybody(shop: Shop) -> None:
+    shop.world.order(BAD, created=YESTERDAY, marketplace_id="AZMDEXL2RVFNN")
+    shop("orders", "fetch", BAD, "--account", "acme")
+    lines = shop("status").lines
+    assert lines[0].startswith("All is well")
+    assert any(re.fullmatch(r"  other shops +1  not Amazon's marketplaces.*", line) for line in lines)
 
 
 def test_a_weekly_verification_that_cannot_be_made_says_why(shop: Shop) -> None:

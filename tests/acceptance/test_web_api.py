@@ -77,6 +77,44 @@ def test_orders_are_filtered(client: httpx.Client) -> None:
     assert "Amazon" in problem(client.get("/orders", params={"marketplace": "Mars"}), 422, "invalid")
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/orders",
+        "/customers",
+        "/customers/duplicates",
+        "/runs",
+        "/verifications",
+        "/backfills",
+        "/quarantine",
+        "/sources",
+        "/changes",
+        f"/orders/{ORDERS[0]}",
+    ],
+)
+def test_a_parameter_that_is_mistyped_is_refused_and_the_known_ones_are_named(
+    client: httpx.Client, path: str
+) -> None:
+    answer = client.get(path, params={"stat": "shiped", "limit": 0})
+    told = problem(answer, 422, "invalid")
+    assert told.startswith("stat is no query parameter") or told.startswith("stat, limit are no query")
+    assert answer.json()["errors"][0] == {"where": "query.stat", "what": "is unknown"}
+    assert "shiped" not in answer.text
+    assert client.get(path).status_code == 200
+
+
+def test_the_parameters_of_orders_are_named(client: httpx.Client) -> None:
+    told = problem(client.get("/orders", params={"stat": "SHIPPED"}), 422, "invalid")
+    assert told == (
+        "stat is no query parameter of this address; there are account, created_from, created_to, cursor, "
+        "customer_id, limit, marketplace, match_basis, status."
+    )
+    twice = client.post("/orders/1/fetch", params={"account": "acme"}, json={"account": "acme"})
+    assert problem(twice, 422, "invalid") == "account is no query parameter of this address; there is none."
+    for probed in ("/healthz", "/readyz", "/metrics"):
+        assert client.get(probed, params={"t": 1}).status_code != 422, probed
+
+
 def test_an_order_that_is_not_there_is_told_apart_from_one_in_quarantine(client: httpx.Client) -> None:
     unknown = problem(client.get("/orders/111-0000000-9999999"), 404, "unknown")
     assert unknown == "this order is not in the database."

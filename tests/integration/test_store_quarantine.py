@@ -158,6 +158,10 @@ def test_an_old_unreadable_copy_of_a_stored_order_is_nothing_to_keep(store: Stor
 def test_amazon_is_never_asked_for_what_has_no_id(store: Store) -> None:
     apply(store, unreadable=[broken(None)])
     assert entries(store)[0].next_attempt_at is None
+    apply(store, unreadable=[broken()])
+    with store.read() as tx:
+        found = quarantine.counts(tx)
+    assert (found.orders, found.waiting, found.without_id) == (2, 1, 1)
 
 
 def test_one_of_two_processes_gets_to_ask(store: Store) -> None:

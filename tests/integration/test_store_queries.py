@@ -118,6 +118,8 @@ def test_the_status_page_counts_everything_once(store: Store) -> None:
         an_order("o4", **nobody, marketplace_id=DE),
         an_order("o5", marketplace_id="UNKNOWN"),
         an_order("o9", marketplace_id=None),
+        an_order("o10", marketplace_id="UNKNOWN", **nobody, status="CANCELLED"),
+        a_pending_order("o11", marketplace_id="UNKNOWN"),
         a_pending_order("o6"),
         an_order("o7", **nobody, status="CANCELLED"),
         rules=rules,
@@ -127,14 +129,18 @@ def test_the_status_page_counts_everything_once(store: Store) -> None:
         totals = queries.totals(tx)
         assert queries.accounts_with_customers(tx) == ["acme"]
     assert totals == queries.Totals(
-        orders=7,
+        orders=8,
         customers=2,
         unidentified=1,
-        pending=1,
+        pending=2,
         held=1,
         suggested=0,
-        unknown_marketplace=2,
+        unknown_marketplace=4,
         without_marketplace=1,
         quarantined=1,
-        by_basis={"created": 1, "email_1": 1, "unidentified": 1, "held": 1, "none": 3},
+        by_basis={"created": 1, "email_1": 1, "unidentified": 1, "held": 1, "none": 4},
+        unconfigured=(
+            queries.Unconfigured("acme", None, 1),
+            queries.Unconfigured("acme", "UNKNOWN", 1),
+        ),
     )

@@ -95,6 +95,43 @@ def test_auto_does_without_a_report_of_what_was_searched_and_report_does_not() -
     assert not history.is_awaited(backfill(way="report"), replace(passed, state="ready"))
 
 
+# --- how much is behind it --------------------------------------------------------------------------
+
+
+def no_ids(_part: ReportPart, _below: datetime) -> None:
+    """No id is left to be fetched."""
+
+
+def test_of_a_backfill_that_has_not_begun_nothing_is_behind_it() -> None:
+    assert history.share_done(backfill(), (), (), no_ids) == 0
+    assert history.share_done(backfill(way="report"), (part(90, 1, "asked"),), (), no_ids) == 0
+
+
+def test_a_window_counts_once_it_has_been_read_to_its_end() -> None:
+    halfway = backfill(position=NOON - 45 * DAY)
+    assert history.share_done(halfway, (), (), no_ids) == pytest.approx(0.5)
+    unread = [Interval(NOON - 45 * DAY, NOON - 36 * DAY)]
+    assert history.share_done(halfway, (), unread, no_ids) == pytest.approx(0.4)
+
+
+def test_of_a_part_with_ids_counts_what_lies_below_the_oldest_that_is_left() -> None:
+    halfway = backfill(position=NOON - 45 * DAY)
+    parts = (part(90, 60), part(60, 30), part(30, 1))
+
+    def oldest(one: ReportPart, below: datetime) -> datetime | None:
+        assert below == min(one.upper, halfway.position)
+        return {90: NOON - 81 * DAY, 60: None}[(NOON - one.lower) // DAY]
+
+    assert history.share_done(halfway, parts, (), oldest) == pytest.approx((45 + 9 + 15) / 90)
+
+
+def test_all_of_it_is_done_when_it_is_done_and_not_before() -> None:
+    through = backfill(position=NOON - 90 * DAY)
+    assert history.share_done(through, (part(90, 1, "asked"),), (), no_ids) == history.SHOWN_AT_MOST
+    assert history.share_done(replace(through, state="done"), (), (), no_ids) == 1
+    assert f"{history.SHOWN_AT_MOST:.0%}" == "99%"
+
+
 # --- searching from the newest ----------------------------------------------------------------------
 
 
@@ -211,6 +248,11 @@ def test_what_the_burst_pays_for_comes_at_once_and_is_faster_by_search() -> None
     search = history_plan.by_search(1_500, 30 * DAY, AMAZONS)
     assert search.time == timedelta()
     assert not history_plan.is_faster(history_plan.by_report(1_500, 30 * DAY, AMAZONS), search)
+
+
+def test_once_the_reports_are_there_nobody_waits_for_them() -> None:
+    assert history_plan.by_report(10, DAY, AMAZONS).time == history_plan.REPORT_TAKES
+    assert history_plan.by_report(10, DAY, AMAZONS, timedelta()).time == timedelta()
 
 
 def test_where_live_polling_needs_all_searches_only_ids_bring_history() -> None:
