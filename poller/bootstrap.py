@@ -37,7 +37,7 @@ from poller.sync import SourceSync
 from poller.windows import Pace
 from store import accounts as stored_accounts
 from store import copying, migrating
-from store.engine import Store, create_engine
+from store.engine import Store, create_engine, try_writing
 from store.records import normal_email
 from store.sealing import Sealer
 
@@ -172,6 +172,7 @@ class Service:
         newest = migrating.newest_revision()
         if create and engine.dialect.name == "sqlite":
             migrating.upgrade(engine)
+            try_writing(engine)
         elif (found := migrating.revision(engine)) != newest:
             engine.dispose()
             at = "empty" if found is None else f"at schema revision {found}"

@@ -484,7 +484,33 @@ def test_db_check_names_what_is_wrong(shop: Shop) -> None:
     assert "wrong  file: a row of orders refers to a row of customers that is not there" in out
     assert re.search("wrong  schema: column .*extra", out)
     file.write_text("this is no database")
-    assert "file is not a database" in shop("db", "check", status=1).err
+    (told,) = shop("db", "check", status=1).lines
+    assert told.startswith(f"wrong  the database {file} cannot be used (file is not a database): ")
+
+
+def test_db_check_asks_before_it_says_that_the_database_answers(shop: Shop) -> None:
+    away = "postgresql+psycopg://somebody:hidden@127.0.0.1:1/nowhere"
+    (told,) = shop("db", "check", status=1, ORDER_SYNC_DATABASE_URL=away).lines
+    assert told.startswith("wrong  the database nowhere at 127.0.0.1:1 cannot be used (Connection refused): ")
+
+
+@pytest.mark.parametrize("command", ["sync", "run"])
+def test_a_file_that_may_not_be_written_is_named_with_its_folder(shop: Shop, command: str) -> None:
+    shop("sync")
+    file = shop.folder / "order-sync.db"
+    shop.environ["ORDER_SYNC_DATABASE_URL"] = f"sqlite:///file:{file}?mode=ro&uri=true"
+    assert shop("orders", "show", GOOD, "--json").json()["order_id"] == GOOD
+    result = shop(command, status=1)
+    assert result.told[-1].startswith(f"error: the database {file} cannot be used (")
+    assert f"allowed to write to the file and to its folder {shop.folder}, where" in result.told[-1]
+
+
+def test_a_folder_is_no_database(shop: Shop) -> None:
+    for command in ("status", "sync", "run"):
+        result = shop(command, status=2, ORDER_SYNC_DATABASE_URL=f"sqlite:///{shop.folder}")
+        assert result.told == [
+            f"error: {shop.folder} is a folder: ORDER_SYNC_DATABASE_URL must name a file in it."
+        ]
 
 
 def test_a_newer_database_is_refused(shop: Shop) -> None:
