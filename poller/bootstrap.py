@@ -161,7 +161,7 @@ class Service:
         if self._store is not None:
             return self._store
         settings = self.config.settings
-        if self.config.stopped:
+        if self.config.unusable:
             raise Unusable(*(p.message for p in self.config.problems if p.stops == "everything"))
         if settings.encryption_key is None:
             raise Unusable(

@@ -260,7 +260,7 @@ def opened(*, create: bool = False, wired: bool = False) -> Iterator[Service]:
 
     with Service(os.environ) as service:
         log_quietly(service)
-        open_store(service, create=create)
+        open_store(service, create=create, syncing=create and wired)
         if wired:
             service.wire()
         yield service
@@ -275,9 +275,13 @@ def log_quietly(service: Service) -> None:
     configure_logging(settings.log_format, level)
 
 
-def require_configuration(service: Service) -> None:
-    """Raises Failure when the configuration stops everything, or has no key."""
-    stopping = [p.message for p in service.config.problems if p.stops == "everything"]
+def require_configuration(service: Service, *, syncing: bool = True) -> None:
+    """Raises Failure when the configuration stops everything, or has no key.
+
+    ``syncing``: also when there is nothing to sync. What is stored can be looked at without.
+    """
+    kinds = ("everything", "syncing") if syncing else ("everything",)
+    stopping = [p.message for p in service.config.problems if p.stops in kinds]
     if stopping:
         raise Failure(*stopping, status=BAD_INPUT)
     if service.config.settings.encryption_key is None:
@@ -291,11 +295,11 @@ NO_KEY = (
 )
 
 
-def open_store(service: Service, *, create: bool) -> None:
+def open_store(service: Service, *, create: bool, syncing: bool = True) -> None:
     """Open the service's database. Raises Failure, and what a database that is away raises."""
     from poller.bootstrap import Unusable
 
-    require_configuration(service)
+    require_configuration(service, syncing=syncing)
     check_place(service.config.settings.database_url.get_secret_value(), create=create)
     try:
         service.open_store(create=create)

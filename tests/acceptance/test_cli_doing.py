@@ -209,6 +209,29 @@ def test_sync_says_what_to_do_about_a_refused_token_each_time(shop: Shop) -> Non
         assert re.search("invalid_grant.*; authorise the application again in Seller Central", result.err)
 
 
+def test_a_refused_secret_is_told_without_counting_nothing(shop: Shop) -> None:
+    shop.environ["ORDER_SYNC_ACCOUNTS__ACME__LWA_CLIENT_SECRET"] = "another"
+    for _ in range(2):
+        (told,) = shop("sync", status=1).told
+        assert told.endswith("are the application's present ones")
+
+
+def test_what_is_stored_can_be_looked_at_without_any_marketplace(shop: Shop) -> None:
+    shop("sync")
+    (shop.folder / "marketplaces" / "uk.toml").unlink()
+    for name in [name for name in shop.environ if "ACCOUNTS__" in name]:
+        del shop.environ[name]
+    assert "no marketplace is configured" in shop("status").out
+    assert shop("orders", "show", GOOD, "--json").json()["order_id"] == GOOD
+    assert len(shop("export", "customers").lines) == 1
+    assert shop("backfill", "list", "--json").json()[0]["marketplace"] == "UK"
+    for command in (
+        ("sync",),
+        ("backfill", "plan", "--marketplace", "UK", "--from", "2026-01-01", "--to", "2026-02-01"),
+    ):
+        assert "no marketplace is configured" in shop(*command, status=2).err
+
+
 def test_sync_without_any_source_is_refused(shop: Shop) -> None:
     shop.configure("UK", enabled="false")
     assert "no source can be polled" in shop("sync", status=2).err
