@@ -91,6 +91,16 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def endpoint_of(settings: AccountSettings, region: str) -> str:
+    """Where an account's orders are asked for."""
+    return settings.endpoint or {str(name): url for name, url in ENDPOINTS.items()}[region]
+
+
+def token_url_of(settings: AccountSettings) -> str:
+    """Where an account's access tokens are asked for."""
+    return settings.token_url or TOKEN_URL
+
+
 def spare_the_collector() -> None:
     """Let Python look for reference cycles far less often; call once, when everything is imported.
 
@@ -281,7 +291,6 @@ class Service:
         return Account(settings, region, rules, connector, sources, mine)
 
     def _connector(self, settings: AccountSettings, region: str) -> AmazonConnector:
-        endpoints = {str(name): url for name, url in ENDPOINTS.items()}
         return AmazonConnector(
             settings.name,
             Credentials(
@@ -289,8 +298,8 @@ class Service:
                 tuple(s.get_secret_value() for s in settings.lwa_client_secret),
                 settings.refresh_token.get_secret_value(),
             ),
-            endpoint=settings.endpoint or endpoints[region],
-            token_url=settings.token_url or TOKEN_URL,
+            endpoint=endpoint_of(settings, region),
+            token_url=token_url_of(settings),
             http=self._http,
             now=utc_now,
             sleep=self._sleep,

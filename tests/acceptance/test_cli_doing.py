@@ -433,6 +433,9 @@ def test_online_proves_token_enrolment_page_and_fields(shop: Shop) -> None:
     assert "1 of them not understood" in result.out
     assert "Testa" not in result.out
     assert result.err == ""
+    at = shop.environ["ORDER_SYNC_ACCOUNTS__ACME__ENDPOINT"].removeprefix("http://")
+    assert f"acme (EU), at {at}, tokens from {at}:" in result.lines
+    assert result.lines[0] == "settings and files are fine: 1 marketplace, 1 account"
 
 
 def test_online_takes_its_tokens_from_the_stored_budget(shop: Shop) -> None:
@@ -458,6 +461,54 @@ def test_online_tells_a_refused_token_with_its_remedy(shop: Shop) -> None:
     shop.world.revoke("Atzr|simulated-refresh-token")
     result = shop("config", "check", "--online", status=1)
     assert re.search("wrong  token: .*invalid_grant.*; authorise the application again", result.out)
+    assert "configuration is fine" not in result.out
+
+
+@pytest.mark.parametrize("setting", ["TOKEN_URL", "ENDPOINT"])
+def test_online_says_where_nobody_answered(shop: Shop, setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("connectors.amazon.retrying.ATTEMPTS", 1)
+    nowhere = {f"ORDER_SYNC_ACCOUNTS__ACME__{setting}": "http://127.0.0.1:1/x"}
+    result = shop("config", "check", "--online", status=1, **nowhere)
+    (told,) = (line for line in result.lines if "no answer" in line and "first page" not in line)
+    assert re.search(
+        r"no answer \(ConnectError\) from 127\.0\.0\.1:1; see whether .* may connect there", told
+    )
+    assert told.endswith(f"the account's {setting} if it is set")
+
+
+def test_check_tries_the_key_on_the_file_that_is_there(shop: Shop) -> None:
+    shop("sync")
+    assert shop("config", "check").lines == ["configuration is fine: 1 marketplace, 1 account"]
+    other = order_sync("keys", "new").out.strip()
+    (told,) = shop("config", "check", status=1, ORDER_SYNC_ENCRYPTION_KEY=other).lines
+    assert told.startswith("error: this database was sealed with another encryption key")
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        (
+            "sqlite:///{folder}/nowhere/x.db",
+            "error: the database cannot be made: the folder {folder}/nowhere does",
+        ),
+        (
+            "sqlite:///{folder}",
+            "error: {folder} is a folder: ORDER_SYNC_DATABASE_URL must name a file in it.",
+        ),
+    ],
+)
+def test_check_looks_at_the_place_of_the_file(shop: Shop, url: str, sentence: str) -> None:
+    given = url.format(folder=shop.folder)
+    told = shop("config", "check", status=1, ORDER_SYNC_DATABASE_URL=given).lines
+    assert told[0].startswith(sentence.format(folder=shop.folder))
+
+
+def test_check_says_that_it_does_not_ask_a_server(shop: Shop) -> None:
+    lines = shop("config", "check", ORDER_SYNC_DATABASE_URL="postgresql+psycopg://db/x").lines
+    assert (
+        lines[0]
+        == "note: the database was not looked at; `order-sync db check` does, and tries the key on it"
+    )
 
 
 def test_online_tells_a_refused_page(shop: Shop) -> None:
