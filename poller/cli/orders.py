@@ -132,7 +132,7 @@ def show(order_id: OrderId, account: OfAccount = None, as_json: AsJson = False) 
     with opened() as service, service.store.read() as tx:
         found = queries.find_orders(tx, order_id, account)
         if not found:
-            raise Failure(_unknown(tx, order_id, account))
+            raise Failure(_unknown(tx, order_id, account), status=BAD_INPUT)
         kept_until = retained(tx, service, found[0])
     if len(found) > 1:
         names = " and ".join(sorted(order.account for order in found))
@@ -255,7 +255,7 @@ def explain(order_id: OrderId, account: OfAccount = None) -> None:
         found = queries.find_orders(tx, order_id, account)
         kept = _quarantined(tx, order_id, account)
         if not found and not kept:
-            raise Failure(_unknown(tx, order_id, account))
+            raise Failure(_unknown(tx, order_id, account), status=BAD_INPUT)
         for order in found:
             put(plain(headline(order)))
             for sentence in reasons_for(tx, order):

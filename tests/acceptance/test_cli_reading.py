@@ -150,14 +150,14 @@ def test_orders_explain_knows_the_quarantine(shop: Shop) -> None:
 
 @pytest.mark.parametrize("command", ["show", "explain"])
 def test_an_unknown_order_is_said_to_be_unknown(shop: Shop, command: str) -> None:
-    result = shop("orders", command, UNKNOWN, status=1)
+    result = shop("orders", command, UNKNOWN, status=2)
     assert result.told == [
         f"error: order {UNKNOWN} is not in the database; `order-sync orders fetch` asks Amazon for it."
     ]
 
 
 def test_orders_show_points_to_the_quarantine(shop: Shop) -> None:
-    assert "order-sync quarantine show" in shop("orders", "show", POISONED, status=1).err
+    assert "order-sync quarantine show" in shop("orders", "show", POISONED, status=2).err
 
 
 # --- customers --------------------------------------------------------------------------------------
@@ -190,7 +190,7 @@ def test_customers_show_has_record_and_orders(shop: Shop) -> None:
 
 
 def test_an_unknown_customer_is_said_to_be_unknown(shop: Shop) -> None:
-    assert shop("customers", "show", "987654", status=1).told == ["error: there is no customer 987654."]
+    assert shop("customers", "show", "987654", status=2).told == ["error: there is no customer 987654."]
 
 
 # --- export -----------------------------------------------------------------------------------------
@@ -270,7 +270,7 @@ def test_quarantine_show_puts_the_payload_on_standard_output(shop: Shop) -> None
     result = shop("quarantine", "show", POISONED)
     assert result.json()["orderId"] == POISONED
     assert "quantity" in result.err
-    missing = shop("quarantine", "show", PLAIN, status=1)
+    missing = shop("quarantine", "show", PLAIN, status=2)
     assert missing.told == [f"error: order {PLAIN} is not in quarantine."]
 
 
