@@ -90,8 +90,20 @@ def carry_out(arguments: Sequence[str]) -> int:
         return status
 
 
+_PLAINER = (
+    ("Value error, ", ""),
+    ("Input should be a valid integer, unable to parse string as an integer", "it must be a whole number"),
+    ("Input should be greater than or equal to", "it must be at least"),
+    ("Input should be less than or equal to", "it must be at most"),
+    ("Input should be", "it must be"),
+)
+"""Words of the library that takes options apart, and ours for them."""
+
+
 def _in_one_line(error: typer.TyperException) -> str:
     sentence = " ".join(error.format_message().split())
+    for theirs, ours in _PLAINER:
+        sentence = sentence.replace(theirs, ours)
     context = getattr(error, "ctx", None)
     return sentence if context is None else f"{sentence} (see `{context.command_path} --help`)"
 

@@ -26,6 +26,7 @@ from connectors.simulator.api import AMAZON_PLANS, Simulator
 from connectors.simulator.faults import CREATE_REPORT, GET, GET_DOCUMENT, PARTICIPATIONS, SEARCH, Faults
 from connectors.simulator.serve import serve
 from connectors.simulator.world import CLIENT_ID, CLIENT_SECRET, Seller, World
+from poller.cli.shell import Failure
 from store.sealing import new_key
 
 ACCOUNT = "acme"
@@ -95,8 +96,10 @@ def simulator(
                 typer.echo(f"serving a simulated Amazon at {url}; Ctrl-C ends it", err=True)
                 stop.wait()
         except OSError as error:
-            typer.echo(f"cannot serve on port {port}: {error.strerror}", err=True)
-            raise typer.Exit(1) from None
+            raise Failure(
+                f"cannot serve on port {port}: {error.strerror}; "
+                "--port takes another one, 0 one that is free."
+            ) from None
 
 
 def invented(seed: int, codes: Sequence[str], orders: int, now: datetime, *, faults: bool) -> World:

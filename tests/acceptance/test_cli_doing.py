@@ -98,6 +98,20 @@ def test_bad_input_is_one_sentence_and_status_two(arguments: tuple[str, ...]) ->
     assert result.err.startswith("error: ")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("export", "orders", "--format", "xml"), "'--format': 'xml' is not one of 'jsonl', 'csv'."),
+        (("orders", "list", "--limit", "many"), "'--limit': it must be a whole number (see"),
+        (("orders", "list", "--limit", "0"), "'--limit': it must be at least 1 (see"),
+        (("simulator", "--port", "99999"), "'--port': it must be at most 65535 (see"),
+        (("customers", "show", "ann"), "'ID': it must be a whole number (see"),
+    ],
+)
+def test_a_wrong_value_is_told_in_plain_words(arguments: tuple[str, ...], sentence: str) -> None:
+    assert f"error: Invalid value for {sentence}" in order_sync(*arguments, status=2).err
+
+
 def test_a_surprise_is_one_sentence_without_its_text(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     shop("sync")
 
