@@ -8,6 +8,7 @@ input, 1 a fault, 75 means that Amazon's request budget is used up for now.
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -125,10 +126,18 @@ def _application(arguments: Sequence[str]) -> typer.Typer:
             continue
         found: Any = getattr(import_module(module), attribute)
         if isinstance(found, typer.Typer):
+            for command in found.registered_commands:
+                command.help = _in_paragraphs(command.callback)
             application.add_typer(found, name=name, help=does)
         else:
-            application.command(name)(found)
+            application.command(name, help=_in_paragraphs(found))(found)
     return application
+
+
+def _in_paragraphs(function: Any) -> str:
+    """What a command's docstring says, each paragraph on one line: the terminal's width breaks it."""
+    paragraphs = (inspect.getdoc(function) or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 def _elsewhere() -> None:

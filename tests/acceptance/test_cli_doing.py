@@ -67,6 +67,25 @@ def test_every_command_has_its_own_help(name: str) -> None:
     assert f"order-sync {name}" in order_sync(name, "--help").out
 
 
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        (
+            ("sync",),
+            "Exit status: 0 all covered, 75 deferred by the request budget (the last line on standard error "
+            "says until when), 1 when any account failed, after doing the others.",
+        ),
+        (
+            ("privacy", "forget"),
+            "What a person entered by hand goes too. The orders stay, without their buyer; their "
+            "ids are remembered, so that nothing brings it back.",
+        ),
+    ],
+)
+def test_help_is_broken_by_the_width_of_the_terminal_alone(command: tuple[str, ...], sentence: str) -> None:
+    assert sentence in order_sync(*command, "--help", environ={"COLUMNS": "1000"}).out
+
+
 def test_version_is_one_line() -> None:
     assert re.fullmatch(r"order-sync \S+\n", order_sync("--version").out)
 
