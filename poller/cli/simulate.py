@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -46,7 +47,7 @@ FAST_PLANS: Mapping[str, UsagePlan] = {
 }
 """Told to clients in the rate header, as Amazon tells those that it grants more to."""
 
-KEY_FILE = "encryption-key"
+KEY_FILE = "encryption_key"
 
 
 def utc_now() -> datetime:
@@ -177,6 +178,7 @@ def write_files(folder: Path, codes: Sequence[str], start_date: date) -> None:
 def shell_lines(folder: Path, url: str, codes: Sequence[str], start_date: date, *, written: bool) -> str:
     """What to paste into another terminal; the marketplace files only when they are not ``written``."""
     lines = ["# Paste this into another terminal, then: order-sync sync"]
+    lines.append(f'export PATH={quote(str(Path(sys.executable).parent))}:"$PATH"')
     if not written:
         lines.append(f"mkdir -p {quote(str(folder / 'marketplaces'))}")
         for code in codes:

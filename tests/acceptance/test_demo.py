@@ -101,7 +101,7 @@ def test_what_the_simulator_prints_can_be_pasted_and_leads_to_orders(tmp_path: P
         done = subprocess.run(
             ["sh", "-euc", pasted],
             cwd=tmp_path,
-            env=environ,
+            env=environ | {"PATH": "/usr/bin:/bin"},  # what is printed says where the program is
             capture_output=True,
             text=True,
             timeout=60,
@@ -112,7 +112,7 @@ def test_what_the_simulator_prints_can_be_pasted_and_leads_to_orders(tmp_path: P
 
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) > 40
-    assert (tmp_path / "simulated" / "encryption-key").stat().st_mode & 0o077 == 0
+    assert (tmp_path / "simulated" / "encryption_key").stat().st_mode & 0o077 == 0
     assert rest == ""
     assert simulator.returncode == 0
 
