@@ -179,7 +179,7 @@ def forget(
     """Erase a person, or all buyers of a seller's account, at once and for good.
 
     What a person entered by hand goes too. The orders stay, without their buyer; their ids are remembered,
-    so that nothing brings it back. The record matches no more.
+    so that nothing brings it back. The record matches no more. Asks on a terminal; without one it does it.
     """
     if (customer_id is None) == (account is None):
         raise Failure("name a customer's id, or an account with --account (not both).", status=BAD_INPUT)
