@@ -35,6 +35,11 @@ class Config:
 
     @property
     def stopped(self) -> bool:
+        """Whether nothing can be synced."""
+        return self.unusable or any(problem.stops == "syncing" for problem in self.problems)
+
+    @property
+    def unusable(self) -> bool:
         """Whether some problem stops everything; then ``settings`` holds defaults in wrong ones' places."""
         return any(problem.stops == "everything" for problem in self.problems)
 

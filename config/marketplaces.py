@@ -158,7 +158,7 @@ def read_marketplaces(folder: Path, catalogue: Catalogue, accounts: Collection[s
         return MarketplaceFiles((), (Problem(f"{folder} {fault}", "everything"),))
     if not paths:
         message = f"no marketplace is configured: write one TOML file for each into {folder}"
-        return MarketplaceFiles((), (Problem(message, "everything"),))
+        return MarketplaceFiles((), (Problem(message, "syncing"),))
     drafts = [_read(path, catalogue, accounts) for path in paths]
     together = _faults_between(drafts)
     problems = [

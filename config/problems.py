@@ -12,7 +12,8 @@ from difflib import get_close_matches
 from typing import Literal
 
 Severity = Literal["error", "warning"]
-Stops = Literal["everything", "account", "marketplace", "nothing"]
+Stops = Literal["everything", "syncing", "account", "marketplace", "nothing"]
+"""``syncing``: nothing can be read from Amazon, and what is stored can still be looked at."""
 
 
 @dataclass(frozen=True, slots=True)

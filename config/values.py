@@ -149,9 +149,15 @@ def _key(encoded: str, position: int) -> bytes:
     try:
         decoded = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
-        raise ValueError(f"must be base64 keys with commas between; number {position} is none") from None
+        raise ValueError(
+            f"must be keys of {KEY_BYTES} bytes in base64, with commas between; number {position} is none "
+            "(`order-sync keys new` makes one)"
+        ) from None
     if len(decoded) != KEY_BYTES:
-        raise ValueError(f"must be keys of {KEY_BYTES} bytes; number {position} has {len(decoded)}")
+        raise ValueError(
+            f"must be keys of {KEY_BYTES} bytes in base64; number {position} has {len(decoded)} bytes "
+            "(`order-sync keys new` makes one)"
+        )
     return decoded
 
 

@@ -37,7 +37,7 @@ from poller.sync import SourceSync
 from poller.windows import Pace
 from store import accounts as stored_accounts
 from store import copying, migrating
-from store.engine import Store, create_engine
+from store.engine import Store, create_engine, try_writing
 from store.records import normal_email
 from store.sealing import Sealer
 
@@ -89,6 +89,16 @@ class Account:
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+def endpoint_of(settings: AccountSettings, region: str) -> str:
+    """Where an account's orders are asked for."""
+    return settings.endpoint or {str(name): url for name, url in ENDPOINTS.items()}[region]
+
+
+def token_url_of(settings: AccountSettings) -> str:
+    """Where an account's access tokens are asked for."""
+    return settings.token_url or TOKEN_URL
 
 
 def spare_the_collector() -> None:
@@ -161,7 +171,7 @@ class Service:
         if self._store is not None:
             return self._store
         settings = self.config.settings
-        if self.config.stopped:
+        if self.config.unusable:
             raise Unusable(*(p.message for p in self.config.problems if p.stops == "everything"))
         if settings.encryption_key is None:
             raise Unusable(
@@ -172,6 +182,7 @@ class Service:
         newest = migrating.newest_revision()
         if create and engine.dialect.name == "sqlite":
             migrating.upgrade(engine)
+            try_writing(engine)
         elif (found := migrating.revision(engine)) != newest:
             engine.dispose()
             at = "empty" if found is None else f"at schema revision {found}"
@@ -280,7 +291,6 @@ class Service:
         return Account(settings, region, rules, connector, sources, mine)
 
     def _connector(self, settings: AccountSettings, region: str) -> AmazonConnector:
-        endpoints = {str(name): url for name, url in ENDPOINTS.items()}
         return AmazonConnector(
             settings.name,
             Credentials(
@@ -288,8 +298,8 @@ class Service:
                 tuple(s.get_secret_value() for s in settings.lwa_client_secret),
                 settings.refresh_token.get_secret_value(),
             ),
-            endpoint=settings.endpoint or endpoints[region],
-            token_url=settings.token_url or TOKEN_URL,
+            endpoint=endpoint_of(settings, region),
+            token_url=token_url_of(settings),
             http=self._http,
             now=utc_now,
             sleep=self._sleep,

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import structlog
 
-from poller.bootstrap import Service, utc_now
+from poller.bootstrap import Service, Unusable, utc_now
 from poller.ticking import DATABASE_RETRY
 from store.engine import Unavailable, reason_of
+from store.troubles import is_lasting, sentence_of
 
 log = structlog.get_logger("order_sync")
 
@@ -48,12 +49,17 @@ def is_alive() -> bool:
 
 
 def open_when_up(service: Service, open_it: Callable[[], None]) -> bool:
-    """Open the store, waiting for a database that is not up yet. False when told to stop first."""
+    """Open the store, waiting for a database that is not up yet. False when told to stop first.
+
+    Raises Unusable for one that waiting does not help.
+    """
     while not service.stop.is_set():
         try:
             open_it()
             return True
         except Unavailable as error:
+            if is_lasting(error):
+                raise Unusable(str(sentence_of(error))) from None
             log.warning("database is away", error=reason_of(error), retry_in=DATABASE_RETRY.seconds)
             beat()
             service.stop.wait(DATABASE_RETRY.total_seconds())

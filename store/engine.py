@@ -83,6 +83,9 @@ _REASONS = (
     "database or disk is full",
     "no such table",
     "file is not a database",
+    "database disk image is malformed",
+    "disk I/O error",
+    "too many clients already",
 )
 """What a database may say about itself that is safe to repeat: its other words may quote data."""
 
@@ -134,6 +137,7 @@ def create_engine(url: str, connections: int = CONNECTIONS) -> Engine:
         )
         sa.event.listen(engine, "connect", _prepare_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
+        sa.event.listen(engine, "handle_error", _say_whose)
         return engine
     engine = sa.create_engine(
         parsed,
@@ -145,7 +149,17 @@ def create_engine(url: str, connections: int = CONNECTIONS) -> Engine:
     )
     sa.event.listen(engine, "checkout", _look_whether_it_lives)
     sa.event.listen(engine, "checkin", _note_that_it_lived)
+    sa.event.listen(engine, "handle_error", _say_whose)
     return engine
+
+
+WHOSE = "url"
+"""Attribute of a database's error: the URL of the database that it came from."""
+
+
+def _say_whose(context: sa.engine.ExceptionContext) -> None:
+    if context.sqlalchemy_exception is not None and context.engine is not None:
+        vars(context.sqlalchemy_exception)[WHOSE] = context.engine.url
 
 
 _LIVELY = 10.0
@@ -568,6 +582,15 @@ def _counting_on(conn: Connection) -> int | None:
     counted = conn.execute(sa.select(c.value).where(c.name == COUNTED_FROM)).scalar_one_or_none() or 0
     ahead = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
     return int(counted) if newest_change(conn) < counted + conn.exec_driver_sql(ahead).scalar_one() else None
+
+
+def try_writing(engine: Engine) -> None:
+    """Raises what a database raises that may only be read; changes nothing.
+
+    SQLite lets a transaction that is to write begin on a file that may not be written to.
+    """
+    with engine.begin() as conn:
+        conn.execute(sa.update(tables.counters).where(sa.false()).values(value=0))
 
 
 def newest_change(conn: Connection) -> int:

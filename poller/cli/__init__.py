@@ -8,6 +8,7 @@ input, 1 a fault, 75 means that Amazon's request budget is used up for now.
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -90,8 +91,20 @@ def carry_out(arguments: Sequence[str]) -> int:
         return status
 
 
+_PLAINER = (
+    ("Value error, ", ""),
+    ("Input should be a valid integer, unable to parse string as an integer", "it must be a whole number"),
+    ("Input should be greater than or equal to", "it must be at least"),
+    ("Input should be less than or equal to", "it must be at most"),
+    ("Input should be", "it must be"),
+)
+"""Words of the library that takes options apart, and ours for them."""
+
+
 def _in_one_line(error: typer.TyperException) -> str:
     sentence = " ".join(error.format_message().split())
+    for theirs, ours in _PLAINER:
+        sentence = sentence.replace(theirs, ours)
     context = getattr(error, "ctx", None)
     return sentence if context is None else f"{sentence} (see `{context.command_path} --help`)"
 
@@ -113,10 +126,18 @@ def _application(arguments: Sequence[str]) -> typer.Typer:
             continue
         found: Any = getattr(import_module(module), attribute)
         if isinstance(found, typer.Typer):
+            for command in found.registered_commands:
+                command.help = _in_paragraphs(command.callback)
             application.add_typer(found, name=name, help=does)
         else:
-            application.command(name)(found)
+            application.command(name, help=_in_paragraphs(found))(found)
     return application
+
+
+def _in_paragraphs(function: Any) -> str:
+    """What a command's docstring says, each paragraph on one line: the terminal's width breaks it."""
+    paragraphs = (inspect.getdoc(function) or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 def _elsewhere() -> None:

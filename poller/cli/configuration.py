@@ -1,9 +1,9 @@
 """``order-sync config check``: what is wrong with the configuration, and whether Amazon agrees with it.
 
-Offline it needs neither database nor key. Online it asks Amazon three things for each account, through
-the same connector and the same stored request budget as the service. Without a database that can be used
-it takes a throw-away one, so that everything is wired as it is in earnest. It counts buyer
-data and never shows any.
+Offline it needs neither database nor key; when there is an SQLite file, the key is tried on it. Online it
+asks Amazon three things for each account, through the same connector and the same stored request budget as
+the service. Without a database that can be used it takes a throw-away one, so that everything is wired as it
+is in earnest. It counts buyer data and never shows any.
 """
 
 from __future__ import annotations
@@ -15,20 +15,24 @@ from dataclasses import dataclass
 from datetime import timedelta
 from tempfile import TemporaryDirectory
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
+from sqlalchemy.exc import DBAPIError
 
 from config.load import Config, load
 from config.problems import Problem
 from connectors.amazon.marketplaces import BY_ID, BY_NAME
 from connectors.amazon.usage import PLANS
 from connectors.base import SearchQuery
-from connectors.errors import ApplicationRefused, ConnectorError, CredentialsRefused, Deferred
+from connectors.errors import ApplicationRefused, ConnectorError, CredentialsRefused, Deferred, Unreachable
 from connectors.orders import AmazonOrder
-from poller.bootstrap import Account, Service
+from poller.bootstrap import Account, Service, endpoint_of, token_url_of
+from poller.cli.database import closing_engine, key_problems
 from poller.cli.shell import (
     NO_KEY,
     Failure,
+    check_place,
     counted,
     log_quietly,
     open_store,
@@ -74,10 +78,12 @@ def check(
         put(f"{problem.severity}: {problem.message}")
     for sentence in _about_keys(read):
         put(f"note: {sentence}")
+    if sqlite_file(read.settings.database_url.get_secret_value()) is None:
+        put("note: the database was not looked at; `order-sync db check` does, and tries the key on it")
     if not errors:
         many = counted(len(read.marketplaces), "marketplace")
         accounts = counted(len({m.account for m in read.marketplaces}), "account")
-        put(f"configuration is fine: {many}, {accounts}")
+        put(f"{'settings and files are' if online else 'configuration is'} fine: {many}, {accounts}")
     refused = online and not _all_proven(read)
     if errors or refused:
         raise typer.Exit(1)
@@ -96,6 +102,26 @@ def _further(read: Config) -> Iterator[Problem]:
         )
     if read.marketplaces and not any(m.enabled for m in read.marketplaces):
         yield Problem("no marketplace is enabled: nothing is polled.", "nothing")
+    if not read.unusable:
+        yield from (Problem(sentence, "everything") for sentence in _about_file(read))
+
+
+def _about_file(read: Config) -> list[str]:
+    """What is wrong with SQLite's file, and with the key for it. A database elsewhere is not asked."""
+    url = read.settings.database_url.get_secret_value()
+    file = sqlite_file(url)
+    if file is None:
+        return []
+    try:
+        check_place(url, create=True)
+        if not file.exists():
+            return []
+        with closing_engine(url) as engine:
+            return [] if read.settings.encryption_key is None else key_problems(read, engine)
+    except Failure as failure:
+        return list(failure.sentences)
+    except DBAPIError as error:
+        return [sentences_of(error)[1]]
 
 
 def _about_keys(read: Config) -> list[str]:
@@ -135,7 +161,8 @@ def _all_proven(read: Config) -> bool:
     with _wired(read) as service:
         for name, account in sorted(service.accounts.items()):
             put()
-            put(f"{name} ({account.region}):")
+            endpoint, tokens = endpoint_of(account.settings, account.region), token_url_of(account.settings)
+            put(f"{name} ({account.region}), at {_host(endpoint)}, tokens from {_host(tokens)}:")
             for finding in _findings(service, account):
                 put(f"  {_MARKS[finding.good]:6} {finding.text}")
                 good = good and finding.good is not False
@@ -187,7 +214,7 @@ def _findings(service: Service, account: Account) -> Iterator[Finding]:
     try:
         account.connector.amazon_now()
     except ConnectorError as error:
-        yield _failed("token", error)
+        yield _failed("token", error, account)
         return
     yield Finding(True, "token: Login with Amazon accepts the credentials")
 
@@ -195,7 +222,7 @@ def _findings(service: Service, account: Account) -> Iterator[Finding]:
     try:
         enrolled = account.connector.participations(spending)
     except ConnectorError as error:
-        yield _failed("enrolment", error)
+        yield _failed("enrolment", error, account)
     else:
         yield from _enrolment(ids, enrolled)
         ids &= enrolled
@@ -209,7 +236,7 @@ def _findings(service: Service, account: Account) -> Iterator[Finding]:
     try:
         page = account.connector.search(query, None, spending)
     except ConnectorError as error:
-        yield _failed("first page", error)
+        yield _failed("first page", error, account)
         return
     unreadable = f", {len(page.unreadable)} of them not understood" if page.unreadable else ""
     many = len(page.orders) + len(page.unreadable)
@@ -217,9 +244,22 @@ def _findings(service: Service, account: Account) -> Iterator[Finding]:
     yield from _visible(page.orders, datasets)
 
 
-def _failed(what: str, error: ConnectorError) -> Finding:
+def _host(url: str) -> str:
+    return urlsplit(url).netloc
+
+
+def _failed(what: str, error: ConnectorError, account: Account) -> Finding:
     if isinstance(error, Deferred):
         return Finding(None, f"{what}: not asked; {error} until {iso(error.until)}")
+    if isinstance(error, Unreachable):
+        url, setting = endpoint_of(account.settings, account.region), "ENDPOINT"
+        if str(error).startswith("accessToken"):
+            url, setting = token_url_of(account.settings), "TOKEN_URL"
+        return Finding(
+            False,
+            f"{what}: {error} from {_host(url)}; see whether this machine may connect there (firewall, "
+            f"proxy: HTTPS_PROXY and NO_PROXY), and the account's {setting} if it is set",
+        )
     if isinstance(error, CredentialsRefused):
         kind = "application" if isinstance(error, ApplicationRefused) else "account"
         return Finding(False, f"{what}: {error}; {REFUSED[kind]}")

@@ -138,7 +138,7 @@ def _followed(tx: Transaction, customer_id: int) -> CustomerRecord:
         say(f"customer {customer.customer_id} was merged into customer {customer.merged_into}")
         customer = queries.get_customer(tx, customer.merged_into)
     if customer is None:
-        raise Failure(f"there is no customer {customer_id}.")
+        raise Failure(f"there is no customer {customer_id}.", status=BAD_INPUT)
     return customer
 
 

@@ -9,14 +9,26 @@ from typing import Annotated
 
 import sqlalchemy as sa
 import typer
-from sqlalchemy.engine import Engine, make_url
+from sqlalchemy.engine import Engine
 
 from config.load import Config, load
 from connectors.amazon.marketplaces import BY_NAME
-from poller.cli.shell import BAD_INPUT, NO_KEY, Failure, check_place, counted, progress, put, say, sqlite_file
+from poller.cli.shell import (
+    BAD_INPUT,
+    NO_KEY,
+    Failure,
+    check_place,
+    counted,
+    progress,
+    put,
+    say,
+    sentences_of,
+    sqlite_file,
+)
 from store import copying, job_queue, migrating, tables
 from store.engine import Store, create_engine
 from store.sealing import Sealer, SealError
+from store.troubles import place_of
 
 app = typer.Typer()
 
@@ -31,15 +43,15 @@ def upgrade() -> None:
     """Bring the database to the schema of this version, making it if there is none. Safe to repeat."""
     config, url = _settings()
     check_place(url, create=True)
-    with _engine(url) as engine:
+    with closing_engine(url) as engine:
         before = migrating.revision(engine)
         migrating.upgrade(engine)
         after = migrating.revision(engine)
         queue = _upgrade_queue(config, engine)
     if before == after:
-        say(f"the database {_name(url)} is up to date (revision {after})")
+        say(f"the database {place_of(url).name} is up to date (revision {after})")
     else:
-        say(f"the database {_name(url)} was brought from {before or 'nothing'} to revision {after}")
+        say(f"the database {place_of(url).name} was brought from {before or 'nothing'} to revision {after}")
     if queue:
         say(queue)
 
@@ -50,11 +62,15 @@ def check() -> None:
     config, url = _settings()
     check_place(url, create=False)
     wrong = 0
-    with _engine(url) as engine:
-        put(f"ok     the database {_name(url)} answers")
+    with closing_engine(url) as engine:
+        away = _away(engine)
+        if away is not None:
+            put(f"wrong  {away}")
+            raise typer.Exit(1)
+        put(f"ok     the database {place_of(url).name} answers")
         for fine, otherwise, problems in (
             (f"schema is revision {migrating.newest_revision()}", "schema", migrating.differences(engine)),
-            ("the encryption key opens it", "encryption key", _key_problems(config, engine)),
+            ("the encryption key opens it", "encryption key", key_problems(config, engine)),
             ("the file is sound", "file", _unsound(engine)),
             ("the job queue is there", "job queue", _queue_problems(config, engine)),
         ):
@@ -83,11 +99,11 @@ def copy(
     if not to.startswith("postgresql+psycopg://"):
         raise Failure("--to must be a URL that starts with postgresql+psycopg://.", status=BAD_INPUT)
     check_place(url, create=False)
-    with _engine(url) as source, _engine(to) as target:
+    with closing_engine(url) as source, closing_engine(to) as target:
         if (found := migrating.revision(source)) != (newest := migrating.newest_revision()):
             raise Failure(
-                f"the database {_name(url)} is at schema revision {found}, this version needs {newest}: "
-                "run `order-sync db upgrade` first."
+                f"the database {place_of(url).name} is at schema revision {found}, "
+                f"this version needs {newest}: run `order-sync db upgrade` first."
             )
         migrating.upgrade(target)
         many = copying.rows_of(source)
@@ -106,8 +122,8 @@ def copy(
     for name, total in sorted(sums.items()):
         say(f"{name}: {counted(total.rows, 'row')}, checksum {total.hashes:016x}, the same on both sides")
     say(
-        f"{counted(many, 'row')} copied to {_name(to)}: set ORDER_SYNC_DATABASE_URL to it; positions of "
-        "exports stay valid"
+        f"{counted(many, 'row')} copied to {place_of(to).name}: set ORDER_SYNC_DATABASE_URL to it; "
+        "positions of exports stay valid"
     )
 
 
@@ -123,7 +139,8 @@ def _settings() -> tuple[Config, str]:
 
 
 @contextmanager
-def _engine(url: str) -> Iterator[Engine]:
+def closing_engine(url: str) -> Iterator[Engine]:
+    """An engine that is given back at the end."""
     engine = create_engine(url)
     try:
         yield engine
@@ -131,15 +148,17 @@ def _engine(url: str) -> Iterator[Engine]:
         engine.dispose()
 
 
-def _name(url: str) -> str:
-    """The database as it may be shown: without user and password."""
-    parsed = make_url(url)
-    if parsed.get_backend_name() == "sqlite":
-        return str(parsed.database)
-    return f"{parsed.database} at {parsed.host or 'this machine'}"
+def _away(engine: Engine) -> str | None:
+    """Why the database does not answer; None when it does."""
+    try:
+        migrating.revision(engine)
+    except sa.exc.DBAPIError as error:
+        return sentences_of(error)[1]
+    return None
 
 
-def _key_problems(config: Config, engine: Engine) -> list[str]:
+def key_problems(config: Config, engine: Engine) -> list[str]:
+    """Why the database cannot be opened with the configured key; empty when it can, or is new."""
     keys = config.settings.encryption_key
     if keys is None:
         wrong = [

@@ -293,11 +293,12 @@ def _unknown(tx: Transaction, service: Service, order_id: str, account: str | No
         )
     of = "" if account is None else f" of account {account}"
     if _quarantined(tx, order_id, account):
-        return Failure(f"order {order_id}{of} is in quarantine: `order-sync quarantine show {order_id}`.")
+        sentence = f"order {order_id}{of} is in quarantine: `order-sync quarantine show {order_id}`."
+        return Failure(sentence, status=BAD_INPUT)
     order_id = checked_id(order_id)
     name = account or (known[0] if len(known) == 1 else "NAME")
     ask = f"`order-sync orders fetch {order_id} --account {name}` asks Amazon for it"
-    return Failure(f"order {order_id}{of} is not in the database; {ask}.")
+    return Failure(f"order {order_id}{of} is not in the database; {ask}.", status=BAD_INPUT)
 
 
 # --- fetch ------------------------------------------------------------------------------------------

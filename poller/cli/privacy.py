@@ -118,7 +118,7 @@ def show(customer_id: Annotated[int, typer.Argument(metavar="CUSTOMER_ID")]) -> 
     with opened() as service, service.store.read() as tx:
         person = find_person(tx, customer_id)
         if person is None:
-            raise Failure(f"there is no customer {customer_id}.")
+            raise Failure(f"there is no customer {customer_id}.", status=BAD_INPUT)
         put_json(_all_of(tx, person))
 
 
@@ -179,7 +179,7 @@ def forget(
     """Erase a person, or all buyers of a seller's account, at once and for good.
 
     What a person entered by hand goes too. The orders stay, without their buyer; their ids are remembered,
-    so that nothing brings it back. The record matches no more.
+    so that nothing brings it back. The record matches no more. Asks on a terminal; without one it does it.
     """
     if (customer_id is None) == (account is None):
         raise Failure("name a customer's id, or an account with --account (not both).", status=BAD_INPUT)
@@ -194,7 +194,7 @@ def _forget_customer(service: Service, customer_id: int, yes: bool) -> None:
     with service.store.read() as tx:
         person = find_person(tx, customer_id)
         if person is None:
-            raise Failure(f"there is no customer {customer_id}.")
+            raise Failure(f"there is no customer {customer_id}.", status=BAD_INPUT)
         refs = erasing.orders_of(tx, person.ids)
     main = person.records[0]
     if main.special is not None:

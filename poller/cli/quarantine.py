@@ -84,7 +84,7 @@ def show(
     with opened() as service, service.store.read() as tx:
         found = _of(store.entries(tx, [order_id]), account)
     if not found:
-        raise Failure(f"order {order_id} is not in quarantine.")
+        raise Failure(f"order {order_id} is not in quarantine.", status=BAD_INPUT)
     if len(found) > 1:
         names = " and ".join(sorted(entry.account for entry in found))
         raise Failure(f"accounts {names} both have order {order_id} there: add --account.", status=BAD_INPUT)

@@ -199,6 +199,8 @@ def told(report: RunReport) -> str:
     elif report.outcome == "failed":
         advice = remedy(report.message) if report.refused is None else REFUSED[report.refused]
         words += f": {report.message}; {advice}"
+        if report.refused is not None and not report.requests:  # it asked for a token, and got no further
+            return words
     numbers = (
         counted(report.pages, "page"),
         counted(report.orders, "order"),

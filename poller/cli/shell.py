@@ -207,15 +207,13 @@ def sentences_of(error: Exception) -> tuple[int, str]:
     from connectors.errors import ConnectorError
     from poller.bootstrap import Unusable
     from poller.customers.refused import Refused
-    from store.engine import Unavailable, reason_of
+    from store import troubles
     from store.migrating import NewerDatabase
     from store.sealing import SealError, UnknownKey
 
     name = type(error).__name__
-    if isinstance(error, DBAPIError):
-        reason = reason_of(error)
-        if reason != name or isinstance(error, Unavailable):
-            return FAULT, f"the database is away or cannot be used ({reason}): see ORDER_SYNC_DATABASE_URL."
+    if isinstance(error, DBAPIError) and (sentence := troubles.sentence_of(error)) is not None:
+        return FAULT, sentence
     if isinstance(error, ModuleNotFoundError) and error.name == "psycopg":
         remedy = "install amazon-order-sync with its extra `postgres`"
         return BAD_INPUT, f"PostgreSQL needs a driver that is not installed: {remedy}."
@@ -262,7 +260,7 @@ def opened(*, create: bool = False, wired: bool = False) -> Iterator[Service]:
 
     with Service(os.environ) as service:
         log_quietly(service)
-        open_store(service, create=create)
+        open_store(service, create=create, syncing=create and wired)
         if wired:
             service.wire()
         yield service
@@ -277,9 +275,13 @@ def log_quietly(service: Service) -> None:
     configure_logging(settings.log_format, level)
 
 
-def require_configuration(service: Service) -> None:
-    """Raises Failure when the configuration stops everything, or has no key."""
-    stopping = [p.message for p in service.config.problems if p.stops == "everything"]
+def require_configuration(service: Service, *, syncing: bool = True) -> None:
+    """Raises Failure when the configuration stops everything, or has no key.
+
+    ``syncing``: also when there is nothing to sync. What is stored can be looked at without.
+    """
+    kinds = ("everything", "syncing") if syncing else ("everything",)
+    stopping = [p.message for p in service.config.problems if p.stops in kinds]
     if stopping:
         raise Failure(*stopping, status=BAD_INPUT)
     if service.config.settings.encryption_key is None:
@@ -293,11 +295,11 @@ NO_KEY = (
 )
 
 
-def open_store(service: Service, *, create: bool) -> None:
+def open_store(service: Service, *, create: bool, syncing: bool = True) -> None:
     """Open the service's database. Raises Failure, and what a database that is away raises."""
     from poller.bootstrap import Unusable
 
-    require_configuration(service)
+    require_configuration(service, syncing=syncing)
     check_place(service.config.settings.database_url.get_secret_value(), create=create)
     try:
         service.open_store(create=create)
@@ -308,15 +310,18 @@ def open_store(service: Service, *, create: bool) -> None:
 
 def sqlite_file(url: str) -> Path | None:
     """The file of an SQLite database; None for other databases."""
-    from sqlalchemy.engine import make_url
+    from store.troubles import place_of
 
-    parsed = make_url(url)
-    return Path(str(parsed.database)) if parsed.get_backend_name() == "sqlite" else None
+    return place_of(url).file
 
 
 def check_place(url: str, *, create: bool) -> None:
-    """Raises Failure when an SQLite file is not there, or cannot be made where it belongs."""
+    """Raises Failure when an SQLite file is none, is not there, or cannot be made where it belongs."""
     file = sqlite_file(url)
+    if file is not None and file.is_dir():
+        raise Failure(
+            f"{file} is a folder: ORDER_SYNC_DATABASE_URL must name a file in it.", status=BAD_INPUT
+        )
     if file is None or file.exists():
         return
     if not create:

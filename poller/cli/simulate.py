@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -26,6 +27,7 @@ from connectors.simulator.api import AMAZON_PLANS, Simulator
 from connectors.simulator.faults import CREATE_REPORT, GET, GET_DOCUMENT, PARTICIPATIONS, SEARCH, Faults
 from connectors.simulator.serve import serve
 from connectors.simulator.world import CLIENT_ID, CLIENT_SECRET, Seller, World
+from poller.cli.shell import Failure
 from store.sealing import new_key
 
 ACCOUNT = "acme"
@@ -45,7 +47,7 @@ FAST_PLANS: Mapping[str, UsagePlan] = {
 }
 """Told to clients in the rate header, as Amazon tells those that it grants more to."""
 
-KEY_FILE = "encryption-key"
+KEY_FILE = "encryption_key"
 
 
 def utc_now() -> datetime:
@@ -95,8 +97,10 @@ def simulator(
                 typer.echo(f"serving a simulated Amazon at {url}; Ctrl-C ends it", err=True)
                 stop.wait()
         except OSError as error:
-            typer.echo(f"cannot serve on port {port}: {error.strerror}", err=True)
-            raise typer.Exit(1) from None
+            raise Failure(
+                f"cannot serve on port {port}: {error.strerror}; "
+                "--port takes another one, 0 one that is free."
+            ) from None
 
 
 def invented(seed: int, codes: Sequence[str], orders: int, now: datetime, *, faults: bool) -> World:
@@ -174,6 +178,7 @@ def write_files(folder: Path, codes: Sequence[str], start_date: date) -> None:
 def shell_lines(folder: Path, url: str, codes: Sequence[str], start_date: date, *, written: bool) -> str:
     """What to paste into another terminal; the marketplace files only when they are not ``written``."""
     lines = ["# Paste this into another terminal, then: order-sync sync"]
+    lines.append(f'export PATH={quote(str(Path(sys.executable).parent))}:"$PATH"')
     if not written:
         lines.append(f"mkdir -p {quote(str(folder / 'marketplaces'))}")
         for code in codes:

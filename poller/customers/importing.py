@@ -75,7 +75,8 @@ def _heading(text: str, delimiter: str) -> list[str]:
     unknown = [name for name in names if name not in COLUMNS]
     if not names or names == unknown:
         raise Refused(
-            f"the file has no heading: its first line names columns, such as {', '.join(COLUMNS[:5])}."
+            "the first line of the file has to name columns, and has none of those that there are: "
+            f"{', '.join(COLUMNS)}."
         )
     if unknown:
         raise Refused(f"there is no column {unknown[0] or '(empty)'}; there are {', '.join(COLUMNS)}.")

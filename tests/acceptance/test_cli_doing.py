@@ -67,6 +67,25 @@ def test_every_command_has_its_own_help(name: str) -> None:
     assert f"order-sync {name}" in order_sync(name, "--help").out
 
 
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        (
+            ("sync",),
+            "Exit status: 0 all covered, 75 deferred by the request budget (the last line on standard error "
+            "says until when), 1 when any account failed, after doing the others.",
+        ),
+        (
+            ("privacy", "forget"),
+            "What a person entered by hand goes too. The orders stay, without their buyer; their "
+            "ids are remembered, so that nothing brings it back.",
+        ),
+    ],
+)
+def test_help_is_broken_by_the_width_of_the_terminal_alone(command: tuple[str, ...], sentence: str) -> None:
+    assert sentence in order_sync(*command, "--help", environ={"COLUMNS": "1000"}).out
+
+
 def test_version_is_one_line() -> None:
     assert re.fullmatch(r"order-sync \S+\n", order_sync("--version").out)
 
@@ -96,6 +115,20 @@ def test_bad_input_is_one_sentence_and_status_two(arguments: tuple[str, ...]) ->
     assert result.out == ""
     assert len(result.told) == 1
     assert result.err.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("export", "orders", "--format", "xml"), "'--format': 'xml' is not one of 'jsonl', 'csv'."),
+        (("orders", "list", "--limit", "many"), "'--limit': it must be a whole number (see"),
+        (("orders", "list", "--limit", "0"), "'--limit': it must be at least 1 (see"),
+        (("simulator", "--port", "99999"), "'--port': it must be at most 65535 (see"),
+        (("customers", "show", "ann"), "'ID': it must be a whole number (see"),
+    ],
+)
+def test_a_wrong_value_is_told_in_plain_words(arguments: tuple[str, ...], sentence: str) -> None:
+    assert f"error: Invalid value for {sentence}" in order_sync(*arguments, status=2).err
 
 
 def test_a_surprise_is_one_sentence_without_its_text(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,6 +240,29 @@ def test_sync_says_what_to_do_about_a_refused_token_each_time(shop: Shop) -> Non
     for _ in range(2):
         result = shop("sync", status=1)
         assert re.search("invalid_grant.*; authorise the application again in Seller Central", result.err)
+
+
+def test_a_refused_secret_is_told_without_counting_nothing(shop: Shop) -> None:
+    shop.environ["ORDER_SYNC_ACCOUNTS__ACME__LWA_CLIENT_SECRET"] = "another"
+    for _ in range(2):
+        (told,) = shop("sync", status=1).told
+        assert told.endswith("are the application's present ones")
+
+
+def test_what_is_stored_can_be_looked_at_without_any_marketplace(shop: Shop) -> None:
+    shop("sync")
+    (shop.folder / "marketplaces" / "uk.toml").unlink()
+    for name in [name for name in shop.environ if "ACCOUNTS__" in name]:
+        del shop.environ[name]
+    assert "no marketplace is configured" in shop("status").out
+    assert shop("orders", "show", GOOD, "--json").json()["order_id"] == GOOD
+    assert len(shop("export", "customers").lines) == 1
+    assert shop("backfill", "list", "--json").json()[0]["marketplace"] == "UK"
+    for command in (
+        ("sync",),
+        ("backfill", "plan", "--marketplace", "UK", "--from", "2026-01-01", "--to", "2026-02-01"),
+    ):
+        assert "no marketplace is configured" in shop(*command, status=2).err
 
 
 def test_sync_without_any_source_is_refused(shop: Shop) -> None:
@@ -410,6 +466,9 @@ def test_online_proves_token_enrolment_page_and_fields(shop: Shop) -> None:
     assert "1 of them not understood" in result.out
     assert "Testa" not in result.out
     assert result.err == ""
+    at = shop.environ["ORDER_SYNC_ACCOUNTS__ACME__ENDPOINT"].removeprefix("http://")
+    assert f"acme (EU), at {at}, tokens from {at}:" in result.lines
+    assert result.lines[0] == "settings and files are fine: 1 marketplace, 1 account"
 
 
 def test_online_takes_its_tokens_from_the_stored_budget(shop: Shop) -> None:
@@ -435,6 +494,54 @@ def test_online_tells_a_refused_token_with_its_remedy(shop: Shop) -> None:
     shop.world.revoke("Atzr|simulated-refresh-token")
     result = shop("config", "check", "--online", status=1)
     assert re.search("wrong  token: .*invalid_grant.*; authorise the application again", result.out)
+    assert "configuration is fine" not in result.out
+
+
+@pytest.mark.parametrize("setting", ["TOKEN_URL", "ENDPOINT"])
+def test_online_says_where_nobody_answered(shop: Shop, setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("connectors.amazon.retrying.ATTEMPTS", 1)
+    nowhere = {f"ORDER_SYNC_ACCOUNTS__ACME__{setting}": "http://127.0.0.1:1/x"}
+    result = shop("config", "check", "--online", status=1, **nowhere)
+    (told,) = (line for line in result.lines if "no answer" in line and "first page" not in line)
+    assert re.search(
+        r"no answer \(ConnectError\) from 127\.0\.0\.1:1; see whether .* may connect there", told
+    )
+    assert told.endswith(f"the account's {setting} if it is set")
+
+
+def test_check_tries_the_key_on_the_file_that_is_there(shop: Shop) -> None:
+    shop("sync")
+    assert shop("config", "check").lines == ["configuration is fine: 1 marketplace, 1 account"]
+    other = order_sync("keys", "new").out.strip()
+    (told,) = shop("config", "check", status=1, ORDER_SYNC_ENCRYPTION_KEY=other).lines
+    assert told.startswith("error: this database was sealed with another encryption key")
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        (
+            "sqlite:///{folder}/nowhere/x.db",
+            "error: the database cannot be made: the folder {folder}/nowhere does",
+        ),
+        (
+            "sqlite:///{folder}",
+            "error: {folder} is a folder: ORDER_SYNC_DATABASE_URL must name a file in it.",
+        ),
+    ],
+)
+def test_check_looks_at_the_place_of_the_file(shop: Shop, url: str, sentence: str) -> None:
+    given = url.format(folder=shop.folder)
+    told = shop("config", "check", status=1, ORDER_SYNC_DATABASE_URL=given).lines
+    assert told[0].startswith(sentence.format(folder=shop.folder))
+
+
+def test_check_says_that_it_does_not_ask_a_server(shop: Shop) -> None:
+    lines = shop("config", "check", ORDER_SYNC_DATABASE_URL="postgresql+psycopg://db/x").lines
+    assert (
+        lines[0]
+        == "note: the database was not looked at; `order-sync db check` does, and tries the key on it"
+    )
 
 
 def test_online_tells_a_refused_page(shop: Shop) -> None:
@@ -484,7 +591,33 @@ def test_db_check_names_what_is_wrong(shop: Shop) -> None:
     assert "wrong  file: a row of orders refers to a row of customers that is not there" in out
     assert re.search("wrong  schema: column .*extra", out)
     file.write_text("this is no database")
-    assert "file is not a database" in shop("db", "check", status=1).err
+    (told,) = shop("db", "check", status=1).lines
+    assert told.startswith(f"wrong  the database {file} cannot be used (file is not a database): ")
+
+
+def test_db_check_asks_before_it_says_that_the_database_answers(shop: Shop) -> None:
+    away = "postgresql+psycopg://somebody:hidden@127.0.0.1:1/nowhere"
+    (told,) = shop("db", "check", status=1, ORDER_SYNC_DATABASE_URL=away).lines
+    assert told.startswith("wrong  the database nowhere at 127.0.0.1:1 cannot be used (Connection refused): ")
+
+
+@pytest.mark.parametrize("command", ["sync", "run"])
+def test_a_file_that_may_not_be_written_is_named_with_its_folder(shop: Shop, command: str) -> None:
+    shop("sync")
+    file = shop.folder / "order-sync.db"
+    shop.environ["ORDER_SYNC_DATABASE_URL"] = f"sqlite:///file:{file}?mode=ro&uri=true"
+    assert shop("orders", "show", GOOD, "--json").json()["order_id"] == GOOD
+    result = shop(command, status=1)
+    assert result.told[-1].startswith(f"error: the database {file} cannot be used (")
+    assert f"allowed to write to the file and to its folder {shop.folder}, where" in result.told[-1]
+
+
+def test_a_folder_is_no_database(shop: Shop) -> None:
+    for command in ("status", "sync", "run"):
+        result = shop(command, status=2, ORDER_SYNC_DATABASE_URL=f"sqlite:///{shop.folder}")
+        assert result.told == [
+            f"error: {shop.folder} is a folder: ORDER_SYNC_DATABASE_URL must name a file in it."
+        ]
 
 
 def test_a_newer_database_is_refused(shop: Shop) -> None:

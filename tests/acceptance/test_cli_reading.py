@@ -173,7 +173,7 @@ def test_orders_explain_knows_the_quarantine(shop: Shop) -> None:
 
 @pytest.mark.parametrize("command", ["show", "explain"])
 def test_an_unknown_order_is_said_to_be_unknown(shop: Shop, command: str) -> None:
-    result = shop("orders", command, UNKNOWN, status=1)
+    result = shop("orders", command, UNKNOWN, status=2)
     fetch = f"`order-sync orders fetch {UNKNOWN} --account acme` asks Amazon for it"
     assert result.told == [f"error: order {UNKNOWN} is not in the database; {fetch}."]
 
@@ -186,12 +186,12 @@ def test_what_is_no_order_id_and_no_account_is_said_to_be_none(shop: Shop, comma
         result = shop("orders", command, "--account", "acm", order_id, status=2)
         assert result.told == ["error: there is no account acm; there is acme."]
     assert f"order {UNKNOWN} of account acme is not" in (
-        shop("orders", command, "--account", "acme", UNKNOWN, status=1).err
+        shop("orders", command, "--account", "acme", UNKNOWN, status=2).err
     )
 
 
 def test_orders_show_points_to_the_quarantine(shop: Shop) -> None:
-    assert "order-sync quarantine show" in shop("orders", "show", POISONED, status=1).err
+    assert "order-sync quarantine show" in shop("orders", "show", POISONED, status=2).err
 
 
 # --- customers --------------------------------------------------------------------------------------
@@ -224,7 +224,7 @@ def test_customers_show_has_record_and_orders(shop: Shop) -> None:
 
 
 def test_an_unknown_customer_is_said_to_be_unknown(shop: Shop) -> None:
-    assert shop("customers", "show", "987654", status=1).told == ["error: there is no customer 987654."]
+    assert shop("customers", "show", "987654", status=2).told == ["error: there is no customer 987654."]
 
 
 # --- export -----------------------------------------------------------------------------------------
@@ -304,7 +304,7 @@ def test_quarantine_show_puts_the_payload_on_standard_output(shop: Shop) -> None
     result = shop("quarantine", "show", POISONED)
     assert result.json()["orderId"] == POISONED
     assert "quantity" in result.err
-    missing = shop("quarantine", "show", PLAIN, status=1)
+    missing = shop("quarantine", "show", PLAIN, status=2)
     assert missing.told == [f"error: order {PLAIN} is not in quarantine."]
 
 
@@ -393,7 +393,8 @@ def test_a_database_that_is_away_is_one_sentence(shop: Shop) -> None:
     url = "postgresql+psycopg://somebody:hidden@127.0.0.1:1/nowhere"
     result = shop("orders", "list", status=1, ORDER_SYNC_DATABASE_URL=url)
     assert result.told == [
-        "error: the database is away or cannot be used (Connection refused): see ORDER_SYNC_DATABASE_URL."
+        "error: the database nowhere at 127.0.0.1:1 cannot be used (Connection refused): nobody "
+        "listens there, see whether it runs, and host and port in ORDER_SYNC_DATABASE_URL."
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,6 +17,7 @@ from connectors.simulator.api import Simulator
 from poller.cli.demo import LIVE_WITHIN, POISONS, stage
 from poller.cli.proof import Found, Truth, truth_of, wrongs
 from poller.cli.simulate import invented, marketplace_codes
+from tests.acceptance.command_line import order_sync
 
 NOON = datetime(2026, 6, 15, 12, tzinfo=UTC)
 
@@ -99,7 +101,7 @@ def test_what_the_simulator_prints_can_be_pasted_and_leads_to_orders(tmp_path: P
         done = subprocess.run(
             ["sh", "-euc", pasted],
             cwd=tmp_path,
-            env=environ,
+            env=environ | {"PATH": "/usr/bin:/bin"},  # what is printed says where the program is
             capture_output=True,
             text=True,
             timeout=60,
@@ -110,9 +112,19 @@ def test_what_the_simulator_prints_can_be_pasted_and_leads_to_orders(tmp_path: P
 
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) > 40
-    assert (tmp_path / "simulated" / "encryption-key").stat().st_mode & 0o077 == 0
+    assert (tmp_path / "simulated" / "encryption_key").stat().st_mode & 0o077 == 0
     assert rest == ""
     assert simulator.returncode == 0
+
+
+def test_a_port_that_is_taken_is_told_with_what_to_do() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = order_sync("simulator", "--port", str(port), "--orders", "0", status=1)
+    assert result.told == [
+        f"error: cannot serve on port {port}: Address already in use; "
+        "--port takes another one, 0 one that is free."
+    ]
 
 
 @pytest.mark.parametrize("wrong", ["", "UK,Mars", "UK,US"])

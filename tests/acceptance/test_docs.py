@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import inspect
 import json
 import re
@@ -23,7 +24,7 @@ from config.settings import ACCOUNT_KEYS, PREFIX, SCALARS, check_settings
 from connectors.amazon.marketplaces import BY_NAME, MARKETPLACES
 from poller.cli import COMMANDS, shell
 from poller.cli.exports import KEYS
-from poller.cli.simulate import marketplace_file
+from poller.cli.simulate import KEY_FILE, marketplace_file
 from poller.customers.importing import COLUMNS
 from poller.exporting import ADDRESS_KEYS, order_object
 from poller.rules import TEXTS
@@ -293,6 +294,35 @@ def test_the_exit_statuses_are_those_of_the_code() -> None:
         shell.DEFERRED,
         shell.INTERRUPTED,
     }
+
+
+def test_the_systemd_unit_starts_what_the_page_installs() -> None:
+    text, page = (
+        (ROOT / "docs/ops/order-sync.service").read_text(encoding="utf-8"),
+        PAGES["docs/operation.md"],
+    )
+    unit = configparser.ConfigParser(interpolation=None)
+    unit.read_string(text)
+    service = unit["Service"]
+    program, command = service["ExecStart"].split()
+    assert command in commands_of_the_code()
+    assert f"{Path(program).parent}/pip install" in page
+    assert f"EnvironmentFile={service['EnvironmentFile']}" in page
+    assert f"useradd --system --shell /usr/sbin/nologin {service['User']}\n" in page
+    assert service["RestartPreventExitStatus"] == str(shell.BAD_INPUT)
+    for name in re.findall(rf"{PREFIX}[A-Z_]*[A-Z]", text):
+        assert name.replace("__ACME__", "__<NAME>__") in settings_of_the_code()
+
+
+def test_secrets_have_one_name_everywhere_and_git_leaves_them_alone() -> None:
+    compose = (ROOT / "compose.yaml").read_text(encoding="utf-8")
+    named = set(re.findall(r"secrets/(\w+)", "\n".join(blocks(README, "sh"))))
+    assert named
+    assert named <= set(re.findall(r"file: \./secrets/(\w+)", compose))
+    assert KEY_FILE in named
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert {"/secrets/", "/simulated/", "/config/marketplaces/", "/config/accounts/"} <= set(ignored)
+    assert "./config:/config:ro" in compose
 
 
 def test_the_targets_of_make_exist() -> None:

@@ -282,8 +282,8 @@ def test_each_line_may_name_its_business(store: Store, tmp_path: Path) -> None:
         ("external_id,surname", "there is no column surname; there are external_id, business"),
         ("name,name,email_1", "the column name stands in the heading twice"),
         ("name,phone", "neither a column external_id nor one for an e-mail"),
-        ("C-1,Ann", "the file has no heading"),
-        ("", "the file has no heading"),
+        ("C-1,Ann", "has to name columns, and has none of those that there are: external_id, business"),
+        ("", "the first line of the file has to name columns"),
     ],
 )
 def test_a_wrong_heading_is_refused_in_a_sentence(

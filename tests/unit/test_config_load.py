@@ -80,6 +80,7 @@ def test_without_anything_there_is_one_problem(tmp_path: Path) -> None:
     assert len(config.problems) == 1
     assert str(config.problems[0]).startswith("no marketplace is configured")
     assert config.stopped
+    assert not config.unusable
 
 
 def test_a_problem_never_holds_a_secret(folder: Path) -> None:

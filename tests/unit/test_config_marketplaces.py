@@ -294,13 +294,13 @@ def test_two_accounts_may_be_in_two_regions(tmp_path: Path) -> None:
     assert {m.region for m in found.good} == {"EU", "NA"}
 
 
-def test_a_folder_without_files_is_a_problem_that_stops_everything(tmp_path: Path) -> None:
+def test_a_folder_without_files_is_a_problem_that_stops_all_syncing(tmp_path: Path) -> None:
     for found in (read_marketplaces(tmp_path / "none", BY_NAME, ()), read(tmp_path)):
         assert found.good == ()
         (problem,) = found.problems
         assert str(problem).startswith("no marketplace is configured: ")
         assert str(tmp_path) in str(problem)
-        assert problem.stops == "everything"
+        assert (problem.stops, problem.severity) == ("syncing", "error")
 
 
 def test_the_settings_cannot_be_changed(tmp_path: Path) -> None:

@@ -173,10 +173,24 @@ def test_a_secret_put_where_its_file_belongs_is_not_repeated() -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "end"),
     [
-        ("ENCRYPTION_KEY", "no base64!", "must be base64 keys with commas between; number 1 is none"),
-        ("ENCRYPTION_KEY", f"{KEY},c2hvcnQ=", "must be keys of 32 bytes; number 2 has 5"),
+        (
+            "ENCRYPTION_KEY",
+            "no base64!",
+            "must be keys of 32 bytes in base64, with commas between; number 1 is none "
+            "(`order-sync keys new` makes one)",
+        ),
+        (
+            "ENCRYPTION_KEY",
+            f"{KEY},c2hvcnQ=",
+            "must be keys of 32 bytes in base64; number 2 has 5 bytes (`order-sync keys new` makes one)",
+        ),
         ("ENCRYPTION_KEY", ",", "must be at least one key"),
-        ("ENCRYPTION_KEY", "schlüssel", "must be base64 keys with commas between; number 1 is none"),
+        (
+            "ENCRYPTION_KEY",
+            "schlüssel",
+            "must be keys of 32 bytes in base64, with commas between; number 1 is none "
+            "(`order-sync keys new` makes one)",
+        ),
         (
             "DATABASE_URL",
             "postgresql://u:hunter2@db/x",
