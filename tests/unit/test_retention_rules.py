@@ -432,7 +432,7 @@ def test_r23_r62_a_replacement_does_not_go_to_a_forgotten_customer() -> None:
             "last update, and 30 days); once it is delivered, until 30 days after that.",
         ),
         (
-            replace(copy(1), erased_at=day(125)),
+            structs.replace(copy(1), erased_at=day(125)),
             MONTH,
             None,
             "R60: Its buyer data was erased on 2026-09-03 and never comes back (R63): nothing more was heard "
