@@ -6,6 +6,7 @@ Everything is real: processes, clocks, PostgreSQL. What is right says the naive 
 from __future__ import annotations
 
 import random
+import re
 import subprocess
 import threading
 import time
