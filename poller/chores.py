@@ -6,6 +6,7 @@ several processes at once: what they must not do twice is settled in the databas
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -26,10 +27,19 @@ EXECUTOR = "chores"
 
 DELIVER_SECONDS = 2
 ALERT_SECONDS = 60
+ALERT_SHARE = 1 / 100
+"""Looking at thousands of sources takes a while: no more of the time than this, but every five minutes."""
+
+ALERT_SECONDS_MANY = 300
 ALERT_GRACE = timedelta(minutes=3)
 """After a start, sources get so long to succeed before anybody is alerted."""
 
 TRIM_SECONDS = 3600
+
+
+def alerts_in(took: float) -> float:
+    """Seconds from one look for alerts, which took so many, to the next one at the earliest."""
+    return min(took / ALERT_SHARE, ALERT_SECONDS_MANY)
 
 
 class Chores:
@@ -39,16 +49,24 @@ class Chores:
         self._service = service
         self._running = running
         self._deliverer: Deliverer | None = None
+        self._alerts_at = 0.0
 
     def start(self, scheduler: BaseScheduler) -> None:
         """Enter the chores into a scheduler; the store is open and the service wired."""
         service = self._service
         deliverer = Deliverer(service.store, service.owner, utc_now, service.stop.is_set)
         alerting = Alerting(service)
+
+        def look() -> None:
+            now = time.monotonic()
+            if now >= self._alerts_at:
+                alerting.look()
+                self._alerts_at = now + alerts_in(time.monotonic() - now)
+
         self._deliverer = deliverer
         scheduler.add_executor(ThreadPoolExecutor(3), EXECUTOR)
         self._every(scheduler, DELIVER_SECONDS, "web hooks", deliverer.deliver_all)
-        self._every(scheduler, ALERT_SECONDS, "alerts", alerting.look, ALERT_GRACE)
+        self._every(scheduler, ALERT_SECONDS, "alerts", look, ALERT_GRACE)
         self._every(scheduler, TRIM_SECONDS, "outbox", self._trim)
 
     def stop(self) -> None:

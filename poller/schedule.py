@@ -25,7 +25,7 @@ from poller.chores import Chores
 from poller.executors import make_executor
 from poller.purging import Purge
 from poller.rotating import about_keys
-from poller.serving import HEARTBEAT_SECONDS, RELOAD_SECONDS, STOP_WITHIN, beat, give_back, open_when_up
+from poller.serving import HEARTBEAT_SECONDS, STOP_WITHIN, beat, give_back, open_when_up, reload_in
 from poller.sync import RunReport
 from poller.ticking import DATABASE_RETRY, tick
 from store import ledger, webhooks
@@ -93,15 +93,15 @@ class Schedule:
         if self._shared is not None:
             self._scheduler.add_job(self._line_up, "interval", seconds=1, id=LINING_UP)
         self._chores.start(self._scheduler)
-        beaten = looked = 0.0
+        beaten = look_at = 0.0
         while not self._service.stop.wait(0.5):
             now = time.monotonic()
             if now - beaten >= HEARTBEAT_SECONDS:
                 beat()
                 beaten = now
-            if self._reload_asked or now - looked >= RELOAD_SECONDS:
-                looked = now
+            if self._reload_asked or now >= look_at:
                 self._reload()
+                look_at = now + reload_in(time.monotonic() - now)
         self._shut_down()
 
     def _open(self) -> None:

@@ -19,6 +19,9 @@ from store.troubles import is_lasting, sentence_of
 log = structlog.get_logger("order_sync")
 
 RELOAD_SECONDS = 5
+RELOAD_SECONDS_MANY = 15
+"""Looking at the files of thousands of accounts takes a while, and is then done less often."""
+
 HEARTBEAT_SECONDS = 10
 HEARTBEAT_MISSED = 60
 
@@ -37,6 +40,11 @@ def heartbeat_file() -> Path:
 def beat() -> None:
     """Give a sign of life."""
     heartbeat_file().write_text(utc_now().isoformat())
+
+
+def reload_in(took: float) -> float:
+    """Seconds until the configuration's files are looked at again, when looking took so many."""
+    return min(max(RELOAD_SECONDS, 300 * took), RELOAD_SECONDS_MANY)
 
 
 def is_alive() -> bool:

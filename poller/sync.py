@@ -36,7 +36,7 @@ from store import history as stored_history
 from store import ledger, orders, quarantine, runs
 from store.engine import Store, Transaction, Unavailable
 from store.ledger import Superseded
-from store.progress import Interval, MarketplaceProgress, SourceProgress, Way, Window
+from store.progress import Backfill, Interval, MarketplaceProgress, SourceProgress, Way, Window
 from store.runs import Outcome
 
 _OUTCOMES: Mapping[windows.Left, Outcome] = {
@@ -268,12 +268,13 @@ class SourceSync:
         amazon_now = self.connector.amazon_now()
         self._is_prepared = True
         entered = preparing.enter(tx, self.source, windows.signpost(amazon_now), self.history_by)
-        self.has_history = bool(ledger.wanted_backfills(tx, self.source.account))
+        wanted = ledger.wanted_backfills(tx, self.source.account)
+        self.has_history = bool(wanted)
         self._is_behind = preparing.is_behind(tx, self.source)
         self._enrolment_due = preparing.enrolment_is_due(entered.source, tx.now)
         if self._is_behind or self._enrolment_due or self.has_history:
             return None
-        return self._decide(tx, amazon_now, entered.source, entered.marketplaces)
+        return self._decide(tx, amazon_now, entered.source, entered.marketplaces, wanted)
 
     def _see_to_the_rest(self) -> None:
         """What else may have to be seen to before the first decision."""
@@ -297,9 +298,10 @@ class SourceSync:
         amazon_now: datetime,
         progress: SourceProgress | None = None,
         known: _Known | None = None,
+        wanted: tuple[Backfill, ...] | None = None,
     ) -> windows.Read | windows.Wait:
-        """The same within a transaction that may have read the source and its marketplaces already."""
-        view = self._view(tx, amazon_now, progress, known)
+        """The same within a transaction that may have read some of what it depends on already."""
+        view = self._view(tx, amazon_now, progress, known, wanted)
         while True:
             self._seen = view
             step = windows.decide(view)
@@ -326,13 +328,15 @@ class SourceSync:
         amazon_now: datetime,
         progress: SourceProgress | None = None,
         known: _Known | None = None,
+        wanted: tuple[Backfill, ...] | None = None,
     ) -> windows.View:
         source = self.source
         progress = progress or ledger.load_source(tx, source.key)
         if progress is None:
             raise LookupError(f"source {source.key} is not in the ledger")
         known = known or ledger.load_marketplaces(tx, source.account)
-        wanted = ledger.wanted_backfills(tx, source.account)
+        if wanted is None:
+            wanted = ledger.wanted_backfills(tx, source.account)
         self.has_history = bool(wanted)
         backfills = [b for b in wanted if b.marketplace_id in source.marketplaces]
         pending = ledger.pending_windows(tx, source.key)

@@ -27,7 +27,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from poller.bootstrap import Service
 from poller.queueing import QUEUE, TASK, require
-from poller.serving import HEARTBEAT_SECONDS, RELOAD_SECONDS, STOP_WITHIN, beat, give_back, open_when_up
+from poller.serving import HEARTBEAT_SECONDS, STOP_WITHIN, beat, give_back, open_when_up, reload_in
 from poller.ticking import DATABASE_RETRY, tick
 from store import ledger, ticks
 from store.engine import Unavailable, connect_arguments, reason_of
@@ -81,8 +81,8 @@ class Worker:
     async def _work(self) -> None:
         """Carry out jobs, and what goes on beside: signs of life, the configuration, taking back."""
         beside = [
-            asyncio.create_task(self._repeat(self._beat, HEARTBEAT_SECONDS)),
-            asyncio.create_task(self._repeat(self._reload, RELOAD_SECONDS)),
+            asyncio.create_task(self._repeat(self._beat, lambda _: HEARTBEAT_SECONDS)),
+            asyncio.create_task(self._repeat(self._reload, reload_in)),
         ]
         carrying = asyncio.create_task(self._carry_out())
         while not self._service.stop.is_set():
@@ -128,7 +128,9 @@ class Worker:
 
     async def _incarnation(self, app: procrastinate.App) -> None:
         async with app.open_async():
-            taking_back = asyncio.create_task(self._repeat(lambda: self._take_back(app), TAKE_BACK_EVERY))
+            taking_back = asyncio.create_task(
+                self._repeat(lambda: self._take_back(app), lambda _: TAKE_BACK_EVERY)
+            )
             try:
                 await app.run_worker_async(
                     queues=[QUEUE],
@@ -193,15 +195,17 @@ class Worker:
 
     # --- beside -------------------------------------------------------------------------------------
 
-    async def _repeat(self, work: Callable[[], Awaitable[None]], seconds: float) -> None:
+    async def _repeat(self, work: Callable[[], Awaitable[None]], rest: Callable[[float], float]) -> None:
+        """``rest``: how many seconds until the next time, when this time took so many."""
         while True:
+            began = time.monotonic()
             try:
                 await work()
             except (ConnectorException, psycopg.Error, *Unavailable) as error:
                 log.warning("database is away", error=type(error).__name__)
             except Exception as error:
                 log.exception("worker broke", error=type(error).__name__)
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(rest(time.monotonic() - began))
 
     async def _beat(self) -> None:
         beat()

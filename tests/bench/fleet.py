@@ -44,13 +44,13 @@ class Fleet:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("ORDER_SYNC_")}
         return {**inherited, **self.environ, "TMPDIR": str(self.folder)}
 
-    def cpu(self) -> float:
-        """Seconds of CPU that all processes have used so far."""
-        total = 0
+    def cpu(self) -> list[float]:
+        """Seconds of CPU that each process has used so far."""
+        used = []
         for process in self.processes:
             fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-            total += int(fields[11]) + int(fields[12])
-        return total / TICK
+            used.append((int(fields[11]) + int(fields[12])) / TICK)
+        return used
 
     def memory(self) -> list[float]:
         """Megabytes that each process holds, without what it shares with others counted twice (PSS)."""

@@ -45,12 +45,12 @@ def _report(running: Fleet, many: int, accounts: int) -> None:
     stored = "SELECT sum(orders) FROM runs"
     while running.ask(stored) == 0:
         time.sleep(0.1)
-    first, began, cpu = running.ask(stored), time.monotonic(), running.cpu()
+    first, began, cpu = running.ask(stored), time.monotonic(), sum(running.cpu())
     done = "SELECT count(*) FROM windows WHERE kind = 'live' AND pages > 1 AND state IN ('unproven', 'done')"
     while running.ask(done) < accounts:
         time.sleep(0.1)
     seconds = time.monotonic() - began
-    orders, used = running.ask(stored) - first, running.cpu() - cpu
+    orders, used = running.ask(stored) - first, sum(running.cpu()) - cpu
     memory = ", ".join(f"{one:.0f}" for one in running.memory())
     print(
         f"{many} worker{'s' if many > 1 else ' '}  {orders / seconds:8,.0f} orders/s   "
@@ -82,15 +82,18 @@ def idle(accounts: int = 5000, many: int = 2, minutes: float = 4.0) -> None:
         cpu, start, runs = running.cpu(), time.monotonic(), running.ask("SELECT count(*) FROM runs")
         time.sleep(minutes * 60)
         seconds = time.monotonic() - start
-        cores = (running.cpu() - cpu) / seconds
+        each = [(after - before) / seconds for before, after in zip(cpu, running.cpu(), strict=True)]
+        cores = sum(each)
         memory = running.memory()
         made = running.ask("SELECT count(*) FROM runs") - runs
         late = running.ask(
             "SELECT coalesce(extract(epoch FROM max(now() - succeeded_at)), 0)::int FROM sources"
         )
+        shares = ", ".join(f"{one:.2f}" for one in each)
+        sizes = ", ".join(f"{one:.0f}" for one in memory)
         print(
-            f"scheduler and {many} workers: {cores:.2f} cores, {sum(memory):.0f} MB "
-            f"({', '.join(f'{one:.0f}' for one in memory)}); {made / seconds:.1f} runs/s, "
+            f"scheduler and {many} workers: {cores:.2f} cores ({shares}), {sum(memory):.0f} MB ({sizes}); "
+            f"{made / seconds:.1f} runs/s, "
             f"{1000 * cores * seconds / max(1, made):.1f} ms of CPU each; the longest wait is {late} s"
         )
 
