@@ -101,7 +101,7 @@ def test_the_service_ends_in_time_although_an_answer_waits_for_amazon(shop: Shop
         with suppress(httpx.TransportError):
             httpx.post(f"{url}/orders/{FIRST}/fetch", json={"account": "acme"}, timeout=60)
 
-    with running(shop, ORDER_SYNC_LOG_LEVEL="info") as process:
+    with running(shop, ORDER_SYNC_LOG_LEVEL="debug") as process:
         url = next_event(process, "listening")["url"]
         next_event(process, "run", outcome="complete")
         asking = threading.Thread(target=ask, args=[url])

@@ -43,7 +43,7 @@ HISTORY_LEFT = "SELECT count(*) FROM backfills WHERE state <> 'done'"
 
 WHO_WAS_FIRST = re.compile(
     r"order \S+ differs in (match_basis|match_rules|billing(\..+)?)"
-    r"|customer \S+ differs in (created_from_order|(billing|delivery)(\..+)?)"
+    r"|customer \S+ differs in (created_from_order|phone|(billing|delivery)(\..+)?)"
 )
 """What depends on which of a buyer's orders was stored first.
 
