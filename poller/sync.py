@@ -274,7 +274,7 @@ class SourceSync:
         self._enrolment_due = preparing.enrolment_is_due(entered.source, tx.now)
         if self._is_behind or self._enrolment_due or self.has_history:
             return None
-        return self._decide(tx, amazon_now, entered.source, entered.marketplaces, wanted)
+        return self._decide(tx, self._view(tx, amazon_now, entered.source, entered.marketplaces, wanted))
 
     def _see_to_the_rest(self) -> None:
         """What else may have to be seen to before the first decision."""
@@ -290,18 +290,10 @@ class SourceSync:
         """Decide what is read next, and claim it."""
         amazon_now = self.connector.amazon_now()
         with self.store.begin(durable=False) as tx:
-            return self._decide(tx, amazon_now)
+            return self._decide(tx, self._view(tx, amazon_now))
 
-    def _decide(
-        self,
-        tx: Transaction,
-        amazon_now: datetime,
-        progress: SourceProgress | None = None,
-        known: _Known | None = None,
-        wanted: tuple[Backfill, ...] | None = None,
-    ) -> windows.Read | windows.Wait:
-        """The same within a transaction that may have read some of what it depends on already."""
-        view = self._view(tx, amazon_now, progress, known, wanted)
+    def _decide(self, tx: Transaction, view: windows.View) -> windows.Read | windows.Wait:
+        """The same within a transaction, from what is known in it."""
         while True:
             self._seen = view
             step = windows.decide(view)
@@ -320,7 +312,7 @@ class SourceSync:
                 self._replace(tx, step.window, step.by)
             else:
                 self._prove(tx, dict(view.marketplaces), step.window)
-            view = self._view(tx, amazon_now)
+            view = self._view(tx, view.amazon_now)
 
     def _view(
         self,
@@ -330,6 +322,7 @@ class SourceSync:
         known: _Known | None = None,
         wanted: tuple[Backfill, ...] | None = None,
     ) -> windows.View:
+        """What a decision depends on; what the transaction has read of it already need not be read again."""
         source = self.source
         progress = progress or ledger.load_source(tx, source.key)
         if progress is None:
@@ -463,7 +456,7 @@ class SourceSync:
         several = page.next_token is not None or window.pages > 0
         buyers = identity.seen(page.orders if window.kind == "live" else ())
 
-        def store(tx: Transaction) -> windows.Read | windows.Wait | None:
+        def store(tx: Transaction) -> tuple[windows.Read | windows.Wait | None, bool]:
             progress = ledger.load_source(tx, self.source.key)
             known = ledger.load_marketplaces(tx, self.source.account)
             applied = apply_orders(
@@ -476,7 +469,7 @@ class SourceSync:
             self._advance(tx, known, window, page, applied, asked_at, amazon_now)
             runs.add_page(tx, self.run_number, len(page.orders), buyers)
             if progress is None:
-                return None
+                return None, False
             fine = replace(
                 progress,
                 failures=0,
@@ -487,16 +480,16 @@ class SourceSync:
             )
             ledger.save_source(tx, fine)
             if self.stopping():
-                return None
-            step = self._decide(tx, amazon_now, fine, known)
-            self._is_finished = isinstance(step, windows.Wait) and self._is_idle()
-            if isinstance(step, windows.Wait) and self._is_finished:
-                outcome, _, message = self._outcome(step, self._failing(), None)
-                self._write_finish(tx, outcome, message)
-            return step
+                return None, False
+            step = self._decide(tx, self._view(tx, amazon_now, fine, known))
+            if not (isinstance(step, windows.Wait) and self._is_idle()):
+                return step, False
+            outcome, _, message = self._outcome(step, self._failing(), None)
+            self._write_finish(tx, outcome, message)
+            return step, True
 
         try:
-            step = self.store.commit(store)
+            step, self._is_finished = self.store.commit(store)
         except (Superseded, *Unavailable):
             raise
         except Exception as error:
