@@ -101,16 +101,12 @@ class SharedSchedule:
                 _queue(tx, ticks.mark_queued(tx, keys))
         except AlreadyEnqueued:
             # One waits already, whatever its mark said, so it will run; the others may not.
-            for key in keys:
-                self._defer_alone(key)
-
-    def _defer_alone(self, key: str) -> None:
-        try:
+            if len(keys) > 1:
+                for key in keys:
+                    self.defer([key])
+                return
             with self._store.begin() as tx:
-                _queue(tx, ticks.mark_queued(tx, [key]))
-        except AlreadyEnqueued:
-            with self._store.begin() as tx:
-                ticks.mark_queued(tx, [key])
+                ticks.mark_queued(tx, keys)
 
 
 def _queue(tx: Transaction, keys: Collection[str]) -> None:
