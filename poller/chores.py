@@ -17,6 +17,7 @@ from apscheduler.schedulers.base import BaseScheduler
 from poller.alerting import Alerting
 from poller.bootstrap import Service, utc_now
 from poller.delivering import Deliverer
+from poller.serving import again_in
 from store import changes
 from store.engine import Unavailable, reason_of
 
@@ -39,7 +40,7 @@ TRIM_SECONDS = 3600
 
 def alerts_in(took: float) -> float:
     """Seconds from one look for alerts, which took so many, to the next one at the earliest."""
-    return min(took / ALERT_SHARE, ALERT_SECONDS_MANY)
+    return again_in(took, ALERT_SHARE, most=ALERT_SECONDS_MANY)
 
 
 class Chores:

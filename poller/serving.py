@@ -19,8 +19,10 @@ from store.troubles import is_lasting, sentence_of
 log = structlog.get_logger("order_sync")
 
 RELOAD_SECONDS = 5
+RELOAD_SHARE = 1 / 300
 RELOAD_SECONDS_MANY = 15
-"""Looking at the files of thousands of accounts takes a while, and is then done less often."""
+"""Looking at the files of thousands of accounts takes a while: no more of the time than this share, but
+every quarter of a minute."""
 
 HEARTBEAT_SECONDS = 10
 HEARTBEAT_MISSED = 60
@@ -42,9 +44,14 @@ def beat() -> None:
     heartbeat_file().write_text(utc_now().isoformat())
 
 
+def again_in(took: float, share: float, *, least: float = 0.0, most: float) -> float:
+    """Seconds until something is done again that took so many, and may take this share of the time."""
+    return min(max(least, took / share), most)
+
+
 def reload_in(took: float) -> float:
     """Seconds until the configuration's files are looked at again, when looking took so many."""
-    return min(max(RELOAD_SECONDS, 300 * took), RELOAD_SECONDS_MANY)
+    return again_in(took, RELOAD_SHARE, least=RELOAD_SECONDS, most=RELOAD_SECONDS_MANY)
 
 
 def is_alive() -> bool:
