@@ -28,6 +28,7 @@ from store.progress import (
     joined,
 )
 from store.tables import windows
+from store.types import among
 
 CLAIM = timedelta(minutes=2)
 """How long a claim on a window holds without being renewed."""
@@ -105,8 +106,8 @@ def pending_windows(tx: Transaction, source: str) -> tuple[Window, ...]:
 
 def all_pending(tx: Transaction, sources: Iterable[str]) -> dict[str, list[Window]]:
     """The same for each of some sources that has any."""
-    wanted, c = tx.these(sources), windows.c
-    query = sa.select(windows).join(wanted, c.source == wanted.c.value).where(c.state.in_(PENDING))
+    c = windows.c
+    query = sa.select(windows).where(among(c.source, list(sources)), c.state.in_(PENDING))
     found: dict[str, list[Window]] = {}
     for row in tx.rows(query.order_by(c.window_id)):
         found.setdefault(row.source, []).append(_window(tx, row))

@@ -18,6 +18,7 @@ from store.engine import Transaction
 from store.ledger import Superseded
 from store.proof import By, Finding, Held, Listed, Reason, Verification, unsettled
 from store.tables import orders, quarantine, verifications
+from store.types import among
 
 KEPT = timedelta(days=90)
 """How long a finished proof stays; the newest of each marketplace, and what is not settled, for ever."""
@@ -108,14 +109,16 @@ def telling(tx: Transaction, accounts: Iterable[str]) -> dict[tuple[str, str], l
     Of each marketplace the newest proof of every reason and state; all, where one is not well and done,
     because a later one may have settled it (``proof.unsettled``).
     """
-    wanted, c = tx.these(accounts), verifications.c
+    c = verifications.c
     place = (c.account, c.marketplace_id)
     newest = sa.select(sa.func.max(c.verification_id)).group_by(*place, c.reason, c.state)
     unwell = sa.select(*place).where(sa.or_(c.state != "done", c.findings != codec.dump(())))
     query = (
         sa.select(verifications)
-        .join(wanted, c.account == wanted.c.value)
-        .where(sa.or_(c.verification_id.in_(newest), sa.tuple_(*place).in_(unwell)))
+        .where(
+            among(c.account, list(accounts)),
+            sa.or_(c.verification_id.in_(newest), sa.tuple_(*place).in_(unwell)),
+        )
         .order_by(c.verification_id.desc())
     )
     found: dict[tuple[str, str], list[Verification]] = {}
