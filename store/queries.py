@@ -193,12 +193,6 @@ def get_customer(tx: Transaction, customer_id: int) -> CustomerRecord | None:
     return customer_rows.records_of(tx, tx.conn.execute(query).mappings().all()).get(customer_id)
 
 
-def get_customers(tx: Transaction, customer_ids: Collection[int]) -> dict[int, CustomerRecord]:
-    """Some customers by id, opened; those that there are."""
-    query = sa.select(customers).where(among(customers.c.customer_id, sorted(customer_ids)))
-    return customer_rows.records_of(tx, tx.conn.execute(query).mappings().all()) if customer_ids else {}
-
-
 def version_of(tx: Transaction, customer_id: int) -> int | None:
     """A number that every change of a customer changes."""
     query = sa.select(customers.c.change_no).where(customers.c.customer_id == customer_id)

@@ -10,7 +10,7 @@ from poller.cli.shell import counted, opened, progress, put_json, put_table, say
 from poller.customers.duplicates import find
 from poller.customers.likeness import COMMON, Reason
 from poller.rules import shown_name
-from store import queries
+from store import customers, queries
 
 WORDS: dict[Reason, str] = {
     "promoted": "an order went from one to the other (R22)",
@@ -29,7 +29,7 @@ def duplicates(
         total = queries.count_customers(tx)
         with progress("customers looked at", total, 10_000) as tell:
             found = find(tx, limit=limit, tell=tell)
-        records = queries.get_customers(tx, {i for p in found.pairs for i in (p.customer_id, p.other_id)})
+        records = customers.load(tx, {i for p in found.pairs for i in (p.customer_id, p.other_id)})
     names = {customer_id: shown_name(record) for customer_id, record in records.items()}
     if as_json:
         put_json(
