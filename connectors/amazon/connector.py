@@ -114,7 +114,7 @@ class AmazonConnector:
 
     def amazon_now(self) -> datetime:
         """Amazon's present time, estimated from its ``Date`` headers, never later than the truth."""
-        if self._time.estimate() is None:
+        if not self.knows_time():
             retrying(self._sleep, self._rng)(self._tokens.get)
         estimate = self._time.estimate()
         if estimate is None:
