@@ -187,7 +187,7 @@ ACTORS: dict[str, Callable[[Worker], None]] = {
 }
 
 CAME_THROUGH = {"purge": "erased order", "forget": "forgotten order"}
-"""What says that an actor came through, where its turns alone prove nothing: one may find nobody there yet."""
+"""What says that an actor came through, where its turns prove nothing: one may find nobody there yet."""
 
 
 @dataclass
