@@ -190,8 +190,9 @@ class Worker:
         return True
 
     def _finish(self, key: str, pause: timedelta) -> None:
-        with self._service.store.begin(durable=False) as tx:
-            ticks.finish(tx, key, tx.now + pause)
+        store = self._service.store
+        with store.alone() as conn:
+            ticks.finish(conn, key, store.server_time + pause)
 
     # --- beside -------------------------------------------------------------------------------------
 
@@ -233,11 +234,12 @@ class Worker:
             os._exit(0)
 
     def _release(self, left: Sequence[str]) -> None:
+        store = self._service.store
         try:
-            with self._service.store.begin() as tx:
+            with store.begin() as tx:
                 ledger.release_all(tx, self._service.owner)
                 for key in left:
-                    ticks.finish(tx, key, tx.now)
+                    ticks.finish(tx.conn, key, store.server_time)
         except Unavailable as error:
             log.warning("database is away", error=reason_of(error), note="others take back what is left")
 

@@ -494,6 +494,18 @@ class Store:
         with self.begin(durable=durable) as tx:
             return work(tx)
 
+    @property
+    def server_time(self) -> sa.ColumnElement[datetime]:
+        """The time at which PostgreSQL carries out a statement that has this in it."""
+        given = None if self._clock is None else self._clock()
+        return sa.func.clock_timestamp() if given is None else sa.literal(given, sa.DateTime(timezone=True))
+
+    @contextmanager
+    def alone(self) -> Iterator[Connection]:
+        """A connection on which each statement is a transaction by itself: a trip to PostgreSQL, not four."""
+        with self.engine.connect() as bare:
+            yield bare.execution_options(isolation_level="AUTOCOMMIT")
+
     def leave_no_trace(self, tables: Sequence[str]) -> bool:
         """See to it that what was overwritten or deleted in some tables is not left in files either.
 
@@ -503,8 +515,7 @@ class Store:
         PostgreSQL: the old versions of rows are vacuumed away.
         """
         if self.engine.dialect.name == "postgresql":
-            with self.engine.connect() as bare:
-                conn = bare.execution_options(isolation_level="AUTOCOMMIT")
+            with self.alone() as conn:
                 # A second scheduler may be at it: it is waited for.
                 for limit in ("statement_timeout", "lock_timeout"):
                     conn.exec_driver_sql(f"SET {limit} = 0")

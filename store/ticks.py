@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import Connection
 
 from store.engine import Transaction
 from store.tables import ticks
@@ -70,6 +71,6 @@ def mark_queued(tx: Transaction, sources: Collection[str]) -> list[str]:
     return keys
 
 
-def finish(tx: Transaction, source: str, due_at: datetime) -> None:
-    """The tick has run, or was given up: it is due again at this time."""
-    tx.update(ticks, [{"due_at": due_at, "queued_at": None}], source=source)
+def finish(conn: Connection, source: str, due_at: sa.ColumnElement[datetime]) -> None:
+    """The tick has run, or was given up: it is due again at this time, by ``Store.server_time``."""
+    conn.execute(sa.update(ticks).where(ticks.c.source == source).values(due_at=due_at, queued_at=None))

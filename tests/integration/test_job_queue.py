@@ -69,8 +69,8 @@ def drop_jobs(store: Store) -> None:
 def run(store: Store, key: str, again_in: timedelta) -> None:
     """A worker has carried out a source's tick, the only one."""
     drop_jobs(store)
-    with store.begin() as tx:
-        ticks.finish(tx, key, tx.now + again_in)
+    with store.alone() as conn:
+        ticks.finish(conn, key, store.server_time + again_in)
 
 
 def test_a_tick_is_queued_once_by_several_schedulers(store: Store) -> None:
