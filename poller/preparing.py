@@ -16,7 +16,7 @@ from poller.sources import Source
 from poller.version import program_version
 from store import ledger, orders, queries, runs
 from store.engine import Store, Transaction
-from store.progress import MarketplaceProgress, SourceProgress, Way
+from store.progress import MarketplaceProgress, SourceProgress, Way, Window
 
 ENROLMENT_EVERY = timedelta(days=1)
 
@@ -27,6 +27,8 @@ class Entered:
 
     source: SourceProgress
     marketplaces: dict[str, MarketplaceProgress]
+    pending: tuple[Window, ...]
+    """The source's own windows that are not finished, oldest first."""
 
 
 # --- the source and its marketplaces ----------------------------------------------------------------
@@ -49,8 +51,8 @@ def enter(tx: Transaction, source: Source, start: datetime, history_by: Way) -> 
         if after != before:
             ledger.save_marketplace(tx, after)
         known[marketplace_id] = after
-    ledger.adopt_windows(tx, source.account, {m: each.source for m, each in known.items()})
-    return Entered(progress, known)
+    pending = ledger.adopt_windows(tx, source.account, {m: each.source for m, each in known.items()})
+    return Entered(progress, known, tuple(w for w in pending if w.source == source.key))
 
 
 def _open_history(

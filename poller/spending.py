@@ -1,7 +1,7 @@
 """A connector's view of the stored budget: every HTTP attempt takes a token here first.
 
-Taking a token also renews the claim on the window that it is spent for, in the same transaction, so that
-a slow answer with retries never outlives its claim unnoticed.
+The first token for a page is taken in the transaction that claims its window. Taking a further one renews
+the claim in the same transaction, so that a slow answer with retries never outlives its claim unnoticed.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ class Spending:
     reserves: dict[Operation, float] = field(default_factory=dict)
     """Left in the buckets of other operations."""
     window: Window | None = None
+    paid: bool = False
+    """Whether searchOrders' next token was taken ahead, and that is committed."""
     taken: int = 0
     retries: int = 0
     _rates: dict[str, float] = field(default_factory=dict)
@@ -60,6 +62,10 @@ class Spending:
 
     def take(self, operation: Operation, *, again: bool = False) -> None:
         """Take a token. Raises BudgetEmpty; ``store.ledger.Superseded`` when the claim is lost."""
+        if self.paid and operation == "searchOrders":
+            self.paid = False
+            self.taken += 1
+            return
         plan = self.plans[operation]
         with self.store.begin(durable=False) as tx:
             if self.window is not None:
@@ -71,6 +77,16 @@ class Spending:
         self._rates[operation] = bucket.rate
         self.taken += 1
         self.retries += again
+
+    def take_ahead(self, tx: Transaction, reserve: float) -> bool:
+        """Take searchOrders' next token in a transaction that has just claimed the window that it is for.
+
+        Whether there was one; what is committed counts, so ``paid`` is set by whoever has committed it.
+        """
+        plan = self.plans["searchOrders"]
+        bucket, ready = budgets.take(tx, self.key("searchOrders"), plan.rate, plan.burst, reserve)
+        self._rates["searchOrders"] = bucket.rate
+        return ready is None
 
     def observe_rate(self, operation: Operation, rate: float) -> None:
         """Amazon named its rate; written only when it is another than the token was counted with."""

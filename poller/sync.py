@@ -274,7 +274,10 @@ class SourceSync:
         self._enrolment_due = preparing.enrolment_is_due(entered.source, tx.now)
         if self._is_behind or self._enrolment_due or self.has_history:
             return None
-        return self._decide(tx, self._view(tx, amazon_now, entered.source, entered.marketplaces, wanted))
+        return self._decide(
+            tx,
+            self._view(tx, amazon_now, entered.source, entered.marketplaces, wanted, entered.pending),
+        )
 
     def _see_to_the_rest(self) -> None:
         """What else may have to be seen to before the first decision."""
@@ -304,7 +307,8 @@ class SourceSync:
             if isinstance(step, windows.Read):
                 if step.turns != view.source.turns:
                     ledger.save_source(tx, replace(view.source, turns=step.turns))
-                return replace(step, window=ledger.claim(tx, step.window, self.owner))
+                claimed = ledger.claim(tx, step.window, self.owner)
+                return replace(step, window=claimed, paid=self.spending.take_ahead(tx, step.reserve))
             if isinstance(step, windows.Enter):
                 view = self._enter(tx, view, step)
                 continue
@@ -321,6 +325,7 @@ class SourceSync:
         progress: SourceProgress | None = None,
         known: _Known | None = None,
         wanted: tuple[Backfill, ...] | None = None,
+        pending: tuple[Window, ...] | None = None,
     ) -> windows.View:
         """What a decision depends on; what the transaction has read of it already need not be read again."""
         source = self.source
@@ -332,7 +337,8 @@ class SourceSync:
             wanted = ledger.wanted_backfills(tx, source.account)
         self.has_history = bool(wanted)
         backfills = [b for b in wanted if b.marketplace_id in source.marketplaces]
-        pending = ledger.pending_windows(tx, source.key)
+        if pending is None:
+            pending = ledger.pending_windows(tx, source.key)
         search = self.spending.bucket(tx, "searchOrders")
         return windows.View(
             source=progress,
@@ -421,6 +427,7 @@ class SourceSync:
         window = step.window
         self.spending.window = window
         self.spending.reserve = step.reserve
+        self.spending.paid = step.paid
         query = SearchQuery(
             axis=window.axis,
             after=window.lower,
@@ -446,6 +453,7 @@ class SourceSync:
         finally:
             self.spending.window = None
             self.spending.reserve = 0.0
+            self.spending.paid = False
         return None
 
     def _store_page(

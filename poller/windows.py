@@ -130,6 +130,8 @@ class Read:
     window: Window
     reserve: float
     turns: Mapping[str, int]
+    paid: bool = False
+    """Whether the token for it was taken along with the claim."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,8 +91,10 @@ _PENDING = (
     .where(windows.c.source == sa.bindparam("source"), windows.c.state.in_(PENDING))
     .order_by(windows.c.window_id)
 )
-_PENDING_OF_ACCOUNT = sa.select(windows.c.window_id, windows.c.source, windows.c.marketplace_ids).where(
-    windows.c.account == sa.bindparam("of_account"), windows.c.state.in_(PENDING)
+_PENDING_OF_ACCOUNT = (
+    sa.select(windows)
+    .where(windows.c.account == sa.bindparam("of_account"), windows.c.state.in_(PENDING))
+    .order_by(windows.c.window_id)
 )
 _SOURCE = sa.select(tables.sources).where(tables.sources.c.source == sa.bindparam("source"))
 _MARKETPLACES = sa.select(tables.marketplaces).where(tables.marketplaces.c.account == sa.bindparam("account"))
@@ -273,13 +275,20 @@ def save_marketplace(tx: Transaction, progress: MarketplaceProgress, *, new: boo
         tx.update(tables.marketplaces, [values], account=None, marketplace_id=None)
 
 
-def adopt_windows(tx: Transaction, account: str, source_of: dict[str, str]) -> None:
-    """Give unfinished windows to the source of their marketplace, when none of it is in theirs any more."""
-    c = windows.c
+def adopt_windows(tx: Transaction, account: str, source_of: dict[str, str]) -> list[Window]:
+    """Give unfinished windows to the source of their marketplace, when none of it is in theirs any more.
+
+    Returns all unfinished windows of the account, oldest first.
+    """
+    found = []
     for row in tx.rows(_PENDING_OF_ACCOUNT, {"of_account": account}):
-        homes = [source_of[m] for m in codec.load_words(row.marketplace_ids) if m in source_of]
-        if homes and row.source not in homes:
-            tx.conn.execute(sa.update(windows).where(c.window_id == row.window_id).values(source=homes[0]))
+        window = _window(tx, row)
+        homes = [source_of[m] for m in window.marketplace_ids if m in source_of]
+        if homes and window.source not in homes:
+            window = replace(window, source=homes[0])
+            tx.update(windows, [{"source": window.source}], window_id=window.window_id)
+        found.append(window)
+    return found
 
 
 def forget_finished(tx: Transaction, source: str) -> None:
