@@ -52,6 +52,13 @@ class Fleet:
             used.append((int(fields[11]) + int(fields[12])) / TICK)
         return used
 
+    @staticmethod
+    def machine() -> tuple[float, float]:
+        """Seconds of CPU that the whole machine has used so far, and that it spent waiting for its disks."""
+        line = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+        user, nice, system, _, waiting, *rest = (int(each) / TICK for each in line)
+        return user + nice + system + sum(rest[:2]), waiting
+
     def memory(self) -> list[float]:
         """Megabytes that each process holds, without what it shares with others counted twice (PSS)."""
         found = []

@@ -100,6 +100,9 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Replaying)
         self.walked: set[str] = set()
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Says nothing of those who are killed in the middle of an answer."""
+
 
 def main(folder: str) -> None:
     Replaying.pages = bodies(Path(folder)) if folder else []

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,35 +29,66 @@ def say(text: str) -> None:
 # --- throughput ----------------------------------------------------------------------------------------
 
 
-def workers(accounts: int = 8, orders: int = 1000) -> None:
+FULL = 0.9
+"""A machine has no more to give when so much of its cores is busy, or its disk is waited for so long."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Orders a second, cores that ours and that all processes used, and how much of the time the disk took."""
+
+    speed: float
+    ours: float
+    machine: float
+    waited: float
+
+    def limit(self) -> str:
+        cores = os.cpu_count() or 1
+        if self.machine >= FULL * cores:
+            return f"the limit is CPU: {self.machine:.2f} of {cores} cores are busy"
+        if self.waited >= FULL:
+            return "the limit is the disk"
+        return f"neither CPU ({self.machine:.2f} of {cores} cores) nor the disk is the limit: add workers"
+
+
+def workers(accounts: int = 8, orders: int = 5000, rounds: int = 3) -> None:
     """Orders a second with 1, 2 and 4 workers, on the same data: from the first page to the last."""
     print(f"{accounts} accounts of {orders:,} orders each, PostgreSQL, one scheduler; all on this machine")
+    figures: dict[int, list[Measured]] = {1: [], 2: [], 4: []}
     with tempfile.TemporaryDirectory(prefix="order-sync-bench-") as name, server() as postgres:
         pages = Path(name) / "S1000"
         write_pages(pages, 1000, orders)
-        for many in (1, 2, 4):
-            with fleet(Path(name) / f"w{many}", postgres, accounts, pages) as running:
-                running.start("run")
-                for _ in range(many):
-                    running.start("worker", "--concurrency", "4")
-                _report(running, many, accounts)
+        for number in range(rounds):
+            for many, found in figures.items():
+                with fleet(Path(name) / f"w{many}-{number}", postgres, accounts, pages) as running:
+                    running.start("run")
+                    for _ in range(many):
+                        running.start("worker", "--concurrency", "4")
+                    found.append(_measured(running, accounts))
+                say(f"round {number + 1} of {rounds}, workers {many}: {found[-1].speed:,.0f} orders/s")
+    for many, found in figures.items():
+        middle = sorted(found, key=lambda one: one.speed)[len(found) // 2]
+        each = ", ".join(f"{one.speed:,.0f}" for one in found)
+        print(
+            f"{many} worker{'s' if many > 1 else ' '}  {middle.speed:8,.0f} orders/s ({each})   "
+            f"{middle.ours:.2f} cores for scheduler and workers; {middle.limit()}"
+        )
 
 
-def _report(running: Fleet, many: int, accounts: int) -> None:
+def _measured(running: Fleet, accounts: int) -> Measured:
     stored = "SELECT sum(orders) FROM runs"
     while running.ask(stored) == 0:
         time.sleep(0.1)
     first, began, cpu = running.ask(stored), time.monotonic(), sum(running.cpu())
+    busy, waited = running.machine()
     done = "SELECT count(*) FROM windows WHERE kind = 'live' AND pages > 1 AND state IN ('unproven', 'done')"
     while running.ask(done) < accounts:
         time.sleep(0.1)
     seconds = time.monotonic() - began
     orders, used = running.ask(stored) - first, sum(running.cpu()) - cpu
-    memory = ", ".join(f"{one:.0f}" for one in running.memory())
-    print(
-        f"{many} worker{'s' if many > 1 else ' '}  {orders / seconds:8,.0f} orders/s   "
-        f"{used / seconds:.2f} cores for scheduler and workers, {orders / used:,.0f} orders per second of "
-        f"CPU, {memory} MB"
+    busy_now, waited_now = running.machine()
+    return Measured(
+        orders / seconds, used / seconds, (busy_now - busy) / seconds, (waited_now - waited) / seconds
     )
 
 

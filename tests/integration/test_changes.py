@@ -287,13 +287,16 @@ def test_a_reader_under_concurrent_writers_misses_nothing_and_sees_each_record_i
 
     def write(number: int) -> None:
         for i in range(each):
-            with store.begin() as tx:
+
+            def change_one(tx: Transaction, i: int = i) -> None:
                 key = shared[(number + i) % len(shared)]
                 record = customers.load(tx, [key])[key]
                 done = int(record.name or 0) + 1
                 customers.change(tx, replace(record, name=str(done)), record)
                 fresh = replace(record, customer_id=0, external_id=f"{number}-{i}", name=None)
                 customers.create(tx, [fresh])
+
+            store.commit(change_one)
 
     def write_all() -> None:
         try:

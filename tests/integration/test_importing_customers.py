@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from poller.customers import importing
 from poller.customers.import_rules import Outcome
@@ -244,16 +245,22 @@ def test_r53_a_line_about_a_merged_customer_changes_nothing(store: Store, tmp_pa
     assert row(store, t.customers, customer_id=cem)["external_id"] == "C-3"
 
 
+def all_rows(store: Store) -> list[Any]:
+    """Whatever an import may write; not as exported, which may be a moment behind on PostgreSQL."""
+    tables = (t.customers, t.customer_emails, t.orders, t.journal, t.outbox)
+    with store.read() as tx:
+        return [sorted(map(repr, tx.rows(sa.select(table)))) for table in tables]
+
+
 def test_a_dry_run_says_the_same_and_stores_nothing(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importing, "BATCH", 2)
     apply(store, an_order("o1", "bea@example.com"))
     lines = (*FILE, "C-1,Ann again,,,,,,,", ",,ann@example.com,,,,,,", ",,second@example.com,,,,,,")
-    before = exported(store)
+    before = all_rows(store)
     planned = imported(store, tmp_path, *lines, dry_run=True)
-    assert exported(store) == before
-    assert rows_of(store, t.journal) == 0
+    assert all_rows(store) == before
     done = imported(store, tmp_path, *lines)
     assert kinds(planned) == kinds(done) == ["new", "changed", "new", "refused", "refused", "refused"]
 
