@@ -23,6 +23,7 @@ from store.ledger import Superseded
 from store.progress import Interval, Look
 from store.proof import By, Verification
 from tests.harness import NOON, Shop, SimulatedClock, rules_for
+from tests.integration.test_store_engine import together
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 UK = BY_NAME["UK"].id
@@ -420,6 +421,15 @@ def test_of_two_processes_one_goes_on(shop: ReadShop) -> None:
     assert verifier_of(shop).carry_on(job).state == "done"
     with pytest.raises(Superseded):
         verifier_of(shop).carry_on(job)
+
+
+def test_of_those_who_ask_for_the_same_at_once_one_begins_it(shop: ReadShop) -> None:
+    for upper in (NOON - timedelta(days=days) for days in range(5)):
+
+        def ask(_: int, upper: datetime = upper) -> int:
+            return begun(shop, upper=upper).verification_id
+
+        assert len(set(together(4, ask))) == 1
 
 
 def test_before_anything_was_read_there_is_nothing_to_prove(shop: ReadShop) -> None:

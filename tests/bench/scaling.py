@@ -35,7 +35,7 @@ FULL = 0.9
 
 @dataclass(frozen=True)
 class Measured:
-    """Orders a second, cores that ours and that all processes used, and how much of the time the disk took."""
+    """Orders a second, cores that ours and that all processes used, how much of the time the disk took."""
 
     speed: float
     ours: float
