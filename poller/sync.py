@@ -338,7 +338,7 @@ class SourceSync:
         self.has_history = bool(wanted)
         backfills = [b for b in wanted if b.marketplace_id in source.marketplaces]
         if pending is None:
-            pending = ledger.pending_windows(tx, source.key)
+            pending = tuple(w for w in ledger.pending_windows(tx, source.account) if w.source == source.key)
         search = self.spending.bucket(tx, "searchOrders")
         return windows.View(
             source=progress,
@@ -567,7 +567,7 @@ class SourceSync:
 
     def _finish_backfill(self, tx: Transaction, window: Window) -> None:
         assert window.backfill_id is not None
-        left = ledger.has_pending(tx, window.backfill_id)
+        left = ledger.has_pending(tx, window.account, window.backfill_id)
         bucket = self.spending.bucket(tx, "searchOrders")
         backfill = ledger.lock_backfill(tx, window.backfill_id)
         if backfill is None:

@@ -24,17 +24,13 @@ from store.progress import (
     SourceProgress,
     Way,
     Window,
-    WindowState,
     joined,
 )
-from store.tables import windows
+from store.tables import UNFINISHED, windows
 from store.types import among
 
 CLAIM = timedelta(minutes=2)
 """How long a claim on a window holds without being renewed."""
-
-PENDING: tuple[WindowState, ...] = ("open", "unproven", "set_aside")
-"""The states of a window that something is still to be done about."""
 
 KEPT = timedelta(days=3)
 """How long a finished window stays, to see how something came about."""
@@ -88,12 +84,7 @@ def _values(tx: Transaction, window: Window) -> dict[str, Any]:
 
 _PENDING = (
     sa.select(windows)
-    .where(windows.c.source == sa.bindparam("source"), windows.c.state.in_(PENDING))
-    .order_by(windows.c.window_id)
-)
-_PENDING_OF_ACCOUNT = (
-    sa.select(windows)
-    .where(windows.c.account == sa.bindparam("of_account"), windows.c.state.in_(PENDING))
+    .where(windows.c.account == sa.bindparam("of_account"), sa.text(UNFINISHED))
     .order_by(windows.c.window_id)
 )
 _SOURCE = sa.select(tables.sources).where(tables.sources.c.source == sa.bindparam("source"))
@@ -101,15 +92,15 @@ _MARKETPLACES = sa.select(tables.marketplaces).where(tables.marketplaces.c.accou
 # Made once: with every page they are asked several times, and building them took as long as running them.
 
 
-def pending_windows(tx: Transaction, source: str) -> tuple[Window, ...]:
-    """Windows of a source that are not finished, oldest first."""
-    return tuple(_window(tx, row) for row in tx.rows(_PENDING, {"source": source}))
+def pending_windows(tx: Transaction, account: str) -> tuple[Window, ...]:
+    """Windows of an account that are not finished, oldest first."""
+    return tuple(_window(tx, row) for row in tx.rows(_PENDING, {"of_account": account}))
 
 
 def all_pending(tx: Transaction, sources: Iterable[str]) -> dict[str, list[Window]]:
-    """The same for each of some sources that has any."""
+    """The same by source, for each of some sources that has any."""
     c = windows.c
-    query = sa.select(windows).where(among(c.source, list(sources)), c.state.in_(PENDING))
+    query = sa.select(windows).where(among(c.source, list(sources)), sa.text(UNFINISHED))
     found: dict[str, list[Window]] = {}
     for row in tx.rows(query.order_by(c.window_id)):
         found.setdefault(row.source, []).append(_window(tx, row))
@@ -278,11 +269,10 @@ def save_marketplace(tx: Transaction, progress: MarketplaceProgress, *, new: boo
 def adopt_windows(tx: Transaction, account: str, source_of: dict[str, str]) -> list[Window]:
     """Give unfinished windows to the source of their marketplace, when none of it is in theirs any more.
 
-    Returns all unfinished windows of the account, oldest first.
+    Returns all of them that the account has, oldest first.
     """
     found = []
-    for row in tx.rows(_PENDING_OF_ACCOUNT, {"of_account": account}):
-        window = _window(tx, row)
+    for window in pending_windows(tx, account):
         homes = [source_of[m] for m in window.marketplace_ids if m in source_of]
         if homes and window.source not in homes:
             window = replace(window, source=homes[0])
@@ -420,10 +410,12 @@ def count_backfill(tx: Transaction, backfill_id: int, fetched: int) -> None:
     )
 
 
-def has_pending(tx: Transaction, backfill_id: int) -> bool:
-    """Whether some of a backfill's windows are still to be read."""
+def has_pending(tx: Transaction, account: str, backfill_id: int) -> bool:
+    """Whether some windows of an account's backfill are still to be read."""
     c = windows.c
-    query = sa.select(sa.literal(1)).where(c.backfill_id == backfill_id, c.state.in_(PENDING))
+    query = sa.select(sa.literal(1)).where(
+        c.account == account, sa.text(UNFINISHED), c.backfill_id == backfill_id
+    )
     return tx.conn.execute(query.limit(1)).first() is not None
 
 
@@ -444,7 +436,7 @@ def direct_backfill(
         w = windows.c
         tx.conn.execute(
             sa.update(windows)
-            .where(w.backfill_id == backfill_id, w.state.in_(PENDING))
+            .where(w.backfill_id == backfill_id, sa.text(UNFINISHED))
             .values(state="cancelled", page_token=None, finished_at=tx.now, version=w.version + 1, owner=None)
         )
     return changed.rowcount == 1
@@ -453,7 +445,7 @@ def direct_backfill(
 def pending_of(tx: Transaction, backfill_id: int) -> list[Interval]:
     """The stretches of a backfill's windows that are still to be read."""
     c = windows.c
-    query = sa.select(c.lower, c.upper).where(c.backfill_id == backfill_id, c.state.in_(PENDING))
+    query = sa.select(c.lower, c.upper).where(c.backfill_id == backfill_id, sa.text(UNFINISHED))
     return [Interval(row.lower, row.upper) for row in tx.rows(query)]
 
 

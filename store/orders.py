@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from store import codec
 from store.engine import Row, Transaction
 from store.records import Address, Basis, Buyer, LineRecord, OrderRecord, TaxNumber, says_something
-from store.tables import OPEN, ORDER_KEYS, order_lines, orders
+from store.tables import OPEN, ORDER_KEYS, RARE_BASIS, order_lines, orders
 from store.types import among, among_these
 
 GROUP_COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -550,7 +550,7 @@ def _waiting(marketplaces: str, why: sa.ColumnElement[bool]) -> sa.Select[Any]:
 
 
 _OF_UNKNOWN_MARKETPLACES = _waiting("known", orders.c.marketplace.is_(None))
-_HELD = _waiting("holding_none", orders.c.match_basis == "held")
+_HELD = _waiting("holding_none", sa.and_(sa.text(RARE_BASIS), orders.c.match_basis == "held"))
 IS_ANY_WAITING = sa.or_(_OF_UNKNOWN_MARKETPLACES.exists(), _HELD.exists())
 """With ``of_account``, and ``known`` and ``holding_none`` as for ``waiting``."""
 

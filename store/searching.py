@@ -11,11 +11,22 @@ from store.accounts import businesses_of
 from store.engine import Transaction
 from store.queries import distinct, opened_orders
 from store.records import CustomerRecord, OrderRecord
-from store.tables import WORD_BLOCK, customer_emails, customer_words, customers, order_lines, orders
+from store.tables import (
+    SKU_BLOCK,
+    WORD_BLOCK,
+    customer_emails,
+    customer_words,
+    customers,
+    order_lines,
+    orders,
+)
 from store.types import among
 
 _AT_ONCE = 32
 """Blocks of words that are looked at together."""
+
+_LINES_AT_ONCE = 256
+"""The same for blocks of lines, which are smaller."""
 
 
 def customers_named(tx: Transaction, name: str, limit: int) -> list[CustomerRecord]:
@@ -61,15 +72,21 @@ def _with_words(blocks: list[int], words: list[int], limit: int) -> sa.Select[An
 def orders_with_sku(tx: Transaction, sku: str, limit: int) -> list[OrderRecord]:
     """Shown orders that hold an article, the one that was stored last first."""
     line, o = order_lines.c, orders.c
-    keys = (
-        sa.select(line.order_key)
-        .join(orders, o.order_key == line.order_key)
-        .where(line.sku == sku, o.shown)
-        .order_by(line.order_key.desc())
-        .limit(4 * limit)  # an order may hold it in several lines
-    )
-    wanted = list(dict.fromkeys(tx.conn.execute(keys).scalars()))[:limit]
-    if not wanted:
-        return []
+    newest = tx.conn.execute(sa.select(sa.func.max(o.order_key))).scalar_one_or_none() or 0
+    block = sa.literal_column(f"(order_lines.order_key / {SKU_BLOCK})", sa.Integer)
+    wanted: list[int] = []
+    for upper in range(newest // SKU_BLOCK, -1, -_LINES_AT_ONCE):
+        blocks = range(max(0, upper - _LINES_AT_ONCE + 1), upper + 1)
+        keys = (
+            sa.select(line.order_key)
+            .distinct()
+            .join(orders, o.order_key == line.order_key)
+            .where(block.in_(blocks), line.sku == sku, o.shown)
+            .order_by(line.order_key.desc())
+            .limit(limit - len(wanted))
+        )
+        wanted += tx.conn.execute(keys).scalars()
+        if len(wanted) >= limit:
+            break
     query = sa.select(orders).where(among(o.order_key, wanted)).order_by(o.order_key.desc())
     return opened_orders(tx, query)

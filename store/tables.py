@@ -55,8 +55,18 @@ HAS_TERM = "erased_at IS NULL"
 OPEN = "status IN ('PENDING', 'PENDING_AVAILABILITY', 'UNSHIPPED', 'PARTIALLY_SHIPPED')"
 """Orders that Amazon has not finished with: few at any time, and asked for often."""
 
+UNFINISHED = "state IN ('open', 'unproven', 'set_aside')"
+"""Windows that something is still to be done about: a few of each account, among thousands that were read."""
+
 RARE_BASIS = "match_basis NOT IN ('created', 'email_1')"
 """Orders whose customer was found in an unusual way: looked for among very many, and few."""
+
+SKU_BLOCK = 1024
+"""So many order keys in a row make a block, within which lines are found by SKU.
+
+An article is sold at any time, so in one index of all lines each new line would change a page of its own,
+which cost more than anything else about a page of orders. In blocks, new lines touch a few pages.
+"""
 
 orders = sa.Table(
     "orders",
@@ -167,9 +177,9 @@ order_lines = sa.Table(
     sa.Column("gift_message", sa.LargeBinary),
     sa.Column("customization_url", sa.LargeBinary),
     sa.Index(
-        "ix_order_lines_sku",
+        "ix_order_lines_sku_block",
+        sa.text(f"(order_key / {SKU_BLOCK})"),
         "sku",
-        "order_key",
         sqlite_where=sa.text("sku IS NOT NULL"),
         postgresql_where=sa.text("sku IS NOT NULL"),
     ),
@@ -423,6 +433,12 @@ windows = sa.Table(
     sa.Column("created_at", UtcTime, nullable=False),
     sa.Column("finished_at", UtcTime),
     sa.Index("ix_windows_source", "source", "state"),
+    sa.Index(
+        "ix_windows_unfinished",
+        "account",
+        sqlite_where=sa.text(UNFINISHED),
+        postgresql_where=sa.text(UNFINISHED),
+    ),
 )
 """The ledger: intervals that are being read, failed and waiting, or read not long ago."""
 

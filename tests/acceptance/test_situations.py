@@ -143,8 +143,8 @@ def missing_coverage(shop: Shop, code: str) -> list[Interval]:
 
 def unfinished(shop: Shop) -> list[Window]:
     with shop.store.read() as tx:
-        keys = tx.conn.execute(sa.select(tables.windows.c.source).distinct()).scalars().all()
-        return [w for key in keys for w in ledger.pending_windows(tx, key)]
+        accounts = tx.conn.execute(sa.select(tables.windows.c.account).distinct()).scalars().all()
+        return [w for account in accounts for w in ledger.pending_windows(tx, account)]
 
 
 def backfills(shop: Shop) -> list[tuple[str, datetime, datetime, str]]:

@@ -13,6 +13,7 @@ from poller.users import FAILURES, IDLE, LOCKED, LONGEST, is_over
 from store import console, queries, searching
 from store.engine import Store, create_engine
 from store.sealing import Sealer
+from store.tables import ORDER_KEYS, SKU_BLOCK
 from tests.harness import KEY, NOON, SimulatedClock
 from tests.integration.store_world import add_customer, apply
 from tests.unit.matching_world import an_order
@@ -125,3 +126,16 @@ def test_orders_are_found_by_sku_once_and_the_last_stored_first(store: Store) ->
         assert [o.order_id for o in searching.orders_with_sku(tx, sku, 10)] == ["o3", "o2", "o1"]
         assert [o.order_id for o in searching.orders_with_sku(tx, sku, 2)] == ["o3", "o2"]
         assert searching.orders_with_sku(tx, "no such", 10) == []
+
+
+def test_orders_are_found_by_sku_in_blocks_that_lie_far_apart(store: Store) -> None:
+    for number in range(3):
+        apply(store, an_order(f"o{number}", f"{number}@example.com"))
+        with store.begin() as tx:  # as many keys are given out as if so many orders had come in between
+            tx.take_keys(ORDER_KEYS, 150 * SKU_BLOCK)
+    with store.read() as tx:
+        sku = queries.find_orders(tx, "o1")[0].lines[0].sku
+        assert sku is not None
+        for limit in (1, 2, 3, 10):
+            found = [o.order_id for o in searching.orders_with_sku(tx, sku, limit)]
+            assert found == ["o2", "o1", "o0"][:limit]

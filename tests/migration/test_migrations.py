@@ -40,6 +40,7 @@ def test_an_upgraded_database_has_exactly_the_tables_of_the_program(engine: Engi
     assert set(sa.inspect(engine).get_table_names()) == {*metadata.tables, "alembic_version"}
 
 
+@pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
 def test_the_migrations_make_what_the_tables_would_make_themselves(
     engine: Engine, empty_database_url: str
 ) -> None:
@@ -55,14 +56,24 @@ def test_the_migrations_make_what_the_tables_would_make_themselves(
                 sorted(str(c["name"]) for c in inspector.get_check_constraints(name)),
                 sorted(str(c["name"]) for c in inspector.get_unique_constraints(name)),
                 sorted(str(f["name"]) for f in inspector.get_foreign_keys(name)),
-                sorted((str(i["name"]), str(i["column_names"])) for i in inspector.get_indexes(name)),
             )
         if engine.dialect.name == "sqlite":
             with engine.connect() as connection:
+                query = "SELECT name, tbl_name, sql FROM sqlite_master WHERE type = 'index'"
+                found["indexes"] = {
+                    tuple(row) for row in connection.exec_driver_sql(query) if row.tbl_name in metadata.tables
+                }
                 query = "SELECT name FROM sqlite_master WHERE sql LIKE '%WITHOUT ROWID%'"
                 found["without rowid"] = set(connection.exec_driver_sql(query).scalars())
         else:
             found["sequences"] = set(inspector.get_sequence_names())
+            with engine.connect() as connection:
+                query = "SELECT tablename, indexdef FROM pg_indexes WHERE schemaname = 'public'"
+                found["indexes"] = {
+                    row.indexdef
+                    for row in connection.exec_driver_sql(query)
+                    if row.tablename in metadata.tables
+                }
         return found
 
     metadata.create_all(engine)
@@ -132,6 +143,7 @@ def test_what_is_missing_or_strange_is_told_in_words(engine: Engine) -> None:
         "DROP TABLE refusals",
         "DROP TABLE run_days",
         "DROP INDEX ix_orders_updated",
+        "DROP INDEX ix_order_lines_sku_block",
         "ALTER TABLE runs DROP COLUMN message",
         "ALTER TABLE runs ADD COLUMN mood INTEGER",
         "CREATE TABLE notes (note INTEGER)",
@@ -139,6 +151,7 @@ def test_what_is_missing_or_strange_is_told_in_words(engine: Engine) -> None:
     assert sorted(migrating.differences(engine)) == [
         "column runs.message is missing",
         "column runs.mood is not known to this program",
+        "index ix_order_lines_sku_block of table order_lines is missing",
         "index ix_orders_updated of table orders is missing",
         "table notes is not known to this program",
         "table refusals is missing",

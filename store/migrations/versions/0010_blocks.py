@@ -1,0 +1,48 @@
+"""Unfinished windows of an account by an index of their own; lines by SKU in blocks
+
+Revision: 0010, after 0009.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0010"
+down_revision = "0009"
+branch_labels = None
+depends_on = None
+
+UNFINISHED = "state IN ('open', 'unproven', 'set_aside')"
+HAS_SKU = "sku IS NOT NULL"
+
+
+def upgrade() -> None:
+    op.create_index(
+        "ix_windows_unfinished",
+        "windows",
+        ["account"],
+        unique=False,
+        sqlite_where=sa.text(UNFINISHED),
+        postgresql_where=sa.text(UNFINISHED),
+    )
+    op.create_index(
+        "ix_order_lines_sku_block",
+        "order_lines",
+        [sa.text("(order_key / 1024)"), "sku"],
+        unique=False,
+        sqlite_where=sa.text(HAS_SKU),
+        postgresql_where=sa.text(HAS_SKU),
+    )
+    op.drop_index("ix_order_lines_sku", "order_lines")
+
+
+def downgrade() -> None:
+    op.create_index(
+        "ix_order_lines_sku",
+        "order_lines",
+        ["sku", "order_key"],
+        unique=False,
+        sqlite_where=sa.text(HAS_SKU),
+        postgresql_where=sa.text(HAS_SKU),
+    )
+    op.drop_index("ix_order_lines_sku_block", "order_lines")
+    op.drop_index("ix_windows_unfinished", "windows")
