@@ -121,6 +121,9 @@ class OrderConnector(Protocol):
     def knows_time(self) -> bool:
         """Whether something has been heard from Amazon, so that ``amazon_now`` need not ask."""
 
+    def has_access(self) -> bool:
+        """Whether an order can be asked for at once, without an access token being fetched before."""
+
     def amazon_now(self) -> datetime:
         """Amazon's present time, estimated from its ``Date`` headers, never later than the truth.
 

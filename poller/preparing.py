@@ -51,8 +51,8 @@ def enter(tx: Transaction, source: Source, start: datetime, history_by: Way) -> 
         if after != before:
             ledger.save_marketplace(tx, after)
         known[marketplace_id] = after
-    pending = ledger.adopt_windows(tx, source.account, {m: each.source for m, each in known.items()})
-    return Entered(progress, known, tuple(w for w in pending if w.source == source.key))
+    source_of = {m: each.source for m, each in known.items()}
+    return Entered(progress, known, ledger.adopt_windows(tx, source.account, source.key, source_of))
 
 
 def _open_history(

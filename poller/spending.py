@@ -1,12 +1,14 @@
 """A connector's view of the stored budget: every HTTP attempt takes a token here first.
 
-The first token for a page is taken in the transaction that claims its window. Taking a further one renews
-the claim in the same transaction, so that a slow answer with retries never outlives its claim unnoticed.
+The token for a page is taken in the transaction that claims its window, when nothing has to be fetched
+before. Taking any other one renews the claim in the same transaction, so that a slow answer with retries
+never outlives its claim unnoticed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -35,7 +37,7 @@ def stored_bucket(
 class Spending:
     """One caller's budget for one account.
 
-    ``taken`` counts the tokens that it took, ``retries`` those of them for what had failed before.
+    ``taken`` counts the requests that had a token, ``retries`` those of them for what had failed before.
     """
 
     store: Store
@@ -49,9 +51,11 @@ class Spending:
     window: Window | None = None
     paid: bool = False
     """Whether searchOrders' next token was taken ahead, and that is committed."""
+    monotonic: Callable[[], float] = time.monotonic
     taken: int = 0
     retries: int = 0
     _rates: dict[str, float] = field(default_factory=dict)
+    _claimed_at: float = 0.0
 
     def key(self, operation: Operation) -> BudgetKey:
         return BudgetKey(self.application, self.account, operation)
@@ -64,6 +68,7 @@ class Spending:
         """Take a token. Raises BudgetEmpty; ``store.ledger.Superseded`` when the claim is lost."""
         if self.paid and operation == "searchOrders":
             self.paid = False
+            self._see_that_it_is_ours()
             self.taken += 1
             return
         plan = self.plans[operation]
@@ -78,6 +83,12 @@ class Spending:
         self.taken += 1
         self.retries += again
 
+    def _see_that_it_is_ours(self) -> None:
+        """Renew the claim that a token was taken with, if that was not just now. Raises Superseded."""
+        if self.window is not None and self.monotonic() - self._claimed_at > ledger.FRESH.total_seconds():
+            with self.store.begin(durable=False) as tx:
+                ledger.renew(tx, self.window)
+
     def take_ahead(self, tx: Transaction, reserve: float) -> bool:
         """Take searchOrders' next token in a transaction that has just claimed the window that it is for.
 
@@ -86,6 +97,7 @@ class Spending:
         plan = self.plans["searchOrders"]
         bucket, ready = budgets.take(tx, self.key("searchOrders"), plan.rate, plan.burst, reserve)
         self._rates["searchOrders"] = bucket.rate
+        self._claimed_at = tx.began_at
         return ready is None
 
     def observe_rate(self, operation: Operation, rate: float) -> None:

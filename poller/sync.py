@@ -308,7 +308,9 @@ class SourceSync:
                 if step.turns != view.source.turns:
                     ledger.save_source(tx, replace(view.source, turns=step.turns))
                 claimed = ledger.claim(tx, step.window, self.owner)
-                return replace(step, window=claimed, paid=self.spending.take_ahead(tx, step.reserve))
+                # Not before an access token is fetched: an outage there must not eat the budget.
+                paid = self.connector.has_access() and self.spending.take_ahead(tx, step.reserve)
+                return replace(step, window=claimed, paid=paid)
             if isinstance(step, windows.Enter):
                 view = self._enter(tx, view, step)
                 continue
@@ -338,7 +340,7 @@ class SourceSync:
         self.has_history = bool(wanted)
         backfills = [b for b in wanted if b.marketplace_id in source.marketplaces]
         if pending is None:
-            pending = tuple(w for w in ledger.pending_windows(tx, source.account) if w.source == source.key)
+            pending = ledger.pending_windows(tx, source.account, source.key)
         search = self.spending.bucket(tx, "searchOrders")
         return windows.View(
             source=progress,

@@ -95,7 +95,7 @@ class Verifier:
         reason: Reason = "asked",
     ) -> Verification | None:
         """The same in a transaction. A proof that was *requested* is carried out by the running service."""
-        ledger.load_source(tx, self.source.key)  # locked: of two who ask for the same, one begins it
+        ledger.lock_marketplaces(tx, self.source.account)  # of two who ask for the same, one begins it
         found = verifications.unfinished(tx, self.source.account, marketplace_id, by, lower, upper, reason)
         if found is not None:
             return self._gone_on_with(tx, found, repair)
@@ -172,7 +172,7 @@ class Verifier:
 
     def _scheduled_job(self) -> Verification | None:
         with self.store.begin() as tx:
-            ledger.load_source(tx, self.source.key)  # locked: of two who find one due, one begins it
+            ledger.lock_marketplaces(tx, self.source.account)  # of two who find one due, one begins it
             job, due = self._next_job(tx, ledger.load_marketplaces(tx, self.source.account))
             if due:
                 verifications.forget_old(tx, self.source.account)

@@ -337,6 +337,8 @@ class Transaction:
     sealer: Sealer
     lookup: Lookup
     now: datetime
+    began_at: float = field(default_factory=time.monotonic)
+    """When it began, by the clock that tells how long something takes: seconds."""
     counted_from: int = 0
     """What PostgreSQL's change positions are counted from."""
     given: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -467,7 +469,7 @@ class Store:
             conn = bare.execution_options(durable=durable)
             with conn.begin():
                 moment = self._now(conn, "" if durable else _NOT_DURABLE)
-                tx = Transaction(conn, self._sealer, lookup, moment, self._counted_from)
+                tx = Transaction(conn, self._sealer, lookup, moment, counted_from=self._counted_from)
                 yield tx
                 tx.write_outbox()
 
@@ -480,7 +482,7 @@ class Store:
             conn = bare.execution_options(reading=True, **level)
             with conn.begin():
                 moment = self._now(conn, _PATIENT)
-                yield Transaction(conn, self._sealer, lookup, moment, self._counted_from)
+                yield Transaction(conn, self._sealer, lookup, moment, counted_from=self._counted_from)
 
     def commit(self, work: Callable[[Transaction], T], *, durable: bool = True) -> T:
         """Do ``work`` in a transaction of its own; all of it once more when somebody else was first."""

@@ -6,7 +6,7 @@ Every change to a window compares its version: whoever read an older one loses c
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -92,9 +92,10 @@ _MARKETPLACES = sa.select(tables.marketplaces).where(tables.marketplaces.c.accou
 # Made once: with every page they are asked several times, and building them took as long as running them.
 
 
-def pending_windows(tx: Transaction, account: str) -> tuple[Window, ...]:
-    """Windows of an account that are not finished, oldest first."""
-    return tuple(_window(tx, row) for row in tx.rows(_PENDING, {"of_account": account}))
+def pending_windows(tx: Transaction, account: str, source: str) -> tuple[Window, ...]:
+    """Windows of an account's source that are not finished, oldest first."""
+    rows = tx.rows(_PENDING, {"of_account": account})
+    return tuple(_window(tx, row) for row in rows if row.source == source)
 
 
 def all_pending(tx: Transaction, sources: Iterable[str]) -> dict[str, list[Window]]:
@@ -257,6 +258,18 @@ def all_marketplaces(tx: Transaction) -> dict[str, dict[str, MarketplaceProgress
     return found
 
 
+_LOCKING = (
+    sa.select(tables.marketplaces.c.marketplace_id)
+    .where(tables.marketplaces.c.account == sa.bindparam("account"))
+    .order_by(tables.marketplaces.c.marketplace_id)
+)
+
+
+def lock_marketplaces(tx: Transaction, account: str) -> None:
+    """Let nobody else do the same for an account until the end, or change how far its marketplaces are."""
+    tx.rows(tx.lock(_LOCKING), {"account": account})
+
+
 def save_marketplace(tx: Transaction, progress: MarketplaceProgress, *, new: bool = False) -> None:
     """Write what has been reached of a marketplace."""
     values = {f.name: getattr(progress, f.name) for f in fields(progress)}
@@ -266,19 +279,22 @@ def save_marketplace(tx: Transaction, progress: MarketplaceProgress, *, new: boo
         tx.update(tables.marketplaces, [values], account=None, marketplace_id=None)
 
 
-def adopt_windows(tx: Transaction, account: str, source_of: dict[str, str]) -> list[Window]:
+def adopt_windows(
+    tx: Transaction, account: str, source: str, source_of: Mapping[str, str]
+) -> tuple[Window, ...]:
     """Give unfinished windows to the source of their marketplace, when none of it is in theirs any more.
 
-    Returns all of them that the account has, oldest first.
+    Returns those of ``source``, oldest first.
     """
-    found = []
-    for window in pending_windows(tx, account):
-        homes = [source_of[m] for m in window.marketplace_ids if m in source_of]
-        if homes and window.source not in homes:
-            window = replace(window, source=homes[0])
-            tx.update(windows, [{"source": window.source}], window_id=window.window_id)
-        found.append(window)
-    return found
+    own = []
+    for row in tx.rows(_PENDING, {"of_account": account}):
+        homes = [source_of[m] for m in codec.load_words(row.marketplace_ids) if m in source_of]
+        home = homes[0] if homes and row.source not in homes else row.source
+        if home != row.source:
+            tx.update(windows, [{"source": home}], window_id=row.window_id)
+        if home == source:
+            own.append(replace(_window(tx, row), source=home))
+    return tuple(own)
 
 
 def forget_finished(tx: Transaction, source: str) -> None:

@@ -85,9 +85,14 @@ class AccessTokens:
         Raises AuthorisationRevoked, ApplicationRefused, RequestRefused, Throttled, or a Retriable.
         """
         with self._lock:
-            if self._token is None or self._usable_until is None or self._now() >= self._usable_until:
+            if self._token is None or not self.has_one():
                 self._token, self._usable_until = self._fetch()
             return self._token
+
+    def has_one(self) -> bool:
+        """Whether ``get`` need not ask; waits for nobody who does."""
+        usable_until = self._usable_until
+        return self._token is not None and usable_until is not None and self._now() < usable_until
 
     def drop(self, token: str) -> None:
         """Amazon refused ``token``: fetch another next time, unless that has happened already."""

@@ -106,6 +106,10 @@ class AmazonConnector:
         self._time = AmazonTime(now)
         self._tokens = AccessTokens(credentials, token_url, http, now, self._hear)
 
+    def has_access(self) -> bool:
+        """Whether there is an access token that is still good."""
+        return self._tokens.has_one()
+
     # --- Amazon's time ---------------------------------------------------------------------
 
     def knows_time(self) -> bool:

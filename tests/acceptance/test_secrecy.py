@@ -221,7 +221,7 @@ def reprs_of_what_is_stored(shop: Shop) -> Iterator[str]:
         yield from map(repr, queries.changed_customers(tx, 0, upto))
         yield from map(repr, quarantine.entries(tx))
         for source in shop.sources():
-            yield from map(repr, ledger.pending_windows(tx, source.account))
+            yield from map(repr, ledger.pending_windows(tx, source.account, source.key))
             yield repr(source)
         yield from map(repr, (tx, shop.store, shop.connector, Sealer([KEY])))
     yield repr(Credentials(CLIENT_ID, (CLIENT_SECRET,), shop.seller.refresh_token))

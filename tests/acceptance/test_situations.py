@@ -19,14 +19,14 @@ import sqlalchemy as sa
 
 from connectors.amazon.marketplaces import BY_NAME
 from connectors.simulator.api import Served, Simulator
-from connectors.simulator.faults import GET, SEARCH, Faults
+from connectors.simulator.faults import GET, SEARCH, TOKEN, Faults
 from connectors.simulator.messages import Answer, Request
 from connectors.simulator.orders import order
 from connectors.simulator.world import Seller, World
 from poller.sources import AccountRules
 from poller.sync import RunReport
 from poller.windows import LIVE_SPAN, OVERLAP, Pace
-from store import ledger, quarantine, queries, tables
+from store import budgets, ledger, quarantine, queries, tables
 from store.progress import Interval, Look, MarketplaceProgress, Window, gaps
 from tests.harness import NOON, Shop, SimulatedClock, rules_for
 from tests.oracle import compare
@@ -143,8 +143,9 @@ def missing_coverage(shop: Shop, code: str) -> list[Interval]:
 
 def unfinished(shop: Shop) -> list[Window]:
     with shop.store.read() as tx:
-        accounts = tx.conn.execute(sa.select(tables.windows.c.account).distinct()).scalars().all()
-        return [w for account in accounts for w in ledger.pending_windows(tx, account)]
+        c = tables.windows.c
+        places = tx.rows(sa.select(c.account, c.source).distinct())
+        return [w for place in places for w in ledger.pending_windows(tx, place.account, place.source)]
 
 
 def backfills(shop: Shop) -> list[tuple[str, datetime, datetime, str]]:
@@ -638,3 +639,24 @@ def test_customers_are_shared_within_a_business_and_never_beyond_it(
     assert customer.business == ("together" if one_business else "second")
     for shop in shops:
         shop.close()
+
+
+def test_an_outage_of_login_with_amazon_eats_none_of_the_budget(open_shop: Open) -> None:
+    begin, end = NOON + timedelta(hours=2), NOON + timedelta(hours=4)
+    shop = open_shop(["UK"])
+    shop.sync()
+    shop.simulator.faults = Faults.only("html_503", operations=[TOKEN], during=(begin, end))
+    shop.clock.go_to(begin)
+    asked, outcomes = len(shop.simulator.requests), []
+    while shop.clock() < end - timedelta(minutes=20):
+        (report,) = shop.sync()
+        outcomes.append(report.outcome)
+        shop.clock.go_to(max(report.until, shop.clock() + timedelta(minutes=2)))
+        with shop.store.read() as tx:
+            (search,) = budgets.all_of(tx, ["searchOrders"]).values()
+        assert search.tokens == search.burst
+    assert outcomes.count("failed") > 3, outcomes
+    assert all(each.operation == TOKEN for each in shop.simulator.requests[asked:])
+    shop.clock.go_to(end)
+    (report,) = shop.sync()
+    assert report.outcome == "complete"

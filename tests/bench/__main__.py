@@ -68,7 +68,7 @@ def grow(database: Path, folder: Path, there: int, wanted: int) -> None:
 
 
 def ship(database: Path) -> None:
-    """In life nearly all orders are shipped or cancelled within days; those of the worlds stay as they are."""
+    """As nearly all orders are within days; those of the worlds stay as they were."""
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute(f"UPDATE orders SET status = 'SHIPPED' WHERE {OPEN}")
 

@@ -393,14 +393,14 @@ def test_r62_a_seller_is_forgotten_whole_and_no_other(place: Place) -> None:
     apply(place.store, everything("o9", "zoe@marketplace.amazon.co.uk"), rules=other)
     with place.store.begin() as tx:
         ledger.open_windows(tx, [Window("acme:EU", "acme", "live", "updated", (UK,), ("BUYER",), NOON, NOON)])
-        (window,) = ledger.pending_windows(tx, "acme")
+        (window,) = ledger.pending_windows(tx, "acme", "acme:EU")
         ledger.save_window(tx, replace(window, page_token="secret", pages=3))
     kept = customer_of(place.store, "o9")
     done = AccountForgetting(place.store, "acme", "tests").run()
     assert (done.records, done.orders, done.payloads, done.clean) == (3, 3, 1, True)
     assert place.sealed()["windows.page_token"] == set()
     with place.store.read() as tx:
-        (again,) = ledger.pending_windows(tx, "acme")
+        (again,) = ledger.pending_windows(tx, "acme", "acme:EU")
         people = queries.list_customers(tx, limit=9)
     assert (again.page_token, again.pages, again.state) == (None, 0, "open")
     assert {c.status for c in people if c.business == "acme"} == {"forgotten"}

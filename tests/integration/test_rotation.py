@@ -68,7 +68,7 @@ def fill(store: Store, many: int = 3) -> None:
         customers.change(tx, replace(record, aliases=("old@marketplace.amazon.co.uk",)), record)
         customers.write_journal(tx, "tests", "edit", key, details={"before": {"name": "Anna"}})
         ledger.open_windows(tx, [Window("acme:EU", "acme", "live", "updated", (UK,), ("BUYER",), NOON, NOON)])
-        (window,) = ledger.pending_windows(tx, "acme")
+        (window,) = ledger.pending_windows(tx, "acme", "acme:EU")
         ledger.save_window(tx, replace(window, page_token="secret"))
         proof = Verification("acme", UK, NOON, NOON, NOON, "search", "asked", False, NOON)
         verifications.save(tx, replace(verifications.begin(tx, proof), page_token="secret"))
@@ -85,7 +85,7 @@ def contents(store: Store) -> list[object]:
             *queries.changed_customers(tx, 0, upto),
             *(entry for key in keys for entry in queries.journal_of(tx, key)),
             *quarantine.entries(tx),
-            *ledger.pending_windows(tx, "acme"),
+            *ledger.pending_windows(tx, "acme", "acme:EU"),
             *verifications.of_account(tx, "acme"),
             *((hook.url, hook.secret) for hook in webhooks.load(tx)),
         ]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from math import ceil
 
 import pytest
 
-from store import budgets
+from connectors.amazon.usage import PLANS
+from poller.spending import Spending
+from store import budgets, ledger
 from store.bucket import Bucket
 from store.budgets import BudgetKey
 from store.engine import Store, create_engine
+from store.ledger import Superseded
+from store.progress import Window
 from store.sealing import Sealer
 from tests.harness import SimulatedClock
 from tests.integration.store_world import KEY, NOON, fresh_store
@@ -132,3 +137,30 @@ def test_a_token_that_was_refused_is_not_counted(store: Store) -> None:
         take(store)
     with store.read() as tx:
         assert budgets.taken(tx) == {SEARCH: BURST}
+
+
+@pytest.mark.parametrize("waited", [9, 125])
+def test_a_token_that_was_taken_ahead_serves_as_long_as_the_window_is_ours(
+    store: Store, clock: SimulatedClock, waited: int
+) -> None:
+    """Somebody else may take the window while this process stands still; that is seen before the request."""
+    window = Window("acme:EU", "acme", "live", "updated", ("A1F83G8C2ARO7P",), ("BUYER",), NOON, NOON)
+    since = time.monotonic()
+    spending = Spending(store, "app", "acme", PLANS, monotonic=lambda: since + waited)
+    with store.begin() as tx:
+        (opened,) = ledger.open_windows(tx, [window])
+        spending.window = ledger.claim(tx, opened, "slow")
+        assert spending.take_ahead(tx, reserve=0.0)
+    spending.paid = True
+    clock.sleep(waited)
+    if waited > ledger.CLAIM.total_seconds():
+        with store.begin() as tx:
+            ledger.claim(tx, spending.window, "other")
+        with pytest.raises(Superseded):
+            spending.take("searchOrders")
+    else:
+        spending.take("searchOrders")
+    assert spending.taken == (waited == 9)
+    assert not spending.paid
+    with store.read() as tx:
+        assert budgets.taken(tx) == {SEARCH: 1}
