@@ -575,12 +575,12 @@ def waiting(
 def stale(tx: Transaction, account: str, marketplace_ids: Sequence[str], limit: int) -> list[tuple[str, str]]:
     """Orders pending for over seven days, or unshipped past their ship-by date, not asked for today.
 
+    One without any status is pending, too (``translating.is_pending``).
     Returns (order id, marketplace id), longest neglected first.
     """
     c = orders.c
-    pending = sa.and_(
-        c.status.in_(("PENDING", "PENDING_AVAILABILITY")), c.created_at < tx.now - timedelta(days=7)
-    )
+    not_ready = sa.or_(c.status.in_(("PENDING", "PENDING_AVAILABILITY")), c.status.is_(None))
+    pending = sa.and_(not_ready, c.created_at < tx.now - timedelta(days=7))
     late = sa.and_(c.status.in_(("UNSHIPPED", "PARTIALLY_SHIPPED")), c.ship_by < tx.now)
     rested = sa.or_(c.refetched_at.is_(None), c.refetched_at < tx.now - timedelta(days=1))
     query = (

@@ -52,7 +52,7 @@ businesses = sa.Table(
 HAS_TERM = "erased_at IS NULL"
 """Orders whose buyer data has still to go."""
 
-OPEN = "status IN ('PENDING', 'PENDING_AVAILABILITY', 'UNSHIPPED', 'PARTIALLY_SHIPPED')"
+OPEN = "(status IN ('PENDING', 'PENDING_AVAILABILITY', 'UNSHIPPED', 'PARTIALLY_SHIPPED') OR status IS NULL)"
 """Orders that Amazon has not finished with: few at any time, and asked for often."""
 
 UNFINISHED = "state IN ('open', 'unproven', 'set_aside')"

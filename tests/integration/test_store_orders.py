@@ -391,15 +391,17 @@ def test_orders_long_pending_or_late_are_looked_at_again_once_a_day(
         store,
         an_order("pending-old", **nobody, status="PENDING", created_at=old),
         an_order("pending-young", **nobody, status="PENDING", **young),
+        an_order("statusless-old", **nobody, status=None, created_at=old),
+        an_order("statusless-young", **nobody, status=None, **young),
         an_order("late", **late),
         an_order("in-time", ship_by=NOON + timedelta(hours=1)),
         an_order("shipped", status="SHIPPED", **late),
         an_order("other-marketplace", marketplace_id="A1PA6795UKMFR9", **late),
     )
-    assert sorted(stale(store)) == ["late", "pending-old"]
+    assert sorted(stale(store)) == ["late", "pending-old", "statusless-old"]
     with store.begin() as tx:
         orders.mark_refetched(tx, "acme", "late")
-    assert stale(store) == ["pending-old"]
+    assert sorted(stale(store)) == ["pending-old", "statusless-old"]
     clock.sleep(25 * 3600)
-    assert set(stale(store)) == {"late", "pending-old", "in-time"}
+    assert set(stale(store)) == {"late", "statusless-old", "pending-old", "in-time"}
     assert stale(store)[-1] == "late"

@@ -1,4 +1,4 @@
-"""Unfinished windows of an account by an index of their own; lines by SKU in blocks
+"""Indexes: unfinished windows of an account, lines by SKU in blocks, orders without a status are open
 
 Revision: 0010, after 0009.
 """
@@ -13,6 +13,19 @@ depends_on = None
 
 UNFINISHED = "state IN ('open', 'unproven', 'set_aside')"
 HAS_SKU = "sku IS NOT NULL"
+OPEN = "status IN ('PENDING', 'PENDING_AVAILABILITY', 'UNSHIPPED', 'PARTIALLY_SHIPPED')"
+
+
+def _of_open_orders(which: str) -> None:
+    op.drop_index("ix_orders_open", "orders")
+    op.create_index(
+        "ix_orders_open",
+        "orders",
+        ["account", "marketplace_id"],
+        unique=False,
+        sqlite_where=sa.text(which),
+        postgresql_where=sa.text(which),
+    )
 
 
 def upgrade() -> None:
@@ -33,9 +46,11 @@ def upgrade() -> None:
         postgresql_where=sa.text(HAS_SKU),
     )
     op.drop_index("ix_order_lines_sku", "order_lines")
+    _of_open_orders(f"({OPEN} OR status IS NULL)")
 
 
 def downgrade() -> None:
+    _of_open_orders(OPEN)
     op.create_index(
         "ix_order_lines_sku",
         "order_lines",
