@@ -18,9 +18,10 @@ from poller.status import gather
 from store import migrating
 from store.engine import create_engine
 from store.queries import UNCOUNTED
+from store.searching import orders_with_sku
 from tests.bench.filling import fill
 from tests.harness import Shop, SimulatedClock, rules_for
-from tests.integration.store_world import clock_of
+from tests.integration.store_world import clock_of, open_store
 from tests.integration.test_gathering import many_accounts
 
 on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
@@ -167,6 +168,18 @@ GROWN = """
     SELECT source, account, 'live', 'updated', '', '', at, at, 'done', 1, 0, 0, 1, at, at FROM grown
 """
 """What sources leave behind that are polled every three minutes."""
+
+
+def test_a_search_for_an_article_reads_no_table_from_end_to_end(database_url: str) -> None:
+    store = open_store(database_url)
+    if store.engine.dialect.name == "postgresql":
+        fill(store.engine, 20_000)
+    seen = Explained(store.engine)
+    with store.read() as tx:
+        orders_with_sku(tx, "no such article", 20)
+    store.close()
+    assert any("FROM order_lines" in statement for statement in seen.statements)
+    assert seen.scanning == {}
 
 
 @on_postgresql
