@@ -89,9 +89,7 @@ def _ready(bucket: Bucket, operation: Operation) -> datetime:
 
 def _below(tx: Transaction, backfill: Backfill) -> datetime | None:
     """Ids above where searching has got to are its own; what it did not show comes when it is through."""
-    through = backfill.position <= backfill.lower and not ledger.has_pending(
-        tx, backfill.account, backfill.backfill_id
-    )
+    through = backfill.position <= backfill.lower and not ledger.has_pending(tx, backfill.backfill_id)
     return None if through else backfill.position
 
 
@@ -394,7 +392,7 @@ class HistoryWork:
                 if not part.lost:
                     ledger.cover(tx, found.account, [found.marketplace_id], "created", seen)
             changed = replace(found, position=position)
-            through = position <= found.lower and not ledger.has_pending(tx, found.account, which)
+            through = position <= found.lower and not ledger.has_pending(tx, which)
             if through and not stored.has_more(tx, changed, history.is_awaited):
                 changed = replace(changed, state="done", finished_at=tx.now)
             if changed != found:

@@ -569,7 +569,7 @@ class SourceSync:
 
     def _finish_backfill(self, tx: Transaction, window: Window) -> None:
         assert window.backfill_id is not None
-        left = ledger.has_pending(tx, window.account, window.backfill_id)
+        left = ledger.has_pending(tx, window.backfill_id)
         bucket = self.spending.bucket(tx, "searchOrders")
         backfill = ledger.lock_backfill(tx, window.backfill_id)
         if backfill is None:

@@ -80,8 +80,7 @@ class Verifier:
 
         None when nothing of it has been read yet. Whether it repairs is for who asks now to say.
         """
-        with self.store.begin() as tx:
-            return self.entered(tx, marketplace_id, lower, upper, by, repair=repair)
+        return self.store.commit(lambda tx: self.entered(tx, marketplace_id, lower, upper, by, repair=repair))
 
     def entered(
         self,
@@ -95,7 +94,7 @@ class Verifier:
         reason: Reason = "asked",
     ) -> Verification | None:
         """The same in a transaction. A proof that was *requested* is carried out by the running service."""
-        ledger.lock_marketplaces(tx, self.source.account)  # of two who ask for the same, one begins it
+        ledger.lock_account(tx, self.source.account)  # of two who ask for the same, one begins it
         found = verifications.unfinished(tx, self.source.account, marketplace_id, by, lower, upper, reason)
         if found is not None:
             return self._gone_on_with(tx, found, repair)
@@ -171,13 +170,15 @@ class Verifier:
         return job is not None or bool(due)
 
     def _scheduled_job(self) -> Verification | None:
-        with self.store.begin() as tx:
-            ledger.lock_marketplaces(tx, self.source.account)  # of two who find one due, one begins it
+        def find(tx: Transaction) -> Verification | None:
+            ledger.lock_account(tx, self.source.account)  # of two who find one due, one begins it
             job, due = self._next_job(tx, ledger.load_marketplaces(tx, self.source.account))
             if due:
                 verifications.forget_old(tx, self.source.account)
                 return [verifications.begin(tx, fresh) for fresh in due][-1]
             return job
+
+        return self.store.commit(find)
 
     def _next_job(
         self, tx: Transaction, known: Mapping[str, MarketplaceProgress]

@@ -262,11 +262,15 @@ _LOCKING = (
     sa.select(tables.marketplaces.c.marketplace_id)
     .where(tables.marketplaces.c.account == sa.bindparam("account"))
     .order_by(tables.marketplaces.c.marketplace_id)
+    .limit(1)
 )
 
 
-def lock_marketplaces(tx: Transaction, account: str) -> None:
-    """Let nobody else do the same for an account until the end, or change how far its marketplaces are."""
+def lock_account(tx: Transaction, account: str) -> None:
+    """Let nobody else do the same for an account until the end. Before its first run nothing can be locked.
+
+    One row stands for all of it: who waits for several could wait for a run that waits for one of them.
+    """
     tx.rows(tx.lock(_LOCKING), {"account": account})
 
 
@@ -426,12 +430,17 @@ def count_backfill(tx: Transaction, backfill_id: int, fetched: int) -> None:
     )
 
 
-def has_pending(tx: Transaction, account: str, backfill_id: int) -> bool:
-    """Whether some windows of an account's backfill are still to be read."""
+def _pending_of(backfill_id: int) -> sa.ColumnElement[bool]:
+    """Which windows of a backfill are still to be read; its account leads to them."""
+    b = tables.backfills.c
+    account = sa.select(b.account).where(b.backfill_id == backfill_id).scalar_subquery()
     c = windows.c
-    query = sa.select(sa.literal(1)).where(
-        c.account == account, sa.text(UNFINISHED), c.backfill_id == backfill_id
-    )
+    return sa.and_(c.account == account, sa.text(UNFINISHED), c.backfill_id == backfill_id)
+
+
+def has_pending(tx: Transaction, backfill_id: int) -> bool:
+    """Whether some of a backfill's windows are still to be read."""
+    query = sa.select(windows.c.window_id).where(_pending_of(backfill_id))
     return tx.conn.execute(query.limit(1)).first() is not None
 
 
@@ -452,7 +461,7 @@ def direct_backfill(
         w = windows.c
         tx.conn.execute(
             sa.update(windows)
-            .where(w.backfill_id == backfill_id, sa.text(UNFINISHED))
+            .where(_pending_of(backfill_id))
             .values(state="cancelled", page_token=None, finished_at=tx.now, version=w.version + 1, owner=None)
         )
     return changed.rowcount == 1
@@ -461,7 +470,7 @@ def direct_backfill(
 def pending_of(tx: Transaction, backfill_id: int) -> list[Interval]:
     """The stretches of a backfill's windows that are still to be read."""
     c = windows.c
-    query = sa.select(c.lower, c.upper).where(c.backfill_id == backfill_id, sa.text(UNFINISHED))
+    query = sa.select(c.lower, c.upper).where(_pending_of(backfill_id))
     return [Interval(row.lower, row.upper) for row in tx.rows(query)]
 
 

@@ -15,6 +15,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection, Engine
 
+from store.engine import is_conflict
 from store.tables import metadata
 
 _FOLDER = Path(__file__).parent / "migrations"
@@ -43,16 +44,37 @@ def revision(engine: Engine) -> str | None:
 
 
 def upgrade(engine: Engine) -> None:
-    """Bring the database to the newest revision; safe to repeat. Raises NewerDatabase."""
-    with engine.begin() as connection:
-        stranger = _unknown_revision(connection)
-        if stranger is not None:
-            raise NewerDatabase(stranger)
-        if connection.dialect.name == "postgresql":
-            connection.exec_driver_sql(
-                "SET LOCAL statement_timeout = 0"
-            )  # an index of millions takes a while
-        command.upgrade(_config(connection), "head")
+    """Bring the database to the newest revision, also beside services; repeatable. Raises NewerDatabase."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            with engine.begin() as connection:
+                _upgrade(connection)
+                return
+        except sa.exc.DBAPIError as error:
+            if not is_conflict(error) or attempt == _ATTEMPTS - 1:
+                raise
+
+
+_ATTEMPTS = 5
+"""How often an upgrade is begun anew that was the one to give way to a service."""
+
+
+def _upgrade(connection: Connection) -> None:
+    stranger = _unknown_revision(connection)
+    if stranger is not None:
+        raise NewerDatabase(stranger)
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")  # an index of millions takes a while
+        if MigrationContext.configure(connection).get_current_revision() != newest_revision():
+            _lock_all(connection)
+    command.upgrade(_config(connection), "head")
+
+
+def _lock_all(connection: Connection) -> None:
+    """Have all tables before any work: who wants more of them later may have to give way, and it is lost."""
+    there = metadata.tables.keys() & set(sa.inspect(connection).get_table_names())
+    if there:
+        connection.exec_driver_sql(f"LOCK TABLE {', '.join(sorted(there))} IN ACCESS EXCLUSIVE MODE")
 
 
 def differences(engine: Engine) -> list[str]:
@@ -68,17 +90,22 @@ def differences(engine: Engine) -> list[str]:
         return [
             *_about_revision(connection),
             *(sentence for change in changes for sentence in _in_words(change)),
-            *(_missing_on_sqlite(connection) if on_sqlite else ()),
+            *(_wrong_on_sqlite(connection) if on_sqlite else ()),
         ]
 
 
-def _missing_on_sqlite(connection: Connection) -> Iterator[str]:
-    """Indexes by expressions that are not there: SQLAlchemy cannot read those of SQLite."""
-    there = set(connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'index'").scalars())
+def _wrong_on_sqlite(connection: Connection) -> Iterator[str]:
+    """About indexes by expressions: SQLAlchemy cannot read those of SQLite."""
+    query = "SELECT name, sql FROM sqlite_master WHERE type = 'index'"
+    there = {row.name: row.sql for row in connection.exec_driver_sql(query)}
     for table in metadata.sorted_tables:
         for index in table.indexes:
-            if len(index.columns) < len(index.expressions) and index.name not in there:
+            if len(index.columns) == len(index.expressions):
+                continue
+            if index.name not in there:
                 yield f"index {index.name} of table {table.name} is missing"
+            elif there[index.name] != str(sa.schema.CreateIndex(index).compile(connection)):
+                yield f"index {index.name} of table {table.name} is not the one of this program"
 
 
 def _unknown_revision(connection: Connection) -> str | None:

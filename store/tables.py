@@ -65,7 +65,8 @@ SKU_BLOCK = 1024
 """So many order keys in a row make a block, within which lines are found by SKU.
 
 An article is sold at any time, so in one index of all lines each new line would change a page of its own,
-which cost more than anything else about a page of orders. In blocks, new lines touch a few pages.
+which cost more than anything else about a page of orders. In blocks, new lines touch a few pages. A
+migration that has Alembic copy ``order_lines`` on SQLite has to create that index again.
 """
 
 orders = sa.Table(

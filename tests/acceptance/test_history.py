@@ -430,18 +430,21 @@ def test_killed_and_paused_at_random_while_its_orders_change(database_url: str, 
             plans=stage.simulator.plans,
             reports=Reports(world, in_queue=timedelta(0), in_progress=timedelta(seconds=30)),
         )
-        killed, changed, lives = 0, 0, 0
+        killed, changed, lives, longest = 0, 0, 0, 0.3
         while killed < KILLS or _unfinished(stage):
             assert lives < 400
             lives += 1
-            patience = rng.uniform(0.05, 0.3) if killed < KILLS else None
+            patience = rng.uniform(longest / 6, longest) if killed < KILLS else None
             (ending,) = stage.live(stage.life(killed_after=patience, history_by="auto"))
             killed += ending.killed
+            longest *= 1.2 if ending.killed else 0.8  # how long a life is depends on the machine
             if killed < KILLS:
                 changed += _change(world, rng, clock())
                 _pause_or_resume(stage, rng)
             else:
                 _resume(stage)
+        for _ in range(5):  # two minutes each: what changed last, has come by then
+            stage.live(stage.life(history_by="auto"))
         by_id = [s for s in stage.simulator.served if s.operation == GET]
         assert killed >= KILLS
         assert changed > 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
@@ -165,3 +166,22 @@ def test_a_column_of_another_kind_is_told_in_words(engine: Engine) -> None:
     nullable, kind = sorted(migrating.differences(engine))
     assert nullable == "column meta.value: nullable is True, not False"
     assert kind.startswith("column meta.value: type is INTEGER, not ")
+
+
+@pytest.mark.parametrize("empty_database_url", ["postgresql"], indirect=True)
+def test_an_upgrade_that_had_to_give_way_to_a_service_is_begun_anew(engine: Engine) -> None:
+    """The service has one table and wants another one; the upgrade has that and wants the first."""
+    migrating.upgrade(engine)
+    with engine.begin() as connection:
+        command.downgrade(migrating._config(connection), "0009")
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'windows'::regclass"
+    with ThreadPoolExecutor(1) as pool, engine.connect() as service, engine.connect() as watch:
+        service.exec_driver_sql("LOCK TABLE windows IN ROW EXCLUSIVE MODE")
+        upgrading = pool.submit(migrating.upgrade, engine)
+        while not watch.exec_driver_sql(waiting).scalar_one():
+            watch.rollback()
+            assert not upgrading.done()
+        assert service.exec_driver_sql("SELECT count(*) FROM orders").scalar_one() == 0
+        service.commit()
+        upgrading.result(60)
+    assert migrating.differences(engine) == []
