@@ -71,15 +71,13 @@ class Spending:
             self._see_that_it_is_ours()
             self.taken += 1
             return
-        plan = self.plans[operation]
         with self.store.begin(durable=False) as tx:
             if self.window is not None:
                 ledger.renew(tx, self.window)
             reserve = self.reserve if operation == "searchOrders" else self.reserves.get(operation, 0.0)
-            bucket, ready = budgets.take(tx, self.key(operation), plan.rate, plan.burst, reserve)
+            ready = self._take(tx, operation, reserve)
         if ready is not None:
             raise BudgetEmpty(f"the budget for {operation} is used up", ready)
-        self._rates[operation] = bucket.rate
         self.taken += 1
         self.retries += again
 
@@ -94,11 +92,15 @@ class Spending:
 
         Whether there was one; what is committed counts, so ``paid`` is set by whoever has committed it.
         """
-        plan = self.plans["searchOrders"]
-        bucket, ready = budgets.take(tx, self.key("searchOrders"), plan.rate, plan.burst, reserve)
-        self._rates["searchOrders"] = bucket.rate
         self._claimed_at = tx.began_at
-        return ready is None
+        return self._take(tx, "searchOrders", reserve) is None
+
+    def _take(self, tx: Transaction, operation: Operation, reserve: float) -> datetime | None:
+        """Take a token within a transaction. Returns when to come back, if there was none."""
+        plan = self.plans[operation]
+        bucket, ready = budgets.take(tx, self.key(operation), plan.rate, plan.burst, reserve)
+        self._rates[operation] = bucket.rate
+        return ready
 
     def observe_rate(self, operation: Operation, rate: float) -> None:
         """Amazon named its rate; written only when it is another than the token was counted with."""

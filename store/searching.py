@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import sqlalchemy as sa
@@ -37,9 +38,7 @@ def customers_named(tx: Transaction, name: str, limit: int) -> list[CustomerReco
         return []
     hashes = [tx.lookup.words(business, name) for business in _businesses(tx)]
     found: list[int] = []
-    last = newest // WORD_BLOCK
-    for upper in range(last, -1, -_AT_ONCE):
-        blocks = list(range(max(0, upper - _AT_ONCE + 1), upper + 1))
+    for blocks in _newest_first(newest // WORD_BLOCK, _AT_ONCE):
         for words in filter(None, hashes):
             found += [row.customer_id for row in tx.rows(_with_words(blocks, sorted(words), limit))]
         if len(found) >= limit:
@@ -48,6 +47,12 @@ def customers_named(tx: Transaction, name: str, limit: int) -> list[CustomerReco
     rows = tx.conn.execute(sa.select(customers).where(among(c.customer_id, wanted))).mappings().all()
     records = customer_rows.records_of(tx, rows)
     return [records[customer_id] for customer_id in wanted if customer_id in records]
+
+
+def _newest_first(last: int, at_once: int) -> Iterator[list[int]]:
+    """All blocks up to the last one, so many together."""
+    for upper in range(last, -1, -at_once):
+        yield list(range(max(0, upper - at_once + 1), upper + 1))
 
 
 def _businesses(tx: Transaction) -> list[str]:
@@ -75,8 +80,7 @@ def orders_with_sku(tx: Transaction, sku: str, limit: int) -> list[OrderRecord]:
     newest = tx.conn.execute(sa.select(sa.func.max(o.order_key))).scalar_one_or_none() or 0
     block = sa.literal_column(f"(order_lines.order_key / {SKU_BLOCK})", sa.Integer)
     wanted: list[int] = []
-    for upper in range(newest // SKU_BLOCK, -1, -_LINES_AT_ONCE):
-        blocks = range(max(0, upper - _LINES_AT_ONCE + 1), upper + 1)
+    for blocks in _newest_first(newest // SKU_BLOCK, _LINES_AT_ONCE):
         keys = (
             sa.select(line.order_key)
             .distinct()

@@ -3,6 +3,8 @@
 Revision: 0010, after 0009.
 """
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -16,48 +18,25 @@ HAS_SKU = "sku IS NOT NULL"
 OPEN = "status IN ('PENDING', 'PENDING_AVAILABILITY', 'UNSHIPPED', 'PARTIALLY_SHIPPED')"
 
 
+def _create(name: str, table: str, columns: list[Any], where: str) -> None:
+    condition = sa.text(where)
+    op.create_index(name, table, columns, unique=False, sqlite_where=condition, postgresql_where=condition)
+
+
 def _of_open_orders(which: str) -> None:
     op.drop_index("ix_orders_open", "orders")
-    op.create_index(
-        "ix_orders_open",
-        "orders",
-        ["account", "marketplace_id"],
-        unique=False,
-        sqlite_where=sa.text(which),
-        postgresql_where=sa.text(which),
-    )
+    _create("ix_orders_open", "orders", ["account", "marketplace_id"], which)
 
 
 def upgrade() -> None:
-    op.create_index(
-        "ix_windows_unfinished",
-        "windows",
-        ["account"],
-        unique=False,
-        sqlite_where=sa.text(UNFINISHED),
-        postgresql_where=sa.text(UNFINISHED),
-    )
-    op.create_index(
-        "ix_order_lines_sku_block",
-        "order_lines",
-        [sa.text("(order_key / 1024)"), "sku"],
-        unique=False,
-        sqlite_where=sa.text(HAS_SKU),
-        postgresql_where=sa.text(HAS_SKU),
-    )
+    _create("ix_windows_unfinished", "windows", ["account"], UNFINISHED)
+    _create("ix_order_lines_sku_block", "order_lines", [sa.text("(order_key / 1024)"), "sku"], HAS_SKU)
     op.drop_index("ix_order_lines_sku", "order_lines")
     _of_open_orders(f"({OPEN} OR status IS NULL)")
 
 
 def downgrade() -> None:
     _of_open_orders(OPEN)
-    op.create_index(
-        "ix_order_lines_sku",
-        "order_lines",
-        ["sku", "order_key"],
-        unique=False,
-        sqlite_where=sa.text(HAS_SKU),
-        postgresql_where=sa.text(HAS_SKU),
-    )
+    _create("ix_order_lines_sku", "order_lines", ["sku", "order_key"], HAS_SKU)
     op.drop_index("ix_order_lines_sku_block", "order_lines")
     op.drop_index("ix_windows_unfinished", "windows")
