@@ -18,7 +18,7 @@ from poller.refetching import next_refetch
 from poller.retention import quarantine_term, without_a_trace
 from poller.sources import AccountRules
 from poller.version import program_version
-from store import customers, erasing, orders, quarantine
+from store import customers, erasure, orders, quarantine
 from store.engine import Row, Tombstone, Transaction
 from store.records import CustomerRecord, OrderRecord, normal_email
 
@@ -49,7 +49,7 @@ def apply_orders(
         matching.translate(order, rules.account, rules.by_marketplace.get(order.marketplace_id or ""))
         for order in fetched
     ]
-    forgotten = erasing.which_forgotten(tx, rules.account, [order.order_id for order in fetched])
+    forgotten = erasure.which_forgotten(tx, rules.account, [order.order_id for order in fetched])
     if forgotten:
         translated = [without_a_trace(o) if o.order_id in forgotten else o for o in translated]
     applied = apply_records(tx, rules, translated, walk=walk)
@@ -93,7 +93,7 @@ def _put_aside(tx: Transaction, rules: AccountRules, unreadable: Sequence[Unread
     """Put orders that cannot be understood into quarantine; without payload what is past its term (R63)."""
     over = rules.retention.over_since(tx.now)
     names = [quarantine.name_of(order.order_id, order.payload) for order in unreadable]
-    closed = erasing.which_forgotten(tx, rules.account, names) | erasing.which_erased(
+    closed = erasure.which_forgotten(tx, rules.account, names) | erasure.which_erased(
         tx, rules.account, names
     )
     for name, order in zip(names, unreadable, strict=True):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from connectors.amazon.marketplaces import BY_ID
-from connectors.amazon.usage import PLANS
+from connectors.amazon.usage_plans import PLANS
 from connectors.base import Operation
 from poller import history_plan
 from poller.bootstrap import Account, Service
@@ -17,7 +17,7 @@ from poller.history_plan import Budgets
 from poller.sources import PolledMarketplace, Source
 from poller.spending import stored_bucket
 from poller.windows import BACKFILL_FIRST_SPAN, signpost
-from store import history, ledger
+from store import backfill_reports, ledger
 from store.bucket import Bucket
 from store.engine import Transaction
 from store.progress import Backfill, Interval, ReportPart
@@ -89,7 +89,9 @@ def expected_in(tx: Transaction, account: str, marketplace_id: str, stretch: Int
     if progress is not None and progress.position > progress.live_from:
         seen = [*seen, Interval(max([progress.live_from, *(i.upper for i in seen)]), progress.position)]
     stretches = [i for i in seen if i.upper > i.lower]
-    known = {i: history.count_orders(tx, account, marketplace_id, i.lower, i.upper) for i in stretches}
+    known = {
+        i: backfill_reports.count_orders(tx, account, marketplace_id, i.lower, i.upper) for i in stretches
+    }
     return history_plan.expected_orders(known, stretch)
 
 
@@ -100,11 +102,11 @@ def standing_of(tx: Transaction, service: Service, backfill: Backfill) -> Standi
     code = known.code if known is not None else backfill.marketplace_id
     if backfill.state == "done":
         return Standing(backfill, code, backfill.windows_done, 1.0, 0, None)
-    parts = () if backfill.way == "search" else history.load_parts(tx, backfill.backfill_id)
+    parts = () if backfill.way == "search" else backfill_reports.load_parts(tx, backfill.backfill_id)
     unread = ledger.pending_of(tx, backfill.backfill_id)
 
     def oldest(part: ReportPart, below: datetime) -> datetime | None:
-        return history.oldest_left(tx, backfill.backfill_id, below, part.lower, untried=True)
+        return backfill_reports.oldest_left(tx, backfill.backfill_id, below, part.lower, untried=True)
 
     share = share_done(backfill, parts, unread, oldest)
     span = (backfill.upper - backfill.lower) * (1 - share)
@@ -153,7 +155,7 @@ def _ready_at(
 
 def _orders_left(tx: Transaction, backfill: Backfill, span: timedelta) -> int | None:
     """Ids that are known are counted; of the rest the stored orders of the neighbourhood tell."""
-    ids = history.count_ids(tx, backfill.backfill_id, backfill.position)
+    ids = backfill_reports.count_ids(tx, backfill.backfill_id, backfill.position)
     if ids:
         return ids
     stretch = Interval(backfill.lower, backfill.lower + span)

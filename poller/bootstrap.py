@@ -26,7 +26,7 @@ from config.settings import AccountSettings
 from connectors.amazon.auth import TOKEN_URL, Credentials
 from connectors.amazon.connector import AmazonConnector
 from connectors.amazon.marketplaces import BY_NAME, ENDPOINTS
-from connectors.amazon.usage import PLANS
+from connectors.amazon.usage_plans import PLANS
 from connectors.base import Attempt
 from connectors.errors import Deferred
 from poller.matching import MarketplaceRules
@@ -36,7 +36,7 @@ from poller.sources import AccountRules, PolledMarketplace, Source, sources_of
 from poller.sync import SourceSync
 from poller.windows import Pace
 from store import accounts as stored_accounts
-from store import copying, migrating
+from store import schema, transfer
 from store.engine import Store, create_engine, try_writing
 from store.records import normal_email
 from store.sealing import Sealer
@@ -179,15 +179,15 @@ class Service:
                 "(without it buyer data cannot be read again), and set it."
             )
         engine = create_engine(settings.database_url.get_secret_value(), settings.database_connections)
-        newest = migrating.newest_revision()
+        newest = schema.newest_revision()
         if create and engine.dialect.name == "sqlite":
-            migrating.upgrade(engine)
+            schema.upgrade(engine)
             try_writing(engine)
-        elif (found := migrating.revision(engine)) != newest:
+        elif (found := schema.revision(engine)) != newest:
             engine.dispose()
             at = "empty" if found is None else f"at schema revision {found}"
             raise Unusable(f"the database is {at}, this version needs {newest}: run `order-sync db upgrade`.")
-        elif copying.is_unfinished(engine):
+        elif transfer.is_unfinished(engine):
             engine.dispose()
             raise Unusable(
                 "the database is a copy that was not finished: finish it with `order-sync db copy`."

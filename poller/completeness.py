@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from poller import reporting
 from store.progress import Interval, joined
-from store.proof import Finding, FindingKind, Held, Listed, Verification, VerificationState
+from store.verification import Finding, FindingKind, Held, Listed, Verification, VerificationState
 
 SHORTEST = timedelta(hours=1)
 SHOWN_WITHIN = timedelta(days=1)

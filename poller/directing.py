@@ -13,7 +13,7 @@ from poller.choosing import OPTIONS, Words, chosen_place, stretch_of
 from poller.customers.refused import Refused, Unknown
 from poller.history_plan import Budgets
 from poller.moments import iso
-from store import history as stored
+from store import backfill_reports as stored
 from store import ledger
 from store.engine import Transaction
 from store.progress import Backfill, BackfillState, Interval, Way

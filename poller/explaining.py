@@ -7,7 +7,7 @@ from poller.bootstrap import Service
 from poller.matching import explain
 from poller.retention import explain as explain_term
 from poller.words import BASIS
-from store import erasing, queries
+from store import erasure, queries
 from store.engine import Transaction
 from store.records import OrderRecord
 
@@ -20,7 +20,7 @@ def reasons_for(tx: Transaction, order: OrderRecord) -> tuple[str, ...]:
 
 def retained(tx: Transaction, service: Service, order: OrderRecord) -> str:
     """When the order's buyer data will be or was erased, and why."""
-    forgotten_at = erasing.forgotten_at(tx, order.account, order.order_id)
+    forgotten_at = erasure.forgotten_at(tx, order.account, order.order_id)
     return explain_term(order, service.retention, forgotten_at)
 
 

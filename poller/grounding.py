@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from poller import history
-from store import history as stored
+from store import backfill_reports as stored
 from store.bucket import Bucket
 from store.engine import Transaction
 from store.progress import Backfill, Window

@@ -26,7 +26,7 @@ from connectors.orders import AmazonOrder, ListedOrder, UnreadableOrder
 from poller import history, reporting
 from poller.applying import apply_single
 from poller.reporting import ReportForgotten
-from store import history as stored
+from store import backfill_reports as stored
 from store import ledger, runs
 from store.bucket import Bucket
 from store.engine import Transaction

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from connectors.amazon.usage import PLANS
+from connectors.amazon.usage_plans import PLANS
 from connectors.base import Operation
 from poller.backfilling import place_of
 from poller.bootstrap import Service
@@ -23,8 +23,8 @@ from store.bucket import Bucket
 from store.budgets import BudgetKey
 from store.engine import Transaction
 from store.progress import Backfill, Interval, Look, MarketplaceProgress, SourceProgress, Window
-from store.proof import Verification
 from store.runs import Refusal, Run
+from store.verification import Verification
 
 SHOWN_BUDGETS: tuple[Operation, ...] = ("searchOrders", "getOrder")
 

@@ -8,7 +8,7 @@ from connectors.amazon.marketplaces import BY_ID
 from poller.choosing import OPTIONS, Words
 from poller.customers.refused import Refused
 from poller.exporting import time_text
-from store.proof import By, Finding, Verification
+from store.verification import By, Finding, Verification
 
 WAYS: tuple[By, ...] = ("report", "search")
 KINDS = {

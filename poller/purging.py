@@ -24,7 +24,7 @@ from poller.retention import (
     quarantine_term,
     term,
 )
-from store import customers, erasing, journal, ledger, merges, quarantine
+from store import customers, erasure, journal, ledger, merges, quarantine
 from store.engine import Store, Transaction
 from store.records import CustomerRecord, normal_email
 
@@ -78,7 +78,7 @@ class Purge:
         """How many orders are past their term and still have to be visited."""
         with self.store.read() as tx:
             over = self.retention.over_since(tx.now)
-            return 0 if over is None else erasing.count_due(tx, over)
+            return 0 if over is None else erasure.count_due(tx, over)
 
     def run(self) -> Purged:
         """Erase all that is due, unless told to stop."""
@@ -91,7 +91,7 @@ class Purge:
             self._repeat(self._due_hashes)
         self.done.finished = not self.stopping()
         erased_any = any(self.done.counts().values())
-        self.done.clean = self.store.leave_no_trace(erasing.TABLES if erased_any else ())
+        self.done.clean = self.store.leave_no_trace(erasure.TABLES if erased_any else ())
         return self.done
 
     def _repeat(self, step: Callable[[Transaction], int]) -> None:
@@ -106,8 +106,8 @@ class Purge:
 
     def _due_orders(self, tx: Transaction) -> int:
         over = self._over(tx)
-        refs = erasing.due_orders(tx, over, BATCH)
-        erasing.erase_orders(tx, refs)
+        refs = erasure.due_orders(tx, over, BATCH)
+        erasure.erase_orders(tx, refs)
         payloads = quarantine.erase(tx, [(ref.account, ref.order_id) for ref in refs])
         ids = {ref.customer_id for ref in refs if ref.customer_id is not None}
         records = erase_records(tx, ids, over, self.who)
@@ -125,7 +125,7 @@ class Purge:
         while after is not None and not self.stopping():
             with self.store.read() as tx:
                 over = self._over(tx)
-                found, after = erasing.left_behind(tx, after, over, over - UNFINISHED, CHUNK)
+                found, after = erasure.left_behind(tx, after, over, over - UNFINISHED, CHUNK)
             for start in range(0, len(found), BATCH):
                 batch = found[start : start + BATCH]
                 self._count(records=self.store.commit(partial(self._erase_records, batch)))
@@ -138,16 +138,16 @@ class Purge:
         """R61: whoever has not ordered for so long is recognised no more."""
         since = self.retention.unknown_since(tx.now)
         assert since is not None
-        ids = erasing.idle_customers(tx, since, BATCH)
-        records, last = customers.load(tx, ids), erasing.last_orders(tx, ids)
+        ids = erasure.idle_customers(tx, since, BATCH)
+        records, last = customers.load(tx, ids), erasure.last_orders(tx, ids)
         for customer_id, record in records.items():
             ordered = last.get(customer_id, record.idle_since)
             if ordered is not None and ordered > since:
-                erasing.set_idle(tx, customer_id, ordered)
+                erasure.set_idle(tx, customer_id, ordered)
                 continue
             kept = tuple(main for main in record.emails if main.email is not None)
             customers.change(tx, replace(record, emails=kept, idle_since=None), record)
-            merged = erasing.with_tombstones(tx, [customer_id])
+            merged = erasure.with_tombstones(tx, [customer_id])
             journal.erase(tx, merged, keep_entered=True, keep_hashes=False)
             if len(kept) < len(record.emails):
                 customers.write_journal(tx, self.who, "purge", customer_id)
@@ -166,8 +166,8 @@ def _enter_terms(tx: Transaction) -> int:
     """Give a term to what a version of the program stored that knew none."""
     for account, order_id, first_seen in quarantine.without_term(tx):
         quarantine.set_term(tx, account, order_id, quarantine_term(None, first_seen))
-    found = erasing.without_term(tx, BATCH)
-    erasing.save_terms(tx, {key: term(order).at for key, order in found})
+    found = erasure.without_term(tx, BATCH)
+    erasure.save_terms(tx, {key: term(order).at for key, order in found})
     return len(found)
 
 
@@ -177,9 +177,9 @@ def erase_records(tx: Transaction, customer_ids: Collection[int], over: datetime
     What was merged into them goes with them, and so does what the journal quotes. Their merges can still be
     undone, so the hashes that merges hold are counted like those in slots (R61).
     """
-    erasing.lock_customers(tx, customer_ids)
-    ids = erasing.with_tombstones(tx, erasing.not_waiting(tx, customer_ids, over))
-    records, last = customers.load(tx, ids), erasing.last_orders(tx, ids)
+    erasure.lock_customers(tx, customer_ids)
+    ids = erasure.with_tombstones(tx, erasure.not_waiting(tx, customer_ids, over))
+    records, last = customers.load(tx, ids), erasure.last_orders(tx, ids)
     holding = merges.hold_hashes(tx, ids)
     changed = 0
     for customer_id, record in records.items():
@@ -224,7 +224,7 @@ def find_person(tx: Transaction, customer_id: int) -> Person | None:
         records = customers.load(tx, [customer_id])
     if customer_id not in records:
         return None
-    everybody = customers.load(tx, erasing.with_tombstones(tx, [customer_id]))
+    everybody = customers.load(tx, erasure.with_tombstones(tx, [customer_id]))
     main = everybody.pop(customer_id)
     return Person((main, *everybody.values()), tuple(_quarantined_of(tx, main)))
 
@@ -236,10 +236,10 @@ def _quarantined_of(tx: Transaction, record: CustomerRecord) -> list[quarantine.
         return []
     emails = {(e.account, e.order_id): email for e in entries if (email := email_of(e.payload)) is not None}
     known = customers.find_emails(tx, record.business, emails.values())
-    mine = {(ref.account, ref.order_id) for ref in erasing.orders_of(tx, [record.customer_id])}
+    mine = {(ref.account, ref.order_id) for ref in erasure.orders_of(tx, [record.customer_id])}
     for (account, order_id), email in emails.items():
         holder, _ = known.get(normal_email(email), (None, 0))
-        if holder == record.customer_id and erasing.business_of(tx, account)[0] == record.business:
+        if holder == record.customer_id and erasure.business_of(tx, account)[0] == record.business:
             mine.add((account, order_id))
     return [entry for entry in entries if (entry.account, entry.order_id) in mine]
 
@@ -272,11 +272,11 @@ def forget_customer(tx: Transaction, customer_id: int, who: str) -> Forgotten | 
         return None
     if person.records[0].special is not None:
         raise NobodysRecord
-    refs = erasing.orders_of(tx, person.ids)
-    erasing.erase_orders(tx, refs, whole=True)
+    refs = erasure.orders_of(tx, person.ids)
+    erasure.erase_orders(tx, refs, whole=True)
     waiting = [(entry.account, entry.order_id) for entry in person.quarantined]
     payloads = quarantine.erase(tx, waiting)
-    erasing.remember_forgotten(tx, [*waiting, *((ref.account, ref.order_id) for ref in refs)])
+    erasure.remember_forgotten(tx, [*waiting, *((ref.account, ref.order_id) for ref in refs)])
     for record in person.records:
         customers.change(tx, forgotten(record), record)
     journal.erase(tx, person.ids, keep_entered=False, keep_hashes=False)
@@ -303,11 +303,11 @@ class AccountForgetting:
                 self.advanced(self.done.orders)
                 self.rest(REST)
         self.store.commit(self._rest_of_it)
-        self.done.clean = self.store.leave_no_trace(erasing.TABLES)
+        self.done.clean = self.store.leave_no_trace(erasure.TABLES)
         return self.done
 
     def _records(self, tx: Transaction) -> int:
-        ids = erasing.customers_to_forget(tx, self.account, BATCH // 4)
+        ids = erasure.customers_to_forget(tx, self.account, BATCH // 4)
         for customer_id in ids:
             found = forget_customer(tx, customer_id, self.who)
             if found is not None:
@@ -317,16 +317,16 @@ class AccountForgetting:
         return len(ids)
 
     def _orders(self, tx: Transaction) -> int:
-        refs = erasing.orders_to_forget(tx, self.account, BATCH)
-        erasing.erase_orders(tx, refs, whole=True)
-        erasing.remember_forgotten(tx, [(ref.account, ref.order_id) for ref in refs])
+        refs = erasure.orders_to_forget(tx, self.account, BATCH)
+        erasure.erase_orders(tx, refs, whole=True)
+        erasure.remember_forgotten(tx, [(ref.account, ref.order_id) for ref in refs])
         self.done.orders += len(refs)
         return len(refs)
 
     def _rest_of_it(self, tx: Transaction) -> None:
         waiting = [(e.account, e.order_id) for e in quarantine.entries(tx) if e.account == self.account]
         self.done.payloads += len(quarantine.erase(tx, waiting))
-        erasing.remember_forgotten(tx, waiting)
+        erasure.remember_forgotten(tx, waiting)
         for window in ledger.windows_with_token(tx, self.account):
             ledger.save_window(tx, ledger.release(replace(window, state="cancelled", page_token=None)))
             ledger.open_windows(tx, [windows.afresh(window)])

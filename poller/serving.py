@@ -13,8 +13,8 @@ import structlog
 
 from poller.bootstrap import Service, Unusable, utc_now
 from poller.ticking import DATABASE_RETRY
+from store.diagnosis import is_lasting, sentence_of
 from store.engine import Unavailable, reason_of
-from store.troubles import is_lasting, sentence_of
 
 log = structlog.get_logger("order_sync")
 

@@ -29,14 +29,14 @@ from poller.history_work import next_work
 from poller.identity import Day, Drop, days_of, drops, sentence
 from poller.known import SHOWN_BUDGETS, Known, known_of
 from poller.sources import PolledMarketplace, Source
-from store import erasing, quarantine, queries
+from store import erasure, quarantine, queries
 from store.bucket import Bucket
 from store.engine import Transaction
 from store.progress import Interval, Kind, MarketplaceProgress, Way, Window, complete_until, gaps
-from store.proof import By, Finding, Verification, VerificationState, unsettled
 from store.quarantine import Counts
 from store.queries import Totals, Unconfigured
 from store.runs import Refusal, Run
+from store.verification import By, Finding, Verification, VerificationState, unsettled
 
 ERASING_OVERDUE = timedelta(days=2)
 """Buyer data that should have been erased so long ago is worth a word."""
@@ -376,7 +376,7 @@ def _next(tx: Transaction, service: Service, known: Known, source: Source) -> tu
 def _retention(tx: Transaction, service: Service) -> RetentionStatus:
     retention = service.retention
     over = retention.over_since(tx.now)
-    due, oldest = (0, None) if over is None else (erasing.count_due(tx, over), erasing.oldest_due(tx, over))
+    due, oldest = (0, None) if over is None else (erasure.count_due(tx, over), erasure.oldest_due(tx, over))
     return RetentionStatus(retention.days, retention.hash_months, due, oldest)
 
 

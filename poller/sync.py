@@ -32,7 +32,7 @@ from poller.single_orders import REFRESH_LEAVES, SingleOrders, refresh_is_due
 from poller.sources import Source
 from poller.spending import Spending
 from poller.verifying import Verifier
-from store import history as stored_history
+from store import backfill_reports as stored_history
 from store import ledger, orders, quarantine, runs
 from store.engine import Store, Transaction, Unavailable
 from store.ledger import Superseded

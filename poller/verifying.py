@@ -32,7 +32,7 @@ from store import ledger, verifications
 from store.engine import Store, Transaction
 from store.ledger import Superseded
 from store.progress import MarketplaceProgress, complete_until
-from store.proof import By, Finding, Listed, Outcome, Reason, Verification
+from store.verification import By, Finding, Listed, Outcome, Reason, Verification
 
 LOOK_EVERY = timedelta(minutes=1)
 """A report takes some minutes; asking after it costs next to nothing."""

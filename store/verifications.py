@@ -16,9 +16,9 @@ import sqlalchemy as sa
 from store import codec
 from store.engine import Transaction
 from store.ledger import Superseded
-from store.proof import By, Finding, Held, Listed, Reason, Verification, unsettled
 from store.tables import orders, quarantine, verifications
 from store.types import among
+from store.verification import By, Finding, Held, Listed, Reason, Verification, unsettled
 
 KEPT = timedelta(days=90)
 """How long a finished proof stays; the newest of each marketplace, and what is not settled, for ever."""

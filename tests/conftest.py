@@ -156,11 +156,11 @@ def upgraded_postgres(postgres_url: str) -> str:
 
 
 def _upgrade(url: str) -> None:
-    from store import migrating
+    from store import schema
     from store.engine import create_engine
 
     engine = create_engine(url)
-    migrating.upgrade(engine)
+    schema.upgrade(engine)
     engine.dispose()
 
 

@@ -13,7 +13,7 @@ import httpx
 from connectors.amazon.auth import Credentials
 from connectors.amazon.connector import AmazonConnector
 from connectors.amazon.marketplaces import BY_NAME
-from connectors.amazon.usage import PLANS
+from connectors.amazon.usage_plans import PLANS
 from connectors.base import Attempt
 from connectors.simulator.api import Simulator
 from connectors.simulator.orders import POISONS
@@ -26,7 +26,7 @@ from poller.sources import AccountRules, PolledMarketplace, Source, sources_of
 from poller.sync import RunReport, SourceSync
 from poller.translating import ALL_DATASETS
 from poller.windows import Pace
-from store import migrating, orders, queries
+from store import orders, queries, schema
 from store.engine import Store, create_engine
 from store.progress import Way
 from store.sealing import Sealer
@@ -112,7 +112,7 @@ class Shop:
         self.http = httpx.Client(transport=transport(self.simulator))
         engine = create_engine(self.database_url)
         if self.fresh:
-            migrating.upgrade(engine)
+            schema.upgrade(engine)
         self.store = Store(engine, Sealer([KEY]), clock=self.clock)
         self.connector = self.new_connector()
 

@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 
 import httpx
 
-from connectors.amazon.amazon_time import AmazonTime
 from connectors.amazon.auth import TOKEN_URL, AccessTokens, Credentials
 from connectors.amazon.client import USER_AGENT, OrdersClient, ReportsClient, SellersClient, silence_libraries
+from connectors.amazon.clock import AmazonTime
 from connectors.amazon.documents import OPERATION as DOCUMENT
 from connectors.amazon.documents import document_lines
 from connectors.amazon.parse import order_of, page_of_json
@@ -28,7 +28,7 @@ from connectors.amazon.reports import (
     report_specification,
     report_state,
 )
-from connectors.amazon.retrying import ATTEMPTS, retrying
+from connectors.amazon.retry import ATTEMPTS, retrying
 from connectors.amazon.wire import Json, Question, date_of, message_of, promised, rate_of
 from connectors.base import (
     Attempt,

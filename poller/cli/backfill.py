@@ -41,7 +41,7 @@ from poller.cli.shell import (
 from poller.directing import PER, Plan, Wanted, backfill_object, planned, wanted
 from poller.history_plan import Cost
 from poller.status import REFUSED
-from store import history as stored
+from store import backfill_reports as stored
 from store import ledger, runs
 from store.engine import Transaction
 from store.progress import Interval

@@ -23,7 +23,7 @@ from sqlalchemy.exc import DBAPIError
 from config.load import Config, load
 from config.problems import Problem
 from connectors.amazon.marketplaces import BY_ID, BY_NAME
-from connectors.amazon.usage import PLANS
+from connectors.amazon.usage_plans import PLANS
 from connectors.base import SearchQuery
 from connectors.errors import ApplicationRefused, ConnectorError, CredentialsRefused, Deferred, Unreachable
 from connectors.orders import AmazonOrder

@@ -25,10 +25,10 @@ from poller.cli.shell import (
     sentences_of,
     sqlite_file,
 )
-from store import copying, job_queue, migrating, tables
+from store import job_queue, schema, tables, transfer
+from store.diagnosis import place_of
 from store.engine import Store, create_engine
 from store.sealing import Sealer, SealError
-from store.troubles import place_of
 
 app = typer.Typer()
 
@@ -44,9 +44,9 @@ def upgrade() -> None:
     config, url = _settings()
     check_place(url, create=True)
     with closing_engine(url) as engine:
-        before = migrating.revision(engine)
-        migrating.upgrade(engine)
-        after = migrating.revision(engine)
+        before = schema.revision(engine)
+        schema.upgrade(engine)
+        after = schema.revision(engine)
         queue = _upgrade_queue(config, engine)
     if before == after:
         say(f"the database {place_of(url).name} is up to date (revision {after})")
@@ -69,7 +69,7 @@ def check() -> None:
             raise typer.Exit(1)
         put(f"ok     the database {place_of(url).name} answers")
         for fine, otherwise, problems in (
-            (f"schema is revision {migrating.newest_revision()}", "schema", migrating.differences(engine)),
+            (f"schema is revision {schema.newest_revision()}", "schema", schema.differences(engine)),
             ("the encryption key opens it", "encryption key", key_problems(config, engine)),
             ("the file is sound", "file", _unsound(engine)),
             ("the job queue is there", "job queue", _queue_problems(config, engine)),
@@ -100,13 +100,13 @@ def copy(
         raise Failure("--to must be a URL that starts with postgresql+psycopg://.", status=BAD_INPUT)
     check_place(url, create=False)
     with closing_engine(url) as source, closing_engine(to) as target:
-        if (found := migrating.revision(source)) != (newest := migrating.newest_revision()):
+        if (found := schema.revision(source)) != (newest := schema.newest_revision()):
             raise Failure(
                 f"the database {place_of(url).name} is at schema revision {found}, "
                 f"this version needs {newest}: run `order-sync db upgrade` first."
             )
-        migrating.upgrade(target)
-        many = copying.rows_of(source)
+        schema.upgrade(target)
+        many = transfer.rows_of(source)
         done = 0
         try:
             with progress("copying and comparing", 2 * many) as tell:
@@ -116,8 +116,8 @@ def copy(
                     done += rows
                     tell(done)
 
-                sums = copying.Copying(source, target, advance).run()
-        except (copying.Refused, copying.Unequal) as error:
+                sums = transfer.Copying(source, target, advance).run()
+        except (transfer.Refused, transfer.Unequal) as error:
             raise Failure(str(error)) from None
     for name, total in sorted(sums.items()):
         say(f"{name}: {counted(total.rows, 'row')}, checksum {total.hashes:016x}, the same on both sides")
@@ -151,7 +151,7 @@ def closing_engine(url: str) -> Iterator[Engine]:
 def _away(engine: Engine) -> str | None:
     """Why the database does not answer; None when it does."""
     try:
-        migrating.revision(engine)
+        schema.revision(engine)
     except sa.exc.DBAPIError as error:
         return sentences_of(error)[1]
     return None

@@ -32,7 +32,7 @@ from poller.purging import (
 )
 from poller.retention import term
 from poller.retrying import quarantine_object
-from store import erasing, queries
+from store import erasure, queries
 from store.engine import Transaction
 from store.orders import order_currency
 from store.queries import JournalEntry
@@ -84,7 +84,7 @@ def _say_due(service: Service, purge: Purge) -> None:
     with service.store.read() as tx:
         since = retention.unknown_since(tx.now)
         assert since is not None
-        idle = erasing.count_idle(tx, since)
+        idle = erasure.count_idle(tx, since)
     months = counted(retention.hash_months, "month")
     say(f"{counted(idle, 'record')} to look at for hashes of who has not ordered for {months}")
 
@@ -195,7 +195,7 @@ def _forget_customer(service: Service, customer_id: int, yes: bool) -> None:
         person = find_person(tx, customer_id)
         if person is None:
             raise Failure(f"there is no customer {customer_id}.", status=BAD_INPUT)
-        refs = erasing.orders_of(tx, person.ids)
+        refs = erasure.orders_of(tx, person.ids)
     main = person.records[0]
     if main.special is not None:
         raise Failure(
@@ -208,18 +208,18 @@ def _forget_customer(service: Service, customer_id: int, yes: bool) -> None:
     many = counted(len(refs), "order")
     confirm(f"Erase customer {main.customer_id} and the buyer data of {many} for good?", yes=yes)
     done = service.store.commit(lambda tx: forget_customer(tx, main.customer_id, operator()))
-    clean = service.store.leave_no_trace(erasing.TABLES)
+    clean = service.store.leave_no_trace(erasure.TABLES)
     _say_forgotten(done or Forgotten())
     _say_clean(clean)
 
 
 def _forget_account(service: Service, account: str, yes: bool) -> None:
     with service.store.read() as tx:
-        known = erasing.known_accounts(tx)
+        known = erasure.known_accounts(tx)
         if account not in known:
             there_are = f"there is {', '.join(known)}" if known else "there is none"
             raise Failure(f"the database has no account {account}; {there_are}.", status=BAD_INPUT)
-        total = erasing.count_to_forget(tx, account)
+        total = erasure.count_to_forget(tx, account)
     confirm(f"Erase all buyers of account {account} ({counted(total, 'order')}) for good?", yes=yes)
     forgetting = AccountForgetting(service.store, account, operator())
     with progress("forgetting orders", total) as advanced:

@@ -207,12 +207,12 @@ def sentences_of(error: Exception) -> tuple[int, str]:
     from connectors.errors import ConnectorError
     from poller.bootstrap import Unusable
     from poller.customers.refused import Refused
-    from store import troubles
-    from store.migrating import NewerDatabase
+    from store import diagnosis
+    from store.schema import NewerDatabase
     from store.sealing import SealError, UnknownKey
 
     name = type(error).__name__
-    if isinstance(error, DBAPIError) and (sentence := troubles.sentence_of(error)) is not None:
+    if isinstance(error, DBAPIError) and (sentence := diagnosis.sentence_of(error)) is not None:
         return FAULT, sentence
     if isinstance(error, ModuleNotFoundError) and error.name == "psycopg":
         remedy = "install amazon-order-sync with its extra `postgres`"
@@ -310,7 +310,7 @@ def open_store(service: Service, *, create: bool, syncing: bool = True) -> None:
 
 def sqlite_file(url: str) -> Path | None:
     """The file of an SQLite database; None for other databases."""
-    from store.troubles import place_of
+    from store.diagnosis import place_of
 
     return place_of(url).file
 

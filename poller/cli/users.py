@@ -12,7 +12,7 @@ from poller.cli.shell import BAD_INPUT, Failure, opened, put_json, put_table, sa
 from poller.customers.refused import Refused
 from poller.exporting import time_text
 from poller.users import LEAST, checked_password, checked_user_name, checked_user_scopes, hashed
-from store import console as stored
+from store import users as stored
 
 app = typer.Typer()
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What the user is called, for example ann.")]

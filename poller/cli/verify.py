@@ -33,7 +33,7 @@ from poller.moments import iso
 from poller.proving import KINDS, chosen_way, nothing_read, verification_object
 from poller.verifying import LOOK_EVERY, Verifier
 from store.ledger import Superseded
-from store.proof import Finding, Verification
+from store.verification import Finding, Verification
 
 OUTCOMES = {
     "stored": "fetched and stored",

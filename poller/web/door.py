@@ -21,7 +21,7 @@ from poller.bootstrap import Service
 from poller.web.access import READY, Asked, Caller, Gate, needed
 from poller.web.console import guard
 from poller.web.problems import Problem
-from store import console, tokens
+from store import tokens, users
 
 log = structlog.get_logger("order_sync")
 
@@ -98,7 +98,7 @@ class Door:
             raise starting()
         try:
             with self._service.store.read() as tx:
-                stored, has_users = tokens.load(tx), console.anybody(tx)
+                stored, has_users = tokens.load(tx), users.anybody(tx)
             if guard.is_page(asked.path):
                 return guard.admit(self._service.store, asked, self._gate.is_closed(stored, has_users))
         except UNREACHED:

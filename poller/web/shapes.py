@@ -14,8 +14,8 @@ from poller.readiness import Why
 from poller.web.here import LARGEST_ID, Word
 from store.changes import Kind
 from store.progress import BackfillState, Way
-from store.proof import By, FindingKind, Outcome, VerificationState
 from store.records import Basis, CustomerStatus
+from store.verification import By, FindingKind, Outcome, VerificationState
 
 T = TypeVar("T")
 

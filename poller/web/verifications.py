@@ -13,7 +13,7 @@ from poller.web import shapes
 from poller.web.here import Answer, Changing, Cursor, Here, Id, Limit, cursor_of, position_of
 from store import verifications as stored
 from store.engine import Transaction
-from store.proof import Verification
+from store.verification import Verification
 
 router = APIRouter(tags=["verifications"])
 

@@ -23,7 +23,7 @@ from typing import Any
 import httpx
 import sqlalchemy as sa
 
-from connectors.amazon.usage import PLANS
+from connectors.amazon.usage_plans import PLANS
 from connectors.simulator.api import Simulator
 from connectors.simulator.faults import PARTICIPATIONS, Faults
 from connectors.simulator.orders import PENDING_STATUSES, Order

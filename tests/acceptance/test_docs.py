@@ -29,7 +29,7 @@ from poller.customers.importing import COLUMNS
 from poller.exporting import ADDRESS_KEYS, order_object
 from poller.rules import TEXTS
 from poller.webhooks import event_object
-from store import migrating, tables
+from store import schema, tables
 from store.changes import Change, Kind, Position
 from store.engine import create_engine
 from store.records import Basis, LineRecord, OrderRecord, PackageRecord
@@ -354,7 +354,7 @@ def test_every_index_is_documented_with_what_it_answers_and_no_other() -> None:
 
 def test_the_sql_of_the_pages_runs(tmp_path: Path) -> None:
     engine = create_engine(f"sqlite:///{tmp_path / 'order-sync.db'}")
-    migrating.upgrade(engine)
+    schema.upgrade(engine)
     queries = blocks(PAGES["docs/database.md"], "sql")
     assert queries
     with engine.connect() as connection:

@@ -25,7 +25,7 @@ from poller.cli.shell import Failure, confirm
 from poller.purging import Purge
 from poller.retention import Retention
 from poller.windows import Pace
-from store import customers, migrating, queries, rotation, tables
+from store import customers, queries, rotation, schema, tables
 from store.engine import Store, create_engine
 from store.records import CustomerRecord, MainEmail
 from store.sealing import Sealer, SealError, decode_key, new_key
@@ -393,7 +393,7 @@ def keys_of(*keys: str) -> Sealer:
 def test_a_rotation_that_is_killed_goes_on_with_the_next_call(tmp_path: Path, database_url: str) -> None:
     old, new = new_key(), new_key()
     engine = create_engine(database_url)
-    migrating.upgrade(engine)
+    schema.upgrade(engine)
     first = Store(engine, keys_of(old), clock=SimulatedClock())
     emails = [f"buyer{i}@marketplace.amazon.co.uk" for i in range(1200)]
     for start in range(0, 1200, 200):

@@ -21,7 +21,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from connectors.amazon.usage import PLANS
+from connectors.amazon.usage_plans import PLANS
 from connectors.base import UsagePlan
 from connectors.simulator.api import Simulator
 from connectors.simulator.population import populate

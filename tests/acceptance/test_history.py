@@ -21,7 +21,7 @@ from connectors.simulator.api import Simulator
 from connectors.simulator.faults import GET, SEARCH, Faults
 from connectors.simulator.reports import Reports
 from connectors.simulator.world import World
-from store import history, ledger, tables
+from store import backfill_reports, ledger, tables
 from store.progress import Backfill, BackfillState, HistoryId, ReportPart, Way
 from tests.acceptance.stage import Stage, copies_of, staged
 from tests.acceptance.truth import overclaimed
@@ -68,7 +68,7 @@ def state(shop: Shop, number: int) -> Backfill:
 
 def parts(shop: Shop, number: int) -> tuple[ReportPart, ...]:
     with shop.store.read() as tx:
-        return history.load_parts(tx, number)
+        return backfill_reports.load_parts(tx, number)
 
 
 def carry_out(shop: Shop, number: int, patience: timedelta = 20 * DAY) -> timedelta:
@@ -170,7 +170,7 @@ def test_what_ids_have_done_is_claimed_as_seen(fetched: Fetched) -> None:
     with fetched.shop.store.read() as tx:
         seen = ledger.read_coverage(tx, "acme", UK, "created")
         live_from = ledger.load_marketplaces(tx, "acme")[UK].live_from
-        assert history.count_ids(tx, 1) == 0
+        assert backfill_reports.count_ids(tx, 1) == 0
     (one,) = seen
     assert (one.lower, one.upper) == (NOON - 6 * DAY, live_from)
 
@@ -283,7 +283,7 @@ def test_an_order_that_the_report_invents_leaves_its_part_unclaimed(database_url
     assert oldest.state == "ready"
     with shop.store.begin() as tx:
         made_up = HistoryId(oldest.lower, "NO-SUCH-ORDER", oldest.lower)
-        history.enter_ids(tx, number, [made_up])
+        backfill_reports.enter_ids(tx, number, [made_up])
     carry_out(shop, number)
     assert stored(shop) == {one.order_id for one in world.orders()}
     assert [part.lost for part in parts(shop, number)] == [1, 0]
@@ -345,7 +345,7 @@ def test_cancelled_while_an_order_is_being_fetched_it_is_stored_and_nothing_foll
             if gets == 5:
                 direct(shop, number, "cancelled", "planned", "running")
                 with shop.store.begin() as tx:
-                    history.forget(tx, number, parts=True)
+                    backfill_reports.forget(tx, number, parts=True)
         return handle(request)
 
     shop.simulator.handle = cancelling  # type: ignore[method-assign]

@@ -21,7 +21,7 @@ from poller.windows import Pace
 from store import ledger, tables, verifications
 from store.ledger import Superseded
 from store.progress import Interval, Look
-from store.proof import By, Verification
+from store.verification import By, Verification
 from tests.harness import NOON, Shop, SimulatedClock, rules_for
 from tests.integration.test_store_engine import together
 

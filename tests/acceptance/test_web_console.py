@@ -13,7 +13,7 @@ import pytest
 from poller.users import FAILURES, hashed
 from poller.web.console import guard, looks
 from poller.web.server import listen
-from store import console, queries
+from store import queries, users
 from tests.acceptance.web_world import BAD, BUYERS, ORDERS, Served, form, logged, problem, said, served
 
 PASSWORD = "correct horse battery"
@@ -27,7 +27,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 def user(place: Served, name: str, *scopes: str) -> None:
     kept = hashed(PASSWORD)
-    assert place.store.commit(lambda tx: console.add(tx, name, kept, scopes))
+    assert place.store.commit(lambda tx: users.add(tx, name, kept, scopes))
 
 
 def sign_in(client: httpx.Client, name: str, password: str, **fields: str) -> httpx.Response:

@@ -33,7 +33,7 @@ import sqlalchemy as sa
 
 from connectors.amazon.auth import Credentials
 from connectors.amazon.connector import AmazonConnector
-from connectors.amazon.usage import PLANS
+from connectors.amazon.usage_plans import PLANS
 from connectors.base import Clock, Operation, UsagePlan
 from connectors.errors import BudgetEmpty
 from connectors.orders import OrderPage

@@ -19,7 +19,7 @@ from poller.tokens import digest
 from poller.users import LONGEST
 from poller.web.console import guard
 from poller.web.server import WebServer, listen
-from store import console, tokens
+from store import tokens, users
 from store.engine import Store, Transaction
 from tests.acceptance.command_line import STARTED, Shop, open_shop
 
@@ -55,9 +55,9 @@ class Served:
         session = f"{name}-{'x' * 40}"
 
         def signed_in(tx: Transaction) -> None:
-            console.add(tx, name, "no hash", scopes)
-            (user,) = [user for user in console.load(tx) if user.name == name]
-            assert console.begin(tx, user, digest(session), LONGEST)
+            users.add(tx, name, "no hash", scopes)
+            (user,) = [user for user in users.load(tx) if user.name == name]
+            assert users.begin(tx, user, digest(session), LONGEST)
 
         self.store.commit(signed_in)
         client = httpx.Client(

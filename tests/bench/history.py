@@ -14,7 +14,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from connectors.amazon.usage import PLANS
+from connectors.amazon.usage_plans import PLANS
 from connectors.simulator.api import Simulator
 from connectors.simulator.faults import SEARCH
 from connectors.simulator.world import World

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from connectors.amazon.parse import page_of_json
-from connectors.amazon.usage import PLANS as AMAZON_PLANS
+from connectors.amazon.usage_plans import PLANS as AMAZON_PLANS
 from connectors.base import Budget, Operation, ReportQuery, ReportState, SearchQuery, UsagePlan
 from connectors.errors import OrderNotFound, RequestRefused
 from connectors.orders import AmazonOrder, ListedOrder, OrderPage, UnreadableOrder
@@ -24,7 +24,7 @@ from poller.matching import MarketplaceRules
 from poller.sources import AccountRules, PolledMarketplace, sources_of
 from poller.sync import SourceSync
 from poller.windows import Pace
-from store import migrating
+from store import schema
 from store.engine import Store, create_engine
 from store.sealing import Sealer
 from tests.bench.pages import MARKETPLACES
@@ -87,7 +87,7 @@ def all_rules() -> list[MarketplaceRules]:
 def main(database_url: str, folder: str, profile: str) -> None:
     """Sync all pages of a folder into a database, once."""
     engine = create_engine(database_url)
-    migrating.upgrade(engine)
+    schema.upgrade(engine)
     spare_the_collector()
     store = Store(engine, Sealer([KEY]))
     rules = AccountRules("acme", "acme", {r.marketplace_id: r for r in all_rules()}, frozenset())

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from playwright.sync_api import Browser, Page, expect
 
 from poller.users import hashed
-from store import console, queries, tables
+from store import queries, tables, users
 from tests.acceptance.command_line import ROOT, STARTED
 from tests.acceptance.web_world import BAD, BUYERS, ORDERS, Served, logged, said, served
 
@@ -46,7 +46,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         found.store.commit(lambda tx: tx.conn.execute(sa.insert(tables.runs), list(a_day_of_runs())))
         for name, scopes in (("ann", ("read", "write", "buyer-data")), ("bob", ("read",))):
             kept = hashed(PASSWORD)
-            found.store.commit(lambda tx, n=name, k=kept, s=scopes: console.add(tx, n, k, s))  # type: ignore[misc]
+            found.store.commit(lambda tx, n=name, k=kept, s=scopes: users.add(tx, n, k, s))  # type: ignore[misc]
         yield found
 
 

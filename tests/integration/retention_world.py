@@ -15,7 +15,7 @@ from connectors.orders import AmazonOrder, AmazonPackage, UnreadableOrder
 from poller.purging import Purge, Purged
 from poller.retention import Retention
 from poller.sources import AccountRules
-from store import migrating, tables
+from store import schema, tables
 from store.engine import Store, create_engine
 from store.sealing import Sealer
 from tests.harness import KEY, SimulatedClock
@@ -60,7 +60,7 @@ class Place:
 
     def __post_init__(self) -> None:
         engine = create_engine(self.url)
-        migrating.upgrade(engine)
+        schema.upgrade(engine)
         self.store = Store(engine, Sealer([KEY]), clock=self.clock)
 
     @property

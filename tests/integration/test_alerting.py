@@ -19,7 +19,7 @@ from poller.alerting import Alerting, Tell, Told, facts, through
 from poller.alerts import CALM, Facts
 from poller.bootstrap import Service
 from store import alerts, quarantine, tables, verifications
-from store.proof import Finding, Verification
+from store.verification import Finding, Verification
 from tests.acceptance.command_line import order_sync
 from tests.integration.receiver import Receiver, receiving
 from tests.integration.service_world import opened_service

@@ -23,7 +23,7 @@ from poller.purging import AccountForgetting, Purge, forget_customer
 from poller.rereading import after_upgrade
 from poller.retention import Retention
 from poller.sources import AccountRules
-from store import changes, erasing, quarantine, tables
+from store import changes, erasure, quarantine, tables
 from store.engine import Store
 from store.outbox import CUSTOMER, ORDER
 from tests.integration.retention_world import ANN, Place, a_place, day, delivered
@@ -192,4 +192,4 @@ def test_forgetting_a_person_and_a_seller(place: Place) -> None:
         AccountForgetting(store, "acme", "tests").run()
     assert kinds == {"customer.forgotten": 1, "order.changed": 1}
     with store.read() as tx:
-        assert erasing.count_to_forget(tx, "acme") == 0
+        assert erasure.count_to_forget(tx, "acme") == 0

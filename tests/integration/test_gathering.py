@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from connectors.amazon.usage import PLANS
+from connectors.amazon.usage_plans import PLANS
 from poller import alerting, showing, status
 from poller.bootstrap import Service
 from poller.identity import Seen
@@ -25,8 +25,8 @@ from store import ledger, runs, tables, verifications
 from store.budgets import BudgetKey, take
 from store.engine import Store, Transaction
 from store.progress import Interval, MarketplaceProgress, SourceProgress, Window
-from store.proof import Finding, FindingKind, Verification, VerificationState, unsettled
 from store.queries import UNCOUNTED
+from store.verification import Finding, FindingKind, Verification, VerificationState, unsettled
 from tests.harness import NOON
 from tests.integration.service_world import MARKETPLACE, opened_service
 from tests.integration.store_world import clock_of, fresh_store

@@ -20,7 +20,7 @@ from poller.bootstrap import Service
 from poller.metrics import render_metrics
 from store import budgets, quarantine, runs, tables, verifications, webhooks
 from store.engine import Store
-from store.proof import Finding, Verification
+from store.verification import Finding, Verification
 from tests.integration.service_world import opened_service
 from tests.integration.store_world import apply, clock_of
 from tests.unit.matching_world import an_order

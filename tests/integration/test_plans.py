@@ -15,10 +15,10 @@ import sqlalchemy as sa
 from connectors.simulator.api import Simulator
 from connectors.simulator.world import World
 from poller.status import gather
-from store import migrating
+from store import schema
 from store.engine import create_engine
 from store.queries import UNCOUNTED
-from store.searching import orders_with_sku
+from store.search import orders_with_sku
 from tests.bench.filling import fill
 from tests.harness import Shop, SimulatedClock, rules_for
 from tests.integration.store_world import clock_of, open_store
@@ -101,7 +101,7 @@ def _on_sqlite(connection: Any, statement: str, values: Any) -> set[str]:
 def explained(database_url: str, stored: int = 0) -> Explained:
     """All statements of a shop that reads new orders, changed ones and history, beside many stored ones."""
     engine = create_engine(database_url)
-    migrating.upgrade(engine)
+    schema.upgrade(engine)
     if stored:
         fill(engine, stored)
     engine.dispose()
@@ -203,7 +203,7 @@ def test_a_look_at_how_all_sources_stand_reads_no_history_from_end_to_end(
 @on_postgresql
 def test_a_scan_would_be_found(database_url: str) -> None:
     engine = create_engine(database_url)
-    migrating.upgrade(engine)
+    schema.upgrade(engine)
     fill(engine, 2000)
     seen = Explained(engine)
     with engine.connect() as connection:
@@ -219,7 +219,7 @@ def test_a_scan_would_be_found(database_url: str) -> None:
 @on_sqlite
 def test_a_scan_would_be_found_on_sqlite(database_url: str) -> None:
     engine = create_engine(database_url)
-    migrating.upgrade(engine)
+    schema.upgrade(engine)
     seen = Explained(engine)
     with engine.connect() as connection:
         connection.exec_driver_sql("SELECT * FROM orders WHERE account = 'x' AND price_list = 'x'").all()

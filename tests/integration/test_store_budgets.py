@@ -9,7 +9,7 @@ from math import ceil
 
 import pytest
 
-from connectors.amazon.usage import PLANS
+from connectors.amazon.usage_plans import PLANS
 from poller.spending import Spending
 from store import budgets, ledger
 from store.bucket import Bucket

@@ -10,7 +10,7 @@ from threading import Thread
 import pytest
 
 from poller.users import FAILURES, IDLE, LOCKED, LONGEST, is_over
-from store import console, queries, searching
+from store import queries, search, users
 from store.engine import Store, create_engine
 from store.sealing import Sealer
 from store.tables import ORDER_KEYS, SKU_BLOCK
@@ -30,14 +30,14 @@ def clock() -> SimulatedClock:
 def with_ann(store: Store, database_url: str, clock: SimulatedClock) -> Iterator[Store]:
     """A store with a clock of its own and one user."""
     again = Store(create_engine(database_url), Sealer([KEY]), clock)
-    assert again.commit(lambda tx: console.add(tx, "ann", HASH, ("read",)))
-    assert not again.commit(lambda tx: console.add(tx, "ann", HASH, ("read", "write")))
+    assert again.commit(lambda tx: users.add(tx, "ann", HASH, ("read",)))
+    assert not again.commit(lambda tx: users.add(tx, "ann", HASH, ("read", "write")))
     yield again
     again.close()
 
 
-def attempt(store: Store, name: str = "ann") -> console.ConsoleUser | None:
-    return store.commit(lambda tx: console.take_attempt(tx, name, FAILURES, LOCKED))
+def attempt(store: Store, name: str = "ann") -> users.ConsoleUser | None:
+    return store.commit(lambda tx: users.take_attempt(tx, name, FAILURES, LOCKED))
 
 
 def test_ten_failures_lock_a_user_for_a_quarter_of_an_hour(with_ann: Store, clock: SimulatedClock) -> None:
@@ -49,7 +49,7 @@ def test_ten_failures_lock_a_user_for_a_quarter_of_an_hour(with_ann: Store, cloc
     assert all(attempt(with_ann) for _ in range(FAILURES - 1)), "it is counted from the start"
     found = attempt(with_ann)
     assert found is not None
-    assert with_ann.commit(lambda tx: console.begin(tx, found, b"1" * 32, LONGEST))
+    assert with_ann.commit(lambda tx: users.begin(tx, found, b"1" * 32, LONGEST))
     assert attempt(with_ann) is not None, "a success forgets all failures"
     assert attempt(with_ann, "nobody") is None
 
@@ -67,19 +67,19 @@ def test_attempts_at_one_moment_are_no_more_than_one_after_the_other(with_ann: S
 def test_a_session_ends_with_its_user_and_is_cleared_away(with_ann: Store, clock: SimulatedClock) -> None:
     user = attempt(with_ann)
     assert user is not None
-    assert with_ann.commit(lambda tx: console.begin(tx, user, b"1" * 32, LONGEST))
+    assert with_ann.commit(lambda tx: users.begin(tx, user, b"1" * 32, LONGEST))
     clock.go_to(NOON + LONGEST)
-    assert with_ann.commit(lambda tx: console.begin(tx, user, b"2" * 32, LONGEST))
+    assert with_ann.commit(lambda tx: users.begin(tx, user, b"2" * 32, LONGEST))
     with with_ann.read() as tx:
-        assert console.find_session(tx, b"1" * 32) is None
-        session = console.find_session(tx, b"2" * 32)
-    assert session == console.Session("ann", ("read",), NOON + LONGEST, NOON + LONGEST)
+        assert users.find_session(tx, b"1" * 32) is None
+        session = users.find_session(tx, b"2" * 32)
+    assert session == users.Session("ann", ("read",), NOON + LONGEST, NOON + LONGEST)
     other = replace(user, password="another")
-    assert not with_ann.commit(lambda tx: console.begin(tx, other, b"3" * 32, LONGEST))
-    assert with_ann.commit(lambda tx: console.remove(tx, "ann"))
+    assert not with_ann.commit(lambda tx: users.begin(tx, other, b"3" * 32, LONGEST))
+    assert with_ann.commit(lambda tx: users.remove(tx, "ann"))
     with with_ann.read() as tx:
-        assert console.find_session(tx, b"2" * 32) is None
-        assert not console.anybody(tx)
+        assert users.find_session(tx, b"2" * 32) is None
+        assert not users.anybody(tx)
 
 
 @pytest.mark.parametrize(
@@ -104,11 +104,11 @@ def test_customers_are_found_by_all_words_of_a_name_in_every_business(
     first = add_customer(store, "ann@example.com", name="Ann Example")
     second = add_customer(store, name="Ann Sample", company="Example Ltd")
     third = add_customer(store, "bob@example.com", name="Bob Exámple", business="other")
-    monkeypatch.setattr(searching, "_AT_ONCE", 1)
+    monkeypatch.setattr(search, "_AT_ONCE", 1)
 
     def found(name: str, limit: int = 10) -> list[int | None]:
         with store.read() as tx:
-            return [record.customer_id for record in searching.customers_named(tx, name, limit)]
+            return [record.customer_id for record in search.customers_named(tx, name, limit)]
 
     assert found("ann") == [second, first]
     assert found("EXAMPLE bob") == [third]
@@ -123,9 +123,9 @@ def test_orders_are_found_by_sku_once_and_the_last_stored_first(store: Store) ->
     with store.read() as tx:
         sku = queries.find_orders(tx, "o1")[0].lines[0].sku
         assert sku is not None
-        assert [o.order_id for o in searching.orders_with_sku(tx, sku, 10)] == ["o3", "o2", "o1"]
-        assert [o.order_id for o in searching.orders_with_sku(tx, sku, 2)] == ["o3", "o2"]
-        assert searching.orders_with_sku(tx, "no such", 10) == []
+        assert [o.order_id for o in search.orders_with_sku(tx, sku, 10)] == ["o3", "o2", "o1"]
+        assert [o.order_id for o in search.orders_with_sku(tx, sku, 2)] == ["o3", "o2"]
+        assert search.orders_with_sku(tx, "no such", 10) == []
 
 
 def test_orders_are_found_by_sku_in_blocks_that_lie_far_apart(store: Store) -> None:
@@ -137,5 +137,5 @@ def test_orders_are_found_by_sku_in_blocks_that_lie_far_apart(store: Store) -> N
         sku = queries.find_orders(tx, "o1")[0].lines[0].sku
         assert sku is not None
         for limit in (1, 2, 3, 10):
-            found = [o.order_id for o in searching.orders_with_sku(tx, sku, limit)]
+            found = [o.order_id for o in search.orders_with_sku(tx, sku, limit)]
             assert found == ["o2", "o1", "o0"][:limit]

@@ -15,10 +15,10 @@ from sqlalchemy.engine import Engine
 from connectors.simulator.api import Simulator
 from connectors.simulator.world import Seller, World
 from poller.bootstrap import Service, Unusable
-from store import copying, migrating, tables
-from store.copying import Copying, Refused, Unequal
+from store import schema, tables, transfer
 from store.engine import COUNTED_FROM, create_engine
 from store.sealing import new_key
+from store.transfer import Copying, Refused, Unequal
 from store.types import Exact, UtcTime
 from tests.acceptance.command_line import account_variables, marketplace_file
 from tests.harness import NOON, Shop, SimulatedClock, rules_for
@@ -57,7 +57,7 @@ def shop(tmp_path: Path, world: World) -> Iterator[Shop]:
 @pytest.fixture
 def target(database_url: str) -> Iterator[Engine]:
     engine = create_engine(database_url)
-    migrating.upgrade(engine)
+    schema.upgrade(engine)
     yield engine
     engine.dispose()
 
@@ -119,9 +119,9 @@ def test_everything_is_copied_and_the_shop_goes_on_there(
     assert sums["orders"].rows > 100
     assert sums["quarantine"].rows > 0
     assert told["orders"] == 2 * sums["orders"].rows
-    assert sum(told.values()) == 2 * copying.rows_of(shop.store.engine)
-    assert migrating.differences(target) == []
-    assert not copying.is_unfinished(target)
+    assert sum(told.values()) == 2 * transfer.rows_of(shop.store.engine)
+    assert schema.differences(target) == []
+    assert not transfer.is_unfinished(target)
 
     moved = Shop(
         database_url, shop.simulator, shop.clock, shop.rules, START.date(), pace=shop.pace, fresh=False
@@ -143,7 +143,7 @@ def test_everything_is_copied_and_the_shop_goes_on_there(
 
 def test_no_table_is_forgotten(target: Engine, tmp_path: Path) -> None:
     source = create_engine(f"sqlite:///{tmp_path / 'every.db'}")
-    migrating.upgrade(source)
+    schema.upgrade(source)
     every = [table for table in tables.metadata.sorted_tables if table is not tables.counters]
     with source.begin() as connection:
         for table in every:
@@ -151,7 +151,7 @@ def test_no_table_is_forgotten(target: Engine, tmp_path: Path) -> None:
     sums = Copying(source, target).run()
     assert {name: total.rows for name, total in sums.items()} == {table.name: 1 for table in every}
     assert rows(target) == rows(source)
-    assert migrating.differences(target) == []
+    assert schema.differences(target) == []
     source.dispose()
 
 
@@ -164,9 +164,9 @@ def test_a_copy_that_was_interrupted_goes_on_and_is_not_opened_before(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(copying, "ROWS", 25)
+    monkeypatch.setattr(transfer, "ROWS", 25)
     interrupted(shop, target, after)
-    assert copying.is_unfinished(target)
+    assert transfer.is_unfinished(target)
     (tmp_path / "marketplaces").mkdir()
     (tmp_path / "marketplaces" / "uk.toml").write_text(marketplace_file("UK"))
     environ = {
@@ -180,19 +180,19 @@ def test_a_copy_that_was_interrupted_goes_on_and_is_not_opened_before(
     interrupted(shop, target, after + 9)
     Copying(shop.store.engine, target).run()
     assert rows(target) == rows(shop.store.engine)
-    assert migrating.differences(target) == []
-    assert not copying.is_unfinished(target)
+    assert schema.differences(target) == []
+    assert not transfer.is_unfinished(target)
 
 
 def test_what_the_shop_did_in_between_is_copied_too(
     shop: Shop, target: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copying, "ROWS", 25)
+    monkeypatch.setattr(transfer, "ROWS", 25)
     interrupted(shop, target, 40)
     shop.run_until(NOON + timedelta(hours=4))
     Copying(shop.store.engine, target).run()
     assert rows(target) == rows(shop.store.engine)
-    assert migrating.differences(target) == []
+    assert schema.differences(target) == []
 
 
 def test_a_database_that_is_written_to_while_it_is_copied_is_not_called_copied(
@@ -205,7 +205,7 @@ def test_a_database_that_is_written_to_while_it_is_copied_is_not_called_copied(
 
     with pytest.raises(Unequal, match="was written to while it was copied"):
         Copying(shop.store.engine, target, write).run()
-    assert copying.is_unfinished(target)
+    assert transfer.is_unfinished(target)
     Copying(shop.store.engine, target).run()
     assert rows(target) == rows(shop.store.engine)
 

@@ -10,9 +10,9 @@ import sqlalchemy as sa
 from alembic import command
 from sqlalchemy.engine import Engine
 
-from store import migrating
+from store import schema
 from store.engine import create_engine
-from store.migrating import NewerDatabase
+from store.schema import NewerDatabase
 from store.tables import metadata
 
 
@@ -30,14 +30,14 @@ def run(engine: Engine, *statements: str) -> None:
 
 
 def test_an_empty_database_is_called_empty(engine: Engine) -> None:
-    assert migrating.revision(engine) is None
-    assert migrating.differences(engine) == ["the database is empty"]
+    assert schema.revision(engine) is None
+    assert schema.differences(engine) == ["the database is empty"]
 
 
 def test_an_upgraded_database_has_exactly_the_tables_of_the_program(engine: Engine) -> None:
-    migrating.upgrade(engine)
-    assert migrating.differences(engine) == []
-    assert migrating.revision(engine) == migrating.newest_revision()
+    schema.upgrade(engine)
+    assert schema.differences(engine) == []
+    assert schema.revision(engine) == schema.newest_revision()
     assert set(sa.inspect(engine).get_table_names()) == {*metadata.tables, "alembic_version"}
 
 
@@ -80,65 +80,65 @@ def test_the_migrations_make_what_the_tables_would_make_themselves(
     metadata.create_all(engine)
     by_tables = made()
     metadata.drop_all(engine)
-    migrating.upgrade(engine)
+    schema.upgrade(engine)
     assert made() == by_tables
     if engine.dialect.name == "sqlite":
         assert "order_lines" in set(by_tables["without rowid"])  # type: ignore[call-overload]
 
 
 def test_an_upgrade_may_be_repeated_and_loses_nothing(engine: Engine) -> None:
-    migrating.upgrade(engine)
+    schema.upgrade(engine)
     run(engine, "INSERT INTO businesses (account, business) VALUES ('acme', 'acme')")
-    migrating.upgrade(engine)
+    schema.upgrade(engine)
     with engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT account FROM businesses").scalars().all() == ["acme"]
-    assert migrating.differences(engine) == []
+    assert schema.differences(engine) == []
 
 
 def test_down_to_nothing_and_up_again(engine: Engine) -> None:
-    migrating.upgrade(engine)
+    schema.upgrade(engine)
     with engine.begin() as connection:
-        command.downgrade(migrating._config(connection), "base")
+        command.downgrade(schema._config(connection), "base")
     assert sa.inspect(engine).get_table_names() == ["alembic_version"]
     if engine.dialect.name == "postgresql":
         assert sa.inspect(engine).get_sequence_names() == []
-    assert migrating.revision(engine) is None
-    migrating.upgrade(engine)
-    assert migrating.differences(engine) == []
+    assert schema.revision(engine) is None
+    schema.upgrade(engine)
+    assert schema.differences(engine) == []
 
 
 def test_a_failing_upgrade_leaves_nothing_behind(engine: Engine) -> None:
     run(engine, "CREATE TABLE orders (a INTEGER)")
     with pytest.raises(sa.exc.DBAPIError):
-        migrating.upgrade(engine)
+        schema.upgrade(engine)
     assert sa.inspect(engine).get_table_names() == ["orders"]
 
 
 def test_there_is_one_newest_revision() -> None:
-    newest = migrating.newest_revision()
+    newest = schema.newest_revision()
     assert newest is not None
     assert newest.isalnum()
 
 
 def test_a_database_of_a_newer_version_is_refused_and_told(engine: Engine) -> None:
-    migrating.upgrade(engine)
+    schema.upgrade(engine)
     run(engine, "UPDATE alembic_version SET version_num = '9999'")
     sentence = "the database is at revision 9999, which this version of the program does not know"
-    assert migrating.differences(engine) == [sentence]
+    assert schema.differences(engine) == [sentence]
     with pytest.raises(NewerDatabase, match=sentence):
-        migrating.upgrade(engine)
+        schema.upgrade(engine)
 
 
 def test_tables_without_a_revision_are_told(engine: Engine) -> None:
     metadata.create_all(engine)
-    newest = migrating.newest_revision()
-    assert migrating.differences(engine) == [
+    newest = schema.newest_revision()
+    assert schema.differences(engine) == [
         f"the database is at revision none, this version of the program at {newest}"
     ]
 
 
 def test_what_is_missing_or_strange_is_told_in_words(engine: Engine) -> None:
-    migrating.upgrade(engine)
+    schema.upgrade(engine)
     run(
         engine,
         "DROP TABLE refusals",
@@ -149,7 +149,7 @@ def test_what_is_missing_or_strange_is_told_in_words(engine: Engine) -> None:
         "ALTER TABLE runs ADD COLUMN mood INTEGER",
         "CREATE TABLE notes (note INTEGER)",
     )
-    assert sorted(migrating.differences(engine)) == [
+    assert sorted(schema.differences(engine)) == [
         "column runs.message is missing",
         "column runs.mood is not known to this program",
         "index ix_order_lines_sku_block of table order_lines is missing",
@@ -161,9 +161,9 @@ def test_what_is_missing_or_strange_is_told_in_words(engine: Engine) -> None:
 
 
 def test_a_column_of_another_kind_is_told_in_words(engine: Engine) -> None:
-    migrating.upgrade(engine)
+    schema.upgrade(engine)
     run(engine, "ALTER TABLE meta DROP COLUMN value", "ALTER TABLE meta ADD COLUMN value INTEGER")
-    nullable, kind = sorted(migrating.differences(engine))
+    nullable, kind = sorted(schema.differences(engine))
     assert nullable == "column meta.value: nullable is True, not False"
     assert kind.startswith("column meta.value: type is INTEGER, not ")
 
@@ -171,17 +171,17 @@ def test_a_column_of_another_kind_is_told_in_words(engine: Engine) -> None:
 @pytest.mark.parametrize("empty_database_url", ["postgresql"], indirect=True)
 def test_an_upgrade_that_had_to_give_way_to_a_service_is_begun_anew(engine: Engine) -> None:
     """The service has one table and wants another one; the upgrade has that and wants the first."""
-    migrating.upgrade(engine)
+    schema.upgrade(engine)
     with engine.begin() as connection:
-        command.downgrade(migrating._config(connection), "0009")
+        command.downgrade(schema._config(connection), "0009")
     waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'windows'::regclass"
     with ThreadPoolExecutor(1) as pool, engine.connect() as service, engine.connect() as watch:
         service.exec_driver_sql("LOCK TABLE windows IN ROW EXCLUSIVE MODE")
-        upgrading = pool.submit(migrating.upgrade, engine)
+        upgrading = pool.submit(schema.upgrade, engine)
         while not watch.exec_driver_sql(waiting).scalar_one():
             watch.rollback()
             assert not upgrading.done()
         assert service.exec_driver_sql("SELECT count(*) FROM orders").scalar_one() == 0
         service.commit()
         upgrading.result(60)
-    assert migrating.differences(engine) == []
+    assert schema.differences(engine) == []

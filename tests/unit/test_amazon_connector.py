@@ -14,13 +14,13 @@ from typing import Any
 import httpx
 import pytest
 
-from connectors.amazon.amazon_time import AmazonTime
 from connectors.amazon.auth import Credentials
 from connectors.amazon.client import USER_AGENT
+from connectors.amazon.clock import AmazonTime
 from connectors.amazon.connector import AmazonConnector, amazon_text
 from connectors.amazon.parse import page_of_json
-from connectors.amazon.retrying import waiting_time
-from connectors.amazon.usage import PLANS
+from connectors.amazon.retry import waiting_time
+from connectors.amazon.usage_plans import PLANS
 from connectors.amazon.wire import Question, bad_request
 from connectors.base import Attempt, Operation, OrderConnector, SearchQuery
 from connectors.errors import (

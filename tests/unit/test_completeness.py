@@ -11,7 +11,7 @@ import pytest
 
 from poller.completeness import Compared, compare, halved, is_due, state_after, stretch, to_prove
 from store.progress import Interval
-from store.proof import Finding, Held, Listed, Outcome, Verification
+from store.verification import Finding, Held, Listed, Outcome, Verification
 from tests.harness import NOON
 
 DAY, SECOND = timedelta(days=1), timedelta(seconds=1)

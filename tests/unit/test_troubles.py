@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from store import engine, migrating
+from store import engine, schema
+from store.diagnosis import is_lasting, place_of, sentence_of
 from store.engine import create_engine, try_writing
-from store.troubles import is_lasting, place_of, sentence_of
 
 URL = "postgresql+psycopg://somebody:hidden@db.example:6432/orders"
 
@@ -55,10 +55,10 @@ def test_a_database_is_named_without_user_and_password(url: str, name: str) -> N
 def test_an_error_knows_its_database(tmp_path: Path) -> None:
     file = tmp_path / "orders.db"
     made = create_engine(f"sqlite:///{file}")
-    migrating.upgrade(made)
+    schema.upgrade(made)
     made.dispose()
     unwritable = create_engine(f"sqlite:///file:{file}?mode=ro&uri=true")
-    migrating.upgrade(unwritable)
+    schema.upgrade(unwritable)
     with pytest.raises(sa.exc.OperationalError) as raised:
         try_writing(unwritable)
     unwritable.dispose()

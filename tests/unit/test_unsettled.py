@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from store.proof import By, Finding, Outcome, Verification, VerificationState, unsettled
+from store.verification import By, Finding, Outcome, Verification, VerificationState, unsettled
 from tests.harness import NOON
 
 DAY = timedelta(days=1)

@@ -16,7 +16,7 @@ from poller.web.console.looks import page
 from poller.web.door import starting
 from poller.web.here import Here
 from poller.web.problems import Problem
-from store import console
+from store import users
 
 router = APIRouter()
 log = structlog.get_logger("order_sync.audit")
@@ -31,7 +31,7 @@ def show_form(request: Request, service: Here, next: str = "") -> Response:
     has_users = False
     if service.is_open:
         with service.store.read() as tx:
-            has_users = console.anybody(tx)
+            has_users = users.anybody(tx)
     return page(request, "sign_in.html", next=next, refused=False, name="", has_users=has_users)
 
 
@@ -42,7 +42,7 @@ def sign_in(request: Request, service: Here) -> Response:
     name, target = fields.one("name").lower(), fields.one("next")
     if not service.is_open:
         raise starting()
-    user = service.store.commit(lambda tx: console.take_attempt(tx, name, FAILURES, LOCKED))
+    user = service.store.commit(lambda tx: users.take_attempt(tx, name, FAILURES, LOCKED))
     if not _hashing.acquire(timeout=5):
         raise Problem(503, "busy", "many are signing in: try again.", headers={"Retry-After": "5"})
     try:
@@ -53,7 +53,7 @@ def sign_in(request: Request, service: Here) -> Response:
     if (
         user is None
         or not right
-        or not service.store.commit(lambda tx: console.begin(tx, user, digest(token), LONGEST))
+        or not service.store.commit(lambda tx: users.begin(tx, user, digest(token), LONGEST))
     ):
         if user is not None:
             log.warning("sign-in refused", who=f"user:{user.name}", attempt=user.failures + 1)
@@ -70,7 +70,7 @@ def sign_out(request: Request, service: Here) -> Response:
     """End the session, here and in the browser."""
     token = request.cookies.get(guard.SESSION)
     if token is not None:
-        service.store.commit(lambda tx: console.end(tx, digest(token)))
+        service.store.commit(lambda tx: users.end(tx, digest(token)))
     response = RedirectResponse(guard.SIGN_IN, 303)
     guard.drop_cookie(request, response, guard.SESSION)
     return response

@@ -23,7 +23,7 @@ from poller.tokens import SCOPES, digest
 from poller.users import is_over
 from poller.web.access import Asked, Caller, check_scope, host_of, why_not_here
 from poller.web.problems import Problem
-from store import console
+from store import users
 from store.engine import Store
 
 PREFIX = "/console"
@@ -90,11 +90,11 @@ def _signed_in(store: Store, asked: Asked) -> Caller | None:
         return None
     mine = digest(token)
     with store.read() as tx:
-        session, now = console.find_session(tx, mine), tx.now
+        session, now = users.find_session(tx, mine), tx.now
     if session is None or is_over(session.created_at, session.seen_at, now):
         return None
     if now - session.seen_at > NOTED and not is_automatic(asked.path):
-        store.commit(lambda tx: console.see(tx, mine))
+        store.commit(lambda tx: users.see(tx, mine))
     return Caller(f"user:{session.name}", frozenset(session.scopes))
 
 

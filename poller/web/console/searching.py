@@ -14,7 +14,7 @@ from poller.web.console.looks import page
 from poller.web.here import Here, Who
 from poller.web.masking import customers_for, orders_for
 from poller.web.problems import Problem
-from store import quarantine, queries, searching
+from store import quarantine, queries, search
 from store.orders import order_currency
 from store.records import OrderRecord
 
@@ -25,7 +25,7 @@ LONGEST = 254
 
 
 @router.post("/search")
-def search(request: Request, service: Here, caller: Who) -> Response:
+def find(request: Request, service: Here, caller: Who) -> Response:
     """Orders and customers that fit what was typed."""
     text = guard.fields_of(request).one("q")
     if len(text) > LONGEST:
@@ -38,12 +38,12 @@ def search(request: Request, service: Here, caller: Who) -> Response:
             orders = queries.find_orders(tx, text)
             kept = quarantine.entries(tx, [text])
             if not orders and "@" not in text:
-                orders = searching.orders_with_sku(tx, text, MANY)
+                orders = search.orders_with_sku(tx, text, MANY)
             if caller.sees_buyers and not orders:
                 customers = (
                     queries.list_customers(tx, limit=MANY, email=text)
                     if "@" in text
-                    else searching.customers_named(tx, text, MANY)
+                    else search.customers_named(tx, text, MANY)
                 )
             if "@" in text:
                 orders = [
