@@ -29,12 +29,12 @@ from connectors.amazon.marketplaces import BY_NAME, ENDPOINTS
 from connectors.amazon.usage_plans import PLANS
 from connectors.base import Attempt
 from connectors.errors import Deferred
-from poller.matching import MarketplaceRules
-from poller.retention import Retention
-from poller.showing import Showing
-from poller.sources import AccountRules, PolledMarketplace, Source, sources_of
-from poller.sync import SourceSync
-from poller.windows import Pace
+from poller.ingest.buyer_counts import Showing
+from poller.ingest.sources import AccountRules, PolledMarketplace, Source, sources_of
+from poller.matching.match import MarketplaceRules
+from poller.matching.retention import Retention
+from poller.sync.run import SourceSync
+from poller.sync.windows import Pace
 from store import accounts as stored_accounts
 from store import schema, transfer
 from store.engine import Store, create_engine, try_writing

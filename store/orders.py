@@ -80,7 +80,7 @@ LINE_CORE = ("position", "sku", "asin", "title", "quantity", "currency", "custom
 
 
 class OrderSave(Protocol):
-    """How to write one order, as ``poller.matching.OrderWrite`` says."""
+    """How to write one order, as ``poller.matching.match.OrderWrite`` says."""
 
     @property
     def record(self) -> OrderRecord:

@@ -2,7 +2,8 @@
 
 Two ways lead out: the stored payload is read again by a newer version of this program (``of_older_readers``),
 or Amazon is asked for the order again (``due``). Any later version that can be read opens the door as well
-(``release``). When to ask next, and when to leave it to a person, is decided in ``poller/rereading.py``.
+(``release``). When to ask next, and when to leave it to a person, is decided in
+``poller/ingest/quarantine.py``.
 """
 
 from __future__ import annotations

@@ -19,13 +19,13 @@ from connectors.simulator.api import Simulator
 from connectors.simulator.orders import POISONS
 from connectors.simulator.transport import transport
 from connectors.simulator.world import CLIENT_ID, CLIENT_SECRET, Seller
-from poller.exporting import customer_object, order_object
-from poller.matching import MarketplaceRules
-from poller.retention import KEEP_ALL, Retention
-from poller.sources import AccountRules, PolledMarketplace, Source, sources_of
-from poller.sync import RunReport, SourceSync
-from poller.translating import ALL_DATASETS
-from poller.windows import Pace
+from poller.export import customer_object, order_object
+from poller.ingest.sources import AccountRules, PolledMarketplace, Source, sources_of
+from poller.matching.match import MarketplaceRules
+from poller.matching.retention import KEEP_ALL, Retention
+from poller.matching.translation import ALL_DATASETS
+from poller.sync.run import RunReport, SourceSync
+from poller.sync.windows import Pace
 from store import orders, queries, schema
 from store.engine import Store, create_engine
 from store.progress import Way

@@ -16,14 +16,14 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from poller.cli.shell import FAULT, INTERRUPTED, Failure, drop_output, say, sentences_of, show_traceback
+from poller.cli.output import FAULT, INTERRUPTED, Failure, drop_output, say, sentences_of, show_traceback
 from poller.version import program_version
 
 COMMANDS: tuple[tuple[str, str, str, str], ...] = (
     ("demo", "poller.cli.demo", "demo", "The whole journey against the simulator, on a throw-away database."),
-    ("run", "poller.cli.running", "run", "The service: keeps orders and customers up to date until stopped."),
-    ("worker", "poller.cli.working", "worker", "Carries out what schedulers have queued, on PostgreSQL."),
-    ("sync", "poller.cli.running", "sync", "One pass now, over everything that is due."),
+    ("run", "poller.cli.run", "run", "The service: keeps orders and customers up to date until stopped."),
+    ("worker", "poller.cli.worker", "worker", "Carries out what schedulers have queued, on PostgreSQL."),
+    ("sync", "poller.cli.run", "sync", "One pass now, over everything that is due."),
     ("status", "poller.cli.status", "status", "How fresh the data is, what is missing, what comes next."),
     ("backfill", "poller.cli.backfill", "app", "History of a given stretch: plan, start, pause, resume."),
     ("verify", "poller.cli.verify", "verify", "Is anything missing? Amazon's own list against the database."),
@@ -31,7 +31,7 @@ COMMANDS: tuple[tuple[str, str, str, str], ...] = (
     ("customers", "poller.cli.customers", "app", "List, show, create, edit, merge and import customers."),
     (
         "export",
-        "poller.cli.exports",
+        "poller.cli.export",
         "app",
         "Orders or customers as JSON Lines or CSV, whole or what changed.",
     ),
@@ -39,18 +39,18 @@ COMMANDS: tuple[tuple[str, str, str, str], ...] = (
     ("privacy", "poller.cli.privacy", "app", "Erase buyer data that is due, or a person; show all of one."),
     ("webhooks", "poller.cli.webhooks", "app", "Tell other programs of changes, by signed requests."),
     ("alerts", "poller.cli.alerts", "app", "Try whether alerts arrive."),
-    ("config", "poller.cli.configuration", "app", "Check the configuration, also against Amazon."),
-    ("db", "poller.cli.database", "app", "Create, upgrade, check and move the database."),
+    ("config", "poller.cli.config", "app", "Check the configuration, also against Amazon."),
+    ("db", "poller.cli.db", "app", "Create, upgrade, check and move the database."),
     ("keys", "poller.cli.keys", "app", "Make encryption keys; seal everything with the first one."),
     ("tokens", "poller.cli.tokens", "app", "Who may use the HTTP API, and for what."),
     ("users", "poller.cli.users", "app", "Who may sign in to the console, and for what."),
     (
         "simulator",
-        "poller.cli.simulate",
+        "poller.cli.simulator",
         "simulator",
         "A Selling Partner API on this machine, to try things on.",
     ),
-    ("health", "poller.cli.running", "health", "Exit 0 while a service runs on this machine, else 1."),
+    ("health", "poller.cli.run", "health", "Exit 0 while a service runs on this machine, else 1."),
 )
 """Name, module, what there is the command (a function) or the group (a Typer), and what it does."""
 

@@ -8,8 +8,8 @@ import typer
 
 from config.load import load
 from connectors.amazon.marketplaces import BY_NAME
-from poller.alerting import through
-from poller.cli.shell import BAD_INPUT, FAULT, Failure, put
+from poller.cli.output import BAD_INPUT, FAULT, Failure, put
+from poller.monitoring.alerts import through
 
 app = typer.Typer()
 

@@ -14,16 +14,13 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from poller import directing, history, history_plan
-from poller.backfilling import (
-    ACTIVE,
-    Place,
-    Standing,
-    place_of,
-    standing_of,
-)
+from poller.actions import backfills
+from poller.actions.backfill_progress import ACTIVE, Place, Standing, place_of, standing_of
+from poller.actions.backfills import PER, Plan, Wanted, backfill_object, planned, wanted
+from poller.backfill import estimates, history
+from poller.backfill.estimates import Cost
 from poller.bootstrap import Service, spare_the_collector, utc_now
-from poller.cli.shell import (
+from poller.cli.output import (
     BAD_INPUT,
     FAULT,
     INTERRUPTED,
@@ -38,9 +35,7 @@ from poller.cli.shell import (
     stopped_by_signals,
     when,
 )
-from poller.directing import PER, Plan, Wanted, backfill_object, planned, wanted
-from poller.history_plan import Cost
-from poller.status import REFUSED
+from poller.monitoring.status import REFUSED
 from store import backfill_reports as stored
 from store import ledger, runs
 from store.engine import Transaction
@@ -92,7 +87,7 @@ def _overlapping(tx: Transaction, wanted: Wanted) -> list[str]:
     return [
         f"backfill {other.backfill_id} ({_stretch(Interval(other.lower, other.upper))}) is {other.state} and "
         f"overlaps: {lasting(common)} would be fetched by both"
-        for other, common in directing.overlapping(tx, wanted)
+        for other, common in backfills.overlapping(tx, wanted)
     ]
 
 
@@ -147,7 +142,7 @@ def _advice(search: Cost, report: Cost, span: timedelta) -> str:
     """Which way is faster, and why."""
     if span <= history.SETTLED_AFTER:
         return "Only searching comes into question: what is younger than a day is not looked up in reports."
-    if history_plan.is_faster(report, search):
+    if estimates.is_faster(report, search):
         return (
             "Faster by report: while searching comes down from the newest order, orders are fetched by "
             "id from the oldest, out of another request budget; Amazon's report of all orders tells the ids."
@@ -183,7 +178,7 @@ def start(
             say(note)
         with service.store.begin() as tx:
             overlapping = _overlapping(tx, asked)
-            number = directing.start(tx, asked)
+            number = backfills.start(tx, asked)
         for sentence in overlapping:
             say(sentence)
         put(str(number))
@@ -199,10 +194,10 @@ def resume(backfill_id: Id, wait: Wait = False) -> None:
     """Go on with a paused backfill; with --wait, carry out one that is paused or going on, here."""
     with opened(create=True, wired=True) as service:
         with service.store.read() as tx:
-            place = place_of(service, directing.find(tx, backfill_id))
+            place = place_of(service, backfills.find(tx, backfill_id))
         if place is None:
             raise Failure(f"the marketplace of backfill {backfill_id} is not polled.", status=BAD_INPUT)
-        service.store.commit(lambda tx: directing.resume(tx, backfill_id, running_too=wait))
+        service.store.commit(lambda tx: backfills.resume(tx, backfill_id, running_too=wait))
         if wait:
             _carry_out(service, place, backfill_id)
         else:
@@ -213,7 +208,7 @@ def resume(backfill_id: Id, wait: Wait = False) -> None:
 def pause(backfill_id: Id) -> None:
     """Ask for nothing more of a backfill until it is resumed."""
     with opened() as service:
-        service.store.commit(lambda tx: directing.pause(tx, backfill_id))
+        service.store.commit(lambda tx: backfills.pause(tx, backfill_id))
         say(f"backfill {backfill_id} is paused; `order-sync backfill resume {backfill_id}` goes on")
 
 
@@ -221,7 +216,7 @@ def pause(backfill_id: Id) -> None:
 def cancel(backfill_id: Id) -> None:
     """Give a backfill up for good; what it fetched stays."""
     with opened() as service:
-        service.store.commit(lambda tx: directing.cancel(tx, backfill_id))
+        service.store.commit(lambda tx: backfills.cancel(tx, backfill_id))
         say(f"backfill {backfill_id} is cancelled; what it fetched stays")
 
 
@@ -276,7 +271,7 @@ def list_(as_json: AsJson = False) -> None:
 def show(backfill_id: Id, as_json: AsJson = False) -> None:
     """One backfill: how far it has got, and its reports."""
     with opened(wired=True) as service, service.store.read() as tx:
-        found = directing.find(tx, backfill_id)
+        found = backfills.find(tx, backfill_id)
         standing = standing_of(tx, service, found)
         parts = stored.load_parts(tx, backfill_id)
         ids = stored.count_ids(tx, backfill_id)

@@ -6,12 +6,12 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from poller.cli import changing, doubles, importing
+from poller.cli import customers_duplicates, customers_edit, customers_import
 from poller.cli.orders import address_line
-from poller.cli.shell import BAD_INPUT, Failure, opened, put, put_json, put_table, say, when
-from poller.exporting import customer_object, journal_object
-from poller.matching import contact_email, shown_name
-from poller.words import BASIS
+from poller.cli.output import BAD_INPUT, Failure, opened, put, put_json, put_table, say, when
+from poller.export import customer_object, journal_object
+from poller.matching.basis import BASIS
+from poller.matching.match import contact_email, shown_name
 from store import queries
 from store.engine import Transaction
 from store.queries import JournalEntry
@@ -28,12 +28,12 @@ def customers() -> None:
     """List, show, create, edit, merge and import customers; look for doubled ones."""
 
 
-app.command()(changing.create)
-app.command()(changing.edit)
-app.command()(changing.merge)
-app.command()(changing.unmerge)
-app.command()(doubles.duplicates)
-app.command("import")(importing.import_customers)
+app.command()(customers_edit.create)
+app.command()(customers_edit.edit)
+app.command()(customers_edit.merge)
+app.command()(customers_edit.unmerge)
+app.command()(customers_duplicates.duplicates)
+app.command("import")(customers_import.import_customers)
 
 
 @app.command("list")

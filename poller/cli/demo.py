@@ -36,18 +36,11 @@ from connectors.simulator.orders import Order
 from connectors.simulator.serve import serve
 from connectors.simulator.world import Seller, World
 from poller.bootstrap import Service, Tally
-from poller.cli.proof import Truth, found_in, truth_of, wrongs
-from poller.cli.simulate import (
-    ACCOUNT,
-    HISTORY,
-    environment,
-    marketplace_file,
-    utc_now,
-    write_files,
-)
-from poller.rules import INVOICED_BY_AMAZON, explain
-from poller.status import of_other_shops
-from poller.windows import SIGNPOST_MARGIN
+from poller.cli.demo_checks import Truth, found_in, truth_of, wrongs
+from poller.cli.simulator import ACCOUNT, HISTORY, environment, marketplace_file, utc_now, write_files
+from poller.matching.explanations import INVOICED_BY_AMAZON, explain
+from poller.monitoring.status import of_other_shops
+from poller.sync.windows import SIGNPOST_MARGIN
 from store import ledger, quarantine, queries, tables
 from store.engine import Store, Transaction
 from store.progress import MarketplaceProgress, gaps, joined

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from poller.cli.shell import (
+from poller.cli.output import (
     BAD_INPUT,
     FAULT,
     INTERRUPTED,
@@ -16,7 +16,7 @@ from poller.cli.shell import (
     say,
     stopped_by_signals,
 )
-from poller.rotating import Rotation, about_keys
+from poller.privacy.key_rotation import Rotation, about_keys
 from store import rotation
 from store.sealing import new_key
 

@@ -8,8 +8,10 @@ import typer
 
 from connectors.amazon.marketplaces import BY_NAME
 from connectors.errors import Deferred
+from poller.actions.order_explanation import headline, reasons_for, retained
+from poller.actions.orders import NotStored, account_of, checked_id, fetched
 from poller.bootstrap import Service
-from poller.cli.shell import (
+from poller.cli.output import (
     BAD_INPUT,
     DEFERRED,
     Failure,
@@ -21,11 +23,9 @@ from poller.cli.shell import (
     say,
     when,
 )
-from poller.explaining import headline, reasons_for, retained
-from poller.exporting import order_object
-from poller.fetching import NotStored, account_of, checked_id, fetched
-from poller.moments import iso
-from poller.words import BASIS
+from poller.export import order_object
+from poller.matching.basis import BASIS
+from poller.text import iso
 from store import accounts, quarantine, queries
 from store.engine import Transaction
 from store.orders import order_currency

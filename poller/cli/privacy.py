@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from poller.actions.quarantine import quarantine_object
 from poller.bootstrap import Service
-from poller.cli.shell import (
+from poller.cli.output import (
     BAD_INPUT,
     Failure,
     confirm,
@@ -20,8 +21,9 @@ from poller.cli.shell import (
     say,
     stopped_by_signals,
 )
-from poller.exporting import customer_object, journal_object, order_object, time_text
-from poller.purging import (
+from poller.export import customer_object, journal_object, order_object, time_text
+from poller.matching.retention import term
+from poller.privacy.purge import (
     AccountForgetting,
     Forgotten,
     Person,
@@ -30,8 +32,6 @@ from poller.purging import (
     find_person,
     forget_customer,
 )
-from poller.retention import term
-from poller.retrying import quarantine_object
 from store import erasure, queries
 from store.engine import Transaction
 from store.orders import order_currency

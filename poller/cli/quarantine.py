@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from poller.cli.shell import (
+from poller.actions.quarantine import NAMELESS, ask_again, marketplace_of, quarantine_object, tried_again
+from poller.cli.output import (
     BAD_INPUT,
     FAULT,
     Failure,
@@ -22,7 +23,6 @@ from poller.cli.shell import (
     say,
     when,
 )
-from poller.retrying import NAMELESS, ask_again, marketplace_of, quarantine_object, tried_again
 from store import quarantine as store
 from store.quarantine import Quarantined
 

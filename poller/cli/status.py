@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from poller.cli.shell import counted, lasting, opened, plain, put, put_json, put_table, when
-from poller.status import (
+from poller.cli.output import counted, lasting, opened, plain, put, put_json, put_table, when
+from poller.matching.basis import BASIS
+from poller.monitoring.status import (
     BackfillStatus,
     BudgetStatus,
     MarketplaceStatus,
@@ -22,7 +23,6 @@ from poller.status import (
     of_other_shops,
     without_file,
 )
-from poller.words import BASIS
 from store.progress import Interval
 from store.quarantine import Counts
 from store.runs import Run

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from poller.cli.shell import BAD_INPUT, Failure, opened, put, put_json, put_table, say, when
-from poller.exporting import time_text
-from poller.tokens import checked_name, checked_scopes, digest, new_token
+from poller.cli.output import BAD_INPUT, Failure, opened, put, put_json, put_table, say, when
+from poller.export import time_text
+from poller.web.tokens import checked_name, checked_scopes, digest, new_token
 from store import tokens as stored
 
 app = typer.Typer()

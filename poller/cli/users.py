@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from poller.cli.shell import BAD_INPUT, Failure, opened, put_json, put_table, say, when
-from poller.customers.refused import Refused
-from poller.exporting import time_text
-from poller.users import LEAST, checked_password, checked_user_name, checked_user_scopes, hashed
+from poller.cli.output import BAD_INPUT, Failure, opened, put_json, put_table, say, when
+from poller.errors import Refused
+from poller.export import time_text
+from poller.web.users import LEAST, checked_password, checked_user_name, checked_user_scopes, hashed
 from store import users as stored
 
 app = typer.Typer()

@@ -11,11 +11,10 @@ import typer
 
 from connectors.amazon.marketplaces import BY_ID
 from connectors.errors import ConnectorError, Deferred
-from poller import windows
+from poller.actions.places import chosen_place, stretch_of
+from poller.actions.verifications import KINDS, chosen_way, nothing_read, verification_object
 from poller.bootstrap import Service, utc_now
-from poller.choosing import chosen_place, stretch_of
-from poller.cli.running import wait_until
-from poller.cli.shell import (
+from poller.cli.output import (
     DEFERRED,
     INTERRUPTED,
     MISSING,
@@ -29,9 +28,10 @@ from poller.cli.shell import (
     stopped_by_signals,
     when,
 )
-from poller.moments import iso
-from poller.proving import KINDS, chosen_way, nothing_read, verification_object
-from poller.verifying import LOOK_EVERY, Verifier
+from poller.cli.run import wait_until
+from poller.sync import windows
+from poller.text import iso
+from poller.verification.run import LOOK_EVERY, Verifier
 from store.ledger import Superseded
 from store.verification import Finding, Verification
 

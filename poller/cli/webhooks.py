@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from poller.cli.shell import BAD_INPUT, Failure, counted, opened, put, put_json, put_table, say, when
-from poller.exporting import time_text
-from poller.webhooks import checked_url, event_object, new_secret
+from poller.cli.output import BAD_INPUT, Failure, counted, opened, put, put_json, put_table, say, when
+from poller.export import time_text
+from poller.webhooks.rules import checked_url, event_object, new_secret
 from store import webhooks as store
 from store.changes import BadPosition, Change, Position, read_position
 from store.webhooks import Backlog, Held, Hook

@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 
 from poller.customers.currencies import CURRENCIES
-from poller.customers.refused import Refused
-from poller.rules import is_shared_email
+from poller.errors import Refused
+from poller.matching.explanations import is_shared_email
 from store.records import Address, CustomerRecord, MainEmail, Origin, normal_email
 
 EMAILS = ("email_1", "email_2", "email_3")

@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Literal
 
 from poller.customers.fields import ADDRESS_PARTS, EMAILS, SELLERS, Changes, amended, has_it, with_emails
-from poller.customers.refused import Refused
+from poller.errors import Refused
 from store.records import CustomerRecord, MainEmail, normal_email
 
 Kind = Literal["new", "changed", "unchanged", "merged", "refused"]

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from config.values import is_loopback
-from poller.tokens import SCOPES, Scope, digest
 from poller.web.problems import Problem
+from poller.web.tokens import SCOPES, Scope, digest
 from store.tokens import StoredToken
 
 READY = "/readyz"

@@ -15,22 +15,22 @@ from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 
 from connectors.errors import ConnectorError, Deferred
+from poller.actions.orders import NotStored
 from poller.bootstrap import Service
-from poller.customers.refused import Refused, Unknown
-from poller.fetching import NotStored
+from poller.errors import Refused, Unknown
 from poller.version import program_version
-from poller.web import backfills, customers, orders, quarantine, reading, shapes, verifications, watching
+from poller.web import backfills, customers, orders, probes, quarantine, schemas, status, verifications
 from poller.web.access import PUBLIC, Caller, Gate
-from poller.web.console import guard
+from poller.web.console import sessions
 from poller.web.console.app import make_console
-from poller.web.door import UNREACHED, App, Door, away, fault
-from poller.web.here import only_known_parameters
+from poller.web.dependencies import only_known_parameters
 from poller.web.masking import disclosed
+from poller.web.middleware import UNREACHED, App, Door, away, fault
 from poller.web.problems import MEDIA_TYPE, Problem, ProblemShape
 from store.engine import Tombstone, is_conflict, reason_of
 from store.ledger import Superseded
 
-ROUTERS = (reading, orders, customers, backfills, quarantine, verifications, watching)
+ROUTERS = (status, orders, customers, backfills, quarantine, verifications, probes)
 
 DESCRIPTION = (
     "Orders, customers and their upkeep. Errors are problem details (RFC 9457). Lists go on with `cursor`. "
@@ -56,7 +56,7 @@ def make_api(service: Service) -> FastAPI:
         redirect_slashes=False,
     )
     api.state.service = service
-    api.state.looking = watching.Looking()
+    api.state.looking = probes.Looking()
     for module in ROUTERS:
         api.include_router(
             module.router, responses={"default": PROBLEM}, dependencies=[Depends(only_known_parameters)]
@@ -64,15 +64,15 @@ def make_api(service: Service) -> FastAPI:
     list(iter_route_contexts(api.routes))  # built now: the first who asks should not wait for it
     for kind, handler in HANDLERS.items():
         api.add_exception_handler(kind, handler)
-    for path in ("/", guard.PREFIX):
+    for path in ("/", sessions.PREFIX):
         api.add_api_route(path, _to_console, include_in_schema=False)
-    api.mount(guard.PREFIX, make_console(service, HANDLERS))
+    api.mount(sessions.PREFIX, make_console(service, HANDLERS))
     api.openapi = lambda: _described(api)  # type: ignore[method-assign]
     return api
 
 
 def _to_console() -> Response:
-    return RedirectResponse(guard.HOME, 303)
+    return RedirectResponse(sessions.HOME, 303)
 
 
 PROBLEM: dict[str, Any] = {"description": "An error.", "model": ProblemShape}
@@ -100,13 +100,13 @@ def _described(api: FastAPI) -> dict[str, Any]:
                 operation["responses"].pop("422", None)
                 content = operation["responses"]["default"]["content"]
                 content[MEDIA_TYPE] = content.pop("application/json")
-        schemas = found["components"]["schemas"]
+        described = found["components"]["schemas"]
         for name in ("HTTPValidationError", "ValidationError"):
-            schemas.pop(name, None)
-        for name, schema in schemas.items():
-            if "examples" in schema and hasattr(shapes, name):
+            described.pop(name, None)
+        for name, schema in described.items():
+            if "examples" in schema and hasattr(schemas, name):
                 # FastAPI leaves out what is null, which our answers never do.
-                schema["examples"] = getattr(shapes, name).model_config["json_schema_extra"]["examples"]
+                schema["examples"] = getattr(schemas, name).model_config["json_schema_extra"]["examples"]
         api.openapi_schema = found
     return api.openapi_schema
 

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import JSONResponse
 
-from poller.customers import duplicates, editing, merging
+from poller.customers import duplicates, edits, merges
 from poller.customers.fields import Changes, checked
-from poller.customers.refused import Unknown
-from poller.exporting import customer_object, journal_object
-from poller.web import shapes
-from poller.web.here import (
+from poller.errors import Unknown
+from poller.export import customer_object, journal_object
+from poller.web import schemas
+from poller.web.dependencies import (
     Answer,
     Changing,
     Cursor,
@@ -81,7 +81,7 @@ def list_customers(
     business: Annotated[Word | None, Query(description="Only this business's.")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
-) -> shapes.Page[shapes.Customer]:
+) -> schemas.Page[schemas.Customer]:
     """Customers, the newest first; tombstones too."""
     before = None if cursor is None else position_of(cursor, int)[0]
     with service.store.read() as tx:
@@ -89,22 +89,24 @@ def list_customers(
     found.sort(key=lambda customer: -customer.customer_id)
     items = customers_for(caller, [customer_object(customer) for customer in found[:limit]])
     more = cursor_of(found[limit - 1].customer_id) if len(found) > limit else None
-    return shapes.Page[shapes.Customer].model_validate({"items": items, "next": more})
+    return schemas.Page[schemas.Customer].model_validate({"items": items, "next": more})
 
 
 @router.post("/customers/search")
-def search_customers(service: Here, caller: Who, wanted: shapes.SearchWanted) -> shapes.Page[shapes.Customer]:
+def search_customers(
+    service: Here, caller: Who, wanted: schemas.SearchWanted
+) -> schemas.Page[schemas.Customer]:
     """Customers by a main e-mail, in every business. Needs the scope buyer-data: the answer tells it."""
     if not caller.sees_buyers:
         raise Problem(403, "scope", f"{caller.who} may not see buyer-data, and so not search by it.")
     with service.store.read() as tx:
         found = queries.list_customers(tx, limit=500, email=wanted.email)
     items = customers_for(caller, [customer_object(customer) for customer in found])
-    return shapes.Page[shapes.Customer].model_validate({"items": items, "next": None})
+    return schemas.Page[schemas.Customer].model_validate({"items": items, "next": None})
 
 
 @router.get("/customers/duplicates")
-def find_duplicates(service: Here, limit: Limit = 50) -> shapes.Duplicates:
+def find_duplicates(service: Here, limit: Limit = 50) -> schemas.Duplicates:
     """Pairs of customers that may be one and the same, the likeliest first. Goes through all of them."""
     if not looking.acquire(blocking=False):
         raise Problem(503, "busy", "somebody is looking for duplicates.", headers={"Retry-After": "30"})
@@ -117,11 +119,11 @@ def find_duplicates(service: Here, limit: Limit = 50) -> shapes.Duplicates:
         {"customer_id": p.customer_id, "other_id": p.other_id, "score": p.score, "reasons": list(p.reasons)}
         for p in found.pairs
     ]
-    return shapes.Duplicates.model_validate({"items": pairs, "total": found.total})
+    return schemas.Duplicates.model_validate({"items": pairs, "total": found.total})
 
 
 @router.get("/customers/{customer_id}")
-def show_customer(service: Here, caller: Who, response: Response, customer_id: Id) -> shapes.Customer:
+def show_customer(service: Here, caller: Who, response: Response, customer_id: Id) -> schemas.Customer:
     """One customer with its ETag; a tombstone tells what it was merged into."""
     with service.store.read() as tx:
         customer = queries.get_customer(tx, customer_id)
@@ -129,42 +131,42 @@ def show_customer(service: Here, caller: Who, response: Response, customer_id: I
     if customer is None:
         raise Unknown(f"there is no customer {customer_id}.")
     (shown,) = customers_for(caller, [customer_object(customer)])
-    return shapes.Customer.model_validate(shown)
+    return schemas.Customer.model_validate(shown)
 
 
 @router.get("/customers/{customer_id}/journal")
-def show_journal(service: Here, caller: Who, customer_id: Id) -> list[shapes.JournalEntry]:
+def show_journal(service: Here, caller: Who, customer_id: Id) -> list[schemas.JournalEntry]:
     """Who changed what, oldest first."""
     with service.store.read() as tx:
         etag_of(tx, customer_id)
         entries = queries.journal_of(tx, customer_id)
     shown = journal_for(caller, [journal_object(entry) for entry in entries])
-    return [shapes.JournalEntry.model_validate(entry) for entry in shown]
+    return [schemas.JournalEntry.model_validate(entry) for entry in shown]
 
 
 # --- create and edit --------------------------------------------------------------------------------
 
 
-@router.post("/customers", status_code=201, response_model=shapes.Changed)
-def create_customer(service: Here, caller: Who, once: Changing, wanted: shapes.CustomerNew) -> Response:
+@router.post("/customers", status_code=201, response_model=schemas.Changed)
+def create_customer(service: Here, caller: Who, once: Changing, wanted: schemas.CustomerNew) -> Response:
     """Create a customer by hand."""
     changes = checked(wanted.given(), wanted.labelled(), service.shared_emails)
-    business = editing.settle_business(service.businesses(), wanted.business)
+    business = edits.settle_business(service.businesses(), wanted.business)
 
     def work(tx: Transaction) -> Answer:
-        created = editing.create(tx, business, changes, caller.who)
+        created = edits.create(tx, business, changes, caller.who)
         return _changed(tx, created.customer_id, changes, 201)
 
     return once.within(work)
 
 
-@router.patch("/customers/{customer_id}", response_model=shapes.Changed)
+@router.patch("/customers/{customer_id}", response_model=schemas.Changed)
 def edit_customer(
     service: Here,
     caller: Who,
     once: Changing,
     customer_id: Id,
-    wanted: shapes.CustomerEdit,
+    wanted: schemas.CustomerEdit,
     if_match: IfMatch = None,
 ) -> Response:
     """Change fields by hand; needs If-Match. No sync overwrites what is set here."""
@@ -174,7 +176,7 @@ def edit_customer(
 
     def work(tx: Transaction) -> Answer:
         check_version(tx, if_match, customer_id)
-        lost = editing.edit_and_count(tx, customer_id, changes, caller.who)
+        lost = edits.edit_and_count(tx, customer_id, changes, caller.who)
         return _changed(tx, customer_id, changes, 200, lost)
 
     return once.within(work)
@@ -192,11 +194,11 @@ def _changed(tx: Transaction, customer_id: int, changes: Changes, status: int, l
 # --- merge and unmerge ------------------------------------------------------------------------------
 
 
-@router.post("/customers/{customer_id}/merge/preview", response_model=shapes.MergePreview)
-def preview_merge(service: Here, caller: Who, customer_id: Id, wanted: shapes.MergeWanted) -> Response:
+@router.post("/customers/{customer_id}/merge/preview", response_model=schemas.MergePreview)
+def preview_merge(service: Here, caller: Who, customer_id: Id, wanted: schemas.MergeWanted) -> Response:
     """What merging another customer into this one would do; changes nothing."""
     with service.store.read() as tx:
-        planned = merging.preview(tx, customer_id, wanted.other_id, service.shared_emails, wanted.keep_emails)
+        planned = merges.preview(tx, customer_id, wanted.other_id, service.shared_emails, wanted.keep_emails)
         etag = etag_of(tx, customer_id, wanted.other_id)
     emails: Any = [main.email for main in planned.kept.emails]
     stopping: Any = [main.email for main in planned.stopping]
@@ -216,13 +218,13 @@ def preview_merge(service: Here, caller: Who, customer_id: Id, wanted: shapes.Me
     return JSONResponse(body, headers={"ETag": etag})
 
 
-@router.post("/customers/{customer_id}/merge", response_model=shapes.Merged)
+@router.post("/customers/{customer_id}/merge", response_model=schemas.Merged)
 def merge_customers(
     service: Here,
     caller: Who,
     once: Changing,
     customer_id: Id,
-    wanted: shapes.MergeWanted,
+    wanted: schemas.MergeWanted,
     if_match: IfMatch = None,
 ) -> Response:
     """Merge another customer into this one; with the preview's ETag as If-Match, just as it was shown."""
@@ -230,7 +232,7 @@ def merge_customers(
     def work(tx: Transaction) -> Answer:
         if if_match is not None:
             check_version(tx, if_match, customer_id, wanted.other_id)
-        done = merging.merge(
+        done = merges.merge(
             tx, customer_id, wanted.other_id, caller.who, service.shared_emails, wanted.keep_emails
         )
         body = {"customer_id": customer_id, "other_id": wanted.other_id, "moved": done.moved}
@@ -239,14 +241,14 @@ def merge_customers(
     return once.within(work)
 
 
-@router.post("/customers/{customer_id}/unmerge", response_model=shapes.Unmerged)
+@router.post("/customers/{customer_id}/unmerge", response_model=schemas.Unmerged)
 def unmerge_customer(
-    service: Here, caller: Who, once: Changing, customer_id: Id, wanted: shapes.UnmergeWanted
+    service: Here, caller: Who, once: Changing, customer_id: Id, wanted: schemas.UnmergeWanted
 ) -> Response:
     """Undo the merge of this customer, as far as nobody has changed since what it changed."""
 
     def work(tx: Transaction) -> Answer:
-        done = merging.unmerge(tx, customer_id, caller.who, service.shared_emails, wanted.leave)
+        done = merges.unmerge(tx, customer_id, caller.who, service.shared_emails, wanted.leave)
         body = {
             "customer_id": customer_id,
             "kept_id": done.kept.customer_id,

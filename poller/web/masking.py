@@ -58,7 +58,7 @@ def disclosed(caller: Caller, what: str, ids: Iterable[object]) -> None:
 
 
 def orders_for(caller: Caller, orders: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Orders (``poller.exporting.order_object``) as this caller may see them."""
+    """Orders (``poller.export.order_object``) as this caller may see them."""
     if not caller.sees_buyers:
         return [
             {
@@ -77,7 +77,7 @@ def _order_says(order: Mapping[str, Any]) -> bool:
 
 
 def customers_for(caller: Caller, customers: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Customers (``poller.exporting.customer_object``) as this caller may see them."""
+    """Customers (``poller.export.customer_object``) as this caller may see them."""
     if not caller.sees_buyers:
         return [_with_mask(customer, CUSTOMER_KEYS) for customer in customers]
     shown = [c["customer_id"] for c in customers if _says([c[key] for key in CUSTOMER_KEYS])]
@@ -86,7 +86,7 @@ def customers_for(caller: Caller, customers: list[dict[str, Any]]) -> list[dict[
 
 
 def journal_for(caller: Caller, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A customer's journal (``poller.exporting.journal_object``) as this caller may see it."""
+    """A customer's journal (``poller.export.journal_object``) as this caller may see it."""
     if not caller.sees_buyers:
         return [
             {**entry, **{when: _with_mask(entry[when], BUYER_FIELDS) for when in ("before", "after")}}

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 
 from connectors.amazon.marketplaces import BY_NAME
-from poller.explaining import headline, reasons_for, retained
-from poller.exporting import order_object
-from poller.fetching import account_of, checked_id, fetched
-from poller.web import shapes
-from poller.web.here import (
+from poller.actions.order_explanation import headline, reasons_for, retained
+from poller.actions.orders import account_of, checked_id, fetched
+from poller.export import order_object
+from poller.web import schemas
+from poller.web.dependencies import (
     Answer,
     Changing,
     Cursor,
@@ -49,7 +49,7 @@ def list_orders(
     created_to: Annotated[datetime | None, Query(description="Placed before this time.")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
-) -> shapes.Page[shapes.Order]:
+) -> schemas.Page[schemas.Order]:
     """Orders, the newest first by the time they were placed."""
     with service.store.read() as tx:
         before = None
@@ -71,7 +71,7 @@ def list_orders(
         )
     items = orders_for(caller, [order_object(o, order_currency(o)) for o in found[:limit]])
     more = cursor_of(found[limit - 1].account, found[limit - 1].order_id) if len(found) > limit else None
-    return shapes.Page[shapes.Order].model_validate({"items": items, "next": more})
+    return schemas.Page[schemas.Order].model_validate({"items": items, "next": more})
 
 
 def _utc(moment: datetime | None) -> datetime | None:
@@ -103,16 +103,16 @@ def one(tx: Transaction, order_id: str, account: str | None) -> OrderRecord:
 
 
 @router.get("/orders/{order_id}")
-def show_order(service: Here, caller: Who, order_id: Word, account: Account = None) -> shapes.Order:
+def show_order(service: Here, caller: Who, order_id: Word, account: Account = None) -> schemas.Order:
     """One order with its lines."""
     with service.store.read() as tx:
         order = one(tx, order_id, account)
     (shown,) = orders_for(caller, [order_object(order, order_currency(order))])
-    return shapes.Order.model_validate(shown)
+    return schemas.Order.model_validate(shown)
 
 
 @router.get("/orders/{order_id}/explanation")
-def explain_order(service: Here, order_id: Word, account: Account = None) -> shapes.Explanation:
+def explain_order(service: Here, order_id: Word, account: Account = None) -> schemas.Explanation:
     """Why this order has this customer, or none."""
     with service.store.read() as tx:
         order = one(tx, order_id, account)
@@ -125,11 +125,11 @@ def explain_order(service: Here, order_id: Word, account: Account = None) -> sha
             "reasons": list(reasons_for(tx, order)),
             "buyer_data": retained(tx, service, order),
         }
-    return shapes.Explanation.model_validate(found)
+    return schemas.Explanation.model_validate(found)
 
 
-@router.post("/orders/{order_id}/fetch", response_model=shapes.Fetched)
-def fetch_order(service: Here, once: Changing, order_id: Word, wanted: shapes.FetchWanted) -> Response:
+@router.post("/orders/{order_id}/fetch", response_model=schemas.Fetched)
+def fetch_order(service: Here, once: Changing, order_id: Word, wanted: schemas.FetchWanted) -> Response:
     """Ask Amazon for one order again and store it."""
 
     order = checked_id(order_id)

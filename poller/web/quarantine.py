@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from poller.customers.refused import Unknown
-from poller.retrying import quarantine_object, tried_again
-from poller.web import shapes
-from poller.web.here import Answer, Changing, Here, Who, Word
+from poller.actions.quarantine import quarantine_object, tried_again
+from poller.errors import Unknown
+from poller.web import schemas
+from poller.web.dependencies import Answer, Changing, Here, Who, Word
 from poller.web.masking import MASK, disclosed
 from store import quarantine as stored
 from store.engine import Transaction
@@ -17,11 +17,11 @@ router = APIRouter(tags=["quarantine"])
 
 
 @router.get("/quarantine")
-def list_quarantine(service: Here) -> list[shapes.Quarantined]:
+def list_quarantine(service: Here) -> list[schemas.Quarantined]:
     """Orders that could not be understood, oldest first."""
     with service.store.read() as tx:
         found = stored.entries(tx)
-    return [shapes.Quarantined.model_validate(quarantine_object(entry)) for entry in found]
+    return [schemas.Quarantined.model_validate(quarantine_object(entry)) for entry in found]
 
 
 def one(tx: Transaction, account: str, order_id: str) -> Quarantined:
@@ -32,7 +32,7 @@ def one(tx: Transaction, account: str, order_id: str) -> Quarantined:
 
 
 @router.get("/quarantine/{account}/{order_id}")
-def show_quarantined(service: Here, caller: Who, account: Word, order_id: Word) -> shapes.QuarantinedWhole:
+def show_quarantined(service: Here, caller: Who, account: Word, order_id: Word) -> schemas.QuarantinedWhole:
     """Why an order is in quarantine, and what Amazon sent."""
     with service.store.read() as tx:
         entry = one(tx, account, order_id)
@@ -41,12 +41,12 @@ def show_quarantined(service: Here, caller: Who, account: Word, order_id: Word) 
         disclosed(caller, "quarantine", [entry.order_id])
     elif payload is not None:
         payload = MASK
-    return shapes.QuarantinedWhole.model_validate(quarantine_object(entry) | {"payload": payload})
+    return schemas.QuarantinedWhole.model_validate(quarantine_object(entry) | {"payload": payload})
 
 
-@router.post("/quarantine/{account}/{order_id}/retry", response_model=shapes.Retried)
+@router.post("/quarantine/{account}/{order_id}/retry", response_model=schemas.Retried)
 def retry_quarantined(
-    service: Here, once: Changing, account: Word, order_id: Word, wanted: shapes.RetryWanted
+    service: Here, once: Changing, account: Word, order_id: Word, wanted: schemas.RetryWanted
 ) -> Response:
     """Try again, after an upgrade or a repair."""
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from poller.choosing import FIELDS, chosen_place, stretch_of
-from poller.customers.refused import Refused, Unknown
-from poller.proving import nothing_read, verification_object
-from poller.web import shapes
-from poller.web.here import Answer, Changing, Cursor, Here, Id, Limit, cursor_of, position_of
+from poller.actions.places import FIELDS, chosen_place, stretch_of
+from poller.actions.verifications import nothing_read, verification_object
+from poller.errors import Refused, Unknown
+from poller.web import schemas
+from poller.web.dependencies import Answer, Changing, Cursor, Here, Id, Limit, cursor_of, position_of
 from store import verifications as stored
 from store.engine import Transaction
 from store.verification import Verification
@@ -25,28 +25,28 @@ def _object(job: Verification) -> dict[str, Any]:
 @router.get("/verifications")
 def list_verifications(
     service: Here, limit: Limit = 50, cursor: Cursor = None
-) -> shapes.Page[shapes.Verification]:
+) -> schemas.Page[schemas.Verification]:
     """Proofs that nothing is missing, the newest first: those of the schedule too."""
     before = None if cursor is None else position_of(cursor, int)[0]
     with service.store.read() as tx:
         found = stored.listed(tx, limit=limit + 1, before=before)
     more = cursor_of(found[limit - 1].verification_id) if len(found) > limit else None
     items = [_object(job) for job in found[:limit]]
-    return shapes.Page[shapes.Verification].model_validate({"items": items, "next": more})
+    return schemas.Page[schemas.Verification].model_validate({"items": items, "next": more})
 
 
 @router.get("/verifications/{verification_id}")
-def show_verification(service: Here, verification_id: Id) -> shapes.Verification:
+def show_verification(service: Here, verification_id: Id) -> schemas.Verification:
     """One proof: how far it has got, and what it found."""
     with service.store.read() as tx:
         found = stored.find(tx, verification_id)
     if found is None:
         raise Unknown("there is no such verification.")
-    return shapes.Verification.model_validate(_object(found))
+    return schemas.Verification.model_validate(_object(found))
 
 
-@router.post("/verifications", status_code=202, response_model=shapes.VerificationBegun)
-def start_verification(service: Here, once: Changing, wanted: shapes.VerificationWanted) -> Response:
+@router.post("/verifications", status_code=202, response_model=schemas.VerificationBegun)
+def start_verification(service: Here, once: Changing, wanted: schemas.VerificationWanted) -> Response:
     """Compare what Amazon lists for a period with the database; `repair` fetches what is missing."""
     lower, upper = stretch_of(wanted.lower, wanted.upper, FIELDS)
     place = chosen_place(service, wanted.marketplace, wanted.account, FIELDS)

@@ -16,8 +16,8 @@ import pytest
 
 from connectors.simulator.orders import Address
 from connectors.simulator.world import Seller, World
-from poller.cli import shell
-from poller.cli.shell import operator
+from poller.cli import output
+from poller.cli.output import operator
 from store import customers
 from store.engine import Store, create_engine
 from store.records import CustomerRecord
@@ -211,9 +211,9 @@ def test_a_terminal_is_asked_before_a_merge_and_an_import(
             terminal.setattr(sys, "stdin", Terminal("n\n"))
             terminal.setattr(sys, "stderr", Terminal())
             asked.append(question)
-            shell.confirm(question, yes=yes)
+            output.confirm(question, yes=yes)
 
-    for module in ("changing", "importing"):
+    for module in ("customers_edit", "customers_import"):
         monkeypatch.setattr(f"poller.cli.{module}.confirm", confirm)
     commands = (
         ("customers", "merge", keep, other),
@@ -315,7 +315,7 @@ def test_a_large_import_tells_how_far_it_is(
     file = tmp_path / "customers.csv"
     file.write_text("email_1\n" + "".join(f"e{i}@example.com\n" for i in range(450)))
     monkeypatch.setattr(
-        "poller.cli.importing.progress", lambda text, total, _: shell.progress(text, total, 200)
+        "poller.cli.customers_import.progress", lambda text, total, _: output.progress(text, total, 200)
     )
     told = shop("customers", "import", str(file)).told
     assert told == ["importing: 200 of 450", "importing: 400 of 450", "450 new"]

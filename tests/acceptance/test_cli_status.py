@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from connectors.base import UsagePlan
 from connectors.simulator.faults import SEARCH, Faults
 from connectors.simulator.world import Seller, World
-from poller.refetching import REFETCHES
+from poller.ingest.refetch import REFETCHES
 from store import quarantine, tables, verifications
 from store.engine import Store, create_engine
 from store.sealing import Sealer, decode_key

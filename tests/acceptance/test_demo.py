@@ -15,8 +15,8 @@ import typer
 
 from connectors.simulator.api import Simulator
 from poller.cli.demo import LIVE_WITHIN, POISONS, stage
-from poller.cli.proof import Found, Truth, truth_of, wrongs
-from poller.cli.simulate import invented, marketplace_codes
+from poller.cli.demo_checks import Found, Truth, truth_of, wrongs
+from poller.cli.simulator import invented, marketplace_codes
 from tests.acceptance.command_line import order_sync
 
 NOON = datetime(2026, 6, 15, 12, tzinfo=UTC)

@@ -20,11 +20,11 @@ from connectors.amazon.parse import order_of_json
 from connectors.orders import AmazonOrder
 from connectors.simulator.api import Simulator
 from connectors.simulator.world import World
-from poller.applying import apply_orders
-from poller.cli.shell import Failure, confirm
-from poller.purging import Purge
-from poller.retention import Retention
-from poller.windows import Pace
+from poller.cli.output import Failure, confirm
+from poller.ingest.apply import apply_orders
+from poller.matching.retention import Retention
+from poller.privacy.purge import Purge
+from poller.sync.windows import Pace
 from store import customers, queries, rotation, schema, tables
 from store.engine import Store, create_engine
 from store.records import CustomerRecord, MainEmail

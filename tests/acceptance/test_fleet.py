@@ -28,8 +28,8 @@ from connectors.simulator.population import populate
 from connectors.simulator.serve import serve
 from connectors.simulator.world import CLIENT_ID, CLIENT_SECRET, Seller, World
 from poller.bootstrap import Service
-from poller.exporting import customer_object, order_object
-from poller.matching import MarketplaceRules
+from poller.export import customer_object, order_object
+from poller.matching.match import MarketplaceRules
 from store import job_queue, orders, queries, tables
 from store.engine import Store, create_engine
 from store.sealing import Sealer, new_key

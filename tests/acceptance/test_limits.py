@@ -22,7 +22,7 @@ from connectors.simulator.api import Served, Simulator
 from connectors.simulator.faults import SEARCH, Faults
 from connectors.simulator.orders import Order, order
 from connectors.simulator.world import Seller, World
-from poller.windows import Pace
+from poller.sync.windows import Pace
 from store import ledger, tables
 from tests.harness import NOON, Shop, SimulatedClock, rules_for
 from tests.oracle import compare

@@ -198,7 +198,7 @@ def test_the_image_does_not_run_as_root_and_keeps_its_data_in_a_volume() -> None
 
 
 def test_compose_gives_the_service_longer_to_stop_than_it_needs() -> None:
-    from poller.serving import STOP_WITHIN
+    from poller.service.lifecycle import STOP_WITHIN
 
     graces = re.findall(r"stop_grace_period: (\d+)s", COMPOSE)
     assert len(graces) == 2

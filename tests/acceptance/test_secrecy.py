@@ -33,7 +33,7 @@ from connectors.simulator.api import Simulator
 from connectors.simulator.faults import OUTRIGHT, Faults
 from connectors.simulator.orders import POISONS, Address, Line, TaxNumber
 from connectors.simulator.world import CLIENT_ID, CLIENT_SECRET, World
-from poller.sync import RunReport
+from poller.sync.run import RunReport
 from store import ledger, quarantine, queries, tables
 from store.sealing import Sealer
 from tests.harness import DATASETS, KEY, NOON, Shop, SimulatedClock, rules_for

@@ -23,9 +23,9 @@ from connectors.simulator.faults import GET, SEARCH, TOKEN, Faults
 from connectors.simulator.messages import Answer, Request
 from connectors.simulator.orders import order
 from connectors.simulator.world import Seller, World
-from poller.sources import AccountRules
-from poller.sync import RunReport
-from poller.windows import LIVE_SPAN, OVERLAP, Pace
+from poller.ingest.sources import AccountRules
+from poller.sync.run import RunReport
+from poller.sync.windows import LIVE_SPAN, OVERLAP, Pace
 from store import budgets, ledger, quarantine, queries, tables
 from store.progress import Interval, Look, MarketplaceProgress, Window, gaps
 from tests.harness import NOON, Shop, SimulatedClock, rules_for

@@ -16,8 +16,8 @@ from connectors.simulator.api import Simulator
 from connectors.simulator.faults import CREATE_REPORT, GET, GET_DOCUMENT, GET_REPORT, SEARCH, Faults
 from connectors.simulator.orders import order
 from connectors.simulator.world import Seller, World
-from poller.verifying import ATTEMPTS, Verifier
-from poller.windows import Pace
+from poller.sync.windows import Pace
+from poller.verification.run import ATTEMPTS, Verifier
 from store import ledger, tables, verifications
 from store.ledger import Superseded
 from store.progress import Interval, Look

@@ -17,10 +17,10 @@ from fastapi.routing import iter_route_contexts
 from starlette.routing import BaseRoute, Mount
 
 from poller.bootstrap import Service, utc_now
-from poller.web import access, door
+from poller.web import access, middleware
 from poller.web.access import PUBLIC
 from poller.web.app import make_api, make_app
-from poller.web.console import guard
+from poller.web.console import sessions
 from store import queries
 from store.engine import Tombstone
 from tests.acceptance.web_world import ALL, BAD, BUYERS, ORDERS, Served, logged, problem, said, served
@@ -58,7 +58,7 @@ def test_the_walk_knows_all_routes(place: Served) -> None:
     described = make_api(place.service).openapi()["paths"]
     many = sum(len(operations) for operations in described.values())
     walked = [route for route in routes(place) if route[0] != "HEAD" and route[1] != "/openapi.json"]
-    pages = [path for _, path in walked if guard.is_page(path)]
+    pages = [path for _, path in walked if sessions.is_page(path)]
     assert len(walked) - len(pages) == many > 25
     assert len(pages) > 30
     assert "/console/records/1/list" in pages
@@ -69,7 +69,7 @@ def test_every_route_is_closed_without_a_token_and_with_a_wrong_one(place: Serve
         client = place.client(**headers)
         for method, path in routes(place):
             answer = client.request(method, path)
-            if guard.is_page(path):
+            if sessions.is_page(path):
                 assert_a_page_is_closed(method, path, answer)
             else:
                 assert answer.status_code in ((200, 503) if path in PUBLIC else (401,)), (method, path)
@@ -81,9 +81,9 @@ def assert_a_page_is_closed(method: str, path: str, answer: httpx.Response) -> N
     """A page leads to signing in, and only a page that a person opens does."""
     if access.OPEN_PAGES.fullmatch(path):
         assert answer.status_code == (200 if method == "GET" else 415)
-    elif method in ("GET", "HEAD") and not guard.is_automatic(path):
+    elif method in ("GET", "HEAD") and not sessions.is_automatic(path):
         assert answer.status_code == 303, (method, path)
-        assert answer.headers["location"].startswith(guard.SIGN_IN)
+        assert answer.headers["location"].startswith(sessions.SIGN_IN)
         assert answer.content == b""
     else:
         assert answer.status_code == 401, (method, path)
@@ -97,7 +97,7 @@ def test_every_route_is_closed_to_who_has_not_its_scope(place: Served) -> None:
         scope = access.needed(asked)
         if scope is None:
             continue
-        page = guard.is_page(path)
+        page = sessions.is_page(path)
         for other in ("write" if scope == "read" else "read", "buyer-data"):
             client = (browsers if page else tokens)[other]
             answer = client.request(method, path, json={})
@@ -195,10 +195,10 @@ def test_each_disclosure_is_logged_with_who_and_whose_and_without_the_data(place
 
 def test_a_large_body_is_refused_however_it_comes(place: Served) -> None:
     client = place.client(Authorization=f"Bearer {'x' * 40}")
-    problem(client.post("/customers", content=b" " * (door.LARGEST_BODY + 1)), 413, "too-large")
+    problem(client.post("/customers", content=b" " * (middleware.LARGEST_BODY + 1)), 413, "too-large")
 
     def parts() -> Iterator[bytes]:
-        for _ in range(door.LARGEST_BODY // 1000 + 1):
+        for _ in range(middleware.LARGEST_BODY // 1000 + 1):
             yield b" " * 1000
 
     # The connection may be closed while the rest is still on its way.
@@ -207,7 +207,7 @@ def test_a_large_body_is_refused_however_it_comes(place: Served) -> None:
 
 
 def test_a_body_that_drips_is_given_up(place: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "SLOWEST_BODY", 0.05)
+    monkeypatch.setattr(middleware, "SLOWEST_BODY", 0.05)
     host, port = place.url.removeprefix("http://").split(":")
     head = f"POST /customers HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {'x' * 40}\r\n"
     with socket.create_connection((host, int(port)), timeout=60) as connection:
@@ -291,7 +291,7 @@ def test_a_database_that_is_away_or_busy_is_told_as_such(
     problem(answer, 503, kind)
     assert answer.headers["Retry-After"]
     if kind == "database":
-        monkeypatch.setattr("poller.web.door.tokens.load", broken)
+        monkeypatch.setattr("poller.web.middleware.tokens.load", broken)
         problem(client.get("/quarantine"), 503, "database")
         assert client.get("/healthz").status_code == 200
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from connectors.errors import BudgetEmpty
 from connectors.simulator.faults import GET, Faults
-from poller.single_orders import SingleOrders
+from poller.ingest.by_id import SingleOrders
 from store import tables
 from tests.acceptance.command_line import STARTED
 from tests.acceptance.web_world import ALL, BAD, ORDERS, Served, problem, served

@@ -10,9 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from poller.users import FAILURES, hashed
-from poller.web.console import guard, looks
+from poller.web.console import rendering, sessions
 from poller.web.server import listen
+from poller.web.users import FAILURES, hashed
 from store import queries, users
 from tests.acceptance.web_world import BAD, BUYERS, ORDERS, Served, form, logged, problem, said, served
 
@@ -32,9 +32,9 @@ def user(place: Served, name: str, *scopes: str) -> None:
 
 def sign_in(client: httpx.Client, name: str, password: str, **fields: str) -> httpx.Response:
     """As a browser does it: the page first, then its form."""
-    (proof,) = re.findall(r'name="form" value="(\w+)"', client.get(guard.SIGN_IN).text)
+    (proof,) = re.findall(r'name="form" value="(\w+)"', client.get(sessions.SIGN_IN).text)
     data = {"form": proof, "name": name, "password": password, **fields}
-    return client.post(guard.SIGN_IN, data=data)
+    return client.post(sessions.SIGN_IN, data=data)
 
 
 # --- signing in -------------------------------------------------------------------------------------
@@ -43,7 +43,7 @@ def sign_in(client: httpx.Client, name: str, password: str, **fields: str) -> ht
 def test_without_any_user_or_token_only_this_machine_is_served(tmp_path: Path) -> None:
     with served(tmp_path) as alone:
         client = alone.client()
-        assert client.get("/").headers["location"] == guard.HOME
+        assert client.get("/").headers["location"] == sessions.HOME
         assert "Overview" in client.get("/console/").text
         (proof,) = set(re.findall(r'name="form" value="(\w+)"', client.get("/console/orders").text))
         found = client.post("/console/search", data={"form": proof, "q": ORDERS[0]})
@@ -60,11 +60,11 @@ def test_without_any_user_or_token_only_this_machine_is_served(tmp_path: Path) -
 def test_a_user_signs_in_and_is_led_to_no_other_site(place: Served) -> None:
     user(place, "ann", "read", "write", "buyer-data")
     for wanted, target in (
-        ("", guard.HOME),
+        ("", sessions.HOME),
         ("/console/orders?status=SHIPPED", "/console/orders?status=SHIPPED"),
-        ("//evil.example", guard.HOME),
-        ("https://evil.example/console/", guard.HOME),
-        ("/console/\\evil", guard.HOME),
+        ("//evil.example", sessions.HOME),
+        ("https://evil.example/console/", sessions.HOME),
+        ("/console/\\evil", sessions.HOME),
     ):
         client = place.client()
         answer = sign_in(client, "Ann", PASSWORD, next=wanted)
@@ -78,9 +78,9 @@ def test_a_user_signs_in_and_is_led_to_no_other_site(place: Served) -> None:
 
 def test_cookies_are_for_encrypted_ways_when_they_leave_this_machine(place: Served) -> None:
     client = place.client()
-    assert "secure" not in client.get(guard.SIGN_IN).headers["set-cookie"].lower()
+    assert "secure" not in client.get(sessions.SIGN_IN).headers["set-cookie"].lower()
     away = place.client(Host="orders.example")
-    assert "; secure" in away.get(guard.SIGN_IN).headers["set-cookie"].lower()
+    assert "; secure" in away.get(sessions.SIGN_IN).headers["set-cookie"].lower()
 
 
 def test_ten_failures_lock_a_user_and_look_like_any_other_failure(place: Served) -> None:
@@ -101,8 +101,11 @@ def test_signing_out_and_being_taken_away_end_a_session_at_once(place: Served) -
     ann = place.browser("out", "read")
     assert ann.get("/console/").status_code == 200
     kept = dict(ann.cookies)
-    assert ann.post("/console/sign-out", data=form(ann)).headers["location"] == guard.SIGN_IN
-    assert place.client(Cookie=f"{guard.SESSION}={kept[guard.SESSION]}").get("/console/").status_code == 303
+    assert ann.post("/console/sign-out", data=form(ann)).headers["location"] == sessions.SIGN_IN
+    assert (
+        place.client(Cookie=f"{sessions.SESSION}={kept[sessions.SESSION]}").get("/console/").status_code
+        == 303
+    )
     bob = place.browser("gone", "read")
     assert bob.get("/console/").status_code == 200
     place.shop("users", "remove", "gone")
@@ -115,14 +118,14 @@ def test_signing_out_and_being_taken_away_end_a_session_at_once(place: Served) -
 
 def test_a_form_that_is_not_ours_changes_nothing(place: Served) -> None:
     ann = place.browser("forms", "read", "write", "buyer-data")
-    for data in ({}, {"form": "0" * 40}, {"form": guard.proof("another's session")}):
+    for data in ({}, {"form": "0" * 40}, {"form": sessions.proof("another's session")}):
         for path in ("/console/sign-out", "/console/duplicates", "/console/customers/1/merge"):
             answer = ann.post(path, data={"q": "x", **data})
             assert answer.status_code == 403
             assert "this form is too old" in answer.text.lower()
     answer = ann.post("/console/search", json=form(ann))
     assert answer.status_code == 415
-    answer = place.client().post(guard.SIGN_IN, data={"name": "ann", "password": PASSWORD})
+    answer = place.client().post(sessions.SIGN_IN, data={"name": "ann", "password": PASSWORD})
     assert answer.status_code == 403
     assert "no cookie" in answer.text
 
@@ -206,7 +209,7 @@ def test_nobody_without_the_scope_sees_a_buyer(place: Served) -> None:
             answer = bob.get(path)
             assert answer.status_code == 200, path
             assert not [piece for piece in BUYERS if piece in answer.text], path
-            assert answer.headers["content-security-policy"] == looks.POLICY, path
+            assert answer.headers["content-security-policy"] == rendering.POLICY, path
             assert answer.headers["cache-control"] == "no-store"
         for q in ("Quentin", "quentin-a@marketplace.amazon.co.uk"):
             found = bob.post("/console/search", data=form(bob, q=q)).text

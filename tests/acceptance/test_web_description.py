@@ -14,7 +14,7 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance
 
 from poller.bootstrap import Service
-from poller.web import shapes
+from poller.web import schemas
 from poller.web.access import PUBLIC
 from poller.web.app import make_api
 from poller.web.problems import MEDIA_TYPE
@@ -112,6 +112,6 @@ def test_whatever_is_sent_has_an_example_that_is_understood(description: dict[st
         assert description["components"]["schemas"][name]["examples"], name
     for name, schema in description["components"]["schemas"].items():
         for example in schema.get("examples", ()):
-            shape: Any = getattr(shapes, name, None)
+            shape: Any = getattr(schemas, name, None)
             if isinstance(shape, type) and issubclass(shape, BaseModel):
                 shape.model_validate(example)

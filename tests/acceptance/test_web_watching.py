@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from prometheus_client.parser import text_string_to_metric_families
 
-from poller.customers import editing
+from poller.customers import edits
 from poller.customers.fields import checked
 from store import changes, tables
 from tests.acceptance.web_world import BUYERS, ORDERS, Served, problem, served
@@ -24,7 +24,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def edit(place: Served, customer_id: int, **values: str) -> None:
-    place.store.commit(lambda tx: editing.edit(tx, customer_id, checked(values), "tests"))
+    place.store.commit(lambda tx: edits.edit(tx, customer_id, checked(values), "tests"))
 
 
 def test_everybody_is_told_whether_it_is_ready_and_only_readers_why(tmp_path: Path) -> None:

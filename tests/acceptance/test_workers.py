@@ -14,7 +14,7 @@ import pytest
 
 from connectors.simulator.faults import SEARCH, Faults
 from connectors.simulator.world import Seller, World
-from poller import working
+from poller.service import worker
 from store import job_queue
 from tests.acceptance.command_line import STARTED, Shop, account_variables, open_shop
 from tests.acceptance.test_cli_service import FAST, knows, next_event, stops, until
@@ -101,8 +101,8 @@ def silent(database: psycopg.Connection) -> None:
 def test_what_a_killed_worker_was_at_is_taken_back_within_a_minute(
     shop: Shop, database: psycopg.Connection
 ) -> None:
-    assert working.SIGN_OF_LIFE * 2 < working.STALLED
-    assert working.STALLED + working.TAKE_BACK_EVERY + 2 * working.LOOK_EVERY < 60
+    assert worker.SIGN_OF_LIFE * 2 < worker.STALLED
+    assert worker.STALLED + worker.TAKE_BACK_EVERY + 2 * worker.LOOK_EVERY < 60
     shop("db", "upgrade")
     shop.simulator.faults = Faults.only("hang", operations=[SEARCH])
     with started(shop, "run", "worker") as (scheduler, killed):
@@ -127,10 +127,10 @@ def test_a_worker_that_is_told_to_stop_gives_back_what_it_cannot_finish(
 ) -> None:
     shop("db", "upgrade")
     shop.simulator.faults = Faults.only("hang", operations=[SEARCH])
-    with started(shop, "run", "worker") as (scheduler, worker):
+    with started(shop, "run", "worker") as (scheduler, stopped):
         until(lambda: any(r.operation == SEARCH for r in shop.simulator.requests))
         stops(scheduler, signal.SIGINT)
-        stops(worker, signal.SIGINT)
+        stops(stopped, signal.SIGINT)
     assert database.execute(f"SELECT count(*) FROM {JOBS}").fetchone() == (0,)
     assert database.execute("SELECT source, queued_at FROM ticks").fetchall() == [("acme:EU", None)]
     held = "SELECT count(*) FROM windows WHERE owner IS NOT NULL"

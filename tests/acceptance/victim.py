@@ -39,11 +39,11 @@ from connectors.errors import BudgetEmpty
 from connectors.orders import OrderPage
 from connectors.simulator.api import Simulator
 from connectors.simulator.world import CLIENT_ID, CLIENT_SECRET, World
-from poller import windows
-from poller.sources import AccountRules, PolledMarketplace, Source, sources_of
-from poller.spending import Spending
-from poller.sync import RunReport, SourceSync
-from poller.windows import Pace
+from poller.ingest.budget import Spending
+from poller.ingest.sources import AccountRules, PolledMarketplace, Source, sources_of
+from poller.sync import windows
+from poller.sync.run import RunReport, SourceSync
+from poller.sync.windows import Pace
 from store import engine
 from store.engine import Row, Store, create_engine
 from store.progress import Way, Window

@@ -12,7 +12,7 @@ import sys
 import time
 from typing import Any
 
-from poller.customers import duplicates, merging
+from poller.customers import duplicates, merges
 from store import customers, schema
 from store.engine import Store, Transaction, create_engine
 from store.records import Address, CustomerRecord, MainEmail
@@ -104,10 +104,10 @@ def measure(database_url: str) -> None:
     figures["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
     def merge(tx: Transaction) -> int:
-        return merging.merge(tx, 1, 2, "bench", frozenset()).moved
+        return merges.merge(tx, 1, 2, "bench", frozenset()).moved
 
     def unmerge(tx: Transaction) -> int:
-        return merging.unmerge(tx, 2, "bench", frozenset()).moved
+        return merges.unmerge(tx, 2, "bench", frozenset()).moved
 
     for work in (merge, unmerge):
         start = time.perf_counter()

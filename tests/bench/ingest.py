@@ -20,10 +20,10 @@ from connectors.base import Budget, Operation, ReportQuery, ReportState, SearchQ
 from connectors.errors import OrderNotFound, RequestRefused
 from connectors.orders import AmazonOrder, ListedOrder, OrderPage, UnreadableOrder
 from poller.bootstrap import spare_the_collector
-from poller.matching import MarketplaceRules
-from poller.sources import AccountRules, PolledMarketplace, sources_of
-from poller.sync import SourceSync
-from poller.windows import Pace
+from poller.ingest.sources import AccountRules, PolledMarketplace, sources_of
+from poller.matching.match import MarketplaceRules
+from poller.sync.run import SourceSync
+from poller.sync.windows import Pace
 from store import schema
 from store.engine import Store, create_engine
 from store.sealing import Sealer

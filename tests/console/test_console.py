@@ -17,7 +17,7 @@ import pytest
 import sqlalchemy as sa
 from playwright.sync_api import Browser, Page, expect
 
-from poller.users import hashed
+from poller.web.users import hashed
 from store import queries, tables, users
 from tests.acceptance.command_line import ROOT, STARTED
 from tests.acceptance.web_world import BAD, BUYERS, ORDERS, Served, logged, said, served

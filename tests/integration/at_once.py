@@ -21,13 +21,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from poller.applying import apply_orders
-from poller.customers import editing, importing, merging
+from poller.customers import edits, imports, merges
 from poller.customers.fields import checked
-from poller.customers.refused import Refused
-from poller.purging import Purge, find_person, forget_customer
-from poller.retention import OURS, erased
-from poller.translating import is_ready
+from poller.errors import Refused
+from poller.ingest.apply import apply_orders
+from poller.matching.retention import OURS, erased
+from poller.matching.translation import is_ready
+from poller.privacy.purge import Purge, find_person, forget_customer
 from store import queries
 from store import tables as t
 from store.engine import Store, Transaction
@@ -100,7 +100,7 @@ def sync(worker: Worker) -> None:
 def merge(worker: Worker) -> None:
     kept, other = worker.customer(), worker.customer()
     chosen = [worker.email()] if worker.rng.random() < 0.2 else None
-    worker.store.commit(lambda tx: merging.merge(tx, kept, other, worker.name, frozenset(), chosen))
+    worker.store.commit(lambda tx: merges.merge(tx, kept, other, worker.name, frozenset(), chosen))
 
 
 def unmerge(worker: Worker) -> None:
@@ -125,14 +125,14 @@ def unmerge(worker: Worker) -> None:
 
 
 def _unmerge(worker: Worker, other: int, leave: Sequence[str]) -> None:
-    worker.store.commit(lambda tx: merging.unmerge(tx, other, worker.name, frozenset(), leave))
+    worker.store.commit(lambda tx: merges.unmerge(tx, other, worker.name, frozenset(), leave))
 
 
 def edit(worker: Worker) -> None:
     customer_id, slot = worker.customer(), worker.rng.choice((1, 2, 3))
     what = worker.rng.choice(("", worker.email(), worker.email()))
     changes = checked({f"email_{slot}": what, "name": f"By {worker.rng.randrange(99)}"})
-    worker.store.commit(lambda tx: editing.edit(tx, customer_id, changes, worker.name))
+    worker.store.commit(lambda tx: edits.edit(tx, customer_id, changes, worker.name))
 
 
 def import_file(worker: Worker) -> None:
@@ -142,10 +142,8 @@ def import_file(worker: Worker) -> None:
         writer.writerow(("external_id", "name", "email_1", "phone"))
         for number in worker.rng.sample(range(8), 4):
             writer.writerow((f"C-{number}", f"Imported {number}", worker.email(), worker.rng.randrange(99)))
-    lines = importing.read_lines(path, {"acme": "acme"}, frozenset())
-    for outcome in importing.import_lines(
-        worker.store, lines, worker.name, dry_run=False, tell=lambda _: None
-    ):
+    lines = imports.read_lines(path, {"acme": "acme"}, frozenset())
+    for outcome in imports.import_lines(worker.store, lines, worker.name, dry_run=False, tell=lambda _: None):
         worker.done[f"line {outcome.kind}"] += 1
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from poller.webhooks import signature
+from poller.webhooks.rules import signature
 
 HANG = 0
 """Instead of a status: no answer for as long as the receiver lives."""

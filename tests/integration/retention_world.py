@@ -12,9 +12,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from connectors.orders import AmazonOrder, AmazonPackage, UnreadableOrder
-from poller.purging import Purge, Purged
-from poller.retention import Retention
-from poller.sources import AccountRules
+from poller.ingest.sources import AccountRules
+from poller.matching.retention import Retention
+from poller.privacy.purge import Purge, Purged
 from store import schema, tables
 from store.engine import Store, create_engine
 from store.sealing import Sealer

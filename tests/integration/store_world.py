@@ -10,13 +10,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from connectors.orders import AmazonOrder, UnreadableOrder
-from poller.applying import Applied, apply_orders
-from poller.customers import editing, merging
+from poller.customers import edits, merges
 from poller.customers.fields import checked
-from poller.customers.merging import Merged, Unmerged
-from poller.exporting import customer_object, order_object
-from poller.matching import MarketplaceRules
-from poller.sources import AccountRules
+from poller.customers.merges import Merged, Unmerged
+from poller.export import customer_object, order_object
+from poller.ingest.apply import Applied, apply_orders
+from poller.ingest.sources import AccountRules
+from poller.matching.match import MarketplaceRules
 from store import customers, orders, queries
 from store.engine import Store, create_engine
 from store.records import CustomerRecord, MainEmail, OrderRecord, Origin
@@ -87,18 +87,18 @@ def edit(store: Store, customer_id: int | None, *labels: str, **values: str) -> 
     """Change fields by hand, as ``order-sync customers edit`` does."""
     assert customer_id is not None
     changes = checked(values, labels)
-    return store.commit(lambda tx: editing.edit(tx, customer_id, changes, "tests"))
+    return store.commit(lambda tx: edits.edit(tx, customer_id, changes, "tests"))
 
 
 def merge(store: Store, kept: int | None, other: int | None, *keep_emails: str) -> Merged:
     assert kept is not None
     assert other is not None
-    return store.commit(lambda tx: merging.merge(tx, kept, other, "tests", frozenset(), keep_emails or None))
+    return store.commit(lambda tx: merges.merge(tx, kept, other, "tests", frozenset(), keep_emails or None))
 
 
 def unmerge(store: Store, other: int | None, *leave: str) -> Unmerged:
     assert other is not None
-    return store.commit(lambda tx: merging.unmerge(tx, other, "tests", frozenset(), leave))
+    return store.commit(lambda tx: merges.unmerge(tx, other, "tests", frozenset(), leave))
 
 
 def order(store: Store, order_id: str = "o1") -> OrderRecord:

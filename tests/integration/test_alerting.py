@@ -13,11 +13,11 @@ import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from poller import alerts as deciding
-from poller import readiness
-from poller.alerting import Alerting, Tell, Told, facts, through
-from poller.alerts import CALM, Facts
 from poller.bootstrap import Service
+from poller.monitoring import alert_rules as deciding
+from poller.monitoring import readiness
+from poller.monitoring.alert_rules import CALM, Facts
+from poller.monitoring.alerts import Alerting, Tell, Told, facts, through
 from store import alerts, quarantine, tables, verifications
 from store.verification import Finding, Verification
 from tests.acceptance.command_line import order_sync

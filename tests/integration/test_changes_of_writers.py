@@ -16,13 +16,13 @@ import sqlalchemy as sa
 from connectors.orders import UnreadableOrder
 from connectors.simulator.orders import order as simulated
 from connectors.simulator.orders import render
-from poller.applying import apply_single, decide_again
-from poller.customers import editing
+from poller.customers import edits
 from poller.customers.fields import checked
-from poller.purging import AccountForgetting, Purge, forget_customer
-from poller.rereading import after_upgrade
-from poller.retention import Retention
-from poller.sources import AccountRules
+from poller.ingest.apply import apply_single, decide_again
+from poller.ingest.quarantine import after_upgrade
+from poller.ingest.sources import AccountRules
+from poller.matching.retention import Retention
+from poller.privacy.purge import AccountForgetting, Purge, forget_customer
 from store import changes, erasure, quarantine, tables
 from store.engine import Store
 from store.outbox import CUSTOMER, ORDER
@@ -94,7 +94,7 @@ def test_customers_by_hand_and_by_file(place: Place, tmp_path: Path) -> None:
     place.apply(delivered("o1", ANN), delivered("o2", BOB))
     with told(store) as kinds:
         values = checked({"name": "Cleo", "email_1": "cleo@example.com", "external_id": "C-1"}, ())
-        made = store.commit(lambda tx: editing.create(tx, "acme", values, "tests"))
+        made = store.commit(lambda tx: edits.create(tx, "acme", values, "tests"))
     assert kinds == {"customer.created": 1}
     with told(store) as kinds:
         edit(store, made.customer_id, "vip=yes", company="Cleo Ltd")

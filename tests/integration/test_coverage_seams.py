@@ -11,7 +11,7 @@ import pytest
 
 from connectors.simulator.api import Simulator
 from connectors.simulator.world import Seller, World
-from poller.windows import Pace
+from poller.sync.windows import Pace
 from store import ledger
 from store.progress import gaps, joined
 from tests.acceptance.chaos import Life, a_life

@@ -14,13 +14,14 @@ import pytest
 import sqlalchemy as sa
 
 from connectors.amazon.usage_plans import PLANS
-from poller import alerting, showing, status
 from poller.bootstrap import Service
-from poller.identity import Seen
-from poller.known import SHOWN_BUDGETS, known_of
-from poller.showing import Days, Showing
-from poller.spending import stored_bucket
-from poller.windows import OVERLAP
+from poller.ingest import buyer_counts
+from poller.ingest.budget import stored_bucket
+from poller.ingest.buyer_counts import Days, Showing
+from poller.matching.buyer_visibility import Seen
+from poller.monitoring import alerts, status
+from poller.monitoring.snapshot import SHOWN_BUDGETS, known_of
+from poller.sync.windows import OVERLAP
 from store import ledger, runs, tables, verifications
 from store.budgets import BudgetKey, take
 from store.engine import Store, Transaction
@@ -97,7 +98,7 @@ def statements(store: Store) -> Iterator[list[str]]:
 
 LOOKS: dict[str, Callable[[Service], object]] = {
     "status": lambda service: status.gather(service, lambda _: UNCOUNTED),
-    "alerts": alerting.facts,
+    "alerts": alerts.facts,
 }
 
 
@@ -195,7 +196,7 @@ def days_of_all_runs(tx: Transaction) -> Days:
 def test_what_was_shown_is_added_up_as_if_all_runs_were_read(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(showing, "AT_ONCE", 7)
+    monkeypatch.setattr(buyer_counts, "AT_ONCE", 7)
     dice = Random(5)
     clock = clock_of(store)
     going: list[int] = []
@@ -243,7 +244,7 @@ def test_a_clock_that_is_set_back_and_a_database_that_is_put_back_are_noticed(st
 
 
 def test_adding_up_that_broke_is_begun_anew(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(showing, "AT_ONCE", 2)
+    monkeypatch.setattr(buyer_counts, "AT_ONCE", 2)
     with store.begin() as tx:
         for _ in range(9):
             runs.add_page(tx, runs.start(tx, "a:EU"), 9, (9, 9, 9))

@@ -7,9 +7,9 @@ from datetime import timedelta
 
 from connectors.simulator.api import Simulator
 from connectors.simulator.world import Seller, World
-from poller.identity import drops
-from poller.showing import Showing
-from poller.windows import Pace
+from poller.ingest.buyer_counts import Showing
+from poller.matching.buyer_visibility import drops
+from poller.sync.windows import Pace
 from store import runs
 from tests.harness import NOON, Shop, SimulatedClock, rules_for
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from poller.customers import importing
+from poller.customers import imports
 from poller.customers.import_rules import Outcome
-from poller.customers.refused import Refused
+from poller.errors import Refused
 from store import queries
 from store import tables as t
 from store.engine import Store
@@ -39,8 +39,8 @@ def imported(
     path = folder / "customers.csv"
     path.write_bytes("".join(f"{line}\n" for line in (heading, *lines)).encode("utf-8", "surrogateescape"))
     businesses = further.get("businesses", {"acme": "acme"})
-    read = importing.read_lines(path, businesses, frozenset({"shared@example.com"}))
-    return list(importing.import_lines(store, read, "tests", dry_run=dry_run, tell=lambda _: None))
+    read = imports.read_lines(path, businesses, frozenset({"shared@example.com"}))
+    return list(imports.import_lines(store, read, "tests", dry_run=dry_run, tell=lambda _: None))
 
 
 def kinds(outcomes: list[Outcome]) -> list[str]:
@@ -255,7 +255,7 @@ def all_rows(store: Store) -> list[Any]:
 def test_a_dry_run_says_the_same_and_stores_nothing(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importing, "BATCH", 2)
+    monkeypatch.setattr(imports, "BATCH", 2)
     apply(store, an_order("o1", "bea@example.com"))
     lines = (*FILE, "C-1,Ann again,,,,,,,", ",,ann@example.com,,,,,,", ",,second@example.com,,,,,,")
     before = all_rows(store)

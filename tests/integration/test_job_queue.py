@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from poller.queueing import PLAN_EVERY, SharedSchedule, spread
+from poller.service.queue import PLAN_EVERY, SharedSchedule, spread
 from store import job_queue, schema, ticks
 from store.engine import Store, create_engine
 from store.sealing import Sealer

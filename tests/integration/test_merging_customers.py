@@ -9,11 +9,11 @@ import pytest
 import sqlalchemy as sa
 
 from connectors.orders import AmazonOrder
-from poller.applying import apply_orders
-from poller.customers import editing, merging
+from poller.customers import edits, merges
 from poller.customers.fields import checked
-from poller.customers.refused import Refused
-from poller.rules import explain
+from poller.errors import Refused
+from poller.ingest.apply import apply_orders
+from poller.matching.explanations import explain
 from store import customers, queries
 from store import tables as t
 from store.engine import Store
@@ -114,7 +114,7 @@ def test_r51_a_preview_says_which_addresses_stop_matching_and_changes_nothing(st
     kept, other = two_with_three(store)
     before = picture(store)
     with store.read() as tx:
-        planned = merging.preview(tx, kept, other, frozenset())
+        planned = merges.preview(tx, kept, other, frozenset())
     assert [m.email for m in planned.stopping] == [f"o{i}@example.com" for i in (1, 2, 3)]
     assert (planned.moved, planned.filled) == (3, ("phone", "billing", "external_id"))
     assert picture(store) == before
@@ -350,11 +350,11 @@ def test_r17_r51_an_address_that_became_shared_is_not_kept_as_a_main_one(store: 
     before = picture(store)
     shared = frozenset({"desk@example.com"})
     with pytest.raises(Refused, match="many buyers share"):
-        store.commit(lambda tx: merging.merge(tx, kept, other, "tests", shared, ["desk@example.com"]))
+        store.commit(lambda tx: merges.merge(tx, kept, other, "tests", shared, ["desk@example.com"]))
     with store.read() as tx:
-        planned = merging.preview(tx, kept, other, shared)
+        planned = merges.preview(tx, kept, other, shared)
     assert [m.email for m in planned.stopping] == ["desk@example.com"]
-    store.commit(lambda tx: merging.merge(tx, kept, other, "tests", shared))
+    store.commit(lambda tx: merges.merge(tx, kept, other, "tests", shared))
     assert emails_of(store, kept) == {1: "oh@example.com", 2: "kay@example.com", 3: "two@example.com"}
     assert customer(store, kept).aliases == ("desk@example.com",)
     unmerge(store, other)
@@ -587,7 +587,7 @@ def test_r50_what_cannot_be_merged_is_refused_in_a_sentence(store: Store) -> Non
 
 def create(store: Store, *labels: str, **values: str) -> CustomerRecord:
     changes = checked(values, labels)
-    return store.commit(lambda tx: editing.create(tx, "acme", changes, "tests"))
+    return store.commit(lambda tx: edits.create(tx, "acme", changes, "tests"))
 
 
 def test_r57_a_record_created_by_hand_has_what_was_said_and_matches(store: Store) -> None:

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from connectors.base import Attempt
 from poller.bootstrap import Service
-from poller.metrics import render_metrics
+from poller.monitoring.metrics import render_metrics
 from store import budgets, quarantine, runs, tables, verifications, webhooks
 from store.engine import Store
 from store.verification import Finding, Verification

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from poller.customers import importing
+from poller.customers import imports
 from poller.customers.import_rules import Outcome
-from poller.customers.refused import Refused
-from poller.purging import forget_customer
+from poller.errors import Refused
+from poller.privacy.purge import forget_customer
 from store import queries
 from store import tables as t
 from store.queries import JournalEntry
@@ -61,8 +61,8 @@ def forget(place: Place, customer_id: int) -> None:
 def import_csv(place: Place, folder: Path, text: str) -> list[Outcome]:
     file = folder / "customers.csv"
     file.write_text(text)
-    lines = importing.read_lines(file, {"acme": "acme"}, frozenset())
-    return list(importing.import_lines(place.store, lines, "tests", dry_run=False, tell=lambda _: None))
+    lines = imports.read_lines(file, {"acme": "acme"}, frozenset())
+    return list(imports.import_lines(place.store, lines, "tests", dry_run=False, tell=lambda _: None))
 
 
 def test_r54_r60_a_merge_can_be_undone_after_a_purge_and_restores_nothing(place: Place) -> None:

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from connectors.orders import TaxRegistration, UnreadableOrder
-from poller.rotating import Rotation, about_keys
+from poller.privacy.key_rotation import Rotation, about_keys
 from store import customers, ledger, quarantine, queries, rotation, schema, verifications, webhooks
 from store import tables as t
 from store.engine import Store, create_engine

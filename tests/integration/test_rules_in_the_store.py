@@ -18,10 +18,10 @@ from msgspec import structs
 from connectors.orders import GROUPS, AmazonAddress, AmazonBuyer, AmazonOrder, TaxRegistration
 from connectors.simulator.api import Simulator
 from connectors.simulator.world import World
-from poller.applying import decide_again
 from poller.customers.fields import checked
-from poller.customers.refused import Refused
-from poller.sources import AccountRules
+from poller.errors import Refused
+from poller.ingest.apply import decide_again
+from poller.ingest.sources import AccountRules
 from store import customers, orders, queries
 from store import tables as t
 from store.engine import Store

@@ -10,7 +10,7 @@ from math import ceil
 import pytest
 
 from connectors.amazon.usage_plans import PLANS
-from poller.spending import Spending
+from poller.ingest.budget import Spending
 from store import budgets, ledger
 from store.bucket import Bucket
 from store.budgets import BudgetKey

@@ -9,7 +9,7 @@ from threading import Thread
 
 import pytest
 
-from poller.users import FAILURES, IDLE, LOCKED, LONGEST, is_over
+from poller.web.users import FAILURES, IDLE, LOCKED, LONGEST, is_over
 from store import queries, search, users
 from store.engine import Store, create_engine
 from store.sealing import Sealer

@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from msgspec.structs import replace
 
 from connectors.orders import AmazonPackage, TaxRegistration
-from poller.matching import OrderWrite
-from poller.translating import translate
+from poller.matching.match import OrderWrite
+from poller.matching.translation import translate
 from store import orders
 from store.engine import Store, create_engine
 from store.records import Address, Amount, Buyer, LineRecord, OrderRecord, TaxNumber

@@ -17,9 +17,9 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from poller import delivering
-from poller.delivering import Deliverer
-from poller.webhooks import ATTEMPTS, new_secret
+from poller.webhooks import delivery
+from poller.webhooks.delivery import Deliverer
+from poller.webhooks.rules import ATTEMPTS, new_secret
 from store import changes, tables, webhooks
 from store.changes import START, changes_after
 from store.engine import Store
@@ -180,7 +180,7 @@ def test_nobody_at_the_address_is_a_failure_like_any_other(sqlite: Store) -> Non
 def test_a_receiver_that_hangs_holds_nobody_up_and_loses_nothing(
     sqlite: Store, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivering, "TIMEOUT", httpx.Timeout(0.2))
+    monkeypatch.setattr(delivery, "TIMEOUT", httpx.Timeout(0.2))
     hanging = True
     receiver.answer = lambda request: HANG if hanging else 204
     hook = hook_to(sqlite, receiver)
@@ -199,8 +199,8 @@ def test_a_receiver_that_hangs_holds_nobody_up_and_loses_nothing(
 def test_an_answer_that_drips_for_ever_is_not_waited_for(
     sqlite: Store, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivering, "SENDS_FOR", 0.1)
-    monkeypatch.setattr(delivering, "WAITS_FOR", 0.1)
+    monkeypatch.setattr(delivery, "SENDS_FOR", 0.1)
+    monkeypatch.setattr(delivery, "WAITS_FOR", 0.1)
     receiver.answer = lambda request: HANG
     hook = hook_to(sqlite, receiver)
     orders(sqlite, 1)

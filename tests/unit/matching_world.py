@@ -15,7 +15,7 @@ from typing import Any
 from msgspec import structs
 
 from connectors.orders import GROUPS, AmazonAddress, AmazonBuyer, AmazonLine, AmazonOrder, Money
-from poller.matching import (
+from poller.matching.match import (
     GROUP_FIELDS,
     LINE_GROUP_FIELDS,
     Known,

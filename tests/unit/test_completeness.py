@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 
-from poller.completeness import Compared, compare, halved, is_due, state_after, stretch, to_prove
+from poller.verification.comparison import (
+    Compared,
+    compare,
+    halved,
+    is_due,
+    state_after,
+    stretch,
+    to_prove,
+)
 from store.progress import Interval
 from store.verification import Finding, Held, Listed, Outcome, Verification
 from tests.harness import NOON

@@ -187,7 +187,7 @@ def test_what_an_operator_needs_stays() -> None:
         "tokens": 19.5,
         "token_expired": True,
         "page_token": None,
-        "logger": "poller.sync",
+        "logger": "poller.sync.run",
         "file": "marketplaces/uk.toml",
         "until": datetime(2026, 1, 1, tzinfo=UTC),
     }

@@ -7,7 +7,7 @@ import pytest
 from connectors.amazon.marketplaces import MARKETPLACES
 from poller.customers.currencies import CURRENCIES
 from poller.customers.fields import checked
-from poller.customers.refused import Refused
+from poller.errors import Refused
 
 
 def test_what_a_marketplace_gives_its_customers_may_be_entered_by_hand() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from apscheduler.executors.base import BaseExecutor
 
-from poller.executors import make_executor
+from poller.service.executors import make_executor
 
 
 def begun(defer: Callable[[Collection[str]], None]) -> BaseExecutor:

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from msgspec import structs
 
-from poller.exporting import customer_object, order_object, time_text, write_csv, write_jsonl
+from poller.export import customer_object, order_object, time_text, write_csv, write_jsonl
 from store.records import (
     Address,
     Amount,

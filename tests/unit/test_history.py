@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller import history, history_plan, reporting
-from poller.history import Ground
-from poller.history_plan import Budgets
+from poller.backfill import estimates, history
+from poller.backfill.estimates import Budgets
+from poller.backfill.history import Ground
+from poller.ingest import reports
 from store.bucket import Bucket
 from store.progress import Backfill, Interval, ReportPart
 
@@ -59,7 +60,7 @@ def test_parts_meet_and_none_is_longer_than_a_report_may_be(days: float, ago: fl
         return
     assert (found[0].lower, found[-1].upper) == (whole.lower, latest)
     assert all(a.upper == b.lower for a, b in pairwise(found))
-    assert all(timedelta(0) < p.upper - p.lower <= reporting.LONGEST for p in found)
+    assert all(timedelta(0) < p.upper - p.lower <= reports.LONGEST for p in found)
 
 
 def test_what_is_younger_than_a_day_is_in_no_part() -> None:
@@ -79,11 +80,11 @@ def test_trouble_with_a_report_is_tried_again_twice_and_then_the_part_is_searche
 
 
 def test_looks_at_a_report_become_rarer_and_end() -> None:
-    pauses = [reporting.next_look(n, NOON) - NOON for n in range(9)]
+    pauses = [reports.next_look(n, NOON) - NOON for n in range(9)]
     assert pauses == sorted(pauses)
     assert pauses[-1] == timedelta(minutes=5)
-    assert not reporting.is_overdue(NOON - 5 * HOUR, NOON)
-    assert reporting.is_overdue(NOON - 6 * HOUR, NOON)
+    assert not reports.is_overdue(NOON - 5 * HOUR, NOON)
+    assert reports.is_overdue(NOON - 6 * HOUR, NOON)
 
 
 def test_auto_does_without_a_report_of_what_was_searched_and_report_does_not() -> None:
@@ -233,45 +234,45 @@ AMAZONS = Budgets(bucket(0.0056, 20, 20), bucket(0.5, 30, 30), 900)
 
 
 def test_the_time_of_a_hundred_thousand_orders_is_that_of_the_buckets() -> None:
-    search = history_plan.by_search(100_000, 180 * DAY, AMAZONS)
-    report = history_plan.by_report(100_000, 180 * DAY, AMAZONS)
+    search = estimates.by_search(100_000, 180 * DAY, AMAZONS)
+    report = estimates.by_report(100_000, 180 * DAY, AMAZONS)
     assert search.time is not None
     assert report.time is not None
     assert search.searches == 1_000
     assert search.time / HOUR == pytest.approx(981 / (0.0056 - 1 / 900) / 3600)
     assert report.time / HOUR == pytest.approx((100_000 - 1_915) / (0.56 - 1 / 9 + 0.5) / 3600)
     assert report.searches * 100 + report.gets == pytest.approx(100_000, abs=100)
-    assert history_plan.is_faster(report, search)
+    assert estimates.is_faster(report, search)
 
 
 def test_what_the_burst_pays_for_comes_at_once_and_is_faster_by_search() -> None:
-    search = history_plan.by_search(1_500, 30 * DAY, AMAZONS)
+    search = estimates.by_search(1_500, 30 * DAY, AMAZONS)
     assert search.time == timedelta()
-    assert not history_plan.is_faster(history_plan.by_report(1_500, 30 * DAY, AMAZONS), search)
+    assert not estimates.is_faster(estimates.by_report(1_500, 30 * DAY, AMAZONS), search)
 
 
 def test_once_the_reports_are_there_nobody_waits_for_them() -> None:
-    assert history_plan.by_report(10, DAY, AMAZONS).time == history_plan.REPORT_TAKES
-    assert history_plan.by_report(10, DAY, AMAZONS, timedelta()).time == timedelta()
+    assert estimates.by_report(10, DAY, AMAZONS).time == estimates.REPORT_TAKES
+    assert estimates.by_report(10, DAY, AMAZONS, timedelta()).time == timedelta()
 
 
 def test_where_live_polling_needs_all_searches_only_ids_bring_history() -> None:
     slow = replace(AMAZONS, search=bucket(0.001, 20, 1))
-    search = history_plan.by_search(5_000, 30 * DAY, slow)
+    search = estimates.by_search(5_000, 30 * DAY, slow)
     assert search.time is None
-    assert history_plan.is_faster(history_plan.by_report(5_000, 30 * DAY, slow), search)
+    assert estimates.is_faster(estimates.by_report(5_000, 30 * DAY, slow), search)
 
 
 def test_orders_are_expected_as_dense_as_those_that_are_known() -> None:
     month = Interval(NOON - 30 * DAY, NOON)
     known = {Interval(NOON - 2 * DAY, NOON): 40, Interval(NOON - 9 * DAY, NOON - 8 * DAY): 50}
-    assert history_plan.expected_orders(known, month) == 900
-    assert history_plan.expected_orders({Interval(NOON - 5 * HOUR, NOON): 9}, month) is None
-    assert history_plan.expected_orders({}, month) is None
+    assert estimates.expected_orders(known, month) == 900
+    assert estimates.expected_orders({Interval(NOON - 5 * HOUR, NOON): 9}, month) is None
+    assert estimates.expected_orders({}, month) is None
 
 
 @pytest.mark.parametrize("code", ["JP", "AU", "SG"])
 def test_some_marketplaces_show_more_than_two_years(code: str) -> None:
-    assert history_plan.earliest(code, NOON) == datetime(2016, 1, 1, tzinfo=UTC)
-    uk = history_plan.earliest("UK", NOON)
+    assert estimates.earliest(code, NOON) == datetime(2016, 1, 1, tzinfo=UTC)
+    uk = estimates.earliest("UK", NOON)
     assert NOON - timedelta(days=730) < uk < NOON - timedelta(days=728)

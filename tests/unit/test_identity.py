@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from connectors.orders import AmazonBuyer
-from poller.identity import Day, Drop, Seen, days_of, drops, seen, sentence
+from poller.matching.buyer_visibility import Day, Drop, Seen, days_of, drops, seen, sentence
 from tests.unit.matching_world import an_order
 
 TODAY = date(2026, 6, 15)

@@ -10,7 +10,8 @@ import pytest
 from msgspec import structs
 
 from connectors.orders import AmazonAddress, AmazonOrder
-from poller.matching import (
+from poller.matching.copies import merge_copies
+from poller.matching.match import (
     contact_email,
     explain,
     is_shared_email,
@@ -20,7 +21,6 @@ from poller.matching import (
     translate,
     usable_email,
 )
-from poller.merging import merge_copies
 from store.records import Address, CustomerRecord, MainEmail, Origin
 from tests.unit.matching_world import (
     DE,

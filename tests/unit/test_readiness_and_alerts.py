@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from poller.alerts import (
+from poller.monitoring.alert_rules import (
     CALM,
     QUARANTINE_GROWS,
     REMIND,
@@ -20,8 +20,15 @@ from poller.alerts import (
     decide,
     troubles,
 )
-from poller.readiness import Limits, Reason, readiness
-from poller.status import Gap, MarketplaceStatus, RefusalStatus, RetentionStatus, SourceStatus, Status
+from poller.monitoring.readiness import Limits, Reason, readiness
+from poller.monitoring.status import (
+    Gap,
+    MarketplaceStatus,
+    RefusalStatus,
+    RetentionStatus,
+    SourceStatus,
+    Status,
+)
 from store.alerts import Standing
 from store.changes import Position
 from store.quarantine import Counts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from poller.refetching import REFETCHES, next_refetch
+from poller.ingest.refetch import REFETCHES, next_refetch
 from tests.harness import NOON
 
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from connectors.orders import AmazonOrder, AmazonPackage, TaxRegistration
-from poller.matching import Known, match, relevant_emails, translate
-from poller.retention import (
+from poller.matching.match import Known, match, relevant_emails, translate
+from poller.matching.retention import (
     KEEP_ALL,
     Retention,
     erased,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from poller.chores import alerts_in
-from poller.serving import reload_in
+from poller.service.chores import alerts_in
+from poller.service.lifecycle import reload_in
 
 
 def test_few_files_are_looked_at_every_five_seconds_and_many_less_often() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from poller.cli.shell import _widths
+from poller.cli.output import _widths
 
 COLUMNS = [
     ["order", "786-1234567-1234567"],

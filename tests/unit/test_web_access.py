@@ -6,10 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from poller.customers.refused import Refused
-from poller.tokens import SCOPES, checked_name, checked_scopes, digest, new_token
+from poller.errors import Refused
 from poller.web.access import FAILURES, LOCKED, REMEMBERED, Asked, Gate, needed
 from poller.web.problems import Problem
+from poller.web.tokens import SCOPES, checked_name, checked_scopes, digest, new_token
 from store.tokens import StoredToken
 from tests.harness import NOON, SimulatedClock
 

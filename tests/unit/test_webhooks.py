@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from poller.webhooks import (
+from poller.webhooks.rules import (
     ATTEMPTS,
     Plan,
     checked_url,

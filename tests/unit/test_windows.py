@@ -1,6 +1,7 @@
 """What is read next, and what becomes of a window: stories, properties, and months of decisions at random.
 
-``Ledger`` is the database in miniature: it does with a decision what ``poller.sync`` does, without orders.
+``Ledger`` is the database in miniature: it does with a decision what ``poller.sync.run`` does, without
+orders.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poller import windows
-from poller.windows import (
+from poller.sync import windows
+from poller.sync.windows import (
     ATTEMPTS,
     NARROWEST,
     OVERLAP,

@@ -14,24 +14,24 @@ from poller.bootstrap import Service
 from poller.web.console import (
     backfills,
     customers,
-    entering,
-    guard,
-    looks,
     orders,
     overview,
     quarantine,
     records,
+    rendering,
     runs,
-    searching,
+    search,
+    sessions,
+    sign_in,
 )
 
-ROUTERS = (entering, overview, orders, customers, backfills, quarantine, runs, searching)
+ROUTERS = (sign_in, overview, orders, customers, backfills, quarantine, runs, search)
 
 Handler = Callable[[Request, Any], Awaitable[Response]]
 
 
 async def _checked(request: Request) -> None:
-    guard.check_form(request)
+    sessions.check_form(request)
 
 
 def make_console(service: Service, handlers: Mapping[type[Exception], Handler]) -> FastAPI:
@@ -42,7 +42,7 @@ def make_console(service: Service, handlers: Mapping[type[Exception], Handler]) 
     console.state.finder = customers.Finder(service)
     for module in ROUTERS:
         console.include_router(module.router)
-    console.mount("/static", StaticFiles(directory=looks.HERE / "static"), name="static")
+    console.mount("/static", StaticFiles(directory=rendering.HERE / "static"), name="static")
     records.mount(console, service)
     list(iter_route_contexts(console.routes))  # built now: the first who asks should not wait for it
     for kind, handler in handlers.items():
@@ -56,6 +56,6 @@ def _as_page(handler: Handler) -> Handler:
         told = json.loads(bytes(answer.body))
         detail = "; ".join([told["detail"], *(f"{e['where']} {e['what']}" for e in told.get("errors", ()))])
         kept = {name: value for name, value in answer.headers.items() if name == "retry-after"}
-        return looks.problem_page(request, answer.status_code, detail, kept)
+        return rendering.problem_page(request, answer.status_code, detail, kept)
 
     return shown

@@ -6,15 +6,15 @@ from typing import Any, get_args
 
 from fastapi import APIRouter, Request, Response
 
-from poller import directing
-from poller.backfilling import Standing, places, standing_of
+from poller.actions import backfills
+from poller.actions.backfill_progress import Standing, places, standing_of
+from poller.actions.backfills import Plan, Wanted
+from poller.actions.places import FIELDS
 from poller.bootstrap import Service
-from poller.choosing import FIELDS
-from poller.customers.refused import Refused
-from poller.directing import Plan, Wanted
-from poller.web.console import guard
-from poller.web.console.looks import onwards, page
-from poller.web.here import Here, Id
+from poller.errors import Refused
+from poller.web.console import sessions
+from poller.web.console.rendering import onwards, page
+from poller.web.dependencies import Here, Id
 from store import ledger
 from store.engine import Transaction
 from store.progress import Way
@@ -23,7 +23,7 @@ router = APIRouter()
 
 
 def _standing(tx: Transaction, service: Service, backfill_id: int) -> Standing:
-    return standing_of(tx, service, directing.find(tx, backfill_id))
+    return standing_of(tx, service, backfills.find(tx, backfill_id))
 
 
 def _all(service: Service) -> list[Standing]:
@@ -67,10 +67,10 @@ def _listed(
     )
 
 
-def _understood(service: Service, fields: guard.Fields) -> tuple[dict[str, str], Wanted]:
+def _understood(service: Service, fields: sessions.Fields) -> tuple[dict[str, str], Wanted]:
     given = {name: fields.one(name) for name in ("place", "from", "to", "by")}
     marketplace, _, account = given["place"].partition(" ")
-    wanted = directing.wanted(
+    wanted = backfills.wanted(
         service, marketplace, given["from"], given["to"], given["by"], account or None, FIELDS
     )
     return given, wanted
@@ -79,22 +79,22 @@ def _understood(service: Service, fields: guard.Fields) -> tuple[dict[str, str],
 @router.post("/backfills/plan")
 def plan_backfill(request: Request, service: Here) -> Response:
     """What a stretch of history costs, before anything is asked for."""
-    fields = guard.fields_of(request)
+    fields = sessions.fields_of(request)
     try:
         given, asked = _understood(service, fields)
     except Refused as error:
         given = {name: fields.one(name) for name in ("place", "from", "to", "by")}
         return _listed(request, service, given, refused=str(error))
     with service.store.read() as tx:
-        plan = directing.planned(tx, service, asked)
+        plan = backfills.planned(tx, service, asked)
     return _listed(request, service, given, plan=plan, asked=asked)
 
 
 @router.post("/backfills")
 def start_backfill(request: Request, service: Here) -> Response:
     """Record a backfill; the running service carries it out."""
-    _, asked = _understood(service, guard.fields_of(request))
-    number = service.store.commit(lambda tx: directing.start(tx, asked))
+    _, asked = _understood(service, sessions.fields_of(request))
+    number = service.store.commit(lambda tx: backfills.start(tx, asked))
     return onwards(f"/backfills/{number}")
 
 
@@ -115,19 +115,19 @@ def refresh_backfill(request: Request, service: Here, backfill_id: Id) -> Respon
 @router.post("/backfills/{backfill_id}/pause")
 def pause_backfill(service: Here, backfill_id: Id) -> Response:
     """Ask for nothing more until it is resumed."""
-    service.store.commit(lambda tx: directing.pause(tx, backfill_id))
+    service.store.commit(lambda tx: backfills.pause(tx, backfill_id))
     return onwards(f"/backfills/{backfill_id}")
 
 
 @router.post("/backfills/{backfill_id}/resume")
 def resume_backfill(service: Here, backfill_id: Id) -> Response:
     """Go on with a paused backfill."""
-    service.store.commit(lambda tx: directing.resume(tx, backfill_id))
+    service.store.commit(lambda tx: backfills.resume(tx, backfill_id))
     return onwards(f"/backfills/{backfill_id}")
 
 
 @router.post("/backfills/{backfill_id}/cancel")
 def cancel_backfill(service: Here, backfill_id: Id) -> Response:
     """Give a backfill up for good; what it fetched stays."""
-    service.store.commit(lambda tx: directing.cancel(tx, backfill_id))
+    service.store.commit(lambda tx: backfills.cancel(tx, backfill_id))
     return onwards(f"/backfills/{backfill_id}")

@@ -12,16 +12,16 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
 from poller.bootstrap import Service
-from poller.customers import duplicates, merging
+from poller.customers import duplicates, merges
 from poller.customers.duplicates import Suggestions
-from poller.customers.refused import Refused, Unknown
-from poller.exporting import customer_object, journal_object, order_object
+from poller.errors import Refused, Unknown
+from poller.export import customer_object, journal_object, order_object
 from poller.web import customers as api
-from poller.web import here
+from poller.web import dependencies
 from poller.web.access import Caller
-from poller.web.console import guard
-from poller.web.console.looks import onwards, page
-from poller.web.here import Cursor, Here, Id, Who
+from poller.web.console import sessions
+from poller.web.console.rendering import onwards, page
+from poller.web.dependencies import Cursor, Here, Id, Who
 from poller.web.masking import customers_for, journal_for, masked, orders_for
 from poller.web.problems import Problem
 from store import queries
@@ -45,11 +45,11 @@ def list_customers(
     cursor: Cursor = None,
 ) -> Response:
     """Customers, the newest first; tombstones too."""
-    before = None if cursor is None else here.position_of(cursor, int)[0]
+    before = None if cursor is None else dependencies.position_of(cursor, int)[0]
     with service.store.read() as tx:
         found = queries.list_customers(tx, limit=MANY + 1, status=status or None, before=before)
     found.sort(key=lambda customer: -customer.customer_id)
-    more = here.cursor_of(found[MANY - 1].customer_id) if len(found) > MANY else None
+    more = dependencies.cursor_of(found[MANY - 1].customer_id) if len(found) > MANY else None
     return page(
         request,
         "customers.html",
@@ -68,7 +68,7 @@ def show_customer(
     caller: Who,
     customer_id: Id,
     done: Annotated[str, Query(max_length=20)] = "",
-    other: Annotated[int, Query(ge=0, le=here.LARGEST_ID)] = 0,
+    other: Annotated[int, Query(ge=0, le=dependencies.LARGEST_ID)] = 0,
     moved: Annotated[int, Query(ge=0)] = 0,
 ) -> Response:
     """One customer with its orders and who changed what; a tombstone can be taken back here."""
@@ -101,7 +101,7 @@ def preview_merge(
     service: Here,
     caller: Who,
     customer_id: Id,
-    other: Annotated[int, Query(ge=1, le=here.LARGEST_ID)],
+    other: Annotated[int, Query(ge=1, le=dependencies.LARGEST_ID)],
 ) -> Response:
     """Two customers side by side, and what would become of them."""
     return _previewed(request, service, caller, customer_id, other, None)
@@ -110,7 +110,7 @@ def preview_merge(
 @router.post("/customers/{customer_id}/merge/preview")
 def preview_choice(request: Request, service: Here, caller: Who, customer_id: Id) -> Response:
     """The same with a choice of main e-mails."""
-    fields = guard.fields_of(request)
+    fields = sessions.fields_of(request)
     return _previewed(request, service, caller, customer_id, _id(fields.one("other")), fields.all("keep"))
 
 
@@ -124,7 +124,7 @@ def _previewed(
                 raise Unknown(f"there is no customer {customer_id}.")
         etag = api.etag_of(tx, kept, other)
         try:
-            planned = merging.preview(tx, kept, other, service.shared_emails, keep)
+            planned = merges.preview(tx, kept, other, service.shared_emails, keep)
             refused = None
         except Refused as error:
             named = error.named if caller.sees_buyers else ()
@@ -155,7 +155,7 @@ def _previewed(
 
 
 def _id(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= here.LARGEST_ID:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= dependencies.LARGEST_ID:
         raise Problem(422, "invalid", "this is no number of a customer.")
     return int(text)
 
@@ -163,13 +163,13 @@ def _id(text: str) -> int:
 @router.post("/customers/{customer_id}/merge")
 def merge_customers(request: Request, service: Here, caller: Who, customer_id: Id) -> Response:
     """Merge, just as it was shown."""
-    fields = guard.fields_of(request)
+    fields = sessions.fields_of(request)
     other = _id(fields.one("other"))
     keep = fields.all("keep") if fields.one("chosen") else None
 
     def work(tx: Transaction) -> int:
         api.check_version(tx, fields.one("etag"), customer_id, other)
-        done = merging.merge(tx, customer_id, other, caller.who, service.shared_emails, keep)
+        done = merges.merge(tx, customer_id, other, caller.who, service.shared_emails, keep)
         return done.moved
 
     moved = service.store.commit(work)
@@ -179,9 +179,9 @@ def merge_customers(request: Request, service: Here, caller: Who, customer_id: I
 @router.post("/customers/{customer_id}/unmerge")
 def unmerge_customer(request: Request, service: Here, caller: Who, customer_id: Id) -> Response:
     """Undo the merge of this customer."""
-    leave = [email for email in guard.fields_of(request).all("leave") if email]
+    leave = [email for email in sessions.fields_of(request).all("leave") if email]
     done = service.store.commit(
-        lambda tx: merging.unmerge(tx, customer_id, caller.who, service.shared_emails, leave)
+        lambda tx: merges.unmerge(tx, customer_id, caller.who, service.shared_emails, leave)
     )
     return onwards(f"/customers/{customer_id}?done=unmerged&other={done.kept.customer_id}&moved={done.moved}")
 
@@ -189,7 +189,7 @@ def unmerge_customer(request: Request, service: Here, caller: Who, customer_id: 
 @router.get("/merge")
 def choose_merge(request: Request, kept: str = "", other: str = "") -> Response:
     """Where the form with two numbers leads."""
-    return RedirectResponse(f"{guard.PREFIX}/customers/{_id(kept)}/merge?other={_id(other)}", 303)
+    return RedirectResponse(f"{sessions.PREFIX}/customers/{_id(kept)}/merge?other={_id(other)}", 303)
 
 
 # --- duplicates -------------------------------------------------------------------------------------

@@ -7,13 +7,13 @@ from typing import Annotated, get_args
 from fastapi import APIRouter, Query, Request, Response
 
 from connectors.amazon.marketplaces import MARKETPLACES
-from poller.explaining import headline, reasons_for, retained
-from poller.exporting import order_object
-from poller.fetching import account_of, fetched
-from poller.web import here
+from poller.actions.order_explanation import headline, reasons_for, retained
+from poller.actions.orders import account_of, fetched
+from poller.export import order_object
+from poller.web import dependencies
 from poller.web import orders as api
-from poller.web.console.looks import page
-from poller.web.here import Cursor, Here, Who, Word
+from poller.web.console.rendering import page
+from poller.web.dependencies import Cursor, Here, Who, Word
 from poller.web.masking import orders_for
 from store import queries
 from store.orders import order_currency
@@ -39,9 +39,9 @@ def list_orders(
     with service.store.read() as tx:
         before = None
         if cursor is not None:
-            before = queries.position_of(tx, *here.position_of(cursor, str, str))
+            before = queries.position_of(tx, *dependencies.position_of(cursor, str, str))
             if before is None:
-                raise here.bad_cursor()
+                raise dependencies.bad_cursor()
         found = queries.list_orders(
             tx,
             limit=MANY + 1,
@@ -50,7 +50,11 @@ def list_orders(
             match_basis=basis or None,
             before=before,
         )
-    more = here.cursor_of(found[MANY - 1].account, found[MANY - 1].order_id) if len(found) > MANY else None
+    more = (
+        dependencies.cursor_of(found[MANY - 1].account, found[MANY - 1].order_id)
+        if len(found) > MANY
+        else None
+    )
     return page(
         request,
         "orders.html",
@@ -93,6 +97,6 @@ def _shown(
 @router.post("/orders/{account}/{order_id}/fetch")
 def fetch_order(request: Request, service: Here, caller: Who, account: Word, order_id: Word) -> Response:
     """Ask Amazon for one order again and store it."""
-    with here.asking():
+    with dependencies.asking():
         message = fetched(service, account_of(service, account), order_id)
     return _shown(request, service, caller, account, order_id, message)

@@ -14,11 +14,11 @@ import structlog
 from fastapi import APIRouter, Request, Response
 
 from poller.bootstrap import Service
-from poller.status import Status, gather
+from poller.monitoring.status import Status, gather
 from poller.web.console import charts
 from poller.web.console.charts import Activity
-from poller.web.console.looks import page
-from poller.web.here import Here
+from poller.web.console.rendering import page
+from poller.web.dependencies import Here
 from store import queries, runs
 from store.engine import Transaction
 from store.queries import Totals

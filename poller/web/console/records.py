@@ -24,17 +24,17 @@ from starlette.middleware import Middleware
 from starlette_admin import BaseAdmin, StringField
 from starlette_admin.views import BaseModelView
 
-from poller.backfilling import standing_of
+from poller.actions.backfill_progress import standing_of
+from poller.actions.backfills import backfill_object
+from poller.actions.quarantine import quarantine_object
 from poller.bootstrap import Service
-from poller.cli.exports import KEYS
-from poller.directing import backfill_object
-from poller.exporting import customer_object, order_object
-from poller.retrying import quarantine_object
-from poller.status import as_object
+from poller.cli.export import KEYS
+from poller.export import customer_object, order_object
+from poller.monitoring.status import as_object
 from poller.web.access import Caller
-from poller.web.console import guard, looks
-from poller.web.door import App, Message, Receive, Scope, Send
+from poller.web.console import rendering, sessions
 from poller.web.masking import customers_for, orders_for
+from poller.web.middleware import App, Message, Receive, Scope, Send
 from store import ledger, quarantine, queries, runs, tables
 from store.engine import Transaction
 from store.orders import order_currency
@@ -261,18 +261,18 @@ class Policy:
         async def with_policy(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = [(n, v) for n, v in message["headers"] if n.lower() != b"set-cookie"]
-                policy = (b"content-security-policy", looks.POLICY.encode())
+                policy = (b"content-security-policy", rendering.POLICY.encode())
                 message["headers"] = [*headers, policy, (b"vary", b"Cookie")]
             await send(message)
 
-        if guard.seed_of(Request(scope)) is None:
-            await RedirectResponse(guard.HOME, 303)(scope, receive, send)
+        if sessions.seed_of(Request(scope)) is None:
+            await RedirectResponse(sessions.HOME, 303)(scope, receive, send)
         else:
             await self._app(scope, receive, with_policy)
 
 
 def _form(request: Request) -> str:
-    return guard.proof(guard.seed_of(request) or "")
+    return sessions.proof(sessions.seed_of(request) or "")
 
 
 def mount(console: FastAPI, service: Service) -> None:
@@ -281,19 +281,19 @@ def mount(console: FastAPI, service: Service) -> None:
         title="Records",
         base_url="/records",
         route_name="records",
-        templates_dir=str(looks.HERE / "templates" / "records"),
-        additional_loaders=[jinja2.FileSystemLoader(looks.HERE / "templates")],
+        templates_dir=str(rendering.HERE / "templates" / "records"),
+        additional_loaders=[jinja2.FileSystemLoader(rendering.HERE / "templates")],
         secret_key=secrets.token_hex(32),
         timezone_config=None,
         middlewares=[Middleware(Policy)],
     )
-    admin.templates.env.globals |= {**looks.ENVIRONMENT.globals, "KINDS": KINDS, "form_of": _form}
-    admin.templates.env.filters |= looks.FILTERS
+    admin.templates.env.globals |= {**rendering.ENVIRONMENT.globals, "KINDS": KINDS, "form_of": _form}
+    admin.templates.env.filters |= rendering.FILTERS
     for kind in KINDS:
         admin.add_view(Records(kind, service))
     admin.mount_to(console)
 
     def to_records() -> RedirectResponse:
-        return RedirectResponse(f"{guard.RECORDS}/{KINDS[0].key}/list", 303)
+        return RedirectResponse(f"{sessions.RECORDS}/{KINDS[0].key}/list", 303)
 
     console.add_api_route("/records", to_records)

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from poller.web import here
-from poller.web.console.looks import page
-from poller.web.here import Cursor, Here
+from poller.web import dependencies
+from poller.web.console.rendering import page
+from poller.web.dependencies import Cursor, Here
 from store import runs
 
 router = APIRouter()
@@ -24,14 +24,14 @@ def list_runs(
     cursor: Cursor = None,
 ) -> Response:
     """Runs of the last thirty days, the newest first."""
-    before = None if cursor is None else here.position_of(cursor, int)[0]
+    before = None if cursor is None else dependencies.position_of(cursor, int)[0]
     with service.store.read() as tx:
         found = runs.listed(tx, limit=MANY + 1, source=source or None, before=before)
     return page(
         request,
         "runs.html",
         runs=found[:MANY],
-        more=here.cursor_of(found[MANY - 1].run) if len(found) > MANY else None,
+        more=dependencies.cursor_of(found[MANY - 1].run) if len(found) > MANY else None,
         chosen={"source": source},
         sources=sorted(service.sources),
         first=cursor is None,

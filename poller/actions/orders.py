@@ -1,0 +1,91 @@
+"""Asking Amazon for one order by its id, because a person wants it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from connectors.errors import OrderNotFound
+from connectors.orders import UnreadableOrder
+from poller.bootstrap import Account, Service
+from poller.errors import Refused
+from store import queries
+from store.engine import Store
+from store.records import OrderRecord
+
+_ORDER_ID = re.compile(r"[A-Z0-9]{3}-[0-9]{7}-[0-9]{7}")
+"""Three digits in front; orders of other channels, which Amazon only ships, have a letter there (S01)."""
+
+
+class NotStored(Exception):
+    """Amazon does not know the order, or what it sent could not be understood."""
+
+
+class NotUnderstood(NotStored):
+    """Amazon gave an order that could not be understood: it is in quarantine."""
+
+    def __init__(self, order_id: str, found: UnreadableOrder) -> None:
+        self.reason = found.reason
+        show = "list`" if found.order_id is None else f"show {order_id}`"
+        super().__init__(
+            f"{order_id}: not stored: what Amazon sent could not be understood and is in quarantine "
+            f"({found.reason}): see it with `order-sync quarantine {show}; Amazon is asked again by itself, "
+            "and a newer version of this program reads it again."
+        )
+
+
+def checked_id(text: str) -> str:
+    """An order id as Amazon writes it. Raises Refused."""
+    order_id = text.strip()
+    if not _ORDER_ID.fullmatch(order_id):
+        wanted = "Amazon's are like 123-1234567-1234567"
+        raise Refused(f"{order_id or 'nothing'} is no order id: {wanted}.")
+    return order_id
+
+
+def account_of(service: Service, name: str) -> Account:
+    """An account that may run. Raises Refused, naming those that there are."""
+    account = service.accounts.get(name)
+    if account is None:
+        known = ", ".join(sorted(service.accounts)) or "none"
+        raise Refused(f"there is no account {name} that can be used; there is {known}.")
+    if not account.sources:
+        raise Refused(f"account {name} has no marketplace that is enabled.")
+    return account
+
+
+def fetched(service: Service, account: Account, order_id: str) -> str:
+    """Fetch one order and store it; says what happened.
+
+    Raises NotStored when there is nothing to store, and the connector's errors.
+    """
+    name = account.settings.name
+    before = _version(service.store, name, order_id)
+    wanted = _datasets(account, before)
+    syncer = service.syncer(account.sources[0].key)
+    try:
+        unreadable = syncer.single.fetch(order_id, wanted)
+    except OrderNotFound:
+        raise NotStored(f"Amazon knows no order {order_id} of account {name}.") from None
+    if unreadable is not None:
+        raise NotUnderstood(order_id, unreadable)
+    after = _version(service.store, name, order_id)
+    if before is None:
+        return f"{order_id}: new, stored"
+    if after is not None and after.changed_at != before.changed_at:
+        return f"{order_id}: changed, stored"
+    return f"{order_id}: unchanged"
+
+
+def _version(store: Store, account: str, order_id: str) -> OrderRecord | None:
+    with store.read() as tx:
+        return next(iter(queries.find_orders(tx, order_id, account)), None)
+
+
+def _datasets(account: Account, stored: OrderRecord | None) -> tuple[str, ...]:
+    """What the order's marketplace wants; of an unknown one, what any of the account's wants."""
+    settings = account.marketplaces.get(stored.marketplace_id or "") if stored is not None else None
+    if settings is not None:
+        return tuple(settings.included_data)
+    wanted: Iterator[str] = (word for m in account.marketplaces.values() for word in m.included_data)
+    return tuple(sorted(set(wanted)))

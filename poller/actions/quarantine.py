@@ -1,0 +1,72 @@
+"""Another attempt at an order in quarantine, because a person asks for it; and how its entry is shown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from connectors.amazon.marketplaces import BY_ID
+from connectors.errors import ConnectorError, Deferred
+from poller.actions.orders import NotStored, NotUnderstood, fetched
+from poller.bootstrap import Account, Service
+from poller.export import time_text
+from poller.ingest.quarantine import apply_stored
+from poller.text import iso
+from store import quarantine
+from store.quarantine import Quarantined
+
+NAMELESS = "not even its order id is known, so Amazon cannot be asked for it"
+
+
+def ask_again(entry: Quarantined) -> str:
+    """What may still be done about an order whose payload is gone, as the end of a sentence."""
+    again = "`order-sync quarantine retry --refetch` asks for it again"
+    return again if quarantine.has_id(entry) else NAMELESS
+
+
+def quarantine_object(entry: Quarantined) -> dict[str, Any]:
+    """One entry with its fixed keys; the payload is not among them."""
+    return {
+        "order_id": entry.order_id,
+        "account": entry.account,
+        "marketplace": marketplace_of(entry),
+        "reason": entry.reason,
+        "attempts": entry.attempts,
+        "next_attempt_at": time_text(entry.next_attempt_at),
+        "first_seen_at": time_text(entry.first_seen_at),
+    }
+
+
+def marketplace_of(entry: Quarantined) -> str | None:
+    place = BY_ID.get(entry.marketplace_id or "")
+    return entry.marketplace_id if place is None else place.code
+
+
+def tried_again(service: Service, entry: Quarantined, refetch: bool) -> str | None:
+    """Apply one entry again. Returns why it stays in quarantine, or None."""
+    account = service.accounts.get(entry.account)
+    if account is None:
+        return f"stays: account {entry.account} is not configured"
+    if not refetch:
+        return _applied_again(service, account, entry)
+    if not account.sources:
+        return f"stays: account {entry.account} has no marketplace that is enabled"
+    if not quarantine.has_id(entry):
+        return f"stays: {NAMELESS}"
+    try:
+        fetched(service, account, entry.order_id)
+    except NotUnderstood as error:
+        return f"stays: could not be understood ({error.reason})"
+    except NotStored as failure:
+        return f"stays: {str(failure).removeprefix(f'{entry.order_id}: ')}"
+    except Deferred as error:
+        return f"stays: {error} until {iso(error.until)}"
+    except ConnectorError as error:
+        return f"stays: {error}"
+    return None
+
+
+def _applied_again(service: Service, account: Account, entry: Quarantined) -> str | None:
+    problem = service.store.commit(lambda tx: apply_stored(tx, account.rules, entry))
+    if problem == quarantine.HAS_BEEN_ERASED:
+        problem += f"; {ask_again(entry)}"
+    return None if problem is None else f"stays: {problem}"

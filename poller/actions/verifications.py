@@ -1,0 +1,66 @@
+"""Proofs of completeness as people ask for them and read them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from connectors.amazon.marketplaces import BY_ID
+from poller.actions.places import OPTIONS, Words
+from poller.errors import Refused
+from poller.export import time_text
+from store.verification import By, Finding, Verification
+
+WAYS: tuple[By, ...] = ("report", "search")
+KINDS = {
+    "missing": "missing",
+    "older": "older than Amazon's copy",
+    "quarantined": "in quarantine",
+    "unknown": "not on Amazon's list",
+}
+
+
+def chosen_way(by: str, words: Words = OPTIONS) -> By:
+    """The way that somebody names. Raises Refused."""
+    if by not in WAYS:
+        raise Refused(f"{words.by} {by} is unknown: it is report or search.")
+    return "search" if by == "search" else "report"
+
+
+def nothing_read(account: str, code: str, words: Words = OPTIONS) -> str:
+    """Why a proof cannot begin."""
+    return (
+        f"{account}:{code}: nothing of that period has been read yet: "
+        f"`order-sync sync` reads what is new; {words.lower} must be before that."
+    )
+
+
+def verification_object(job: Verification) -> dict[str, Any]:
+    """One proof with its fixed keys."""
+    return {
+        "id": job.verification_id,
+        "account": job.account,
+        "marketplace": BY_ID[job.marketplace_id].code,
+        "from": time_text(job.lower),
+        "to": time_text(job.upper),
+        "asked_to": time_text(job.asked_upper),
+        "compared_to": time_text(job.position),
+        "by": job.by,
+        "state": job.state,
+        "listed": job.listed,
+        "before_start": job.before_start,
+        **{kind: sum(f.kind == kind for f in job.findings) for kind in KINDS},
+        "still_missing": len(job.left),
+        "orders": [_finding_object(finding) for finding in job.findings],
+        "started_at": time_text(job.created_at),
+        "finished_at": time_text(job.finished_at),
+    }
+
+
+def _finding_object(finding: Finding) -> dict[str, Any]:
+    return {
+        "order_id": finding.order_id,
+        "what": finding.kind,
+        "created_at": time_text(finding.created_at),
+        "last_updated_at": time_text(finding.last_updated_at),
+        "outcome": finding.outcome,
+    }

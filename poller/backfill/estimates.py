@@ -1,0 +1,114 @@
+"""What a stretch of history costs, told before anything is asked for: requests, time, what is to be had.
+
+Pure, like ``poller.backfill.history``. Everything is an estimate from the orders that are stored already,
+the stored budget as it is now, and live polling at its slower pace, which comes first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from poller.backfill import history
+from poller.ingest import reports
+from store.bucket import Bucket
+from store.progress import Interval
+
+HISTORY = timedelta(days=730)
+LONG_HISTORY_SINCE = datetime(2016, 1, 1, tzinfo=UTC)
+LONG_HISTORY = frozenset({"JP", "AU", "SG"})
+"""Marketplaces whose orders Amazon shows since 2016 instead of for two years (Amazon's Orders API model)."""
+
+REPORT_TAKES = timedelta(minutes=5)
+"""Making a report takes some minutes, at times over an hour."""
+
+LEAST_KNOWN = timedelta(hours=6)
+"""From less than this nobody can tell how many orders there are in a day."""
+
+_WINDOW_WALK = timedelta(hours=6)
+_WINDOW_SPAN = timedelta(days=30)
+
+
+def earliest(code: str, now: datetime) -> datetime:
+    """The first day of which Amazon still shows every order."""
+    if code in LONG_HISTORY:
+        return LONG_HISTORY_SINCE
+    first = now - HISTORY
+    return first.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+
+
+def expected_orders(known: Mapping[Interval, int], stretch: Interval) -> int | None:
+    """How many orders a stretch may hold, from stretches that are known; None when too little is known."""
+    span = sum((i.upper - i.lower for i in known), timedelta())
+    if span < LEAST_KNOWN:
+        return None
+    return round(sum(known.values()) * ((stretch.upper - stretch.lower) / span))
+
+
+@dataclass(frozen=True, slots=True)
+class Budgets:
+    """The two buckets as they are now, and the seconds between live polls that come first."""
+
+    search: Bucket
+    get: Bucket
+    poll_seconds: float
+
+    @property
+    def search_rate(self) -> float:
+        """Searches a second that live polling leaves."""
+        return max(0.0, self.search.rate - 1 / self.poll_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """One way of fetching. ``time`` is None when live polling leaves it nothing."""
+
+    windows: int
+    searches: int
+    gets: int
+    reports: int
+    time: timedelta | None
+
+    @property
+    def requests(self) -> int:
+        return self.searches + self.gets + self.reports
+
+
+def by_search(orders: int, span: timedelta, budgets: Budgets) -> Cost:
+    """Searching alone."""
+    fit = max(1.0, budgets.search.rate * _WINDOW_WALK.total_seconds()) * history.PAGE
+    windows = max(1, math.ceil(orders / fit), math.ceil(span / _WINDOW_SPAN))
+    searches = max(windows, math.ceil(orders / history.PAGE))
+    return Cost(windows, searches, 0, 0, _time(searches, budgets))
+
+
+def by_report(orders: int, span: timedelta, budgets: Budgets, takes: timedelta = REPORT_TAKES) -> Cost:
+    """Searching from the newest and fetching by id from the oldest, until they meet.
+
+    ``takes``: for how long reports are still being made.
+    """
+    parts = max(1, math.ceil(span / reports.LONGEST))
+    at_once = max(0.0, budgets.search.tokens - 1) * history.PAGE
+    at_once += max(0.0, budgets.get.tokens - history.GET_LEAVES)
+    rate = budgets.search_rate * history.PAGE + budgets.get.rate
+    seconds = max(0.0, (orders - at_once) / rate)
+    gets = round(min(orders, max(0.0, budgets.get.tokens - history.GET_LEAVES) + budgets.get.rate * seconds))
+    searches = math.ceil(max(0, orders - gets) / history.PAGE)
+    windows = max(1, math.ceil(searches / history.PAGES_AT_ONCE))
+    time = timedelta(seconds=seconds)
+    return Cost(windows, max(searches, windows), gets, 3 * parts, max(time, takes))
+
+
+def _time(searches: int, budgets: Budgets) -> timedelta | None:
+    """How long so many searches take; one token stays for live polling."""
+    missing = searches - max(0.0, budgets.search.tokens - 1)
+    if missing <= 0:
+        return timedelta()
+    return timedelta(seconds=missing / budgets.search_rate) if budgets.search_rate > 0 else None
+
+
+def is_faster(report: Cost, search: Cost) -> bool:
+    """Whether reports and ids beside searching are quicker than searching alone."""
+    return report.time is not None and (search.time is None or report.time < search.time)

@@ -1,0 +1,161 @@
+"""``order-sync customers create``, ``edit``, ``merge`` and ``unmerge``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from poller.cli.output import confirm, counted, opened, operator, plain, put, put_table, say
+from poller.customers import edits, merges
+from poller.customers.fields import FIELDS, checked
+from poller.customers.merges import Merged
+from poller.matching.explanations import shown_name
+from store.records import CustomerRecord
+
+F = TypeVar("F", bound=Callable[..., None])
+
+HELP = {
+    "external_id": "Your own id of the customer.",
+    "email_1": "Main e-mail in the first slot; all three match orders alike.",
+    "discount_percent": "From 0 to 100.",
+    "currency": "Three letters (ISO 4217), for example GBP.",
+    "billing_country": "Two letters, for example GB.",
+    "delivery_country": "Two letters, for example GB.",
+}
+
+Labels = Annotated[
+    list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Repeatable; KEY= takes one off.")
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+CustomerId = Annotated[int, typer.Argument(metavar="ID", help="The customer's id.")]
+
+
+def with_fields(function: F) -> F:
+    """Give a command one option for each field of a customer, in place of its ``**given``."""
+    own = inspect.signature(function, eval_str=True)
+    parameters = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    for name in FIELDS:
+        option = typer.Option(f"--{name.replace('_', '-')}", metavar="TEXT", help=HELP.get(name))
+        parameters.append(
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[str | None, option]
+            )
+        )
+    function.__dict__["__signature__"] = own.replace(parameters=parameters)
+    return function
+
+
+@with_fields
+def create(
+    business: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Whose customer; needed where there are several.")
+    ] = None,
+    label: Labels = None,
+    **given: Any,
+) -> None:
+    """Create a customer by hand; prints its id."""
+    with opened(create=True) as service:
+        changes = checked(_named(given), label or (), service.shared_emails)
+        mine = edits.settle_business(service.businesses(), business)
+        created = service.store.commit(lambda tx: edits.create(tx, mine, changes, operator()))
+    put(str(created.customer_id))
+    say(f"customer {created.customer_id} was created in the business {mine}")
+
+
+@with_fields
+def edit(customer_id: CustomerId, label: Labels = None, **given: Any) -> None:
+    """Change fields of a customer by hand; an empty value removes. No sync overwrites what is set here."""
+    with opened() as service:
+        changes = checked(_named(given), label or (), service.shared_emails)
+        lost = service.store.commit(lambda tx: edits.edit_and_count(tx, customer_id, changes, operator()))
+    named = [name.replace("_", " ") for name in changes.values]
+    named += [f"label {key}" for key in changes.labels]
+    say(f"customer {customer_id}: changed {', '.join(named)}")
+    if lost:
+        say(f"{counted(lost, 'erased e-mail')} gave way: a buyer who comes back with it is a new customer")
+
+
+def _named(given: dict[str, Any]) -> dict[str, str]:
+    return {name: value for name, value in given.items() if value is not None}
+
+
+# --- merge and unmerge ------------------------------------------------------------------------------
+
+
+def merge(
+    keep: Annotated[int, typer.Argument(metavar="KEEP", help="The customer that stays.")],
+    other: Annotated[
+        int, typer.Argument(metavar="OTHER", help="The customer that becomes part of the other.")
+    ],
+    keep_email: Annotated[
+        list[str] | None,
+        typer.Option("--keep-email", metavar="E", help="A main e-mail to keep; repeatable, at most three."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")] = False,
+    yes: Yes = False,
+) -> None:
+    """Merge one customer into another: orders, e-mails, and what the kept one does not have."""
+    with opened() as service:
+        with service.store.read() as tx:
+            planned = merges.preview(tx, keep, other, service.shared_emails, keep_email)
+        _put_preview(planned)
+        if dry_run:
+            return
+        confirm(f"merge customer {other} into customer {keep}?", yes=yes)
+        done = service.store.commit(
+            lambda tx: merges.merge(tx, keep, other, operator(), service.shared_emails, keep_email)
+        )
+    moved = counted(done.moved, "order")
+    say(f"customer {other} is merged into customer {keep}, {moved} moved")
+    say(f"`order-sync customers unmerge {other}` undoes it")
+
+
+def _put_preview(planned: Merged) -> None:
+    """What a merge does, before it is done: nothing that stops matching is a surprise (R51)."""
+    kept, before = planned.kept, planned.before
+    emails = [
+        f"{main.slot}: {main.email or 'an erased one'}{'' if main in before.emails else ' (from the other)'}"
+        for main in kept.emails
+    ]
+    facts = [
+        ("customer that stays", _called(before)),
+        ("merged into it", _called(planned.other)),
+        ("orders that move", f"{planned.moved:,}"),
+        ("main e-mails", ", ".join(emails) or "none"),
+        ("will stop matching", ", ".join(m.email or "an erased e-mail" for m in planned.stopping) or "none"),
+        ("fields taken over", ", ".join(name.replace("_", " ") for name in planned.filled) or "none"),
+        ("labels taken over", ", ".join(planned.labels) or "none"),
+    ]
+    put_table(("", ""), facts)
+
+
+def _called(customer: CustomerRecord) -> str:
+    return f"{customer.customer_id} ({shown_name(customer) or 'without a name'}, {customer.status})"
+
+
+def unmerge(
+    other: Annotated[int, typer.Argument(metavar="OTHER", help="The customer that was merged into another.")],
+    leave: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--leave", metavar="E", help="An address that may stay with the third customer who has it now."
+        ),
+    ] = None,
+    yes: Yes = False,
+) -> None:
+    """Undo the merge of a customer, as far as nobody has changed since what it changed."""
+    with opened() as service:
+        confirm(f"undo the merge of customer {other}?", yes=yes)
+        done = service.store.commit(
+            lambda tx: merges.unmerge(tx, other, operator(), service.shared_emails, leave or ())
+        )
+    kept = done.kept.customer_id
+    say(f"customer {other} is separate from customer {kept} again, {counted(done.moved, 'order')} moved")
+    if done.arrived or done.stayed:
+        came = counted(done.arrived + done.stayed, "order")
+        say(f"of {came} that came since, {done.arrived} went along by e-mail, {done.stayed} stayed")
+    for email in done.entered:
+        say(f"{plain(email)} stays with customer {kept}: it was entered there since the merge")

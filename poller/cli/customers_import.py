@@ -1,0 +1,87 @@
+"""``order-sync customers import``: customers of other channels, from a CSV file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from poller.cli.customers_edit import Yes
+from poller.cli.output import (
+    BAD_INPUT,
+    FAULT,
+    Failure,
+    confirm,
+    counted,
+    opened,
+    operator,
+    plain,
+    progress,
+    put,
+    say,
+)
+from poller.customers.import_rules import Kind, Outcome
+from poller.customers.imports import count_lines, import_lines, read_lines
+from poller.errors import Refused
+
+WORDS: dict[Kind, str] = {
+    "new": "new",
+    "changed": "changed",
+    "unchanged": "unchanged",
+    "merged": "merged into others, left alone",
+    "refused": "refused",
+}
+
+
+def import_customers(
+    file: Annotated[Path, typer.Argument(metavar="FILE.csv", help="UTF-8, with a heading.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what each line would do; store nothing.")
+    ] = False,
+    yes: Yes = False,
+) -> None:
+    """Import customers of other channels, so that their e-mails match.
+
+    Known by external_id, else by e-mail. Lines that cannot be used are told and leave the others alone; exit
+    status 1 when there were any. Importing again changes nothing.
+    """
+    try:
+        total = count_lines(file)
+    except OSError as error:
+        raise Failure(f"{file} cannot be read: {error.strerror}.", status=BAD_INPUT) from None
+    except Refused as refused:
+        raise Failure(f"{file}: {refused}", status=BAD_INPUT) from None
+    with opened(create=True) as service:
+        lines = read_lines(file, service.businesses(), service.shared_emails)
+        many: Counter[Kind] = Counter()
+        if not dry_run:
+            confirm(f"import {counted(total, 'line')} of {file}?", yes=yes)
+        try:
+            with progress("importing" if not dry_run else "checking", total, 10_000) as tell:
+                for outcome in import_lines(service.store, lines, operator(), dry_run=dry_run, tell=tell):
+                    many[outcome.kind] += 1
+                    _tell(outcome, dry_run)
+        except Refused as refused:
+            raise Failure(f"{file}: {refused}", status=BAD_INPUT) from None
+    say(f"{'would be: ' if dry_run else ''}{_summary(many)}")
+    if many["refused"]:
+        raise typer.Exit(FAULT)
+
+
+def _summary(many: Counter[Kind]) -> str:
+    counts: Sequence[str] = [f"{many[kind]:,} {words}" for kind, words in WORDS.items() if many[kind]]
+    return ", ".join(counts) or "the file has no line below its heading"
+
+
+def _tell(outcome: Outcome, dry_run: bool) -> None:
+    """A line of a dry run, on standard output; otherwise only what was refused, on standard error."""
+    if not dry_run:
+        if outcome.kind == "refused":
+            say(plain(f"line {outcome.number}: refused: {outcome.text}"))
+        return
+    customer = f" customer {outcome.customer_id}" if outcome.customer_id > 0 else ""
+    text = f": {outcome.text}" if outcome.text else ""
+    put(plain(f"line {outcome.number}: {outcome.kind}{customer}{text}"))

@@ -1,0 +1,217 @@
+"""``order-sync db``: create, upgrade, check and move the database."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import sqlalchemy as sa
+import typer
+from sqlalchemy.engine import Engine
+
+from config.load import Config, load
+from connectors.amazon.marketplaces import BY_NAME
+from poller.cli.output import (
+    BAD_INPUT,
+    NO_KEY,
+    Failure,
+    check_place,
+    counted,
+    progress,
+    put,
+    say,
+    sentences_of,
+    sqlite_file,
+)
+from store import job_queue, schema, tables, transfer
+from store.diagnosis import place_of
+from store.engine import Store, create_engine
+from store.sealing import Sealer, SealError
+
+app = typer.Typer()
+
+
+@app.callback()
+def db() -> None:
+    """Create, upgrade, check and move the database."""
+
+
+@app.command()
+def upgrade() -> None:
+    """Bring the database to the schema of this version, making it if there is none. Safe to repeat."""
+    config, url = _settings()
+    check_place(url, create=True)
+    with closing_engine(url) as engine:
+        before = schema.revision(engine)
+        schema.upgrade(engine)
+        after = schema.revision(engine)
+        queue = _upgrade_queue(config, engine)
+    if before == after:
+        say(f"the database {place_of(url).name} is up to date (revision {after})")
+    else:
+        say(f"the database {place_of(url).name} was brought from {before or 'nothing'} to revision {after}")
+    if queue:
+        say(queue)
+
+
+@app.command()
+def check() -> None:
+    """Whether the database answers, has this version's schema, opens with the key, and is sound."""
+    config, url = _settings()
+    check_place(url, create=False)
+    wrong = 0
+    with closing_engine(url) as engine:
+        away = _away(engine)
+        if away is not None:
+            put(f"wrong  {away}")
+            raise typer.Exit(1)
+        put(f"ok     the database {place_of(url).name} answers")
+        for fine, otherwise, problems in (
+            (f"schema is revision {schema.newest_revision()}", "schema", schema.differences(engine)),
+            ("the encryption key opens it", "encryption key", key_problems(config, engine)),
+            ("the file is sound", "file", _unsound(engine)),
+            ("the job queue is there", "job queue", _queue_problems(config, engine)),
+        ):
+            if problems == []:
+                put(f"ok     {fine}")
+            for problem in problems or ():
+                put(f"wrong  {otherwise}: {problem}")
+                wrong += 1
+    if wrong:
+        raise typer.Exit(1)
+
+
+@app.command()
+def copy(
+    to: Annotated[
+        str, typer.Option("--to", metavar="URL", help="Where to: postgresql+psycopg://…, an empty database.")
+    ],
+) -> None:
+    """Copy the SQLite database to PostgreSQL, and prove by counts and checksums that all is there.
+
+    Stop the service first. What is interrupted goes on when it is called again. The schema is made there.
+    """
+    _, url = _settings()
+    if sqlite_file(url) is None:
+        raise Failure("ORDER_SYNC_DATABASE_URL must name the SQLite database to copy.", status=BAD_INPUT)
+    if not to.startswith("postgresql+psycopg://"):
+        raise Failure("--to must be a URL that starts with postgresql+psycopg://.", status=BAD_INPUT)
+    check_place(url, create=False)
+    with closing_engine(url) as source, closing_engine(to) as target:
+        if (found := schema.revision(source)) != (newest := schema.newest_revision()):
+            raise Failure(
+                f"the database {place_of(url).name} is at schema revision {found}, "
+                f"this version needs {newest}: run `order-sync db upgrade` first."
+            )
+        schema.upgrade(target)
+        many = transfer.rows_of(source)
+        done = 0
+        try:
+            with progress("copying and comparing", 2 * many) as tell:
+
+                def advance(_: str, rows: int) -> None:
+                    nonlocal done
+                    done += rows
+                    tell(done)
+
+                sums = transfer.Copying(source, target, advance).run()
+        except (transfer.Refused, transfer.Unequal) as error:
+            raise Failure(str(error)) from None
+    for name, total in sorted(sums.items()):
+        say(f"{name}: {counted(total.rows, 'row')}, checksum {total.hashes:016x}, the same on both sides")
+    say(
+        f"{counted(many, 'row')} copied to {place_of(to).name}: set ORDER_SYNC_DATABASE_URL to it; "
+        "positions of exports stay valid"
+    )
+
+
+def _settings() -> tuple[Config, str]:
+    """The configuration and the database's URL; accounts and marketplaces may be wrong or missing."""
+    config = load(os.environ, BY_NAME)
+    about_url = [
+        p.message for p in config.problems if p.message.upper().startswith("ORDER_SYNC_DATABASE_URL")
+    ]
+    if about_url:
+        raise Failure(*about_url, status=BAD_INPUT)
+    return config, config.settings.database_url.get_secret_value()
+
+
+@contextmanager
+def closing_engine(url: str) -> Iterator[Engine]:
+    """An engine that is given back at the end."""
+    engine = create_engine(url)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def _away(engine: Engine) -> str | None:
+    """Why the database does not answer; None when it does."""
+    try:
+        schema.revision(engine)
+    except sa.exc.DBAPIError as error:
+        return sentences_of(error)[1]
+    return None
+
+
+def key_problems(config: Config, engine: Engine) -> list[str]:
+    """Why the database cannot be opened with the configured key; empty when it can, or is new."""
+    keys = config.settings.encryption_key
+    if keys is None:
+        wrong = [
+            p.message for p in config.problems if p.message.upper().startswith("ORDER_SYNC_ENCRYPTION_KEY")
+        ]
+        return wrong or [NO_KEY]
+    try:
+        if _has_sealed(engine):
+            _ = Store(engine, Sealer([key.get_secret_value() for key in keys])).lookup
+    except SealError as error:
+        return [str(error)]
+    return []
+
+
+def _has_sealed(engine: Engine) -> bool:
+    """Whether a key has been used with this database; before that, any will do."""
+    with engine.connect() as connection:
+        if not sa.inspect(connection).has_table(tables.meta.name):
+            return False
+        return connection.execute(sa.select(tables.meta.c.name).limit(1)).first() is not None
+
+
+def _upgrade_queue(config: Config, engine: Engine) -> str:
+    """Install or upgrade the job queue where workers are wanted. Returns what was done, in a sentence."""
+    if config.settings.executor != "procrastinate":
+        return ""
+    try:
+        before, after = job_queue.upgrade(engine)
+    except sa.exc.ProgrammingError as error:
+        if getattr(error.orig, "sqlstate", None) != "42501":  # insufficient privilege
+            raise
+        raise Failure(
+            f"the database's user may not make the schema {job_queue.SCHEMA} for the job queue: let the "
+            f"database's owner run `CREATE SCHEMA {job_queue.SCHEMA} AUTHORIZATION <that user>` once."
+        ) from None
+    if before == after:
+        return f"the job queue is up to date ({after})"
+    return f"the job queue was brought from {before or 'nothing'} to {after}"
+
+
+def _queue_problems(config: Config, engine: Engine) -> list[str] | None:
+    """What keeps workers from their jobs; nothing is looked at where there are none."""
+    return job_queue.problems(engine) if config.settings.executor == "procrastinate" else None
+
+
+def _unsound(engine: Engine) -> list[str] | None:
+    """What SQLite says about its file; other databases look after theirs."""
+    if engine.dialect.name != "sqlite":
+        return None
+    with engine.connect() as connection:
+        found = [row[0] for row in connection.execute(sa.text("PRAGMA integrity_check"))]
+        broken = [
+            f"a row of {row[0]} refers to a row of {row[2]} that is not there"
+            for row in connection.execute(sa.text("PRAGMA foreign_key_check"))
+        ]
+    return [line for line in found if line != "ok"] + broken

@@ -1,0 +1,96 @@
+"""Creating and editing a customer by hand: one transaction, with who and when in the journal (R57)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from poller.customers.fields import EMAILS, Changes, amended, has_it, recognized
+from poller.customers.merge_rules import check_living
+from poller.errors import Refused, Unknown
+from store import customers, queries
+from store.engine import Transaction
+from store.journal import difference
+from store.records import CustomerRecord, normal_email
+
+
+def create(tx: Transaction, business: str, changes: Changes, who: str) -> CustomerRecord:
+    """A new record of what a person says. Raises Refused, and conflicts (``store.engine.is_conflict``)."""
+    if not any(changes.values.values()) and not changes.labels:
+        raise Refused("a customer needs at least one field, for example a name or an e-mail.")
+    empty = CustomerRecord(business, None, None, tx.now)
+    given = {name: value for name, value in changes.values.items() if value is not None}
+    record = amended(empty, replace(changes, values=given), "hand")
+    check_free(tx, record)
+    (customer_id,) = customers.create(tx, [record])
+    created = replace(record, customer_id=customer_id, changed_at=tx.now)
+    customers.write_journal(tx, who, "create", customer_id, details=difference(None, created))
+    return created
+
+
+def edit(tx: Transaction, customer_id: int, changes: Changes, who: str) -> CustomerRecord:
+    """Change some fields of a record. Raises Refused, and conflicts (``store.engine.is_conflict``).
+
+    No sync overwrites them from now on, nor fills one that was emptied (R8).
+    """
+    if not changes.values and not changes.labels:
+        raise Refused("nothing to change: name at least one field.")
+    record = customers.load(tx, [customer_id]).get(customer_id)
+    if record is None:
+        raise Unknown(f"there is no customer {customer_id}.")
+    check_living(record)
+    named = [str(changes.values[name]) for name in EMAILS if changes.values.get(name)]
+    known = recognized(record, customers.find_emails(tx, record.business, named))
+    changed = amended(known, changes, "hand")
+    check_free(tx, changed)
+    if changed == record:
+        return record
+    customers.change(tx, changed, record)
+    customers.write_journal(tx, who, "edit", customer_id, details=difference(record, changed))
+    return replace(changed, changed_at=tx.now)
+
+
+def edit_and_count(tx: Transaction, customer_id: int, changes: Changes, who: str) -> int:
+    """Edit; returns how many erased e-mails recognise nobody any more. Raises as ``edit`` does."""
+    before, hashes = queries.get_customer(tx, customer_id), customers.email_hashes(tx, customer_id)
+    edit(tx, customer_id, changes, who)
+    assert before is not None, "an edit of nobody is refused"
+    return stops_recognising(before, hashes, customers.email_hashes(tx, customer_id))
+
+
+def stops_recognising(
+    before: CustomerRecord, hashes: Mapping[int, bytes], hashes_after: Mapping[int, bytes]
+) -> int:
+    """How many erased e-mails an edit has taken off a record: their buyers will not be known again (R61).
+
+    ``hashes`` are those of the record's main e-mails, by slot.
+    """
+    erased = {hashes[main.slot] for main in before.emails if main.email is None}
+    return len(erased - set(hashes_after.values()))
+
+
+def check_free(tx: Transaction, record: CustomerRecord) -> None:
+    """Raises Refused for an e-mail or an external id that another record of the business has (R16)."""
+    emails = {normal_email(m.email): m.slot for m in record.emails if m.email is not None}
+    for email, (holder, _) in customers.find_emails(tx, record.business, emails).items():
+        if holder != record.customer_id:
+            raise Refused(has_it(f"email_{emails[email]}", holder, record.customer_id))
+    ids = () if record.external_id is None else (record.external_id,)
+    for holder in customers.find_external_ids(tx, record.business, ids).values():
+        if holder != record.customer_id:
+            raise Refused(f"customer {holder} has that external id: every customer needs its own.")
+
+
+def settle_business(known: Mapping[str, str], name: str | None) -> str:
+    """The business that a person means. ``known``: the business of each account. Raises Refused."""
+    businesses = sorted(set(known.values()))
+    if name is None:
+        if len(businesses) == 1:
+            return businesses[0]
+        there = f"there are {', '.join(businesses)}" if businesses else "none is configured"
+        raise Refused(f"say which business the customers belong to: {there}.")
+    if name in businesses:
+        return name
+    if name in known:
+        return known[name]
+    raise Refused(f"there is no business {name}; there is {', '.join(businesses) or 'none'}.")

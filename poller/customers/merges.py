@@ -1,0 +1,273 @@
+"""Merging two customers and taking it back: one transaction each, on rows that are locked (R50-R55).
+
+Orders are locked before customers, as storing a page does, so that the two wait for each other instead of
+both giving up. A page that looked for an e-mail before the merge and locks its record after it finds a
+tombstone, and is decided again (``poller.ingest.apply``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from msgspec import structs
+
+from poller.customers import merge_rules
+from poller.customers.merge_rules import Facts, Side, Undoing
+from poller.errors import Refused, Unknown
+from poller.matching.explanations import BASIS_OF_SLOT, usable_email
+from store import customers, merges, queries
+from store.engine import Tombstone, Transaction
+from store.journal import difference
+from store.merges import Arrived
+from store.records import CustomerRecord, MainEmail
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What a merge does or did.
+
+    ``before``: the kept record as it was. ``filled``: fields that it takes from the other. ``stopping``: main
+    e-mails that match no more. ``moved``: orders of the other.
+    """
+
+    kept: CustomerRecord
+    before: CustomerRecord
+    other: CustomerRecord
+    filled: tuple[str, ...]
+    labels: tuple[str, ...]
+    stopping: tuple[MainEmail, ...]
+    moved: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unmerged:
+    """What undoing a merge did. ``moved``: orders that went back; ``arrived``: those of them that came since.
+
+    ``stayed``: orders that came since and stayed on the kept record. ``entered``: e-mails of the other that
+    stayed there, because somebody has entered them there since.
+    """
+
+    kept: CustomerRecord
+    other: CustomerRecord
+    moved: int
+    arrived: int
+    stayed: int
+    entered: tuple[str, ...]
+
+
+def preview(
+    tx: Transaction,
+    kept_id: int,
+    other_id: int,
+    shared_emails: frozenset[str],
+    keep_emails: Collection[str] | None = None,
+) -> Merged:
+    """What merging would do, without doing it. Raises Refused."""
+    kept, other = _pair(tx, kept_id, other_id)
+    planned = merge_rules.merge(kept, other, shared_emails, keep_emails)
+    return _told(planned, kept, other, merges.count_orders(tx, other_id))
+
+
+def merge(
+    tx: Transaction,
+    kept_id: int,
+    other_id: int,
+    who: str,
+    shared_emails: frozenset[str],
+    keep_emails: Collection[str] | None = None,
+) -> Merged:
+    """Merge one customer into another (R50).
+
+    ``shared_emails``: the settings' addresses that identify nobody (R17). Raises Refused, and conflicts
+    (``store.engine.is_conflict``).
+    """
+    merges.lock_orders(tx, other_id)
+    kept, other = _pair(tx, kept_id, other_id)
+    planned = merge_rules.merge(kept, other, shared_emails, keep_emails)
+    hashes = {
+        "kept": customers.email_hashes(tx, kept_id),
+        "other": customers.email_hashes(tx, other_id),
+    }
+
+    def digest(email: str) -> str:
+        return tx.lookup.email(kept.business, email).hex()
+
+    named: dict[Side, dict[int, str]] = {
+        "kept": {slot: value.hex() for slot, value in hashes["kept"].items()},
+        "other": {slot: value.hex() for slot, value in hashes["other"].items()},
+    }
+    facts = merge_rules.facts_of(planned, kept, other, named, digest)
+    entry = customers.write_journal(
+        tx,
+        who,
+        "merge",
+        kept_id,
+        other_id=other_id,
+        details=difference(kept, planned.kept),
+        facts=facts,
+    )
+    moved = merges.move_orders(tx, entry, other_id, kept_id)
+    customers.bury(tx, other_id, kept_id)
+    if facts.external_id is not None:
+        merges.free_external_id(tx, other_id)
+    _write(tx, planned.kept, kept)
+    erased = {slot: hashes[side][at] for slot, (side, at) in planned.sources.items()}
+    customers.place_emails(tx, planned.kept, erased)
+    return _told(planned, kept, other, moved)
+
+
+def _write(tx: Transaction, record: CustomerRecord, before: CustomerRecord) -> None:
+    """Write a record but for its e-mails."""
+    customers.change(tx, record, replace(before, emails=record.emails))
+
+
+def _told(planned: merge_rules.Merge, kept: CustomerRecord, other: CustomerRecord, moved: int) -> Merged:
+    return Merged(
+        planned.kept, kept, other, planned.filled, tuple(sorted(planned.labels)), planned.stopping, moved
+    )
+
+
+def _pair(tx: Transaction, kept_id: int, other_id: int) -> tuple[CustomerRecord, CustomerRecord]:
+    found = customers.load(tx, {kept_id, other_id})
+    return _of(found, kept_id), _of(found, other_id)
+
+
+def _of(found: dict[int, CustomerRecord], customer_id: int) -> CustomerRecord:
+    record = found.get(customer_id)
+    if record is None:
+        raise Unknown(f"there is no customer {customer_id}.")
+    return record
+
+
+# --- undoing ----------------------------------------------------------------------------------------
+
+
+def unmerge(
+    tx: Transaction, other_id: int, who: str, shared_emails: frozenset[str], leave: Collection[str] = ()
+) -> Unmerged:
+    """Undo the merge of a customer into another (R54).
+
+    ``leave``: addresses that stay on the third records that have them now. ``shared_emails``: the settings'
+    addresses that identify nobody (R17). Raises Refused, and conflicts (``store.engine.is_conflict``).
+    """
+    kept_id = merges.merged_into(tx, other_id)
+    if kept_id is None:
+        _of(customers.load(tx, {other_id}), other_id)
+        raise Refused(f"customer {other_id} is not merged into another one.")
+    merges.lock_orders(tx, kept_id)
+    kept, other = _pair(tx, kept_id, other_id)
+    if other.merged_into != kept_id:
+        raise Tombstone
+    entry, facts = _merge_to_undo(tx, kept, other)
+    hashes = customers.email_hashes(tx, kept_id)
+
+    def digest(email: str) -> str:
+        return tx.lookup.email(kept.business, email).hex()
+
+    undoing = merge_rules.undo(
+        kept,
+        other,
+        facts,
+        {slot: value.hex() for slot, value in hashes.items()},
+        digest,
+        _elsewhere(tx, kept, facts, digest),
+        leave,
+    )
+    arrived = merges.arrived_since(tx, entry, kept_id)
+    moved = merges.give_back(tx, entry, kept_id, other_id)
+    going = _give_arrived(tx, arrived, undoing, digest, shared_emails)
+    merges.forget_merge(tx, entry)
+
+    _write(tx, undoing.kept, kept)
+    customers.place_emails(tx, undoing.kept, _erased(hashes, undoing.stayed))
+    # Of a hash alone it must be known since when nobody has ordered with it (R61).
+    idle = undoing.other.idle_since or tx.now if any(m.email is None for m in undoing.other.emails) else None
+    customers.change(tx, replace(undoing.other, emails=(), idle_since=idle))
+    customers.place_emails(tx, undoing.other, _erased(hashes, undoing.returned))
+    details = difference(kept, undoing.kept)
+    customers.write_journal(tx, who, "unmerge", kept_id, other_id=other_id, details=details)
+    return Unmerged(undoing.kept, undoing.other, moved + going, going, len(arrived) - going, undoing.entered)
+
+
+def _erased(hashes: Mapping[int, bytes], sources: Mapping[int, int | None]) -> dict[int, bytes]:
+    return {slot: hashes[source] for slot, source in sources.items() if source is not None}
+
+
+def _merge_to_undo(tx: Transaction, kept: CustomerRecord, other: CustomerRecord) -> tuple[int, Facts]:
+    """The entry and the facts of the merge. Raises Refused when it cannot be undone, or not yet."""
+    if kept.merged_into is not None:
+        raise Refused(
+            f"customer {kept.customer_id} was merged into customer {kept.merged_into} since: undo that first "
+            f"(`order-sync customers unmerge {kept.customer_id}`)."
+        )
+    if kept.status == "forgotten":
+        raise Refused(f"customer {kept.customer_id} was forgotten: nothing can be taken out of it again.")
+    found = merges.facts_of(tx, kept.customer_id, other.customer_id, Facts)
+    if found is None:
+        raise Refused(
+            f"customer {other.customer_id} was not merged by hand: its order was promoted to customer "
+            f"{kept.customer_id} when its e-mail came (R22), which cannot be undone."
+        )
+    entry, facts = found
+    if facts is None:
+        raise Refused(
+            f"the merge of customer {other.customer_id} cannot be undone any more: what it takes was erased."
+        )
+    later = merges.merged_later(tx, kept.customer_id, entry)
+    if later is not None:
+        raise Refused(
+            f"customer {later} was merged into customer {kept.customer_id} later: undo that first "
+            f"(`order-sync customers unmerge {later}`)."
+        )
+    return entry, facts
+
+
+def _elsewhere(
+    tx: Transaction, kept: CustomerRecord, facts: Facts, digest: Callable[[str], str]
+) -> dict[str, tuple[int, str]]:
+    """E-mails of the merge that are main ones of third records now: whose, and how they are written."""
+    hashes = [bytes.fromhex(moved.hash) for moved in facts.emails]
+    holders = customers.find_hashes(tx, kept.business, hashes)
+    third = {i for i in holders.values() if i != kept.customer_id}
+    # Not locked: they are only named, and whatever happens to them meanwhile, the database keeps R16.
+    records = [queries.get_customer(tx, customer_id) for customer_id in sorted(third)]
+    written = {
+        digest(main.email): main.email
+        for record in records
+        for main in (record.emails if record is not None else ())
+        if main.email is not None
+    }
+    return {
+        hash_.hex(): (holder, written.get(hash_.hex(), f"an erased e-mail of customer {holder}"))
+        for hash_, holder in holders.items()
+        if holder in third
+    }
+
+
+def _give_arrived(
+    tx: Transaction,
+    arrived: Sequence[Arrived],
+    undoing: Undoing,
+    digest: Callable[[str], str],
+    shared_emails: frozenset[str],
+) -> int:
+    """Orders that came since go with the e-mail that they carry; returns how many went."""
+    going: list[Arrived] = []
+    for each in arrived:
+        email = usable_email(each.order, shared_emails)
+        slot = None if email is None else undoing.given.get(digest(email))
+        if slot is None:
+            continue
+        basis, rules = each.order.match_basis, [r for r in each.order.match_rules if r not in ("R12", "R54")]
+        if basis in BASIS_OF_SLOT.values():
+            basis = BASIS_OF_SLOT[slot]
+            if slot != 1 and "R6" in rules:
+                rules.insert(rules.index("R6") + 1, "R12")
+        changed = structs.replace(each.order, match_basis=basis, match_rules=(*rules, "R54"))
+        going.append(replace(each, order=changed))
+    merges.give_arrived(tx, going, undoing.other.customer_id)
+    merges.point_to(
+        tx, [each.order.order_id for each in going], undoing.kept.customer_id, undoing.other.customer_id
+    )
+    return len(going)

@@ -1,0 +1,218 @@
+"""Applying orders that were fetched: read what is known, match, save. One transaction's worth of work.
+
+Everything that brings orders into the database goes through ``apply_orders``: a page of a window, one
+order fetched by id, orders whose marketplace became known, an order out of quarantine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from msgspec import structs
+
+from connectors.orders import AmazonOrder, UnreadableOrder
+from poller.ingest.refetch import next_refetch
+from poller.ingest.sources import AccountRules
+from poller.matching import match
+from poller.matching.retention import quarantine_term, without_a_trace
+from poller.version import program_version
+from store import customers, erasure, orders, quarantine
+from store.engine import Row, Tombstone, Transaction
+from store.records import CustomerRecord, OrderRecord, normal_email
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What applying did. ``seen_by_walk``: orders that this window's walk had brought before."""
+
+    changed: int
+    created: int
+    seen_by_walk: int
+
+
+def apply_orders(
+    tx: Transaction,
+    rules: AccountRules,
+    fetched: Sequence[AmazonOrder],
+    unreadable: Sequence[UnreadableOrder] = (),
+    *,
+    walk: int | None = None,
+) -> Applied:
+    """Store what Amazon told, each order with its customer; what cannot be read goes to quarantine.
+
+    Raises a conflict (``store.engine.is_conflict``) when another process stored the same first: roll
+    back and call again with the same orders.
+    """
+    translated = [
+        match.translate(order, rules.account, rules.by_marketplace.get(order.marketplace_id or ""))
+        for order in fetched
+    ]
+    forgotten = erasure.which_forgotten(tx, rules.account, [order.order_id for order in fetched])
+    if forgotten:
+        translated = [without_a_trace(o) if o.order_id in forgotten else o for o in translated]
+    applied = apply_records(tx, rules, translated, walk=walk)
+    read: dict[str, datetime] = {}
+    for order in fetched:
+        read[order.order_id] = max(order.last_updated_at, read.get(order.order_id, order.last_updated_at))
+    # In this order: of what a page holds in both ways, the newer copy decides.
+    quarantine.release(tx, rules.account, read)
+    if unreadable:
+        _put_aside(tx, rules, _not_outdated(tx, rules, unreadable))
+    return applied
+
+
+def apply_single(
+    tx: Transaction, rules: AccountRules, fetched: AmazonOrder | UnreadableOrder
+) -> UnreadableOrder | None:
+    """Store an order that was fetched by its id. Returns it when it could not be understood."""
+    if isinstance(fetched, UnreadableOrder):
+        apply_orders(tx, rules, [], [fetched])
+        return fetched
+    apply_orders(tx, rules, [fetched])
+    return None
+
+
+def _not_outdated(
+    tx: Transaction, rules: AccountRules, unreadable: Sequence[UnreadableOrder]
+) -> list[UnreadableOrder]:
+    """Those of which we do not have a newer copy that could be read."""
+    timed = [o.order_id for o in unreadable if o.order_id is not None and o.last_updated_at is not None]
+    stored = orders.update_times(tx, rules.account, timed)
+    return [
+        order
+        for order in unreadable
+        if order.last_updated_at is None
+        or order.order_id not in stored
+        or stored[order.order_id] <= order.last_updated_at
+    ]
+
+
+def _put_aside(tx: Transaction, rules: AccountRules, unreadable: Sequence[UnreadableOrder]) -> None:
+    """Put orders that cannot be understood into quarantine; without payload what is past its term (R63)."""
+    over = rules.retention.over_since(tx.now)
+    names = [quarantine.name_of(order.order_id, order.payload) for order in unreadable]
+    closed = erasure.which_forgotten(tx, rules.account, names) | erasure.which_erased(
+        tx, rules.account, names
+    )
+    for name, order in zip(names, unreadable, strict=True):
+        term_at = quarantine_term(order.last_updated_at, tx.now)
+        kept = name not in closed and (over is None or term_at > over)
+        entry = quarantine.Quarantined(
+            rules.account,
+            name,
+            order.marketplace_id,
+            order.reason,
+            order.payload if kept else quarantine.ERASED,
+            next_attempt_at=None if order.order_id is None else next_refetch(tx.now, 0),
+            last_updated_at=order.last_updated_at,
+            read_by=program_version(),
+            term_at=term_at if kept else None,
+        )
+        quarantine.put(tx, entry)
+
+
+def apply_records(
+    tx: Transaction, rules: AccountRules, incoming: Sequence[OrderRecord], *, walk: int | None = None
+) -> Applied:
+    """The same for orders in our own words: fresh copies, or stored ones to be decided again."""
+    if not incoming:
+        return Applied(0, 0, 0)
+    known, rows = _known(tx, rules, incoming)
+    matched = match.match(
+        incoming,
+        known,
+        rules.by_marketplace,
+        account=rules.account,
+        business=rules.business,
+        shared_emails=rules.shared_emails,
+        now=tx.now,
+        retention=rules.retention,
+    )
+    ids = dict(
+        zip((c.customer_id for c in matched.created), customers.create(tx, matched.created), strict=True)
+    )
+    for record in matched.updated:
+        customers.change(tx, record, known.customers[record.customer_id])
+    changed = orders.save(tx, matched.writes, rows, customer_ids=ids, walk=walk)
+    for buried, into in matched.tombstones:
+        customers.bury(tx, buried, ids.get(into, into))
+    _journal_promotions(tx, matched, ids)
+    for kept, other in matched.suggested:
+        customers.suggest(tx, kept, ids.get(other, other))
+    seen = 0
+    if walk is not None:
+        distinct = {order.order_id for order in incoming}
+        seen = sum(1 for order_id in distinct if order_id in rows and rows[order_id]["walk"] == walk)
+    return Applied(changed, len(matched.created), seen)
+
+
+def _journal_promotions(tx: Transaction, matched: match.Matched, ids: Mapping[int, int]) -> None:
+    """Write down which orders were promoted (R22): on the record they left for good, else on the new one."""
+    buried = {left for left, _ in matched.tombstones}
+    for order_id, left, joined in matched.promoted:
+        target = ids.get(joined, joined)
+        on, other = (left, target) if left in buried else (target, left)
+        if on is not None:
+            customers.write_journal(tx, "sync", "promote", on, other_id=other, order_id=order_id)
+
+
+def _known(
+    tx: Transaction, rules: AccountRules, incoming: Sequence[OrderRecord]
+) -> tuple[match.Known, Mapping[str, Row]]:
+    wanted = {order.order_id for order in incoming}
+    wanted.update(order.replaces for order in incoming if order.replaces)
+    rows = orders.load_rows(tx, rules.account, wanted)
+    stored = {order_id: orders.record_of(tx, row) for order_id, row in rows.items()}
+    # Not what was wanted and was not there: stored by another meanwhile, it is a conflict, not an original.
+    further = {o.replaces for o in stored.values() if o.replaces and o.replaces not in wanted}
+    if further:
+        originals = orders.load_rows(tx, rules.account, further)
+        stored |= {order_id: orders.record_of(tx, row) for order_id, row in originals.items()}
+    emails = match.relevant_emails([*incoming, *stored.values()], rules.shared_emails)
+    by_email = customers.find_emails(tx, rules.business, emails)
+    special = customers.find_special(tx, rules.business, rules.specials)
+    ids = {customer_id for customer_id, _ in by_email.values()} | set(special.values())
+    ids.update(order.customer_id for order in stored.values() if order.customer_id is not None)
+    records = customers.load(tx, ids)
+    if tx.on_postgresql:
+        _check_still_there(by_email, records)
+    unidentified = [c.customer_id for c in records.values() if c.status == "unidentified"]
+    known = match.Known(
+        orders=stored,
+        customers=records,
+        by_email=by_email,
+        special=special,
+        order_counts=customers.order_counts(tx, unidentified) if unidentified else {},
+    )
+    return known, rows
+
+
+def _check_still_there(
+    by_email: Mapping[str, tuple[int, int]], records: Mapping[int, CustomerRecord]
+) -> None:
+    """Between the search for an e-mail and the lock on its record others may have committed (R55).
+
+    A merge made the record a tombstone, forgetting emptied it (R62); an edit or an unmerge took the e-mail
+    off it (R13, R54). Of an erased e-mail only the slot can be compared. SQLite's transaction has had the
+    whole file from the beginning.
+    """
+    for email, (customer_id, slot) in by_email.items():
+        for main in records[customer_id].emails:
+            if main.slot == slot and (main.email is None or normal_email(main.email) == email):
+                break
+        else:
+            raise Tombstone
+
+
+def decide_again(tx: Transaction, rules: AccountRules, order_ids: Collection[str]) -> Applied:
+    """Match stored orders anew that have no customer yet (their marketplace became known: R26)."""
+    rows = orders.load_rows(tx, rules.account, order_ids)
+    lines = orders.load_lines(tx, [row["order_key"] for row in rows.values()])
+    records = []
+    for row in rows.values():
+        record = orders.record_of(tx, row, lines.get(row["order_key"], ()))
+        mine = rules.by_marketplace.get(record.marketplace_id or "")
+        records.append(structs.replace(record, marketplace=mine.code if mine else record.marketplace))
+    return apply_records(tx, rules, records)

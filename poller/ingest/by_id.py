@@ -1,0 +1,108 @@
+"""Single orders of a source, fetched by their ids from what getOrder's bucket holds beyond its reserve.
+
+Orders that could not be understood are asked for again, and those that should have gone on long ago.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from connectors.base import OrderConnector
+from connectors.errors import ConnectorError, OrderNotFound
+from connectors.orders import UnreadableOrder
+from poller.ingest.apply import apply_single
+from poller.ingest.budget import Spending
+from poller.ingest.refetch import FIRST_REFETCH, next_refetch
+from poller.ingest.sources import Source
+from store import ledger, orders, quarantine
+from store.engine import Store, Transaction
+from store.progress import SourceProgress
+
+REFRESH_EVERY = timedelta(hours=1)
+REFRESH_AT_ONCE = 20
+REFRESH_LEAVES = 10.0
+"""Orders fetched again by id take only what getOrder's bucket holds beyond this."""
+
+
+def refresh_is_due(progress: SourceProgress, now: datetime) -> bool:
+    """Whether it is time to look for orders that should have gone on."""
+    return progress.refreshed_at is None or abs(now - progress.refreshed_at) >= REFRESH_EVERY
+
+
+@dataclass(frozen=True, slots=True)
+class SingleOrders:
+    """Fetches orders of one source by their ids."""
+
+    store: Store
+    connector: OrderConnector
+    source: Source
+    spending: Spending
+    stopping: Callable[[], bool]
+
+    def fetch(self, order_id: str, included_data: tuple[str, ...]) -> UnreadableOrder | None:
+        """Ask Amazon for one order and store it. Returns it when it could not be understood.
+
+        Raises the connector's errors.
+        """
+        with self.store.begin() as tx:
+            orders.mark_refetched(tx, self.source.account, order_id)
+        fetched = self.connector.get(order_id, included_data, self.spending)
+        return self.store.commit(lambda tx: apply_single(tx, self.source.rules, fetched))
+
+    def refetch_quarantined(self) -> None:
+        """Ask again for what could not be understood and is due."""
+        with self.store.begin() as tx:
+            # Put off before it is asked for, so that no other source or process asks as well.
+            later = tx.now + FIRST_REFETCH
+            taken = [
+                replace(entry, next_attempt_at=later)
+                for entry in quarantine.due(tx, self.source.account, limit=self._idle(tx))
+                if quarantine.schedule(tx, entry, later, refetches=entry.refetches)
+            ]
+        for entry in taken:
+            if self.stopping():
+                return
+            try:
+                self.fetch(entry.order_id, self._datasets(entry.marketplace_id))
+            except OrderNotFound:
+                pass
+            except ConnectorError:
+                return
+            with self.store.begin() as tx:
+                refetches = entry.refetches + 1
+                quarantine.schedule(tx, entry, next_refetch(tx.now, refetches), refetches=refetches)
+
+    def refresh_stale(self) -> None:
+        """Fetch what is pending for a week or should have been shipped, unless another process just has."""
+        with self.store.begin(durable=False) as tx:
+            progress = ledger.load_source(tx, self.source.key)
+            if progress is None or not refresh_is_due(progress, tx.now):
+                return
+            ledger.save_source(tx, replace(progress, refreshed_at=tx.now))
+            stale = orders.stale(
+                tx, self.source.account, sorted(self.source.marketplaces), limit=self._idle(tx)
+            )
+        for order_id, marketplace_id in stale:
+            if self.stopping():
+                return
+            try:
+                self.fetch(order_id, self.source.marketplaces[marketplace_id].included_data)
+            except OrderNotFound:
+                continue
+            except ConnectorError:
+                return
+
+    def _idle(self, tx: Transaction) -> int:
+        """How many orders may be fetched without getting in anybody's way."""
+        bucket = self.spending.bucket(tx, "getOrder")
+        return max(0, min(REFRESH_AT_ONCE, int(bucket.tokens - REFRESH_LEAVES)))
+
+    def _datasets(self, marketplace_id: str | None) -> tuple[str, ...]:
+        """What an order's marketplace wants; of an unknown one, what any of the account's wants."""
+        rules = self.source.rules.by_marketplace
+        mine = rules.get(marketplace_id or "")
+        if mine is not None:
+            return tuple(sorted(mine.included_data))
+        return tuple(sorted({word for each in rules.values() for word in each.included_data}))

@@ -1,0 +1,84 @@
+"""Accounts, their rules, and the sources that are polled: the configuration in the poller's words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+
+from poller.matching.match import MarketplaceRules, special_key
+from poller.matching.retention import KEEP_ALL, Retention
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRules:
+    """All that matching needs to know of one account: its marketplaces' rules by marketplace id."""
+
+    account: str
+    business: str
+    by_marketplace: Mapping[str, MarketplaceRules]
+    shared_emails: frozenset[str]
+    retention: Retention = KEEP_ALL
+    """Orders past their term bring no buyer data any more (R63)."""
+
+    @property
+    def specials(self) -> frozenset[str]:
+        """Keys of the shared and placeholder records that these rules may use (R21, R31)."""
+        keys = set()
+        for marketplace_id, rules in self.by_marketplace.items():
+            if rules.without_email == "shared":
+                keys.add(special_key("shared", self.account, marketplace_id))
+            if rules.pending == "placeholder":
+                keys.add(special_key("placeholder", self.account, marketplace_id))
+        return frozenset(keys)
+
+
+@dataclass(frozen=True, slots=True)
+class PolledMarketplace:
+    """One enabled marketplace: what it wants from Amazon, and since when."""
+
+    marketplace_id: str
+    code: str
+    start_date: date
+    included_data: tuple[str, ...]
+    split: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Marketplaces of one account that are asked for in one call."""
+
+    key: str
+    account: str
+    application: str
+    """Fingerprint of the application's client id: with the account, whose budget it is."""
+    credential: str
+    """Fingerprint of the account's credentials, to notice that refused ones have been replaced."""
+    secret: str
+    """The same of the application's part of them, which its accounts share."""
+    rules: AccountRules
+    marketplaces: Mapping[str, PolledMarketplace]
+
+
+def sources_of(
+    rules: AccountRules,
+    region: str,
+    polled: Iterable[PolledMarketplace],
+    application: str,
+    credential: str,
+    secret: str,
+) -> tuple[Source, ...]:
+    """The sources of an account: ``acme:EU`` for all together, ``acme:UK`` for each that is split."""
+    together: dict[str, PolledMarketplace] = {}
+    groups: dict[str, dict[str, PolledMarketplace]] = {}
+    for marketplace in polled:
+        if marketplace.split:
+            groups[f"{rules.account}:{marketplace.code}"] = {marketplace.marketplace_id: marketplace}
+        else:
+            together[marketplace.marketplace_id] = marketplace
+    if together:
+        groups[f"{rules.account}:{region}"] = together
+    return tuple(
+        Source(key, rules.account, application, credential, secret, rules, group)
+        for key, group in sorted(groups.items())
+    )

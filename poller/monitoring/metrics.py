@@ -1,0 +1,381 @@
+"""Figures for Prometheus: what ``status`` tells, as gauges, and what has been done, as counters.
+
+Labels are names from the configuration and fixed words, so their number is bounded; no order, customer or
+e-mail is ever one. Counters of runs, pages and orders are read from the database and go on over restarts;
+requests by outcome are this process's own. ``docs/ops`` has alert rules and a dashboard made of these names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import Any, TypeVar, cast, get_args
+
+import sqlalchemy as sa
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from poller.bootstrap import Service
+from poller.matching.buyer_visibility import ENOUGH, Field
+from poller.monitoring import readiness
+from poller.monitoring.status import SourceStatus, Status, gather, without_file
+from store import budgets, webhooks
+from store.engine import Transaction, Unavailable
+from store.records import Basis
+from store.tables import alerts, run_days, runs
+from store.webhooks import Backlog, Hook
+
+F = TypeVar("F", GaugeMetricFamily, CounterMetricFamily)
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+BUDGET = ("account", "operation")
+
+Labelled = tuple[Sequence[str], float | None]
+"""The values of a metric's labels, and its own; None for what is not known yet, which is left out."""
+
+
+def render_metrics(service: Service) -> bytes:
+    """All figures of an opened and wired service, in Prometheus's text format.
+
+    A database that is away is a figure, too: ``order_sync_database_up`` is 0 then, and most are missing.
+    """
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    registry.register(ServiceCollector(service))
+    return generate_latest(registry)
+
+
+class ServiceCollector(Collector):
+    """Reads all figures anew with every collection."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def describe(self) -> list[Metric]:
+        """Nothing: being registered must not ask the database."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """All families; those of the database only while it answers."""
+        try:
+            status = gather(self._service)
+            with self._service.store.read() as tx:
+                stored = [*_of_runs(tx), *_of_budgets(tx), *_of_hooks(tx), *_of_alerts(tx)]
+            limits = readiness.limits_of(self._service)
+            ready = readiness.readiness(status, limits).ready
+            known = [*_of_status(status), *stored]
+        except Unavailable:
+            ready, known = False, []
+            yield _one("database_up", "1 while the database answers.", 0)
+        else:
+            yield _one("database_up", "1 while the database answers.", 1)
+        yield _one("ready", "1 when no source is beyond its limits, as /readyz answers.", ready)
+        yield from known
+        yield from _of_process(self._service)
+
+
+def _gauge(name: str, what: str, labels: Sequence[str], values: Iterable[Labelled]) -> GaugeMetricFamily:
+    return _filled(GaugeMetricFamily(f"order_sync_{name}", what, labels=labels), values)
+
+
+def _counter(name: str, what: str, labels: Sequence[str], values: Iterable[Labelled]) -> CounterMetricFamily:
+    return _filled(CounterMetricFamily(f"order_sync_{name}", what, labels=labels), values)
+
+
+def _filled(family: F, values: Iterable[Labelled]) -> F:
+    for names, value in values:
+        if value is not None:
+            family.add_metric(names, value)
+    return family
+
+
+def _one(name: str, what: str, value: float) -> GaugeMetricFamily:
+    return _gauge(name, what, (), [((), value)])
+
+
+def _stamp(time: datetime | None) -> float | None:
+    return None if time is None else time.timestamp()
+
+
+# --- sources and marketplaces -----------------------------------------------------------------------
+
+
+def _of_status(status: Status) -> Iterator[Metric]:
+    yield from _of_sources(status.sources)
+    yield from _of_marketplaces(status)
+    yield from _of_verifications(status.sources)
+    yield from _of_identity(status.sources)
+    yield from _of_budget(status.sources)
+    yield from _of_windows(status.sources)
+    yield from _of_backfills(status.sources)
+    yield from _of_records(status)
+
+
+def _of_sources(sources: Sequence[SourceStatus]) -> Iterator[Metric]:
+    label = ("source",)
+    yield _gauge(
+        "source_behind_seconds",
+        "Age of the newest moment up to which all changes of a source's orders have been read.",
+        label,
+        [((s.source,), s.behind_seconds) for s in sources],
+    )
+    yield _gauge(
+        "source_succeeded_timestamp_seconds",
+        "When a page of a source was stored last.",
+        label,
+        [((s.source,), _stamp(s.succeeded_at)) for s in sources],
+    )
+    yield _gauge(
+        "source_failures",
+        "Failures of a source since its last success.",
+        label,
+        [((s.source,), s.failures) for s in sources],
+    )
+    yield _gauge(
+        "source_refused",
+        "1 while Login with Amazon refuses the credentials of a source.",
+        label,
+        [((s.source,), s.refusal is not None) for s in sources],
+    )
+
+
+def _of_marketplaces(status: Status) -> Iterator[Metric]:
+    label = ("account", "marketplace")
+    all_of_them = [((s.account, m.marketplace), m) for s in status.sources for m in s.marketplaces]
+    yield _gauge(
+        "marketplace_behind_seconds",
+        "Age of the newest moment up to which all changes of a marketplace's orders have been read.",
+        label,
+        [(names, m.behind_seconds) for names, m in all_of_them],
+    )
+    yield _gauge(
+        "marketplace_gaps",
+        "Stretches of time that have not been read yet, or could not be.",
+        label,
+        [(names, len(m.gaps)) for names, m in all_of_them],
+    )
+    oldest = [(names, readiness.oldest_gap(m)) for names, m in all_of_them]
+    yield _gauge(
+        "marketplace_oldest_gap_seconds",
+        "Age of the beginning of the oldest gap; 0 without one.",
+        label,
+        [(names, 0 if gap is None else (status.at - gap).total_seconds()) for names, gap in oldest],
+    )
+    yield _gauge(
+        "marketplace_alone",
+        "1 while a marketplace gives trouble and is read apart from the others.",
+        label,
+        [(names, m.alone_since is not None) for names, m in all_of_them],
+    )
+
+
+def _of_verifications(sources: Sequence[SourceStatus]) -> Iterator[Metric]:
+    label = ("account", "marketplace")
+    each = [
+        ((s.account, m.marketplace), m.verification, m.unsettled_verifications)
+        for s in sources
+        for m in s.marketplaces
+        if m.verification is not None
+    ]
+    yield _gauge(
+        "verification_finished_timestamp_seconds",
+        "When the newest verification of a marketplace came to its end.",
+        label,
+        [(names, _stamp(newest.finished_at)) for names, newest, _ in each],
+    )
+    yield _gauge(
+        "verification_failed",
+        "1 while something could not be compared, and no later one has done that.",
+        label,
+        [(names, any(proof.not_compared for proof in unsettled)) for names, _, unsettled in each],
+    )
+    yield _gauge(
+        "verification_missing_orders",
+        "Orders that Amazon lists and that are not here, or only in an older copy, as far as is known.",
+        label,
+        [(names, sum(proof.still_missing for proof in unsettled)) for names, _, unsettled in each],
+    )
+
+
+def _of_identity(sources: Sequence[SourceStatus]) -> Iterator[Metric]:
+    label = ("source", "field")
+    newest = [(s, next((day for day in s.identity if day.orders >= ENOUGH), None)) for s in sources]
+    yield _gauge(
+        "identity_share",
+        "Share of the orders that may show their buyer and came with an e-mail, or with a buyer's name, "
+        "on the newest day with enough of them, 0 to 1.",
+        label,
+        [
+            ((s.source, field), share)
+            for s, day in newest
+            if day is not None
+            for field, share in (("email", day.email_share), ("name", day.name_share))
+        ],
+    )
+    yield _gauge(
+        "identity_dropped",
+        "1 when that share fell today or yesterday below half of what it was in the 14 days before.",
+        label,
+        [
+            ((s.source, field), any(drop.field == field for drop in s.identity_drops))
+            for s in sources
+            for field in get_args(Field)
+        ],
+    )
+
+
+def _of_budget(sources: Sequence[SourceStatus]) -> Iterator[Metric]:
+    """Sources of one account share its budget."""
+    by_place = {(s.account, str(b.operation)): b for s in sources for b in s.budgets}
+    for name, what, values in (
+        ("tokens", "Requests that Amazon's budget allows at once.", [b.tokens for b in by_place.values()]),
+        ("burst", "The most that it ever allows at once.", [b.burst for b in by_place.values()]),
+        ("rate_per_second", "How fast it is refilled.", [b.rate for b in by_place.values()]),
+    ):
+        yield _gauge(f"budget_{name}", what, BUDGET, zip(by_place, values, strict=True))
+
+
+def _of_windows(sources: Sequence[SourceStatus]) -> Iterator[Metric]:
+    each = [(s.source, w) for s in sources for w in s.windows]
+    label = ("source", "kind")
+    yield _gauge(
+        "windows",
+        "Stretches of time that are being read or wait to be, by kind: live, sweep or backfill.",
+        label,
+        [((source, w.kind), w.windows) for source, w in each],
+    )
+    yield _gauge(
+        "windows_set_aside",
+        "Those of them that failed too often, and are tried again more and more rarely.",
+        label,
+        [((source, w.kind), w.set_aside) for source, w in each],
+    )
+
+
+def _of_backfills(sources: Sequence[SourceStatus]) -> Iterator[Metric]:
+    each = sorted((s.account, b.marketplace, b.done) for s in sources for b in s.backfills)
+    by_place = [(place, [b[2] for b in found]) for place, found in groupby(each, key=lambda b: b[:2])]
+    label = ("account", "marketplace")
+    yield _gauge(
+        "backfills",
+        "Backfills of history that are not finished.",
+        label,
+        [(place, len(done)) for place, done in by_place],
+    )
+    yield _gauge(
+        "backfill_done_ratio",
+        "How much of the unfinished backfill that has got least far has been read, 0 to 1.",
+        label,
+        [(place, min(done)) for place, done in by_place],
+    )
+
+
+def _of_records(status: Status) -> Iterator[Metric]:
+    totals = status.totals
+    oldest = status.retention.oldest_term
+    keeps = timedelta(days=status.retention.days or 0)
+    late = 0.0 if oldest is None else max(0.0, (status.at - oldest - keeps).total_seconds())
+    bases = (*get_args(Basis), "none")
+    waiting = sum(one.orders for one in without_file(totals))
+    yield _gauge(
+        "stored_orders",
+        "Orders in the database, by why they have their customer (match basis).",
+        ("basis",),
+        [((basis,), totals.by_basis.get(basis, 0)) for basis in bases],
+    )
+    for name, what, number in (
+        ("customers", "Living customer records.", totals.customers),
+        ("unidentified_customers", "Those of them that no e-mail identifies.", totals.unidentified),
+        ("pending_orders", "Orders that are remembered until Amazon makes them ready.", totals.pending),
+        ("unknown_marketplace_orders", "Orders of a marketplace without a file.", totals.unknown_marketplace),
+        ("without_file_orders", "Those of them that a marketplace file would give their customers.", waiting),
+        ("quarantined_orders", "Orders that could not be understood.", status.quarantine.orders),
+        ("quarantine_waiting_orders", "Those of them that wait for a person.", status.quarantine.waiting),
+        ("erasing_overdue_seconds", "For how long buyer data should have been erased already.", late),
+    ):
+        yield _one(name, what, number)
+
+
+# --- what the database counts -----------------------------------------------------------------------
+
+
+def _of_runs(tx: Transaction) -> Iterator[Metric]:
+    """Runs, and what they brought: the days that were added up, and the runs since."""
+    failed = sa.func.sum(sa.case((runs.c.outcome == "failed", 1), else_=0))
+    recent = sa.select(runs.c.source, sa.func.count(), failed, *_sums(runs)).group_by(runs.c.source)
+    d = run_days.c
+    days = sa.select(d.source, sa.func.sum(d.runs), sa.func.sum(d.failed), *_sums(run_days)).group_by(
+        d.source
+    )
+    sums: dict[str, list[int]] = {}
+    for row in (*tx.rows(recent), *tx.rows(days)):
+        source, *numbers = cast(Sequence[Any], row)
+        before = sums.get(source, [0] * len(numbers))
+        sums[source] = [a + int(b) for a, b in zip(before, numbers, strict=True)]
+    for i, (name, what) in enumerate(
+        (
+            ("runs", "Runs of a source."),
+            ("failed_runs", "Runs of a source that failed."),
+            ("pages", "Pages of orders that were stored."),
+            ("orders", "Orders on those pages, repeated ones included."),
+            ("run_requests", "Requests that finished runs made."),
+        )
+    ):
+        yield _counter(name, what, ("source",), [((source,), n[i]) for source, n in sorted(sums.items())])
+
+
+def _sums(table: sa.Table) -> list[sa.ColumnElement[int]]:
+    return [sa.func.sum(table.c[name]) for name in ("pages", "orders", "requests")]
+
+
+def _of_budgets(tx: Transaction) -> Iterator[Metric]:
+    taken: dict[tuple[str, str], int] = {}
+    for key, many in budgets.taken(tx).items():
+        place = (key.account, key.operation)
+        taken[place] = taken.get(place, 0) + many
+    yield _counter(
+        "budget_taken", "Requests that were made, retries included, by all processes.", BUDGET, taken.items()
+    )
+
+
+def _of_hooks(tx: Transaction) -> Iterator[Metric]:
+    found: list[tuple[Hook, Backlog]] = [(hook, webhooks.backlog(tx, hook)) for hook in webhooks.load(tx)]
+
+    def gauge(name: str, what: str, values: Iterable[float]) -> Metric:
+        names = [(str(hook.hook_id),) for hook, _ in found]
+        return _gauge(f"webhook_{name}", what, ("hook",), zip(names, values, strict=True))
+
+    ages = [0.0 if b.oldest is None else max(0.0, (tx.now - b.oldest).total_seconds()) for _, b in found]
+    yield gauge("behind_seconds", "Age of the oldest event that a web hook has not been told.", ages)
+    yield gauge("failures", "Failures of a web hook since its last success.", [h.failures for h, _ in found])
+    yield gauge("waiting_events", "Events that a web hook did not take yet.", [b.waiting for _, b in found])
+    yield gauge("dead_events", "Events that were given up.", [b.dead for _, b in found])
+
+
+def _of_alerts(tx: Transaction) -> Iterator[Metric]:
+    query = sa.select(sa.func.count()).select_from(alerts).where(alerts.c.over_at.is_(None))
+    yield _one(
+        "alerts", "Things that are wrong, as people are alerted of.", tx.conn.execute(query).scalar_one()
+    )
+
+
+# --- what this process counts -----------------------------------------------------------------------
+
+
+def _of_process(service: Service) -> Iterator[Metric]:
+    requests, retried = service.tally.counts()
+    yield _counter(
+        "requests",
+        "Requests to Amazon, each attempt, by operation and outcome, of this process.",
+        ("operation", "outcome"),
+        sorted(requests.items()),
+    )
+    yield _counter(
+        "retries",
+        "Those of them after which another attempt at the same request was made, by outcome.",
+        ("outcome",),
+        [((outcome,), many) for outcome, many in sorted(retried.items())],
+    )

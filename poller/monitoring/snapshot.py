@@ -1,0 +1,88 @@
+"""What is stored about all sources of a service, read with a handful of statements however many they are.
+
+Asked for each source anew, it was fourteen statements a source, and four fifths of what a scheduler of many
+idle sources did. Tables of a few rows for each account are read whole; of those that grow with time, what is
+not finished and what is newest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from connectors.amazon.usage_plans import PLANS
+from connectors.base import Operation
+from poller.actions.backfill_progress import place_of
+from poller.bootstrap import Service
+from poller.ingest.budget import stored_bucket
+from poller.ingest.sources import Source
+from poller.matching.buyer_visibility import Seen
+from store import budgets, ledger, runs, verifications
+from store.bucket import Bucket
+from store.budgets import BudgetKey
+from store.engine import Transaction
+from store.progress import Backfill, Interval, Look, MarketplaceProgress, SourceProgress, Window
+from store.runs import Refusal, Run
+from store.verification import Verification
+
+SHOWN_BUDGETS: tuple[Operation, ...] = ("searchOrders", "getOrder")
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """By source, by account, or by account and marketplace; where nothing is stored, nothing is here."""
+
+    sources: Mapping[str, SourceProgress]
+    marketplaces: Mapping[str, Mapping[str, MarketplaceProgress]]
+    coverage: Mapping[tuple[str, str, Look], Sequence[Interval]]
+    pending: Mapping[str, Sequence[Window]]
+    backfills: Mapping[str, Sequence[Backfill]]
+    """Those of marketplaces that are polled and that are neither done nor cancelled, by source."""
+    proofs: Mapping[tuple[str, str], Sequence[Verification]]
+    """As far as they tell how things stand, newest first."""
+    runs: Mapping[str, Run]
+    """The newest of each source."""
+    shown: Mapping[str, Mapping[date, Seen]]
+    buckets: Mapping[BudgetKey, Bucket]
+    refusals: Mapping[tuple[str, str], Refusal]
+
+    def bucket(self, tx: Transaction, source: Source, operation: Operation) -> Bucket:
+        """A source's stored budget for one operation, as of now; a full one before the first request."""
+        if operation not in SHOWN_BUDGETS:
+            return stored_bucket(tx, source.application, source.account, operation, PLANS)
+        found = self.buckets.get(BudgetKey(source.application, source.account, operation))
+        plan = PLANS[operation]
+        return found or budgets.full(plan.rate, plan.burst, tx.now)
+
+    def refusal(self, source: Source) -> Refusal | None:
+        """The refusal in force; one about credentials that have been replaced since is over."""
+        names = {"account": source.account, "application": source.secret}
+        mine = {k: self.refusals[k, name] for k, name in names.items() if (k, name) in self.refusals}
+        return runs.standing(mine, source.credential)
+
+
+def known_of(tx: Transaction, service: Service) -> Known:
+    """All that is stored about the sources that may run."""
+    sources = service.sources
+    return Known(
+        sources=ledger.all_sources(tx),
+        marketplaces=ledger.all_marketplaces(tx),
+        coverage=ledger.all_coverage(tx, "first", "created"),
+        pending=ledger.all_pending(tx, sources),
+        backfills=_backfills(tx, service),
+        proofs=verifications.telling(tx, service.accounts),
+        runs=runs.latest_of_each(tx, sources),
+        shown=service.showing.read(tx),
+        buckets=budgets.all_of(tx, SHOWN_BUDGETS),
+        refusals=runs.all_in_force(tx),
+    )
+
+
+def _backfills(tx: Transaction, service: Service) -> Mapping[str, Sequence[Backfill]]:
+    found: dict[str, list[Backfill]] = {}
+    for backfill in ledger.unfinished_backfills(tx):
+        place = place_of(service, backfill)
+        if place is not None:
+            found.setdefault(place.source.key, []).append(backfill)
+    return found

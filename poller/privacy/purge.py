@@ -1,0 +1,333 @@
+"""Carrying retention out: small transactions that erase what ``poller.matching.retention`` says is due
+(R60-R63).
+
+Every step may be repeated, by a second process at the same moment too: an order is marked in the transaction
+that erases it, and a record in the one that finds that none of its orders waits. In between whoever writes
+pages gets a turn. What is erased is then taken out of the database's files as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import partial
+
+from connectors.amazon.parse import order_of_json
+from connectors.orders import UnreadableOrder
+from poller.matching.retention import (
+    UNFINISHED,
+    Retention,
+    erased,
+    forgotten,
+    hash_only,
+    quarantine_term,
+    term,
+)
+from poller.sync import windows
+from store import customers, erasure, journal, ledger, merges, quarantine
+from store.engine import Store, Transaction
+from store.records import CustomerRecord, normal_email
+
+BATCH = 100
+"""Orders or records in one transaction: it lasts some hundredths of a second."""
+
+CHUNK = 2_000
+"""Records that are looked at in one query for those left behind."""
+
+REST = 0.05
+"""Seconds between two transactions: whoever waits to write a page gets in."""
+
+
+@dataclass
+class Purged:
+    """What a purge did. ``clean``: nothing of it is left in the database's files either."""
+
+    orders: int = 0
+    records: int = 0
+    hashes: int = 0
+    payloads: int = 0
+    finished: bool = True
+    clean: bool = True
+
+    def counts(self) -> dict[str, int]:
+        """What was erased, for a log."""
+        return {
+            "orders": self.orders,
+            "records": self.records,
+            "hashes": self.hashes,
+            "payloads": self.payloads,
+        }
+
+
+@dataclass
+class Purge:
+    """One purge. ``advanced`` is told after each batch how many of the due orders are done.
+
+    ``who`` stands in the journal of each record that loses something.
+    """
+
+    store: Store
+    retention: Retention
+    who: str = "retention"
+    stopping: Callable[[], bool] = lambda: False
+    rest: Callable[[float], object] = lambda _: None
+    advanced: Callable[[int], None] = lambda _: None
+    done: Purged = field(default_factory=Purged)
+
+    def due(self) -> int:
+        """How many orders are past their term and still have to be visited."""
+        with self.store.read() as tx:
+            over = self.retention.over_since(tx.now)
+            return 0 if over is None else erasure.count_due(tx, over)
+
+    def run(self) -> Purged:
+        """Erase all that is due, unless told to stop."""
+        if self.retention.days is not None:
+            self._repeat(_enter_terms)
+            self._repeat(self._due_orders)
+            self._repeat(self._due_payloads)
+            self._left_behind()
+        if self.retention.hash_months is not None:
+            self._repeat(self._due_hashes)
+        self.done.finished = not self.stopping()
+        erased_any = any(self.done.counts().values())
+        self.done.clean = self.store.leave_no_trace(erasure.TABLES if erased_any else ())
+        return self.done
+
+    def _repeat(self, step: Callable[[Transaction], int]) -> None:
+        """Take a step again and again until it finds nothing."""
+        while not self.stopping() and self.store.commit(step):
+            self.rest(REST)
+
+    def _over(self, tx: Transaction) -> datetime:
+        over = self.retention.over_since(tx.now)
+        assert over is not None
+        return over
+
+    def _due_orders(self, tx: Transaction) -> int:
+        over = self._over(tx)
+        refs = erasure.due_orders(tx, over, BATCH)
+        erasure.erase_orders(tx, refs)
+        payloads = quarantine.erase(tx, [(ref.account, ref.order_id) for ref in refs])
+        ids = {ref.customer_id for ref in refs if ref.customer_id is not None}
+        records = erase_records(tx, ids, over, self.who)
+        self._count(orders=len(refs), payloads=len(payloads), records=records)
+        return len(refs)
+
+    def _due_payloads(self, tx: Transaction) -> int:
+        found = quarantine.past_term(tx, self._over(tx), BATCH)
+        self._count(payloads=len(quarantine.erase(tx, found)))
+        return len(found)
+
+    def _left_behind(self) -> None:
+        """Records that no order of theirs will bring up any more."""
+        after: int | None = 0
+        while after is not None and not self.stopping():
+            with self.store.read() as tx:
+                over = self._over(tx)
+                found, after = erasure.left_behind(tx, after, over, over - UNFINISHED, CHUNK)
+            for start in range(0, len(found), BATCH):
+                batch = found[start : start + BATCH]
+                self._count(records=self.store.commit(partial(self._erase_records, batch)))
+                self.rest(REST)
+
+    def _erase_records(self, customer_ids: Collection[int], tx: Transaction) -> int:
+        return erase_records(tx, customer_ids, self._over(tx), self.who)
+
+    def _due_hashes(self, tx: Transaction) -> int:
+        """R61: whoever has not ordered for so long is recognised no more."""
+        since = self.retention.unknown_since(tx.now)
+        assert since is not None
+        ids = erasure.idle_customers(tx, since, BATCH)
+        records, last = customers.load(tx, ids), erasure.last_orders(tx, ids)
+        for customer_id, record in records.items():
+            ordered = last.get(customer_id, record.idle_since)
+            if ordered is not None and ordered > since:
+                erasure.set_idle(tx, customer_id, ordered)
+                continue
+            kept = tuple(main for main in record.emails if main.email is not None)
+            customers.change(tx, replace(record, emails=kept, idle_since=None), record)
+            merged = erasure.with_tombstones(tx, [customer_id])
+            journal.erase(tx, merged, keep_entered=True, keep_hashes=False)
+            if len(kept) < len(record.emails):
+                customers.write_journal(tx, self.who, "purge", customer_id)
+            self._count(hashes=len(record.emails) - len(kept))
+        return len(ids)
+
+    def _count(self, *, orders: int = 0, records: int = 0, hashes: int = 0, payloads: int = 0) -> None:
+        self.done.orders += orders
+        self.done.records += records
+        self.done.hashes += hashes
+        self.done.payloads += payloads
+        self.advanced(self.done.orders)
+
+
+def _enter_terms(tx: Transaction) -> int:
+    """Give a term to what a version of the program stored that knew none."""
+    for account, order_id, first_seen in quarantine.without_term(tx):
+        quarantine.set_term(tx, account, order_id, quarantine_term(None, first_seen))
+    found = erasure.without_term(tx, BATCH)
+    erasure.save_terms(tx, {key: term(order).at for key, order in found})
+    return len(found)
+
+
+def erase_records(tx: Transaction, customer_ids: Collection[int], over: datetime, who: str) -> int:
+    """Erase what is Amazon's from those of the records that no order of theirs keeps. Returns how many.
+
+    What was merged into them goes with them, and so does what the journal quotes. Their merges can still be
+    undone, so the hashes that merges hold are counted like those in slots (R61).
+    """
+    erasure.lock_customers(tx, customer_ids)
+    ids = erasure.with_tombstones(tx, erasure.not_waiting(tx, customer_ids, over))
+    records, last = customers.load(tx, ids), erasure.last_orders(tx, ids)
+    holding = merges.hold_hashes(tx, ids)
+    changed = 0
+    for customer_id, record in records.items():
+        left = erased(record)
+        emptied = left != record
+        if (hash_only(left) or customer_id in holding) and left.idle_since is None:
+            left = replace(left, idle_since=last.get(customer_id, record.created_at))
+        if left != record:
+            customers.change(tx, left, record)
+        if emptied:
+            customers.write_journal(tx, who, "purge", customer_id)
+            changed += 1
+    journal.erase(tx, ids, keep_entered=True, keep_hashes=True)
+    return changed
+
+
+# --- forgetting -------------------------------------------------------------------------------------------
+
+
+class NobodysRecord(Exception):
+    """A marketplace's shared or placeholder record: it holds nobody's data and cannot be forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """All that is stored of a person: the living record first, what was merged into it, and all around."""
+
+    records: tuple[CustomerRecord, ...]
+    quarantined: tuple[quarantine.Quarantined, ...]
+
+    @property
+    def ids(self) -> list[int]:
+        """The ids of the records."""
+        return [record.customer_id for record in self.records]
+
+
+def find_person(tx: Transaction, customer_id: int) -> Person | None:
+    """A customer with everything that was merged with it, locked where the transaction may write."""
+    records = customers.load(tx, [customer_id])
+    while (found := records.get(customer_id)) is not None and found.merged_into is not None:
+        customer_id = found.merged_into
+        records = customers.load(tx, [customer_id])
+    if customer_id not in records:
+        return None
+    everybody = customers.load(tx, erasure.with_tombstones(tx, [customer_id]))
+    main = everybody.pop(customer_id)
+    return Person((main, *everybody.values()), tuple(_quarantined_of(tx, main)))
+
+
+def _quarantined_of(tx: Transaction, record: CustomerRecord) -> list[quarantine.Quarantined]:
+    """What waits in quarantine with an e-mail of the person, or as a newer copy of one of the orders."""
+    entries = quarantine.entries(tx)
+    if not entries:
+        return []
+    emails = {(e.account, e.order_id): email for e in entries if (email := email_of(e.payload)) is not None}
+    known = customers.find_emails(tx, record.business, emails.values())
+    mine = {(ref.account, ref.order_id) for ref in erasure.orders_of(tx, [record.customer_id])}
+    for (account, order_id), email in emails.items():
+        holder, _ = known.get(normal_email(email), (None, 0))
+        if holder == record.customer_id and erasure.business_of(tx, account)[0] == record.business:
+            mine.add((account, order_id))
+    return [entry for entry in entries if (entry.account, entry.order_id) in mine]
+
+
+def email_of(payload: str) -> str | None:
+    """The buyer's e-mail in a payload from quarantine, if it can be found."""
+    order = order_of_json(payload)
+    if isinstance(order, UnreadableOrder):
+        return order.buyer_email
+    return order.buyer.email if order.buyer is not None else None
+
+
+@dataclass
+class Forgotten:
+    """What was forgotten."""
+
+    records: int = 0
+    orders: int = 0
+    payloads: int = 0
+    clean: bool = True
+
+
+def forget_customer(tx: Transaction, customer_id: int, who: str) -> Forgotten | None:
+    """Erase a person at once, whatever its origin, and remember the orders (R62, R63).
+
+    None when there is no such customer. Raises NobodysRecord.
+    """
+    person = find_person(tx, customer_id)
+    if person is None:
+        return None
+    if person.records[0].special is not None:
+        raise NobodysRecord
+    refs = erasure.orders_of(tx, person.ids)
+    erasure.erase_orders(tx, refs, whole=True)
+    waiting = [(entry.account, entry.order_id) for entry in person.quarantined]
+    payloads = quarantine.erase(tx, waiting)
+    erasure.remember_forgotten(tx, [*waiting, *((ref.account, ref.order_id) for ref in refs)])
+    for record in person.records:
+        customers.change(tx, forgotten(record), record)
+    journal.erase(tx, person.ids, keep_entered=False, keep_hashes=False)
+    if person.records[0].status != "forgotten":
+        customers.write_journal(tx, who, "forget", person.records[0].customer_id)
+    return Forgotten(len(person.records), len(refs), len(payloads))
+
+
+@dataclass
+class AccountForgetting:
+    """Erasing a seller: records, orders, quarantine, page tokens. Goes on where it was stopped."""
+
+    store: Store
+    account: str
+    who: str
+    rest: Callable[[float], object] = lambda _: None
+    advanced: Callable[[int], None] = lambda _: None
+    done: Forgotten = field(default_factory=Forgotten)
+
+    def run(self) -> Forgotten:
+        """Erase all of it."""
+        for step in (self._records, self._orders):
+            while self.store.commit(step):
+                self.advanced(self.done.orders)
+                self.rest(REST)
+        self.store.commit(self._rest_of_it)
+        self.done.clean = self.store.leave_no_trace(erasure.TABLES)
+        return self.done
+
+    def _records(self, tx: Transaction) -> int:
+        ids = erasure.customers_to_forget(tx, self.account, BATCH // 4)
+        for customer_id in ids:
+            found = forget_customer(tx, customer_id, self.who)
+            if found is not None:
+                self.done.records += found.records
+                self.done.orders += found.orders
+                self.done.payloads += found.payloads
+        return len(ids)
+
+    def _orders(self, tx: Transaction) -> int:
+        refs = erasure.orders_to_forget(tx, self.account, BATCH)
+        erasure.erase_orders(tx, refs, whole=True)
+        erasure.remember_forgotten(tx, [(ref.account, ref.order_id) for ref in refs])
+        self.done.orders += len(refs)
+        return len(refs)
+
+    def _rest_of_it(self, tx: Transaction) -> None:
+        waiting = [(e.account, e.order_id) for e in quarantine.entries(tx) if e.account == self.account]
+        self.done.payloads += len(quarantine.erase(tx, waiting))
+        erasure.remember_forgotten(tx, waiting)
+        for window in ledger.windows_with_token(tx, self.account):
+            ledger.save_window(tx, ledger.release(replace(window, state="cancelled", page_token=None)))
+            ledger.open_windows(tx, [windows.afresh(window)])

@@ -1,0 +1,105 @@
+"""What the service does beside its sources, in the same scheduler: telling receivers, alerting, tidying.
+
+Chores have threads of their own, so that a receiver that hangs takes none from a source. Each may run in
+several processes at once: what they must not do twice is settled in the database.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+import structlog
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.base import BaseScheduler
+
+from poller.bootstrap import Service, utc_now
+from poller.monitoring.alerts import Alerting
+from poller.service.lifecycle import again_in
+from poller.webhooks.delivery import Deliverer
+from store import changes
+from store.engine import Unavailable, reason_of
+
+log = structlog.get_logger("order_sync")
+
+EXECUTOR = "chores"
+"""The scheduler's executor for chores, by which their jobs are known."""
+
+DELIVER_SECONDS = 2
+ALERT_SECONDS = 60
+ALERT_SHARE = 1 / 100
+"""Looking at thousands of sources takes a while: no more of the time than this, but every five minutes."""
+
+ALERT_SECONDS_MANY = 300
+ALERT_GRACE = timedelta(minutes=3)
+"""After a start, sources get so long to succeed before anybody is alerted."""
+
+TRIM_SECONDS = 3600
+
+
+def alerts_in(took: float) -> float:
+    """Seconds from one look for alerts, which took so many, to the next one at the earliest."""
+    return again_in(took, ALERT_SHARE, most=ALERT_SECONDS_MANY)
+
+
+class Chores:
+    """The chores of one service. ``running``: where the names of those at work are kept."""
+
+    def __init__(self, service: Service, running: set[str]) -> None:
+        self._service = service
+        self._running = running
+        self._deliverer: Deliverer | None = None
+        self._alerts_at = 0.0
+
+    def start(self, scheduler: BaseScheduler) -> None:
+        """Enter the chores into a scheduler; the store is open and the service wired."""
+        service = self._service
+        deliverer = Deliverer(service.store, service.owner, utc_now, service.stop.is_set)
+        alerting = Alerting(service)
+
+        def look() -> None:
+            now = time.monotonic()
+            if now >= self._alerts_at:
+                alerting.look()
+                self._alerts_at = now + alerts_in(time.monotonic() - now)
+
+        self._deliverer = deliverer
+        scheduler.add_executor(ThreadPoolExecutor(3), EXECUTOR)
+        self._every(scheduler, DELIVER_SECONDS, "web hooks", deliverer.deliver_all)
+        self._every(scheduler, ALERT_SECONDS, "alerts", look, ALERT_GRACE)
+        self._every(scheduler, TRIM_SECONDS, "outbox", self._trim)
+
+    def stop(self) -> None:
+        """Give back connections."""
+        if self._deliverer is not None:
+            self._deliverer.close()
+
+    def _every(
+        self,
+        scheduler: BaseScheduler,
+        seconds: int,
+        name: str,
+        work: Callable[[], object],
+        after: timedelta = timedelta(),
+    ) -> None:
+        def chore() -> None:
+            if self._service.stop.is_set():
+                return
+            self._running.add(name)
+            try:
+                work()
+            except Unavailable as error:
+                log.warning("database is away", chore=name, error=reason_of(error))
+            except Exception as error:
+                log.exception("chore broke", chore=name, error=type(error).__name__)
+            finally:
+                self._running.discard(name)
+
+        first = utc_now() + after
+        scheduler.add_job(chore, "interval", seconds=seconds, next_run_time=first, id=name, executor=EXECUTOR)
+
+    def _trim(self) -> None:
+        while not self._service.stop.is_set():
+            if self._service.store.commit(changes.trim) == 0:
+                return

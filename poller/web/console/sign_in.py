@@ -1,0 +1,76 @@
+"""Signing in and out."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+
+import structlog
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
+
+from poller.web.console import sessions
+from poller.web.console.rendering import page
+from poller.web.dependencies import Here
+from poller.web.middleware import starting
+from poller.web.problems import Problem
+from poller.web.tokens import digest
+from poller.web.users import FAILURES, LOCKED, LONGEST, fits
+from store import users
+
+router = APIRouter()
+log = structlog.get_logger("order_sync.audit")
+
+_hashing = threading.BoundedSemaphore(2)
+"""A password takes 64 MB and a twentieth of a second: strangers must not fill the machine with them."""
+
+
+@router.get("/sign-in")
+def show_form(request: Request, service: Here, next: str = "") -> Response:
+    """Where a user signs in."""
+    has_users = False
+    if service.is_open:
+        with service.store.read() as tx:
+            has_users = users.anybody(tx)
+    return page(request, "sign_in.html", next=next, refused=False, name="", has_users=has_users)
+
+
+@router.post("/sign-in")
+def sign_in(request: Request, service: Here) -> Response:
+    """Begin a session, if name and password are those of a user who is not locked."""
+    fields = sessions.fields_of(request)
+    name, target = fields.one("name").lower(), fields.one("next")
+    if not service.is_open:
+        raise starting()
+    user = service.store.commit(lambda tx: users.take_attempt(tx, name, FAILURES, LOCKED))
+    if not _hashing.acquire(timeout=5):
+        raise Problem(503, "busy", "many are signing in: try again.", headers={"Retry-After": "5"})
+    try:
+        right = fits(None if user is None else user.password, fields.secret("password"))
+    finally:
+        _hashing.release()
+    token = secrets.token_urlsafe(32)
+    if (
+        user is None
+        or not right
+        or not service.store.commit(lambda tx: users.begin(tx, user, digest(token), LONGEST))
+    ):
+        if user is not None:
+            log.warning("sign-in refused", who=f"user:{user.name}", attempt=user.failures + 1)
+        return page(request, "sign_in.html", 401, next=target, refused=True, name=name, has_users=True)
+    log.info("signed in", who=f"user:{user.name}")
+    response = RedirectResponse(sessions.safe_target(target), 303)
+    sessions.set_cookie(request, response, sessions.SESSION, token, round(LONGEST.total_seconds()))
+    sessions.drop_cookie(request, response, sessions.FORM)
+    return response
+
+
+@router.post("/sign-out")
+def sign_out(request: Request, service: Here) -> Response:
+    """End the session, here and in the browser."""
+    token = request.cookies.get(sessions.SESSION)
+    if token is not None:
+        service.store.commit(lambda tx: users.end(tx, digest(token)))
+    response = RedirectResponse(sessions.SIGN_IN, 303)
+    sessions.drop_cookie(request, response, sessions.SESSION)
+    return response

@@ -1,0 +1,761 @@
+"""What is sent and answered, for the OpenAPI description: the exported keys, and what lists are made of.
+
+Keys are those of ``poller/export.py`` and of the command line's ``--json``; a test holds both together.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from poller.customers.fields import ADDRESS_PARTS
+from poller.monitoring.readiness import Why
+from poller.web.dependencies import LARGEST_ID, Word
+from store.changes import Kind
+from store.progress import BackfillState, Way
+from store.records import Basis, CustomerStatus
+from store.verification import By, FindingKind, Outcome, VerificationState
+
+T = TypeVar("T")
+
+Text = Annotated[str, StringConstraints(max_length=1000)]
+LabelKey = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^=\x00-\x1f]+$")]
+CustomerId = Annotated[int, Field(ge=1, le=LARGEST_ID)]
+
+
+def example(**values: Any) -> ConfigDict:
+    """An example of a shape, which takes nothing that it does not know."""
+    return ConfigDict(extra="forbid", json_schema_extra={"examples": [values]})
+
+
+class Page(BaseModel, Generic[T]):
+    """A part of a list. ``next``: the cursor of the page after it, null on the last one."""
+
+    items: list[T]
+    next: str | None
+
+
+# --- orders -----------------------------------------------------------------------------------------
+
+
+class Address(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    name: str | None
+    company: str | None
+    line1: str | None
+    line2: str | None
+    line3: str | None
+    city: str | None
+    county: str | None
+    state: str | None
+    postal_code: str | None
+    country: str | None
+    phone: str | None
+
+
+class Line(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    order_item_id: str
+    sku: str | None
+    asin: str | None
+    title: str | None
+    quantity: int
+    quantity_shipped: int | None
+    unit_price: str | None
+    item_total: str | None
+    tax: str | None
+    shipping: str | None
+    discount: str | None
+    gift_wrap: str | None
+    gift_message: str | None
+    promotion_ids: list[str]
+
+
+class Package(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    reference: str
+    status: str | None
+    detailed_status: str | None
+    carrier: str | None
+    service: str | None
+    tracking_number: str | None
+    shipped_at: str | None
+
+
+_ADDRESS = {
+    "name": "Ann Example",
+    "company": None,
+    "line1": "1 High Street",
+    "line2": None,
+    "line3": None,
+    "city": "Leeds",
+    "county": None,
+    "state": None,
+    "postal_code": "LS1 1AA",
+    "country": "GB",
+    "phone": None,
+}
+
+
+class Order(BaseModel):
+    """An order with the keys of the export. Without the scope buyer-data, texts of a buyer are ``***``."""
+
+    model_config = example(
+        order_id="203-1234567-1234567",
+        account="acme",
+        marketplace="UK",
+        marketplace_id="A1F83G8C2ARO7P",
+        status="UNSHIPPED",
+        seller_status="New web order",
+        fulfilled_by="MERCHANT",
+        programs=[],
+        service_level="STANDARD",
+        created_at="2026-06-01T09:30:00Z",
+        last_updated_at="2026-06-01T09:35:00Z",
+        ship_by="2026-06-03T22:59:59Z",
+        deliver_by="2026-06-06T22:59:59Z",
+        seller_order_id=None,
+        replaces=None,
+        purchase_order_number=None,
+        buyer_name="Ann Example",
+        buyer_email="x1y2z3@marketplace.amazon.co.uk",
+        currency="GBP",
+        total="24.99",
+        customer_id=1041,
+        match_basis="created",
+        delivery=_ADDRESS,
+        billing=None,
+        price_list="Amazon UK retail",
+        tax_code="T20",
+        labels={"channel": "Amazon UK"},
+        lines=[
+            {
+                "order_item_id": "60696125413094",
+                "sku": "KETTLE-2",
+                "asin": "B000000001",
+                "title": "Kettle",
+                "quantity": 1,
+                "quantity_shipped": 0,
+                "unit_price": "24.99",
+                "item_total": "24.99",
+                "tax": "4.17",
+                "shipping": None,
+                "discount": None,
+                "gift_wrap": None,
+                "gift_message": None,
+                "promotion_ids": [],
+            }
+        ],
+        packages=[],
+        cancel_requested=False,
+        cancelled_by=None,
+        withheld_tax=None,
+        changed_at="2026-06-01T09:40:00Z",
+    )
+
+    order_id: str
+    account: str
+    marketplace: str | None
+    marketplace_id: str | None
+    status: str | None
+    seller_status: str | None
+    fulfilled_by: str | None
+    programs: list[str]
+    service_level: str | None
+    created_at: str
+    last_updated_at: str
+    ship_by: str | None
+    deliver_by: str | None
+    seller_order_id: str | None
+    replaces: str | None
+    purchase_order_number: str | None
+    buyer_name: str | None
+    buyer_email: str | None
+    currency: str | None
+    total: str | None
+    customer_id: int | None
+    match_basis: Basis | None
+    delivery: Address | None
+    billing: Address | None
+    price_list: str | None
+    tax_code: str | None
+    labels: dict[str, str]
+    lines: list[Line]
+    packages: list[Package]
+    cancel_requested: bool
+    cancelled_by: str | None
+    withheld_tax: str | None
+    changed_at: str | None
+
+
+class Explanation(BaseModel):
+    """Why an order has its customer, or none; with the numbers of the customer rules."""
+
+    model_config = example(
+        order_id="203-1234567-1234567",
+        account="acme",
+        customer_id=1041,
+        match_basis="created",
+        headline="Order 203-1234567-1234567 (acme, UK, UNSHIPPED) belongs to customer 1041: new customer.",
+        reasons=["R6: no customer had its e-mail, so a new one was created."],
+        buyer_data="Buyer data stays until 2026-07-06.",
+    )
+
+    order_id: str
+    account: str
+    customer_id: int | None
+    match_basis: Basis | None
+    headline: str
+    reasons: list[str]
+    buyer_data: str = Field(description="Until when the order's buyer data stays, and why.")
+
+
+class FetchWanted(BaseModel):
+    model_config = example(account="acme")
+    account: Word
+
+
+class Fetched(BaseModel):
+    model_config = example(order_id="203-1234567-1234567", account="acme", message="…: changed, stored")
+    order_id: str
+    account: str
+    message: str
+
+
+# --- customers --------------------------------------------------------------------------------------
+
+
+class Customer(BaseModel):
+    """A customer with the keys of the export; tombstones too."""
+
+    model_config = example(
+        customer_id=1041,
+        business="acme",
+        account="acme",
+        marketplace="UK",
+        status="active",
+        merged_into=None,
+        external_id=None,
+        name="Ann Example",
+        company=None,
+        amazon_name="Ann Example",
+        emails=["x1y2z3@marketplace.amazon.co.uk"],
+        aliases=[],
+        phone=None,
+        billing=_ADDRESS,
+        delivery=_ADDRESS,
+        price_list="Amazon UK retail",
+        currency="GBP",
+        tax_code="T20",
+        discount_percent="0",
+        labels={},
+        contactable=False,
+        contact_email=None,
+        created_from_order="203-1234567-1234567",
+        created_at="2026-06-01T09:40:00Z",
+        changed_at="2026-06-01T09:40:00Z",
+    )
+
+    customer_id: int
+    business: str
+    account: str | None
+    marketplace: str | None
+    status: CustomerStatus
+    merged_into: int | None
+    external_id: str | None
+    name: str | None
+    company: str | None
+    amazon_name: str | None
+    emails: list[str | None] = Field(description="Main ones in slot order; null once only a hash is left.")
+    aliases: list[str]
+    phone: str | None
+    billing: Address | None
+    delivery: Address | None
+    price_list: str | None
+    currency: str | None
+    tax_code: str | None
+    discount_percent: str | None
+    labels: dict[str, str]
+    contactable: bool
+    contact_email: str | None
+    created_from_order: str | None
+    created_at: str
+    changed_at: str | None
+
+
+class JournalEntry(BaseModel):
+    """Who changed what on a customer, when, from what to what."""
+
+    model_config = example(
+        at="2026-06-02T08:00:00Z",
+        who="token:erp",
+        action="edit",
+        other_id=None,
+        order_id=None,
+        customer_id=1041,
+        before={"price_list": "Amazon UK retail"},
+        after={"price_list": "Trade"},
+    )
+
+    at: str
+    who: str
+    action: str
+    other_id: int | None
+    order_id: str | None
+    customer_id: int
+    before: dict[str, Any]
+    after: dict[str, Any]
+
+
+class AddressEdit(BaseModel):
+    """Parts of an address; one that is null or empty is removed."""
+
+    model_config = example(line1="1 High Street", city="Leeds", postal_code="LS1 1AA", country="GB")
+    name: Text | None = None
+    company: Text | None = None
+    line1: Text | None = None
+    line2: Text | None = None
+    line3: Text | None = None
+    city: Text | None = None
+    county: Text | None = None
+    state: Text | None = None
+    postal_code: Text | None = None
+    country: Text | None = None
+    phone: Text | None = None
+
+
+class CustomerEdit(BaseModel):
+    """Fields to set; one that is null or empty is removed, one that is not named stays as it is."""
+
+    model_config = example(price_list="Trade", discount_percent="2.5", labels={"segment": "B2B"})
+    external_id: Text | None = None
+    name: Text | None = None
+    company: Text | None = None
+    email_1: Text | None = None
+    email_2: Text | None = None
+    email_3: Text | None = None
+    phone: Text | None = None
+    billing: AddressEdit | None = None
+    delivery: AddressEdit | None = None
+    price_list: Text | None = None
+    currency: Text | None = None
+    tax_code: Text | None = None
+    discount_percent: Text | None = Field(default=None, description="A decimal text, 0 to 100.")
+    labels: dict[LabelKey, Text | None] = Field(default_factory=dict, max_length=100)
+
+    def given(self) -> dict[str, str]:
+        """What was named, by the names of ``poller.customers.fields``; empty for what is to be removed."""
+        found: dict[str, str] = {}
+        for name in self.model_fields_set - {"labels", "business"}:
+            value = getattr(self, name)
+            if name not in ("billing", "delivery"):
+                found[name] = value or ""
+            elif value is None:
+                found.update((f"{name}_{part}", "") for part in ADDRESS_PARTS)
+            else:
+                found.update(
+                    (f"{name}_{part}", getattr(value, part) or "") for part in value.model_fields_set
+                )
+        return found
+
+    def labelled(self) -> list[str]:
+        """Labels as they are typed."""
+        return [f"{key}={value or ''}" for key, value in self.labels.items()]
+
+
+class CustomerNew(CustomerEdit):
+    """A new customer; at least one field."""
+
+    model_config = example(
+        business="acme", name="Bob Example", email_1="bob@example.com", delivery={"country": "GB"}
+    )
+    business: Word | None = Field(default=None, description="Needed where there are several.")
+
+
+class Changed(BaseModel):
+    """What a change came to: no buyer data. The ETag is that of the record as it is now."""
+
+    model_config = example(customer_id=1041, changed=["price_list"], stops_recognising=0)
+    customer_id: int
+    changed: list[str]
+    stops_recognising: int = Field(
+        description="Erased e-mails that gave way: a buyer who comes back with one is a new customer."
+    )
+
+
+class SearchWanted(BaseModel):
+    model_config = example(email="bob@example.com")
+    email: Annotated[str, StringConstraints(min_length=3, max_length=254, pattern=r"^[^\x00-\x1f]+$")]
+
+
+class MergeWanted(BaseModel):
+    """Which customer becomes part of the one in the address."""
+
+    model_config = example(other_id=1042, keep_emails=["bob@example.com"])
+    other_id: CustomerId
+    keep_emails: list[Text] | None = Field(
+        default=None,
+        max_length=3,
+        description="Main e-mails to keep; without it, as many as there is room for.",
+    )
+
+
+class MergePreview(BaseModel):
+    """What a merge would do. Its ETag, sent as If-Match, makes sure that nothing changes before."""
+
+    model_config = example(
+        customer_id=1041,
+        other_id=1042,
+        moved=3,
+        emails=["x1y2z3@marketplace.amazon.co.uk", "bob@example.com"],
+        stopping=[],
+        filled=["phone"],
+        labels=[],
+    )
+    customer_id: int
+    other_id: int
+    moved: int = Field(description="Orders that move.")
+    emails: list[str | None] = Field(description="Main e-mails afterwards.")
+    stopping: list[str | None] = Field(description="Main e-mails that will not match any more.")
+    filled: list[str] = Field(description="Fields taken over.")
+    labels: list[str] = Field(description="Labels taken over.")
+
+
+class Merged(BaseModel):
+    model_config = example(customer_id=1041, other_id=1042, moved=3)
+    customer_id: int
+    other_id: int
+    moved: int
+
+
+class UnmergeWanted(BaseModel):
+    model_config = example(leave=[])
+    leave: list[Text] = Field(
+        default_factory=list,
+        max_length=3,
+        description="Addresses that may stay with the third customers who have them now.",
+    )
+
+
+class Unmerged(BaseModel):
+    model_config = example(customer_id=1042, kept_id=1041, moved=3, arrived=1, stayed=0, entered=0)
+    customer_id: int
+    kept_id: int
+    moved: int
+    arrived: int = Field(description="Of those, orders that came since the merge.")
+    stayed: int = Field(description="Orders that came since and stayed on the kept record.")
+    entered: int = Field(
+        description="E-mails that stay on the kept record, because they were entered there since."
+    )
+
+
+class Pair(BaseModel):
+    model_config = example(customer_id=1041, other_id=1042, score=0.9, reasons=["name_and_postcode"])
+    customer_id: int
+    other_id: int
+    score: float
+    reasons: list[str]
+
+
+class Duplicates(BaseModel):
+    items: list[Pair]
+    total: int
+
+
+# --- backfills --------------------------------------------------------------------------------------
+
+
+class BackfillWanted(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"marketplace": "UK", "from": "2026-01-01", "to": "2026-06-30", "by": "auto"}]
+        },
+    )
+    marketplace: Word
+    lower: Word = Field(alias="from", description="First day or time (UTC), as 2026-01-31.")
+    upper: Word = Field(alias="to", description="The day after the last one, or a time (UTC).")
+    by: Way = "auto"
+    account: Word | None = None
+
+
+class Cost(BaseModel):
+    """``seconds`` is null when live polling needs all of the budget."""
+
+    windows: int
+    requests: int
+    searches: int
+    gets: int
+    reports: int
+    seconds: float | None
+
+
+class BackfillPlan(BaseModel):
+    """What a stretch of history costs. ``expected`` is null when nobody can tell: then each 1,000 orders."""
+
+    account: str
+    marketplace: str
+    lower: str = Field(alias="from")
+    upper: str = Field(alias="to")
+    notes: list[str]
+    expected: int | None
+    read_already_seconds: float
+    search: Cost
+    report: Cost
+
+
+class Backfill(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": 3,
+                    "marketplace": "UK",
+                    "from": "2026-01-01T00:00:00Z",
+                    "to": "2026-06-30T00:00:00Z",
+                    "by": "auto",
+                    "state": "running",
+                    "windows_done": 4,
+                    "windows_total": 30,
+                    "orders": 1200,
+                    "requests": 64,
+                    "eta": "2026-06-30T14:00:00Z",
+                }
+            ]
+        },
+    )
+    id: int
+    marketplace: str
+    lower: str = Field(alias="from")
+    upper: str = Field(alias="to")
+    by: Way
+    state: BackfillState
+    windows_done: int
+    windows_total: int
+    orders: int
+    requests: int
+    eta: str | None
+
+
+class BackfillChanged(BaseModel):
+    model_config = example(id=3, state="paused", notes=[])
+    id: int
+    state: BackfillState
+    notes: list[str]
+
+
+# --- quarantine, verifications, runs ----------------------------------------------------------------
+
+
+class Quarantined(BaseModel):
+    model_config = example(
+        order_id="203-1234567-1234567",
+        account="acme",
+        marketplace="UK",
+        reason="orderItems: is missing",
+        attempts=2,
+        next_attempt_at="2026-06-01T10:40:00Z",
+        first_seen_at="2026-06-01T09:40:00Z",
+    )
+    order_id: str
+    account: str
+    marketplace: str | None
+    reason: str
+    attempts: int
+    next_attempt_at: str | None
+    first_seen_at: str | None
+
+
+class QuarantinedWhole(Quarantined):
+    model_config = example(
+        order_id="203-1234567-1234567",
+        account="acme",
+        marketplace="UK",
+        reason="orderItems: is missing",
+        attempts=2,
+        next_attempt_at=None,
+        first_seen_at="2026-06-01T09:40:00Z",
+        payload='{"orderId": "203-1234567-1234567"}',
+    )
+    payload: str | None = Field(
+        description="What Amazon sent, as JSON text; *** without the scope buyer-data; null once erased."
+    )
+
+
+class RetryWanted(BaseModel):
+    model_config = example(refetch=True)
+    refetch: bool = Field(default=False, description="Ask Amazon again, instead of applying what it sent.")
+
+
+class Retried(BaseModel):
+    model_config = example(order_id="203-1234567-1234567", account="acme", stored=True, message=None)
+    order_id: str
+    account: str
+    stored: bool
+    message: str | None = Field(description="Why it stays in quarantine.")
+
+
+class Finding(BaseModel):
+    order_id: str
+    what: FindingKind
+    created_at: str | None
+    last_updated_at: str | None
+    outcome: Outcome | None
+
+
+class VerificationWanted(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"marketplace": "UK", "from": "2026-05-01", "to": "2026-06-01", "repair": True}]
+        },
+    )
+    marketplace: Word
+    lower: Word = Field(alias="from", description="First day or time (UTC), as 2026-01-31.")
+    upper: Word = Field(alias="to", description="The day after the last one, or a time (UTC).")
+    by: By = "report"
+    repair: bool = False
+    account: Word | None = None
+
+
+class Verification(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    id: int
+    account: str
+    marketplace: str
+    lower: str = Field(alias="from")
+    upper: str = Field(alias="to")
+    asked_to: str
+    compared_to: str
+    by: By
+    state: VerificationState
+    listed: int
+    before_start: int
+    missing: int
+    older: int
+    quarantined: int
+    unknown: int
+    still_missing: int
+    orders: list[Finding]
+    started_at: str | None
+    finished_at: str | None
+    message: str | None
+
+
+class VerificationBegun(BaseModel):
+    model_config = example(id=7, state="reading")
+    id: int
+    state: VerificationState
+
+
+class Run(BaseModel):
+    """One run of a source; without an outcome while it is going on, or when its process died."""
+
+    model_config = example(
+        run=812,
+        source="acme:EU",
+        started_at="2026-06-01T09:40:00Z",
+        finished_at="2026-06-01T09:40:02Z",
+        outcome="complete",
+        pages=1,
+        orders=7,
+        requests=1,
+        message=None,
+        identifiable=7,
+        with_email=5,
+        with_name=6,
+        retries=0,
+    )
+    run: int
+    source: str
+    started_at: str
+    finished_at: str | None
+    outcome: Literal["complete", "deferred", "failed", "superseded"] | None
+    pages: int
+    orders: int
+    requests: int
+    message: str | None
+    identifiable: int
+    with_email: int
+    with_name: int
+    retries: int
+
+
+class NotReady(BaseModel):
+    why: Why
+    subject: str = Field(description="The source, or account and marketplace of a gap.")
+    sentence: str
+
+
+class Ready(BaseModel):
+    """``reasons``: what is beyond its limit, for those who may read; null for all others."""
+
+    model_config = example(
+        status="not ready",
+        reasons=[
+            {"why": "success", "subject": "acme:EU", "sentence": "the newest success of acme:EU is 2 h old."}
+        ],
+    )
+    status: Literal["ready", "not ready"]
+    reasons: list[NotReady] | None
+
+
+class OrderEvent(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    account: str
+    order_id: str
+    marketplace: str | None
+    customer_id: int | None
+    version: int
+    position: str
+
+
+class CustomerEvent(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    business: str
+    customer_id: int
+    merged_into: int | None
+    version: int
+    position: str
+
+
+class Event(BaseModel):
+    """What became of a record; ``version`` grows with each of its changes."""
+
+    model_config = ConfigDict(extra="forbid")
+    type: Kind
+    timestamp: str
+    data: OrderEvent | CustomerEvent
+
+
+class Changes(BaseModel):
+    """Events, oldest first. ``position``: where to go on; ``more``: there are some already."""
+
+    model_config = example(
+        events=[
+            {
+                "type": "order.changed",
+                "timestamp": "2026-06-01T09:40:00Z",
+                "data": {
+                    "account": "acme",
+                    "order_id": "026-1234567-1234567",
+                    "marketplace": "UK",
+                    "customer_id": 17,
+                    "version": 4711,
+                    "position": "4711.2.99",
+                },
+            }
+        ],
+        position="4711",
+        more=False,
+    )
+    events: list[Event]
+    position: str
+    more: bool
+
+
+class Health(BaseModel):
+    model_config = example(status="ok")
+    status: Literal["ok"]

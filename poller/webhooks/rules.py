@@ -1,0 +1,240 @@
+"""Web hooks, decided: what is sent, how it is signed, when it is tried again and when it is given up.
+
+Messages follow the Standard Webhooks specification (https://www.standardwebhooks.com): the headers
+``webhook-id``, ``webhook-timestamp`` and ``webhook-signature``, which is ``v1,`` and the base64 of the
+HMAC-SHA256 over ``id.timestamp.body``. Pure: nothing here sends or stores.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from config import values
+from poller.export import time_text
+from store.changes import Change, Position
+from store.webhooks import Held, Hook
+
+SECRET_PREFIX = "whsec_"
+
+TURN = 50
+"""Events that one turn takes up, at most, of those that are new and of those that wait."""
+
+FIRST_RETRY = timedelta(seconds=5)
+EVENT_RESTS_AT_MOST = timedelta(hours=4)
+RECEIVER_RESTS_AT_MOST = timedelta(minutes=5)
+"""A receiver that answers nothing is tried at least so often."""
+
+ATTEMPTS = 15
+"""After so many an event is given up, which takes about 14 hours."""
+
+
+def new_secret() -> str:
+    """A fresh secret in the form that the specification gives it."""
+    return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+def signature(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
+    """The value of ``webhook-signature``."""
+    key = base64.b64decode(secret.removeprefix(SECRET_PREFIX))
+    signed = f"{message_id}.{timestamp}.".encode() + body
+    return "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
+
+
+def checked_url(text: str) -> str:
+    """An address that may be told of changes. Raises ValueError with the end of a sentence."""
+    url = text.strip()
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        raise ValueError("must be an https URL") from None
+    odd = any(not c.isprintable() or c in '\\ "<>' for c in url)
+    if parts.scheme not in ("http", "https") or not host or port == 0 or odd:
+        raise ValueError("must be an https URL")
+    if parts.username is not None or parts.fragment:
+        raise ValueError("must be an https URL without a user, a password or a fragment")
+    if parts.scheme == "http" and not values.is_loopback(host):
+        raise ValueError("must be an https URL; plain http only to 127.0.0.1, ::1 or localhost")
+    try:
+        address = ip_address(host)
+    except ValueError:
+        if re.search(r"(^|\.)(\d+|0x[\da-f]*)\.?$", host, re.ASCII | re.IGNORECASE):
+            raise ValueError("must write a number as four decimal ones") from None
+        return url
+    address = getattr(address, "ipv4_mapped", None) or address
+    if address.is_link_local or address.is_multicast or address.is_unspecified:
+        raise ValueError("must not name a link-local, multicast or unspecified address")
+    return url
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What is sent for one event: the same with every attempt but for its time and signature."""
+
+    message_id: str
+    body: bytes
+
+    def headers(self, secret: str, timestamp: int) -> dict[str, str]:
+        return {
+            "content-type": "application/json",
+            "webhook-id": self.message_id,
+            "webhook-timestamp": str(timestamp),
+            "webhook-signature": signature(secret, self.message_id, timestamp, self.body),
+        }
+
+
+def event_object(change: Change) -> dict[str, object]:
+    """An event as programs read it: type, time, ids, version and position; no buyer data."""
+    about = "order" if change.kind.startswith("order.") else "customer"
+    ids: dict[str, object] = (
+        {
+            "account": change.account,
+            "order_id": change.order_id,
+            "marketplace": change.marketplace,
+            "customer_id": change.customer_id,
+        }
+        if about == "order"
+        else {
+            "business": change.business,
+            "customer_id": change.customer_id,
+            "merged_into": change.merged_into,
+        }
+    )
+    return {
+        "type": change.kind,
+        "timestamp": time_text(change.at),
+        "data": {**ids, "version": change.version, "position": str(change.position)},
+    }
+
+
+def message_of(change: Change) -> Message:
+    """The message of an event. Its id names record and version, so a repeated one is known as such."""
+    what = change.kind.partition(".")[0]
+    message_id = f"{what}_{change.position.key}_{change.version}"
+    return Message(message_id, json.dumps(event_object(change), separators=(",", ":")).encode())
+
+
+# --- a turn -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a turn sends: of each record one event at most, so in any order.
+
+    ``held``: what is known of the events that were tried before. ``behind``: new events that may not
+    overtake a waiting one. ``position``: where the hook stands when all of this is dealt with.
+    """
+
+    send: tuple[Change, ...]
+    held: dict[Position, Held]
+    behind: tuple[Position, ...]
+    position: Position
+
+
+def plan(
+    hook: Hook,
+    waiting: Sequence[tuple[Held, Change | None]],
+    fresh: Sequence[Change],
+    upto: Position,
+    blocked: set[tuple[int, int]],
+) -> Plan:
+    """What to send now. ``fresh`` are the events after the hook's position, ``upto`` where they end.
+
+    A second event of a record ends the turn: it is sent only when it is written down that the first was
+    taken, so that not even a process that dies, and whose turn is repeated, tells an older one after it.
+
+    A receiver that did not take the last thing sent gets a single event, a new one if there is one: so a
+    single event that it refuses does not keep all others from it.
+    """
+    new: dict[tuple[int, int], Change] = {}
+    behind: list[Position] = []
+    position = hook.position
+    for change in fresh:
+        if change.record in new or (hook.failures and new):
+            break
+        if change.record in blocked:
+            behind.append(change.position)
+        else:
+            new[change.record] = change
+        position = change.position
+    else:
+        position = upto
+    if hook.failures:
+        waiting = [] if new else waiting[:1]
+    older = [event for _, event in waiting if event is not None]
+    held = {each.position: each for each, _ in waiting}
+    return Plan((*older, *new.values()), held, tuple(behind), position)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a turn came to: the hook as it is now, events to be held, and events that were dealt with."""
+
+    hook: Hook
+    hold: tuple[Held, ...]
+    done: tuple[Position, ...]
+
+
+def outcome(hook: Hook, plan: Plan, answers: dict[Position, str | None], now: datetime) -> Outcome:
+    """``answers``: for each event that was sent why it was not taken, or None when it was.
+
+    What was not sent, for want of time or because so much else failed, waits.
+    """
+    failed = [error for error in answers.values() if error is not None]
+    taken = len(failed) < len(answers)
+    if taken:
+        hook = replace(hook, failures=0, failing_since=None, retry_at=None, last_error=None, succeeded_at=now)
+    elif failed:
+        failures = hook.failures + 1
+        hook = replace(
+            hook,
+            failures=failures,
+            failing_since=hook.failing_since or now,
+            retry_at=now + _rest(failures, RECEIVER_RESTS_AT_MOST),
+            last_error=failed[-1],
+        )
+    sent = [change.position for change in plan.send]
+    done = [p for p in plan.held if p not in sent]  # of records that were erased
+    hold = [Held(position, "waiting", 0, now, now) for position in plan.behind]
+    for position in sent:
+        before = plan.held.get(position)
+        if position not in answers:
+            hold += [] if before else [Held(position, "waiting", 0, now, now)]
+        elif (error := answers[position]) is None:
+            done.append(position)
+        else:
+            first = before or Held(position, "waiting", 0, now, now)
+            hold.append(_failed(first, error, hook, now))
+    return Outcome(replace(hook, position=max(hook.position, plan.position)), tuple(hold), tuple(done))
+
+
+def _failed(held: Held, error: str, hook: Hook, now: datetime) -> Held:
+    """Another attempt was in vain. Given up only if its receiver has taken others since the first one."""
+    attempts = held.attempts + 1
+    failed_at = held.failed_at if held.attempts else now
+    alive = hook.succeeded_at is not None and hook.succeeded_at > failed_at
+    dead = attempts >= ATTEMPTS and alive
+    rest = _rest(attempts, EVENT_RESTS_AT_MOST)
+    return replace(
+        held,
+        state="dead" if dead else "waiting",
+        attempts=attempts,
+        failed_at=failed_at,
+        next_at=now + rest,
+        last_error=error,
+    )
+
+
+def _rest(failures: int, longest: timedelta) -> timedelta:
+    doubled: int = 2 ** min(failures - 1, 20)
+    return min(FIRST_RETRY * doubled, longest)
