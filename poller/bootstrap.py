@@ -25,10 +25,10 @@ from config.problems import Problem
 from config.settings import AccountSettings
 from connectors.amazon.auth import TOKEN_URL, Credentials
 from connectors.amazon.connector import AmazonConnector
-from connectors.amazon.marketplaces import BY_NAME, ENDPOINTS
 from connectors.amazon.usage_plans import PLANS
 from connectors.base import Attempt
 from connectors.errors import Deferred
+from connectors.marketplaces import BY_NAME, ENDPOINTS
 from poller.ingest.buyer_counts import Showing
 from poller.ingest.sources import AccountRules, PolledMarketplace, Source, sources_of
 from poller.matching.match import MarketplaceRules

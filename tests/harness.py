@@ -12,9 +12,9 @@ import httpx
 
 from connectors.amazon.auth import Credentials
 from connectors.amazon.connector import AmazonConnector
-from connectors.amazon.marketplaces import BY_NAME
 from connectors.amazon.usage_plans import PLANS
 from connectors.base import Attempt
+from connectors.marketplaces import BY_NAME
 from connectors.simulator.api import Simulator
 from connectors.simulator.orders import POISONS
 from connectors.simulator.transport import transport

@@ -18,8 +18,8 @@ from threading import Lock
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
-from connectors.amazon.marketplaces import BY_ID, ENDPOINTS
 from connectors.base import Clock, UsagePlan
+from connectors.marketplaces import BY_ID, ENDPOINTS
 from connectors.simulator.faults import (
     CREATE_REPORT,
     DOWNLOAD,

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
-from connectors.amazon.marketplaces import BY_NAME, Marketplace
+from connectors.marketplaces import BY_NAME, Marketplace
 
 Json = dict[str, Any]
 

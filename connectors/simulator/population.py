@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from random import Random
 
-from connectors.amazon.marketplaces import BY_NAME, Marketplace
+from connectors.marketplaces import BY_NAME, Marketplace
 from connectors.simulator.orders import (
     POISONS,
     WITHOUT_CENTS,

@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from connectors.amazon.marketplaces import BY_ID
+from connectors.marketplaces import BY_ID
 from connectors.simulator.messages import Query, Refusal, Request, forbidden, invalid, to_json
 from connectors.simulator.orders import Facts, Line, Version, amazon_time
 from connectors.simulator.world import Seller, World

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from connectors.amazon.marketplaces import BY_ID, BY_NAME, Region
 from connectors.base import Axis
+from connectors.marketplaces import BY_ID, BY_NAME, Region
 from connectors.simulator.orders import Order, Version, order
 from connectors.simulator.population import populate
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from connectors.amazon.marketplaces import BY_ID
 from connectors.amazon.usage_plans import PLANS
 from connectors.base import Operation
+from connectors.marketplaces import BY_ID
 from poller.backfill import estimates
 from poller.backfill.estimates import Budgets
 from poller.backfill.history import is_awaited, share_done

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from connectors.amazon.marketplaces import BY_ID
+from connectors.marketplaces import BY_ID
 from poller.bootstrap import Service
 from poller.matching.basis import BASIS
 from poller.matching.match import explain

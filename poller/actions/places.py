@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from connectors.amazon.marketplaces import BY_NAME
+from connectors.marketplaces import BY_NAME
 from poller.actions.backfill_progress import Place, places
 from poller.bootstrap import Service
 from poller.errors import Refused

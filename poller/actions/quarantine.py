@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from connectors.amazon.marketplaces import BY_ID
 from connectors.errors import ConnectorError, Deferred
+from connectors.marketplaces import BY_ID
 from poller.actions.orders import NotStored, NotUnderstood, fetched
 from poller.bootstrap import Account, Service
 from poller.export import time_text

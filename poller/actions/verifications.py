@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from connectors.amazon.marketplaces import BY_ID
+from connectors.marketplaces import BY_ID
 from poller.actions.places import OPTIONS, Words
 from poller.errors import Refused
 from poller.export import time_text

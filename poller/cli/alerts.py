@@ -7,7 +7,7 @@ import os
 import typer
 
 from config.load import load
-from connectors.amazon.marketplaces import BY_NAME
+from connectors.marketplaces import BY_NAME
 from poller.cli.output import BAD_INPUT, FAULT, Failure, put
 from poller.monitoring.alerts import through
 

@@ -22,10 +22,10 @@ from sqlalchemy.exc import DBAPIError
 
 from config.load import Config, load
 from config.problems import Problem
-from connectors.amazon.marketplaces import BY_ID, BY_NAME
 from connectors.amazon.usage_plans import PLANS
 from connectors.base import SearchQuery
 from connectors.errors import ApplicationRefused, ConnectorError, CredentialsRefused, Deferred, Unreachable
+from connectors.marketplaces import BY_ID, BY_NAME
 from connectors.orders import AmazonOrder
 from poller.bootstrap import Account, Service, endpoint_of, token_url_of
 from poller.cli.db import closing_engine, key_problems

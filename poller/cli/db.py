@@ -12,7 +12,7 @@ import typer
 from sqlalchemy.engine import Engine
 
 from config.load import Config, load
-from connectors.amazon.marketplaces import BY_NAME
+from connectors.marketplaces import BY_NAME
 from poller.cli.output import (
     BAD_INPUT,
     NO_KEY,

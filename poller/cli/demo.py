@@ -28,8 +28,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from connectors.amazon.marketplaces import BY_NAME
 from connectors.base import Attempt, UsagePlan
+from connectors.marketplaces import BY_NAME
 from connectors.simulator.api import Attempted, Simulator
 from connectors.simulator.faults import GET, PARTICIPATIONS, SEARCH, TOKEN, Faults
 from connectors.simulator.orders import Order

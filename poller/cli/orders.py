@@ -6,8 +6,8 @@ from typing import Annotated, get_args
 
 import typer
 
-from connectors.amazon.marketplaces import BY_NAME
 from connectors.errors import Deferred
+from connectors.marketplaces import BY_NAME
 from poller.actions.order_explanation import headline, reasons_for, retained
 from poller.actions.orders import NotStored, account_of, checked_id, fetched
 from poller.bootstrap import Service

@@ -21,8 +21,8 @@ from typing import Annotated
 
 import typer
 
-from connectors.amazon.marketplaces import BY_NAME
 from connectors.base import UsagePlan
+from connectors.marketplaces import BY_NAME
 from connectors.simulator.api import AMAZON_PLANS, Simulator
 from connectors.simulator.faults import CREATE_REPORT, GET, GET_DOCUMENT, PARTICIPATIONS, SEARCH, Faults
 from connectors.simulator.serve import serve

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from connectors.amazon.marketplaces import BY_ID
 from connectors.errors import ConnectorError, Deferred
+from connectors.marketplaces import BY_ID
 from poller.actions.places import chosen_place, stretch_of
 from poller.actions.verifications import KINDS, chosen_way, nothing_read, verification_object
 from poller.bootstrap import Service, utc_now

@@ -18,8 +18,8 @@ from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Literal
 
-from connectors.amazon.marketplaces import BY_ID
 from connectors.base import Operation
+from connectors.marketplaces import BY_ID
 from poller.actions.backfill_progress import ACTIVE, Standing, standing_of
 from poller.backfill.ground import Rates, grounds
 from poller.backfill.run import next_work

@@ -21,7 +21,7 @@ import typer
 from config.load import load
 from config.marketplaces import INCLUDED_DATA, MarketplaceSettings
 from config.settings import ACCOUNT_KEYS, PREFIX, SCALARS, check_settings
-from connectors.amazon.marketplaces import BY_NAME, MARKETPLACES
+from connectors.marketplaces import BY_NAME, MARKETPLACES
 from poller.cli import COMMANDS, output
 from poller.cli.export import KEYS
 from poller.cli.simulator import KEY_FILE, marketplace_file

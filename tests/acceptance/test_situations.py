@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from connectors.amazon.marketplaces import BY_NAME
+from connectors.marketplaces import BY_NAME
 from connectors.simulator.api import Served, Simulator
 from connectors.simulator.faults import GET, SEARCH, TOKEN, Faults
 from connectors.simulator.messages import Answer, Request

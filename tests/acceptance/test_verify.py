@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from connectors.amazon.marketplaces import BY_NAME
 from connectors.base import UsagePlan
 from connectors.errors import AccessRefused, Deferred
+from connectors.marketplaces import BY_NAME
 from connectors.simulator.api import Simulator
 from connectors.simulator.faults import CREATE_REPORT, GET, GET_DOCUMENT, GET_REPORT, SEARCH, Faults
 from connectors.simulator.orders import order

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 from urllib.parse import parse_qs, urlsplit
 
-from connectors.amazon.marketplaces import MARKETPLACES
+from connectors.marketplaces import MARKETPLACES
 
 EMPTY = b'{"orders":[]}'
 ORDERS = "/orders/2026-01-01/orders"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from config.load import Config, fingerprint, load
 from config.settings import ACCOUNT_KEYS, SCALARS
-from connectors.amazon.marketplaces import BY_NAME
+from connectors.marketplaces import BY_NAME
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples" / "config"
 ACCOUNT = "lwa_client_id = 'id'\nlwa_client_secret = 'secret'\nrefresh_token = '{}'\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from config.marketplaces import INCLUDED_DATA, MarketplaceFiles, OrderStatus, read_marketplaces
-from connectors.amazon.marketplaces import BY_NAME
+from connectors.marketplaces import BY_NAME
 
 UK = {
     "marketplace": "'UK'",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from connectors.amazon.marketplaces import MARKETPLACES
+from connectors.marketplaces import MARKETPLACES
 from poller.customers.currencies import CURRENCIES
 from poller.customers.fields import checked
 from poller.errors import Refused

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from connectors.amazon.marketplaces import BY_ID
+from connectors.marketplaces import BY_ID
 from connectors.simulator.orders import POISONS, order
 from connectors.simulator.population import FUTURE_PROGRAM, FUTURE_STATUS
 from connectors.simulator.world import World

@@ -6,7 +6,7 @@ from typing import Annotated, get_args
 
 from fastapi import APIRouter, Query, Request, Response
 
-from connectors.amazon.marketplaces import MARKETPLACES
+from connectors.marketplaces import MARKETPLACES
 from poller.actions.order_explanation import headline, reasons_for, retained
 from poller.actions.orders import account_of, fetched
 from poller.export import order_object
