@@ -102,16 +102,10 @@ def list_orders(
     created_from: datetime | None = None,
     created_to: datetime | None = None,
     before: tuple[datetime, int] | None = None,
-    skip: int = 0,
 ) -> list[OrderRecord]:
-    """The newest shown orders, by created time; with ``before``, those that come after that position.
-
-    ``skip``: leave out so many; slow when they are very many.
-    """
+    """The newest shown orders, by created time; with ``before``, those that come after that position."""
     c = orders.c
     query = sa.select(orders).where(c.shown).order_by(c.created_at.desc(), c.order_key.desc()).limit(limit)
-    if skip:
-        query = query.offset(skip)
     if created_from is not None:
         query = query.where(c.created_at >= created_from)
     if created_to is not None:
@@ -162,13 +156,10 @@ def list_customers(
     email: str | None = None,
     business: str | None = None,
     before: int | None = None,
-    skip: int = 0,
 ) -> list[CustomerRecord]:
     """The newest customers; ``email`` finds by main e-mail in every business, ``before`` by smaller ids."""
     c = customers.c
     query = sa.select(customers).order_by(c.customer_id.desc()).limit(limit)
-    if skip:
-        query = query.offset(skip)
     if business is not None:
         query = query.where(c.business == business)
     if before is not None:
@@ -268,12 +259,6 @@ def statuses(tx: Transaction, customer_ids: Collection[int]) -> dict[int, str]:
     c = customers.c
     query = sa.select(c.customer_id, c.status).where(among(c.customer_id, sorted(customer_ids)))
     return {row.customer_id: row.status for row in tx.rows(query)} if customer_ids else {}
-
-
-def count_upto(tx: Transaction, table: sa.Table, most: int) -> int:
-    """How many rows a table has, but never more than ``most``: counting all of them may take seconds."""
-    some = sa.select(sa.literal(1)).select_from(table).limit(most).subquery()
-    return int(tx.conn.execute(sa.select(sa.func.count()).select_from(some)).scalar_one())
 
 
 def count_customers(tx: Transaction) -> int:

@@ -182,12 +182,10 @@ def _latest(tx: Transaction, sources: Collection[str], until: datetime) -> dict[
     return {row.source: Run(**row._asdict()) for row in tx.rows(query)}
 
 
-def listed(
-    tx: Transaction, *, limit: int, source: str | None = None, before: int | None = None, skip: int = 0
-) -> list[Run]:
+def listed(tx: Transaction, *, limit: int, source: str | None = None, before: int | None = None) -> list[Run]:
     """The newest runs, of one source or of all; ``before``: those with smaller numbers."""
     c = runs.c
-    query = sa.select(runs).order_by(c.run.desc()).limit(limit).offset(skip)
+    query = sa.select(runs).order_by(c.run.desc()).limit(limit)
     if source is not None:
         query = query.where(c.source == source)
     if before is not None:

@@ -61,7 +61,7 @@ def test_the_walk_knows_all_routes(place: Served) -> None:
     pages = [path for _, path in walked if sessions.is_page(path)]
     assert len(walked) - len(pages) == many > 25
     assert len(pages) > 30
-    assert "/console/records/1/list" in pages
+    assert "/console/orders/1/1" in pages
 
 
 def test_every_route_is_closed_without_a_token_and_with_a_wrong_one(place: Served) -> None:

@@ -6,14 +6,17 @@ import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+from poller.export import customer_object, order_object
 from poller.web.console import rendering, sessions
 from poller.web.server import listen
 from poller.web.users import FAILURES, hashed
 from store import queries, users
+from store.records import OrderRecord
 from tests.acceptance.web_world import BAD, BUYERS, ORDERS, Served, form, logged, problem, said, served
 
 PASSWORD = "correct horse battery"
@@ -159,8 +162,6 @@ def test_wrong_input_is_told_on_a_page_in_one_sentence(place: Served) -> None:
         ("/console/backfills/99", 404),
         ("/console/quarantine/acme/none", 404),
         ("/console/nowhere", 404),
-        ("/console/records/orders/detail?pk=x", 404),
-        ("/console/records/nothing/list", 404),
         ("/console/orders?status=%00", 400),
     ):
         answer = ann.get(path)
@@ -180,9 +181,6 @@ def pages(place: Served) -> list[str]:
     """Every page that shows records, with real ids."""
     with place.store.read() as tx:
         one, other = (c.customer_id for c in queries.list_customers(tx, limit=2))
-    records = [
-        *("orders", "customers", "quarantine", "backfills", "runs"),
-    ]
     return [
         "/console/",
         "/console/orders",
@@ -196,9 +194,6 @@ def pages(place: Served) -> list[str]:
         "/console/quarantine",
         f"/console/quarantine/acme/{BAD}",
         "/console/runs",
-        *(f"/console/records/{kind}/list" for kind in records),
-        f"/console/records/orders/detail?pk=acme/{ORDERS[0]}",
-        f"/console/records/customers/detail?pk={one}",
     ]
 
 
@@ -223,7 +218,7 @@ def test_each_disclosure_is_logged_with_who_and_whose(place: Served) -> None:
     with logged() as events:
         assert "Quentin a" in ann.get(f"/console/orders/acme/{ORDERS[0]}").text
         assert "quantityOrdered" in ann.get(f"/console/quarantine/acme/{BAD}").text
-        ann.get(f"/console/records/orders/detail?pk=acme/{ORDERS[1]}")
+        ann.get(f"/console/orders/acme/{ORDERS[1]}")
         found = ann.post("/console/search", data=form(ann, q="quentin C")).text
         ann.get("/console/")
         ann.get("/console/runs")
@@ -237,6 +232,41 @@ def test_each_disclosure_is_logged_with_who_and_whose(place: Served) -> None:
         {"who": "user:seeing", "what": "customers", "ids": [customer_id]},
     ]
     assert not [piece for piece in BUYERS if piece in str(events)]
+
+
+def all_fields(text: str) -> dict[str, str]:
+    """The rows of the section "All fields", without those that have rows of their own."""
+    (section,) = re.findall(r"<summary>All fields</summary>(.*)</details>", text, re.DOTALL)
+    return dict(re.findall(r"<dt><code>(\w+)</code></dt><dd>\s*([^<]*?)\s*</dd>", section))
+
+
+@pytest.mark.parametrize("scopes", [("read",), ("read", "buyer-data")])
+def test_all_fields_of_the_export_are_shown_as_far_as_the_user_may_see_them(
+    place: Served, monkeypatch: pytest.MonkeyPatch, scopes: tuple[str, ...]
+) -> None:
+    def with_a_new_field(order: OrderRecord, currency: str | None) -> dict[str, Any]:
+        return {**order_object(order, currency), "brand_new": {"inner": ["7 <b>"]}}
+
+    monkeypatch.setattr("poller.web.console.orders.order_object", with_a_new_field)
+    user = place.browser(f"fields-{len(scopes)}", *scopes)
+    with place.store.read() as tx:
+        (order,) = queries.find_orders(tx, ORDERS[0])
+        customer = queries.get_customer(tx, order.customer_id or 0)
+    assert customer is not None
+    page = user.get(f"/console/orders/acme/{ORDERS[0]}").text
+    for key in (*order_object(order, "GBP"), "brand_new"):
+        assert f"<dt><code>{key}</code></dt>" in page, key
+    shown = all_fields(page)
+    assert "7 &lt;b&gt;" in page
+    assert shown["order_id"] == ORDERS[0]
+    assert shown["quantity"] == "1"
+    assert shown["cancel_requested"] == "false"
+    for key, value in (("buyer_name", "Quentin a"), ("line1", "7 Secret Street")):
+        assert shown[key] == (value if "buyer-data" in scopes else "***")
+    page = user.get(f"/console/customers/{order.customer_id}").text
+    for key in customer_object(customer):
+        assert f"<dt><code>{key}</code></dt>" in page, key
+    assert all_fields(page)["amazon_name"] == ("Quentin a" if "buyer-data" in scopes else "***")
 
 
 def test_answers_are_sent_at_once() -> None:

@@ -185,6 +185,9 @@ def test_an_order_is_found_by_everything_and_tells_why_it_has_its_customer(
         expect(page.get_by_text("R6", exact=False).first).to_be_visible()
         expect(page.get_by_text("7 Secret Street").first).to_be_visible()
         photograph(page, "order")
+        page.get_by_text("All fields").click()
+        expect(page.get_by_text("fulfilled_by", exact=True)).to_be_visible()
+        photograph(page, "all-fields")
         menu(page, "Orders")
         photograph(page, "orders")
         page.get_by_label("Marketplace").select_option("DE")
@@ -271,29 +274,6 @@ def test_an_order_in_quarantine_shows_its_payload_and_is_tried_again_in_both_way
         expect(page.get_by_role("heading", name=f"Order {BAD} is stored")).to_be_visible()
         page.get_by_role("link", name="To the order").click()
         expect(page.get_by_role("heading", name="Why this customer")).to_be_visible()
-
-
-def test_records_are_read_page_by_page(browser: Browser, place: Served) -> None:
-    with at(browser, place) as page:
-        page.get_by_role("link", name="Records").click()
-        expect(page.get_by_role("table", name="Orders").get_by_role("row")).to_have_count(
-            1 + len(stored_orders(place))
-        )
-        photograph(page, "records")
-        page.get_by_role("link", name=ORDERS[0]).click()
-        expect(page.get_by_text("Quentin a", exact=True)).to_be_visible()
-        photograph(page, "record")
-        kinds = page.get_by_role("navigation", name="Kinds of records")
-        for name in ("Customers", "Quarantine", "Backfills", "Runs"):
-            kinds.get_by_role("link", name=name).click()
-            expect(page.get_by_role("table", name=name)).to_be_visible()
-        page.get_by_role("link", name="Older").click()
-        expect(page.get_by_text("26 to 50 of")).to_be_visible()
-
-
-def stored_orders(place: Served) -> list[Any]:
-    with place.store.read() as tx:
-        return list(queries.list_orders(tx, limit=100))
 
 
 # --- who may what -----------------------------------------------------------------------------------

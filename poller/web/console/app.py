@@ -17,7 +17,6 @@ from poller.web.console import (
     orders,
     overview,
     quarantine,
-    records,
     rendering,
     runs,
     search,
@@ -43,7 +42,6 @@ def make_console(service: Service, handlers: Mapping[type[Exception], Handler]) 
     for module in ROUTERS:
         console.include_router(module.router)
     console.mount("/static", StaticFiles(directory=rendering.HERE / "static"), name="static")
-    records.mount(console, service)
     list(iter_route_contexts(console.routes))  # built now: the first who asks should not wait for it
     for kind, handler in handlers.items():
         console.add_exception_handler(kind, _as_page(handler))

@@ -45,7 +45,6 @@ MENU = (
     ("/backfills", "Backfills"),
     ("/quarantine", "Quarantine"),
     ("/runs", "Runs"),
-    ("/records", "Records"),
 )
 
 
@@ -117,7 +116,7 @@ ENVIRONMENT.globals |= {"BASIS": BASIS, "MENU": MENU, "PREFIX": sessions.PREFIX,
 
 
 # Read now, so that nobody waits for it.
-for _name in ENVIRONMENT.list_templates(filter_func=lambda name: "/" not in name):
+for _name in ENVIRONMENT.list_templates():
     ENVIRONMENT.get_template(_name)
 
 
