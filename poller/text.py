@@ -11,3 +11,32 @@ def iso(time: datetime) -> str:
     if utc.microsecond:
         utc = utc.replace(microsecond=0) + timedelta(seconds=1)
     return utc.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def plain(text: object) -> str:
+    """Text from elsewhere, safe to show: an order must not be able to steer a terminal."""
+    return "".join(c if c.isprintable() else " " for c in str(text))
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """``1 page``, ``2 pages``."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def when(time: datetime | None, *, otherwise: str = "") -> str:
+    """``2026-01-31 12:00`` (UTC), for people."""
+    return otherwise if time is None else time.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def lasting(span: timedelta) -> str:
+    """``40 s``, ``3 min``, ``2 h 5 min``, ``3 days 4 h``."""
+    seconds = max(0, round(span.total_seconds()))
+    if seconds < 60:
+        return f"{seconds} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    if hours == 0:
+        return f"{minutes} min"
+    if hours < 24:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    days, hours = divmod(hours, 24)
+    return f"{counted(days, 'day')} {hours} h" if hours else counted(days, "day")

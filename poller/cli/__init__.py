@@ -16,7 +16,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from poller.cli.output import FAULT, INTERRUPTED, Failure, drop_output, say, sentences_of, show_traceback
+from poller.cli.failures import FAULT, INTERRUPTED, Failure, drop_output, sentences_of, show_traceback
+from poller.cli.output import say
 from poller.version import program_version
 
 COMMANDS: tuple[tuple[str, str, str, str], ...] = (

@@ -8,7 +8,8 @@ import typer
 
 from config.load import load
 from connectors.marketplaces import BY_NAME
-from poller.cli.output import BAD_INPUT, FAULT, Failure, put
+from poller.cli.failures import BAD_INPUT, FAULT, Failure
+from poller.cli.output import put
 from poller.monitoring.alerts import through
 
 app = typer.Typer()

@@ -20,22 +20,11 @@ from poller.actions.backfills import PER, Plan, Wanted, backfill_object, planned
 from poller.backfill import estimates, history
 from poller.backfill.estimates import Cost
 from poller.bootstrap import Service, spare_the_collector, utc_now
-from poller.cli.output import (
-    BAD_INPUT,
-    FAULT,
-    INTERRUPTED,
-    Failure,
-    counted,
-    lasting,
-    opened,
-    put,
-    put_json,
-    put_table,
-    say,
-    stopped_by_signals,
-    when,
-)
+from poller.cli.failures import BAD_INPUT, FAULT, INTERRUPTED, Failure
+from poller.cli.output import put, put_json, put_table, say
+from poller.cli.session import opened, stopped_by_signals
 from poller.monitoring.status import REFUSED
+from poller.text import counted, lasting, when
 from store import backfill_reports as stored
 from store import ledger, runs
 from store.engine import Transaction

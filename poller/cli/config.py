@@ -29,23 +29,14 @@ from connectors.marketplaces import BY_ID, BY_NAME
 from connectors.orders import AmazonOrder
 from poller.bootstrap import Account, Service, endpoint_of, token_url_of
 from poller.cli.db import closing_engine, key_problems
-from poller.cli.output import (
-    NO_KEY,
-    Failure,
-    check_place,
-    counted,
-    log_quietly,
-    open_store,
-    put,
-    say,
-    sentences_of,
-    sqlite_file,
-)
+from poller.cli.failures import Failure, sentences_of
+from poller.cli.output import put, say
+from poller.cli.session import NO_KEY, check_place, log_quietly, open_store, sqlite_file
 from poller.ingest.budget import Spending
 from poller.monitoring.status import REFUSED, remedy
 from poller.privacy.key_rotation import about_keys
 from poller.sync.windows import SIGNPOST_MARGIN
-from poller.text import iso
+from poller.text import counted, iso
 from store.sealing import new_key
 
 LOOKED_BACK = timedelta(days=3)

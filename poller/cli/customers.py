@@ -7,11 +7,14 @@ from typing import Annotated, Any, get_args
 import typer
 
 from poller.cli import customers_duplicates, customers_edit, customers_import
+from poller.cli.failures import BAD_INPUT, Failure
 from poller.cli.orders import address_line
-from poller.cli.output import BAD_INPUT, Failure, opened, put, put_json, put_table, say, when
+from poller.cli.output import put, put_json, put_table, say
+from poller.cli.session import opened
 from poller.export import customer_object, journal_object
 from poller.matching.basis import BASIS
 from poller.matching.match import contact_email, shown_name
+from poller.text import when
 from store import queries
 from store.engine import Transaction
 from store.queries import JournalEntry

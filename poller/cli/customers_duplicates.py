@@ -6,10 +6,12 @@ from typing import Annotated
 
 import typer
 
-from poller.cli.output import counted, opened, progress, put_json, put_table, say
+from poller.cli.output import progress, put_json, put_table, say
+from poller.cli.session import opened
 from poller.customers.duplicates import find
 from poller.customers.likeness import COMMON, Reason
 from poller.matching.explanations import shown_name
+from poller.text import counted
 from store import customers, queries
 
 WORDS: dict[Reason, str] = {

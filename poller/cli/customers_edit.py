@@ -8,11 +8,13 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from poller.cli.output import confirm, counted, opened, operator, plain, put, put_table, say
+from poller.cli.output import put, put_table, say
+from poller.cli.session import confirm, opened, operator
 from poller.customers import edits, merges
 from poller.customers.fields import FIELDS, checked
 from poller.customers.merges import Merged
 from poller.matching.explanations import shown_name
+from poller.text import counted, plain
 from store.records import CustomerRecord
 
 F = TypeVar("F", bound=Callable[..., None])

@@ -10,22 +10,13 @@ from typing import Annotated
 import typer
 
 from poller.cli.customers_edit import Yes
-from poller.cli.output import (
-    BAD_INPUT,
-    FAULT,
-    Failure,
-    confirm,
-    counted,
-    opened,
-    operator,
-    plain,
-    progress,
-    put,
-    say,
-)
+from poller.cli.failures import BAD_INPUT, FAULT, Failure
+from poller.cli.output import progress, put, say
+from poller.cli.session import confirm, opened, operator
 from poller.customers.import_rules import Kind, Outcome
 from poller.customers.imports import count_lines, import_lines, read_lines
 from poller.errors import Refused
+from poller.text import counted, plain
 
 WORDS: dict[Kind, str] = {
     "new": "new",

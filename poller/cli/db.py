@@ -13,18 +13,10 @@ from sqlalchemy.engine import Engine
 
 from config.load import Config, load
 from connectors.marketplaces import BY_NAME
-from poller.cli.output import (
-    BAD_INPUT,
-    NO_KEY,
-    Failure,
-    check_place,
-    counted,
-    progress,
-    put,
-    say,
-    sentences_of,
-    sqlite_file,
-)
+from poller.cli.failures import BAD_INPUT, Failure, sentences_of
+from poller.cli.output import progress, put, say
+from poller.cli.session import NO_KEY, check_place, sqlite_file
+from poller.text import counted
 from store import job_queue, schema, tables, transfer
 from store.diagnosis import place_of
 from store.engine import Store, create_engine

@@ -14,7 +14,9 @@ from typing import Annotated, Any
 
 import typer
 
-from poller.cli.output import BAD_INPUT, Failure, opened, say
+from poller.cli.failures import BAD_INPUT, Failure
+from poller.cli.output import say
+from poller.cli.session import opened
 from poller.export import customer_object, order_object, write_csv, write_jsonl
 from store import queries
 from store.engine import Transaction

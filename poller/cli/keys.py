@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import typer
 
-from poller.cli.output import (
-    BAD_INPUT,
-    FAULT,
-    INTERRUPTED,
-    Failure,
-    counted,
-    opened,
-    progress,
-    put,
-    say,
-    stopped_by_signals,
-)
+from poller.cli.failures import BAD_INPUT, FAULT, INTERRUPTED, Failure
+from poller.cli.output import progress, put, say
+from poller.cli.session import opened, stopped_by_signals
 from poller.privacy.key_rotation import Rotation, about_keys
+from poller.text import counted
 from store import rotation
 from store.sealing import new_key
 

@@ -11,21 +11,12 @@ from connectors.marketplaces import BY_NAME
 from poller.actions.order_explanation import headline, reasons_for, retained
 from poller.actions.orders import NotStored, account_of, checked_id, fetched
 from poller.bootstrap import Service
-from poller.cli.output import (
-    BAD_INPUT,
-    DEFERRED,
-    Failure,
-    opened,
-    plain,
-    put,
-    put_json,
-    put_table,
-    say,
-    when,
-)
+from poller.cli.failures import BAD_INPUT, DEFERRED, Failure
+from poller.cli.output import put, put_json, put_table, say
+from poller.cli.session import opened
 from poller.export import order_object
 from poller.matching.basis import BASIS
-from poller.text import iso
+from poller.text import iso, plain, when
 from store import accounts, quarantine, queries
 from store.engine import Transaction
 from store.orders import order_currency

@@ -9,18 +9,9 @@ import typer
 
 from poller.actions.quarantine import quarantine_object
 from poller.bootstrap import Service
-from poller.cli.output import (
-    BAD_INPUT,
-    Failure,
-    confirm,
-    counted,
-    opened,
-    operator,
-    progress,
-    put_json,
-    say,
-    stopped_by_signals,
-)
+from poller.cli.failures import BAD_INPUT, Failure
+from poller.cli.output import progress, put_json, say
+from poller.cli.session import confirm, opened, operator, stopped_by_signals
 from poller.export import customer_object, journal_object, order_object, time_text
 from poller.matching.retention import term
 from poller.privacy.purge import (
@@ -32,6 +23,7 @@ from poller.privacy.purge import (
     find_person,
     forget_customer,
 )
+from poller.text import counted
 from store import erasure, queries
 from store.engine import Transaction
 from store.orders import order_currency

@@ -10,19 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from poller.actions.quarantine import NAMELESS, ask_again, marketplace_of, quarantine_object, tried_again
-from poller.cli.output import (
-    BAD_INPUT,
-    FAULT,
-    Failure,
-    counted,
-    opened,
-    plain,
-    put,
-    put_json,
-    put_table,
-    say,
-    when,
-)
+from poller.cli.failures import BAD_INPUT, FAULT, Failure
+from poller.cli.output import put, put_json, put_table, say
+from poller.cli.session import opened
+from poller.text import counted, plain, when
 from store import quarantine as store
 from store.quarantine import Quarantined
 

@@ -18,27 +18,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from config.logging import configure_logging
 from config.problems import Problem
 from poller.bootstrap import Service, Unusable, spare_the_collector, utc_now
-from poller.cli.output import (
-    BAD_INPUT,
-    DEFERRED,
-    FAULT,
-    INTERRUPTED,
-    Failure,
-    check_place,
-    counted,
-    lasting,
-    opened,
-    require_configuration,
-    say,
-    sentences_of,
-    show_traceback,
-    stopped_by_signals,
-)
+from poller.cli.failures import BAD_INPUT, DEFERRED, FAULT, INTERRUPTED, Failure, sentences_of, show_traceback
+from poller.cli.output import say
+from poller.cli.session import check_place, opened, require_configuration, stopped_by_signals
 from poller.monitoring.status import REFUSED, remedy
 from poller.service.lifecycle import heartbeat_file, is_alive
 from poller.service.schedule import Schedule
 from poller.sync.run import RunReport
-from poller.text import iso
+from poller.text import counted, iso, lasting
 from store.engine import Unavailable
 from store.runs import Outcome
 

@@ -27,7 +27,7 @@ from connectors.simulator.api import AMAZON_PLANS, Simulator
 from connectors.simulator.faults import CREATE_REPORT, GET, GET_DOCUMENT, PARTICIPATIONS, SEARCH, Faults
 from connectors.simulator.serve import serve
 from connectors.simulator.world import CLIENT_ID, CLIENT_SECRET, Seller, World
-from poller.cli.output import Failure
+from poller.cli.failures import Failure
 from store.sealing import new_key
 
 ACCOUNT = "acme"

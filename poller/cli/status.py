@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from poller.cli.output import counted, lasting, opened, plain, put, put_json, put_table, when
+from poller.cli.output import put, put_json, put_table
+from poller.cli.session import opened
 from poller.matching.basis import BASIS
 from poller.monitoring.status import (
     BackfillStatus,
@@ -23,6 +24,7 @@ from poller.monitoring.status import (
     of_other_shops,
     without_file,
 )
+from poller.text import counted, lasting, plain, when
 from store.progress import Interval
 from store.quarantine import Counts
 from store.runs import Run

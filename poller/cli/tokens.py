@@ -6,8 +6,11 @@ from typing import Annotated
 
 import typer
 
-from poller.cli.output import BAD_INPUT, Failure, opened, put, put_json, put_table, say, when
+from poller.cli.failures import BAD_INPUT, Failure
+from poller.cli.output import put, put_json, put_table, say
+from poller.cli.session import opened
 from poller.export import time_text
+from poller.text import when
 from poller.web.tokens import checked_name, checked_scopes, digest, new_token
 from store import tokens as stored
 

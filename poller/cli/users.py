@@ -8,9 +8,12 @@ from typing import Annotated
 
 import typer
 
-from poller.cli.output import BAD_INPUT, Failure, opened, put_json, put_table, say, when
+from poller.cli.failures import BAD_INPUT, Failure
+from poller.cli.output import put_json, put_table, say
+from poller.cli.session import opened
 from poller.errors import Refused
 from poller.export import time_text
+from poller.text import when
 from poller.web.users import LEAST, checked_password, checked_user_name, checked_user_scopes, hashed
 from store import users as stored
 

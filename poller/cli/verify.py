@@ -14,23 +14,12 @@ from connectors.marketplaces import BY_ID
 from poller.actions.places import chosen_place, stretch_of
 from poller.actions.verifications import KINDS, chosen_way, nothing_read, verification_object
 from poller.bootstrap import Service, utc_now
-from poller.cli.output import (
-    DEFERRED,
-    INTERRUPTED,
-    MISSING,
-    Failure,
-    counted,
-    opened,
-    put,
-    put_json,
-    put_table,
-    say,
-    stopped_by_signals,
-    when,
-)
+from poller.cli.failures import DEFERRED, INTERRUPTED, MISSING, Failure
+from poller.cli.output import put, put_json, put_table, say
 from poller.cli.run import wait_until
+from poller.cli.session import opened, stopped_by_signals
 from poller.sync import windows
-from poller.text import iso
+from poller.text import counted, iso, when
 from poller.verification.run import LOOK_EVERY, Verifier
 from store.ledger import Superseded
 from store.verification import Finding, Verification

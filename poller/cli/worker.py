@@ -11,7 +11,8 @@ import typer
 
 from config.logging import configure_logging
 from poller.bootstrap import Service, Unusable, spare_the_collector
-from poller.cli.output import BAD_INPUT, Failure, require_configuration
+from poller.cli.failures import BAD_INPUT, Failure
+from poller.cli.session import require_configuration
 
 
 def worker(

@@ -16,8 +16,8 @@ import pytest
 
 from connectors.simulator.orders import Address
 from connectors.simulator.world import Seller, World
-from poller.cli import output
-from poller.cli.output import operator
+from poller.cli import output, session
+from poller.cli.session import operator
 from store import customers
 from store.engine import Store, create_engine
 from store.records import CustomerRecord
@@ -211,7 +211,7 @@ def test_a_terminal_is_asked_before_a_merge_and_an_import(
             terminal.setattr(sys, "stdin", Terminal("n\n"))
             terminal.setattr(sys, "stderr", Terminal())
             asked.append(question)
-            output.confirm(question, yes=yes)
+            session.confirm(question, yes=yes)
 
     for module in ("customers_edit", "customers_import"):
         monkeypatch.setattr(f"poller.cli.{module}.confirm", confirm)

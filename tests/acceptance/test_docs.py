@@ -22,7 +22,7 @@ from config.load import load
 from config.marketplaces import INCLUDED_DATA, MarketplaceSettings
 from config.settings import ACCOUNT_KEYS, PREFIX, SCALARS, check_settings
 from connectors.marketplaces import BY_NAME, MARKETPLACES
-from poller.cli import COMMANDS, output
+from poller.cli import COMMANDS, failures
 from poller.cli.export import KEYS
 from poller.cli.simulator import KEY_FILE, marketplace_file
 from poller.customers.imports import COLUMNS
@@ -288,11 +288,11 @@ def test_the_exit_statuses_are_those_of_the_code() -> None:
     documented = {int(row[0]) for row in rows(section("README.md", "## Operation")) if row[0].isdigit()}
     assert documented == {
         0,
-        output.FAULT,
-        output.BAD_INPUT,
-        output.MISSING,
-        output.DEFERRED,
-        output.INTERRUPTED,
+        failures.FAULT,
+        failures.BAD_INPUT,
+        failures.MISSING,
+        failures.DEFERRED,
+        failures.INTERRUPTED,
     }
 
 
@@ -309,7 +309,7 @@ def test_the_systemd_unit_starts_what_the_page_installs() -> None:
     assert f"{Path(program).parent}/pip install" in page
     assert f"EnvironmentFile={service['EnvironmentFile']}" in page
     assert f"useradd --system --shell /usr/sbin/nologin {service['User']}\n" in page
-    assert service["RestartPreventExitStatus"] == str(output.BAD_INPUT)
+    assert service["RestartPreventExitStatus"] == str(failures.BAD_INPUT)
     for name in re.findall(rf"{PREFIX}[A-Z_]*[A-Z]", text):
         assert name.replace("__ACME__", "__<NAME>__") in settings_of_the_code()
 

@@ -20,7 +20,8 @@ from connectors.amazon.parse import order_of_json
 from connectors.orders import AmazonOrder
 from connectors.simulator.api import Simulator
 from connectors.simulator.world import World
-from poller.cli.output import Failure, confirm
+from poller.cli.failures import Failure
+from poller.cli.session import confirm
 from poller.ingest.apply import apply_orders
 from poller.matching.retention import Retention
 from poller.privacy.purge import Purge

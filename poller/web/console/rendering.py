@@ -14,8 +14,8 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from markupsafe import Markup, escape
 
-from poller.cli.output import counted, lasting, when
 from poller.matching.basis import BASIS
+from poller.text import counted, lasting, when
 from poller.version import program_version
 from poller.web.access import Caller
 from poller.web.console import sessions

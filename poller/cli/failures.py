@@ -1,0 +1,74 @@
+"""How commands fail: exit statuses, sentences for errors, tracebacks for debugging."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from contextlib import suppress
+
+from poller.cli.output import say
+from poller.text import plain
+
+BAD_INPUT = 2
+FAULT = 1
+MISSING = 3
+"""Something that Amazon has is not in the database."""
+DEFERRED = 75
+INTERRUPTED = 130
+"""What shells report for a process that Ctrl-C ended."""
+
+
+class Failure(Exception):
+    """Ends the command: these sentences on standard error, this exit status."""
+
+    def __init__(self, *sentences: str, status: int = FAULT) -> None:
+        super().__init__(" ".join(sentences))
+        self.sentences = sentences
+        self.status = status
+
+
+def sentences_of(error: Exception) -> tuple[int, str]:
+    """(exit status, sentence) for an error. Only texts that we wrote ourselves are repeated."""
+    from sqlalchemy.exc import DBAPIError
+
+    from connectors.errors import ConnectorError
+    from poller.bootstrap import Unusable
+    from poller.errors import Refused
+    from store import diagnosis
+    from store.schema import NewerDatabase
+    from store.sealing import SealError, UnknownKey
+
+    name = type(error).__name__
+    if isinstance(error, DBAPIError) and (sentence := diagnosis.sentence_of(error)) is not None:
+        return FAULT, sentence
+    if isinstance(error, ModuleNotFoundError) and error.name == "psycopg":
+        remedy = "install amazon-order-sync with its extra `postgres`"
+        return BAD_INPUT, f"PostgreSQL needs a driver that is not installed: {remedy}."
+    if isinstance(error, ModuleNotFoundError) and error.name == "procrastinate":
+        remedy = "install amazon-order-sync with its extra `distributed`"
+        return BAD_INPUT, f"ORDER_SYNC_EXECUTOR=procrastinate needs what is not installed: {remedy}."
+    if isinstance(error, UnknownKey):
+        return BAD_INPUT, f"{error}."
+    if isinstance(error, Refused):
+        return BAD_INPUT, plain(f"{error} {', '.join(error.named)}".strip())
+    if isinstance(error, ConnectorError | Unusable | NewerDatabase | SealError):
+        return FAULT, f"{str(error).removesuffix('.')}."
+    return FAULT, f"something unexpected happened ({name}); ORDER_SYNC_LOG_LEVEL=debug shows where."
+
+
+def show_traceback(error: BaseException) -> None:
+    """Where an error happened, when debugging: frames and class only, since texts may quote data."""
+    if os.environ.get("ORDER_SYNC_LOG_LEVEL", "").strip().lower() != "debug":
+        return
+    for line in traceback.format_tb(error.__traceback__):
+        say(line.rstrip())
+    say(type(error).__name__)
+
+
+def drop_output() -> None:
+    """Standard output leads nowhere any more: let the interpreter not stumble over it at its end."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
