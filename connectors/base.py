@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
@@ -17,7 +17,11 @@ Operation = Literal[
     "getReport",
     "getReportDocument",
 ]
-"""An operation with a usage plan of its own."""
+"""A request with a usage plan of its own.
+
+Amazon's names, because they are stored with budgets and shown by ``status`` and in metrics; listed here
+so that the type checker knows every one.
+"""
 
 Axis = Literal["updated", "created"]
 """Which of an order's two times a window is an interval of."""
@@ -35,6 +39,9 @@ class UsagePlan:
 
     rate: float
     burst: int
+
+
+Plans = Mapping[Operation, UsagePlan]
 
 
 @dataclass(frozen=True, slots=True)

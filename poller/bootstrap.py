@@ -26,7 +26,7 @@ from config.settings import AccountSettings
 from connectors.amazon.auth import TOKEN_URL, Credentials
 from connectors.amazon.connector import AmazonConnector
 from connectors.amazon.usage_plans import PLANS
-from connectors.base import Attempt
+from connectors.base import Attempt, OrderConnector, Plans
 from connectors.errors import Deferred
 from connectors.marketplaces import BY_NAME, ENDPOINTS
 from poller.ingest.buyer_counts import Showing
@@ -81,7 +81,7 @@ class Account:
     settings: AccountSettings = field(repr=False)
     region: str
     rules: AccountRules
-    connector: AmazonConnector
+    connector: OrderConnector
     sources: tuple[Source, ...]
     marketplaces: Mapping[str, MarketplaceSettings]
     """All its configured marketplaces, enabled or not, by marketplace id."""
@@ -124,6 +124,7 @@ class Service:
         self.stop = threading.Event()
         self.tally = Tally()
         self.showing = Showing()
+        self.plans: Plans = PLANS
         self._rng = random.Random()
         self.owner = _owner()
         self.config: Config = load(environ, BY_NAME)
@@ -334,7 +335,7 @@ class Service:
             self.store,
             account.connector,
             source,
-            PLANS,
+            self.plans,
             Pace(settings.poll_seconds, settings.poll_seconds_busy),
             self.owner,
             self.stop.is_set,

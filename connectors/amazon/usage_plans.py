@@ -6,12 +6,11 @@ model 2021-06-30.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from types import MappingProxyType
 
-from connectors.base import Operation, UsagePlan
+from connectors.base import Plans, UsagePlan
 
-PLANS: Mapping[Operation, UsagePlan] = MappingProxyType(
+PLANS: Plans = MappingProxyType(
     {
         "searchOrders": UsagePlan(rate=0.0056, burst=20),
         "getOrder": UsagePlan(rate=0.5, burst=30),

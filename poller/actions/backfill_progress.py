@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from connectors.amazon.usage_plans import PLANS
 from connectors.base import Operation
 from connectors.marketplaces import BY_ID
 from poller.backfill import estimates
@@ -76,7 +75,7 @@ def budgets_of(tx: Transaction, service: Service, place: Place) -> Budgets:
     """The account's stored budget as it is now."""
 
     def bucket(operation: Operation) -> Bucket:
-        return stored_bucket(tx, place.source.application, place.name, operation, PLANS)
+        return stored_bucket(tx, place.source.application, place.name, operation, service.plans)
 
     busy = service.config.settings.poll_seconds_busy
     return Budgets(bucket("searchOrders"), bucket("getOrder"), busy)

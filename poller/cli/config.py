@@ -22,7 +22,6 @@ from sqlalchemy.exc import DBAPIError
 
 from config.load import Config, load
 from config.problems import Problem
-from connectors.amazon.usage_plans import PLANS
 from connectors.base import SearchQuery
 from connectors.errors import ApplicationRefused, ConnectorError, CredentialsRefused, Deferred, Unreachable
 from connectors.marketplaces import BY_ID, BY_NAME
@@ -201,7 +200,7 @@ def _findings(service: Service, account: Account) -> Iterator[Finding]:
     if not account.sources:
         yield Finding(None, "no marketplace is enabled: Amazon is not asked")
         return
-    spending = Spending(service.store, account.sources[0].application, account.settings.name, PLANS)
+    spending = Spending(service.store, account.sources[0].application, account.settings.name, service.plans)
     try:
         account.connector.amazon_now()
     except ConnectorError as error:

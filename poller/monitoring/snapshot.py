@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from connectors.amazon.usage_plans import PLANS
-from connectors.base import Operation
+from connectors.base import Operation, Plans
 from poller.actions.backfill_progress import place_of
 from poller.bootstrap import Service
 from poller.ingest.budget import stored_bucket
@@ -45,14 +44,15 @@ class Known:
     """The newest of each source."""
     shown: Mapping[str, Mapping[date, Seen]]
     buckets: Mapping[BudgetKey, Bucket]
+    plans: Plans
     refusals: Mapping[tuple[str, str], Refusal]
 
     def bucket(self, tx: Transaction, source: Source, operation: Operation) -> Bucket:
         """A source's stored budget for one operation, as of now; a full one before the first request."""
         if operation not in SHOWN_BUDGETS:
-            return stored_bucket(tx, source.application, source.account, operation, PLANS)
+            return stored_bucket(tx, source.application, source.account, operation, self.plans)
         found = self.buckets.get(BudgetKey(source.application, source.account, operation))
-        plan = PLANS[operation]
+        plan = self.plans[operation]
         return found or budgets.full(plan.rate, plan.burst, tx.now)
 
     def refusal(self, source: Source) -> Refusal | None:
@@ -75,6 +75,7 @@ def known_of(tx: Transaction, service: Service) -> Known:
         runs=runs.latest_of_each(tx, sources),
         shown=service.showing.read(tx),
         buckets=budgets.all_of(tx, SHOWN_BUDGETS),
+        plans=service.plans,
         refusals=runs.all_in_force(tx),
     )
 
