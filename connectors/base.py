@@ -119,6 +119,10 @@ class Attempt:
 AttemptObserver = Callable[[Attempt], None]
 
 
+PayloadReader = Callable[[str], AmazonOrder | UnreadableOrder]
+"""Reads the JSON of one order."""
+
+
 class OrderConnector(Protocol):
     """One selling partner's orders in one region.
 
@@ -156,6 +160,9 @@ class OrderConnector(Protocol):
 
     def report_orders(self, document_id: str, budget: Budget) -> tuple[ListedOrder, ...]:
         """Every order of a finished report, once: all of them or an error. Raises ReportUnreadable."""
+
+    def read_payload(self, payload: str) -> AmazonOrder | UnreadableOrder:
+        """Read one order's JSON, such as the payload of an unreadable one; sends nothing, never raises."""
 
     def participations(self, budget: Budget) -> frozenset[str]:
         """Ids of the marketplaces that this seller is enrolled in."""

@@ -19,7 +19,7 @@ from connectors.amazon.client import USER_AGENT, OrdersClient, ReportsClient, Se
 from connectors.amazon.clock import AmazonTime
 from connectors.amazon.documents import OPERATION as DOCUMENT
 from connectors.amazon.documents import document_lines
-from connectors.amazon.parse import order_of, page_of_json
+from connectors.amazon.parse import order_of, order_of_json, page_of_json
 from connectors.amazon.reports import (
     ReportAddress,
     created_report,
@@ -162,6 +162,8 @@ class AmazonConnector:
             return order
 
         return self._ask("getOrder", budget, request)
+
+    read_payload = staticmethod(order_of_json)
 
     def participations(self, budget: Budget) -> frozenset[str]:
         """Ids of the marketplaces that this seller is enrolled in."""

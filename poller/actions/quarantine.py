@@ -66,7 +66,8 @@ def tried_again(service: Service, entry: Quarantined, refetch: bool) -> str | No
 
 
 def _applied_again(service: Service, account: Account, entry: Quarantined) -> str | None:
-    problem = service.store.commit(lambda tx: apply_stored(tx, account.rules, entry))
+    read_payload = account.connector.read_payload
+    problem = service.store.commit(lambda tx: apply_stored(tx, account.rules, entry, read_payload))
     if problem == quarantine.HAS_BEEN_ERASED:
         problem += f"; {ask_again(entry)}"
     return None if problem is None else f"stays: {problem}"

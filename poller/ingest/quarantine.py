@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from connectors.amazon.parse import order_of_json
+from connectors.base import PayloadReader
 from connectors.orders import UnreadableOrder
 from poller.ingest.apply import apply_orders
 from poller.ingest.refetch import next_refetch
@@ -15,7 +15,9 @@ from store.engine import Transaction
 from store.quarantine import Quarantined
 
 
-def apply_stored(tx: Transaction, rules: AccountRules, entry: Quarantined) -> str | None:
+def apply_stored(
+    tx: Transaction, rules: AccountRules, entry: Quarantined, read_payload: PayloadReader
+) -> str | None:
     """Read a payload again and store the order. Returns why it stays in quarantine, or None.
 
     Raises a conflict (``store.engine.is_conflict``): roll back and call again.
@@ -23,7 +25,7 @@ def apply_stored(tx: Transaction, rules: AccountRules, entry: Quarantined) -> st
     if entry.payload == quarantine.ERASED:
         quarantine.read_again(tx, entry, program_version())
         return quarantine.HAS_BEEN_ERASED
-    order = order_of_json(entry.payload)
+    order = read_payload(entry.payload)
     if isinstance(order, UnreadableOrder):
         quarantine.put(tx, replace(entry, reason=order.reason, read_by=program_version()))
         return order.reason
@@ -32,14 +34,14 @@ def apply_stored(tx: Transaction, rules: AccountRules, entry: Quarantined) -> st
     return None
 
 
-def after_upgrade(tx: Transaction, rules: AccountRules, limit: int) -> int:
+def after_upgrade(tx: Transaction, rules: AccountRules, limit: int, read_payload: PayloadReader) -> int:
     """Apply payloads that another version of this program could not read. Returns how many it were.
 
     For what cannot be read now either, the series of questions to Amazon begins anew.
     """
     found = quarantine.of_older_readers(tx, rules.account, program_version(), limit)
     for entry in found:
-        if apply_stored(tx, rules, entry) is not None:
+        if apply_stored(tx, rules, entry, read_payload) is not None:
             again = next_refetch(tx.now, 0) if quarantine.has_id(entry) else None
             quarantine.schedule(tx, entry, again, refetches=0)
     return len(found)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 
-from connectors.base import Budget, OrderConnector
+from connectors.base import Budget, OrderConnector, PayloadReader
 from connectors.errors import ConnectorError, CredentialsRefused
 from poller.ingest.apply import decide_again
 from poller.ingest.quarantine import after_upgrade
@@ -73,7 +73,7 @@ def is_behind(tx: Transaction, source: Source) -> bool:
     return queries.is_behind(tx, source.account, program_version(), *_now_known(source))
 
 
-def catch_up(store: Store, source: Source) -> None:
+def catch_up(store: Store, source: Source, read_payload: PayloadReader) -> None:
     """Give orders their customers that waited for the configuration; read again what could not be read.
 
     They wait because their marketplace was unknown (R26) or held those without an e-mail (R21).
@@ -86,7 +86,7 @@ def catch_up(store: Store, source: Source) -> None:
 
     while store.commit(match_some):
         pass
-    while store.commit(lambda tx: after_upgrade(tx, source.rules, limit=50)):
+    while store.commit(lambda tx: after_upgrade(tx, source.rules, 50, read_payload)):
         pass
 
 

@@ -284,7 +284,7 @@ class SourceSync:
     def _see_to_the_rest(self) -> None:
         """What else may have to be seen to before the first decision."""
         if self._is_behind:
-            prepare.catch_up(self.store, self.source)
+            prepare.catch_up(self.store, self.source, self.connector.read_payload)
         if self._enrolment_due:
             prepare.tidy(self.store, self.source)
             prepare.check_enrolment(self.store, self.connector, self.source, self.spending)

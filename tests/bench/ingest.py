@@ -14,7 +14,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from connectors.amazon.parse import page_of_json
+from connectors.amazon.parse import order_of_json, page_of_json
 from connectors.amazon.usage_plans import PLANS as AMAZON_PLANS
 from connectors.base import Budget, Operation, ReportQuery, ReportState, SearchQuery, UsagePlan
 from connectors.errors import OrderNotFound, RequestRefused
@@ -75,6 +75,8 @@ class Replay:
 
     def report_orders(self, document_id: str, budget: Budget) -> tuple[ListedOrder, ...]:
         raise RequestRefused("getReportDocument: no report is made here", 404)
+
+    read_payload = staticmethod(order_of_json)
 
     def participations(self, budget: Budget) -> frozenset[str]:
         return frozenset(rules.marketplace_id for rules in all_rules())

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from connectors.amazon.parse import order_of_json
 from connectors.orders import UnreadableOrder
 from connectors.simulator.orders import order as simulated
 from connectors.simulator.orders import render
@@ -139,7 +140,7 @@ def test_pages_promotions_and_what_gets_out_of_quarantine(place: Place) -> None:
     with store.begin() as tx:
         tx.conn.execute(sa.update(tables.quarantine).values(read_by="an older version"))
     with told(store) as kinds:
-        assert store.commit(lambda tx: after_upgrade(tx, rules, limit=10)) == 1
+        assert store.commit(lambda tx: after_upgrade(tx, rules, 10, order_of_json)) == 1
     assert kinds == {"customer.created": 1, "order.created": 1}
     with store.read() as tx:
         assert quarantine.entries(tx) == []
