@@ -21,7 +21,7 @@ from poller.errors import Refused, Unknown
 from poller.version import program_version
 from poller.web import backfills, customers, orders, probes, quarantine, schemas, status, verifications
 from poller.web.access import PUBLIC, Caller, Gate
-from poller.web.console import sessions
+from poller.web.console import forms, sessions
 from poller.web.console.app import make_console
 from poller.web.dependencies import only_known_parameters
 from poller.web.masking import disclosed
@@ -64,9 +64,9 @@ def make_api(service: Service) -> FastAPI:
     list(iter_route_contexts(api.routes))  # built now: the first who asks should not wait for it
     for kind, handler in HANDLERS.items():
         api.add_exception_handler(kind, handler)
-    for path in ("/", sessions.PREFIX):
+    for path in ("/", forms.PREFIX):
         api.add_api_route(path, _to_console, include_in_schema=False)
-    api.mount(sessions.PREFIX, make_console(service, HANDLERS))
+    api.mount(forms.PREFIX, make_console(service, HANDLERS))
     api.openapi = lambda: _described(api)  # type: ignore[method-assign]
     return api
 

@@ -74,11 +74,11 @@ class Door:
             await self._serve(scope, receive, guarded)
         except Problem as problem:
             if not begun:
-                await _answer(sessions.told(scope, problem), scope, receive, guarded)
+                await _answer(sessions.problem_response(scope, problem), scope, receive, guarded)
         except Exception as error:
             broken = fault(scope, error)
             if not begun:
-                await _answer(sessions.told(scope, broken), scope, receive, guarded)
+                await _answer(sessions.problem_response(scope, broken), scope, receive, guarded)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if b"\0" in scope.get("raw_path", b"") or "\0" in scope["path"] or b"%00" in scope["query_string"]:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from poller.export import customer_object, order_object
-from poller.web.console import rendering, sessions
+from poller.web.console import forms, rendering, sessions
 from poller.web.server import listen
 from poller.web.users import FAILURES, hashed
 from store import queries, users
@@ -35,8 +35,8 @@ def user(place: Served, name: str, *scopes: str) -> None:
 
 def sign_in(client: httpx.Client, name: str, password: str, **fields: str) -> httpx.Response:
     """As a browser does it: the page first, then its form."""
-    (proof,) = re.findall(r'name="form" value="(\w+)"', client.get(sessions.SIGN_IN).text)
-    data = {"form": proof, "name": name, "password": password, **fields}
+    (proof,) = re.findall(r'name="csrf_token" value="(\w+)"', client.get(sessions.SIGN_IN).text)
+    data = {"csrf_token": proof, "name": name, "password": password, **fields}
     return client.post(sessions.SIGN_IN, data=data)
 
 
@@ -48,8 +48,8 @@ def test_without_any_user_or_token_only_this_machine_is_served(tmp_path: Path) -
         client = alone.client()
         assert client.get("/").headers["location"] == sessions.HOME
         assert "Overview" in client.get("/console/").text
-        (proof,) = set(re.findall(r'name="form" value="(\w+)"', client.get("/console/orders").text))
-        found = client.post("/console/search", data={"form": proof, "q": ORDERS[0]})
+        (proof,) = set(re.findall(r'name="csrf_token" value="(\w+)"', client.get("/console/orders").text))
+        found = client.post("/console/search", data={"csrf_token": proof, "q": ORDERS[0]})
         assert ORDERS[0] in found.text
         for headers in ({"X-Forwarded-For": "127.0.0.1"}, {"Host": "orders.example"}):
             answer = client.get("/console/", headers=headers)
@@ -106,7 +106,9 @@ def test_signing_out_and_being_taken_away_end_a_session_at_once(place: Served) -
     kept = dict(ann.cookies)
     assert ann.post("/console/sign-out", data=form(ann)).headers["location"] == sessions.SIGN_IN
     assert (
-        place.client(Cookie=f"{sessions.SESSION}={kept[sessions.SESSION]}").get("/console/").status_code
+        place.client(Cookie=f"{forms.SESSION_COOKIE}={kept[forms.SESSION_COOKIE]}")
+        .get("/console/")
+        .status_code
         == 303
     )
     bob = place.browser("gone", "read")
@@ -121,11 +123,11 @@ def test_signing_out_and_being_taken_away_end_a_session_at_once(place: Served) -
 
 def test_a_form_that_is_not_ours_changes_nothing(place: Served) -> None:
     ann = place.browser("forms", "read", "write", "buyer-data")
-    for data in ({}, {"form": "0" * 40}, {"form": sessions.proof("another's session")}):
+    for data in ({}, {"csrf_token": "0" * 40}, {"csrf_token": forms.csrf_token("another's session")}):
         for path in ("/console/sign-out", "/console/duplicates", "/console/customers/1/merge"):
             answer = ann.post(path, data={"q": "x", **data})
             assert answer.status_code == 403
-            assert "this form is too old" in answer.text.lower()
+            assert "this form has expired" in answer.text.lower()
     answer = ann.post("/console/search", json=form(ann))
     assert answer.status_code == 415
     answer = place.client().post(sessions.SIGN_IN, data={"name": "ann", "password": PASSWORD})

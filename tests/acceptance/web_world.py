@@ -15,7 +15,7 @@ import structlog
 
 from connectors.simulator.world import Seller, World
 from poller.bootstrap import Service
-from poller.web.console import sessions
+from poller.web.console import forms
 from poller.web.server import WebServer, listen
 from poller.web.tokens import digest
 from poller.web.users import LONGEST
@@ -61,7 +61,7 @@ class Served:
 
         self.store.commit(signed_in)
         client = httpx.Client(
-            base_url=self.url, headers=headers, cookies={sessions.SESSION: session}, timeout=60
+            base_url=self.url, headers=headers, cookies={forms.SESSION_COOKIE: session}, timeout=60
         )
         self.clients.append(client)
         return client
@@ -116,7 +116,7 @@ def served(folder: Path, database_url: str | None = None, **environ: str) -> Ite
 
 def form(client: httpx.Client, **fields: str) -> dict[str, str]:
     """What a form of the console carries in this browser."""
-    return {"form": sessions.proof(client.cookies[sessions.SESSION]), **fields}
+    return {"csrf_token": forms.csrf_token(client.cookies[forms.SESSION_COOKIE]), **fields}
 
 
 @contextmanager

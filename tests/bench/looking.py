@@ -71,13 +71,13 @@ def _measure(service: Service, client: httpx.Client) -> None:
     begun = time.perf_counter()
     front = client.get("/console/")
     first = (time.perf_counter() - begun) * 1000
-    (proof,) = set(re.findall(r'name="form" value="(\w+)"', front.text))
+    (proof,) = set(re.findall(r'name="csrf_token" value="(\w+)"', front.text))
 
     def page(path: str) -> Asking:
         return lambda client: client.get(path)
 
     def search(text: object) -> Asking:
-        return lambda client: client.post("/console/search", data={"form": proof, "q": str(text)})
+        return lambda client: client.post("/console/search", data={"csrf_token": proof, "q": str(text)})
 
     email = next((main.email for main in customer.emails), None)
     asked: dict[str, Asking] = {

@@ -14,13 +14,13 @@ from poller.bootstrap import Service
 from poller.web.console import (
     backfills,
     customers,
+    forms,
     orders,
     overview,
     quarantine,
     rendering,
     runs,
     search,
-    sessions,
     sign_in,
 )
 
@@ -30,7 +30,7 @@ Handler = Callable[[Request, Any], Awaitable[Response]]
 
 
 async def _checked(request: Request) -> None:
-    sessions.check_form(request)
+    forms.check_form(request)
 
 
 def make_console(service: Service, handlers: Mapping[type[Exception], Handler]) -> FastAPI:

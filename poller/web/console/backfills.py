@@ -12,7 +12,7 @@ from poller.actions.backfills import Plan, Wanted
 from poller.actions.places import FIELDS
 from poller.bootstrap import Service
 from poller.errors import Refused
-from poller.web.console import sessions
+from poller.web.console.forms import Fields, fields_of
 from poller.web.console.rendering import onwards, page
 from poller.web.dependencies import Here, Id
 from store import ledger
@@ -67,7 +67,7 @@ def _listed(
     )
 
 
-def _understood(service: Service, fields: sessions.Fields) -> tuple[dict[str, str], Wanted]:
+def _understood(service: Service, fields: Fields) -> tuple[dict[str, str], Wanted]:
     given = {name: fields.one(name) for name in ("place", "from", "to", "by")}
     marketplace, _, account = given["place"].partition(" ")
     wanted = backfills.wanted(
@@ -79,7 +79,7 @@ def _understood(service: Service, fields: sessions.Fields) -> tuple[dict[str, st
 @router.post("/backfills/plan")
 def plan_backfill(request: Request, service: Here) -> Response:
     """What a stretch of history costs, before anything is asked for."""
-    fields = sessions.fields_of(request)
+    fields = fields_of(request)
     try:
         given, asked = _understood(service, fields)
     except Refused as error:
@@ -93,7 +93,7 @@ def plan_backfill(request: Request, service: Here) -> Response:
 @router.post("/backfills")
 def start_backfill(request: Request, service: Here) -> Response:
     """Record a backfill; the running service carries it out."""
-    _, asked = _understood(service, sessions.fields_of(request))
+    _, asked = _understood(service, fields_of(request))
     number = service.store.commit(lambda tx: backfills.start(tx, asked))
     return onwards(f"/backfills/{number}")
 

@@ -19,7 +19,7 @@ from poller.export import customer_object, journal_object, order_object
 from poller.web import customers as api
 from poller.web import dependencies
 from poller.web.access import Caller
-from poller.web.console import sessions
+from poller.web.console.forms import PREFIX, fields_of
 from poller.web.console.rendering import onwards, page
 from poller.web.dependencies import Cursor, Here, Id, Who
 from poller.web.masking import customers_for, journal_for, masked, orders_for
@@ -110,7 +110,7 @@ def preview_merge(
 @router.post("/customers/{customer_id}/merge/preview")
 def preview_choice(request: Request, service: Here, caller: Who, customer_id: Id) -> Response:
     """The same with a choice of main e-mails."""
-    fields = sessions.fields_of(request)
+    fields = fields_of(request)
     return _previewed(request, service, caller, customer_id, _id(fields.one("other")), fields.all("keep"))
 
 
@@ -163,7 +163,7 @@ def _id(text: str) -> int:
 @router.post("/customers/{customer_id}/merge")
 def merge_customers(request: Request, service: Here, caller: Who, customer_id: Id) -> Response:
     """Merge, just as it was shown."""
-    fields = sessions.fields_of(request)
+    fields = fields_of(request)
     other = _id(fields.one("other"))
     keep = fields.all("keep") if fields.one("chosen") else None
 
@@ -179,7 +179,7 @@ def merge_customers(request: Request, service: Here, caller: Who, customer_id: I
 @router.post("/customers/{customer_id}/unmerge")
 def unmerge_customer(request: Request, service: Here, caller: Who, customer_id: Id) -> Response:
     """Undo the merge of this customer."""
-    leave = [email for email in sessions.fields_of(request).all("leave") if email]
+    leave = [email for email in fields_of(request).all("leave") if email]
     done = service.store.commit(
         lambda tx: merges.unmerge(tx, customer_id, caller.who, service.shared_emails, leave)
     )
@@ -189,7 +189,7 @@ def unmerge_customer(request: Request, service: Here, caller: Who, customer_id: 
 @router.get("/merge")
 def choose_merge(request: Request, kept: str = "", other: str = "") -> Response:
     """Where the form with two numbers leads."""
-    return RedirectResponse(f"{sessions.PREFIX}/customers/{_id(kept)}/merge?other={_id(other)}", 303)
+    return RedirectResponse(f"{PREFIX}/customers/{_id(kept)}/merge?other={_id(other)}", 303)
 
 
 # --- duplicates -------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from poller.actions.quarantine import quarantine_object, tried_again
 from poller.bootstrap import Service
 from poller.web import quarantine as api
 from poller.web.access import Caller
-from poller.web.console import sessions
+from poller.web.console.forms import fields_of
 from poller.web.console.rendering import page
 from poller.web.dependencies import Here, Who, Word, asking
 from poller.web.masking import MASK, disclosed
@@ -59,7 +59,7 @@ def retry_quarantined(
     request: Request, service: Here, caller: Who, account: Word, order_id: Word
 ) -> Response:
     """Try again with what is stored, or ask Amazon again."""
-    refetch = bool(sessions.fields_of(request).one("refetch"))
+    refetch = bool(fields_of(request).one("refetch"))
     with service.store.read() as tx:
         entry = api.one(tx, account, order_id)
     with asking() if refetch else nullcontext():

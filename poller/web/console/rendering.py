@@ -18,7 +18,7 @@ from poller.matching.basis import BASIS
 from poller.text import counted, lasting, when
 from poller.version import program_version
 from poller.web.access import Caller
-from poller.web.console import sessions
+from poller.web.console import forms
 from poller.web.masking import MASK
 
 HERE = Path(__file__).parent
@@ -112,7 +112,7 @@ ENVIRONMENT = jinja2.Environment(
     lstrip_blocks=True,
 )
 ENVIRONMENT.filters |= FILTERS
-ENVIRONMENT.globals |= {"BASIS": BASIS, "MENU": MENU, "PREFIX": sessions.PREFIX, "VERSION": program_version()}
+ENVIRONMENT.globals |= {"BASIS": BASIS, "MENU": MENU, "PREFIX": forms.PREFIX, "VERSION": program_version()}
 
 
 # Read now, so that nobody waits for it.
@@ -122,21 +122,21 @@ for _name in ENVIRONMENT.list_templates():
 
 def page(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
     """A page for who asks. A browser that keeps nothing of ours yet gets what ties its forms to it."""
-    seed = sessions.seed_of(request)
+    seed = forms.csrf_seed(request)
     made = secrets.token_urlsafe(24) if seed is None else seed
     caller: Caller | None = getattr(request.state, "caller", None)
     text = ENVIRONMENT.get_template(template).render(
         caller=caller,
         may_write=caller is not None and "write" in caller.scopes,
         sees_buyers=caller is not None and caller.sees_buyers,
-        form=sessions.proof(made),
+        csrf_token=forms.csrf_token(made),
         path=request.scope["path"],
         now=datetime.now(UTC),
         **values,
     )
     response = HTMLResponse(text, status, {"Content-Security-Policy": POLICY, "Vary": "Cookie"})
     if seed is None:
-        sessions.set_cookie(request, response, sessions.FORM, made, None)
+        forms.set_cookie(request, response, forms.FORM_COOKIE, made, None)
     return response
 
 
@@ -151,4 +151,4 @@ def problem_page(
 
 def onwards(path: str) -> RedirectResponse:
     """After a change: a page that may be loaded again."""
-    return RedirectResponse(f"{sessions.PREFIX}{path}", 303)
+    return RedirectResponse(f"{forms.PREFIX}{path}", 303)

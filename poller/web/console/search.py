@@ -9,7 +9,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from poller.export import customer_object, order_object
-from poller.web.console import sessions
+from poller.web.console.forms import fields_of
 from poller.web.console.rendering import page
 from poller.web.dependencies import Here, Who
 from poller.web.masking import customers_for, orders_for
@@ -27,7 +27,7 @@ LONGEST = 254
 @router.post("/search")
 def find(request: Request, service: Here, caller: Who) -> Response:
     """Orders and customers that fit what was typed."""
-    text = sessions.fields_of(request).one("q")
+    text = fields_of(request).one("q")
     if len(text) > LONGEST:
         raise Problem(422, "invalid", f"a search has at most {LONGEST} characters.")
     orders: list[OrderRecord] = []

@@ -9,7 +9,7 @@ import structlog
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
-from poller.web.console import sessions
+from poller.web.console import forms, sessions
 from poller.web.console.rendering import page
 from poller.web.dependencies import Here
 from poller.web.middleware import starting
@@ -38,7 +38,7 @@ def show_form(request: Request, service: Here, next: str = "") -> Response:
 @router.post("/sign-in")
 def sign_in(request: Request, service: Here) -> Response:
     """Begin a session, if name and password are those of a user who is not locked."""
-    fields = sessions.fields_of(request)
+    fields = forms.fields_of(request)
     name, target = fields.one("name").lower(), fields.one("next")
     if not service.is_open:
         raise starting()
@@ -60,17 +60,17 @@ def sign_in(request: Request, service: Here) -> Response:
         return page(request, "sign_in.html", 401, next=target, refused=True, name=name, has_users=True)
     log.info("signed in", who=f"user:{user.name}")
     response = RedirectResponse(sessions.safe_target(target), 303)
-    sessions.set_cookie(request, response, sessions.SESSION, token, round(LONGEST.total_seconds()))
-    sessions.drop_cookie(request, response, sessions.FORM)
+    forms.set_cookie(request, response, forms.SESSION_COOKIE, token, round(LONGEST.total_seconds()))
+    forms.drop_cookie(request, response, forms.FORM_COOKIE)
     return response
 
 
 @router.post("/sign-out")
 def sign_out(request: Request, service: Here) -> Response:
     """End the session, here and in the browser."""
-    token = request.cookies.get(sessions.SESSION)
+    token = request.cookies.get(forms.SESSION_COOKIE)
     if token is not None:
         service.store.commit(lambda tx: users.end(tx, digest(token)))
     response = RedirectResponse(sessions.SIGN_IN, 303)
-    sessions.drop_cookie(request, response, sessions.SESSION)
+    forms.drop_cookie(request, response, forms.SESSION_COOKIE)
     return response
