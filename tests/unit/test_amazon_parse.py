@@ -464,19 +464,21 @@ def test_a_payload_is_compact_ascii_and_rounds_nothing() -> None:
     assert compact_json(body) == text
 
 
-def test_however_deep_an_order_is_nested_it_is_unreadable_or_its_page_is_garbled() -> None:
+@pytest.mark.parametrize("depth", [100, 400, 1000, 3000, 10_000, 100_000])
+def test_however_deep_an_order_is_nested_it_is_unreadable_or_its_page_is_garbled(depth: int) -> None:
+    deep = '{"a":[' * depth + "]}" * depth
     garbled = 0
-    for depth in range(100, 2000, 100):
-        deep = '{"a":[' * depth + "]}" * depth
-        for text in (f'{{"createdTime":{deep}}}', f'{{"proceeds":{deep}}}', f'{{"novelty":{deep}}}'):
-            assert isinstance(order_of_json(text), UnreadableOrder)
-            try:
-                (order,) = page_of_json(f'{{"orders":[{text}]}}'.encode()).unreadable
-            except Garbled:
-                garbled += 1
-            else:
-                assert order.payload == text
-    assert 0 < garbled < 57
+    for text in (f'{{"createdTime":{deep}}}', f'{{"proceeds":{deep}}}', f'{{"novelty":{deep}}}'):
+        assert isinstance(order_of_json(text), UnreadableOrder)
+        try:
+            (order,) = page_of_json(f'{{"orders":[{text}]}}'.encode()).unreadable
+        except Garbled:
+            garbled += 1
+        else:
+            assert order.payload == text
+    # In between it is for the interpreter to say: each release of Python has a limit of its own.
+    assert depth > 100 or garbled == 0
+    assert depth < 100_000 or garbled == 3
 
 
 @pytest.mark.parametrize("character", ["\0", "\ud83d", chr(0xDC00)])
