@@ -23,7 +23,7 @@ from poller.bootstrap import Service, spare_the_collector, utc_now
 from poller.cli.failures import BAD_INPUT, FAULT, INTERRUPTED, Failure
 from poller.cli.output import put, put_json, put_table, say
 from poller.cli.session import opened, stopped_by_signals
-from poller.monitoring.status import REFUSED
+from poller.monitoring.attention import REFUSED
 from poller.text import counted, lasting, when
 from store import backfill_reports as stored
 from store import ledger, runs

@@ -32,7 +32,7 @@ from poller.cli.failures import Failure, sentences_of
 from poller.cli.output import put, say
 from poller.cli.session import NO_KEY, check_place, log_quietly, open_store, sqlite_file
 from poller.ingest.budget import Spending
-from poller.monitoring.status import REFUSED, remedy
+from poller.monitoring.attention import REFUSED, remedy
 from poller.privacy.key_rotation import about_keys
 from poller.sync.windows import SIGNPOST_MARGIN
 from poller.text import counted, iso

@@ -39,7 +39,7 @@ from poller.bootstrap import Service, Tally
 from poller.cli.demo_checks import Truth, found_in, truth_of, wrongs
 from poller.cli.simulator import ACCOUNT, HISTORY, environment, marketplace_file, utc_now, write_files
 from poller.matching.explanations import INVOICED_BY_AMAZON, explain
-from poller.monitoring.status import of_other_shops
+from poller.monitoring.attention import of_other_shops
 from poller.sync.windows import SIGNPOST_MARGIN
 from store import ledger, quarantine, queries, tables
 from store.engine import Store, Transaction

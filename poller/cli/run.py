@@ -21,7 +21,7 @@ from poller.bootstrap import Service, Unusable, spare_the_collector, utc_now
 from poller.cli.failures import BAD_INPUT, DEFERRED, FAULT, INTERRUPTED, Failure, sentences_of, show_traceback
 from poller.cli.output import say
 from poller.cli.session import check_place, opened, require_configuration, stopped_by_signals
-from poller.monitoring.status import REFUSED, remedy
+from poller.monitoring.attention import REFUSED, remedy
 from poller.service.lifecycle import heartbeat_file, is_alive
 from poller.service.schedule import Schedule
 from poller.sync.run import RunReport

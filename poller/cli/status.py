@@ -11,6 +11,8 @@ import typer
 from poller.cli.output import put, put_json, put_table
 from poller.cli.session import opened
 from poller.matching.basis import BASIS
+from poller.monitoring.attention import of_other_shops, without_file
+from poller.monitoring.gather import gather
 from poller.monitoring.status import (
     BackfillStatus,
     BudgetStatus,
@@ -20,9 +22,6 @@ from poller.monitoring.status import (
     VerificationStatus,
     WindowsStatus,
     as_object,
-    gather,
-    of_other_shops,
-    without_file,
 )
 from poller.text import counted, lasting, plain, when
 from store.progress import Interval

@@ -25,8 +25,10 @@ from poller.monitoring.alert_rules import (
     decide,
     troubles,
 )
+from poller.monitoring.attention import unproven
+from poller.monitoring.gather import gather
 from poller.monitoring.readiness import limits_of
-from poller.monitoring.status import Status, gather, unproven
+from poller.monitoring.status import Status
 from store import alerts as stored
 from store import webhooks
 from store.engine import Store, is_conflict

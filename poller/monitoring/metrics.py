@@ -20,7 +20,9 @@ from prometheus_client.registry import Collector
 from poller.bootstrap import Service
 from poller.matching.buyer_visibility import ENOUGH, Field
 from poller.monitoring import readiness
-from poller.monitoring.status import SourceStatus, Status, gather, without_file
+from poller.monitoring.attention import without_file
+from poller.monitoring.gather import gather
+from poller.monitoring.status import SourceStatus, Status
 from store import budgets, webhooks
 from store.engine import Transaction, Unavailable
 from store.records import Basis

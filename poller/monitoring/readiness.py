@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from poller.bootstrap import Service
-from poller.monitoring.status import MarketplaceStatus, SourceStatus, Status, gather
+from poller.monitoring.gather import gather
+from poller.monitoring.status import MarketplaceStatus, SourceStatus, Status
 from store.engine import Unavailable, reason_of
 from store.queries import UNCOUNTED
 

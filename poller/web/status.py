@@ -8,7 +8,8 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
 
 from poller.errors import Unknown
-from poller.monitoring.status import SourceStatus, Status, as_object, gather
+from poller.monitoring.gather import gather
+from poller.monitoring.status import SourceStatus, Status, as_object
 from poller.web import schemas
 from poller.web.dependencies import Cursor, Here, Limit, Word, cursor_of, position_of
 from store import runs

@@ -19,7 +19,7 @@ from poller.ingest import buyer_counts
 from poller.ingest.budget import stored_bucket
 from poller.ingest.buyer_counts import Days, Showing
 from poller.matching.buyer_visibility import Seen
-from poller.monitoring import alerts, status
+from poller.monitoring import alerts, gather
 from poller.monitoring.snapshot import SHOWN_BUDGETS, known_of
 from poller.sync.windows import OVERLAP
 from store import ledger, runs, tables, verifications
@@ -97,7 +97,7 @@ def statements(store: Store) -> Iterator[list[str]]:
 
 
 LOOKS: dict[str, Callable[[Service], object]] = {
-    "status": lambda service: status.gather(service, lambda _: UNCOUNTED),
+    "status": lambda service: gather.gather(service, lambda _: UNCOUNTED),
     "alerts": alerts.facts,
 }
 
@@ -128,9 +128,9 @@ def test_sqlite_reads_no_history_from_end_to_end(tmp_path: Path) -> None:
             plans[statement] = [step[3] for step in steps]
 
     with many_accounts(f"sqlite:///{tmp_path}/shop.db", tmp_path, 3) as service:
-        status.gather(service, lambda _: UNCOUNTED)
+        gather.gather(service, lambda _: UNCOUNTED)
         sa.event.listen(service.store.engine, "before_cursor_execute", explain)
-        status.gather(service, lambda _: UNCOUNTED)
+        gather.gather(service, lambda _: UNCOUNTED)
     for table in ("runs", "windows"):
         steps = [step for statement, plan in plans.items() if f" {table}" in statement for step in plan]
         assert any(step.startswith(f"SEARCH {table} ") for step in steps)
@@ -305,7 +305,7 @@ def test_proofs_that_are_left_out_change_nothing(store: Store, seed: int) -> Non
                 few = telling.get((account, place), [])
                 assert set(few) <= set(mine)
                 assert unsettled(few) == unsettled(mine)
-                assert status._verification(few) == status._verification(mine)
+                assert gather._verification(few) == gather._verification(mine)
                 newest = [
                     next((p for p in proofs if p.reason == "scheduled"), None) for proofs in (few, mine)
                 ]

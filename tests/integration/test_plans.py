@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from connectors.simulator.api import Simulator
 from connectors.simulator.world import World
-from poller.monitoring.status import gather
+from poller.monitoring.gather import gather
 from store import schema
 from store.engine import create_engine
 from store.queries import UNCOUNTED

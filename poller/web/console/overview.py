@@ -14,7 +14,8 @@ import structlog
 from fastapi import APIRouter, Request, Response
 
 from poller.bootstrap import Service
-from poller.monitoring.status import Status, gather
+from poller.monitoring.gather import gather
+from poller.monitoring.status import Status
 from poller.web.console import charts
 from poller.web.console.charts import Activity
 from poller.web.console.rendering import page

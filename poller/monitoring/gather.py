@@ -1,0 +1,307 @@
+"""Read a service's status from the database and the configuration, in one transaction."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, time, timedelta
+
+from connectors.base import Operation
+from poller.actions.backfill_progress import ACTIVE, Standing, standing_of
+from poller.backfill.ground import Rates, grounds
+from poller.backfill.run import next_work
+from poller.bootstrap import Service
+from poller.ingest.sources import PolledMarketplace, Source
+from poller.matching.buyer_visibility import days_of, drops
+from poller.monitoring.attention import REFUSED, attention
+from poller.monitoring.snapshot import SHOWN_BUDGETS, Known, known_of
+from poller.monitoring.status import (
+    BackfillStatus,
+    BudgetStatus,
+    Gap,
+    MarketplaceStatus,
+    RefusalStatus,
+    RetentionStatus,
+    SourceStatus,
+    Status,
+    VerificationStatus,
+    WindowsStatus,
+)
+from poller.sync import windows
+from poller.verification import comparison
+from store import erasure, quarantine, queries
+from store.bucket import Bucket
+from store.engine import Transaction
+from store.progress import Interval, Kind, MarketplaceProgress, Window, complete_until, gaps
+from store.queries import Totals
+from store.runs import Refusal
+from store.verification import Finding, Verification, unsettled
+
+KINDS: tuple[Kind, ...] = ("live", "sweep", "backfill")
+PROOF_OVERDUE = timedelta(days=2)
+"""A weekly verification that is so late, or has been going on for so long: a person is told why."""
+PROOF_LEFT = timedelta(days=1)
+"""What a verification has found and not fetched for so long is told, though it is not over."""
+
+
+def gather(service: Service, count: Callable[[Transaction], Totals] = queries.totals) -> Status:
+    """How an opened and wired service stands. ``count``: where the totals are had from."""
+    with service.store.read() as tx:
+        known = known_of(tx, service)
+        sources = tuple(
+            _source(tx, service, known, source) for _, (_, source) in sorted(service.sources.items())
+        )
+        totals = count(tx)
+        retention = _retention(tx, service)
+        kept = quarantine.counts(tx)
+        now = tx.now
+    not_polled = tuple(
+        f"{name}:{marketplace.code}"
+        for name, account in sorted(service.accounts.items())
+        for marketplace in account.marketplaces.values()
+        if not marketplace.enabled
+    )
+    sentences = attention(service, sources, totals, kept, retention, now)
+    return Status(now, sentences, sources, not_polled, totals, kept, retention)
+
+
+def _source(tx: Transaction, service: Service, known: Known, source: Source) -> SourceStatus:
+    key = source.key
+    progress = known.sources.get(key)
+    pending = known.pending.get(key, ())
+    backfills = known.backfills.get(key, ())
+    marketplaces = tuple(
+        _marketplace(source, polled, known, pending, tx.now)
+        for polled in sorted(source.marketplaces.values(), key=lambda polled: polled.code)
+    )
+    shown = known.shown.get(key, {})
+    read = [m for m in marketplaces if m.enrolled is not False]
+    bounds = [m.covered_until for m in read]
+    covered_until = min((b for b in bounds if b is not None), default=None) if None not in bounds else None
+    next_at, next_why = _next(tx, service, known, source)
+    return SourceStatus(
+        source=key,
+        account=source.account,
+        covered_until=covered_until,
+        behind_seconds=_behind(tx.now, covered_until),
+        succeeded_at=None if progress is None else progress.succeeded_at,
+        failing_since=None if progress is None else progress.failing_since,
+        failures=0 if progress is None else progress.failures,
+        last_error=None if progress is None else progress.last_error,
+        last_run=known.runs.get(key),
+        next_at=next_at,
+        next_why=next_why,
+        refusal=_refusal(known.refusal(source)),
+        marketplaces=marketplaces,
+        windows=_windows(pending),
+        backfills=tuple(_backfill(standing_of(tx, service, b)) for b in backfills),
+        budgets=tuple(_budget(operation, known.bucket(tx, source, operation)) for operation in SHOWN_BUDGETS),
+        identity=days_of(shown),
+        identity_drops=tuple(drops(shown, tx.now.date())),
+    )
+
+
+def _next(tx: Transaction, service: Service, known: Known, source: Source) -> tuple[datetime, str]:
+    """When there is something to do for a source, and what."""
+    progress, places = known.sources.get(source.key), known.marketplaces.get(source.account, {})
+    if progress is None or not source.marketplaces.keys() <= places.keys():
+        return tx.now, "it has not run yet"
+
+    def bucket(operation: Operation) -> Bucket:
+        return known.bucket(tx, source, operation)
+
+    settings = service.config.settings
+    pending = known.pending.get(source.key, ())
+    active = [b for b in known.backfills.get(source.key, ()) if b.state in ACTIVE]
+    search = bucket("searchOrders")
+    step = windows.decide(
+        windows.View(
+            source=progress,
+            marketplaces={m: places[m] for m in source.marketplaces},
+            included_data={m: p.included_data for m, p in source.marketplaces.items()},
+            windows=pending,
+            backfills=active,
+            now=tx.now,
+            amazon_now=tx.now,
+            bucket=search,
+            pace=windows.Pace(settings.poll_seconds, settings.poll_seconds_busy),
+            owner=service.owner,
+            grounds=grounds(
+                tx, active, pending, lambda: Rates(search, bucket("getOrder"), settings.poll_seconds_busy)
+            ),
+        )
+    )
+    if not isinstance(step, windows.Wait):
+        return tx.now, "there is work to do"
+    next_at = step.until
+    next_why = "all covered; the next look for new orders" if step.why == "all covered" else step.why
+    failing = progress.retry_at is not None and progress.retry_at > tx.now
+    for backfill in () if failing else active:
+        place = places[backfill.marketplace_id]
+        if backfill.way == "search" or place.enrolled is False or place.alone_since is not None:
+            continue
+        awaited = next_work(tx, backfill, bucket)
+        if awaited is not None and awaited.at < next_at:
+            next_at, next_why = max(awaited.at, tx.now), awaited.why
+    return next_at, next_why
+
+
+def _retention(tx: Transaction, service: Service) -> RetentionStatus:
+    retention = service.retention
+    over = retention.over_since(tx.now)
+    due, oldest = (0, None) if over is None else (erasure.count_due(tx, over), erasure.oldest_due(tx, over))
+    return RetentionStatus(retention.days, retention.hash_months, due, oldest)
+
+
+def _behind(now: datetime, bound: datetime | None) -> float | None:
+    return None if bound is None else max(0.0, (now - bound).total_seconds())
+
+
+def _marketplace(
+    source: Source, polled: PolledMarketplace, known: Known, pending: Sequence[Window], now: datetime
+) -> MarketplaceStatus:
+    account, marketplace_id = source.account, polled.marketplace_id
+    progress = known.marketplaces.get(account, {}).get(marketplace_id)
+    proofs = known.proofs.get((account, marketplace_id), ())
+    covered = known.coverage.get((account, marketplace_id, "first"), ())
+    history = known.coverage.get((account, marketplace_id, "created"), ())
+    until: datetime | None = None
+    missing: list[Gap] = []
+    history_missing: list[Interval] = []
+    if progress is not None:
+        mine = [w for w in pending if w.axis == "updated" and marketplace_id in w.marketplace_ids]
+        missing = [_gap(g, mine) for g in gaps(covered, progress.live_from, progress.position)]
+        until = complete_until(covered, progress.live_from)
+        if progress.history_from is not None:
+            history_missing = gaps(history, progress.history_from, progress.live_from)
+    return MarketplaceStatus(
+        marketplace=polled.code,
+        marketplace_id=marketplace_id,
+        covered_until=until,
+        behind_seconds=_behind(now, until),
+        covered=tuple(covered),
+        gaps=tuple(missing),
+        live_from=None if progress is None else progress.live_from,
+        history_from=None if progress is None else progress.history_from,
+        history_covered=tuple(history),
+        history_gaps=tuple(history_missing),
+        enrolled=None if progress is None else progress.enrolled,
+        alone_since=None if progress is None else progress.alone_since,
+        trouble=None if progress is None else progress.trouble,
+        verification=_verification(proofs),
+        unsettled_verifications=tuple(
+            _verification_status(one.proof, one.left, failed=one.failed)
+            for one in unsettled(proofs)
+            if one.proof.is_over or now - (one.proof.created_at or now) >= PROOF_LEFT
+        ),
+        verification_waits=None
+        if progress is None
+        else _verification_waits(polled, progress, history, proofs, now),
+    )
+
+
+def _verification(proofs: Sequence[Verification]) -> VerificationStatus | None:
+    """The newest that is over, else the newest."""
+    proof = next((proof for proof in proofs if proof.is_over), next(iter(proofs), None))
+    return None if proof is None else _verification_status(proof, proof.left, failed=proof.state == "failed")
+
+
+def _verification_status(proof: Verification, left: Sequence[Finding], *, failed: bool) -> VerificationStatus:
+    kinds = Counter(finding.kind for finding in proof.findings)
+    return VerificationStatus(
+        id=proof.verification_id,
+        lower=proof.lower,
+        upper=proof.upper,
+        by=proof.by,
+        state=proof.state,
+        listed=proof.listed,
+        missing=kinds["missing"],
+        older=kinds["older"],
+        unknown=kinds["unknown"],
+        still_missing=len(left),
+        went_to_quarantine=sum(finding.outcome == "quarantined" for finding in left),
+        not_compared=failed,
+        started_at=proof.created_at,
+        finished_at=proof.finished_at,
+        message=proof.message,
+    )
+
+
+def _verification_waits(
+    polled: PolledMarketplace,
+    progress: MarketplaceProgress,
+    history: Sequence[Interval],
+    proofs: Sequence[Verification],
+    now: datetime,
+) -> str | None:
+    """Why the weekly verification is late; None when it is not, or trouble of the whole source is told."""
+    scheduled = [proof for proof in proofs if proof.reason == "scheduled"]
+    begun = scheduled[0].created_at if scheduled else None
+    for proof in scheduled:
+        if not proof.is_over and proof.created_at is not None and now - proof.created_at >= PROOF_OVERDUE:
+            return proof.message or "it is going on"
+    start = datetime.combine(polled.start_date, time(), UTC)
+    wanted = progress.enrolled is not False and start < progress.second_position
+    if not wanted or not comparison.is_due(now - PROOF_OVERDUE, progress.live_from, begun):
+        return None
+    if progress.alone_since is not None:
+        return "the marketplace gives trouble"
+    if not comparison.to_prove(progress.second_position, start, progress.live_from, history):
+        return "nothing of the last 30 days has been read and looked for twice"
+    return None
+
+
+def _gap(gap: Interval, pending: Sequence[Window]) -> Gap:
+    over = [w for w in pending if w.lower < gap.upper and w.upper > gap.lower]
+    for window in over:
+        if window.state == "set_aside":
+            return Gap(gap.lower, gap.upper, "set_aside", window.retry_at, window.last_error)
+    if any(w.state == "open" for w in over):
+        return Gap(gap.lower, gap.upper, "reading")
+    return Gap(gap.lower, gap.upper, "proving" if over else "waiting")
+
+
+def _windows(pending: Sequence[Window]) -> tuple[WindowsStatus, ...]:
+    found = []
+    for kind in KINDS:
+        mine = [w for w in pending if w.kind == kind]
+        if mine:
+            found.append(
+                WindowsStatus(
+                    kind,
+                    len(mine),
+                    sum(w.state == "set_aside" for w in mine),
+                    min(w.lower for w in mine),
+                    sum(w.pages for w in mine),
+                    sum(w.orders for w in mine),
+                )
+            )
+    return tuple(found)
+
+
+def _backfill(standing: Standing) -> BackfillStatus:
+    backfill = standing.backfill
+    return BackfillStatus(
+        id=backfill.backfill_id,
+        marketplace=standing.marketplace,
+        state=backfill.state,
+        lower=backfill.lower,
+        upper=backfill.upper,
+        position=backfill.position,
+        done=standing.share,
+        orders=backfill.orders,
+        requests=backfill.requests,
+        by=backfill.way,
+        eta=standing.eta,
+        waits=standing.waits,
+    )
+
+
+def _budget(operation: Operation, bucket: Bucket) -> BudgetStatus:
+    return BudgetStatus(operation, bucket.tokens, bucket.burst, bucket.rate, bucket.has_at(1.0))
+
+
+def _refusal(refused: Refusal | None) -> RefusalStatus | None:
+    if refused is None:
+        return None
+    return RefusalStatus(refused.kind, refused.reason, refused.since, REFUSED[refused.kind])
