@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from connectors.base import Operation
 from connectors.marketplaces import BY_ID
+from poller.actions.places import Place, place_of
 from poller.backfill import estimates
 from poller.backfill.estimates import Budgets
 from poller.backfill.history import is_awaited, share_done
-from poller.bootstrap import Account, Service
+from poller.bootstrap import Service
 from poller.ingest.budget import stored_bucket
-from poller.ingest.sources import PolledMarketplace, Source
 from poller.sync.windows import BACKFILL_FIRST_SPAN, signpost
 from store import backfill_reports, ledger
 from store.bucket import Bucket
@@ -22,19 +22,6 @@ from store.engine import Transaction
 from store.progress import Backfill, Interval, ReportPart
 
 ACTIVE = ("planned", "running")
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A marketplace that is polled."""
-
-    account: Account
-    source: Source
-    polled: PolledMarketplace
-
-    @property
-    def name(self) -> str:
-        return self.source.account
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +39,6 @@ class Standing:
     left: int | None
     eta: datetime | None
     waits: str | None = None
-
-
-def places(service: Service) -> Iterable[Place]:
-    """Every marketplace that is polled."""
-    for account, source in service.sources.values():
-        for polled in source.marketplaces.values():
-            yield Place(account, source, polled)
-
-
-def place_of(service: Service, backfill: Backfill) -> Place | None:
-    """Where a backfill belongs; None when its marketplace is not polled any more."""
-    account = service.accounts.get(backfill.account)
-    for source in () if account is None else account.sources:
-        polled = source.marketplaces.get(backfill.marketplace_id)
-        if account is not None and polled is not None:
-            return Place(account, source, polled)
-    return None
 
 
 def budgets_of(tx: Transaction, service: Service, place: Place) -> Budgets:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, get_args
 
-from poller.actions.backfill_progress import ACTIVE, Place, Standing, budgets_of, expected_in, latest_end
-from poller.actions.places import OPTIONS, Words, chosen_place, stretch_of
+from poller.actions.backfill_progress import ACTIVE, Standing, budgets_of, expected_in, latest_end
+from poller.actions.places import OPTIONS, Place, Words, chosen_place, stretch_of
 from poller.backfill import estimates
 from poller.backfill.estimates import Budgets
 from poller.bootstrap import Service, utc_now

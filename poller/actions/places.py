@@ -2,13 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from connectors.marketplaces import BY_NAME
-from poller.actions.backfill_progress import Place, places
-from poller.bootstrap import Service
+from poller.bootstrap import Account, Service
 from poller.errors import Refused
+from poller.ingest.sources import PolledMarketplace, Source
+from store.progress import Backfill
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A marketplace that is polled."""
+
+    account: Account
+    source: Source
+    polled: PolledMarketplace
+
+    @property
+    def name(self) -> str:
+        return self.source.account
+
+
+def places(service: Service) -> Iterable[Place]:
+    """Every marketplace that is polled."""
+    for account, source in service.sources.values():
+        for polled in source.marketplaces.values():
+            yield Place(account, source, polled)
+
+
+def place_of(service: Service, backfill: Backfill) -> Place | None:
+    """Where a backfill belongs; None when its marketplace is not polled any more."""
+    account = service.accounts.get(backfill.account)
+    for source in () if account is None else account.sources:
+        polled = source.marketplaces.get(backfill.marketplace_id)
+        if account is not None and polled is not None:
+            return Place(account, source, polled)
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from poller.actions import backfills
-from poller.actions.backfill_progress import ACTIVE, Place, Standing, place_of, standing_of
+from poller.actions.backfill_progress import ACTIVE, Standing, standing_of
 from poller.actions.backfills import PER, Plan, Wanted, backfill_object, planned, wanted
+from poller.actions.places import Place, place_of
 from poller.backfill import estimates, history
 from poller.backfill.estimates import Cost
 from poller.bootstrap import Service, spare_the_collector, utc_now

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from connectors.base import Operation, Plans
-from poller.actions.backfill_progress import place_of
+from poller.actions.places import place_of
 from poller.bootstrap import Service
 from poller.ingest.budget import stored_bucket
 from poller.ingest.sources import Source

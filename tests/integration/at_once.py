@@ -27,7 +27,8 @@ from poller.errors import Refused
 from poller.ingest.apply import apply_orders
 from poller.matching.retention import OURS, erased
 from poller.matching.translation import is_ready
-from poller.privacy.purge import Purge, find_person, forget_customer
+from poller.privacy.forget import find_person, forget_customer
+from poller.privacy.purge import Purge
 from store import queries
 from store import tables as t
 from store.engine import Store, Transaction

@@ -23,7 +23,8 @@ from poller.ingest.apply import apply_single, decide_again
 from poller.ingest.quarantine import after_upgrade
 from poller.ingest.sources import AccountRules
 from poller.matching.retention import Retention
-from poller.privacy.purge import AccountForgetting, Purge, forget_customer
+from poller.privacy.forget import AccountForgetting, forget_customer
+from poller.privacy.purge import Purge
 from store import changes, erasure, quarantine, tables
 from store.engine import Store
 from store.outbox import CUSTOMER, ORDER

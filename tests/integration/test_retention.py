@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from connectors.amazon.parse import order_of_json
 from connectors.orders import AmazonOrder, TaxRegistration, UnreadableOrder
 from poller.matching.retention import KEEP_ALL, Retention
-from poller.privacy.purge import AccountForgetting, NobodysRecord, Purge, find_person, forget_customer
+from poller.privacy.forget import AccountForgetting, NobodysRecord, find_person, forget_customer
+from poller.privacy.purge import Purge
 from store import customers, ledger, quarantine, queries
 from store import tables as t
 from store.progress import Window

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from poller.customers import imports
 from poller.customers.import_rules import Outcome
 from poller.errors import Refused
-from poller.privacy.purge import forget_customer
+from poller.privacy.forget import forget_customer
 from store import queries
 from store import tables as t
 from store.queries import JournalEntry

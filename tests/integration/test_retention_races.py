@@ -11,7 +11,8 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
-from poller.privacy.purge import Purge, forget_customer
+from poller.privacy.forget import forget_customer
+from poller.privacy.purge import Purge
 from store import customers, queries
 from store import tables as t
 from store.engine import Store, Transaction, create_engine

@@ -7,9 +7,9 @@ from typing import Any, get_args
 from fastapi import APIRouter, Request, Response
 
 from poller.actions import backfills
-from poller.actions.backfill_progress import Standing, places, standing_of
+from poller.actions.backfill_progress import Standing, standing_of
 from poller.actions.backfills import Plan, Wanted
-from poller.actions.places import FIELDS
+from poller.actions.places import FIELDS, places
 from poller.bootstrap import Service
 from poller.errors import Refused
 from poller.web.console.forms import Fields, fields_of

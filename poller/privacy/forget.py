@@ -1,0 +1,148 @@
+"""Forgetting a person or an account at once, on request (R62, R63)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from connectors.amazon.parse import order_of_json
+from connectors.orders import UnreadableOrder
+from poller.matching.retention import forgotten
+from poller.privacy.purge import BATCH, REST
+from poller.sync import windows
+from store import customers, erasure, journal, ledger, quarantine
+from store.engine import Store, Transaction
+from store.records import CustomerRecord, normal_email
+
+
+class NobodysRecord(Exception):
+    """A marketplace's shared or placeholder record: it holds nobody's data and cannot be forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """All that is stored of a person: the living record first, what was merged into it, and all around."""
+
+    records: tuple[CustomerRecord, ...]
+    quarantined: tuple[quarantine.Quarantined, ...]
+
+    @property
+    def ids(self) -> list[int]:
+        """The ids of the records."""
+        return [record.customer_id for record in self.records]
+
+
+def find_person(tx: Transaction, customer_id: int) -> Person | None:
+    """A customer with everything that was merged with it, locked where the transaction may write."""
+    records = customers.load(tx, [customer_id])
+    while (found := records.get(customer_id)) is not None and found.merged_into is not None:
+        customer_id = found.merged_into
+        records = customers.load(tx, [customer_id])
+    if customer_id not in records:
+        return None
+    everybody = customers.load(tx, erasure.with_tombstones(tx, [customer_id]))
+    main = everybody.pop(customer_id)
+    return Person((main, *everybody.values()), tuple(_quarantined_of(tx, main)))
+
+
+def _quarantined_of(tx: Transaction, record: CustomerRecord) -> list[quarantine.Quarantined]:
+    """What waits in quarantine with an e-mail of the person, or as a newer copy of one of the orders."""
+    entries = quarantine.entries(tx)
+    if not entries:
+        return []
+    emails = {(e.account, e.order_id): email for e in entries if (email := email_of(e.payload)) is not None}
+    known = customers.find_emails(tx, record.business, emails.values())
+    mine = {(ref.account, ref.order_id) for ref in erasure.orders_of(tx, [record.customer_id])}
+    for (account, order_id), email in emails.items():
+        holder, _ = known.get(normal_email(email), (None, 0))
+        if holder == record.customer_id and erasure.business_of(tx, account)[0] == record.business:
+            mine.add((account, order_id))
+    return [entry for entry in entries if (entry.account, entry.order_id) in mine]
+
+
+def email_of(payload: str) -> str | None:
+    """The buyer's e-mail in a payload from quarantine, if it can be found."""
+    order = order_of_json(payload)
+    if isinstance(order, UnreadableOrder):
+        return order.buyer_email
+    return order.buyer.email if order.buyer is not None else None
+
+
+@dataclass
+class Forgotten:
+    """What was forgotten."""
+
+    records: int = 0
+    orders: int = 0
+    payloads: int = 0
+    clean: bool = True
+
+
+def forget_customer(tx: Transaction, customer_id: int, who: str) -> Forgotten | None:
+    """Erase a person at once, whatever its origin, and remember the orders (R62, R63).
+
+    None when there is no such customer. Raises NobodysRecord.
+    """
+    person = find_person(tx, customer_id)
+    if person is None:
+        return None
+    if person.records[0].special is not None:
+        raise NobodysRecord
+    refs = erasure.orders_of(tx, person.ids)
+    erasure.erase_orders(tx, refs, whole=True)
+    waiting = [(entry.account, entry.order_id) for entry in person.quarantined]
+    payloads = quarantine.erase(tx, waiting)
+    erasure.remember_forgotten(tx, [*waiting, *((ref.account, ref.order_id) for ref in refs)])
+    for record in person.records:
+        customers.change(tx, forgotten(record), record)
+    journal.erase(tx, person.ids, keep_entered=False, keep_hashes=False)
+    if person.records[0].status != "forgotten":
+        customers.write_journal(tx, who, "forget", person.records[0].customer_id)
+    return Forgotten(len(person.records), len(refs), len(payloads))
+
+
+@dataclass
+class AccountForgetting:
+    """Erasing a seller: records, orders, quarantine, page tokens. Goes on where it was stopped."""
+
+    store: Store
+    account: str
+    who: str
+    rest: Callable[[float], object] = lambda _: None
+    advanced: Callable[[int], None] = lambda _: None
+    done: Forgotten = field(default_factory=Forgotten)
+
+    def run(self) -> Forgotten:
+        """Erase all of it."""
+        for step in (self._records, self._orders):
+            while self.store.commit(step):
+                self.advanced(self.done.orders)
+                self.rest(REST)
+        self.store.commit(self._rest_of_it)
+        self.done.clean = self.store.leave_no_trace(erasure.TABLES)
+        return self.done
+
+    def _records(self, tx: Transaction) -> int:
+        ids = erasure.customers_to_forget(tx, self.account, BATCH // 4)
+        for customer_id in ids:
+            found = forget_customer(tx, customer_id, self.who)
+            if found is not None:
+                self.done.records += found.records
+                self.done.orders += found.orders
+                self.done.payloads += found.payloads
+        return len(ids)
+
+    def _orders(self, tx: Transaction) -> int:
+        refs = erasure.orders_to_forget(tx, self.account, BATCH)
+        erasure.erase_orders(tx, refs, whole=True)
+        erasure.remember_forgotten(tx, [(ref.account, ref.order_id) for ref in refs])
+        self.done.orders += len(refs)
+        return len(refs)
+
+    def _rest_of_it(self, tx: Transaction) -> None:
+        waiting = [(e.account, e.order_id) for e in quarantine.entries(tx) if e.account == self.account]
+        self.done.payloads += len(quarantine.erase(tx, waiting))
+        erasure.remember_forgotten(tx, waiting)
+        for window in ledger.windows_with_token(tx, self.account):
+            ledger.save_window(tx, ledger.release(replace(window, state="cancelled", page_token=None)))
+            ledger.open_windows(tx, [windows.afresh(window)])
