@@ -8,8 +8,7 @@ import typer
 
 from connectors.errors import Deferred
 from connectors.marketplaces import BY_NAME
-from poller.actions.order_explanation import headline, reasons_for, retained
-from poller.actions.orders import NotStored, account_of, checked_id, fetched
+from poller.actions.orders import NotStored, account_of, checked_id, fetched, headline, reasons_for, retained
 from poller.bootstrap import Service
 from poller.cli.failures import BAD_INPUT, DEFERRED, Failure
 from poller.cli.output import put, put_json, put_table, say

@@ -8,8 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 
 from connectors.marketplaces import BY_NAME
-from poller.actions.order_explanation import headline, reasons_for, retained
-from poller.actions.orders import account_of, checked_id, fetched
+from poller.actions.orders import account_of, checked_id, fetched, headline, reasons_for, retained
 from poller.export import order_object
 from poller.web import schemas
 from poller.web.dependencies import (

@@ -7,8 +7,7 @@ from typing import Annotated, get_args
 from fastapi import APIRouter, Query, Request, Response
 
 from connectors.marketplaces import MARKETPLACES
-from poller.actions.order_explanation import headline, reasons_for, retained
-from poller.actions.orders import account_of, fetched
+from poller.actions.orders import account_of, fetched, headline, reasons_for, retained
 from poller.export import order_object
 from poller.web import dependencies
 from poller.web import orders as api
