@@ -2,34 +2,46 @@
 
     ConnectorError
     ├── Retriable                 try the same request again, a little later
-    │   ├── Unreachable           no answer: refused, dropped, timed out
-    │   ├── ServerFault           status 5xx, whatever the body
-    │   └── Garbled               a 2xx whose body is not what the operation promises
-    ├── Deferred                  ask again no sooner than ``until``
-    │   ├── BudgetEmpty           our own budget has no token; nothing was sent
-    │   └── Throttled             Amazon answered 429; the bucket was emptied
-    ├── PageExpired               the page token is no longer accepted: walk again, in halves
-    ├── DocumentExpired           the address of a report's document is no longer accepted: ask for another
-    ├── ReportUnreadable          a report is not the table that was promised: do without it
-    ├── BoundRefused              the upper bound was too young for Amazon's clock
-    ├── RequestRefused            status 4xx: this request will never succeed unchanged
-    │   ├── AccessRefused         status 403 that a fresh access token did not cure
-    │   └── OrderNotFound         status 404 of a fetch by id
-    └── CredentialsRefused        Login with Amazon said no: stop
-        ├── AuthorisationRevoked  ``invalid_grant``: this account, until its credential changes
-        └── ApplicationRefused    ``invalid_client``: every account of this application
+    │   ├── Unreachable           unreachable: no answer (refused, dropped, timed out), or status 408
+    │   ├── ServerFault           server_fault: status 5xx, whatever the body
+    │   └── Garbled               garbled: a 2xx whose body is not what the operation promises, or a 3xx
+    ├── Deferred                  try again no sooner than ``until``
+    │   ├── BudgetEmpty           budget_empty: our own budget has no token; nothing was sent
+    │   └── Throttled             throttled: status 429; the bucket was emptied
+    ├── PageExpired               page_expired: the page token is no longer accepted; walk again, in halves
+    ├── DocumentExpired           document_expired: a report's address is no longer accepted; get another
+    ├── ReportUnreadable          report_unreadable: a report is not the promised table; do without it
+    ├── BoundRefused              bound_refused: the upper bound was too young for Amazon's clock
+    ├── RequestRefused            request_refused: status 4xx; this request never succeeds unchanged
+    │   ├── AccessRefused         access_refused: status 401 or 403, with a fresh access token too
+    │   └── OrderNotFound         order_not_found: status 404 of a fetch by ID
+    └── CredentialsRefused        Login with Amazon refused; stop
+        ├── AuthorisationRevoked  authorisation_revoked: ``invalid_grant``; until the seller reauthorises
+        └── ApplicationRefused    application_refused: ``invalid_client``; every account of the application
+
+The word after each leaf is its ``kind``: it is stored, so it never changes, whatever becomes of the class
+name. ``status`` and ``code`` are the HTTP status and Amazon's error code of the answer that caused the
+error, each None if there is none.
 
 Messages are written for logs and status pages: they carry the operation, the status, Amazon's
-error code and its request id, and never a credential, a token, a URL or buyer data.
+error code and its request ID, and never a credential, a token, a URL or buyer data.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
+from typing import ClassVar
 
 
 class ConnectorError(Exception):
     """Root of everything a connector raises on purpose."""
+
+    kind: ClassVar[str] = "connector_error"
+
+    def __init__(self, message: str, status: int | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
 
 
 class Retriable(ConnectorError):
@@ -39,74 +51,102 @@ class Retriable(ConnectorError):
 class Unreachable(Retriable):
     """Amazon gave no answer: connection refused or dropped, or no answer in time."""
 
+    kind = "unreachable"
+
 
 class ServerFault(Retriable):
     """Amazon answered with a status of 500 or above."""
 
+    kind = "server_fault"
+
 
 class Garbled(Retriable):
-    """Amazon answered 2xx with a body that is not the expected JSON object."""
+    """Amazon answered 2xx with a body that is not the expected JSON object, or with a redirect."""
+
+    kind = "garbled"
 
 
 class Deferred(ConnectorError):
     """There is nothing to do before ``until`` (aware UTC)."""
 
-    def __init__(self, message: str, until: datetime) -> None:
-        super().__init__(message)
+    kind = "deferred"
+
+    def __init__(
+        self, message: str, until: datetime, status: int | None = None, code: str | None = None
+    ) -> None:
+        super().__init__(message, status, code)
         self.until = until
 
 
 class BudgetEmpty(Deferred):
     """Our own budget has no token to spend; no request was sent."""
 
+    kind = "budget_empty"
+
 
 class Throttled(Deferred):
     """Amazon answered 429, which carries no number: the bucket counts as empty."""
 
+    kind = "throttled"
+
 
 class PageExpired(ConnectorError):
-    """The page token was refused; the window has to be walked again, in halves."""
+    """The page token was refused; the window must be walked again, in halves."""
+
+    kind = "page_expired"
 
 
 class DocumentExpired(ConnectorError):
     """The presigned address of a report's document was refused; the report gives another one."""
 
+    kind = "document_expired"
+
 
 class ReportUnreadable(ConnectorError):
-    """A report's document is not the table that was promised; asking for it again gives the same one."""
+    """A report's document is not the promised table; requesting it again gives the same one."""
+
+    kind = "report_unreadable"
 
 
 class BoundRefused(ConnectorError):
     """The upper bound was younger than the two minutes that Amazon demands."""
 
+    kind = "bound_refused"
+
 
 class RequestRefused(ConnectorError):
-    """Status 4xx: repeating the request unchanged cannot help.
+    """Status 4xx: repeating the request unchanged cannot help. ``status`` is always there."""
 
-    ``status`` is the HTTP status, ``code`` Amazon's own word for it, or an empty string.
-    """
+    kind = "request_refused"
+    status: int
 
-    def __init__(self, message: str, status: int, code: str = "") -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
+    def __init__(self, message: str, status: int, code: str | None = None) -> None:
+        super().__init__(message, status, code)
 
 
 class AccessRefused(RequestRefused):
-    """Status 403, also with a fresh access token. Not a proof that the seller revoked anything."""
+    """Status 401 or 403, with a fresh access token too. Does not prove that the seller revoked anything."""
+
+    kind = "access_refused"
 
 
 class OrderNotFound(RequestRefused):
-    """Status 404: no order of this account has the id that was asked for."""
+    """Status 404: no order of this account has the requested ID."""
+
+    kind = "order_not_found"
 
 
 class CredentialsRefused(ConnectorError):
-    """Login with Amazon refused the credentials; asking again with the same ones is pointless."""
+    """Login with Amazon refused the credentials; trying again with the same ones is pointless."""
 
 
 class AuthorisationRevoked(CredentialsRefused):
     """``invalid_grant``: the seller's authorisation is gone or has expired."""
 
+    kind = "authorisation_revoked"
+
 
 class ApplicationRefused(CredentialsRefused):
     """``invalid_client`` or ``unauthorized_client``: the application's own credentials are wrong."""
+
+    kind = "application_refused"

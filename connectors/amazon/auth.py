@@ -137,25 +137,25 @@ def granted(answer: httpx.Response, asked_at: datetime) -> tuple[str, timedelta]
         raise _refusal(answer, error_code(body.get("error")), asked_at)
     token, lifetime = body.get("access_token"), body.get("expires_in")
     if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable():
-        raise Garbled(message_of(answer, _OPERATION, "no usable access token"))
+        raise Garbled(message_of(answer, _OPERATION, "no usable access token"), answer.status_code)
     if not isinstance(lifetime, int) or not 0 < lifetime <= _LONGEST_LIFETIME:
         lifetime = 0
     return token, timedelta(seconds=lifetime)
 
 
-def _refusal(answer: httpx.Response, code: str, asked_at: datetime) -> ConnectorError:
+def _refusal(answer: httpx.Response, code: str | None, asked_at: datetime) -> ConnectorError:
     status = answer.status_code
     message = message_of(answer, _OPERATION, code)
     if status >= 500 or code in ("server_error", "temporarily_unavailable"):
-        return ServerFault(message)
+        return ServerFault(message, status, code)
     if code == "invalid_grant":
-        return AuthorisationRevoked(message)
+        return AuthorisationRevoked(message, status, code)
     if code in ("invalid_client", "unauthorized_client"):
-        return ApplicationRefused(message)
+        return ApplicationRefused(message, status, code)
     if status == 408:
-        return Unreachable(message)
+        return Unreachable(message, status, code)
     if status == 429:
-        return Throttled(message, asked_at + _PAUSE)
+        return Throttled(message, asked_at + _PAUSE, status, code)
     if status < 400 or json_object(answer.content) is None:
-        return Garbled(message)
+        return Garbled(message, status, code)
     return RequestRefused(message, status, code)

@@ -29,7 +29,16 @@ from connectors.amazon.reports import (
     report_state,
 )
 from connectors.amazon.retry import ATTEMPTS, retrying
-from connectors.amazon.wire import Json, Question, date_of, message_of, promised, rate_of
+from connectors.amazon.wire import (
+    Json,
+    Question,
+    date_of,
+    error_of,
+    json_object,
+    message_of,
+    promised,
+    rate_of,
+)
 from connectors.base import (
     Attempt,
     AttemptObserver,
@@ -323,7 +332,9 @@ class AmazonConnector:
             if rate is not None:
                 budget.observe_rate(question.operation, rate)
             if answer.status_code == 429:
-                raise Throttled(message_of(answer, question.operation), budget.drain(question.operation))
+                code, _ = error_of(json_object(answer.content))
+                until = budget.drain(question.operation)
+                raise Throttled(message_of(answer, question.operation), until, answer.status_code, code)
 
         return kind(
             endpoint=self._endpoint,

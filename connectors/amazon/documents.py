@@ -84,11 +84,11 @@ def _check_status(answer: httpx.Response) -> None:
     """The storage behind the address tells its errors in XML, which would pass for a document."""
     status = answer.status_code
     if status >= 500 or status in (408, 429):
-        raise ServerFault(message_of(answer, OPERATION))
+        raise ServerFault(message_of(answer, OPERATION), status)
     if status >= 400:
-        raise DocumentExpired(message_of(answer, OPERATION))
+        raise DocumentExpired(message_of(answer, OPERATION), status)
     if status != 200:
-        raise Garbled(message_of(answer, OPERATION, "neither a document nor an error"))
+        raise Garbled(message_of(answer, OPERATION, "neither a document nor an error"), status)
 
 
 def _inflated(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -182,7 +182,7 @@ def result_of(answer: httpx.Response, question: Question) -> Any:
         return question.read(answer.content)
     except Garbled as garbled:
         reason = str(garbled)
-    raise Garbled(message_of(answer, question.operation, reason))
+    raise Garbled(message_of(answer, question.operation, reason), answer.status_code)
 
 
 # --- refusals --------------------------------------------------------------------------------
@@ -195,13 +195,14 @@ _ABOUT_THE_BOUND = re.compile(r"\b(?:two|2)[ -]?min|\b(?:lastUpdated|created)Bef
 def refusal(answer: httpx.Response, question: Question) -> ConnectorError:
     """The error that an answer without success stands for (429 is the budget's, see the connector)."""
     status = answer.status_code
-    if status >= 500:
-        return ServerFault(message_of(answer, question.operation))
-    if status < 400:
-        return Garbled(message_of(answer, question.operation, "neither an answer nor an error"))
-    if status == 408:
-        return Unreachable(message_of(answer, question.operation))
     code, text = error_of(json_object(answer.content))
+    if status >= 500:
+        return ServerFault(message_of(answer, question.operation), status, code)
+    if status < 400:
+        reason = "neither an answer nor an error"
+        return Garbled(message_of(answer, question.operation, reason), status, code)
+    if status == 408:
+        return Unreachable(message_of(answer, question.operation), status, code)
     message = message_of(answer, question.operation, code)
     if status in (401, 403):
         return AccessRefused(message, status, code)
@@ -213,7 +214,7 @@ def refusal(answer: httpx.Response, question: Question) -> ConnectorError:
 
 
 def bad_request(
-    message: str, code: str, text: str, question: Question, date: datetime | None
+    message: str, code: str | None, text: str, question: Question, date: datetime | None
 ) -> ConnectorError:
     """What a 400 means. Amazon answers InvalidInput to everything, so the circumstances decide.
 
@@ -222,16 +223,16 @@ def bad_request(
     or if the error's text speaks about it. All else is a request that cannot succeed.
     """
     if question.page_token_sent:
-        return PageExpired(message)
+        return PageExpired(message, 400, code)
     if question.before is not None:
         too_young = date is not None and question.before > date - BOUND_AGE - _DATE_GRAIN
         if too_young or _ABOUT_THE_BOUND.search(text):
-            return BoundRefused(message)
+            return BoundRefused(message, 400, code)
     return RequestRefused(message, 400, code)
 
 
-def error_of(body: Json | None) -> tuple[str, str]:
-    """(code, text) of the first entry of SP-API's ``errors``; empty strings when there is none.
+def error_of(body: Json | None) -> tuple[str | None, str]:
+    """(code, text) of the first entry of SP-API's ``errors``; (None, "") when there is none.
 
     The code is kept only if it is a plain word: it goes into messages. The text is for judging, never
     for showing.
@@ -239,17 +240,17 @@ def error_of(body: Json | None) -> tuple[str, str]:
     errors = body.get("errors") if body else None
     first = errors[0] if isinstance(errors, list) and errors else None
     if not isinstance(first, dict):
-        return "", ""
+        return None, ""
     text = " ".join(str(first[key]) for key in ("message", "details") if key in first)
     return error_code(first.get("code")), text
 
 
-def error_code(value: object) -> str:
-    """``value`` if it is one short word, which may be shown, else an empty string."""
-    return value if isinstance(value, str) and _CODE.fullmatch(value) else ""
+def error_code(value: object) -> str | None:
+    """``value`` if it is one short word, which may be shown, else None."""
+    return value if isinstance(value, str) and _CODE.fullmatch(value) else None
 
 
-def message_of(answer: httpx.Response, operation: str, detail: str = "") -> str:
+def message_of(answer: httpx.Response, operation: str, detail: str | None = None) -> str:
     """What may be shown of an answer: operation, status, ``detail`` and Amazon's request id."""
     parts = [f"status {answer.status_code}", detail]
     request_id = answer.headers.get("x-amzn-requestid", "")

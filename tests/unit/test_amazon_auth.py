@@ -154,9 +154,10 @@ def test_an_application_is_refused_only_after_every_secret() -> None:
 
 def test_other_refusals_do_not_spend_the_second_secret() -> None:
     scene = Scene(answering(400, json={"error": "invalid_grant"}), ("secret-new", "secret-old"))
-    with pytest.raises(AuthorisationRevoked):
+    with pytest.raises(AuthorisationRevoked) as caught:
         scene.tokens.get()
     assert len(scene.forms) == 1
+    assert (caught.value.status, caught.value.code) == (400, "invalid_grant")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import random
+import re
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from connectors import errors
 from connectors.amazon.auth import Credentials
 from connectors.amazon.client import USER_AGENT
 from connectors.amazon.clock import AmazonTime
@@ -30,6 +32,7 @@ from connectors.errors import (
     BoundRefused,
     BudgetEmpty,
     ConnectorError,
+    Deferred,
     Garbled,
     OrderNotFound,
     PageExpired,
@@ -399,6 +402,39 @@ def test_a_refused_request_keeps_amazons_word_and_request_id() -> None:
         scene.search()
     assert (caught.value.status, caught.value.code) == (400, "InvalidInput")
     assert str(caught.value) == "searchOrders: status 400, InvalidInput, request 2f4b-77"
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "status", "code"),
+    [
+        (error(400, "InvalidInput"), "request_refused", 400, "InvalidInput"),
+        (error(403, "Unauthorized"), "access_refused", 403, "Unauthorized"),
+        (error(408, "Timeout"), "unreachable", 408, "Timeout"),
+        (error(429, "QuotaExceeded"), "throttled", 429, "QuotaExceeded"),
+        (lambda: httpx.Response(429), "throttled", 429, None),
+        (error(500, "InternalFailure"), "server_fault", 500, "InternalFailure"),
+        (lambda: httpx.Response(503, text="<html>"), "server_fault", 503, None),
+        (lambda: httpx.Response(200, json={}), "garbled", 200, None),
+        (httpx.ReadError("no"), "unreachable", None, None),
+    ],
+)
+def test_every_error_carries_its_kind_status_and_code(
+    answer: Answer, kind: str, status: int | None, code: str | None
+) -> None:
+    with pytest.raises(ConnectorError) as caught:
+        Scene(answer).search()
+    assert (caught.value.kind, caught.value.status, caught.value.code) == (kind, status, code)
+
+
+def test_the_drawn_tree_names_the_kind_of_every_leaf() -> None:
+    drawn = dict(re.findall(r"─ (\w+) +(\w+): ", str(errors.__doc__)))
+    leaves = [
+        each
+        for each in vars(errors).values()
+        if isinstance(each, type) and issubclass(each, ConnectorError) and "kind" in vars(each)
+    ]
+    assert {each.__name__: each.kind for each in leaves if each not in (ConnectorError, Deferred)} == drawn
+    assert len({each.kind for each in leaves}) == len(leaves)
 
 
 # --- what a 400 means ------------------------------------------------------------------------
