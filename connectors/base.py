@@ -91,10 +91,10 @@ class ReportState:
 
 
 class Budget(Protocol):
-    """The stored request budget of one account, as one caller may use it."""
+    """What one call of a connector's method may spend of its account's stored request budget."""
 
     def take(self, operation: Operation, *, again: bool = False) -> None:
-        """Take the token that every HTTP attempt needs, one made ``again`` too. Raises BudgetEmpty."""
+        """Take an HTTP attempt's token; ``again``: it repeats a failed one. Raises BudgetEmpty."""
 
     def observe_rate(self, operation: Operation, rate: float) -> None:
         """Amazon's rate header said ``rate`` tokens a second; the caller has checked that it is sane."""

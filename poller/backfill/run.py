@@ -26,6 +26,7 @@ from connectors.orders import AmazonOrder, ListedOrder, UnreadableOrder
 from poller.backfill import history
 from poller.ingest import reports
 from poller.ingest.apply import apply_single
+from poller.ingest.budget import Allowance
 from poller.ingest.reports import ReportForgotten
 from store import backfill_reports as stored
 from store import ledger, runs
@@ -99,6 +100,11 @@ class HistoryWork:
 
     def __init__(self, sync: SourceSync) -> None:
         self._sync = sync
+        reserves = {
+            operation: history.reserve(leaves, sync.plans[operation].burst)
+            for operation, leaves in LEAVES.items()
+        }
+        self._allowance = Allowance(sync.budget, reserves)
 
     def begin(self) -> None:
         """Before anything is searched for: ask for the reports that were expressly wanted."""
@@ -140,16 +146,11 @@ class HistoryWork:
         with sync.store.begin() as tx:
             if not stored.claim(tx, backfill.backfill_id, sync.owner):
                 return tx.now + CLAIM
-        sync.spending.reserves = {
-            operation: history.reserve(leaves, sync.plans[operation].burst)
-            for operation, leaves in LEAVES.items()
-        }
         try:
             return act(backfill)
         except _TakenOver:
             return sync.store.now() + CLAIM
         finally:
-            sync.spending.reserves = {}
             with sync.store.begin(durable=False) as tx:
                 stored.release(tx, backfill.backfill_id, sync.owner)
 
@@ -216,14 +217,14 @@ class HistoryWork:
     def _ask(self, backfill: Backfill, part: ReportPart, now: datetime) -> ReportPart:
         sync = self._sync
         query = ReportQuery(part.lower, part.upper, (backfill.marketplace_id,))
-        report_id = sync.connector.request_report(query, sync.spending)
+        report_id = sync.connector.request_report(query, self._allowance)
         look_at = reports.next_look(part.looks, now)
         asked = replace(part, state="asked", report_id=report_id, asked_at=now, look_at=look_at)
         return self._saved(part, asked, requests=1)
 
     def _look(self, backfill: Backfill, part: ReportPart, now: datetime) -> ReportPart:
         sync = self._sync
-        listed = reports.read(sync.connector, part.report_id or "", sync.spending)
+        listed = reports.read(sync.connector, part.report_id or "", self._allowance)
         if listed is None:
             looked = replace(part, looks=part.looks + 1, look_at=reports.next_look(part.looks, now))
             return self._saved(part, looked, requests=1)
@@ -308,7 +309,7 @@ class HistoryWork:
                 (known if is_known else left).append(one)
             stored.take_out(tx, which, known)
             retry_at = None if left else stored.next_retry(tx, which, below)
-            return left, len(found) == LOOKED_AT_ONCE, self._sync.spending.bucket(tx, "getOrder"), retry_at
+            return left, len(found) == LOOKED_AT_ONCE, self._sync.budget.bucket(tx, "getOrder"), retry_at
 
         while True:
             left, more, bucket, retry_at = self._sync.store.commit(look)
@@ -324,7 +325,7 @@ class HistoryWork:
         sync = self._sync
         included = sync.source.marketplaces[backfill.marketplace_id].included_data
         try:
-            fetched = sync.connector.get(one.order_id, included, sync.spending)
+            fetched = sync.connector.get(one.order_id, included, self._allowance)
         except Deferred as deferred:
             return deferred.until
         except CredentialsRefused:

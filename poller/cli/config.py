@@ -31,7 +31,7 @@ from poller.cli.db import closing_engine, key_problems
 from poller.cli.failures import Failure, sentences_of
 from poller.cli.output import put, say
 from poller.cli.session import NO_KEY, check_place, log_quietly, open_store, sqlite_file
-from poller.ingest.budget import Spending
+from poller.ingest.budget import AccountBudget, Allowance
 from poller.monitoring.attention import REFUSED, remedy
 from poller.privacy.key_rotation import about_keys
 from poller.sync.windows import SIGNPOST_MARGIN
@@ -200,7 +200,8 @@ def _findings(service: Service, account: Account) -> Iterator[Finding]:
     if not account.sources:
         yield Finding(None, "no marketplace is enabled: Amazon is not asked")
         return
-    spending = Spending(service.store, account.sources[0].application, account.settings.name, service.plans)
+    application = account.sources[0].application
+    allowance = Allowance(AccountBudget(service.store, application, account.settings.name, service.plans))
     try:
         account.connector.amazon_now()
     except ConnectorError as error:
@@ -210,7 +211,7 @@ def _findings(service: Service, account: Account) -> Iterator[Finding]:
 
     ids = {m.marketplace_id for m in polled}
     try:
-        enrolled = account.connector.participations(spending)
+        enrolled = account.connector.participations(allowance)
     except ConnectorError as error:
         yield _failed("enrolment", error, account)
     else:
@@ -224,7 +225,7 @@ def _findings(service: Service, account: Account) -> Iterator[Finding]:
         "created", now - LOOKED_BACK, now - SIGNPOST_MARGIN, tuple(sorted(ids)), tuple(datasets)
     )
     try:
-        page = account.connector.search(query, None, spending)
+        page = account.connector.search(query, None, allowance)
     except ConnectorError as error:
         yield _failed("first page", error, account)
         return

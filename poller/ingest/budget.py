@@ -1,8 +1,8 @@
 """A connector's view of the stored budget: every HTTP attempt takes a token here first.
 
-The token for a page is taken in the transaction that claims its window, when nothing has to be fetched
-before. Taking any other one renews the claim in the same transaction, so that a slow answer with retries
-never outlives its claim unnoticed.
+If an access token is at hand, the token for a window's next page is taken in the transaction that claims
+the window. Taking any other token renews the claim in the same transaction: a slow answer with retries
+cannot outlive its claim unnoticed.
 """
 
 from __future__ import annotations
@@ -28,82 +28,55 @@ def stored_bucket(
     operation: Operation,
     plans: Mapping[Operation, UsagePlan],
 ) -> Bucket:
-    """An account's stored budget for one operation, as of now; a full one before the first request."""
+    """Return an account's stored budget for one operation as of now; a full one before the first request."""
     plan = plans[operation]
     return budgets.read(tx, BudgetKey(application, account, operation), plan.rate, plan.burst)
 
 
 @dataclass
-class Spending:
-    """One caller's budget for one account.
+class AccountBudget:
+    """One account's stored buckets, and how many requests one run has made with their tokens.
 
-    ``taken`` counts the requests that had a token, ``retries`` those of them for what had failed before.
+    ``taken`` counts the requests that had a token, ``retries`` those of them that repeated a failed one.
     """
 
     store: Store
     application: str
     account: str
     plans: Mapping[Operation, UsagePlan]
-    reserve: float = 0.0
-    """Left in searchOrders' bucket."""
-    reserves: dict[Operation, float] = field(default_factory=dict)
-    """Left in the buckets of other operations."""
-    window: Window | None = None
-    paid: bool = False
-    """Whether searchOrders' next token was taken ahead, and that is committed."""
     monotonic: Callable[[], float] = time.monotonic
     taken: int = 0
     retries: int = 0
     _rates: dict[str, float] = field(default_factory=dict)
-    _claimed_at: float = 0.0
 
     def key(self, operation: Operation) -> BudgetKey:
         return BudgetKey(self.application, self.account, operation)
 
     def bucket(self, tx: Transaction, operation: Operation) -> Bucket:
-        """The budget of one operation, without taking."""
+        """Read the bucket of one operation, without taking a token."""
         return stored_bucket(tx, self.application, self.account, operation, self.plans)
 
-    def take(self, operation: Operation, *, again: bool = False) -> None:
-        """Take a token. Raises BudgetEmpty; ``store.ledger.Superseded`` when the claim is lost."""
-        if self.paid and operation == "searchOrders":
-            self.paid = False
-            self._see_that_it_is_ours()
-            self.taken += 1
-            return
-        with self.store.begin(durable=False) as tx:
-            if self.window is not None:
-                ledger.renew(tx, self.window)
-            reserve = self.reserve if operation == "searchOrders" else self.reserves.get(operation, 0.0)
-            ready = self._take(tx, operation, reserve)
-        if ready is not None:
-            raise BudgetEmpty(f"the budget for {operation} is used up", ready)
-        self.taken += 1
-        self.retries += again
-
-    def _see_that_it_is_ours(self) -> None:
-        """Renew the claim that a token was taken with, if that was not just now. Raises Superseded."""
-        if self.window is not None and self.monotonic() - self._claimed_at > ledger.FRESH.total_seconds():
-            with self.store.begin(durable=False) as tx:
-                ledger.renew(tx, self.window)
-
-    def take_ahead(self, tx: Transaction, reserve: float) -> bool:
-        """Take searchOrders' next token in a transaction that has just claimed the window that it is for.
-
-        Whether there was one; what is committed counts, so ``paid`` is set by whoever has committed it.
-        """
-        self._claimed_at = tx.began_at
-        return self._take(tx, "searchOrders", reserve) is None
-
-    def _take(self, tx: Transaction, operation: Operation, reserve: float) -> datetime | None:
-        """Take a token within a transaction. Returns when to come back, if there was none."""
+    def take(self, tx: Transaction, operation: Operation, reserve: float = 0.0) -> datetime | None:
+        """Take a token, leaving ``reserve``. Return None, or when to come back if there was no token."""
         plan = self.plans[operation]
         bucket, ready = budgets.take(tx, self.key(operation), plan.rate, plan.burst, reserve)
         self._rates[operation] = bucket.rate
         return ready
 
-    def observe_rate(self, operation: Operation, rate: float) -> None:
-        """Amazon named its rate; written only when it is another than the token was counted with."""
+    def take_ahead(self, tx: Transaction, reserve: float) -> float | None:
+        """Take the searchOrders token of a window in the transaction that claims the window.
+
+        Return what ``Allowance.prepaid_at`` is, once ``tx`` has committed; None if there was no token.
+        """
+        return tx.began_at if self.take(tx, "searchOrders", reserve) is None else None
+
+    def count(self, *, again: bool) -> None:
+        """Count a request whose token is taken and committed."""
+        self.taken += 1
+        self.retries += again
+
+    def set_rate(self, operation: Operation, rate: float) -> None:
+        """Store the rate that Amazon named, if the last token was counted with another one."""
         if self._rates.get(operation) == rate:
             return
         plan = self.plans[operation]
@@ -112,7 +85,48 @@ class Spending:
         self._rates[operation] = rate
 
     def drain(self, operation: Operation) -> datetime:
-        """Amazon answered 429. Returns when the next token is there."""
+        """Empty a bucket. Return when its next token is there."""
         plan = self.plans[operation]
         with self.store.begin(durable=False) as tx:
             return budgets.drain(tx, self.key(operation), plan.rate, plan.burst)
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What one connector call may spend of its account's budget (a ``connectors.base.Budget``).
+
+    ``reserves`` are the tokens left in each bucket. ``window``'s claim is renewed with each token.
+    ``prepaid_at`` is when the first request's token was taken ahead (monotonic seconds), if it was.
+    """
+
+    budget: AccountBudget
+    reserves: Mapping[Operation, float] = field(default_factory=dict)
+    window: Window | None = None
+    prepaid_at: float | None = None
+
+    def take(self, operation: Operation, *, again: bool = False) -> None:
+        """Take a token. Raises BudgetEmpty; ``store.ledger.Superseded`` if the window's claim is lost."""
+        if self.prepaid_at is not None and operation == "searchOrders" and not again:
+            self._check_claim(self.prepaid_at)
+        else:
+            with self.budget.store.begin(durable=False) as tx:
+                if self.window is not None:
+                    ledger.renew(tx, self.window)
+                ready = self.budget.take(tx, operation, self.reserves.get(operation, 0.0))
+            if ready is not None:
+                raise BudgetEmpty(f"the budget for {operation} is used up", ready)
+        self.budget.count(again=again)
+
+    def _check_claim(self, claimed_at: float) -> None:
+        """Renew the claim, unless it was made just now. Raises Superseded if it is lost."""
+        if self.window is not None and self.budget.monotonic() - claimed_at > ledger.FRESH.total_seconds():
+            with self.budget.store.begin(durable=False) as tx:
+                ledger.renew(tx, self.window)
+
+    def observe_rate(self, operation: Operation, rate: float) -> None:
+        """Amazon named its rate."""
+        self.budget.set_rate(operation, rate)
+
+    def drain(self, operation: Operation) -> datetime:
+        """Amazon answered 429. Return when the next token is there."""
+        return self.budget.drain(operation)

@@ -13,7 +13,7 @@ from connectors.base import OrderConnector
 from connectors.errors import ConnectorError, OrderNotFound
 from connectors.orders import UnreadableOrder
 from poller.ingest.apply import apply_single
-from poller.ingest.budget import Spending
+from poller.ingest.budget import AccountBudget, Allowance
 from poller.ingest.refetch import FIRST_REFETCH, next_refetch
 from poller.ingest.sources import Source
 from store import ledger, orders, quarantine
@@ -38,7 +38,7 @@ class SingleOrders:
     store: Store
     connector: OrderConnector
     source: Source
-    spending: Spending
+    budget: AccountBudget
     stopping: Callable[[], bool]
 
     def fetch(self, order_id: str, included_data: tuple[str, ...]) -> UnreadableOrder | None:
@@ -48,7 +48,7 @@ class SingleOrders:
         """
         with self.store.begin() as tx:
             orders.mark_refetched(tx, self.source.account, order_id)
-        fetched = self.connector.get(order_id, included_data, self.spending)
+        fetched = self.connector.get(order_id, included_data, Allowance(self.budget))
         return self.store.commit(lambda tx: apply_single(tx, self.source.rules, fetched))
 
     def refetch_quarantined(self) -> None:
@@ -96,7 +96,7 @@ class SingleOrders:
 
     def _idle(self, tx: Transaction) -> int:
         """How many orders may be fetched without getting in anybody's way."""
-        bucket = self.spending.bucket(tx, "getOrder")
+        bucket = self.budget.bucket(tx, "getOrder")
         return max(0, min(REFRESH_AT_ONCE, int(bucket.tokens - REFRESH_LEAVES)))
 
     def _datasets(self, marketplace_id: str | None) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from poller.backfill import history
 from poller.backfill.ground import Rates, grounds
 from poller.backfill.run import HistoryWork
 from poller.ingest.apply import Applied, apply_orders
-from poller.ingest.budget import Spending
+from poller.ingest.budget import AccountBudget, Allowance
 from poller.ingest.by_id import REFRESH_LEAVES, SingleOrders, refresh_is_due
 from poller.ingest.sources import Source
 from poller.matching import buyer_visibility
@@ -85,8 +85,8 @@ class SourceSync:
     """How the history that a start date asks for is fetched."""
 
     def __post_init__(self) -> None:
-        self.spending = Spending(self.store, self.source.application, self.source.account, self.plans)
-        self.single = SingleOrders(self.store, self.connector, self.source, self.spending, self.stopping)
+        self.budget = AccountBudget(self.store, self.source.application, self.source.account, self.plans)
+        self.single = SingleOrders(self.store, self.connector, self.source, self.budget, self.stopping)
         self._pages = 0
         self._orders = 0
         self.fetched_by_id = 0
@@ -133,7 +133,7 @@ class SourceSync:
             self._write_finish(tx, outcome, message)
 
     def _write_finish(self, tx: Transaction, outcome: Outcome, message: str | None) -> None:
-        runs.finish(tx, self.run_number, outcome, self.spending.taken, message, self.spending.retries)
+        runs.finish(tx, self.run_number, outcome, self.budget.taken, message, self.budget.retries)
 
     def _report(self, outcome: Outcome, until: datetime, message: str | None) -> RunReport:
         return RunReport(
@@ -143,7 +143,7 @@ class SourceSync:
             message,
             self._pages,
             self._orders + self.fetched_by_id,
-            self.spending.taken,
+            self.budget.taken,
             self._refused,
         )
 
@@ -287,7 +287,7 @@ class SourceSync:
             prepare.catch_up(self.store, self.source, self.connector.read_payload)
         if self._enrolment_due:
             prepare.tidy(self.store, self.source)
-            prepare.check_enrolment(self.store, self.connector, self.source, self.spending)
+            prepare.check_enrolment(self.store, self.connector, self.source, Allowance(self.budget))
 
     # --- deciding -----------------------------------------------------------------------------------
 
@@ -311,8 +311,9 @@ class SourceSync:
                     ledger.save_source(tx, replace(view.source, turns=step.turns))
                 claimed = ledger.claim(tx, step.window, self.owner)
                 # Not before an access token is fetched: an outage there must not eat the budget.
-                paid = self.connector.has_access() and self.spending.take_ahead(tx, step.reserve)
-                return replace(step, window=claimed, paid=paid)
+                has_access = self.connector.has_access()
+                prepaid_at = self.budget.take_ahead(tx, step.reserve) if has_access else None
+                return replace(step, window=claimed, prepaid_at=prepaid_at)
             if isinstance(step, windows.Enter):
                 view = self._enter(tx, view, step)
                 continue
@@ -343,7 +344,7 @@ class SourceSync:
         backfills = [b for b in wanted if b.marketplace_id in source.marketplaces]
         if pending is None:
             pending = ledger.pending_windows(tx, source.account, source.key)
-        search = self.spending.bucket(tx, "searchOrders")
+        search = self.budget.bucket(tx, "searchOrders")
         return windows.View(
             source=progress,
             marketplaces={m: known[m] for m in source.marketplaces},
@@ -359,7 +360,7 @@ class SourceSync:
                 tx,
                 backfills,
                 pending,
-                lambda: Rates(search, self.spending.bucket(tx, "getOrder"), self.pace.busy),
+                lambda: Rates(search, self.budget.bucket(tx, "getOrder"), self.pace.busy),
             ),
         )
 
@@ -429,9 +430,7 @@ class SourceSync:
         Returns what comes next, if that is decided already.
         """
         window = step.window
-        self.spending.window = window
-        self.spending.reserve = step.reserve
-        self.spending.paid = step.paid
+        allowance = Allowance(self.budget, {"searchOrders": step.reserve}, window, step.prepaid_at)
         query = SearchQuery(
             axis=window.axis,
             after=window.lower,
@@ -441,7 +440,7 @@ class SourceSync:
         )
         before = self.connector.amazon_now()
         try:
-            page = self.connector.search(query, window.page_token, self.spending)
+            page = self.connector.search(query, window.page_token, allowance)
         except (Deferred, CredentialsRefused):
             raise
         except PageExpired as error:
@@ -454,10 +453,6 @@ class SourceSync:
             self._note_failure(str(error), window)
         else:
             return self._store_page(window, page, before)
-        finally:
-            self.spending.window = None
-            self.spending.reserve = 0.0
-            self.spending.paid = False
         return None
 
     def _store_page(
@@ -572,7 +567,7 @@ class SourceSync:
     def _finish_backfill(self, tx: Transaction, window: Window) -> None:
         assert window.backfill_id is not None
         left = ledger.has_pending(tx, window.backfill_id)
-        bucket = self.spending.bucket(tx, "searchOrders")
+        bucket = self.budget.bucket(tx, "searchOrders")
         backfill = ledger.lock_backfill(tx, window.backfill_id)
         if backfill is None:
             return

@@ -130,8 +130,8 @@ class Read:
     window: Window
     reserve: float
     turns: Mapping[str, int]
-    paid: bool = False
-    """Whether the token for it was taken along with the claim."""
+    prepaid_at: float | None = None
+    """When the page's token was taken with the claim, in monotonic seconds; None if it was not."""
 
 
 @dataclass(frozen=True, slots=True)

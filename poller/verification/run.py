@@ -24,7 +24,7 @@ from connectors.errors import (
 )
 from connectors.orders import UnreadableOrder
 from poller.ingest import reports
-from poller.ingest.budget import Spending
+from poller.ingest.budget import AccountBudget, Allowance
 from poller.ingest.reports import ReportForgotten
 from poller.ingest.sources import PolledMarketplace, Source
 from poller.sync.windows import WALK_LIMIT
@@ -66,11 +66,13 @@ class Verifier:
     fetch: Fetch
     leaves: float = 0.0
     stopping: Callable[[], bool] = lambda: False
-    _spending: Spending = field(init=False)
+    _budget: AccountBudget = field(init=False)
+    _allowance: Allowance = field(init=False)
 
     def __post_init__(self) -> None:
         source = self.source
-        self._spending = Spending(self.store, source.application, source.account, self.plans, reserve=1.0)
+        self._budget = AccountBudget(self.store, source.application, source.account, self.plans)
+        self._allowance = Allowance(self._budget, {"searchOrders": 1.0})
 
     # --- beginning ----------------------------------------------------------------------------------
 
@@ -292,10 +294,10 @@ class Verifier:
         lower, upper = comparison.stretch(job)
         if job.report_id is None:
             query = ReportQuery(lower, upper - _ALMOST, (job.marketplace_id,))
-            report_id = self.connector.request_report(query, self._spending)
+            report_id = self.connector.request_report(query, self._allowance)
             return self._save(replace(job, report_id=report_id, report_asked_at=self.store.now()))
         try:
-            listed = reports.read(self.connector, job.report_id, self._spending)
+            listed = reports.read(self.connector, job.report_id, self._allowance)
         except (ReportForgotten, ReportUnreadable) as error:
             return self._afresh(job, str(error))
         if listed is None:
@@ -312,7 +314,7 @@ class Verifier:
 
     def _lists_any(self, job: Verification) -> bool:
         """An empty report may be a true one: one search tells."""
-        page = self.connector.search(self._query(job), None, self._spending)
+        page = self.connector.search(self._query(job), None, self._allowance)
         return bool(page.orders or page.unreadable)
 
     # --- by search ----------------------------------------------------------------------------------
@@ -326,7 +328,7 @@ class Verifier:
         if job.page_token is not None and self.connector.amazon_now() - started >= WALK_LIMIT:
             return self._in_halves(job, "the walk took longer than its page token lives")
         try:
-            page = self.connector.search(self._query(job), job.page_token, self._spending)
+            page = self.connector.search(self._query(job), job.page_token, self._allowance)
         except PageExpired as error:
             return self._in_halves(job, str(error))
         walked = {one.order_id: one for one in job.walked}
@@ -413,7 +415,7 @@ class Verifier:
         if not self.leaves:
             return
         with self.store.read() as tx:
-            ready = self._spending.bucket(tx, "getOrder").has_at(1.0 + self.leaves)
+            ready = self._budget.bucket(tx, "getOrder").has_at(1.0 + self.leaves)
             if ready > tx.now:
                 raise Deferred("single orders are left to others for now", ready)
 

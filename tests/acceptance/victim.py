@@ -39,7 +39,7 @@ from connectors.errors import BudgetEmpty
 from connectors.orders import OrderPage
 from connectors.simulator.api import Simulator
 from connectors.simulator.world import CLIENT_ID, CLIENT_SECRET, World
-from poller.ingest.budget import Spending
+from poller.ingest.budget import AccountBudget, Allowance
 from poller.ingest.sources import AccountRules, PolledMarketplace, Source, sources_of
 from poller.sync import windows
 from poller.sync.run import RunReport, SourceSync
@@ -190,7 +190,7 @@ def live(life: Life) -> dict[str, Any]:
     store = Store(create_engine(life.database_url), Sealer([KEY]), clock=None if natural else now)
     plans = plans_of(life.rate, life.burst)
     if life.only_takes:
-        return {"tokens": _taken(Spending(store, "app", life.account, plans))}
+        return {"tokens": _taken(AccountBudget(store, "app", life.account, plans))}
     connector = AmazonConnector(
         life.account,
         Credentials(CLIENT_ID, (CLIENT_SECRET,), life.refresh_token),
@@ -222,12 +222,13 @@ def live(life: Life) -> dict[str, Any]:
         time.sleep(min(0.1, max(0.02, wait.total_seconds())))
 
 
-def _taken(spending: Spending) -> int:
+def _taken(budget: AccountBudget) -> int:
+    allowance = Allowance(budget)
     while True:
         try:
-            spending.take("searchOrders")
+            allowance.take("searchOrders")
         except BudgetEmpty:
-            return spending.taken
+            return budget.taken
 
 
 # --- in the helper ----------------------------------------------------------------------------------

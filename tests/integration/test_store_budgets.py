@@ -10,7 +10,7 @@ from math import ceil
 import pytest
 
 from connectors.amazon.usage_plans import PLANS
-from poller.ingest.budget import Spending
+from poller.ingest.budget import AccountBudget, Allowance
 from store import budgets, ledger
 from store.bucket import Bucket
 from store.budgets import BudgetKey
@@ -146,21 +146,27 @@ def test_a_token_that_was_taken_ahead_serves_as_long_as_the_window_is_ours(
     """Somebody else may take the window while this process stands still; that is seen before the request."""
     window = Window("acme:EU", "acme", "live", "updated", ("A1F83G8C2ARO7P",), ("BUYER",), NOON, NOON)
     since = time.monotonic()
-    spending = Spending(store, "app", "acme", PLANS, monotonic=lambda: since + waited)
+    budget = AccountBudget(store, "app", "acme", PLANS, monotonic=lambda: since + waited)
     with store.begin() as tx:
         (opened,) = ledger.open_windows(tx, [window])
-        spending.window = ledger.claim(tx, opened, "slow")
-        assert spending.take_ahead(tx, reserve=0.0)
-    spending.paid = True
+        claimed = ledger.claim(tx, opened, "slow")
+        prepaid_at = budget.take_ahead(tx, reserve=0.0)
+    assert prepaid_at is not None
+    allowance = Allowance(budget, window=claimed, prepaid_at=prepaid_at)
     clock.sleep(waited)
     if waited > ledger.CLAIM.total_seconds():
         with store.begin() as tx:
-            ledger.claim(tx, spending.window, "other")
-        with pytest.raises(Superseded):
-            spending.take("searchOrders")
+            ledger.claim(tx, claimed, "other")
+        for again in (False, True):
+            with pytest.raises(Superseded):
+                allowance.take("searchOrders", again=again)
+        assert budget.taken == 0
+        paid_for = 1
     else:
-        spending.take("searchOrders")
-    assert spending.taken == (waited == 9)
-    assert not spending.paid
+        allowance.take("searchOrders")
+        assert (budget.taken, budget.retries) == (1, 0)
+        allowance.take("searchOrders", again=True)
+        assert (budget.taken, budget.retries) == (2, 1)
+        paid_for = 2
     with store.read() as tx:
-        assert budgets.taken(tx) == {SEARCH: 1}
+        assert budgets.taken(tx) == {SEARCH: paid_for}
