@@ -24,7 +24,7 @@ COMMANDS: tuple[tuple[str, str, str, str], ...] = (
     ("demo", "poller.cli.demo", "demo", "The whole journey against the simulator, on a throw-away database."),
     ("run", "poller.cli.run", "run", "The service: keeps orders and customers up to date until stopped."),
     ("worker", "poller.cli.worker", "worker", "Carries out what schedulers have queued, on PostgreSQL."),
-    ("sync", "poller.cli.run", "sync", "One pass now, over everything that is due."),
+    ("sync", "poller.cli.sync", "sync", "One pass now, over everything that is due."),
     ("status", "poller.cli.status", "status", "How fresh the data is, what is missing, what comes next."),
     ("backfill", "poller.cli.backfill", "app", "History of a given stretch: plan, start, pause, resume."),
     ("verify", "poller.cli.verify", "verify", "Is anything missing? Amazon's own list against the database."),
@@ -51,7 +51,7 @@ COMMANDS: tuple[tuple[str, str, str, str], ...] = (
         "simulator",
         "A Selling Partner API on this machine, to try things on.",
     ),
-    ("health", "poller.cli.run", "health", "Exit 0 while a service runs on this machine, else 1."),
+    ("health", "poller.cli.health", "health", "Exit 0 while a service runs on this machine, else 1."),
 )
 """Name, module, what there is the command (a function) or the group (a Typer), and what it does."""
 

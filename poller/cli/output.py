@@ -9,9 +9,10 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
-from poller.text import plain
+from poller.text import iso, lasting, plain
 
 
 def say(text: str) -> None:
@@ -115,3 +116,22 @@ def progress(text: str, total: int, every: int | None = None) -> Iterator[Callab
     with Progress(*columns, console=Console(stderr=True, markup=False), transient=True) as bar:
         task = bar.add_task(text, total=total)
         yield lambda done: bar.update(task, completed=done, total=max(total, done))
+
+
+def wait_until(until: datetime, pause: Callable[[float], bool]) -> None:
+    """Wait for Amazon, with a bar on a terminal. ``pause`` ends early when told to stop."""
+    from poller.bootstrap import utc_now
+
+    span = until - utc_now()
+    if not sys.stderr.isatty():
+        say(f"waiting until {iso(until)}")
+        pause(max(0.0, span.total_seconds()))
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(f"waiting until {iso(until)} ({lasting(span)})", total=span.total_seconds())
+        while (left := (until - utc_now()).total_seconds()) > 0 and not pause(min(1.0, left)):
+            bar.update(task, completed=span.total_seconds() - left)

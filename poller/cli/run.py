@@ -1,38 +1,21 @@
-"""``run``, ``sync`` and ``health``: keeping orders up to date, for good or once."""
+"""``order-sync run``: the service, until it is stopped."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import structlog
-import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from config.logging import configure_logging
-from config.problems import Problem
-from poller.bootstrap import Service, Unusable, spare_the_collector, utc_now
-from poller.cli.failures import BAD_INPUT, DEFERRED, FAULT, INTERRUPTED, Failure, sentences_of, show_traceback
-from poller.cli.output import say
-from poller.cli.session import check_place, opened, require_configuration, stopped_by_signals
-from poller.monitoring.attention import REFUSED, remedy
-from poller.service.lifecycle import heartbeat_file, is_alive
+from poller.bootstrap import Service, Unusable, spare_the_collector
+from poller.cli.failures import Failure
+from poller.cli.session import check_place, require_configuration
 from poller.service.schedule import Schedule
-from poller.sync.run import RunReport
-from poller.text import counted, iso, lasting
-from store.engine import Unavailable
-from store.runs import Outcome
 
 if TYPE_CHECKING:
     from poller.web.server import WebServer
-
-LONG_AGO = datetime.fromisoformat("0001-01-01T00:00:00+00:00")
 
 
 def run() -> None:
@@ -76,151 +59,3 @@ def _listening(service: Service) -> WebServer | None:
         return WebServer(service, listen(*service.config.settings.listen))
     except CannotListen as fault:
         raise Failure(str(fault)) from None
-
-
-def health() -> None:
-    """Exit 0 while a service of this user runs on this machine, else 1."""
-    if not is_alive():
-        raise Failure(f"no service is running here: {heartbeat_file()} is missing or older than a minute.")
-    say("the service is running")
-
-
-def sync(
-    source: Annotated[
-        str | None,
-        typer.Option("--source", metavar="KEY", help="Only this source, for example acme:EU or acme:UK."),
-    ] = None,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Wait for the request budget and go on until all is covered.")
-    ] = False,
-) -> None:
-    """One pass now: live orders, second looks and history that are due.
-
-    Exit status: 0 all covered, 75 deferred by the request budget (the last line on standard error says
-    until when), 1 when any account failed, after doing the others.
-    """
-    with opened(create=True, wired=True) as service, stopped_by_signals(service) as signals:
-        for problem in service.problems:
-            say(f"{problem.severity}: {problem.message}")
-        keys = _chosen(service, source)
-        spare_the_collector()
-        failed, deferred = _carry_out(service, keys, wait)
-        if signals:
-            say("stopped; what was read is stored")
-            raise typer.Exit(INTERRUPTED if signals[0] == signal.SIGINT else 128 + signals[0])
-        if failed or (source is None and _stops_something(service.problems)):
-            raise typer.Exit(FAULT)
-        if deferred is not None:
-            say(f"deferred until {iso(deferred)}")
-            raise typer.Exit(DEFERRED)
-
-
-def _chosen(service: Service, source: str | None) -> list[str]:
-    known = sorted(service.sources)
-    if source is None:
-        if not known:
-            raise Failure("no source can be polled: `order-sync config check` says why.", status=BAD_INPUT)
-        return known
-    if source not in known:
-        there_are = f"known are {', '.join(known)}" if known else "none can be polled"
-        raise Failure(f"there is no source {source}; {there_are}.", status=BAD_INPUT)
-    return [source]
-
-
-def _stops_something(problems: Sequence[Problem]) -> bool:
-    """An account or a marketplace that is left out has not been covered."""
-    return any(problem.stops != "nothing" for problem in problems)
-
-
-def _carry_out(service: Service, keys: Sequence[str], wait: bool) -> tuple[bool, datetime | None]:
-    """Run the sources one after the other. Returns whether any failed, and until when some are deferred."""
-    due = dict.fromkeys(keys, LONG_AGO)
-    deferred: list[datetime] = []
-    failed = False
-    while due and not service.stop.is_set():
-        key = min(due, key=due.__getitem__)
-        if due[key] > utc_now():
-            wait_until(due[key], service.stop.wait)
-            continue
-        del due[key]
-        report = _one_run(service, key)
-        if report is None or report.outcome == "failed":
-            failed = True
-        elif report.outcome != "complete" and wait:
-            due[key] = report.until
-        elif report.outcome != "complete":
-            deferred.append(report.until)
-    return failed, min(deferred, default=None)
-
-
-def _one_run(service: Service, key: str) -> RunReport | None:
-    """One run, told in one line; None when a fault of ours ended it, which does not stop the others."""
-    try:
-        with _busy(f"{key}: reading from Amazon"):
-            report = service.syncer(key).run()
-    except Unavailable:
-        raise
-    except Exception as error:
-        show_traceback(error)
-        say(f"{key}: failed: {sentences_of(error)[1]}")
-        return None
-    say(f"{key}: {told(report)}")
-    return report
-
-
-_WORDS: dict[Outcome, str] = {
-    "complete": "all covered",
-    "deferred": "deferred",
-    "failed": "failed",
-    "superseded": "left to another process that is at work on it",
-}
-
-
-def told(report: RunReport) -> str:
-    """How a run ended, in words: outcome, reason, what to do, and what was done."""
-    words = _WORDS[report.outcome]
-    if report.outcome == "deferred":
-        words += f" until {iso(report.until)}: {report.message}"
-    elif report.outcome == "complete" and report.message:
-        words += f" but for {report.message}"
-    elif report.outcome == "failed":
-        advice = remedy(report.message) if report.refused is None else REFUSED[report.refused]
-        words += f": {report.message}; {advice}"
-        if report.refused is not None and not report.requests:  # it asked for a token, and got no further
-            return words
-    numbers = (
-        counted(report.pages, "page"),
-        counted(report.orders, "order"),
-        counted(report.requests, "request"),
-    )
-    return f"{words} ({', '.join(numbers)})"
-
-
-@contextmanager
-def _busy(text: str) -> Iterator[None]:
-    """A moving sign of life on a terminal, nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield
-        return
-    with Console(stderr=True, markup=False).status(text):
-        yield
-
-
-def wait_until(until: datetime, pause: Callable[[float], bool]) -> None:
-    """Wait for Amazon, with a bar on a terminal. ``pause`` ends early when told to stop."""
-    span = until - utc_now()
-    if not sys.stderr.isatty():
-        say(f"waiting until {iso(until)}")
-        pause(max(0.0, span.total_seconds()))
-        return
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeRemainingColumn(),
-        transient=True,
-        console=Console(stderr=True),
-    )
-    with bar:
-        task = bar.add_task(f"waiting until {iso(until)} ({lasting(span)})", total=span.total_seconds())
-        while (left := (until - utc_now()).total_seconds()) > 0 and not pause(min(1.0, left)):
-            bar.update(task, completed=span.total_seconds() - left)

@@ -15,8 +15,7 @@ from poller.actions.places import chosen_place, stretch_of
 from poller.actions.verifications import KINDS, chosen_way, nothing_read, verification_object
 from poller.bootstrap import Service, utc_now
 from poller.cli.failures import DEFERRED, INTERRUPTED, MISSING, Failure
-from poller.cli.output import put, put_json, put_table, say
-from poller.cli.run import wait_until
+from poller.cli.output import put, put_json, put_table, say, wait_until
 from poller.cli.session import opened, stopped_by_signals
 from poller.sync import windows
 from poller.text import counted, iso, when
