@@ -10,10 +10,10 @@ import csv
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime
 from typing import Any, TextIO
 
 from poller.matching.match import contact_email, shown_name
+from poller.text import time_text
 from store.queries import JournalEntry
 from store.records import Address, Amount, CustomerRecord, LineRecord, OrderRecord, PackageRecord
 
@@ -30,11 +30,6 @@ ADDRESS_KEYS = (
     "country",
     "phone",
 )
-
-
-def time_text(time: datetime | None) -> str | None:
-    """``2026-01-31T12:00:00Z``, with a fraction only when there is one."""
-    return None if time is None else time.isoformat().replace("+00:00", "Z")
 
 
 def _money(amount: Amount | None) -> str | None:

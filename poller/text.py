@@ -1,11 +1,16 @@
-"""Moments as people and programs read them. Standard library only."""
+"""Times, counts and foreign text as people and programs read them. Standard library only."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
 
-def iso(time: datetime) -> str:
+def time_text(time: datetime | None) -> str | None:
+    """``2026-01-31T12:00:00Z``, with a fraction only when there is one."""
+    return None if time is None else time.isoformat().replace("+00:00", "Z")
+
+
+def iso_rounded_up(time: datetime) -> str:
     """``2026-01-31T12:00:00Z``, rounded up to a second: coming back then is not too early."""
     utc = time.astimezone(UTC)
     if utc.microsecond:

@@ -12,7 +12,7 @@ from poller.backfill import estimates
 from poller.backfill.estimates import Budgets
 from poller.bootstrap import Service, utc_now
 from poller.errors import Refused, Unknown
-from poller.text import iso
+from poller.text import iso_rounded_up
 from store import backfill_reports as stored
 from store import ledger
 from store.engine import Transaction
@@ -187,13 +187,13 @@ def backfill_object(standing: Standing) -> dict[str, Any]:
     return {
         "id": found.backfill_id,
         "marketplace": standing.marketplace,
-        "from": iso(found.lower),
-        "to": iso(found.upper),
+        "from": iso_rounded_up(found.lower),
+        "to": iso_rounded_up(found.upper),
         "by": found.way,
         "state": found.state,
         "windows_done": found.windows_done,
         "windows_total": standing.windows_total,
         "orders": found.orders,
         "requests": found.requests,
-        "eta": None if standing.eta is None else iso(standing.eta),
+        "eta": None if standing.eta is None else iso_rounded_up(standing.eta),
     }

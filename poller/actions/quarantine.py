@@ -8,9 +8,8 @@ from connectors.errors import ConnectorError, Deferred
 from connectors.marketplaces import BY_ID
 from poller.actions.orders import NotStored, NotUnderstood, fetched
 from poller.bootstrap import Account, Service
-from poller.export import time_text
 from poller.ingest.quarantine import apply_stored
-from poller.text import iso
+from poller.text import iso_rounded_up, time_text
 from store import quarantine
 from store.quarantine import Quarantined
 
@@ -59,7 +58,7 @@ def tried_again(service: Service, entry: Quarantined, refetch: bool) -> str | No
     except NotStored as failure:
         return f"stays: {str(failure).removeprefix(f'{entry.order_id}: ')}"
     except Deferred as error:
-        return f"stays: {error} until {iso(error.until)}"
+        return f"stays: {error} until {iso_rounded_up(error.until)}"
     except ConnectorError as error:
         return f"stays: {error}"
     return None

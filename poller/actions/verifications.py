@@ -7,7 +7,7 @@ from typing import Any
 from connectors.marketplaces import BY_ID
 from poller.actions.places import OPTIONS, Words
 from poller.errors import Refused
-from poller.export import time_text
+from poller.text import time_text
 from store.verification import By, Finding, Verification
 
 WAYS: tuple[By, ...] = ("report", "search")

@@ -35,7 +35,7 @@ from poller.ingest.budget import AccountBudget, Allowance
 from poller.monitoring.attention import REFUSED, remedy
 from poller.privacy.key_rotation import about_keys
 from poller.sync.windows import SIGNPOST_MARGIN
-from poller.text import counted, iso
+from poller.text import counted, iso_rounded_up
 from store.sealing import new_key
 
 LOOKED_BACK = timedelta(days=3)
@@ -241,7 +241,7 @@ def _host(url: str) -> str:
 
 def _failed(what: str, error: ConnectorError, account: Account) -> Finding:
     if isinstance(error, Deferred):
-        return Finding(None, f"{what}: not asked; {error} until {iso(error.until)}")
+        return Finding(None, f"{what}: not asked; {error} until {iso_rounded_up(error.until)}")
     if isinstance(error, Unreachable):
         url, setting = endpoint_of(account.settings, account.region), "ENDPOINT"
         if str(error).startswith("accessToken"):

@@ -15,7 +15,7 @@ from poller.cli.output import put, put_json, put_table, say
 from poller.cli.session import opened
 from poller.export import order_object
 from poller.matching.basis import BASIS
-from poller.text import iso, plain, when
+from poller.text import iso_rounded_up, plain, when
 from store import accounts, quarantine, queries
 from store.engine import Transaction
 from store.orders import order_currency
@@ -312,5 +312,5 @@ def fetch(
             raise Failure(str(fault)) from None
         except Deferred as deferred:
             say(f"{order_id}: {deferred}")
-            say(f"deferred until {iso(deferred.until)}")
+            say(f"deferred until {iso_rounded_up(deferred.until)}")
             raise typer.Exit(DEFERRED) from None

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from poller.text import iso, lasting, plain
+from poller.text import iso_rounded_up, lasting, plain
 
 
 def say(text: str) -> None:
@@ -122,9 +122,9 @@ def wait_until(until: datetime, pause: Callable[[float], bool]) -> None:
     """Wait for Amazon, with a bar on a terminal. ``pause`` ends early when told to stop."""
     from poller.bootstrap import utc_now
 
-    span = until - utc_now()
+    span, text = until - utc_now(), f"waiting until {iso_rounded_up(until)}"
     if not sys.stderr.isatty():
-        say(f"waiting until {iso(until)}")
+        say(text)
         pause(max(0.0, span.total_seconds()))
         return
     from rich.console import Console
@@ -132,6 +132,8 @@ def wait_until(until: datetime, pause: Callable[[float], bool]) -> None:
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(f"waiting until {iso(until)} ({lasting(span)})", total=span.total_seconds())
+        task = bar.add_task(
+            f"waiting until {iso_rounded_up(until)} ({lasting(span)})", total=span.total_seconds()
+        )
         while (left := (until - utc_now()).total_seconds()) > 0 and not pause(min(1.0, left)):
             bar.update(task, completed=span.total_seconds() - left)

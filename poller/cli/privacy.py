@@ -12,11 +12,11 @@ from poller.bootstrap import Service
 from poller.cli.failures import BAD_INPUT, Failure
 from poller.cli.output import progress, put_json, say
 from poller.cli.session import confirm, opened, operator, stopped_by_signals
-from poller.export import customer_object, journal_object, order_object, time_text
+from poller.export import customer_object, journal_object, order_object
 from poller.matching.retention import term
 from poller.privacy.forget import AccountForgetting, Forgotten, Person, find_person, forget_customer
 from poller.privacy.purge import Purge, Purged
-from poller.text import counted
+from poller.text import counted, time_text
 from store import erasure, queries
 from store.engine import Transaction
 from store.orders import order_currency

@@ -19,7 +19,7 @@ from poller.cli.output import say, wait_until
 from poller.cli.session import opened, stopped_by_signals
 from poller.monitoring.attention import REFUSED, remedy
 from poller.sync.run import RunReport
-from poller.text import counted, iso
+from poller.text import counted, iso_rounded_up
 from store.engine import Unavailable
 from store.runs import Outcome
 
@@ -52,7 +52,7 @@ def sync(
         if failed or (source is None and _stops_something(service.problems)):
             raise typer.Exit(FAULT)
         if deferred is not None:
-            say(f"deferred until {iso(deferred)}")
+            say(f"deferred until {iso_rounded_up(deferred)}")
             raise typer.Exit(DEFERRED)
 
 
@@ -121,7 +121,7 @@ def told(report: RunReport) -> str:
     """How a run ended, in words: outcome, reason, what to do, and what was done."""
     words = _WORDS[report.outcome]
     if report.outcome == "deferred":
-        words += f" until {iso(report.until)}: {report.message}"
+        words += f" until {iso_rounded_up(report.until)}: {report.message}"
     elif report.outcome == "complete" and report.message:
         words += f" but for {report.message}"
     elif report.outcome == "failed":

@@ -9,8 +9,7 @@ import typer
 from poller.cli.failures import BAD_INPUT, Failure
 from poller.cli.output import put, put_json, put_table, say
 from poller.cli.session import opened
-from poller.export import time_text
-from poller.text import when
+from poller.text import time_text, when
 from poller.web.tokens import checked_name, checked_scopes, digest, new_token
 from store import tokens as stored
 

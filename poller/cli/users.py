@@ -12,8 +12,7 @@ from poller.cli.failures import BAD_INPUT, Failure
 from poller.cli.output import put_json, put_table, say
 from poller.cli.session import opened
 from poller.errors import Refused
-from poller.export import time_text
-from poller.text import when
+from poller.text import time_text, when
 from poller.web.users import LEAST, checked_password, checked_user_name, checked_user_scopes, hashed
 from store import users as stored
 

@@ -18,7 +18,7 @@ from poller.cli.failures import DEFERRED, INTERRUPTED, MISSING, Failure
 from poller.cli.output import put, put_json, put_table, say, wait_until
 from poller.cli.session import opened, stopped_by_signals
 from poller.sync import windows
-from poller.text import counted, iso, when
+from poller.text import counted, iso_rounded_up, when
 from poller.verification.run import LOOK_EVERY, Verifier
 from store.ledger import Superseded
 from store.verification import Finding, Verification
@@ -91,7 +91,8 @@ def verify(
         say(
             f"{name}: orders placed after {when(job.upper)} UTC have not been read yet, and were not compared"
         )
-        say(f"deferred until {iso(max(job.asked_upper, utc_now()) + windows.SIGNPOST_MARGIN + pace)}")
+        readable = max(job.asked_upper, utc_now()) + windows.SIGNPOST_MARGIN + pace
+        say(f"deferred until {iso_rounded_up(readable)}")
         raise typer.Exit(DEFERRED)
 
 
@@ -130,7 +131,7 @@ def _carried_out(
             say(f"{why}; the same command goes on from there")
             if left := verifier.latest(job).left:
                 say(f"missing so far: {', '.join(finding.order_id for finding in left[:SHOWN])}{_more(left)}")
-            say(f"deferred until {iso(until)}")
+            say(f"deferred until {iso_rounded_up(until)}")
             raise typer.Exit(DEFERRED)
         say(why)
         wait_until(until, service.stop.wait)

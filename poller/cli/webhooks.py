@@ -11,8 +11,7 @@ import typer
 from poller.cli.failures import BAD_INPUT, Failure
 from poller.cli.output import put, put_json, put_table, say
 from poller.cli.session import opened
-from poller.export import time_text
-from poller.text import counted, when
+from poller.text import counted, time_text, when
 from poller.webhooks.rules import checked_url, event_object, new_secret
 from store import webhooks as store
 from store.changes import BadPosition, Change, Position, read_position

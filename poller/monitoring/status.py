@@ -16,8 +16,8 @@ from datetime import date, datetime
 from typing import Any, Literal
 
 from connectors.base import Operation
-from poller.export import time_text
 from poller.matching.buyer_visibility import Day, Drop
+from poller.text import time_text
 from store.progress import Interval, Kind, Way
 from store.quarantine import Counts
 from store.queries import Totals

@@ -12,7 +12,7 @@ from poller.actions.backfills import Wanted, backfill_object
 from poller.actions.places import FIELDS
 from poller.backfill.estimates import Cost
 from poller.bootstrap import Service
-from poller.text import iso
+from poller.text import iso_rounded_up
 from poller.web import schemas
 from poller.web.dependencies import Answer, Changing, Here, Id
 from store import ledger
@@ -39,8 +39,8 @@ def plan_backfill(service: Here, wanted: schemas.BackfillWanted) -> schemas.Back
         {
             "account": asked.place.name,
             "marketplace": asked.place.polled.code,
-            "from": iso(asked.stretch.lower),
-            "to": iso(asked.stretch.upper),
+            "from": iso_rounded_up(asked.stretch.lower),
+            "to": iso_rounded_up(asked.stretch.upper),
             "notes": notes,
             "expected": plan.expected,
             "read_already_seconds": plan.again.total_seconds(),

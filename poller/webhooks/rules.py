@@ -20,7 +20,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from config import values
-from poller.export import time_text
+from poller.text import time_text
 from store.changes import Change, Position
 from store.webhooks import Held, Hook
 

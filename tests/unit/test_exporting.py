@@ -14,7 +14,8 @@ import msgspec
 import pytest
 from msgspec import structs
 
-from poller.export import customer_object, order_object, time_text, write_csv, write_jsonl
+from poller.export import customer_object, order_object, write_csv, write_jsonl
+from poller.text import time_text
 from store.records import (
     Address,
     Amount,
