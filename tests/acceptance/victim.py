@@ -44,8 +44,8 @@ from poller.ingest.sources import AccountRules, PolledMarketplace, Source, sourc
 from poller.sync import windows
 from poller.sync.run import RunReport, SourceSync
 from poller.sync.windows import Pace
-from store import engine
 from store.engine import Row, Store, create_engine
+from store.engine import store as engine
 from store.progress import Way, Window
 from store.sealing import Sealer
 from tests.harness import KEY, NOON, Shop, SimulatedClock, rules_for

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from store import engine, schema
+from store import schema
 from store.diagnosis import is_lasting, place_of, sentence_of
 from store.engine import create_engine, try_writing
+from store.engine import store as engine
 
 URL = "postgresql+psycopg://somebody:hidden@db.example:6432/orders"
 

@@ -1,0 +1,41 @@
+"""The databases: their connections, statements, transactions and change positions."""
+
+from store.engine.store import (
+    COUNTED_FROM,
+    LOOKUP_KEY,
+    LOOKUP_KEY_PLACE,
+    WHOSE,
+    Overtaken,
+    Row,
+    Store,
+    Tombstone,
+    Transaction,
+    Unavailable,
+    connect_arguments,
+    copy_in,
+    create_engine,
+    is_conflict,
+    newest_change,
+    reason_of,
+    try_writing,
+)
+
+__all__ = [
+    "COUNTED_FROM",
+    "LOOKUP_KEY",
+    "LOOKUP_KEY_PLACE",
+    "WHOSE",
+    "Overtaken",
+    "Row",
+    "Store",
+    "Tombstone",
+    "Transaction",
+    "Unavailable",
+    "connect_arguments",
+    "copy_in",
+    "create_engine",
+    "is_conflict",
+    "newest_change",
+    "reason_of",
+    "try_writing",
+]
