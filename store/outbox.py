@@ -5,7 +5,7 @@ carries it. So whatever changes a record and gives it the transaction's position
 export from a position, is told; nobody has to remember to tell it. An event says which record and how it
 changed, never what is in it. ``store/changes.py`` reads them.
 
-Knows no more of a transaction than its connection, because ``store/engine.py`` stands on it.
+Knows no more of a transaction than its connection, because ``store/engine/`` stands on it.
 """
 
 from __future__ import annotations

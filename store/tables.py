@@ -1,8 +1,8 @@
 """Every table. Columns named in ``SEALED`` hold buyer data as sealed bytes; see ``store/sealing.py``.
 
-Whole-number keys are given out in bulk by ``store/engine.py`` and grow, so that a page of new orders
+Whole-number keys are given out in bulk by ``store/engine/`` and grow, so that a page of new orders
 is appended rather than scattered over the file. ``change_no`` orders changes for readers who continue
-from a position (``store/engine.py`` says when one is readable).
+from a position (``store/engine/`` says when one is readable).
 """
 
 from __future__ import annotations

@@ -1,24 +1,27 @@
-"""The databases: their connections, statements, transactions and change positions."""
+"""The databases, SQLite and PostgreSQL: the only package that asks which one it has.
 
-from store.engine.store import (
-    COUNTED_FROM,
-    LOOKUP_KEY,
-    LOOKUP_KEY_PLACE,
+SQLite: a transaction that may write begins with ``BEGIN IMMEDIATE``. The driver's own way of beginning
+waits for the first write, too late for "read, decide, write": eight threads took 150 of 20 tokens so.
+WAL lets readers go on meanwhile; ``secure_delete`` overwrites what is erased; ``synchronous = FULL``
+keeps a commit through a power cut, since positions already handed to readers must not come back.
+
+PostgreSQL: row locks and the database's own clock. A change position is the transaction's id, counted
+from where another database stopped that this one continues, and is readable once no older transaction
+can still commit.
+"""
+
+from store.engine.connections import (
     WHOSE,
-    Overtaken,
-    Row,
-    Store,
-    Tombstone,
-    Transaction,
     Unavailable,
     connect_arguments,
-    copy_in,
     create_engine,
-    is_conflict,
-    newest_change,
     reason_of,
     try_writing,
 )
+from store.engine.positions import COUNTED_FROM, newest_change
+from store.engine.statements import Row, copy_in
+from store.engine.store import LOOKUP_KEY, LOOKUP_KEY_PLACE, Store
+from store.engine.transaction import Overtaken, Tombstone, Transaction, is_conflict
 
 __all__ = [
     "COUNTED_FROM",

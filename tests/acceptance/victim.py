@@ -44,8 +44,7 @@ from poller.ingest.sources import AccountRules, PolledMarketplace, Source, sourc
 from poller.sync import windows
 from poller.sync.run import RunReport, SourceSync
 from poller.sync.windows import Pace
-from store.engine import Row, Store, create_engine
-from store.engine import store as engine
+from store.engine import Row, Store, create_engine, statements
 from store.progress import Way, Window
 from store.sealing import Sealer
 from tests.harness import KEY, NOON, Shop, SimulatedClock, rules_for
@@ -127,17 +126,17 @@ class Doomed(SourceSync):
         events = {"before_cursor_execute": self.reach, "commit": self.reach_commit}
         for event, reach in events.items():
             sa.event.listen(self.store.engine, event, reach)
-        copy = engine._copy
+        copy = statements.copy
 
         def copying(conn: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> None:
             self.reach()  # COPY is the one statement of which SQLAlchemy's events do not tell
             copy(conn, table, rows)
 
-        engine._copy = copying
+        statements.copy = copying
         try:
             return self.run()
         finally:
-            engine._copy = copy
+            statements.copy = copy
             for event, reach in events.items():
                 sa.event.remove(self.store.engine, event, reach)
 

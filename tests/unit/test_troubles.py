@@ -10,19 +10,18 @@ import sqlalchemy as sa
 
 from store import schema
 from store.diagnosis import is_lasting, place_of, sentence_of
-from store.engine import create_engine, try_writing
-from store.engine import store as engine
+from store.engine import connections, create_engine, try_writing
 
 URL = "postgresql+psycopg://somebody:hidden@db.example:6432/orders"
 
 
 def fault(words: str, url: str) -> sa.exc.DBAPIError:
     error = sa.exc.OperationalError("SELECT 1", None, sqlite3.OperationalError(words))
-    vars(error)[engine.WHOSE] = sa.make_url(url)
+    vars(error)[connections.WHOSE] = sa.make_url(url)
     return error
 
 
-@pytest.mark.parametrize("words", engine._REASONS)
+@pytest.mark.parametrize("words", connections.SAFE_REASONS)
 def test_all_that_a_database_says_comes_with_what_to_do(words: str) -> None:
     sentence = sentence_of(fault(f"FATAL: {words}, hidden", URL))
     assert sentence is not None
