@@ -31,7 +31,7 @@ from connectors.errors import Deferred
 from connectors.marketplaces import BY_NAME, ENDPOINTS
 from poller.ingest.buyer_counts import Showing
 from poller.ingest.sources import AccountRules, PolledMarketplace, Source, sources_of
-from poller.matching.match import MarketplaceRules
+from poller.matching.marketplaces import MarketplaceRules
 from poller.matching.retention import Retention
 from poller.sync.run import SourceSync
 from poller.sync.windows import Pace

@@ -12,7 +12,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TextIO
 
-from poller.matching.match import contact_email, shown_name
+from poller.matching.customer_records import shown_name
+from poller.matching.emails import contact_email
 from poller.text import time_text
 from store.queries import JournalEntry
 from store.records import Address, Amount, CustomerRecord, LineRecord, OrderRecord, PackageRecord

@@ -21,9 +21,8 @@ from connectors.simulator.transport import transport
 from connectors.simulator.world import CLIENT_ID, CLIENT_SECRET, Seller
 from poller.export import customer_object, order_object
 from poller.ingest.sources import AccountRules, PolledMarketplace, Source, sources_of
-from poller.matching.match import MarketplaceRules
+from poller.matching.marketplaces import ALL_DATASETS, MarketplaceRules
 from poller.matching.retention import KEEP_ALL, Retention
-from poller.matching.translation import ALL_DATASETS
 from poller.sync.run import RunReport, SourceSync
 from poller.sync.windows import Pace
 from store import orders, queries, schema

@@ -10,8 +10,7 @@ from connectors.marketplaces import BY_ID
 from connectors.orders import UnreadableOrder
 from poller.bootstrap import Account, Service
 from poller.errors import Refused
-from poller.matching.basis import BASIS
-from poller.matching.match import explain
+from poller.matching.explanations import BASIS, explain
 from poller.matching.retention import explain as explain_term
 from store import erasure, queries
 from store.engine import Store, Transaction

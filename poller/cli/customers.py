@@ -12,8 +12,9 @@ from poller.cli.orders import address_line
 from poller.cli.output import put, put_json, put_table, say
 from poller.cli.session import opened
 from poller.export import customer_object, journal_object
-from poller.matching.basis import BASIS
-from poller.matching.match import contact_email, shown_name
+from poller.matching.customer_records import shown_name
+from poller.matching.emails import contact_email
+from poller.matching.explanations import BASIS
 from poller.text import when
 from store import queries
 from store.engine import Transaction

@@ -10,7 +10,7 @@ from poller.cli.output import progress, put_json, put_table, say
 from poller.cli.session import opened
 from poller.customers.duplicates import find
 from poller.customers.likeness import COMMON, Reason
-from poller.matching.explanations import shown_name
+from poller.matching.customer_records import shown_name
 from poller.text import counted
 from store import customers, queries
 

@@ -13,7 +13,7 @@ from poller.cli.session import confirm, opened, operator
 from poller.customers import edits, merges
 from poller.customers.fields import FIELDS, checked
 from poller.customers.merges import Merged
-from poller.matching.explanations import shown_name
+from poller.matching.customer_records import shown_name
 from poller.text import counted, plain
 from store.records import CustomerRecord
 

@@ -38,7 +38,8 @@ from connectors.simulator.world import Seller, World
 from poller.bootstrap import Service, Tally
 from poller.cli.demo_checks import Truth, found_in, truth_of, wrongs
 from poller.cli.simulator import ACCOUNT, HISTORY, environment, marketplace_file, utc_now, write_files
-from poller.matching.explanations import INVOICED_BY_AMAZON, explain
+from poller.matching.emails import INVOICED_BY_AMAZON
+from poller.matching.explanations import explain
 from poller.monitoring.attention import of_other_shops
 from poller.sync.windows import SIGNPOST_MARGIN
 from store import ledger, quarantine, queries, tables

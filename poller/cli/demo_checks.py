@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from connectors.simulator.api import Served, Simulator
 from connectors.simulator.orders import amazon_time
-from poller.matching.explanations import INVOICED_BY_AMAZON, is_shared_email
+from poller.matching.emails import INVOICED_BY_AMAZON, is_shared_email
 from store import quarantine, queries, tables
 from store.engine import Store, Transaction
 from store.records import normal_email

@@ -14,7 +14,7 @@ from poller.cli.failures import BAD_INPUT, DEFERRED, Failure
 from poller.cli.output import put, put_json, put_table, say
 from poller.cli.session import opened
 from poller.export import order_object
-from poller.matching.basis import BASIS
+from poller.matching.explanations import BASIS
 from poller.text import iso_rounded_up, plain, when
 from store import accounts, quarantine, queries
 from store.engine import Transaction

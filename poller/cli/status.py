@@ -10,7 +10,7 @@ import typer
 
 from poller.cli.output import put, put_json, put_table
 from poller.cli.session import opened
-from poller.matching.basis import BASIS
+from poller.matching.explanations import BASIS
 from poller.monitoring.attention import of_other_shops, without_file
 from poller.monitoring.gather import gather
 from poller.monitoring.status import (

@@ -19,7 +19,7 @@ from operator import itemgetter
 
 from poller.customers import likeness
 from poller.customers.likeness import REASONS, Reason
-from poller.matching.explanations import PICKUP_POINT
+from poller.matching.customer_records import PICKUP_POINT
 from store import queries
 from store.customers import Likeness, likenesses
 from store.engine import Transaction

@@ -14,7 +14,7 @@ import msgspec
 
 from poller.customers.currencies import CURRENCIES
 from poller.errors import Refused
-from poller.matching.explanations import is_shared_email
+from poller.matching.emails import is_shared_email
 from store.records import Address, CustomerRecord, MainEmail, Origin, normal_email
 
 EMAILS = ("email_1", "email_2", "email_3")

@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from poller.customers.fields import without_mains
 from poller.errors import Refused
-from poller.matching.explanations import is_given, is_shared_email
+from poller.matching.customer_records import is_given
+from poller.matching.emails import is_shared_email
 from store.records import Address, CustomerRecord, CustomerStatus, MainEmail, Origin, normal_email
 
 SLOTS = (1, 2, 3)

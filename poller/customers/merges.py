@@ -15,7 +15,7 @@ from msgspec import structs
 from poller.customers import merge_rules
 from poller.customers.merge_rules import Facts, Side, Undoing
 from poller.errors import Refused, Unknown
-from poller.matching.explanations import BASIS_OF_SLOT, usable_email
+from poller.matching.emails import BASIS_OF_SLOT, usable_email
 from store import customers, merges, queries
 from store.engine import Tombstone, Transaction
 from store.journal import difference

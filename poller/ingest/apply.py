@@ -16,7 +16,9 @@ from connectors.orders import AmazonOrder, UnreadableOrder
 from poller.ingest.refetch import next_refetch
 from poller.ingest.sources import AccountRules
 from poller.matching import match
+from poller.matching.emails import relevant_emails
 from poller.matching.retention import quarantine_term, without_a_trace
+from poller.matching.translation import translate
 from poller.version import program_version
 from store import customers, erasure, orders, quarantine
 from store.engine import Row, Tombstone, Transaction
@@ -46,7 +48,7 @@ def apply_orders(
     back and call again with the same orders.
     """
     translated = [
-        match.translate(order, rules.account, rules.by_marketplace.get(order.marketplace_id or ""))
+        translate(order, rules.account, rules.by_marketplace.get(order.marketplace_id or ""))
         for order in fetched
     ]
     forgotten = erasure.which_forgotten(tx, rules.account, [order.order_id for order in fetched])
@@ -170,7 +172,7 @@ def _known(
     if further:
         originals = orders.load_rows(tx, rules.account, further)
         stored |= {order_id: orders.record_of(tx, row) for order_id, row in originals.items()}
-    emails = match.relevant_emails([*incoming, *stored.values()], rules.shared_emails)
+    emails = relevant_emails([*incoming, *stored.values()], rules.shared_emails)
     by_email = customers.find_emails(tx, rules.business, emails)
     special = customers.find_special(tx, rules.business, rules.specials)
     ids = {customer_id for customer_id, _ in by_email.values()} | set(special.values())

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 
-from poller.matching.match import MarketplaceRules, special_key
+from poller.matching.customer_records import special_key
+from poller.matching.marketplaces import MarketplaceRules
 from poller.matching.retention import KEEP_ALL, Retention
 
 

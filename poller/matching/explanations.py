@@ -7,19 +7,9 @@ from what the matching does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
 
-from store.records import Address, Basis, CustomerRecord, OrderRecord, normal_email
-
-SHARED_LOCAL_PARTS = frozenset({"no-reply-amazon-iba-buyer"})
-"""Local parts of addresses that Amazon gives to many buyers at once (R17)."""
-
-INVOICED_BY_AMAZON = "INVOICE_BY_AMAZON"
-NON_AMAZON = "NON_AMAZON"
-STORE_PICK_UP = "IN_STORE_PICK_UP"
-PICKUP_POINT = "PICKUP_POINT"
-RELAY_DOMAIN = "marketplace.amazon."
+from store.records import CustomerRecord, OrderRecord
 
 TEXTS: Mapping[str, str] = {
     "R2": "No main e-mail of the business equalled the order's, so {customer} was created from the order.",
@@ -53,8 +43,6 @@ _WITHOUT_EMAIL: Mapping[str | None, str] = {
     "held": "it is stored and its customer waits",
 }
 
-BASIS_OF_SLOT: Mapping[int, Basis] = {1: "email_1", 2: "email_2", 3: "email_3"}
-"""The match basis of an order whose e-mail stands in a slot of its customer."""
 
 _RULES_OF_BASIS: Mapping[str | None, tuple[str, ...]] = {
     "created": ("R2", "R3", "R4", "R5"),
@@ -71,79 +59,21 @@ _RULES_OF_BASIS: Mapping[str | None, tuple[str, ...]] = {
 }
 
 
-def special_key(kind: Literal["shared", "placeholder"], account: str, marketplace_id: str) -> str:
-    """Names a marketplace's one shared (R21) or placeholder (R31) record."""
-    return f"{kind}:{account}:{marketplace_id}"
-
-
-def is_shared_email(email: str, shared_emails: frozenset[str]) -> bool:
-    """True for an address that identifies nobody and cannot be a main e-mail (R17).
-
-    ``shared_emails`` are the settings' further addresses, in their normal form.
-    """
-    normal = normal_email(email)
-    return normal in shared_emails or normal.partition("@")[0] in SHARED_LOCAL_PARTS
-
-
-def is_relay(email: str) -> bool:
-    """True for an anonymised address of Amazon's, which is not for writing to (R14)."""
-    return normal_email(email).rpartition("@")[2].startswith(RELAY_DOMAIN)
-
-
-def speaks_for_nobody(order: OrderRecord, shared_emails: frozenset[str]) -> bool:
-    """True when the buyer named on the order is not the person who bought (R17)."""
-    if INVOICED_BY_AMAZON in order.programs:
-        return True
-    email = order.buyer.email if order.buyer is not None else None
-    return email is not None and is_shared_email(email, shared_emails)
-
-
-def usable_email(order: OrderRecord, shared_emails: frozenset[str]) -> str | None:
-    """The normal form (R15) of the e-mail that may identify the order's buyer, if any (R17, R24)."""
-    if order.buyer is None or order.buyer.email is None or order.channel == NON_AMAZON:
-        return None
-    if speaks_for_nobody(order, shared_emails):
-        return None
-    return normal_email(order.buyer.email) or None
-
-
-def relevant_emails(orders: Iterable[OrderRecord], shared_emails: frozenset[str]) -> frozenset[str]:
-    """Normal forms of all e-mails that deciding these orders may ask for.
-
-    Give it the page's copies and the stored orders that they meet: a decision is made on the merged
-    order. An e-mail that one copy's program or channel rules out is included, since the merged order may
-    have another.
-    """
-    found = (
-        normal_email(o.buyer.email)
-        for o in orders
-        if o.buyer is not None and o.buyer.email and not is_shared_email(o.buyer.email, shared_emails)
-    )
-    return frozenset(email for email in found if email)
-
-
-def is_pick_up(order: OrderRecord) -> bool:
-    """True when the delivery address is a locker's or a store's, not a person's (R5, R18)."""
-    return STORE_PICK_UP in order.programs or (
-        order.delivery is not None and order.delivery.kind == PICKUP_POINT
-    )
-
-
-def shown_name(customer: CustomerRecord) -> str | None:
-    """The name to show: the buyer's, else the recipient's, which is never stored as the buyer's (R18)."""
-    if customer.name or customer.amazon_name:
-        return customer.name or customer.amazon_name
-    if customer.delivery is None or customer.delivery.kind == PICKUP_POINT:
-        return None
-    return customer.delivery.name
-
-
-def contact_email(customer: CustomerRecord) -> str | None:
-    """The first main e-mail that a person entered or imported and that is no relay address (R14)."""
-    for main in sorted(customer.emails, key=lambda m: m.slot):
-        if main.email is not None and main.origin != "amazon" and not is_relay(main.email):
-            return main.email
-    return None
+BASIS = {
+    "created": "new customer",
+    "email_1": "known by e-mail",
+    "email_2": "known by second e-mail",
+    "email_3": "known by third e-mail",
+    "retained_hash": "known by erased e-mail",
+    "unidentified": "no e-mail, own record",
+    "shared": "no e-mail, shared record",
+    "promoted": "e-mail came later",
+    "replacement": "replaces another order",
+    "placeholder": "pending, on placeholder",
+    "held": "waits for its customer",
+    "none": "no customer",
+}
+"""Why an order has its customer (the exported ``match_basis``), in a few words."""
 
 
 def explain(
@@ -168,10 +98,3 @@ def explain(
         *(f"{number}: {TEXTS[number].format(**words)}" for number in numbers),
         *(f"R50: {TEXTS['R50'].format(left=left, joined=joined)}" for left, joined in merges),
     )
-
-
-def is_given(value: object) -> bool:
-    """False for an empty field; a country alone is what retention leaves of an address (R60)."""
-    if isinstance(value, Address):
-        return value != Address(country=value.country, kind=value.kind)
-    return value is not None and value != ""

@@ -20,24 +20,17 @@ from typing import Any, Literal
 
 import msgspec
 
-from poller.matching.copies import GROUP_FIELDS, LINE_GROUP_FIELDS, Merged, merge_copies
-from poller.matching.explanations import (
+from poller.matching.copies import Merged, merge_copies
+from poller.matching.customer_records import is_given, is_pick_up, special_key
+from poller.matching.emails import (
     BASIS_OF_SLOT,
     NON_AMAZON,
-    contact_email,
-    explain,
-    is_given,
-    is_pick_up,
-    is_relay,
-    is_shared_email,
-    relevant_emails,
-    shown_name,
     speaks_for_nobody,
-    special_key,
     usable_email,
 )
+from poller.matching.marketplaces import MarketplaceRules, seller_status
 from poller.matching.retention import KEEP_ALL, OURS, Retention, term, without_buyer_data
-from poller.matching.translation import CANCELLED, MarketplaceRules, is_pending, seller_status, translate
+from poller.matching.statuses import CANCELLED, is_pending
 from store.records import (
     Address,
     Basis,
@@ -48,25 +41,6 @@ from store.records import (
     country_only,
     normal_email,
 )
-
-__all__ = [
-    "GROUP_FIELDS",
-    "LINE_GROUP_FIELDS",
-    "Known",
-    "MarketplaceRules",
-    "Matched",
-    "OrderWrite",
-    "contact_email",
-    "explain",
-    "is_relay",
-    "is_shared_email",
-    "match",
-    "relevant_emails",
-    "shown_name",
-    "special_key",
-    "translate",
-    "usable_email",
-]
 
 _PROMOTED_FROM = frozenset({"held", "unidentified", "shared"})
 _UNDECIDED = _PROMOTED_FROM | {None, "placeholder"}

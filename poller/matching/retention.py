@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from msgspec import structs
 
-from poller.matching.explanations import is_relay
-from poller.matching.translation import Stage, stage
+from poller.matching.emails import is_relay
+from poller.matching.statuses import Stage, stage
 from store.records import (
     CustomerRecord,
     LineRecord,

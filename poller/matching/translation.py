@@ -10,10 +10,8 @@ Groups of buyer data and packages have the same members in both vocabularies, in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from decimal import Decimal
-from typing import Literal
 
 from msgspec.structs import astuple
 
@@ -26,109 +24,15 @@ from connectors.orders import (
     AmazonPackage,
     Money,
 )
+from poller.matching.marketplaces import ALWAYS, DATASETS, MarketplaceRules, seller_status
+from poller.matching.statuses import is_pending, is_ready, stage
 from store.records import Address, Amount, Buyer, LineRecord, OrderRecord, PackageRecord, TaxNumber
-
-ALWAYS = ""
-"""In place of a dataset's name: part of every answer."""
-
-DATASETS: Mapping[str, str] = {
-    "fulfillment": "FULFILLMENT",
-    "buyer": "BUYER",
-    "delivery": "RECIPIENT",
-    "proceeds": "PROCEEDS",
-    "price": ALWAYS,
-    "promotion": "PROMOTION",
-    "cancellation": "CANCELLATION",
-    "packages": "PACKAGES",
-    "tax": "TAX",
-}
-"""The dataset (``includedData`` of Amazon's Orders API model 2026-01-01) that carries each group."""
 
 WITHHELD = "withheld"
 """A group of its own (R42): withheld tax is a subtotal of the proceeds that the tax data marks so."""
 
 WITHHELD_TAKES = frozenset({"proceeds", "tax"})
 """What a copy must carry to bring it; one that lacks either erases nothing (R25)."""
-
-ALL_DATASETS = frozenset(DATASETS.values()) - {ALWAYS}
-
-PENDING = frozenset({"PENDING", "PENDING_AVAILABILITY"})
-CANCELLED = "CANCELLED"
-
-
-@dataclass(frozen=True, slots=True)
-class MarketplaceRules:
-    """The seller's rules for one marketplace of one account, as the configuration states them.
-
-    ``currency`` is the marketplace's; that the price list is in it was checked when the configuration
-    was read (R41). ``included_data`` names the datasets that the seller wants kept.
-    """
-
-    account: str
-    business: str
-    marketplace_id: str
-    code: str
-    currency: str
-    price_list: str
-    tax_code: str | None = None
-    discount_percent: Decimal = Decimal(0)
-    pending: Literal["hold", "placeholder"] = "hold"
-    without_email: Literal["per_order", "shared", "hold"] = "per_order"
-    included_data: frozenset[str] = ALL_DATASETS
-    status_new: str | None = None
-    status_fba: str | None = None
-    status_prime: str | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
-
-
-Stage = Literal["delivered", "shipped", "cancelled", "open"]
-
-_UNDER_WAY = frozenset({"UNSHIPPED", "PARTIALLY_SHIPPED"})
-_DELIVERED = frozenset({"DELIVERED"})
-_CALLED_OFF = frozenset({"DELIVERED", CANCELLED})
-
-
-def stage(status: str | None, packages: tuple[PackageRecord, ...]) -> Stage:
-    """How far an order has got (R60).
-
-    *Delivered* when every package is (cancelled ones aside) and none is to come: of several packages
-    the last one counts, since its recipient is still needed.
-    """
-    if packages and status not in _UNDER_WAY and not is_pending(status):
-        kinds = {package.status for package in packages}
-        if kinds >= _DELIVERED and kinds <= _CALLED_OFF:
-            return "delivered"
-    if status == "SHIPPED":
-        return "shipped"
-    return "cancelled" if status == CANCELLED else "open"
-
-
-def is_pending(status: str | None) -> bool:
-    """True while Amazon has not made the order ready (R30).
-
-    No status at all (the copy carries no fulfilment data) is pending too: whether the order is ready is
-    not known, pending orders are remembered, counted and fetched again, and a customer given too early
-    cannot be taken back. A status that is given but unfamiliar counts as final.
-    """
-    return status is None or status in PENDING
-
-
-def is_ready(status: str | None) -> bool:
-    """True for every final status but CANCELLED, which says nothing about what was before it (R32, R33)."""
-    return status != CANCELLED and not is_pending(status)
-
-
-def seller_status(
-    programs: tuple[str, ...], fulfilled_by: str | None, rules: MarketplaceRules | None
-) -> str | None:
-    """The seller's own name for the order's status: Prime, then FBA, then new (R40)."""
-    if rules is None:
-        return None
-    if rules.status_prime is not None and "PRIME" in programs:
-        return rules.status_prime
-    if rules.status_fba is not None and fulfilled_by == "AMAZON":
-        return rules.status_fba
-    return rules.status_new
 
 
 def translate(order: AmazonOrder, account: str, rules: MarketplaceRules | None) -> OrderRecord:

@@ -30,8 +30,7 @@ from connectors.simulator.orders import PENDING_STATUSES, Order
 from connectors.simulator.population import populate
 from connectors.simulator.transport import transport
 from connectors.simulator.world import ALL_ROLES, Seller, World
-from poller.matching.match import MarketplaceRules
-from poller.matching.translation import ALL_DATASETS
+from poller.matching.marketplaces import ALL_DATASETS, MarketplaceRules
 from poller.sync.windows import Pace
 from store import budgets
 from store.budgets import BudgetKey

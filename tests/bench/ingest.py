@@ -21,7 +21,7 @@ from connectors.errors import OrderNotFound, RequestRefused
 from connectors.orders import AmazonOrder, ListedOrder, OrderPage, UnreadableOrder
 from poller.bootstrap import spare_the_collector
 from poller.ingest.sources import AccountRules, PolledMarketplace, sources_of
-from poller.matching.match import MarketplaceRules
+from poller.matching.marketplaces import MarketplaceRules
 from poller.sync.run import SourceSync
 from poller.sync.windows import Pace
 from store import schema

@@ -26,7 +26,7 @@ from poller.customers.fields import checked
 from poller.errors import Refused
 from poller.ingest.apply import apply_orders
 from poller.matching.retention import OURS, erased
-from poller.matching.translation import is_ready
+from poller.matching.statuses import is_ready
 from poller.privacy.forget import find_person, forget_customer
 from poller.privacy.purge import Purge
 from store import queries

@@ -15,17 +15,11 @@ from typing import Any
 from msgspec import structs
 
 from connectors.orders import GROUPS, AmazonAddress, AmazonBuyer, AmazonLine, AmazonOrder, Money
-from poller.matching.match import (
-    GROUP_FIELDS,
-    LINE_GROUP_FIELDS,
-    Known,
-    MarketplaceRules,
-    Matched,
-    OrderWrite,
-    match,
-    relevant_emails,
-    translate,
-)
+from poller.matching.copies import GROUP_FIELDS, LINE_GROUP_FIELDS
+from poller.matching.emails import relevant_emails
+from poller.matching.marketplaces import MarketplaceRules
+from poller.matching.match import Known, Matched, OrderWrite, match
+from poller.matching.translation import translate
 from store.records import Basis, CustomerRecord, MainEmail, OrderRecord, Origin, normal_email
 
 T0 = datetime(2026, 5, 1, 12, tzinfo=UTC)

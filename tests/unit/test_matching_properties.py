@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from connectors.orders import GROUPS, AmazonBuyer, AmazonOrder
-from poller.matching.match import translate
+from poller.matching.translation import translate
 from store.records import OrderRecord, normal_email
 from tests.unit.matching_world import UK, World, a_pending_order, after, an_order, gbp, line, rules_of
 

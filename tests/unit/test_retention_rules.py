@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from connectors.orders import AmazonOrder, AmazonPackage, TaxRegistration
-from poller.matching.match import Known, match, relevant_emails, translate
+from poller.matching.emails import relevant_emails
+from poller.matching.match import Known, match
 from poller.matching.retention import (
     KEEP_ALL,
     Retention,
@@ -25,6 +26,7 @@ from poller.matching.retention import (
     without_a_trace,
     without_buyer_data,
 )
+from poller.matching.translation import translate
 from store.records import Address, Amount, CustomerRecord, MainEmail, OrderRecord
 from tests.unit.matching_world import T0, UK, World, after, an_order, line, rules_of
 

@@ -14,7 +14,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from markupsafe import Markup, escape
 
-from poller.matching.basis import BASIS
+from poller.matching.explanations import BASIS
 from poller.text import counted, lasting, when
 from poller.version import program_version
 from poller.web.access import Caller
