@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
 from connectors.orders import AmazonOrder, ListedOrder, OrderPage, UnreadableOrder
@@ -58,13 +58,19 @@ class SearchQuery:
     included_data: tuple[str, ...]
 
 
-REPORT_DAYS = 30
-"""A report over more days than these comes back empty, and without an error."""
+PAGE_SIZE = 100
+"""Orders that a page of searchOrders holds at most. Source: Amazon's Orders API model 2026-01-01."""
+
+WALK_LIMIT = timedelta(hours=20)
+"""When a walk is begun again. A page token lives 24 hours (Amazon's Orders API model 2026-01-01)."""
+
+REPORT_SPAN = timedelta(days=30)
+"""A report over a longer range comes back empty, and without an error."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReportQuery:
-    """The orders created in an interval of at most ``REPORT_DAYS``, both bounds inclusive."""
+    """The orders created in an interval of at most ``REPORT_SPAN``, both bounds inclusive."""
 
     after: datetime
     before: datetime

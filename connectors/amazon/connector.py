@@ -40,6 +40,7 @@ from connectors.amazon.wire import (
     rate_of,
 )
 from connectors.base import (
+    PAGE_SIZE,
     Attempt,
     AttemptObserver,
     Axis,
@@ -63,9 +64,6 @@ from connectors.errors import (
     Throttled,
 )
 from connectors.orders import AmazonOrder, ListedOrder, OrderPage, UnreadableOrder
-
-PAGE_SIZE = 100
-"""Amazon's maximum. Source: Amazon's Orders API model 2026-01-01."""
 
 _BOUNDS: dict[Axis, tuple[str, str]] = {
     "updated": ("lastUpdatedAfter", "lastUpdatedBefore"),

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from connectors.base import PAGE_SIZE, REPORT_SPAN
 from poller.backfill import history
-from poller.ingest import reports
 from store.bucket import Bucket
 from store.progress import Interval
 
@@ -26,9 +26,6 @@ REPORT_TAKES = timedelta(minutes=5)
 
 LEAST_KNOWN = timedelta(hours=6)
 """From less than this nobody can tell how many orders there are in a day."""
-
-_WINDOW_WALK = timedelta(hours=6)
-_WINDOW_SPAN = timedelta(days=30)
 
 
 def earliest(code: str, now: datetime) -> datetime:
@@ -78,9 +75,9 @@ class Cost:
 
 def by_search(orders: int, span: timedelta, budgets: Budgets) -> Cost:
     """Searching alone."""
-    fit = max(1.0, budgets.search.rate * _WINDOW_WALK.total_seconds()) * history.PAGE
-    windows = max(1, math.ceil(orders / fit), math.ceil(span / _WINDOW_SPAN))
-    searches = max(windows, math.ceil(orders / history.PAGE))
+    fit = max(1.0, budgets.search.rate * history.WINDOW_WALK.total_seconds()) * PAGE_SIZE
+    windows = max(1, math.ceil(orders / fit), math.ceil(span / history.WINDOW_SPAN))
+    searches = max(windows, math.ceil(orders / PAGE_SIZE))
     return Cost(windows, searches, 0, 0, _time(searches, budgets))
 
 
@@ -89,13 +86,13 @@ def by_report(orders: int, span: timedelta, budgets: Budgets, takes: timedelta =
 
     ``takes``: for how long reports are still being made.
     """
-    parts = max(1, math.ceil(span / reports.LONGEST))
-    at_once = max(0.0, budgets.search.tokens - 1) * history.PAGE
+    parts = max(1, math.ceil(span / REPORT_SPAN))
+    at_once = max(0.0, budgets.search.tokens - 1) * PAGE_SIZE
     at_once += max(0.0, budgets.get.tokens - history.GET_LEAVES)
-    rate = budgets.search_rate * history.PAGE + budgets.get.rate
+    rate = budgets.search_rate * PAGE_SIZE + budgets.get.rate
     seconds = max(0.0, (orders - at_once) / rate)
     gets = round(min(orders, max(0.0, budgets.get.tokens - history.GET_LEAVES) + budgets.get.rate * seconds))
-    searches = math.ceil(max(0, orders - gets) / history.PAGE)
+    searches = math.ceil(max(0, orders - gets) / PAGE_SIZE)
     windows = max(1, math.ceil(searches / history.PAGES_AT_ONCE))
     time = timedelta(seconds=seconds)
     return Cost(windows, max(searches, windows), gets, 3 * parts, max(time, takes))

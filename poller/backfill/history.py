@@ -26,14 +26,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from poller.ingest import reports
+from connectors.base import PAGE_SIZE, REPORT_SPAN
 from store.bucket import Bucket
 from store.progress import Backfill, Interval, ReportPart
 
 SETTLED_AFTER = timedelta(days=1)
 """Orders younger than this may still be shown late: they are searched for, not looked up in a report."""
 
-PAGE = 100
+WINDOW_WALK = timedelta(hours=6)
+"""Reading a window should take about this long at the density measured and Amazon's rate."""
+
+WINDOW_SPAN = timedelta(days=30)
+"""Widest window."""
+
 PAGES_AT_ONCE = 20
 PAGES_BEFORE_REPORT = 3
 """A window that is opened before the ids are known holds no more pages than this, or than can be read at
@@ -64,7 +69,7 @@ def parts_of(backfill: Backfill, amazon_now: datetime) -> tuple[ReportPart, ...]
     whole = upper - backfill.lower
     if whole <= timedelta(0):
         return ()
-    many = -(-whole // reports.LONGEST)
+    many = -(-whole // REPORT_SPAN)
     bounds = [(backfill.lower + whole * i / many).replace(microsecond=0) for i in range(many)]
     pairs = zip(bounds, [*bounds[1:], upper], strict=True)
     return tuple(ReportPart(backfill.backfill_id, lower, until) for lower, until in pairs)
@@ -169,7 +174,7 @@ def pages_before_report(bucket: Bucket) -> float:
     would need one more for a handful.
     """
     pages = max(PAGES_BEFORE_REPORT, int(bucket.tokens))
-    return pages - math.sqrt(pages / PAGE)
+    return pages - math.sqrt(pages / PAGE_SIZE)
 
 
 def pages_to_take(left: int, search_rate: float, get_rate: float) -> int:
@@ -178,16 +183,16 @@ def pages_to_take(left: int, search_rate: float, get_rate: float) -> int:
     Half of searching's fair share, so that the next window can correct what turned out otherwise; never
     less than one, because a token is there to be used.
     """
-    if left <= PAGE - SPARE_PLACES:
+    if left <= PAGE_SIZE - SPARE_PLACES:
         return 1
-    by_search = max(0.0, search_rate) * PAGE
+    by_search = max(0.0, search_rate) * PAGE_SIZE
     share = left * by_search / (by_search + get_rate) if by_search > 0 else 0.0
-    return max(1, min(PAGES_AT_ONCE, int(share / 2 / PAGE)))
+    return max(1, min(PAGES_AT_ONCE, int(share / 2 / PAGE_SIZE)))
 
 
 def places(pages: int) -> int:
     """Orders that fit into so many pages for certain."""
-    return pages * PAGE - SPARE_PLACES
+    return pages * PAGE_SIZE - SPARE_PLACES
 
 
 # --- fetching from the oldest -----------------------------------------------------------------------

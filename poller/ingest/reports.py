@@ -13,9 +13,6 @@ from connectors.base import Budget, OrderConnector
 from connectors.errors import ReportUnreadable, RequestRefused
 from connectors.orders import ListedOrder
 
-LONGEST = timedelta(days=30)
-"""A report over more days than these comes back empty, and without an error."""
-
 PATIENCE = timedelta(hours=6)
 """After this long a report is taken to be never made."""
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
+from connectors.base import PAGE_SIZE, WALK_LIMIT
 from poller.backfill import history
 from store.bucket import CLOCK_WAS_SET, Bucket
 from store.progress import Axis, Backfill, Kind, MarketplaceProgress, SourceProgress, Window
@@ -50,9 +51,6 @@ and it leaves room for the late ones that the look is for."""
 CREATED_PASS_EVERY = timedelta(hours=24)
 CREATED_PASS_SPAN = timedelta(days=3)
 
-WALK_LIMIT = timedelta(hours=20)
-"""A page token lives 24 hours (Amazon's model); a walk this old starts again in halves."""
-
 LONGEST_PAUSE = timedelta(hours=6)
 """How long a window that was set aside waits at most before it is tried again."""
 
@@ -62,9 +60,6 @@ ATTEMPTS_LIVE = 12
 nothing else would notice that Amazon is back."""
 
 BACKFILL_FIRST_SPAN = timedelta(days=1)
-BACKFILL_LONGEST_SPAN = timedelta(days=30)
-BACKFILL_WALK = timedelta(hours=6)
-"""A backfill window should take about this long at the density measured and Amazon's rate."""
 
 LONGEST_BACKOFF = timedelta(minutes=15)
 """How long a source waits at most after failures in a row."""
@@ -73,9 +68,6 @@ NARROWEST = timedelta(seconds=2)
 ATTEMPTS = 5
 TURN = 8
 """Live pages served before a waiting sweep or backfill gets one, so that neither starves."""
-
-PAGE = history.PAGE
-"""Orders a page holds at most (Amazon's model)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,8 +316,8 @@ def page_read(
 def next_span(window: Window, rate: float, most_pages: float = float("inf")) -> timedelta:
     """How wide the next backfill window should be, from how dense this one was."""
     width = window.upper - window.lower
-    target = min(rate * BACKFILL_WALK.total_seconds(), most_pages) * PAGE
-    widest = min(width * 4, BACKFILL_LONGEST_SPAN)
+    target = min(rate * history.WINDOW_WALK.total_seconds(), most_pages) * PAGE_SIZE
+    widest = min(width * 4, history.WINDOW_SPAN)
     if window.orders == 0:
         return max(widest, timedelta(hours=1))
     fitting = min(widest.total_seconds(), width.total_seconds() * target / window.orders)

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from connectors.base import REPORT_SPAN
 from poller.ingest import reports
 from store.progress import Interval, joined
 from store.verification import Finding, FindingKind, Held, Listed, Verification, VerificationState
@@ -119,7 +120,7 @@ def _is_older(mine: Held, one: Listed, settled: datetime) -> bool:
 
 def stretch(verification: Verification) -> tuple[datetime, datetime]:
     """What is compared next, of the whole: at most thirty days."""
-    span = reports.LONGEST
+    span = REPORT_SPAN
     if verification.span_seconds is not None:
         span = min(span, timedelta(seconds=verification.span_seconds))
     return verification.position, min(verification.position + span, verification.upper)
@@ -157,7 +158,7 @@ def to_prove(
     ``seen``: stretches of history that have been read; live reading has seen what came since ``live_from``.
     In whole seconds, which is as finely as reports tell. A gap must not keep the rest from being verified.
     """
-    lower = max(upper - reports.LONGEST, start)
+    lower = max(upper - REPORT_SPAN, start)
     read = joined([*seen, Interval(live_from, max(live_from, upper))])
     parts = []
     for one in read:

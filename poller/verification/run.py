@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, time, timedelta
 
-from connectors.base import Operation, OrderConnector, ReportQuery, SearchQuery, UsagePlan
+from connectors.base import WALK_LIMIT, Operation, OrderConnector, ReportQuery, SearchQuery, UsagePlan
 from connectors.errors import (
     ConnectorError,
     CredentialsRefused,
@@ -27,7 +27,6 @@ from poller.ingest import reports
 from poller.ingest.budget import AccountBudget, Allowance
 from poller.ingest.reports import ReportForgotten
 from poller.ingest.sources import PolledMarketplace, Source
-from poller.sync.windows import WALK_LIMIT
 from poller.verification import comparison
 from store import ledger, verifications
 from store.engine import Store, Transaction

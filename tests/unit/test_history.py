@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connectors.base import REPORT_SPAN
 from poller.backfill import estimates, history
 from poller.backfill.estimates import Budgets
 from poller.backfill.history import Ground
@@ -60,7 +61,7 @@ def test_parts_meet_and_none_is_longer_than_a_report_may_be(days: float, ago: fl
         return
     assert (found[0].lower, found[-1].upper) == (whole.lower, latest)
     assert all(a.upper == b.lower for a, b in pairwise(found))
-    assert all(timedelta(0) < p.upper - p.lower <= reports.LONGEST for p in found)
+    assert all(timedelta(0) < p.upper - p.lower <= REPORT_SPAN for p in found)
 
 
 def test_what_is_younger_than_a_day_is_in_no_part() -> None:

@@ -17,6 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from connectors.base import PAGE_SIZE
+from poller.backfill import history
 from poller.sync import windows
 from poller.sync.windows import (
     ATTEMPTS,
@@ -311,11 +313,11 @@ def test_the_next_stretch_of_history_is_sized_to_the_density_measured(
 ) -> None:
     done = window(kind="backfill", axis="created", lower=NOON - days * DAY, orders=orders)
     span = windows.next_span(done, rate)
-    assert HOUR <= span <= max(windows.BACKFILL_LONGEST_SPAN, HOUR)
+    assert HOUR <= span <= max(history.WINDOW_SPAN, HOUR)
     assert span <= max(4 * days * DAY, HOUR)
     if orders and span > HOUR:
-        pages = orders * (span / (days * DAY)) / windows.PAGE
-        assert pages / rate <= windows.BACKFILL_WALK.total_seconds() * 1.01
+        pages = orders * (span / (days * DAY)) / PAGE_SIZE
+        assert pages / rate <= history.WINDOW_WALK.total_seconds() * 1.01
 
 
 # --- what is done next ------------------------------------------------------------------------------
@@ -782,12 +784,12 @@ class Ledger:
                 yield f"{m}: not looked at again {gap}"
             if progress.alone_since is not None:
                 yield f"{m}: still alone"
-        for history in self.backfills.values():
-            if history.state != "done":
-                yield f"backfill {history} is not done"
-            seen = self.seen.get((history.marketplace_id, "created"), [])
-            for gap in gaps(seen, history.lower, history.upper):
-                yield f"{history.marketplace_id}: history not seen {gap}"
+        for backfill in self.backfills.values():
+            if backfill.state != "done":
+                yield f"backfill {backfill} is not done"
+            seen = self.seen.get((backfill.marketplace_id, "created"), [])
+            for gap in gaps(seen, backfill.lower, backfill.upper):
+                yield f"{backfill.marketplace_id}: history not seen {gap}"
 
 
 HISTORY = {1: backfill(position=NOON - DAY, upper=NOON - DAY)}
