@@ -26,7 +26,7 @@ from config.settings import AccountSettings
 from connectors.amazon.auth import TOKEN_URL, Credentials
 from connectors.amazon.connector import AmazonConnector
 from connectors.amazon.usage_plans import PLANS
-from connectors.base import Attempt, OrderConnector, Plans
+from connectors.base import Attempt, OrderConnector, PayloadReader, Plans
 from connectors.errors import Deferred
 from connectors.marketplaces import BY_NAME, ENDPOINTS
 from poller.ingest.buyer_counts import Showing
@@ -125,6 +125,7 @@ class Service:
         self.tally = Tally()
         self.showing = Showing()
         self.plans: Plans = PLANS
+        self.read_payload: PayloadReader = AmazonConnector.read_payload
         self._rng = random.Random()
         self.owner = _owner()
         self.config: Config = load(environ, BY_NAME)

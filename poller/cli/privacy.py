@@ -101,7 +101,7 @@ def _say_clean(clean: bool) -> None:
 def show(customer_id: Annotated[int, typer.Argument(metavar="CUSTOMER_ID")]) -> None:
     """Print all that is stored of a person, as one JSON object: records, orders, journal, quarantine."""
     with opened() as service, service.store.read() as tx:
-        person = find_person(tx, customer_id)
+        person = find_person(tx, customer_id, service.read_payload)
         if person is None:
             raise Failure(f"there is no customer {customer_id}.", status=BAD_INPUT)
         put_json(_all_of(tx, person))
@@ -177,7 +177,7 @@ def forget(
 
 def _forget_customer(service: Service, customer_id: int, yes: bool) -> None:
     with service.store.read() as tx:
-        person = find_person(tx, customer_id)
+        person = find_person(tx, customer_id, service.read_payload)
         if person is None:
             raise Failure(f"there is no customer {customer_id}.", status=BAD_INPUT)
         refs = erasure.orders_of(tx, person.ids)
@@ -192,7 +192,9 @@ def _forget_customer(service: Service, customer_id: int, yes: bool) -> None:
         say(f"customer {customer_id} was merged into customer {main.customer_id}: both are forgotten")
     many = counted(len(refs), "order")
     confirm(f"Erase customer {main.customer_id} and the buyer data of {many} for good?", yes=yes)
-    done = service.store.commit(lambda tx: forget_customer(tx, main.customer_id, operator()))
+    done = service.store.commit(
+        lambda tx: forget_customer(tx, main.customer_id, operator(), service.read_payload)
+    )
     clean = service.store.leave_no_trace(erasure.TABLES)
     _say_forgotten(done or Forgotten())
     _say_clean(clean)
@@ -206,7 +208,7 @@ def _forget_account(service: Service, account: str, yes: bool) -> None:
             raise Failure(f"the database has no account {account}; {there_are}.", status=BAD_INPUT)
         total = erasure.count_to_forget(tx, account)
     confirm(f"Erase all buyers of account {account} ({counted(total, 'order')}) for good?", yes=yes)
-    forgetting = AccountForgetting(service.store, account, operator())
+    forgetting = AccountForgetting(service.store, account, operator(), service.read_payload)
     with progress("forgetting orders", total) as advanced:
         forgetting.advanced = advanced
         done = forgetting.run()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from connectors.amazon.parse import order_of_json
-from connectors.orders import UnreadableOrder
+from connectors.base import PayloadReader
+from connectors.orders import AmazonOrder, UnreadableOrder
 from poller.matching.retention import forgotten
 from poller.privacy.purge import BATCH, REST
 from poller.sync import windows
@@ -32,7 +32,7 @@ class Person:
         return [record.customer_id for record in self.records]
 
 
-def find_person(tx: Transaction, customer_id: int) -> Person | None:
+def find_person(tx: Transaction, customer_id: int, read_payload: PayloadReader) -> Person | None:
     """A customer with everything that was merged with it, locked where the transaction may write."""
     records = customers.load(tx, [customer_id])
     while (found := records.get(customer_id)) is not None and found.merged_into is not None:
@@ -42,15 +42,18 @@ def find_person(tx: Transaction, customer_id: int) -> Person | None:
         return None
     everybody = customers.load(tx, erasure.with_tombstones(tx, [customer_id]))
     main = everybody.pop(customer_id)
-    return Person((main, *everybody.values()), tuple(_quarantined_of(tx, main)))
+    return Person((main, *everybody.values()), tuple(_quarantined_of(tx, main, read_payload)))
 
 
-def _quarantined_of(tx: Transaction, record: CustomerRecord) -> list[quarantine.Quarantined]:
+def _quarantined_of(
+    tx: Transaction, record: CustomerRecord, read_payload: PayloadReader
+) -> list[quarantine.Quarantined]:
     """What waits in quarantine with an e-mail of the person, or as a newer copy of one of the orders."""
     entries = quarantine.entries(tx)
     if not entries:
         return []
-    emails = {(e.account, e.order_id): email for e in entries if (email := email_of(e.payload)) is not None}
+    found = (((e.account, e.order_id), email_of(read_payload(e.payload))) for e in entries)
+    emails = {key: email for key, email in found if email is not None}
     known = customers.find_emails(tx, record.business, emails.values())
     mine = {(ref.account, ref.order_id) for ref in erasure.orders_of(tx, [record.customer_id])}
     for (account, order_id), email in emails.items():
@@ -60,9 +63,8 @@ def _quarantined_of(tx: Transaction, record: CustomerRecord) -> list[quarantine.
     return [entry for entry in entries if (entry.account, entry.order_id) in mine]
 
 
-def email_of(payload: str) -> str | None:
-    """The buyer's e-mail in a payload from quarantine, if it can be found."""
-    order = order_of_json(payload)
+def email_of(order: AmazonOrder | UnreadableOrder) -> str | None:
+    """The buyer's e-mail of an order from quarantine, if it can be found."""
     if isinstance(order, UnreadableOrder):
         return order.buyer_email
     return order.buyer.email if order.buyer is not None else None
@@ -78,12 +80,14 @@ class Forgotten:
     clean: bool = True
 
 
-def forget_customer(tx: Transaction, customer_id: int, who: str) -> Forgotten | None:
+def forget_customer(
+    tx: Transaction, customer_id: int, who: str, read_payload: PayloadReader
+) -> Forgotten | None:
     """Erase a person at once, whatever its origin, and remember the orders (R62, R63).
 
     None when there is no such customer. Raises NobodysRecord.
     """
-    person = find_person(tx, customer_id)
+    person = find_person(tx, customer_id, read_payload)
     if person is None:
         return None
     if person.records[0].special is not None:
@@ -108,6 +112,7 @@ class AccountForgetting:
     store: Store
     account: str
     who: str
+    read_payload: PayloadReader
     rest: Callable[[float], object] = lambda _: None
     advanced: Callable[[int], None] = lambda _: None
     done: Forgotten = field(default_factory=Forgotten)
@@ -125,7 +130,7 @@ class AccountForgetting:
     def _records(self, tx: Transaction) -> int:
         ids = erasure.customers_to_forget(tx, self.account, BATCH // 4)
         for customer_id in ids:
-            found = forget_customer(tx, customer_id, self.who)
+            found = forget_customer(tx, customer_id, self.who, self.read_payload)
             if found is not None:
                 self.done.records += found.records
                 self.done.orders += found.orders

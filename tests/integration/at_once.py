@@ -21,6 +21,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from connectors.amazon.parse import order_of_json
 from poller.customers import edits, imports, merges
 from poller.customers.fields import checked
 from poller.errors import Refused
@@ -162,10 +163,10 @@ def forget(worker: Worker) -> None:
     customer_id = worker.customer(with_orders=not worker.forgotten)
 
     def once(tx: Transaction) -> list[str]:
-        person = find_person(tx, customer_id)
+        person = find_person(tx, customer_id, order_of_json)
         if person is None or person.records[0].special is not None:
             return []
-        forget_customer(tx, customer_id, worker.name)
+        forget_customer(tx, customer_id, worker.name, order_of_json)
         c = t.orders.c
         query = sa.select(c.order_id).where(c.customer_id.in_(person.ids))
         return list(tx.conn.execute(query).scalars())

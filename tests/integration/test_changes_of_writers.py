@@ -188,10 +188,10 @@ def test_forgetting_a_person_and_a_seller(place: Place) -> None:
     merge(store, kept, other)
     assert kept is not None
     with told(store) as kinds:
-        assert store.commit(lambda tx: forget_customer(tx, kept, "tests")) is not None
+        assert store.commit(lambda tx: forget_customer(tx, kept, "tests", order_of_json)) is not None
     assert kinds == {"customer.forgotten": 1, "customer.merged": 1, "order.changed": 2}
     with told(store) as kinds:
-        AccountForgetting(store, "acme", "tests").run()
+        AccountForgetting(store, "acme", "tests", order_of_json).run()
     assert kinds == {"customer.forgotten": 1, "order.changed": 1}
     with store.read() as tx:
         assert erasure.count_to_forget(tx, "acme") == 0

@@ -303,7 +303,7 @@ def test_r61_an_e_mail_entered_by_hand_is_matched_for_ever(place: Place) -> None
 
 
 def forget(place: Place, customer_id: int) -> Any:
-    return place.store.commit(lambda tx: forget_customer(tx, customer_id, "tests"))
+    return place.store.commit(lambda tx: forget_customer(tx, customer_id, "tests", order_of_json))
 
 
 def test_r62_a_forgotten_person_is_gone_at_once_and_matches_no_more(place: Place) -> None:
@@ -363,7 +363,7 @@ def test_r62_a_hash_is_enough_to_find_a_person_in_the_quarantine(place: Place) -
     place.purge(33)
     place.apply(unreadable=(unreadable("q1", ANN, updated=32),))
     with place.store.read() as tx:
-        person = find_person(tx, key)
+        person = find_person(tx, key, order_of_json)
     assert person is not None
     assert [entry.order_id for entry in person.quarantined] == ["q1"]
     assert forget(place, key).payloads == 1
@@ -391,7 +391,7 @@ def test_r62_a_seller_is_forgotten_whole_and_no_other(place: Place) -> None:
         (window,) = ledger.pending_windows(tx, "acme", "acme:EU")
         ledger.save_window(tx, replace(window, page_token="secret", pages=3))
     kept = customer_of(place.store, "o9")
-    done = AccountForgetting(place.store, "acme", "tests").run()
+    done = AccountForgetting(place.store, "acme", "tests", order_of_json).run()
     assert (done.records, done.orders, done.payloads, done.clean) == (3, 3, 1, True)
     assert place.sealed()["windows.page_token"] == set()
     with place.store.read() as tx:
@@ -403,7 +403,9 @@ def test_r62_a_seller_is_forgotten_whole_and_no_other(place: Place) -> None:
     assert order(place.store, "o9").buyer is not None
     place.apply(everything("o1", on=9), everything("o3", "new@marketplace.amazon.co.uk", on=9))
     assert (order(place.store, "o1").buyer, order(place.store, "o3").buyer) == (None, None)
-    assert AccountForgetting(place.store, "acme", "tests").run().records == 1, "the one that o3 has made"
+    assert AccountForgetting(place.store, "acme", "tests", order_of_json).run().records == 1, (
+        "the one that o3 has made"
+    )
 
 
 def test_r62_customers_that_another_account_of_the_business_shares_stay(place: Place) -> None:
@@ -413,7 +415,7 @@ def test_r62_customers_that_another_account_of_the_business_shares_stay(place: P
             tx.conn.execute(sa.insert(t.businesses).values(account=name, business="acme"))
     place.apply(everything("o1"), everything("o2", BEA))
     apply(place.store, everything("s1", BEA), rules=sister)
-    done = AccountForgetting(place.store, "acme", "tests").run()
+    done = AccountForgetting(place.store, "acme", "tests", order_of_json).run()
     assert (done.records, done.orders) == (1, 2)
     assert customer_of(place.store, "o1").status == "forgotten"
     shared = customer_of(place.store, "s1")

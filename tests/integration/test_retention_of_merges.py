@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from connectors.amazon.parse import order_of_json
 from poller.customers import imports
 from poller.customers.import_rules import Outcome
 from poller.errors import Refused
@@ -55,7 +56,7 @@ def journal(place: Place, customer_id: int) -> list[JournalEntry]:
 
 
 def forget(place: Place, customer_id: int) -> None:
-    place.store.commit(lambda tx: forget_customer(tx, customer_id, "tests"))
+    place.store.commit(lambda tx: forget_customer(tx, customer_id, "tests", order_of_json))
 
 
 def import_csv(place: Place, folder: Path, text: str) -> list[Outcome]:

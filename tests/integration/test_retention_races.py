@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
+from connectors.amazon.parse import order_of_json
 from poller.privacy.forget import forget_customer
 from poller.privacy.purge import Purge
 from store import customers, queries
@@ -69,7 +70,7 @@ def forget(url: str, seed: str) -> list[str]:
                 found = customers.find_emails(tx, "acme", [email]).get(email)
                 if found is None:
                     return []
-                forget_customer(tx, found[0], "tests")
+                forget_customer(tx, found[0], "tests", order_of_json)
                 c = t.orders.c
                 query = sa.select(c.order_id).where(c.customer_id == found[0])
                 return list(tx.conn.execute(query).scalars())
