@@ -572,16 +572,25 @@ def waiting(
     ]
 
 
-def stale(tx: Transaction, account: str, marketplace_ids: Sequence[str], limit: int) -> list[tuple[str, str]]:
-    """Orders pending for over seven days, or unshipped past their ship-by date, not asked for today.
+def stale(
+    tx: Transaction,
+    account: str,
+    marketplace_ids: Sequence[str],
+    limit: int,
+    *,
+    pending: Collection[str],
+    under_way: Collection[str],
+) -> list[tuple[str, str]]:
+    """Return orders pending for over seven days, or unshipped past their ship-by date, not refetched today.
 
-    One without any status is pending, too (``translating.is_pending``).
-    Returns (order id, marketplace id), longest neglected first.
+    ``pending`` and ``under_way`` are Amazon's statuses; an order without a status is pending, too. Pairs of
+    (order id, marketplace id), the one refetched longest ago first.
     """
     c = orders.c
-    not_ready = sa.or_(c.status.in_(("PENDING", "PENDING_AVAILABILITY")), c.status.is_(None))
-    pending = sa.and_(not_ready, c.created_at < tx.now - timedelta(days=7))
-    late = sa.and_(c.status.in_(("UNSHIPPED", "PARTIALLY_SHIPPED")), c.ship_by < tx.now)
+    waiting_long = sa.and_(
+        sa.or_(c.status.in_(sorted(pending)), c.status.is_(None)), c.created_at < tx.now - timedelta(days=7)
+    )
+    late = sa.and_(c.status.in_(sorted(under_way)), c.ship_by < tx.now)
     rested = sa.or_(c.refetched_at.is_(None), c.refetched_at < tx.now - timedelta(days=1))
     query = (
         sa.select(c.order_id, c.marketplace_id)
@@ -589,7 +598,7 @@ def stale(tx: Transaction, account: str, marketplace_ids: Sequence[str], limit: 
             sa.text(OPEN),
             c.account == account,
             c.marketplace_id.in_(marketplace_ids),
-            sa.or_(pending, late),
+            sa.or_(waiting_long, late),
             rested,
         )
         .order_by(c.refetched_at.nulls_first(), c.last_updated_at)

@@ -32,6 +32,7 @@ from poller.cli.failures import Failure, sentences_of
 from poller.cli.output import put, say
 from poller.cli.session import NO_KEY, check_place, log_quietly, open_store, sqlite_file
 from poller.ingest.budget import AccountBudget, Allowance
+from poller.matching.statuses import SHOWING_BUYERS
 from poller.monitoring.attention import REFUSED, remedy
 from poller.privacy.key_rotation import about_keys
 from poller.sync.windows import SIGNPOST_MARGIN
@@ -39,8 +40,6 @@ from poller.text import counted, iso_rounded_up
 from store.sealing import new_key
 
 LOOKED_BACK = timedelta(days=3)
-VISIBLE = frozenset({"UNSHIPPED", "PARTIALLY_SHIPPED", "SHIPPED"})
-"""Statuses in which Amazon shows a merchant's buyers. Source: SP-API guide on personal data in orders."""
 
 app = typer.Typer()
 
@@ -287,7 +286,7 @@ _FIELDS = {
 
 def _visible(orders: Sequence[AmazonOrder], datasets: Sequence[str]) -> Iterator[Finding]:
     """How many of the merchant's own orders show their buyers."""
-    ours = [o for o in orders if o.fulfilled_by == "MERCHANT" and o.status in VISIBLE]
+    ours = [o for o in orders if o.fulfilled_by == "MERCHANT" and o.status in SHOWING_BUYERS]
     if not ours:
         text = "visible buyer fields: no merchant-fulfilled order of the last three days to judge by"
         yield Finding(None, text)

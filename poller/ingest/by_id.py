@@ -16,6 +16,7 @@ from poller.ingest.apply import apply_single
 from poller.ingest.budget import AccountBudget, Allowance
 from poller.ingest.refetch import FIRST_REFETCH, next_refetch
 from poller.ingest.sources import Source
+from poller.matching.statuses import PENDING, UNDER_WAY
 from store import ledger, orders, quarantine
 from store.engine import Store, Transaction
 from store.progress import SourceProgress
@@ -82,7 +83,12 @@ class SingleOrders:
                 return
             ledger.save_source(tx, replace(progress, refreshed_at=tx.now))
             stale = orders.stale(
-                tx, self.source.account, sorted(self.source.marketplaces), limit=self._idle(tx)
+                tx,
+                self.source.account,
+                sorted(self.source.marketplaces),
+                limit=self._idle(tx),
+                pending=PENDING,
+                under_way=UNDER_WAY,
             )
         for order_id, marketplace_id in stale:
             if self.stopping():

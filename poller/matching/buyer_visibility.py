@@ -13,9 +13,7 @@ from datetime import date, timedelta
 from typing import Literal, NamedTuple
 
 from connectors.orders import AmazonOrder
-
-SHOWING = frozenset({"UNSHIPPED", "PARTIALLY_SHIPPED", "SHIPPED"})
-"""Statuses in which Amazon shows a merchant's buyers. Source: SP-API guide on personal data in orders."""
+from poller.matching.statuses import SHOWING_BUYERS
 
 LOOKED_BACK = timedelta(days=14)
 ENOUGH = 5
@@ -55,7 +53,7 @@ class Drop:
 
 def may_name_buyer(order: AmazonOrder) -> bool:
     """Whether Amazon would show the buyer of this order to an application with the role for it."""
-    return order.fulfilled_by == "MERCHANT" and order.status in SHOWING and order.channel == "AMAZON"
+    return order.fulfilled_by == "MERCHANT" and order.status in SHOWING_BUYERS and order.channel == "AMAZON"
 
 
 def seen(orders: Iterable[AmazonOrder]) -> Seen:

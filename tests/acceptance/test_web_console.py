@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from poller.export import customer_object, order_object
+from poller.matching.statuses import STATUSES
 from poller.web.console import forms, rendering, sessions
 from poller.web.server import listen
 from poller.web.users import FAILURES, hashed
@@ -48,7 +49,9 @@ def test_without_any_user_or_token_only_this_machine_is_served(tmp_path: Path) -
         client = alone.client()
         assert client.get("/").headers["location"] == sessions.HOME
         assert "Overview" in client.get("/console/").text
-        (proof,) = set(re.findall(r'name="csrf_token" value="(\w+)"', client.get("/console/orders").text))
+        list_of_orders = client.get("/console/orders").text
+        assert all(f'<option value="{status}">' in list_of_orders for status in STATUSES)
+        (proof,) = set(re.findall(r'name="csrf_token" value="(\w+)"', list_of_orders))
         found = client.post("/console/search", data={"csrf_token": proof, "q": ORDERS[0]})
         assert ORDERS[0] in found.text
         for headers in ({"X-Forwarded-For": "127.0.0.1"}, {"Host": "orders.example"}):

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from connectors.orders import AmazonPackage, TaxRegistration
 from poller.matching.match import OrderWrite
+from poller.matching.statuses import PENDING, UNDER_WAY
 from poller.matching.translation import translate
 from store import orders
 from store.engine import Store, create_engine
@@ -377,7 +378,8 @@ def test_an_order_updated_during_a_walk_may_have_left_its_list(store: Store) -> 
 
 def stale(store: Store) -> list[str]:
     with store.read() as tx:
-        return [order_id for order_id, _ in orders.stale(tx, "acme", [UK], 10)]
+        found = orders.stale(tx, "acme", [UK], 10, pending=PENDING, under_way=UNDER_WAY)
+        return [order_id for order_id, _ in found]
 
 
 def test_orders_long_pending_or_late_are_looked_at_again_once_a_day(

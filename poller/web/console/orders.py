@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from connectors.marketplaces import MARKETPLACES
 from poller.actions.orders import account_of, fetched, headline, reasons_for, retained
 from poller.export import order_object
+from poller.matching.statuses import STATUSES
 from poller.web import dependencies
 from poller.web import orders as api
 from poller.web.console.rendering import page
@@ -21,7 +22,6 @@ from store.records import Basis
 router = APIRouter()
 
 MANY = 50
-STATUSES = ("PENDING", "UNSHIPPED", "PARTIALLY_SHIPPED", "SHIPPED", "CANCELLED", "UNFULFILLABLE")
 
 
 @router.get("/orders")
@@ -60,7 +60,7 @@ def list_orders(
         orders=orders_for(caller, [order_object(o, order_currency(o)) for o in found[:MANY]]),
         more=more,
         chosen={"status": status, "marketplace": marketplace, "basis": basis},
-        statuses=STATUSES,
+        statuses=tuple(STATUSES),
         marketplaces=sorted(place.code for place in MARKETPLACES),
         bases=get_args(Basis),
         first=cursor is None,
