@@ -22,6 +22,7 @@ from poller.backfill import estimates, history
 from poller.backfill.estimates import Cost
 from poller.bootstrap import Service, spare_the_collector, utc_now
 from poller.cli.failures import BAD_INPUT, FAULT, INTERRUPTED, Failure
+from poller.cli.options import AsJson, From, Marketplace, OfAccount, To
 from poller.cli.output import put, put_json, put_table, say
 from poller.cli.session import opened, stopped_by_signals
 from poller.monitoring.attention import REFUSED
@@ -33,20 +34,11 @@ from store.progress import Interval
 
 app = typer.Typer()
 
-Marketplace = Annotated[
-    str, typer.Option("--marketplace", metavar="CODE", help="Country code (UK, DE, …) or marketplace id.")
-]
-From = Annotated[str, typer.Option("--from", metavar="DATE", help="First day or time (UTC), as 2026-01-31.")]
-To = Annotated[str, typer.Option("--to", metavar="DATE", help="The day after the last one, or a time (UTC).")]
 By = Annotated[
     str, typer.Option("--by", metavar="WAY", help="search, report (both request budgets), or auto.")
 ]
-OfAccount = Annotated[
-    str | None, typer.Option("--account", metavar="NAME", help="When several accounts sell there.")
-]
 Wait = Annotated[bool, typer.Option("--wait", help="Carry it out here, until it is done.")]
 Id = Annotated[int, typer.Argument(metavar="ID", help="Its number, as `backfill list` shows it.")]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 
 LINE_EVERY = 10.0
 LONGEST_PAUSE = timedelta(minutes=1)

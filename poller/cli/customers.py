@@ -8,6 +8,7 @@ import typer
 
 from poller.cli import customers_duplicates, customers_edit, customers_import
 from poller.cli.failures import BAD_INPUT, Failure
+from poller.cli.options import AsJson, CustomerId, Limit
 from poller.cli.orders import address_line
 from poller.cli.output import put, put_json, put_table, say
 from poller.cli.session import opened
@@ -24,7 +25,6 @@ from store.records import CustomerRecord, CustomerStatus, OrderRecord
 ORDERS_SHOWN = 100
 
 app = typer.Typer()
-AsJson = Annotated[bool, typer.Option("--json", help="JSON with the exported keys.")]
 
 
 @app.callback()
@@ -44,7 +44,7 @@ app.command("import")(customers_import.import_customers)
 def list_customers(
     status: Annotated[str | None, typer.Option(help="active, unidentified, merged or forgotten.")] = None,
     email: Annotated[str | None, typer.Option(help="Only who has this main e-mail.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
+    limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
     """The newest customers."""
@@ -82,7 +82,7 @@ def list_customers(
 
 @app.command()
 def show(
-    customer_id: Annotated[int, typer.Argument(metavar="ID", help="The customer's id.")],
+    customer_id: CustomerId,
     as_json: AsJson = False,
 ) -> None:
     """One customer with orders and journal; of a merged one, the customer that it was merged into."""

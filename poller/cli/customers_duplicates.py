@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
+from poller.cli.options import AsJson, Limit
 from poller.cli.output import progress, put_json, put_table, say
 from poller.cli.session import opened
 from poller.customers.duplicates import find
@@ -23,8 +20,8 @@ WORDS: dict[Reason, str] = {
 
 
 def duplicates(
-    limit: Annotated[int, typer.Option(min=1, help="At most so many pairs, the likeliest first.")] = 50,
-    as_json: Annotated[bool, typer.Option("--json", help="An array of objects.")] = False,
+    limit: Limit = 50,
+    as_json: AsJson = False,
 ) -> None:
     """Pairs of customers that may be one and the same, with the reason and a score. Merges nothing."""
     with opened() as service, service.store.read() as tx:

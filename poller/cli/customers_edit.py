@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from poller.cli.options import CustomerId, DryRun, Yes
 from poller.cli.output import put, put_table, say
 from poller.cli.session import confirm, opened, operator
 from poller.customers import edits, merges
@@ -31,8 +32,6 @@ HELP = {
 Labels = Annotated[
     list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Repeatable; KEY= takes one off.")
 ]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
-CustomerId = Annotated[int, typer.Argument(metavar="ID", help="The customer's id.")]
 
 
 def with_fields(function: F) -> F:
@@ -96,7 +95,7 @@ def merge(
         list[str] | None,
         typer.Option("--keep-email", metavar="E", help="A main e-mail to keep; repeatable, at most three."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")] = False,
+    dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
     """Merge one customer into another: orders, e-mails, and what the kept one does not have."""

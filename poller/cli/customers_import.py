@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from poller.cli.customers_edit import Yes
 from poller.cli.failures import BAD_INPUT, FAULT, Failure
+from poller.cli.options import DryRun, Yes
 from poller.cli.output import progress, put, say
 from poller.cli.session import confirm, opened, operator
 from poller.customers.import_rules import Kind, Outcome
@@ -29,9 +29,7 @@ WORDS: dict[Kind, str] = {
 
 def import_customers(
     file: Annotated[Path, typer.Argument(metavar="FILE.csv", help="UTF-8, with a heading.")],
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what each line would do; store nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
     """Import customers of other channels, so that their e-mails match.

@@ -11,6 +11,7 @@ from connectors.marketplaces import BY_NAME
 from poller.actions.orders import NotStored, account_of, checked_id, fetched, headline, reasons_for, retained
 from poller.bootstrap import Service
 from poller.cli.failures import BAD_INPUT, DEFERRED, Failure
+from poller.cli.options import AsJson, Limit, OfAccount, OrderId
 from poller.cli.output import put, put_json, put_table, say
 from poller.cli.session import opened
 from poller.export import order_object
@@ -23,12 +24,6 @@ from store.quarantine import Quarantined
 from store.records import Address, Amount, Basis, OrderRecord
 
 app = typer.Typer()
-
-OrderId = Annotated[str, typer.Argument(metavar="ORDER_ID", help="Amazon's order id, 3-7-7 digits.")]
-OfAccount = Annotated[
-    str | None, typer.Option("--account", metavar="NAME", help="Only this account's order.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON with the exported keys.")]
 
 
 @app.callback()
@@ -49,7 +44,7 @@ def list_orders(
     basis: Annotated[
         str | None, typer.Option(help="Why it has its customer, for example created, held.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
+    limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
     """The newest orders, by the time they were placed."""

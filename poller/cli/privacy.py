@@ -10,6 +10,7 @@ import typer
 from poller.actions.quarantine import quarantine_object
 from poller.bootstrap import Service
 from poller.cli.failures import BAD_INPUT, Failure
+from poller.cli.options import DryRun, Yes
 from poller.cli.output import progress, put_json, say
 from poller.cli.session import confirm, opened, operator, stopped_by_signals
 from poller.export import customer_object, journal_object, order_object
@@ -24,7 +25,6 @@ from store.queries import JournalEntry
 from store.records import CustomerRecord, OrderRecord
 
 app = typer.Typer()
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 @app.callback()
@@ -37,7 +37,7 @@ def privacy() -> None:
 
 @app.command()
 def purge(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is due, and erase nothing.")] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Erase the buyer data whose days are over; a running service does it by itself, some times a day.
 

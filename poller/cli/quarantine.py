@@ -11,6 +11,7 @@ import typer
 
 from poller.actions.quarantine import NAMELESS, ask_again, marketplace_of, quarantine_object, tried_again
 from poller.cli.failures import BAD_INPUT, FAULT, Failure
+from poller.cli.options import AsJson, OfAccount
 from poller.cli.output import put, put_json, put_table, say
 from poller.cli.session import opened
 from poller.text import counted, plain, when
@@ -21,7 +22,6 @@ WAITS = "waits for a person"
 NEVER = "cannot be: its id is not known"
 
 app = typer.Typer()
-OfAccount = Annotated[str | None, typer.Option("--account", metavar="NAME", help="Only this account's.")]
 
 
 @app.callback()
@@ -31,7 +31,7 @@ def quarantine() -> None:
 
 @app.command("list")
 def list_quarantine(
-    as_json: Annotated[bool, typer.Option("--json", help="An array of objects.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """What is in quarantine, oldest first."""
     with opened() as service, service.store.read() as tx:

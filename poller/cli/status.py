@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Annotated
 
-import typer
-
+from poller.cli.options import AsJson
 from poller.cli.output import put, put_json, put_table
 from poller.cli.session import opened
 from poller.matching.explanations import BASIS
@@ -39,7 +37,7 @@ OUTCOMES = {
 
 
 def status(
-    as_json: Annotated[bool, typer.Option("--json", help="All of it, as one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """How fresh the data is, what is missing, what comes next, and what needs attention."""
     with opened(wired=True) as service:

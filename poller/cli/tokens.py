@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from poller.cli.failures import BAD_INPUT, Failure
+from poller.cli.options import AsJson
 from poller.cli.output import put, put_json, put_table, say
 from poller.cli.session import opened
 from poller.text import time_text, when
@@ -49,7 +50,7 @@ def add(
 
 @app.command("list")
 def list_tokens(
-    as_json: Annotated[bool, typer.Option("--json", help="An array of objects.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Names and scopes of all tokens."""
     with opened() as service, service.store.read() as tx:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from poller.cli.failures import BAD_INPUT, Failure
+from poller.cli.options import AsJson
 from poller.cli.output import put_json, put_table, say
 from poller.cli.session import opened
 from poller.errors import Refused
@@ -61,7 +62,7 @@ def _password() -> str:
 
 @app.command("list")
 def list_users(
-    as_json: Annotated[bool, typer.Option("--json", help="An array of objects.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Names and scopes of all users."""
     with opened() as service, service.store.read() as tx:

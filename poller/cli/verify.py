@@ -15,6 +15,7 @@ from poller.actions.places import chosen_place, stretch_of
 from poller.actions.verifications import KINDS, chosen_way, nothing_read, verification_object
 from poller.bootstrap import Service, utc_now
 from poller.cli.failures import DEFERRED, INTERRUPTED, MISSING, Failure
+from poller.cli.options import AsJson, From, Marketplace, OfAccount, To
 from poller.cli.output import put, put_json, put_table, say, wait_until
 from poller.cli.session import opened, stopped_by_signals
 from poller.sync import windows
@@ -37,14 +38,10 @@ SHOWN = 20
 
 
 def verify(
-    marketplace: Annotated[str, typer.Option(metavar="CODE", help="Of which marketplace, for example UK.")],
-    since: Annotated[
-        str, typer.Option("--from", metavar="DATE", help="Orders placed from this day or time (UTC) on.")
-    ],
-    until: Annotated[str, typer.Option("--to", metavar="DATE", help="Up to this day or time, exclusive.")],
-    account: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Needed when several accounts sell there.")
-    ] = None,
+    marketplace: Marketplace,
+    from_: From,
+    to: To,
+    account: OfAccount = None,
     by: Annotated[
         str, typer.Option(metavar="WAY", help="report: Amazon's report of all orders; search: its search.")
     ] = "report",
@@ -54,7 +51,7 @@ def verify(
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait for the report and the request budget, and finish.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The result as one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Is anything missing? Compares the orders that Amazon lists for a period with the database.
 
@@ -63,7 +60,7 @@ def verify(
     been read yet; then the same command goes on from there. 1 when nothing of the period has been read
     yet, or it cannot be proven.
     """
-    lower, upper = stretch_of(since, until)
+    lower, upper = stretch_of(from_, to)
     way = chosen_way(by)
     with opened(wired=True) as service, stopped_by_signals(service) as signals:
         place = chosen_place(service, marketplace, account)

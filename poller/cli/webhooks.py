@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from poller.cli.failures import BAD_INPUT, Failure
+from poller.cli.options import AsJson
 from poller.cli.output import put, put_json, put_table, say
 from poller.cli.session import opened
 from poller.text import counted, time_text, when
@@ -19,7 +20,6 @@ from store.webhooks import Backlog, Held, Hook
 
 app = typer.Typer()
 HookId = Annotated[int, typer.Argument(metavar="ID", help="As `webhooks list` numbers it.")]
-AsJson = Annotated[bool, typer.Option("--json", help="An array of objects.")]
 
 
 @app.callback()
