@@ -28,7 +28,7 @@ from connectors.amazon.reports import (
     report_specification,
     report_state,
 )
-from connectors.amazon.retry import ATTEMPTS, retrying
+from connectors.amazon.retry import Retries
 from connectors.amazon.wire import (
     Json,
     Question,
@@ -53,14 +53,11 @@ from connectors.base import (
     Sleep,
 )
 from connectors.errors import (
-    AccessRefused,
     BudgetEmpty,
-    ConnectorError,
     DocumentExpired,
     Garbled,
     OrderNotFound,
     RequestRefused,
-    Retriable,
     Throttled,
 )
 from connectors.orders import AmazonOrder, ListedOrder, OrderPage, UnreadableOrder
@@ -72,14 +69,6 @@ _BOUNDS: dict[Axis, tuple[str, str]] = {
 
 T = TypeVar("T")
 C = TypeVar("C", OrdersClient, SellersClient, ReportsClient)
-
-
-class _NoMoreAttempts(Exception):
-    """The budget allows no repetition: the last failure stands."""
-
-    def __init__(self, failure: ConnectorError) -> None:
-        super().__init__()
-        self.failure = failure
 
 
 class AmazonConnector:
@@ -126,7 +115,7 @@ class AmazonConnector:
     def amazon_now(self) -> datetime:
         """Amazon's present time, estimated from its ``Date`` headers, never later than the truth."""
         if not self.knows_time():
-            retrying(self._sleep, self._rng)(self._tokens.get)
+            self._access_token()
         estimate = self._time.estimate()
         if estimate is None:
             raise Garbled("accessToken: the answer carries no date")
@@ -233,93 +222,46 @@ class AmazonConnector:
 
     def _read_document(self, address: ReportAddress) -> tuple[ListedOrder, ...]:
         """Downloading costs no budget, and goes without an access token: the address is the secret."""
-        policy = retrying(self._sleep, self._rng)
-
-        def attempt() -> tuple[ListedOrder, ...]:
-            started = self._now()
-            try:
-                orders = orders_of(document_lines(self._http, address.url, address.compression, USER_AGENT))
-            except ConnectorError as error:
-                repeated = isinstance(error, Retriable) and policy.statistics["attempt_number"] < ATTEMPTS
-                self._tell(DOCUMENT, started, type(error).__name__, repeated)
-                raise
-            self._tell(DOCUMENT, started, "ok", repeated=False)
-            return orders
-
-        return policy(attempt)
+        retries = Retries(self._sleep, self._rng)
+        while True:
+            with retries.attempt(self._observing(DOCUMENT)):
+                return orders_of(document_lines(self._http, address.url, address.compression, USER_AGENT))
 
     # --- one request -----------------------------------------------------------------------
 
     def _ask(self, operation: Operation, budget: Budget, request: Callable[[str], T]) -> T:
-        """Repeat ``request`` as the policy says; one 403 is answered with a fresh access token.
+        """Send ``request`` with an access token, and repeat it as ``connectors.amazon.retry`` says.
 
-        When the budget does not allow a repetition, the request has failed as it had before: it must not
-        count as merely deferred, or what always fails would be asked for ever and nobody would know.
+        If the budget has no token for a repetition, raise the failure of the attempt before: BudgetEmpty
+        counts as merely deferred, and a request that always fails would be deferred for ever, unreported.
         """
-        policy = retrying(self._sleep, self._rng)
-        access_was_refused = False
-        failure: ConnectorError | None = None
-
-        def once() -> T:
-            nonlocal failure
-            repeated_for: set[type[ConnectorError]] = set()
-            if policy.statistics["attempt_number"] < ATTEMPTS:
-                repeated_for.add(Retriable)
-            if not access_was_refused:
-                repeated_for.add(AccessRefused)
-            access_token = self._tokens.get()
+        retries = Retries(self._sleep, self._rng)
+        while True:
+            access_token = self._access_token()
             try:
-                again = failure is not None
-                return self._attempt(operation, budget, request, access_token, tuple(repeated_for), again)
-            except BudgetEmpty:
-                if failure is None:
-                    raise
-                raise _NoMoreAttempts(failure) from None
-            except (AccessRefused, Retriable) as error:
-                failure = error
-                if isinstance(error, AccessRefused):
-                    self._tokens.drop(access_token)
-                raise
+                budget.take(operation, again=retries.failure is not None)
+            except BudgetEmpty as empty:
+                raise retries.failure or empty from None
+            with retries.attempt(self._observing(operation)):
+                return request(access_token)
 
-        def attempt() -> T:
-            nonlocal access_was_refused
-            try:
-                return once()
-            except AccessRefused:
-                if access_was_refused:
-                    raise
-            access_was_refused = True
-            return once()
+    def _access_token(self) -> str:
+        """Return an access token, fetched with attempts of its own if necessary."""
+        retries = Retries(self._sleep, self._rng)
+        while True:
+            with retries.attempt():
+                return self._tokens.get()
 
-        try:
-            return policy(attempt)
-        except _NoMoreAttempts as ended:
-            raise ended.failure from None
-
-    def _attempt(
-        self,
-        operation: Operation,
-        budget: Budget,
-        request: Callable[[str], T],
-        access_token: str,
-        repeated_for: tuple[type[ConnectorError], ...],
-        again: bool,
-    ) -> T:
-        """One HTTP attempt: takes a token of the budget, and is told to the observer."""
-        budget.take(operation, again=again)
+    def _observing(self, operation: str) -> Callable[[str, bool], None]:
+        """Return the callback that reports an attempt that begins now."""
         started = self._now()
-        try:
-            result = request(access_token)
-        except ConnectorError as error:
-            self._tell(operation, started, type(error).__name__, isinstance(error, repeated_for))
-            raise
-        self._tell(operation, started, "ok", repeated=False)
-        return result
 
-    def _tell(self, operation: str, started: datetime, outcome: str, repeated: bool) -> None:
-        if self._observer is not None:
-            seconds = (self._now() - started).total_seconds()
-            self._observer(Attempt(self._account, operation, outcome, repeated, seconds))
+        def observe(outcome: str, repeated: bool) -> None:
+            if self._observer is not None:
+                seconds = (self._now() - started).total_seconds()
+                self._observer(Attempt(self._account, operation, outcome, repeated, seconds))
+
+        return observe
 
     def _client(self, kind: type[C], question: Question, access_token: str, budget: Budget) -> C:
         """A client of the library for one request: it keeps state, so it is never shared."""
@@ -329,6 +271,8 @@ class AmazonConnector:
             rate = rate_of(answer)
             if rate is not None:
                 budget.observe_rate(question.operation, rate)
+            if answer.status_code in (401, 403):
+                self._tokens.drop(access_token)
             if answer.status_code == 429:
                 code, _ = error_of(json_object(answer.content))
                 until = budget.drain(question.operation)

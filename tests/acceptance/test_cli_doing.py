@@ -499,7 +499,7 @@ def test_online_tells_a_refused_token_with_its_remedy(shop: Shop) -> None:
 
 @pytest.mark.parametrize("setting", ["TOKEN_URL", "ENDPOINT"])
 def test_online_says_where_nobody_answered(shop: Shop, setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("connectors.amazon.retry.ATTEMPTS", 1)
+    monkeypatch.setattr("connectors.amazon.retry.MAX_ATTEMPTS", 1)
     nowhere = {f"ORDER_SYNC_ACCOUNTS__ACME__{setting}": "http://127.0.0.1:1/x"}
     result = shop("config", "check", "--online", status=1, **nowhere)
     (told,) = (line for line in result.lines if "no answer" in line and "first page" not in line)
