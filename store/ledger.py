@@ -18,6 +18,7 @@ from store.engine import Transaction
 from store.progress import (
     Backfill,
     BackfillState,
+    Failure,
     Interval,
     Look,
     MarketplaceProgress,
@@ -65,7 +66,7 @@ def _window(tx: Transaction, row: sa.Row[Any]) -> Window:
         orders=row.orders,
         attempts=row.attempts,
         retry_at=row.retry_at,
-        last_error=row.last_error,
+        last_error=_failure(row),
         owner=row.owner,
         claimed_until=row.claimed_until,
         version=row.version,
@@ -73,8 +74,25 @@ def _window(tx: Transaction, row: sa.Row[Any]) -> Window:
     )
 
 
+def _failure(row: sa.Row[Any]) -> Failure | None:
+    if row.last_error is None:
+        return None
+    return Failure(row.last_error, row.last_error_kind, row.last_error_status, row.last_error_code)
+
+
+def _failure_values(failure: Failure | None) -> dict[str, Any]:
+    """Return a failure's columns, all of them None without one."""
+    return {
+        "last_error": None if failure is None else failure.message,
+        "last_error_kind": None if failure is None else failure.kind,
+        "last_error_status": None if failure is None else failure.status,
+        "last_error_code": None if failure is None else failure.code,
+    }
+
+
 def _values(tx: Transaction, window: Window) -> dict[str, Any]:
     values = {f.name: getattr(window, f.name) for f in fields(window) if f.name != "window_id"}
+    values |= _failure_values(window.last_error)
     values["marketplace_ids"] = codec.dump_words(window.marketplace_ids)
     values["included_data"] = codec.dump_words(window.included_data)
     if window.page_token is not None:
@@ -231,6 +249,9 @@ def all_sources(tx: Transaction) -> dict[str, SourceProgress]:
 def _source(row: sa.Row[Any]) -> SourceProgress:
     values = row._asdict()
     values["turns"] = json.loads(values["turns"])
+    values["last_error"] = _failure(row)
+    for fact in ("kind", "status", "code"):
+        del values[f"last_error_{fact}"]
     return SourceProgress(**values)
 
 
@@ -238,6 +259,7 @@ def save_source(tx: Transaction, progress: SourceProgress, *, new: bool = False)
     """Write what a source has reached."""
     values = {f.name: getattr(progress, f.name) for f in fields(progress)}
     values["turns"] = codec.dump(dict(progress.turns))
+    values |= _failure_values(progress.last_error)
     if new:
         tx.insert(tables.sources, [values])
     else:

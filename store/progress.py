@@ -17,6 +17,23 @@ PartState = Literal["wanted", "asked", "ready", "searched", "done"]
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """Why something failed: a sentence to read, and the facts that advice is chosen by.
+
+    ``kind``: that of the connector's error, or a word of the sync's own; None in rows of older versions.
+    ``status`` and ``code``: Amazon's, each None if it gave none.
+    """
+
+    message: str
+    kind: str | None = None
+    status: int | None = None
+    code: str | None = None
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@dataclass(frozen=True, slots=True)
 class Window:
     """An interval that is being read, frozen with everything that a page token depends on.
 
@@ -43,7 +60,7 @@ class Window:
     orders: int = 0
     attempts: int = 0
     retry_at: datetime | None = None
-    last_error: str | None = None
+    last_error: Failure | None = None
     owner: str | None = None
     claimed_until: datetime | None = None
     version: int = 0
@@ -63,7 +80,7 @@ class SourceProgress:
     turns: Mapping[str, int] = field(default_factory=dict)
     failures: int = 0
     failing_since: datetime | None = None
-    last_error: str | None = None
+    last_error: Failure | None = None
     retry_at: datetime | None = None
     succeeded_at: datetime | None = None
 

@@ -23,7 +23,14 @@ from sqlalchemy.exc import DBAPIError
 from config.load import Config, load
 from config.problems import Problem
 from connectors.base import SearchQuery
-from connectors.errors import ApplicationRefused, ConnectorError, CredentialsRefused, Deferred, Unreachable
+from connectors.errors import (
+    AccessRefused,
+    ApplicationRefused,
+    ConnectorError,
+    CredentialsRefused,
+    Deferred,
+    Unreachable,
+)
 from connectors.marketplaces import BY_ID, BY_NAME
 from connectors.orders import AmazonOrder
 from poller.bootstrap import Account, Service, endpoint_of, token_url_of
@@ -33,7 +40,7 @@ from poller.cli.output import put, say
 from poller.cli.session import NO_KEY, check_place, log_quietly, open_store, sqlite_file
 from poller.ingest.budget import AccountBudget, Allowance
 from poller.matching.statuses import SHOWING_BUYERS
-from poller.monitoring.attention import REFUSED, remedy
+from poller.monitoring.attention import ACCESS_REMEDY, REFUSED
 from poller.privacy.key_rotation import about_keys
 from poller.sync.windows import SIGNPOST_MARGIN
 from poller.text import counted, iso_rounded_up
@@ -253,8 +260,7 @@ def _failed(what: str, error: ConnectorError, account: Account) -> Finding:
     if isinstance(error, CredentialsRefused):
         kind = "application" if isinstance(error, ApplicationRefused) else "account"
         return Finding(False, f"{what}: {error}; {REFUSED[kind]}")
-    advice = remedy(str(error)).partition("; it is tried")[0]
-    hint = "" if advice == "it is tried again at the next run" or "--online" in advice else f"; {advice}"
+    hint = f"; {ACCESS_REMEDY}" if isinstance(error, AccessRefused) else ""
     return Finding(False, f"{what}: {error}{hint}")
 
 

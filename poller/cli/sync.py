@@ -125,7 +125,8 @@ def told(report: RunReport) -> str:
     elif report.outcome == "complete" and report.message:
         words += f" but for {report.message}"
     elif report.outcome == "failed":
-        advice = remedy(report.message) if report.refused is None else REFUSED[report.refused]
+        kind = None if report.failure is None else report.failure.kind
+        advice = remedy(kind) if report.refused is None else REFUSED[report.refused]
         words += f": {report.message}; {advice}"
         if report.refused is not None and not report.requests:  # it asked for a token, and got no further
             return words

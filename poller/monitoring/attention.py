@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from connectors.errors import AccessRefused, OrderNotFound, RequestRefused
 from connectors.marketplaces import BY_ID
 from poller.bootstrap import Service
 from poller.matching.buyer_visibility import sentence
@@ -20,18 +20,19 @@ OVERDUE = timedelta(hours=2)
 """A source that has work to do and has not been run for so long: nobody sees to it."""
 
 
-def remedy(message: str | None) -> str:
-    """What to do about a run that failed with this message of ours."""
-    found = re.search(r"status (\d{3})", message or "")
-    status = int(found[1]) if found else None
-    if status in (401, 403):
-        return (
-            "Amazon refuses access: see that the application has the roles it needs and that the seller "
-            "authorised it after they were given; it is tried again at the next run"
-        )
-    if status is not None and 400 <= status < 500 and status != 429:
-        return "Amazon refuses the request: `order-sync config check --online` may tell why"
-    return "it is tried again at the next run"
+ACCESS_REMEDY = (
+    "Amazon refuses access: check that the application has the roles it needs and that the seller "
+    "authorised it after they were granted"
+)
+
+
+def remedy(kind: str | None) -> str:
+    """Say what to do about a failure of this kind; None is that of a row that an older version stored."""
+    if kind == AccessRefused.kind:
+        return f"{ACCESS_REMEDY}; the next run retries it"
+    if kind in (RequestRefused.kind, OrderNotFound.kind):
+        return "Amazon refuses the request: `order-sync config check --online` may say why"
+    return "the next run retries it"
 
 
 REFUSED = {
@@ -72,7 +73,7 @@ def _attention(source: SourceStatus, now: datetime) -> list[str]:
         message = source.last_error
         found.append(
             f"{source.source}: failing since {_since(source.failing_since, now)} ({message or 'no answer'}): "
-            f"{remedy(message)}."
+            f"{remedy(source.last_error_kind)}."
         )
     elif (left := _left_alone_since(source, now)) is not None:
         found.append(

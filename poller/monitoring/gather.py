@@ -68,6 +68,7 @@ def gather(service: Service, count: Callable[[Transaction], Totals] = queries.to
 def _source(tx: Transaction, service: Service, known: Known, source: Source) -> SourceStatus:
     key = source.key
     progress = known.sources.get(key)
+    failure = None if progress is None else progress.last_error
     pending = known.pending.get(key, ())
     backfills = known.backfills.get(key, ())
     marketplaces = tuple(
@@ -87,7 +88,10 @@ def _source(tx: Transaction, service: Service, known: Known, source: Source) -> 
         succeeded_at=None if progress is None else progress.succeeded_at,
         failing_since=None if progress is None else progress.failing_since,
         failures=0 if progress is None else progress.failures,
-        last_error=None if progress is None else progress.last_error,
+        last_error=None if failure is None else failure.message,
+        last_error_kind=None if failure is None else failure.kind,
+        last_error_status=None if failure is None else failure.status,
+        last_error_code=None if failure is None else failure.code,
         last_run=known.runs.get(key),
         next_at=next_at,
         next_why=next_why,
@@ -255,7 +259,8 @@ def _gap(gap: Interval, pending: Sequence[Window]) -> Gap:
     over = [w for w in pending if w.lower < gap.upper and w.upper > gap.lower]
     for window in over:
         if window.state == "set_aside":
-            return Gap(gap.lower, gap.upper, "set_aside", window.retry_at, window.last_error)
+            reason = None if window.last_error is None else window.last_error.message
+            return Gap(gap.lower, gap.upper, "set_aside", window.retry_at, reason)
     if any(w.state == "open" for w in over):
         return Gap(gap.lower, gap.upper, "reading")
     return Gap(gap.lower, gap.upper, "proving" if over else "waiting")

@@ -161,6 +161,10 @@ class SourceStatus:
     failing_since: datetime | None
     failures: int
     last_error: str | None
+    last_error_kind: str | None
+    """Chooses the remedy; None if an older version stored the error."""
+    last_error_status: int | None
+    last_error_code: str | None
     last_run: Run | None
     next_at: datetime
     next_why: str

@@ -38,7 +38,7 @@ from store import backfill_reports as stored_history
 from store import ledger, orders, quarantine, runs
 from store.engine import Store, Transaction, Unavailable
 from store.ledger import Superseded
-from store.progress import Backfill, Interval, MarketplaceProgress, SourceProgress, Way, Window
+from store.progress import Backfill, Failure, Interval, MarketplaceProgress, SourceProgress, Way, Window
 from store.runs import Outcome
 
 _OUTCOMES: Mapping[windows.Left, Outcome] = {
@@ -48,6 +48,9 @@ _OUTCOMES: Mapping[windows.Left, Outcome] = {
     "unproven": "deferred",
 }
 
+_Ending = tuple[Outcome, datetime, Failure | str | None]
+"""How a run ended, when it is worth running again, and why it is not complete."""
+
 _Known = dict[str, MarketplaceProgress]
 """An account's marketplaces as a transaction sees them, its own changes included."""
 
@@ -56,7 +59,8 @@ _Known = dict[str, MarketplaceProgress]
 class RunReport:
     """How a run ended. ``until``: when it is worth running again.
 
-    ``message``: why it is not complete, or what was not asked for though it is wanted.
+    ``message``: why it is not complete, or what was not asked for though it is wanted; ``failure``: the same
+    with its facts when it failed.
     ``refused``: what Login with Amazon refuses, ``account`` or ``application``, when that ended it.
     """
 
@@ -68,6 +72,7 @@ class RunReport:
     orders: int
     requests: int
     refused: str | None = None
+    failure: Failure | None = None
 
 
 @dataclass
@@ -91,7 +96,7 @@ class SourceSync:
         self._orders = 0
         self.fetched_by_id = 0
         self.run_number = 0
-        self._error: str | None = None
+        self._failure: Failure | None = None
         self._seen: windows.View | None = None
         self._is_prepared = False
         self._enrolment_due = False
@@ -115,39 +120,41 @@ class SourceSync:
             with self.store.read() as tx:
                 return self._report("failed", tx.now + timedelta(minutes=15), refused.reason)
         try:
-            outcome, until, message = self._work(first)
+            outcome, until, why = self._work(first)
         except CredentialsRefused as error:
-            outcome, until, message = self._note_refusal(error)
+            outcome, until, why = self._note_refusal(error)
         except Superseded:
-            outcome, until, message = "superseded", self._soon(), overtaken
+            outcome, until, why = "superseded", self._soon(), overtaken
         except Exception as error:
             # Its text may hold what was being stored, so only its name is kept.
             self._finish_run("failed", f"unexpected: {type(error).__name__}")
             raise
         if not self._is_finished:
-            self._finish_run(outcome, message)
-        return self._report(outcome, until, message)
+            self._finish_run(outcome, why)
+        return self._report(outcome, until, why)
 
-    def _finish_run(self, outcome: Outcome, message: str | None) -> None:
+    def _finish_run(self, outcome: Outcome, why: Failure | str | None) -> None:
         with self.store.begin(durable=False) as tx:
-            self._write_finish(tx, outcome, message)
+            self._write_finish(tx, outcome, why)
 
-    def _write_finish(self, tx: Transaction, outcome: Outcome, message: str | None) -> None:
+    def _write_finish(self, tx: Transaction, outcome: Outcome, why: Failure | str | None) -> None:
+        message = None if why is None else str(why)
         runs.finish(tx, self.run_number, outcome, self.budget.taken, message, self.budget.retries)
 
-    def _report(self, outcome: Outcome, until: datetime, message: str | None) -> RunReport:
+    def _report(self, outcome: Outcome, until: datetime, why: Failure | str | None) -> RunReport:
         return RunReport(
             self.source.key,
             outcome,
             until,
-            message,
+            None if why is None else str(why),
             self._pages,
             self._orders + self.fetched_by_id,
             self.budget.taken,
             self._refused,
+            why if isinstance(why, Failure) else None,
         )
 
-    def _work(self, step: windows.Read | windows.Wait | None) -> tuple[Outcome, datetime, str | None]:
+    def _work(self, step: windows.Read | windows.Wait | None) -> _Ending:
         try:
             self.connector.amazon_now()
         except Deferred as error:
@@ -155,7 +162,8 @@ class SourceSync:
         except CredentialsRefused:
             raise
         except ConnectorError as error:
-            return "failed", self._note_failure(str(error)), str(error)
+            failure = failure_of(error)
+            return "failed", self._note_failure(failure), failure
         if not self._is_prepared:
             step = self.store.commit(self._prepare)
         by_ids = HistoryWork(self)
@@ -184,28 +192,24 @@ class SourceSync:
     def _soon(self) -> datetime:
         return self.store.now() + timedelta(seconds=1)
 
-    def _failing(self) -> str | None:
+    def _failing(self) -> Failure | None:
         """What went wrong that concerns the whole source, if anything did."""
-        if self._error is not None or self._seen is None:
-            return self._error
+        if self._failure is not None or self._seen is None:
+            return self._failure
         progress = self._seen.source
         if progress.retry_at is None or progress.retry_at <= self._seen.now:
             return None
         return progress.last_error
 
-    def _ended(
-        self, wait: windows.Wait, failing: str | None, ids_at: datetime | None
-    ) -> tuple[Outcome, datetime, str | None]:
+    def _ended(self, wait: windows.Wait, failing: Failure | None, ids_at: datetime | None) -> _Ending:
         """``ids_at``: when there is more to do by reports and ids, if there is."""
-        if self._error is None and (wait.short or failing is None):
+        if self._failure is None and (wait.short or failing is None):
             self._refetch()
         return self._outcome(wait, failing, ids_at)
 
-    def _outcome(
-        self, wait: windows.Wait, failing: str | None, ids_at: datetime | None
-    ) -> tuple[Outcome, datetime, str | None]:
-        if self._error is not None:
-            return "failed", wait.until, self._error
+    def _outcome(self, wait: windows.Wait, failing: Failure | None, ids_at: datetime | None) -> _Ending:
+        if self._failure is not None:
+            return "failed", wait.until, self._failure
         until = min(wait.until, ids_at or wait.until)
         by_ids = "history waits for reports, or for the budget of getOrder"
         if wait.short:
@@ -214,7 +218,11 @@ class SourceSync:
             return "failed", wait.until, failing
         if ids_at is not None and wait.left == "nothing":
             return "deferred", until, by_ids
-        return _OUTCOMES[wait.left], until, self._left_out() if wait.left == "nothing" else wait.why
+        return (
+            _OUTCOMES[wait.left],
+            until,
+            self._left_out() if wait.left == "nothing" else wait.failure or wait.why,
+        )
 
     def _is_idle(self) -> bool:
         """Whether searching was all that there was to do."""
@@ -247,7 +255,7 @@ class SourceSync:
         self.run_number = runs.start(tx, source.key)
         return None, self._prepare(tx) if self.connector.knows_time() else None
 
-    def _note_refusal(self, error: CredentialsRefused) -> tuple[Outcome, datetime, str]:
+    def _note_refusal(self, error: CredentialsRefused) -> _Ending:
         """Stop the account until its credential changes; for a wrong secret, all of the application."""
         source = self.source
         if isinstance(error, ApplicationRefused):
@@ -444,13 +452,13 @@ class SourceSync:
         except (Deferred, CredentialsRefused):
             raise
         except PageExpired as error:
-            self._restart(window, str(error))
+            self._restart(window, failure_of(error))
         except BoundRefused as error:
-            self._lower_bound(window, str(error))
+            self._lower_bound(window, failure_of(error))
         except RequestRefused as error:
             self._note_refused(window, error)
         except ConnectorError as error:
-            self._note_failure(str(error), window)
+            self._note_failure(failure_of(error), window)
         else:
             return self._store_page(window, page, before)
         return None
@@ -491,8 +499,8 @@ class SourceSync:
             step = self._decide(tx, self._view(tx, amazon_now, fine, known))
             if not (isinstance(step, windows.Wait) and self._is_idle()):
                 return step, False
-            outcome, _, message = self._outcome(step, self._failing(), None)
-            self._write_finish(tx, outcome, message)
+            outcome, _, why = self._outcome(step, self._failing(), None)
+            self._write_finish(tx, outcome, why)
             return step, True
 
         try:
@@ -501,7 +509,9 @@ class SourceSync:
             raise
         except Exception as error:
             # Without this a page that cannot be stored would be fetched again for ever, before all else.
-            self._note_failure(f"a page could not be stored: {type(error).__name__}", window)
+            self._note_failure(
+                Failure(f"a page could not be stored: {type(error).__name__}", "page_not_stored"), window
+            )
             raise
         self._pages += 1
         self._orders += len(page.orders)
@@ -519,7 +529,7 @@ class SourceSync:
     ) -> None:
         stuck = _stuck(window, page, applied)
         if stuck is not None:
-            changed, parts = windows.restarted(window, stuck, tx.now)
+            changed, parts = windows.restarted(window, Failure(stuck, "walk_stuck"), tx.now)
             ledger.save_window(tx, ledger.release(changed))
             ledger.open_windows(tx, parts)
             return
@@ -618,14 +628,14 @@ class SourceSync:
             except Superseded:
                 return
 
-    def _restart(self, window: Window, why: str) -> None:
+    def _restart(self, window: Window, why: Failure) -> None:
         with self.store.begin() as tx:
             ledger.load_source(tx, self.source.key)
             changed, parts = windows.restarted(window, why, tx.now)
             ledger.save_window(tx, ledger.release(changed))
             ledger.open_windows(tx, parts)
 
-    def _lower_bound(self, window: Window, why: str) -> None:
+    def _lower_bound(self, window: Window, why: Failure) -> None:
         """A refused bound: estimate Amazon's time again, and ask for no more than it allows."""
         self.connector.forget_amazon_time()
         signpost = windows.signpost(self.connector.amazon_now())
@@ -641,23 +651,24 @@ class SourceSync:
                 self._pull_back(tx, known, window, signpost)
 
     def _note_refused(self, window: Window, error: RequestRefused) -> None:
+        failure = failure_of(error)
         with self.store.begin() as tx:
             ledger.load_source(tx, self.source.key)
-            changed, parts = windows.refused(window, error.status, str(error), tx.now)
+            changed, parts = windows.refused(window, failure, tx.now)
             ledger.save_window(tx, ledger.release(changed))
             ledger.open_windows(tx, parts)
             self._note_alone(tx, changed)
         if not parts:
-            self._error = str(error)
+            self._failure = failure
         if isinstance(error, AccessRefused):
-            self._note_failure(str(error))
+            self._note_failure(failure)
 
-    def _note_failure(self, why: str, window: Window | None = None) -> datetime:
+    def _note_failure(self, why: Failure, window: Window | None = None) -> datetime:
         """Count a failure, of a window and of its source; returns when the source is tried again."""
-        self._error = why
+        self._failure = why
         return self.store.commit(lambda tx: self._count_failure(tx, why, window))
 
-    def _count_failure(self, tx: Transaction, why: str, window: Window | None) -> datetime:
+    def _count_failure(self, tx: Transaction, why: Failure, window: Window | None) -> datetime:
         progress = ledger.load_source(tx, self.source.key)
         known = progress is not None
         if progress is None:
@@ -699,7 +710,8 @@ class SourceSync:
             return
         marketplace = ledger.load_marketplaces(tx, window.account).get(window.marketplace_ids[0])
         if marketplace is not None and marketplace.alone_since is None:
-            alone = replace(marketplace, alone_since=tx.now, trouble=window.last_error)
+            trouble = None if window.last_error is None else window.last_error.message
+            alone = replace(marketplace, alone_since=tx.now, trouble=trouble)
             ledger.save_marketplace(tx, alone)
 
     # --- after the last page ------------------------------------------------------------------------
@@ -717,6 +729,11 @@ class SourceSync:
         return Verifier(
             self.store, self.connector, self.source, self.plans, self.single.fetch, leaves, self.stopping
         )
+
+
+def failure_of(error: ConnectorError) -> Failure:
+    """Return an error as it is stored."""
+    return Failure(str(error), error.kind, error.status, error.code)
 
 
 def _save(tx: Transaction, known: _Known, changed: MarketplaceProgress) -> None:

@@ -25,7 +25,7 @@ from typing import Literal
 from connectors.base import PAGE_SIZE, WALK_LIMIT
 from poller.backfill import history
 from store.bucket import CLOCK_WAS_SET, Bucket
-from store.progress import Axis, Backfill, Kind, MarketplaceProgress, SourceProgress, Window
+from store.progress import Axis, Backfill, Failure, Kind, MarketplaceProgress, SourceProgress, Window
 
 SIGNPOST_MARGIN = timedelta(seconds=129)
 """Amazon refuses an upper bound younger than two minutes; ten seconds are for differences between clocks.
@@ -167,6 +167,8 @@ class Wait:
     short: bool
     why: str
     left: Left = "nothing"
+    failure: Failure | None = None
+    """What ``why`` says, if it is a failure."""
 
 
 Decision = Read | Enter | Replace | Prove | Wait
@@ -232,7 +234,9 @@ def parted(window: Window, leaving: Collection[str]) -> tuple[Window, ...]:
 def remaining(window: Window, lower: datetime, upper: datetime, now: datetime) -> Window:
     """What Amazon's smaller bound left of a window. Counts as a failure, so as not to be asked in a loop."""
     return failed(
-        replace(afresh(window), lower=lower, upper=upper), "Amazon answered for less than was asked", now
+        replace(afresh(window), lower=lower, upper=upper),
+        Failure("Amazon answered for less than was asked", "bound_lowered"),
+        now,
     )
 
 
@@ -243,7 +247,7 @@ def backoff(
     return timedelta(seconds=min(longest, first * 2.0 ** min(failures - 1, 30)))
 
 
-def failed(window: Window, why: str, now: datetime) -> Window:
+def failed(window: Window, why: Failure, now: datetime) -> Window:
     """One more failed attempt; after five the window is set aside as a gap."""
     attempts = window.attempts + 1
     if attempts >= ATTEMPTS:
@@ -256,13 +260,13 @@ def failed(window: Window, why: str, now: datetime) -> Window:
     return replace(changed, attempts=attempts, last_error=why, owner=None, claimed_until=None)
 
 
-def refused(window: Window, status: int, why: str, now: datetime) -> tuple[Window, tuple[Window, ...]]:
+def refused(window: Window, why: Failure, now: datetime) -> tuple[Window, tuple[Window, ...]]:
     """Amazon refuses this window (400, 403): narrow a group down by halves, count against a single one.
 
     Refused access is believed at the second time only: Amazon has answered 403 to everybody for 25 minutes.
     Returns the changed window and those that replace it (then it is cancelled).
     """
-    believed = status not in (401, 403) or window.attempts >= 1
+    believed = why.status not in (401, 403) or window.attempts >= 1
     if len(window.marketplace_ids) > 1 and believed:
         parts = tuple(
             replace(w, attempts=0, retry_at=None, last_error=why) for w in halves_of_marketplaces(window)
@@ -271,7 +275,7 @@ def refused(window: Window, status: int, why: str, now: datetime) -> tuple[Windo
     return failed(window, why, now), ()
 
 
-def restarted(window: Window, why: str, now: datetime) -> tuple[Window, tuple[Window, ...]]:
+def restarted(window: Window, why: Failure, now: datetime) -> tuple[Window, tuple[Window, ...]]:
     """The walk cannot go on (token refused or repeated, page without anything new): halves, afresh."""
     attempts = window.attempts + 1
     if attempts >= ATTEMPTS:
@@ -330,7 +334,8 @@ def next_span(window: Window, rate: float, most_pages: float = float("inf")) -> 
 def decide(view: View) -> Decision:
     """The next thing to do for a source."""
     if view.source.retry_at is not None and view.now < view.source.retry_at <= view.now + LONGEST_BACKOFF:
-        return Wait(view.source.retry_at, False, view.source.last_error or "waiting after a failure")
+        failure = view.source.last_error
+        return Wait(view.source.retry_at, False, str(failure or "waiting after a failure"), failure=failure)
     for window in view.windows:
         if _expired(window, view.amazon_now):
             parts = tuple(replace(w, attempts=0) for w in halves_of_time(window))
@@ -386,7 +391,8 @@ def _standing_by(view: View, until: datetime) -> Wait:
     left = [w for w in view.windows if _is_at_work(w, view) and not _is_paused(w, view)]
     for window in left:
         if window.state == "set_aside" or (window.state == "open" and window.last_error is not None):
-            return Wait(until, False, window.last_error or "a stretch could not be read", "failed")
+            failure = window.last_error
+            return Wait(until, False, str(failure or "a stretch could not be read"), "failed", failure)
     if any(window.state == "open" for window in left):
         return Wait(until, False, "another process is reading", "elsewhere")
     if left:

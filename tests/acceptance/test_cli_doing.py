@@ -21,7 +21,7 @@ from connectors.simulator.world import Seller, World
 from poller.cli import COMMANDS
 from store import ledger, quarantine
 from store.engine import Store, create_engine
-from store.progress import Window
+from store.progress import Failure, Window
 from store.sealing import Sealer, decode_key
 from tests.acceptance.command_line import (
     GENEROUS,
@@ -305,7 +305,7 @@ def test_status_shows_a_gap_with_its_reason_and_what_is_done_about_it(shop: Shop
         lower, upper = marketplace.position, marketplace.position + timedelta(hours=1)
         ids, why = (marketplace.marketplace_id,), "searchOrders: status 400"
         failed = Window("acme:EU", "acme", "live", "updated", ids, ("FULFILLMENT",), lower, upper)
-        failed = replace(failed, state="set_aside", attempts=5, retry_at=upper, last_error=why)
+        failed = replace(failed, state="set_aside", attempts=5, retry_at=upper, last_error=Failure(why))
         ledger.open_windows(tx, [failed])
         ledger.save_marketplace(tx, replace(marketplace, position=upper))
     store.close()

@@ -70,7 +70,13 @@ def test_before_the_first_page_nothing_is_claimed(tmp_path: Path) -> None:
         source = shop("status", "--json").json()["sources"][0]
         assert source["covered_until"] is None
         assert "status 403" in source["last_error"]
+        assert (source["last_error_kind"], source["last_error_status"]) == ("access_refused", 403)
         assert "acme:EU: not everything has been read for the first time yet" in lines
+        store = opened(shop)
+        with store.begin() as tx:  # as an older version stored it
+            tx.conn.execute(sa.update(tables.sources).values(last_error_kind=None, last_error_status=None))
+        store.close()
+        assert shop("status").lines[1].endswith("): the next run retries it.")
     with open_shop(tmp_path / "other", World(Seller("acme", ("UK",)))) as shop:
         shop("db", "upgrade")
         assert shop("status").lines[0] == (

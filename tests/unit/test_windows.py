@@ -35,7 +35,17 @@ from poller.sync.windows import (
     decide,
 )
 from store.bucket import Bucket, spend
-from store.progress import Backfill, Interval, Kind, MarketplaceProgress, SourceProgress, Window, gaps, joined
+from store.progress import (
+    Backfill,
+    Failure,
+    Interval,
+    Kind,
+    MarketplaceProgress,
+    SourceProgress,
+    Window,
+    gaps,
+    joined,
+)
 
 NOON = datetime(2026, 6, 15, 12, tzinfo=UTC)
 SECOND, MINUTE, HOUR, DAY = (timedelta(seconds=s) for s in (1, 60, 3600, 86400))
@@ -182,7 +192,7 @@ def test_the_fifth_failure_sets_a_window_aside_and_later_ones_wait_longer(
     now, pauses = NOON, []
     failing = window(kind=kind)
     for attempt in range(1, 40):
-        failing = windows.failed(failing, "no answer", now)
+        failing = windows.failed(failing, Failure("no answer"), now)
         assert failing.state == ("open" if attempt < ATTEMPTS else "set_aside")
         assert failing.retry_at is not None
         pauses.append(failing.retry_at - now)
@@ -194,20 +204,22 @@ def test_the_fifth_failure_sets_a_window_aside_and_later_ones_wait_longer(
 
 
 def test_a_failed_window_is_released_but_keeps_its_page_token() -> None:
-    failing = windows.failed(window(owner="me", claimed_until=NOON, page_token="t"), "no answer", NOON)
+    failing = windows.failed(
+        window(owner="me", claimed_until=NOON, page_token="t"), Failure("no answer"), NOON
+    )
     assert (failing.owner, failing.claimed_until, failing.page_token) == (None, None, "t")
 
 
 def test_a_group_that_is_refused_with_400_is_halved_at_once() -> None:
-    changed, parts = windows.refused(window(marketplace_ids=("A", "B", "C")), 400, "no", NOON)
+    changed, parts = windows.refused(window(marketplace_ids=("A", "B", "C")), Failure("no", status=400), NOON)
     assert changed.state == "cancelled"
     assert [p.marketplace_ids for p in parts] == [("A",), ("B", "C")]
 
 
 def test_a_403_is_believed_at_the_second_time_only() -> None:
-    changed, parts = windows.refused(window(marketplace_ids=("A", "B")), 403, "no", NOON)
+    changed, parts = windows.refused(window(marketplace_ids=("A", "B")), Failure("no", status=403), NOON)
     assert (changed.state, changed.attempts, parts) == ("open", 1, ())
-    changed, parts = windows.refused(changed, 403, "no", NOON)
+    changed, parts = windows.refused(changed, Failure("no", status=403), NOON)
     assert changed.state == "cancelled"
     assert [p.attempts for p in parts] == [0, 0]
 
@@ -224,7 +236,7 @@ def test_narrowing_down_leaves_only_the_refused_marketplace_aside() -> None:
         if "D" not in asked.marketplace_ids:
             good.update(asked.marketplace_ids)
             continue
-        changed, parts = windows.refused(asked, 400, "not enrolled", NOON)
+        changed, parts = windows.refused(asked, Failure("not enrolled", status=400), NOON)
         if changed.state == "set_aside":
             aside.update(changed.marketplace_ids)
         elif changed.state == "open":
@@ -237,12 +249,12 @@ def test_narrowing_down_leaves_only_the_refused_marketplace_aside() -> None:
 def test_a_walk_that_cannot_go_on_is_repeated_in_halves_and_at_last_set_aside() -> None:
     level = [window(page_token="t", pages=3)]
     for expected in range(1, ATTEMPTS):
-        (changed, halves), *_ = [windows.restarted(w, "expired", NOON) for w in level]
+        (changed, halves), *_ = [windows.restarted(w, Failure("expired"), NOON) for w in level]
         assert changed.state == "cancelled"
         assert changed.page_token is None
         assert {w.attempts for w in halves} == {expected}
         level = list(halves)
-    aside, parts = windows.restarted(level[0], "expired", NOON)
+    aside, parts = windows.restarted(level[0], Failure("expired"), NOON)
     assert (aside.state, aside.page_token, parts) == ("set_aside", None, ())
 
 
@@ -293,7 +305,7 @@ def test_coverage_ends_at_the_smaller_bound() -> None:
 
 
 def test_a_page_that_was_read_ends_a_row_of_failures() -> None:
-    assert page(window(attempts=3, retry_at=NOON, last_error="x"), next_token="t").attempts == 0
+    assert page(window(attempts=3, retry_at=NOON, last_error=Failure("x")), next_token="t").attempts == 0
     back = page(window(state="set_aside", attempts=7, retry_at=NOON), next_token="t")
     assert (back.state, back.attempts, back.retry_at) == ("open", 7, None)
 
@@ -474,8 +486,8 @@ def test_a_page_token_of_20_hours_is_not_used_any_more() -> None:
 
 def test_a_source_that_failed_waits_and_says_why() -> None:
     later = NOON + HOUR + 9 * MINUTE
-    step = decide(view_of([marketplace("A")], retry_at=later, last_error="no answer"))
-    assert step == Wait(later, False, "no answer")
+    step = decide(view_of([marketplace("A")], retry_at=later, last_error=Failure("no answer")))
+    assert step == Wait(later, False, "no answer", failure=Failure("no answer"))
 
 
 def test_a_second_look_is_divided_where_its_pages_would_be_full() -> None:
@@ -502,8 +514,8 @@ def test_times_noted_by_a_clock_that_was_wrong_hold_nothing_up() -> None:
 @pytest.mark.parametrize(
     ("pending", "left"),
     [
-        ({"state": "set_aside", "attempts": ATTEMPTS, "last_error": "status 500"}, "failed"),
-        ({"attempts": 1, "last_error": "status 400"}, "failed"),
+        ({"state": "set_aside", "attempts": ATTEMPTS, "last_error": Failure("status 500")}, "failed"),
+        ({"attempts": 1, "last_error": Failure("status 400")}, "failed"),
         ({"owner": "somebody else", "claimed_until": NOON + MINUTE}, "elsewhere"),
         ({"state": "unproven", "walk_ended_at": NOON + HOUR}, "unproven"),
     ],
@@ -723,18 +735,20 @@ class Ledger:
         what = self.chance.random()
         if self.down:
             self.source_failed()
-            self.fail(asked, windows.failed(asked, "no answer", self.now))
+            self.fail(asked, windows.failed(asked, Failure("no answer"), self.now))
         elif self.refusing & set(asked.marketplace_ids):
-            changed, parts = windows.refused(asked, self.chance.choice([400, 403]), "no", self.now)
+            changed, parts = windows.refused(
+                asked, Failure("no", status=self.chance.choice([400, 403])), self.now
+            )
             if parts:
                 self.close(asked, parts)
             else:
                 self.fail(asked, changed)
         elif what < self.trouble / 2:
             self.source_failed()
-            self.fail(asked, windows.failed(asked, "no answer", self.now))
+            self.fail(asked, windows.failed(asked, Failure("no answer"), self.now))
         elif what < self.trouble:
-            changed, parts = windows.restarted(asked, "expired", self.now)
+            changed, parts = windows.restarted(asked, Failure("expired"), self.now)
             if parts:
                 self.close(asked, parts)
             else:
