@@ -25,6 +25,7 @@ from connectors.errors import (
 )
 from connectors.orders import OrderPage
 from poller.backfill import history
+from poller.backfill.context import Context
 from poller.backfill.ground import Rates, grounds
 from poller.backfill.run import HistoryWork
 from poller.ingest.apply import Applied, apply_orders
@@ -94,8 +95,8 @@ class SourceSync:
         self.single = SingleOrders(self.store, self.connector, self.source, self.budget, self.stopping)
         self._pages = 0
         self._orders = 0
-        self.fetched_by_id = 0
-        self.run_number = 0
+        self._by_ids: HistoryWork | None = None
+        self._run_number = 0
         self._failure: Failure | None = None
         self._seen: windows.View | None = None
         self._is_prepared = False
@@ -104,7 +105,7 @@ class SourceSync:
         self._refetch_due = False
         self._proof_due = False
         self._is_finished = False
-        self.has_history = False
+        self._has_history = False
         """Whether there are backfills to carry out, when last looked."""
         self._refused: str | None = None
 
@@ -139,7 +140,7 @@ class SourceSync:
 
     def _write_finish(self, tx: Transaction, outcome: Outcome, why: Failure | str | None) -> None:
         message = None if why is None else str(why)
-        runs.finish(tx, self.run_number, outcome, self.budget.taken, message, self.budget.retries)
+        runs.finish(tx, self._run_number, outcome, self.budget.taken, message, self.budget.retries)
 
     def _report(self, outcome: Outcome, until: datetime, why: Failure | str | None) -> RunReport:
         return RunReport(
@@ -148,7 +149,7 @@ class SourceSync:
             until,
             None if why is None else str(why),
             self._pages,
-            self._orders + self.fetched_by_id,
+            self._orders + (self._by_ids.fetched if self._by_ids is not None else 0),
             self.budget.taken,
             self._refused,
             why if isinstance(why, Failure) else None,
@@ -166,16 +167,28 @@ class SourceSync:
             return "failed", self._note_failure(failure), failure
         if not self._is_prepared:
             step = self.store.commit(self._prepare)
-        by_ids = HistoryWork(self)
+        by_ids = self._by_ids = HistoryWork(
+            Context(
+                self.store,
+                self.connector,
+                self.source,
+                self.budget,
+                self.owner,
+                self._run_number,
+                self.stopping,
+            )
+        )
         if step is None:
             self._see_to_the_rest()
-            by_ids.begin()
+            if self._has_history:
+                by_ids.begin()
         while not self.stopping():
             if step is None:
                 step = self._next()
             if isinstance(step, windows.Wait):
                 failing = self._failing()
-                return self._ended(step, failing, None if failing is not None else by_ids.work())
+                at_work = self._has_history and failing is None
+                return self._ended(step, failing, by_ids.work() if at_work else None)
             window = step.window
             try:
                 step = self._read(step)
@@ -226,7 +239,7 @@ class SourceSync:
 
     def _is_idle(self) -> bool:
         """Whether searching was all that there was to do."""
-        return not (self.has_history or self._refetch_due or self._proof_due or self._is_refresh_due())
+        return not (self._has_history or self._refetch_due or self._proof_due or self._is_refresh_due())
 
     def _is_refresh_due(self) -> bool:
         return self._seen is None or refresh_is_due(self._seen.source, self._seen.now)
@@ -252,7 +265,7 @@ class SourceSync:
         refused = runs.admit(tx, source.account, source.credential, source.secret)
         if refused is not None:
             return refused, None
-        self.run_number = runs.start(tx, source.key)
+        self._run_number = runs.start(tx, source.key)
         return None, self._prepare(tx) if self.connector.knows_time() else None
 
     def _note_refusal(self, error: CredentialsRefused) -> _Ending:
@@ -279,10 +292,10 @@ class SourceSync:
         self._is_prepared = True
         entered = prepare.enter(tx, self.source, windows.signpost(amazon_now), self.history_by)
         wanted = ledger.wanted_backfills(tx, self.source.account)
-        self.has_history = bool(wanted)
+        self._has_history = bool(wanted)
         self._is_behind = prepare.is_behind(tx, self.source)
         self._enrolment_due = prepare.enrolment_is_due(entered.source, tx.now)
-        if self._is_behind or self._enrolment_due or self.has_history:
+        if self._is_behind or self._enrolment_due or self._has_history:
             return None
         return self._decide(
             tx,
@@ -348,7 +361,7 @@ class SourceSync:
         known = known or ledger.load_marketplaces(tx, source.account)
         if wanted is None:
             wanted = ledger.wanted_backfills(tx, source.account)
-        self.has_history = bool(wanted)
+        self._has_history = bool(wanted)
         backfills = [b for b in wanted if b.marketplace_id in source.marketplaces]
         if pending is None:
             pending = ledger.pending_windows(tx, source.account, source.key)
@@ -482,7 +495,7 @@ class SourceSync:
                 walk=window.window_id if several else None,
             )
             self._advance(tx, known, window, page, applied, asked_at, amazon_now)
-            runs.add_page(tx, self.run_number, len(page.orders), buyers)
+            runs.add_page(tx, self._run_number, len(page.orders), buyers)
             if progress is None:
                 return None, False
             fine = replace(
