@@ -1,4 +1,4 @@
-"""How commands fail: exit statuses, sentences for errors, tracebacks for debugging."""
+"""Exit statuses, sentences for errors, tracebacks for debugging."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from poller.text import plain
 BAD_INPUT = 2
 FAULT = 1
 MISSING = 3
-"""Something that Amazon has is not in the database."""
+"""Orders that Amazon lists are missing from the database."""
 DEFERRED = 75
+"""Amazon's request budget is used up for now."""
 INTERRUPTED = 130
-"""What shells report for a process that Ctrl-C ended."""
+"""Ctrl-C, as shells report it."""
 
 
 class Failure(Exception):
-    """Ends the command: these sentences on standard error, this exit status."""
+    """An error that ends the command: sentences for standard error, and the exit status."""
 
     def __init__(self, *sentences: str, status: int = FAULT) -> None:
         super().__init__(" ".join(sentences))
@@ -29,7 +30,7 @@ class Failure(Exception):
 
 
 def sentences_of(error: Exception) -> tuple[int, str]:
-    """(exit status, sentence) for an error. Only texts that we wrote ourselves are repeated."""
+    """Return (exit status, sentence) for an error. Repeats only our own texts: others may quote data."""
     from sqlalchemy.exc import DBAPIError
 
     from connectors.errors import ConnectorError
@@ -47,18 +48,21 @@ def sentences_of(error: Exception) -> tuple[int, str]:
         return BAD_INPUT, f"PostgreSQL needs a driver that is not installed: {remedy}."
     if isinstance(error, ModuleNotFoundError) and error.name == "procrastinate":
         remedy = "install amazon-order-sync with its extra `distributed`"
-        return BAD_INPUT, f"ORDER_SYNC_EXECUTOR=procrastinate needs what is not installed: {remedy}."
+        return (
+            BAD_INPUT,
+            f"ORDER_SYNC_EXECUTOR=procrastinate needs a package that is not installed: {remedy}.",
+        )
     if isinstance(error, UnknownKey):
         return BAD_INPUT, f"{error}."
     if isinstance(error, Refused):
         return BAD_INPUT, plain(f"{error} {', '.join(error.named)}".strip())
     if isinstance(error, ConnectorError | Unusable | NewerDatabase | SealError):
         return FAULT, f"{str(error).removesuffix('.')}."
-    return FAULT, f"something unexpected happened ({name}); ORDER_SYNC_LOG_LEVEL=debug shows where."
+    return FAULT, f"unexpected error ({name}); set ORDER_SYNC_LOG_LEVEL=debug to see where."
 
 
 def show_traceback(error: BaseException) -> None:
-    """Where an error happened, when debugging: frames and class only, since texts may quote data."""
+    """At log level debug, print where an error happened: frames and class, as texts may quote data."""
     if os.environ.get("ORDER_SYNC_LOG_LEVEL", "").strip().lower() != "debug":
         return
     for line in traceback.format_tb(error.__traceback__):
@@ -67,7 +71,7 @@ def show_traceback(error: BaseException) -> None:
 
 
 def drop_output() -> None:
-    """Standard output leads nowhere any more: let the interpreter not stumble over it at its end."""
+    """Redirect standard output, whose reader is gone, to nowhere: the interpreter flushes it at exit."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

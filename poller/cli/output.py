@@ -1,6 +1,6 @@
-"""How commands speak: lines, tables and progress.
+"""What commands print: lines, tables and progress.
 
-Imports nothing heavy at the top, because every command imports it.
+Every command imports this module, so it imports nothing heavy at the top.
 """
 
 from __future__ import annotations
@@ -16,25 +16,24 @@ from poller.text import iso_rounded_up, lasting, plain
 
 
 def say(text: str) -> None:
-    """One line to the person, on standard error."""
+    """Print a message on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
 def put(text: str = "") -> None:
-    """One line of what was asked for, on standard output."""
+    """Print a line of data on standard output."""
     print(text)
 
 
 def put_json(value: Any) -> None:
-    """A value as indented JSON on standard output."""
+    """Print a value as indented JSON on standard output."""
     put(json.dumps(value, ensure_ascii=False, indent=2))
 
 
 def put_table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, indent: int = 0) -> None:
-    """Aligned columns on standard output; a heading that begins with ``>`` is set to the right.
+    """Print aligned columns on standard output; a heading that begins with ``>`` is right-aligned.
 
-    A column without any value is left out. On a terminal, columns of several words are folded to fit;
-    nothing is ever cut off.
+    Empty columns are left out. On a terminal, columns of several words are folded to fit; nothing is cut.
     """
     from rich.console import Console
     from rich.padding import Padding
@@ -71,7 +70,7 @@ _NARROWEST = 14
 
 
 def _widths(columns: Sequence[Sequence[str]], room: int | None) -> list[int]:
-    """How wide each column is: as its texts are, unless folding words makes all of them fit the room."""
+    """Return the width of each column: its longest text, or less if folding makes all fit ``room``."""
     from rich.cells import cell_len
 
     widths = [max(map(cell_len, texts)) for texts in columns]
@@ -87,27 +86,27 @@ def _widths(columns: Sequence[Sequence[str]], room: int | None) -> list[int]:
 
 
 def _unbroken(text: str) -> list[str]:
-    """What of a text has to stay on one line: words, and whole what is no longer than a time."""
+    """Return the parts of a text that stay on one line: its words, or all of it if no longer than a time."""
     return [text] if len(text) <= len("2026-01-31 12:00") else text.split()
 
 
 @contextmanager
 def progress(text: str, total: int, every: int | None = None) -> Iterator[Callable[[int], None]]:
-    """Yields what is told how much is done: a bar on a terminal, elsewhere a line for each ``every``.
+    """Yield a function that takes how much is done and draws a bar on a terminal.
 
-    Unless it is said otherwise, that is a tenth of the total.
+    Elsewhere it prints a line for each ``every``, by default for each tenth of the total.
     """
     if not sys.stderr.isatty():
-        told = 0
+        reported = 0
 
-        def tell(done: int) -> None:
-            nonlocal told
+        def report(done: int) -> None:
+            nonlocal reported
             step = every or max(1, total // 10)
-            if done // step > told // step:
+            if done // step > reported // step:
                 say(f"{text}: {done:,} of {total:,}")
-            told = done
+            reported = done
 
-        yield tell
+        yield report
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -119,7 +118,7 @@ def progress(text: str, total: int, every: int | None = None) -> Iterator[Callab
 
 
 def wait_until(until: datetime, pause: Callable[[float], bool]) -> None:
-    """Wait for Amazon, with a bar on a terminal. ``pause`` ends early when told to stop."""
+    """Wait, with a bar on a terminal. ``pause`` takes seconds and returns True if the wait must end early."""
     from poller.bootstrap import utc_now
 
     span, text = until - utc_now(), f"waiting until {iso_rounded_up(until)}"
@@ -135,5 +134,5 @@ def wait_until(until: datetime, pause: Callable[[float], bool]) -> None:
         task = bar.add_task(
             f"waiting until {iso_rounded_up(until)} ({lasting(span)})", total=span.total_seconds()
         )
-        while (left := (until - utc_now()).total_seconds()) > 0 and not pause(min(1.0, left)):
-            bar.update(task, completed=span.total_seconds() - left)
+        while (remaining := (until - utc_now()).total_seconds()) > 0 and not pause(min(1.0, remaining)):
+            bar.update(task, completed=span.total_seconds() - remaining)

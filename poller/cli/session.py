@@ -1,4 +1,4 @@
-"""What surrounds a command: the person at the terminal, configuration, database, signals."""
+"""What commands share before their own work: operator, confirmation, configuration, database, signals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def operator() -> str:
-    """Who is at work, for the journal: the operating system's user, whatever the environment says."""
+    """Return the operating system's user for the journal; environment variables do not change it."""
     import pwd
 
     try:
@@ -27,23 +27,20 @@ def operator() -> str:
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask on a terminal before many records are changed; elsewhere go on. Raises Failure for a no.
-
-    ``yes``: it was answered already.
-    """
+    """Ask for confirmation on a terminal, unless ``yes``; elsewhere continue. Raises Failure if refused."""
     if yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise Failure("nothing was changed.")
+        raise Failure("cancelled: nothing was changed.")
 
 
 @contextmanager
 def opened(*, create: bool = False, wired: bool = False) -> Iterator[Service]:
-    """The configured service with its database open.
+    """Yield the configured service with its database open.
 
-    ``create``: make and upgrade an SQLite database. ``wired``: with accounts, connectors and sources.
-    Raises Failure for what a person has to put right first.
+    ``create``: create or upgrade an SQLite database. ``wired``: with accounts, connectors and sources.
+    Raises Failure if the configuration or the database cannot be used.
     """
     from poller.bootstrap import Service
 
@@ -56,7 +53,7 @@ def opened(*, create: bool = False, wired: bool = False) -> Iterator[Service]:
 
 
 def log_quietly(service: Service) -> None:
-    """Libraries' warnings through our formatter; a command speaks for itself."""
+    """Log warnings only: a command prints its own messages."""
     from config.logging import configure_logging
 
     settings = service.config.settings
@@ -65,9 +62,9 @@ def log_quietly(service: Service) -> None:
 
 
 def require_configuration(service: Service, *, syncing: bool = True) -> None:
-    """Raises Failure when the configuration stops everything, or has no key.
+    """Raise Failure if the configuration stops everything, or has no key.
 
-    ``syncing``: also when there is nothing to sync. What is stored can be looked at without.
+    ``syncing``: also if no source can be synced; commands that only read need none.
     """
     kinds = ("everything", "syncing") if syncing else ("everything",)
     stopping = [p.message for p in service.config.problems if p.stops in kinds]
@@ -78,14 +75,14 @@ def require_configuration(service: Service, *, syncing: bool = True) -> None:
 
 
 NO_KEY = (
-    "ORDER_SYNC_ENCRYPTION_KEY is not set (nor ORDER_SYNC_ENCRYPTION_KEY_FILE): for a database that exists, "
-    "set the key that it was made with; for a new one, make a key with `order-sync keys new`, keep it safe "
-    "(without it buyer data cannot be read again), and set it."
+    "ORDER_SYNC_ENCRYPTION_KEY is not set (nor ORDER_SYNC_ENCRYPTION_KEY_FILE): for an existing database, "
+    "set the key it was created with; for a new one, make a key with `order-sync keys new`, keep it safe "
+    "(without it buyer data cannot be read), and set it."
 )
 
 
 def open_store(service: Service, *, create: bool, syncing: bool = True) -> None:
-    """Open the service's database. Raises Failure, and what a database that is away raises."""
+    """Open the service's database. Raises Failure, or DBAPIError if the database cannot be reached."""
     from poller.bootstrap import Unusable
 
     require_configuration(service, syncing=syncing)
@@ -98,45 +95,45 @@ def open_store(service: Service, *, create: bool, syncing: bool = True) -> None:
 
 
 def sqlite_file(url: str) -> Path | None:
-    """The file of an SQLite database; None for other databases."""
+    """Return the file of an SQLite database; None for other databases."""
     from store.diagnosis import place_of
 
     return place_of(url).file
 
 
 def check_place(url: str, *, create: bool) -> None:
-    """Raises Failure when an SQLite file is none, is not there, or cannot be made where it belongs."""
+    """Raise Failure if an SQLite file is a folder, is missing, or cannot be created in its folder."""
     file = sqlite_file(url)
     if file is not None and file.is_dir():
-        raise Failure(
-            f"{file} is a folder: ORDER_SYNC_DATABASE_URL must name a file in it.", status=BAD_INPUT
-        )
+        raise Failure(f"{file} is a folder: ORDER_SYNC_DATABASE_URL must name a file.", status=BAD_INPUT)
     if file is None or file.exists():
         return
     if not create:
-        raise Failure(f"there is no database at {file} yet: `order-sync sync` and `order-sync run` make it.")
-    if not os.access(file.parent, os.W_OK | os.X_OK):
-        fault = "cannot be written to" if file.parent.exists() else "does not exist"
         raise Failure(
-            f"the database cannot be made: the folder {file.parent} {fault} (ORDER_SYNC_DATABASE_URL).",
+            f"there is no database at {file} yet: `order-sync sync` or `order-sync run` creates it."
+        )
+    if not os.access(file.parent, os.W_OK | os.X_OK):
+        fault = "is not writable" if file.parent.exists() else "does not exist"
+        raise Failure(
+            f"cannot create the database: the folder {file.parent} {fault} (ORDER_SYNC_DATABASE_URL).",
             status=BAD_INPUT,
         )
 
 
 @contextmanager
 def stopped_by_signals(service: Service) -> Iterator[list[int]]:
-    """SIGTERM and SIGINT ask the service to stop. Yields the signals that came; the second one insists."""
-    came: list[int] = []
+    """Let SIGTERM and SIGINT stop the service. Yields the signals received; a second one interrupts."""
+    received: list[int] = []
 
     def stop(number: int, _frame: object) -> None:
-        came.append(number)
-        if len(came) > 1:
+        received.append(number)
+        if len(received) > 1:
             raise KeyboardInterrupt
         service.stop.set()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield came
+        yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

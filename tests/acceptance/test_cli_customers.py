@@ -221,7 +221,7 @@ def test_a_terminal_is_asked_before_a_merge_and_an_import(
         ("customers", "import", str(file)),
     )
     for command in commands:
-        assert shop(*command, status=1).told[-1] == "error: nothing was changed."
+        assert shop(*command, status=1).told[-1] == "error: cancelled: nothing was changed."
     assert asked == [
         f"merge customer {other} into customer {keep}?",
         f"undo the merge of customer {other}?",

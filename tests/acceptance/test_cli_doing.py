@@ -142,7 +142,7 @@ def test_a_surprise_is_one_sentence_without_its_text(shop: Shop, monkeypatch: py
     monkeypatch.setattr("store.queries.list_orders", surprise)
     quiet = shop("orders", "list", status=1)
     assert quiet.told == [
-        "error: something unexpected happened (ZeroDivisionError); ORDER_SYNC_LOG_LEVEL=debug shows where."
+        "error: unexpected error (ZeroDivisionError); set ORDER_SYNC_LOG_LEVEL=debug to see where."
     ]
     verbose = shop("orders", "list", status=1, ORDER_SYNC_LOG_LEVEL="debug")
     assert "in surprise" in verbose.err
@@ -522,11 +522,11 @@ def test_check_tries_the_key_on_the_file_that_is_there(shop: Shop) -> None:
     [
         (
             "sqlite:///{folder}/nowhere/x.db",
-            "error: the database cannot be made: the folder {folder}/nowhere does",
+            "error: cannot create the database: the folder {folder}/nowhere does",
         ),
         (
             "sqlite:///{folder}",
-            "error: {folder} is a folder: ORDER_SYNC_DATABASE_URL must name a file in it.",
+            "error: {folder} is a folder: ORDER_SYNC_DATABASE_URL must name a file.",
         ),
     ],
 )
@@ -615,9 +615,7 @@ def test_a_file_that_may_not_be_written_is_named_with_its_folder(shop: Shop, com
 def test_a_folder_is_no_database(shop: Shop) -> None:
     for command in ("status", "sync", "run"):
         result = shop(command, status=2, ORDER_SYNC_DATABASE_URL=f"sqlite:///{shop.folder}")
-        assert result.told == [
-            f"error: {shop.folder} is a folder: ORDER_SYNC_DATABASE_URL must name a file in it."
-        ]
+        assert result.told == [f"error: {shop.folder} is a folder: ORDER_SYNC_DATABASE_URL must name a file."]
 
 
 def test_a_newer_database_is_refused(shop: Shop) -> None:

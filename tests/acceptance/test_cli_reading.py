@@ -384,7 +384,7 @@ def test_reading_does_not_make_a_database(shop: Shop, command: tuple[str, ...]) 
     file = shop.folder / "nothing.db"
     result = shop(*command, status=1, ORDER_SYNC_DATABASE_URL=f"sqlite:///{file}")
     assert result.told == [
-        f"error: there is no database at {file} yet: `order-sync sync` and `order-sync run` make it."
+        f"error: there is no database at {file} yet: `order-sync sync` or `order-sync run` creates it."
     ]
     assert not file.exists()
 
