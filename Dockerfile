@@ -2,7 +2,7 @@
 FROM python:3.11-slim AS build
 WORKDIR /src
 RUN python -m venv /opt/order-sync
-COPY constraints.txt pyproject.toml README.md ./
+COPY LICENSE README.md constraints.txt pyproject.toml ./
 COPY config config
 COPY connectors connectors
 COPY poller poller

@@ -120,6 +120,14 @@ def test_every_module_and_page_of_the_source_tree_is_in_the_wheel(installed: Ins
     assert modules - names == set()
 
 
+def test_the_wheel_carries_its_licence(installed: Installed) -> None:
+    with ZipFile(installed.wheel) as wheel:
+        (metadata,) = (wheel.read(name) for name in wheel.namelist() if name.endswith("/METADATA"))
+        (licence,) = (wheel.read(name) for name in wheel.namelist() if name.endswith("/LICENSE"))
+    assert b"\nLicense-Expression: Apache-2.0\n" in metadata
+    assert b"\nSPDX-License-Identifier: Apache-2.0\n" in licence
+
+
 def test_the_demo_of_the_installed_wheel_ends_well_says_what_it_did_and_names_nobody(
     installed: Installed,
 ) -> None:
