@@ -38,7 +38,7 @@ NOON = datetime(2026, 6, 15, 12, tzinfo=UTC)
 ROOT = Path(__file__).parents[2]
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
-    for path in (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")))
+    for path in (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")))
 }
 README = PAGES["README.md"]
 EVERYTHING = "\n".join(PAGES.values())
@@ -326,8 +326,8 @@ def test_secrets_have_one_name_everywhere_and_git_leaves_them_alone() -> None:
 
 
 def test_the_targets_of_make_exist() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
-    named = set(re.findall(r"\bmake ([a-z]+)", "\n".join(blocks(README, "sh"))))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
+    named = set(re.findall(r"\bmake ([a-z-]+)", "\n".join(blocks(EVERYTHING, "sh"))))
     assert named
     assert named <= targets
 
