@@ -306,6 +306,7 @@ def _order_values(tx: Transaction, record: OrderRecord, key: int, ids: Mapping[i
         "ready": record.ready,
         "shown": record.shown,
         "walk": None,
+        "refetch_tried_at": None,
         "refetched_at": None,
         "billing_origin": record.billing_origin,
         "delivered_at": record.delivered_at,
@@ -584,14 +585,14 @@ def stale(
     """Return orders pending for over seven days, or unshipped past their ship-by date, not refetched today.
 
     ``pending`` and ``under_way`` are Amazon's statuses; an order without a status is pending, too. Pairs of
-    (order id, marketplace id), the one refetched longest ago first.
+    (order id, marketplace id), the one tried longest ago first.
     """
     c = orders.c
     waiting_long = sa.and_(
         sa.or_(c.status.in_(sorted(pending)), c.status.is_(None)), c.created_at < tx.now - timedelta(days=7)
     )
     late = sa.and_(c.status.in_(sorted(under_way)), c.ship_by < tx.now)
-    rested = sa.or_(c.refetched_at.is_(None), c.refetched_at < tx.now - timedelta(days=1))
+    rested = sa.or_(c.refetch_tried_at.is_(None), c.refetch_tried_at < tx.now - timedelta(days=1))
     query = (
         sa.select(c.order_id, c.marketplace_id)
         .where(
@@ -601,13 +602,22 @@ def stale(
             sa.or_(waiting_long, late),
             rested,
         )
-        .order_by(c.refetched_at.nulls_first(), c.last_updated_at)
+        .order_by(c.refetch_tried_at.nulls_first(), c.last_updated_at)
         .limit(limit)
     )
     return [(row.order_id, row.marketplace_id) for row in tx.rows(query)]
 
 
+def mark_refetch_tried(tx: Transaction, account: str, order_id: str) -> None:
+    """Note that an order is being requested by its id, whatever comes of it."""
+    _mark(tx, account, order_id, "refetch_tried_at")
+
+
 def mark_refetched(tx: Transaction, account: str, order_id: str) -> None:
-    """This order is being asked for by its id now."""
-    mine = sa.and_(orders.c.account == account, orders.c.order_id == order_id)
-    tx.conn.execute(sa.update(orders).where(mine).values(refetched_at=tx.now))
+    """Note that the newest copy that Amazon gives of an order by its id is stored."""
+    _mark(tx, account, order_id, "refetched_at")
+
+
+def _mark(tx: Transaction, account: str, order_id: str, column: str) -> None:
+    which = sa.and_(orders.c.account == account, orders.c.order_id == order_id)
+    tx.conn.execute(sa.update(orders).where(which).values({column: tx.now}))

@@ -113,6 +113,7 @@ orders = sa.Table(
     sa.Column("ready", sa.Boolean, nullable=False),
     sa.Column("shown", sa.Boolean, nullable=False),
     sa.Column("walk", Identity),
+    sa.Column("refetch_tried_at", UtcTime),
     sa.Column("refetched_at", UtcTime),
     sa.Column("billing_origin", sa.String(8)),
     sa.Column("delivered_at", UtcTime),

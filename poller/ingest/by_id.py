@@ -43,14 +43,23 @@ class SingleOrders:
     stopping: Callable[[], bool]
 
     def fetch(self, order_id: str, included_data: tuple[str, ...]) -> UnreadableOrder | None:
-        """Ask Amazon for one order and store it. Returns it when it could not be understood.
+        """Fetch one order and store it. Return it if it could not be understood.
 
         Raises the connector's errors.
         """
+        account = self.source.account
         with self.store.begin() as tx:
-            orders.mark_refetched(tx, self.source.account, order_id)
+            # Noted first, so that an order that always fails does not hold up the others.
+            orders.mark_refetch_tried(tx, account, order_id)
         fetched = self.connector.get(order_id, included_data, Allowance(self.budget))
-        return self.store.commit(lambda tx: apply_single(tx, self.source.rules, fetched))
+
+        def store(tx: Transaction) -> UnreadableOrder | None:
+            unreadable = apply_single(tx, self.source.rules, fetched)
+            if unreadable is None:
+                orders.mark_refetched(tx, account, order_id)
+            return unreadable
+
+        return self.store.commit(store)
 
     def refetch_quarantined(self) -> None:
         """Ask again for what could not be understood and is due."""

@@ -34,7 +34,16 @@ from tests.integration.test_importing_customers import imported
 from tests.unit.matching_world import T0, UK, an_order
 
 UNSEEN = {
-    *("changed_at", "change_no", "first_seen_at", "walk", "refetched_at", "term_at", "erased_at"),
+    *(
+        "changed_at",
+        "change_no",
+        "first_seen_at",
+        "walk",
+        "refetch_tried_at",
+        "refetched_at",
+        "term_at",
+        "erased_at",
+    ),
     *("idle_since", "suggested_into"),
 }
 """What no reader of a record is shown; and where the change itself is written."""

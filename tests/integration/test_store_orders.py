@@ -402,7 +402,7 @@ def test_orders_long_pending_or_late_are_looked_at_again_once_a_day(
     )
     assert sorted(stale(store)) == ["late", "pending-old", "statusless-old"]
     with store.begin() as tx:
-        orders.mark_refetched(tx, "acme", "late")
+        orders.mark_refetch_tried(tx, "acme", "late")
     assert sorted(stale(store)) == ["pending-old", "statusless-old"]
     clock.sleep(25 * 3600)
     assert set(stale(store)) == {"late", "statusless-old", "pending-old", "in-time"}
