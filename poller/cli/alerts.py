@@ -1,4 +1,4 @@
-"""``order-sync alerts``: whether what the service has to say arrives."""
+"""``order-sync alerts``: send a test alert."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ app = typer.Typer()
 
 @app.callback()
 def alerts() -> None:
-    """Alerts to people, through the addresses of ORDER_SYNC_ALERT_URLS."""
+    """Alerts go to the addresses of ORDER_SYNC_ALERT_URLS."""
 
 
 @app.command()
 def test() -> None:
-    """Send a trial message to every address. Exit status 0 when all of them took it, else 1."""
+    """Send a test message to every address. Exit status 0 if all accepted it, else 1."""
     config = load(os.environ, BY_NAME)
     wrong = [p.message for p in config.problems if p.message.upper().startswith("ORDER_SYNC_ALERT_URLS")]
     if wrong:
@@ -30,10 +30,10 @@ def test() -> None:
     urls = [url.get_secret_value() for url in config.settings.alert_urls]
     if not urls:
         raise Failure(
-            "ORDER_SYNC_ALERT_URLS is not set: give it apprise's URLs of those who are to be alerted.",
+            "ORDER_SYNC_ALERT_URLS is not set: set it to the apprise URLs that alerts go to.",
             status=BAD_INPUT,
         )
-    results = through(urls)("amazon-order-sync: trial", "This is a trial: alerts arrive here.", True)
+    results = through(urls)("amazon-order-sync: test", "This is a test: alerts arrive here.", True)
     for result in results:
         put(f"{'ok    ' if result.accepted else 'wrong '} {result.address}{_why(result.problem)}")
     if not all(result.accepted for result in results):

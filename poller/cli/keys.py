@@ -1,4 +1,4 @@
-"""``order-sync keys``: encryption keys, and sealing everything anew with another one."""
+"""``order-sync keys``: make encryption keys, and reseal stored data with a new one."""
 
 from __future__ import annotations
 
@@ -17,44 +17,46 @@ app = typer.Typer()
 
 @app.callback()
 def keys() -> None:
-    """Make encryption keys; seal everything with the first one."""
+    """Make encryption keys; reseal stored data with a new one."""
 
 
 @app.command()
 def new() -> None:
-    """Make a key for ORDER_SYNC_ENCRYPTION_KEY: the key on standard output, nothing is stored."""
+    """Make a key for ORDER_SYNC_ENCRYPTION_KEY and print it. Nothing is stored."""
     put(new_key())
     say("Set it as ORDER_SYNC_ENCRYPTION_KEY and keep a copy apart from the database: without it, buyer data")
-    say("cannot be read again. How to change keys while the service runs: docs/operation.md.")
+    say("cannot be read. How to change keys while the service runs: docs/operation.md.")
 
 
 @app.command()
 def rotate() -> None:
-    """Seal everything with the first key of ORDER_SYNC_ENCRYPTION_KEY, beside running services.
+    """Reseal stored data with the first key of ORDER_SYNC_ENCRYPTION_KEY, while services run.
 
-    May be stopped at any moment, and called again: it goes on with what is left. Before: every process has
-    the new key as its second one, then every process has it as its first one. After: the old key may go.
+    First add the new key as the second one in every process, then move it to the front in every process,
+    then run this. It can be stopped and run again at any time. Afterwards remove the old key.
 
-    Exit status: 0 nothing needs an old key any more, 1 something still does.
+    Exit status: 0 if no value needs an old key, 1 if one still does.
     """
     with opened() as service, stopped_by_signals(service) as signals:
         with service.store.read() as tx:
-            needed = rotation.left(tx)
-            strange = sum(many for key, many in needed.items() if key not in tx.sealer.key_ids)
-        if strange:
+            old = rotation.left(tx)
+            locked = sum(values for key, values in old.items() if key not in tx.sealer.key_ids)
+        if locked:
             raise Failure(
-                f"{counted(strange, 'value')} can be opened with no key of ORDER_SYNC_ENCRYPTION_KEY: "
+                f"no key of ORDER_SYNC_ENCRYPTION_KEY opens {counted(locked, 'value')}: "
                 "add the key that they were sealed with.",
                 status=BAD_INPUT,
             )
-        with progress("sealing values with the first key", needed.total()) as advanced:
-            turn = Rotation(service.store, service.stop.is_set, service.stop.wait, advanced)
-            left = turn.run()
-        say(f"{counted(turn.replaced, 'value')} sealed anew; {counted(left, 'value')} of old keys left")
+        with progress("resealing values with the first key", old.total()) as advanced:
+            resealing = Rotation(service.store, service.stop.is_set, service.stop.wait, advanced)
+            remaining = resealing.run()
+        say(
+            f"{counted(resealing.replaced, 'value')} resealed; {counted(remaining, 'value')} of old keys left"
+        )
         for sentence in about_keys(service.store):
             say(sentence)
     if signals:
         raise typer.Exit(INTERRUPTED)
-    if left:
-        say("another process still seals with an old key: change its settings, then run this again")
+    if remaining:
+        say("another process still seals with an old key: change its settings, then run this command again")
         raise typer.Exit(FAULT)

@@ -1,4 +1,4 @@
-"""``order-sync run``: the service, until it is stopped."""
+"""``order-sync run``: the service."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def run() -> None:
-    """The service: keeps orders and customers up to date until it is stopped.
+    """Run the service: keep orders and customers up to date until stopped.
 
-    SIGTERM and Ctrl-C end it within ten seconds, SIGHUP reads accounts and marketplaces again (it also
-    notices by itself when their files change). Serves HTTP on ORDER_SYNC_LISTEN. Logs go to standard error.
+    Serves HTTP on ORDER_SYNC_LISTEN and logs to standard error. SIGTERM and Ctrl-C stop it within ten
+    seconds. SIGHUP rereads accounts and marketplaces; changed files are also noticed without it.
     """
     with Service(os.environ) as service:
         require_configuration(service)
@@ -30,7 +30,7 @@ def run() -> None:
         check_place(settings.database_url.get_secret_value(), create=True)
         configure_logging(settings.log_format, settings.log_level)
         spare_the_collector()
-        web = _listening(service)
+        web = _web_server(service)
         schedule = Schedule(service)
         signal.signal(signal.SIGTERM, lambda *_: service.stop.set())
         signal.signal(signal.SIGINT, lambda *_: service.stop.set())
@@ -46,14 +46,14 @@ def run() -> None:
             service.stop.set()
             ended = web is None or web.join()
         if not ended:
-            os._exit(0)  # an answer that still waits for Amazon cannot be ended otherwise
+            os._exit(0)  # a request that still waits for Amazon cannot be ended otherwise
 
 
-def _listening(service: Service) -> WebServer | None:
-    """What serves HTTP, already listening. Raises Failure when the address cannot be had."""
+def _web_server(service: Service) -> WebServer | None:
+    """Return the HTTP server, already listening; None if ORDER_SYNC_LISTEN is off. Raises Failure."""
     if service.config.settings.listen is None:
         return None
-    from poller.web.server import CannotListen, WebServer, listen  # heavy: other commands do without
+    from poller.web.server import CannotListen, WebServer, listen  # heavy to import, and optional
 
     try:
         return WebServer(service, listen(*service.config.settings.listen))

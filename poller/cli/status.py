@@ -117,7 +117,7 @@ def _at(time: datetime, now: datetime) -> str:
 def _run(run: Run, now: datetime) -> str:
     words = f"{lasting(now - run.started_at)} ago: {OUTCOMES[run.outcome]}"
     if run.message and run.outcome == "complete":
-        words += f" but for {run.message}"
+        words += f" except {run.message}"
     if run.message and run.outcome in ("failed", "deferred"):
         words += f" ({run.message})"
     numbers = (counted(run.pages, "page"), counted(run.orders, "order"), counted(run.requests, "request"))

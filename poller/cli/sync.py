@@ -1,4 +1,4 @@
-"""``order-sync sync``: one pass over everything that is due."""
+"""``order-sync sync``: sync everything that is due, once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from poller.text import counted, iso_rounded_up
 from store.engine import Unavailable
 from store.runs import Outcome
 
-LONG_AGO = datetime.fromisoformat("0001-01-01T00:00:00+00:00")
+DUE_AT_ONCE = datetime.fromisoformat("0001-01-01T00:00:00+00:00")
 
 
 def sync(
@@ -32,50 +32,50 @@ def sync(
         typer.Option("--source", metavar="KEY", help="Only this source, for example acme:EU or acme:UK."),
     ] = None,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Wait for the request budget and go on until all is covered.")
+        bool, typer.Option("--wait", help="Wait for the request budget and continue until all is covered.")
     ] = False,
 ) -> None:
-    """One pass now: live orders, second looks and history that are due.
+    """Sync everything that is due, once: new and changed orders, second looks, history.
 
-    Exit status: 0 all covered, 75 deferred by the request budget (the last line on standard error says
-    until when), 1 when any account failed, after doing the others.
+    Exit status: 0 if all is covered, 75 if deferred by the request budget (the last line on standard error
+    says until when), 1 if an account failed (the others are synced all the same).
     """
     with opened(create=True, wired=True) as service, stopped_by_signals(service) as signals:
         for problem in service.problems:
             say(f"{problem.severity}: {problem.message}")
-        keys = _chosen(service, source)
+        keys = _source_keys(service, source)
         spare_the_collector()
         failed, deferred = _carry_out(service, keys, wait)
         if signals:
-            say("stopped; what was read is stored")
+            say("stopped; everything read so far is stored")
             raise typer.Exit(INTERRUPTED if signals[0] == signal.SIGINT else 128 + signals[0])
-        if failed or (source is None and _stops_something(service.problems)):
+        if failed or (source is None and _leaves_out_something(service.problems)):
             raise typer.Exit(FAULT)
         if deferred is not None:
             say(f"deferred until {iso_rounded_up(deferred)}")
             raise typer.Exit(DEFERRED)
 
 
-def _chosen(service: Service, source: str | None) -> list[str]:
+def _source_keys(service: Service, source: str | None) -> list[str]:
     known = sorted(service.sources)
     if source is None:
         if not known:
             raise Failure("no source can be polled: `order-sync config check` says why.", status=BAD_INPUT)
         return known
     if source not in known:
-        there_are = f"known are {', '.join(known)}" if known else "none can be polled"
-        raise Failure(f"there is no source {source}; {there_are}.", status=BAD_INPUT)
+        sources = f"known sources: {', '.join(known)}" if known else "none can be polled"
+        raise Failure(f"there is no source {source}; {sources}.", status=BAD_INPUT)
     return [source]
 
 
-def _stops_something(problems: Sequence[Problem]) -> bool:
-    """An account or a marketplace that is left out has not been covered."""
+def _leaves_out_something(problems: Sequence[Problem]) -> bool:
+    """Return True if a problem keeps an account or a marketplace from being synced."""
     return any(problem.stops != "nothing" for problem in problems)
 
 
 def _carry_out(service: Service, keys: Sequence[str], wait: bool) -> tuple[bool, datetime | None]:
-    """Run the sources one after the other. Returns whether any failed, and until when some are deferred."""
-    due = dict.fromkeys(keys, LONG_AGO)
+    """Run the sources in turn. Returns (True if any failed, the earliest time that one is deferred until)."""
+    due = dict.fromkeys(keys, DUE_AT_ONCE)
     deferred: list[datetime] = []
     failed = False
     while due and not service.stop.is_set():
@@ -95,7 +95,7 @@ def _carry_out(service: Service, keys: Sequence[str], wait: bool) -> tuple[bool,
 
 
 def _one_run(service: Service, key: str) -> RunReport | None:
-    """One run, told in one line; None when a fault of ours ended it, which does not stop the others."""
+    """Run a source and print one line about it; None if an unexpected error ended it: the others go on."""
     try:
         with _busy(f"{key}: reading from Amazon"):
             report = service.syncer(key).run()
@@ -105,30 +105,32 @@ def _one_run(service: Service, key: str) -> RunReport | None:
         show_traceback(error)
         say(f"{key}: failed: {sentences_of(error)[1]}")
         return None
-    say(f"{key}: {told(report)}")
+    say(f"{key}: {summary_of(report)}")
     return report
 
 
-_WORDS: dict[Outcome, str] = {
+_OUTCOMES: dict[Outcome, str] = {
     "complete": "all covered",
     "deferred": "deferred",
     "failed": "failed",
-    "superseded": "left to another process that is at work on it",
+    "superseded": "left to another process that is syncing it",
 }
 
 
-def told(report: RunReport) -> str:
-    """How a run ended, in words: outcome, reason, what to do, and what was done."""
-    words = _WORDS[report.outcome]
+def summary_of(report: RunReport) -> str:
+    """Return how a run ended, in words: outcome, reason, what to do, and what was done."""
+    words = _OUTCOMES[report.outcome]
     if report.outcome == "deferred":
         words += f" until {iso_rounded_up(report.until)}: {report.message}"
     elif report.outcome == "complete" and report.message:
-        words += f" but for {report.message}"
+        words += f" except {report.message}"
     elif report.outcome == "failed":
         kind = None if report.failure is None else report.failure.kind
         advice = remedy(kind) if report.refused is None else REFUSED[report.refused]
         words += f": {report.message}; {advice}"
-        if report.refused is not None and not report.requests:  # it asked for a token, and got no further
+        if (
+            report.refused is not None and not report.requests
+        ):  # it requested an access token and got no further
             return words
     numbers = (
         counted(report.pages, "page"),
@@ -140,7 +142,7 @@ def told(report: RunReport) -> str:
 
 @contextmanager
 def _busy(text: str) -> Iterator[None]:
-    """A moving sign of life on a terminal, nothing elsewhere."""
+    """Show a spinner on a terminal, nothing elsewhere."""
     if not sys.stderr.isatty():
         yield
         return

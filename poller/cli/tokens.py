@@ -1,4 +1,4 @@
-"""``order-sync tokens``: who may use the HTTP API, and for what."""
+"""``order-sync tokens``: manage the tokens of the HTTP API."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from poller.cli.output import put, put_json, put_table, say
 from poller.cli.session import opened
 from poller.text import time_text, when
 from poller.web.tokens import checked_name, checked_scopes, digest, new_token
-from store import tokens as stored
+from store import tokens
 
 app = typer.Typer()
-Name = Annotated[str, typer.Argument(metavar="NAME", help="What the token is called, for example erp.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The token's name, for example erp.")]
 
 
 @app.callback()
-def tokens() -> None:
-    """Tokens of the HTTP API. Of a token only a hash is kept: it is shown once, when it is made."""
+def group() -> None:
+    """Manage the tokens of the HTTP API. Only hashes are stored: a token is shown once, when it is made."""
 
 
 @app.command()
@@ -35,42 +35,40 @@ def add(
         ),
     ] = None,
 ) -> None:
-    """Make a token and print it, this once."""
+    """Make a token and print it: it cannot be shown again."""
     called, scopes = checked_name(name), checked_scopes(scope or ["read"])
     with opened(create=True) as service:
         token = new_token()
-        if not service.store.commit(lambda tx: stored.add(tx, called, scopes, digest(token))):
+        if not service.store.commit(lambda tx: tokens.add(tx, called, scopes, digest(token))):
             raise Failure(
-                f"there is a token {called} already: take another name, or remove that one first.",
+                f"token {called} exists already: choose another name, or remove that token first.",
                 status=BAD_INPUT,
             )
     put(token)
-    say(f"token {called} may {', '.join(scopes)}; it is not shown again")
+    say(f"token {called} may {', '.join(scopes)}; it cannot be shown again")
 
 
 @app.command("list")
-def list_tokens(
-    as_json: AsJson = False,
-) -> None:
-    """Names and scopes of all tokens."""
+def list_tokens(as_json: AsJson = False) -> None:
+    """List all tokens and their scopes."""
     with opened() as service, service.store.read() as tx:
-        found = stored.load(tx)
+        rows = tokens.load(tx)
     if as_json:
         put_json(
-            [{"name": t.name, "scopes": list(t.scopes), "created_at": time_text(t.created_at)} for t in found]
+            [{"name": t.name, "scopes": list(t.scopes), "created_at": time_text(t.created_at)} for t in rows]
         )
-    elif found:
+    elif rows:
         put_table(
-            ("name", "may", "since (UTC)"), [(t.name, ", ".join(t.scopes), when(t.created_at)) for t in found]
+            ("name", "may", "since (UTC)"), [(t.name, ", ".join(t.scopes), when(t.created_at)) for t in rows]
         )
     else:
-        say("there is no token: without one, only this machine is served")
+        say("there are no tokens: until there is one, only this machine is served")
 
 
 @app.command()
 def remove(name: Name) -> None:
-    """Take a token back, at once."""
+    """Revoke a token at once."""
     with opened() as service:
-        if not service.store.commit(lambda tx: stored.remove(tx, name)):
-            raise Failure("there is no token of that name: `order-sync tokens list`.", status=BAD_INPUT)
+        if not service.store.commit(lambda tx: tokens.remove(tx, name)):
+            raise Failure("there is no token of that name; see `order-sync tokens list`.", status=BAD_INPUT)
     say(f"token {name} is no longer accepted")

@@ -1,4 +1,4 @@
-"""``order-sync users``: who may sign in to the console, and for what."""
+"""``order-sync users``: manage the users of the console."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from poller.cli.session import opened
 from poller.errors import Refused
 from poller.text import time_text, when
 from poller.web.users import LEAST, checked_password, checked_user_name, checked_user_scopes, hashed
-from store import users as stored
+from store import users
 
 app = typer.Typer()
-Name = Annotated[str, typer.Argument(metavar="NAME", help="What the user is called, for example ann.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The user's name, for example ann.")]
 
 
 @app.callback()
-def users() -> None:
-    """Users of the console. Of a password only a hash is kept."""
+def group() -> None:
+    """Manage the users of the console. Passwords are stored as hashes only."""
 
 
 @app.command()
@@ -38,14 +38,14 @@ def add(
         ),
     ] = None,
 ) -> None:
-    """Make a user. The password is asked for on a terminal, else it is the first line of standard input."""
+    """Add a user. The password is prompted for on a terminal, or is the first line of standard input."""
     called, scopes = checked_user_name(name), checked_user_scopes(scope or [])
     with opened(create=True) as service:
         password = checked_password(called, _password())
         kept = hashed(password)
-        if not service.store.commit(lambda tx: stored.add(tx, called, kept, scopes)):
+        if not service.store.commit(lambda tx: users.add(tx, called, kept, scopes)):
             raise Failure(
-                f"there is a user {called} already: take another name, or remove that one first.",
+                f"user {called} exists already: choose another name, or remove that user first.",
                 status=BAD_INPUT,
             )
     say(f"user {called} may {', '.join(scopes)}")
@@ -55,18 +55,16 @@ def _password() -> str:
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\r\n")
     password = getpass.getpass(f"Password (at least {LEAST} characters): ")
-    if getpass.getpass("Once more: ") != password:
-        raise Refused("these were two different passwords.")
+    if getpass.getpass("Repeat the password: ") != password:
+        raise Refused("the two passwords differ.")
     return password
 
 
 @app.command("list")
-def list_users(
-    as_json: AsJson = False,
-) -> None:
-    """Names and scopes of all users."""
+def list_users(as_json: AsJson = False) -> None:
+    """List all users and their scopes."""
     with opened() as service, service.store.read() as tx:
-        found = stored.load(tx)
+        rows = users.load(tx)
     if as_json:
         put_json(
             [
@@ -76,22 +74,22 @@ def list_users(
                     "created_at": time_text(user.created_at),
                     "locked_until": time_text(user.locked_until),
                 }
-                for user in found
+                for user in rows
             ]
         )
-    elif found:
+    elif rows:
         put_table(
             ("name", "may", "since (UTC)", "locked until (UTC)"),
-            [(u.name, ", ".join(u.scopes), when(u.created_at), when(u.locked_until)) for u in found],
+            [(u.name, ", ".join(u.scopes), when(u.created_at), when(u.locked_until)) for u in rows],
         )
     else:
-        say("there is no user: without one, only this machine is served")
+        say("there are no users: until there is one, only this machine is served")
 
 
 @app.command()
 def remove(name: Name) -> None:
-    """Take a user away and sign it out, at once."""
+    """Remove a user and end its sessions at once."""
     with opened() as service:
-        if not service.store.commit(lambda tx: stored.remove(tx, name)):
-            raise Failure("there is no user of that name: `order-sync users list`.", status=BAD_INPUT)
+        if not service.store.commit(lambda tx: users.remove(tx, name)):
+            raise Failure("there is no user of that name; see `order-sync users list`.", status=BAD_INPUT)
     say(f"user {name} can no longer sign in")

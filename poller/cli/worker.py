@@ -1,4 +1,4 @@
-"""``worker``: carrying out what the services that schedule have queued."""
+"""``order-sync worker``: carry out the jobs that `order-sync run` queues."""
 
 from __future__ import annotations
 
@@ -19,34 +19,37 @@ def worker(
     concurrency: Annotated[
         int | None,
         typer.Option(
-            "--concurrency", min=1, max=100, help="Sources at once; ORDER_SYNC_WORKER_CONCURRENCY by default."
+            "--concurrency",
+            min=1,
+            max=100,
+            help="Sources synced at once; default: ORDER_SYNC_WORKER_CONCURRENCY.",
         ),
     ] = None,
 ) -> None:
-    """Carry out the ticks that `run` has queued, with ORDER_SYNC_EXECUTOR=procrastinate. Start any number.
+    """Carry out the jobs that `run` queues, with ORDER_SYNC_EXECUTOR=procrastinate. Start any number.
 
-    SIGTERM and Ctrl-C end it within ten seconds, SIGHUP reads accounts and marketplaces again (it also
-    notices by itself when their files change). Logs go to standard error.
+    Logs to standard error. SIGTERM and Ctrl-C stop it within ten seconds. SIGHUP rereads accounts and
+    marketplaces; changed files are also noticed without it.
     """
     with Service(os.environ) as service:
         require_configuration(service)
         settings = service.config.settings
         if settings.executor != "procrastinate":
             raise Failure(
-                "there is nothing for a worker to do: with ORDER_SYNC_EXECUTOR=threads `order-sync run` "
-                "carries out everything itself; set ORDER_SYNC_EXECUTOR=procrastinate for both.",
+                "a worker has nothing to do: with ORDER_SYNC_EXECUTOR=threads `order-sync run` does all "
+                "work itself; set ORDER_SYNC_EXECUTOR=procrastinate for both.",
                 status=BAD_INPUT,
             )
         from poller.service.worker import Worker
 
         configure_logging(settings.log_format, settings.log_level)
         spare_the_collector()
-        working = Worker(service, concurrency or settings.worker_concurrency)
+        running = Worker(service, concurrency or settings.worker_concurrency)
         signal.signal(signal.SIGTERM, lambda *_: service.stop.set())
         signal.signal(signal.SIGINT, lambda *_: service.stop.set())
-        signal.signal(signal.SIGHUP, lambda *_: working.ask_reload())
+        signal.signal(signal.SIGHUP, lambda *_: running.ask_reload())
         structlog.get_logger("order_sync").info("starting", process=os.getpid(), role="worker")
         try:
-            working.run()
+            running.run()
         except Unusable as unusable:
             raise Failure(*unusable.sentences) from None

@@ -178,7 +178,7 @@ def test_sync_of_one_source_leaves_the_others(shop: Shop) -> None:
 
 def test_an_unknown_source_is_refused_with_those_that_there_are(shop: Shop) -> None:
     result = shop("sync", "--source", "acme:NA", status=2)
-    assert result.told == ["error: there is no source acme:NA; known are acme:EU."]
+    assert result.told == ["error: there is no source acme:NA; known sources: acme:EU."]
 
 
 def test_sync_without_tokens_ends_with_75_and_says_until_when(tmp_path: Path) -> None:
@@ -231,8 +231,8 @@ def test_what_the_configuration_stops_is_not_covered(shop: Shop) -> None:
 def test_sync_says_which_marketplace_it_has_left_out(shop: Shop) -> None:
     shop.configure("FR")
     told = shop("sync", "--wait").told[-1]
-    assert told.startswith("acme:EU: all covered but for FR, where the seller is not enrolled (")
-    assert "all covered but for FR, where the seller is not enrolled;" in shop("status").out
+    assert told.startswith("acme:EU: all covered except FR, where the seller is not enrolled (")
+    assert "all covered except FR, where the seller is not enrolled;" in shop("status").out
 
 
 def test_sync_says_what_to_do_about_a_refused_token_each_time(shop: Shop) -> None:
@@ -288,7 +288,7 @@ def test_a_command_that_is_interrupted_says_that_nothing_is_lost(shop: Shop) -> 
         while not process.stderr.readline().startswith("waiting until"):
             pass
         process.send_signal(signal.SIGTERM)
-        assert process.stderr.read() == "stopped; what was read is stored\n"
+        assert process.stderr.read() == "stopped; everything read so far is stored\n"
         assert process.wait(10) == 128 + signal.SIGTERM
 
 

@@ -49,12 +49,12 @@ def test_a_token_is_shown_once_and_only_its_hash_is_kept(shop: Shop) -> None:
 
 def test_wrong_tokens_commands_are_told_in_one_sentence(shop: Shop) -> None:
     shop("tokens", "add", "erp")
-    assert "there is a token erp already" in shop("tokens", "add", "erp", status=2).err
+    assert "token erp exists already" in shop("tokens", "add", "erp", status=2).err
     assert "a token's name is made of" in shop("tokens", "add", "E R P", status=2).err
     assert "there is no scope admin" in shop("tokens", "add", "x", "--scope", "admin", status=2).err
     shop("tokens", "remove", "erp")
     assert "there is no token of that name" in shop("tokens", "remove", "erp", status=2).err
-    assert "without one, only this machine is served" in shop("tokens", "list").err
+    assert "until there is one, only this machine is served" in shop("tokens", "list").err
     assert shop("tokens", "list", "--json").json() == []
 
 

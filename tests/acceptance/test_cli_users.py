@@ -74,7 +74,7 @@ def test_wrong_users_commands_are_told_in_one_sentence(shop: Shop, add: Add) -> 
     assert "a user's name is made of" in add("A N N", status=2).err
     assert "there is no scope admin" in add("ann", "--scope", "admin", status=2).err
     add("ann")
-    assert "there is a user ann already" in add("ann", status=2).err
+    assert "user ann exists already" in add("ann", status=2).err
     shop("users", "remove", "ann")
     assert "there is no user of that name" in shop("users", "remove", "ann", status=2).err
-    assert "without one, only this machine is served" in shop("users", "list").err
+    assert "until there is one, only this machine is served" in shop("users", "list").err

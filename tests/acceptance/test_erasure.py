@@ -374,7 +374,7 @@ def test_a_withdrawn_e_mail_is_told_by_status_and_by_the_log(shop: Shop) -> None
 
 def test_keys_are_rotated_by_command_and_the_old_one_may_go(shop: Shop) -> None:
     old, new = shop.environ["ORDER_SYNC_ENCRYPTION_KEY"], new_key()
-    assert "0 values sealed anew; 0 values of old keys left" in shop("keys", "rotate").err
+    assert "0 values resealed; 0 values of old keys left" in shop("keys", "rotate").err
     assert "values need key 2" in shop("config", "check", ORDER_SYNC_ENCRYPTION_KEY=f"{new},{old}").out
     assert shop("status", status=2, ORDER_SYNC_ENCRYPTION_KEY=new).err.startswith(
         "error: this database was sealed with another"

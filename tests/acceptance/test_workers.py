@@ -164,4 +164,4 @@ def test_workers_are_refused_on_sqlite_in_a_sentence(command: str, tmp_path: Pat
 def test_a_worker_without_a_scheduler_that_queues_is_refused_in_a_sentence(tmp_path: Path) -> None:
     with open_shop(tmp_path / "shop", World()) as shop:
         (told,) = shop("worker", status=2).told
-    assert told.startswith("error: there is nothing for a worker to do: with ORDER_SYNC_EXECUTOR=threads")
+    assert told.startswith("error: a worker has nothing to do: with ORDER_SYNC_EXECUTOR=threads")
