@@ -29,7 +29,6 @@ from connectors.amazon.usage_plans import PLANS
 from connectors.base import Attempt, OrderConnector, PayloadReader, Plans
 from connectors.errors import Deferred
 from connectors.marketplaces import BY_NAME, ENDPOINTS
-from poller.ingest.buyer_counts import Showing
 from poller.ingest.sources import AccountRules, PolledMarketplace, Source, sources_of
 from poller.matching.marketplaces import MarketplaceRules
 from poller.matching.retention import Retention
@@ -123,7 +122,6 @@ class Service:
         self.environ = environ
         self.stop = threading.Event()
         self.tally = Tally()
-        self.showing = Showing()
         self.plans: Plans = PLANS
         self.read_payload: PayloadReader = AmazonConnector.read_payload
         self._rng = random.Random()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -19,6 +20,10 @@ KEPT = timedelta(days=30)
 
 QUIET_KEPT = timedelta(days=2)
 """The same for those that went well and brought nothing: of thousands of sources they are nearly all."""
+
+
+TOTALS = ("runs", "failed", "pages", "orders", "requests")
+BUYERS = ("identifiable", "with_email", "with_name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,66 +75,54 @@ _ADD_PAGE = (
         pages=runs.c.pages + 1,
         **{
             name: runs.c[name] + sa.bindparam(f"more_{name}", type_=sa.Integer)
-            for name in ("orders", "identifiable", "with_email", "with_name")
+            for name in ("orders", *BUYERS)
         },
     )
 )
 
 
-def add_page(tx: Transaction, run: int, orders: int, buyers: tuple[int, int, int] = (0, 0, 0)) -> None:
-    """One more page of this run is stored.
+def add_page(
+    tx: Transaction, source: str, run: int, orders: int, buyers: tuple[int, int, int] = (0, 0, 0)
+) -> None:
+    """Count one more stored page, in its run and in its day (UTC).
 
-    ``buyers``: of how many orders the buyer may be shown, and how many came with an e-mail and a name.
+    ``buyers``: of how many orders the buyer may be shown, and how many came with an e-mail and a name. The
+    day is counted in the page's transaction, so a run that is repeated counts nothing twice.
     """
-    identifiable, with_email, with_name = buyers
-    more = {
-        "more_orders": orders,
-        "more_identifiable": identifiable,
-        "more_with_email": with_email,
-        "more_with_name": with_name,
-    }
+    counts = dict(zip(BUYERS, buyers, strict=True))
+    more = {f"more_{name}": number for name, number in ({"orders": orders} | counts).items()}
     tx.conn.execute(_ADD_PAGE, {"which": run, **more})
+    if any(buyers):
+        add_to_day(tx, source, tx.now.date(), counts)
 
 
 def buyers_by_day(
-    tx: Transaction, since: datetime, after: int, upto: int | None
+    tx: Transaction, sources: Collection[str], first: date, last: date
 ) -> dict[str, dict[date, tuple[int, int, int]]]:
-    """How many orders of each source might show their buyer, showed an e-mail, showed a name; by day (UTC).
+    """Return per source and day (UTC): orders that may show their buyer, with an e-mail, with a name.
 
-    Counted are the runs with the numbers ``after < run <= upto`` that began at ``since`` or later. Days
-    without any such order are left out.
+    Omits days without any such order.
     """
-    c = runs.c
-    day = sa.func.date(c.started_at)
+    wanted, d = tx.these(sources), run_days.c
     query = (
-        sa.select(
-            c.source,
-            sa.cast(day, sa.String).label("day"),
-            *(sa.func.sum(c[name]).label(name) for name in ("identifiable", "with_email", "with_name")),
-        )
-        .where(c.run > after, c.started_at >= since, c.identifiable > 0)
-        .group_by(day, c.source)  # the source first would have SQLite follow the index of all runs
+        sa.select(d.source, d.day, *(d[name] for name in BUYERS))
+        .join_from(wanted, run_days, d.source == wanted.c.value)
+        .where(d.day.between(first, last), d.identifiable > 0)
     )
-    found: dict[str, dict[date, tuple[int, int, int]]] = {}
-    for row in tx.rows(query if upto is None else query.where(c.run <= upto)):
-        counts = (row.identifiable, row.with_email, row.with_name)
-        found.setdefault(row.source, {})[date.fromisoformat(row.day)] = counts
-    return found
+    counts: dict[str, dict[date, tuple[int, int, int]]] = {}
+    for row in tx.rows(query):
+        counts.setdefault(row.source, {})[row.day] = (row.identifiable, row.with_email, row.with_name)
+    return counts
 
 
-def newest_begun(tx: Transaction, before: datetime) -> int:
-    """The number of the newest run that began then or earlier; 0 without one."""
-    c = runs.c
-    query = sa.select(c.run).where(c.started_at <= before).order_by(c.run.desc()).limit(1)
-    return tx.conn.execute(query).scalar_one_or_none() or 0
-
-
-def has_begun(tx: Transaction, since: datetime, upto: int) -> bool:
-    """Whether the newest run up to this number began then or later."""
-    c = runs.c
-    query = sa.select(c.started_at).where(c.run <= upto).order_by(c.run.desc()).limit(1)
-    began: datetime | None = tx.conn.execute(query).scalar_one_or_none()
-    return began is not None and began >= since
+def add_to_day(tx: Transaction, source: str, day: date, more: Mapping[str, int]) -> None:
+    """Add to the totals of a source's day."""
+    d = run_days.c
+    values = {name: d[name] + number for name, number in more.items()}
+    changed = tx.conn.execute(sa.update(run_days).where(d.source == source, d.day == day).values(values))
+    if changed.rowcount == 0:
+        zeros = dict.fromkeys((*TOTALS, *BUYERS), 0)
+        tx.conn.execute(sa.insert(run_days).values(source=source, day=day, **{**zeros, **more}))
 
 
 def add_order(tx: Transaction, run: int) -> None:
@@ -202,27 +195,17 @@ def since(tx: Transaction, source: str, moment: datetime) -> list[Run]:
 
 def condense(tx: Transaction, source: str) -> None:
     """Turn a source's old runs into daily totals."""
-    totals: dict[tuple[str, object], list[int]] = {}
+    days: dict[date, Counter[str]] = {}
     c = runs.c
     quiet = sa.and_(c.outcome == "complete", c.orders == 0, c.started_at < tx.now - QUIET_KEPT)
     old = sa.and_(c.source == source, sa.or_(c.started_at < tx.now - KEPT, quiet))
     # Deleted as they are read, so that no other process counts the same ones.
     for row in tx.rows(sa.delete(runs).where(old).returning(runs)):
-        total = totals.setdefault((row.source, row.started_at.date()), [0, 0, 0, 0, 0])
         counted = (1, int(row.outcome == "failed"), row.pages, row.orders, row.requests)
-        for i, number in enumerate(counted):
-            total[i] += number
-    d = run_days.c
-    names = ("runs", "failed", "pages", "orders", "requests")
-    for (source, day), total in totals.items():
-        changed = tx.conn.execute(
-            sa.update(run_days)
-            .where(d.source == source, d.day == day)
-            .values({name: d[name] + n for name, n in zip(names, total, strict=True)})
-        )
-        if changed.rowcount == 0:
-            values = dict(zip(names, total, strict=True))
-            tx.conn.execute(sa.insert(run_days).values(source=source, day=day, **values))
+        total = days.setdefault(row.started_at.date(), Counter())
+        total.update(dict(zip(TOTALS, counted, strict=True)))
+    for day, total in days.items():
+        add_to_day(tx, source, day, total)
 
 
 def refuse(tx: Transaction, kind: str, name: str, fingerprint: str, reason: str) -> None:

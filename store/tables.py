@@ -577,8 +577,12 @@ run_days = sa.Table(
     sa.Column("pages", sa.Integer, nullable=False),
     sa.Column("orders", sa.Integer, nullable=False),
     sa.Column("requests", sa.Integer, nullable=False),
+    sa.Column("identifiable", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("with_email", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("with_name", sa.Integer, nullable=False, server_default="0"),
 )
-"""Runs older than 30 days, and those of two days ago that brought nothing, as daily totals."""
+"""Daily totals: of runs that are older than 30 days, or than two days and brought nothing; and of every page,
+how many orders may show their buyer and did."""
 
 ticks = sa.Table(
     "ticks",

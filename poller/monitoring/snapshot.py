@@ -7,16 +7,16 @@ not finished and what is newest.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
 from connectors.base import Operation, Plans
 from poller.actions.places import place_of
 from poller.bootstrap import Service
 from poller.ingest.budget import stored_bucket
 from poller.ingest.sources import Source
-from poller.matching.buyer_visibility import Seen
+from poller.matching.buyer_visibility import LOOKED_BACK, Seen
 from store import budgets, ledger, runs, verifications
 from store.bucket import Bucket
 from store.budgets import BudgetKey
@@ -73,11 +73,18 @@ def known_of(tx: Transaction, service: Service) -> Known:
         backfills=_backfills(tx, service),
         proofs=verifications.telling(tx, service.accounts),
         runs=runs.latest_of_each(tx, sources),
-        shown=service.showing.read(tx),
+        shown=buyers_shown(tx, sources),
         buckets=budgets.all_of(tx, SHOWN_BUDGETS),
         plans=service.plans,
         refusals=runs.all_in_force(tx),
     )
+
+
+def buyers_shown(tx: Transaction, sources: Collection[str]) -> dict[str, dict[date, Seen]]:
+    """Return how many orders showed their buyer, by source and day, as far back as a mean needs."""
+    today = tx.now.date()
+    counts = runs.buyers_by_day(tx, sources, today - LOOKED_BACK - timedelta(days=1), today)
+    return {source: {day: Seen(*seen) for day, seen in days.items()} for source, days in counts.items()}
 
 
 def _backfills(tx: Transaction, service: Service) -> Mapping[str, Sequence[Backfill]]:

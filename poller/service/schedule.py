@@ -21,6 +21,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from poller.bootstrap import Service, utc_now
 from poller.matching import buyer_visibility
+from poller.monitoring.snapshot import buyers_shown
 from poller.privacy.key_rotation import about_keys
 from poller.privacy.purge import Purge
 from poller.service.chores import Chores
@@ -237,8 +238,7 @@ class Schedule:
                 today = tx.now.date()
                 found = {
                     (key, drop.day, drop.field): drop
-                    for key, shown in self._service.showing.read(tx).items()
-                    if key in self._service.sources
+                    for key, shown in buyers_shown(tx, self._service.sources).items()
                     for drop in buyer_visibility.drops(shown, today)
                 }
         except Unavailable as error:

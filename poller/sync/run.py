@@ -495,7 +495,7 @@ class SourceSync:
                 walk=window.window_id if several else None,
             )
             self._advance(tx, known, window, page, applied, asked_at, amazon_now)
-            runs.add_page(tx, self._run_number, len(page.orders), buyers)
+            runs.add_page(tx, self.source.key, self._run_number, len(page.orders), buyers)
             if progress is None:
                 return None, False
             fine = replace(

@@ -33,7 +33,7 @@ from store.sealing import Sealer, SealError, decode_key, new_key
 from tests.acceptance.command_line import STARTED, Shop, open_shop
 from tests.harness import NOON, SimulatedClock, rules_for
 from tests.harness import Shop as SimulatedShop
-from tests.integration.store_world import apply
+from tests.integration.store_world import apply, count_buyers
 from tests.unit.matching_world import an_order
 
 MONTH = Retention(30, 18)
@@ -339,16 +339,16 @@ def test_a_service_erases_by_itself(shop: Shop) -> None:
 
 
 def test_a_withdrawn_e_mail_is_told_by_status_and_by_the_log(shop: Shop) -> None:
-    shown_once = {"pages": 1, "orders": 30, "requests": 1, "identifiable": 20}
-    store = Store(create_engine(shop.environ["ORDER_SYNC_DATABASE_URL"]), Sealer([bytes(32)]))
-    with store.engine.begin() as connection:
+    store = Store(
+        create_engine(shop.environ["ORDER_SYNC_DATABASE_URL"]),
+        keys_of(shop.environ["ORDER_SYNC_ENCRYPTION_KEY"]),
+    )
+    with store.begin() as tx:
         for days in range(1, 15):
-            day = {"started_at": STARTED - timedelta(days=days), "with_email": 19, "with_name": 20}
-            connection.execute(sa.insert(tables.runs).values(source="acme:EU", **shown_once, **day))
+            count_buyers(tx, "acme:EU", (STARTED - timedelta(days=days)).date(), 20, 19, 20)
     assert "orders that may show their buyer" not in shop("status").out
-    with store.engine.begin() as connection:
-        gone = {"started_at": STARTED, "with_email": 1, "with_name": 20}
-        connection.execute(sa.insert(tables.runs).values(source="acme:EU", **shown_once, **gone))
+    with store.begin() as tx:
+        count_buyers(tx, "acme:EU", STARTED.date(), 20, 1, 20)
     store.close()
     told = f"acme:EU: on {STARTED:%Y-%m-%d} only "
     (line,) = [line for line in shop("status").lines if told in line]

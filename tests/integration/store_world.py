@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,8 +17,8 @@ from poller.export import customer_object, order_object
 from poller.ingest.apply import Applied, apply_orders
 from poller.ingest.sources import AccountRules
 from poller.matching.marketplaces import MarketplaceRules
-from store import customers, orders, queries
-from store.engine import Store, create_engine
+from store import customers, orders, queries, runs
+from store.engine import Store, Transaction, create_engine
 from store.records import CustomerRecord, MainEmail, OrderRecord, Origin
 from store.sealing import Sealer
 from store.tables import metadata
@@ -48,6 +48,11 @@ def fresh_store(url: str) -> Iterator[Store]:
         yield store
     finally:
         store.close()
+
+
+def count_buyers(tx: Transaction, source: str, day: date, *shown: int) -> None:
+    """Orders of a day that may show their buyer, with an e-mail, with a name."""
+    runs.add_to_day(tx, source, day, dict(zip(runs.BUYERS, shown, strict=True)))
 
 
 def account_rules(*rules: MarketplaceRules, account: str = "acme", business: str = "acme") -> AccountRules:

@@ -10,7 +10,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 from pydantic import SecretStr
 
 from poller.bootstrap import Service
@@ -23,7 +22,7 @@ from store.verification import Finding, Verification
 from tests.acceptance.command_line import order_sync
 from tests.integration.receiver import Receiver, receiving
 from tests.integration.service_world import opened_service
-from tests.integration.store_world import clock_of, count, open_store
+from tests.integration.store_world import clock_of, count, count_buyers, open_store
 from tests.integration.test_store_engine import together
 
 
@@ -130,11 +129,8 @@ def test_what_other_parts_found_wrong_is_among_the_facts(service: Service) -> No
         missing = Finding("o9", "missing", None, None, "not_found")
         begun = verifications.begin(tx, proof)
         verifications.save(tx, replace(begun, state="done", findings=(missing,), listed=7))
-        day = {"source": "acme:EU", "outcome": "complete", "requests": 1, "pages": 1, "orders": 10}
         for ago, many in ((1, 10), (0, 1)):
-            shown = {"identifiable": 10, "with_email": many, "with_name": many}
-            at = tx.now - timedelta(days=ago)
-            tx.conn.execute(sa.insert(tables.runs).values(**day, **shown, started_at=at, finished_at=at))
+            count_buyers(tx, "acme:EU", (tx.now - timedelta(days=ago)).date(), 10, many, many)
     found = facts(service)
     (unproven,) = found.unproven
     assert unproven.subject == "acme:UK"

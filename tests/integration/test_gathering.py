@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -15,12 +17,10 @@ import sqlalchemy as sa
 
 from connectors.amazon.usage_plans import PLANS
 from poller.bootstrap import Service
-from poller.ingest import buyer_counts
 from poller.ingest.budget import stored_bucket
-from poller.ingest.buyer_counts import Days, Showing
 from poller.matching.buyer_visibility import Seen
 from poller.monitoring import alerts, gather
-from poller.monitoring.snapshot import SHOWN_BUDGETS, known_of
+from poller.monitoring.snapshot import SHOWN_BUDGETS, buyers_shown, known_of
 from poller.sync.windows import OVERLAP
 from store import ledger, runs, tables, verifications
 from store.budgets import BudgetKey, take
@@ -77,7 +77,7 @@ def lived(tx: Transaction, key: str, account: str, application: str) -> None:
         take(tx, BudgetKey(application, account, operation), plan.rate, plan.burst)
     for _ in range(2):
         run = runs.start(tx, key)
-        runs.add_page(tx, run, 10, (9, 8, 7))
+        runs.add_page(tx, key, run, 10, (9, 8, 7))
         runs.finish(tx, run, "complete", 1, None)
     if account.endswith("1"):
         runs.refuse(tx, "account", account, "before", "invalid_grant")
@@ -179,89 +179,73 @@ def test_a_run_from_a_time_to_come_is_not_the_newest(store: Store) -> None:
     assert {source: run.run for source, run in found.items()} == {"a:EU": right, "b:EU": ahead[1]}
 
 
-def days_of_all_runs(tx: Transaction) -> Days:
-    """The same as ``Showing`` finds, added up of every single run."""
-    since = tx.now.date() - timedelta(days=15)
-    found: Days = {}
-    for row in tx.rows(sa.select(tables.runs)):
-        day: date = row.started_at.date()
-        if day >= since and row.identifiable:
-            mine = found.setdefault(row.source, {})
-            counts = (row.identifiable, row.with_email, row.with_name)
-            pairs = zip(mine.get(day, (0, 0, 0)), counts, strict=True)
-            mine[day] = Seen(*(a + b for a, b in pairs))
-    return found
+def stored_in_vain(source: str, run: int, shown: tuple[int, int, int], tx: Transaction) -> None:
+    runs.add_page(tx, source, run, 10, shown)
+    raise KeyboardInterrupt
 
 
-def test_what_was_shown_is_added_up_as_if_all_runs_were_read(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(buyer_counts, "AT_ONCE", 7)
+def test_what_was_shown_is_counted_once_whatever_crashes_or_is_condensed(store: Store) -> None:
     dice = Random(5)
     clock = clock_of(store)
-    going: list[int] = []
-    looking = Showing()
-    looked = 0
+    sources = ("a:EU", "b:EU", "c:EU")
+    expected: dict[str, Counter[tuple[date, int]]] = {source: Counter() for source in sources}
+    reads = crashes = 0
     for _ in range(260):
         clock.sleep(dice.choice((60, 1800, 7200, 20_000)))
+        source = dice.choice(sources)
         with store.begin() as tx:
-            for number in going:
-                seen = dice.choice((0, 0, 4, 9))
-                runs.add_page(tx, number, 10, (seen, dice.randint(0, seen), dice.randint(0, seen)))
-                if dice.random() < 0.5:
-                    runs.finish(tx, number, "complete", 1, None)
-            going = [runs.start(tx, dice.choice(("a:EU", "b:EU", "c:EU"))) for _ in range(dice.randint(0, 3))]
+            number = runs.start(tx, source)
+        for _ in range(dice.randint(0, 4)):
+            identifiable = dice.choice((0, 0, 4, 9))
+            shown = (identifiable, dice.randint(0, identifiable), dice.randint(0, identifiable))
+            day = clock().date()
+            if dice.random() < 0.3:
+                crashes += 1
+                with pytest.raises(KeyboardInterrupt):
+                    store.commit(partial(stored_in_vain, source, number, shown))
+            with store.begin() as tx:
+                runs.add_page(tx, source, number, 10, shown)
+            expected[source].update({(day, place): seen for place, seen in enumerate(shown)})
+        with store.begin() as tx:
+            if dice.random() < 0.5:  # else its process died
+                runs.finish(tx, number, "complete", 1, None)
+            runs.condense(tx, dice.choice(sources))
         if dice.random() < 0.5:
+            reads += 1
             with store.read() as tx:
-                expected = days_of_all_runs(tx)
-                assert looking.read(tx) == expected
-                assert Showing().read(tx) == expected
-                looked += 1
-    assert looked > 100
+                found = buyers_shown(tx, sources)
+                first = tx.now.date() - timedelta(days=15)
+            assert found == {
+                source: days
+                for source, counts in expected.items()
+                if (
+                    days := {
+                        day: Seen(seen, counts[day, 1], counts[day, 2])
+                        for (day, place), seen in counts.items()
+                        if place == 0 and seen and day >= first
+                    }
+                )
+            }
+    assert reads > 100
+    assert crashes > 100
     assert clock() > NOON + timedelta(days=18)
 
 
-def test_a_clock_that_is_set_back_and_a_database_that_is_put_back_are_noticed(store: Store) -> None:
-    looking = Showing()
-    with store.begin() as tx:
-        for ago in range(9, 1, -1):
-            at = {"started_at": tx.now - timedelta(days=ago), "pages": 1, "orders": 9, "requests": 1}
-            shown = {"identifiable": 9, "with_email": 9, "with_name": 9}
-            tx.conn.execute(sa.insert(tables.runs).values(source="a:EU", **at, **shown))
-    with store.read() as tx:
-        right = looking.read(tx)
-    assert len(right["a:EU"]) == 8
+def test_a_clock_that_was_wrong_for_a_while_changes_no_other_day(store: Store) -> None:
+    def add_page() -> None:
+        with store.begin() as tx:
+            runs.add_page(tx, "a:EU", runs.start(tx, "a:EU"), 9, (9, 9, 9))
+
+    add_page()
     clock_of(store).sleep(timedelta(days=365).total_seconds())
+    add_page()
     with store.read() as tx:
-        assert looking.read(tx) == {}
+        assert buyers_shown(tx, ["a:EU"]) == {"a:EU": {tx.now.date(): Seen(9, 9, 9)}}
     clock_of(store).sleep(-timedelta(days=365).total_seconds())
-    with store.begin() as tx:
-        assert looking.read(tx) == right
-        tx.conn.execute(sa.delete(tables.runs).where(tables.runs.c.run > 3))
-    clock_of(store).sleep(3600)
+    add_page()
     with store.read() as tx:
-        assert sum(seen.identifiable for seen in looking.read(tx)["a:EU"].values()) == 27
-
-
-def test_adding_up_that_broke_is_begun_anew(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(buyer_counts, "AT_ONCE", 2)
-    with store.begin() as tx:
-        for _ in range(9):
-            runs.add_page(tx, runs.start(tx, "a:EU"), 9, (9, 9, 9))
-    clock_of(store).sleep(timedelta(days=1).total_seconds())
-    looking, asked = Showing(), runs.buyers_by_day
-
-    def breaks(tx: Transaction, since: datetime, after: int, upto: int | None) -> Any:
-        if after <= 3:
-            raise TimeoutError
-        return asked(tx, since, after, upto)
-
-    with store.read() as tx:
-        monkeypatch.setattr(runs, "buyers_by_day", breaks)
-        with pytest.raises(TimeoutError):
-            looking.read(tx)
-        monkeypatch.setattr(runs, "buyers_by_day", asked)
-        assert looking.read(tx) == {"a:EU": {NOON.date(): (81, 81, 81)}}
+        assert buyers_shown(tx, ["a:EU"]) == {"a:EU": {NOON.date(): Seen(18, 18, 18)}}
+        assert buyers_shown(tx, ["b:EU"]) == {}
 
 
 # --- proofs -----------------------------------------------------------------------------------------

@@ -7,8 +7,8 @@ from datetime import timedelta
 
 from connectors.simulator.api import Simulator
 from connectors.simulator.world import Seller, World
-from poller.ingest.buyer_counts import Showing
 from poller.matching.buyer_visibility import drops
+from poller.monitoring.snapshot import buyers_shown
 from poller.sync.windows import Pace
 from store import runs
 from tests.harness import NOON, Shop, SimulatedClock, rules_for
@@ -26,7 +26,7 @@ def test_a_role_that_was_taken_away_shows_on_the_same_day(database_url: str) -> 
         lost = (NOON + timedelta(days=5)).replace(hour=0)
         shop.run_until(lost)
         with shop.store.read() as tx:
-            before = Showing().read(tx).get("acme:EU", {})
+            before = buyers_shown(tx, ["acme:EU"]).get("acme:EU", {})
             assert drops(before, tx.now.date()) == ()
         assert len(before) >= 5
         assert sum(s.identifiable for s in before.values()) > 100
@@ -34,7 +34,7 @@ def test_a_role_that_was_taken_away_shows_on_the_same_day(database_url: str) -> 
         world.enrol(Seller(marketplaces=("UK",), roles=frozenset()))
         shop.run_until(lost + timedelta(hours=20))
         with shop.store.read() as tx:
-            after = Showing().read(tx).get("acme:EU", {})
+            after = buyers_shown(tx, ["acme:EU"]).get("acme:EU", {})
             fell = drops(after, tx.now.date())
             newest = runs.latest(tx, "acme:EU")
         assert {drop.field for drop in fell} == {"email", "name"}
@@ -53,4 +53,4 @@ def test_a_history_is_not_counted(database_url: str) -> None:
     with closing(shop):
         shop.sync()
         with shop.store.read() as tx:
-            assert sum(s.identifiable for s in Showing().read(tx).get("acme:EU", {}).values()) == 0
+            assert sum(s.identifiable for s in buyers_shown(tx, ["acme:EU"]).get("acme:EU", {}).values()) == 0

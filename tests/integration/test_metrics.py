@@ -22,7 +22,7 @@ from store import budgets, quarantine, runs, tables, verifications, webhooks
 from store.engine import Store
 from store.verification import Finding, Verification
 from tests.integration.service_world import opened_service
-from tests.integration.store_world import apply, clock_of
+from tests.integration.store_world import apply, clock_of, count_buyers
 from tests.unit.matching_world import an_order
 
 ROOT = Path(__file__).parents[2]
@@ -73,7 +73,7 @@ def a_busy_shop(service: Service) -> None:
         key = "acme:EU"
         budgets.take(tx, budgets.BudgetKey("app", "acme", "searchOrders"), 0.0056, 20)
         run = runs.start(tx, key)
-        runs.add_page(tx, run, 100)
+        runs.add_page(tx, key, run, 100)
         runs.finish(tx, run, "failed", 3, "no answer")
         old = {"source": key, "day": now.date(), "runs": 4, "failed": 1, "pages": 7, "orders": 600}
         tx.conn.execute(sa.insert(tables.run_days).values(**old, requests=9))
@@ -97,9 +97,9 @@ def a_busy_shop(service: Service) -> None:
             tx.conn.execute(sa.insert(tables.coverage).values(**place, **ends))
         day = {"source": key, "outcome": "complete", "requests": 1, "pages": 1, "orders": 10}
         for ago, many in ((2, 10), (1, 10), (0, 1)):
-            shown = {"identifiable": 10, "with_email": many, "with_name": 9}
             at = now - timedelta(days=ago)
-            tx.conn.execute(sa.insert(tables.runs).values(**day, **shown, started_at=at, finished_at=at))
+            tx.conn.execute(sa.insert(tables.runs).values(**day, started_at=at, finished_at=at))
+            count_buyers(tx, key, at.date(), 10, many, 9)
         proof = Verification(
             *("acme", "A1F83G8C2ARO7P", now - timedelta(days=30), now, now, "report", "scheduled"),
             repair=True,

@@ -38,7 +38,7 @@ def run(store: Store, source: str, outcome: runs.Outcome, *pages: int) -> int:
         number = runs.start(tx, source)
     for orders in pages:
         with store.begin() as tx:
-            runs.add_page(tx, number, orders)
+            runs.add_page(tx, source, number, orders)
     with store.begin() as tx:
         runs.finish(tx, number, outcome, len(pages) + 1, "a sentence" if outcome == "failed" else None)
     return number
@@ -48,8 +48,8 @@ def test_a_run_says_how_it_went(store: Store, clock: SimulatedClock) -> None:
     with store.begin() as tx:
         number = runs.start(tx, "acme:EU")
         assert runs.latest(tx, "acme:EU") == Run(number, "acme:EU", NOON, None, None, 0, 0, 0, None)
-        runs.add_page(tx, number, 100)
-        runs.add_page(tx, number, 7)
+        runs.add_page(tx, "acme:EU", number, 100)
+        runs.add_page(tx, "acme:EU", number, 7)
     clock.sleep(5)
     with store.begin() as tx:
         runs.finish(tx, number, "deferred", 3, "the budget is used up")
@@ -90,9 +90,9 @@ def test_old_runs_become_daily_totals_that_later_ones_are_added_to(
         days = [tuple(day) for day in tx.rows(sa.select(tables.run_days).order_by(c.day, c.source))]
     first, second = date(2026, 6, 15), date(2026, 6, 16)
     assert days == [
-        ("acme:EU", first, 2, 1, 3, 35, 5),
-        ("acme:EU", second, 1, 0, 1, 1, 2),
-        ("beta:EU", second, 1, 0, 0, 0, 1),
+        ("acme:EU", first, 2, 1, 3, 35, 5, 0, 0, 0),
+        ("acme:EU", second, 1, 0, 1, 1, 2, 0, 0, 0),
+        ("beta:EU", second, 1, 0, 0, 0, 1, 0, 0, 0),
     ]
     assert count(store, tables.runs) == 0
 

@@ -107,6 +107,31 @@ def test_down_to_nothing_and_up_again(engine: Engine) -> None:
     assert schema.differences(engine) == []
 
 
+def test_what_runs_saw_of_their_buyers_is_carried_over_to_the_days(engine: Engine) -> None:
+    schema.upgrade(engine)
+    with engine.begin() as connection:
+        command.downgrade(schema._config(connection), "0011")
+    days = "INSERT INTO run_days (source, day, runs, failed, pages, orders, requests) VALUES"
+    each = (
+        "INSERT INTO runs (source, started_at, pages, orders, requests, identifiable, with_email, with_name)"
+    )
+    run(
+        engine,
+        f"{days} ('acme:EU', '2026-06-14', 9, 1, 8, 70, 12)",
+        f"{each} VALUES ('acme:EU', '2026-06-14 23:59:59+00:00', 1, 9, 1, 9, 8, 7)",
+        f"{each} VALUES ('acme:EU', '2026-06-15 00:00:00+00:00', 1, 9, 1, 4, 4, 4)",
+        f"{each} VALUES ('acme:EU', '2026-06-15 12:00:00+00:00', 1, 9, 1, 5, 0, 1)",
+        f"{each} VALUES ('acme:EU', '2026-06-16 12:00:00+00:00', 1, 9, 1, 0, 0, 0)",
+    )
+    schema.upgrade(engine)
+    with engine.connect() as connection:
+        rows = connection.exec_driver_sql("SELECT * FROM run_days ORDER BY day")
+        assert [(str(row[1]), *row[2:]) for row in rows] == [
+            ("2026-06-14", 9, 1, 8, 70, 12, 9, 8, 7),
+            ("2026-06-15", 0, 0, 0, 0, 0, 9, 4, 5),
+        ]
+
+
 def test_a_failing_upgrade_leaves_nothing_behind(engine: Engine) -> None:
     run(engine, "CREATE TABLE orders (a INTEGER)")
     with pytest.raises(sa.exc.DBAPIError):
