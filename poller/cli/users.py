@@ -14,7 +14,7 @@ from poller.cli.output import put_json, put_table, say
 from poller.cli.session import opened
 from poller.errors import Refused
 from poller.text import time_text, when
-from poller.web.users import LEAST, checked_password, checked_user_name, checked_user_scopes, hashed
+from poller.web.users import MIN_PASSWORD, checked_password, checked_user_name, checked_user_scopes, hashed
 from store import users
 
 app = typer.Typer()
@@ -54,7 +54,7 @@ def add(
 def _password() -> str:
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\r\n")
-    password = getpass.getpass(f"Password (at least {LEAST} characters): ")
+    password = getpass.getpass(f"Password (at least {MIN_PASSWORD} characters): ")
     if getpass.getpass("Repeat the password: ") != password:
         raise Refused("the two passwords differ.")
     return password

@@ -1,1 +1,1 @@
-"""The HTTP API of the running service. It decides nothing: it calls what the command line calls."""
+"""The HTTP API of the running service. It decides nothing: it calls the functions of the command line."""

@@ -1,8 +1,7 @@
-"""Who may do what over HTTP: tokens with scopes, and without any token this machine alone.
+"""Access over HTTP: tokens with scopes; while no token exists, this machine only.
 
-Everything is refused that is not allowed here, by path and method alone, before a route is looked for: a
-route that is added later needs no thought to be safe. What reads buyer data masks it for those who lack that
-scope (``poller/web/masking.py``).
+Every request is refused unless this file allows its path and method, before routing: a new route is closed
+by default. Answers without the scope buyer-data are masked (``poller/web/masking.py``).
 """
 
 from __future__ import annotations
@@ -22,18 +21,18 @@ from store.tokens import StoredToken
 READY = "/readyz"
 
 PUBLIC = frozenset({"/healthz", READY})
-"""Served to everybody. Nothing of the seller's is told there, but at ``READY`` to those who may read."""
+"""Need no token. They reveal nothing of the seller's; ``READY`` gives its reasons to readers only."""
 
 OPEN_PAGES = re.compile(r"/console/sign-in|/console/static/[\w./-]+")
-"""What a browser needs to sign in, and what the pages look like."""
+"""What a browser needs to sign in, and style sheets, scripts and icons."""
 
-_READING = re.compile(
+_READ_BY_POST = re.compile(
     r"/customers/search|(/console)?/customers/[0-9]+/merge/preview|(/console)?/backfills/plan"
     r"|/console/(search|duplicates|sign-out)"
 )
-"""What is asked for with a body, and changes nothing."""
+"""Requests with a body that change nothing."""
 
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 FORWARDING = frozenset(
     {
@@ -43,18 +42,18 @@ FORWARDING = frozenset(
 )
 """Headers that proxies add."""
 
-FAILURES = 10
-WITHIN = timedelta(minutes=1)
-LOCKED = timedelta(minutes=1)
-REMEMBERED = 10_000
-"""Addresses whose failures are counted at most."""
+MAX_FAILURES = 10
+FAILURE_WINDOW = timedelta(minutes=1)
+LOCK_TIME = timedelta(minutes=1)
+MAX_ADDRESSES = 10_000
+"""Most addresses whose failures are counted."""
 
 Header = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, as journals and logs name them."""
+    """Who sent a request, as journals and logs name them, and what they may do."""
 
     who: str
     scopes: frozenset[str]
@@ -65,130 +64,132 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What access is decided by. Names of headers are in lower case."""
+class RequestInfo:
+    """The parts of a request that decide access. Header names are in lower case."""
 
     method: str
     path: str
     client: str
     headers: Sequence[Header]
 
-    def all(self, name: str) -> list[str]:
+    def header_values(self, name: str) -> list[str]:
         return [value for key, value in self.headers if key == name]
 
 
-def needed(asked: Asked) -> Scope | None:
-    """The scope that a request needs; None for what is served to everybody."""
-    if (asked.path in PUBLIC and asked.method in _SAFE) or OPEN_PAGES.fullmatch(asked.path):
+def required_scope(request: RequestInfo) -> Scope | None:
+    """Return the scope that a request needs; None if it needs no credentials."""
+    if (request.path in PUBLIC and request.method in _SAFE_METHODS) or OPEN_PAGES.fullmatch(request.path):
         return None
-    return "read" if asked.method in _SAFE or _READING.fullmatch(asked.path) else "write"
+    return "read" if request.method in _SAFE_METHODS or _READ_BY_POST.fullmatch(request.path) else "write"
 
 
-def why_not_here(asked: Asked) -> str | None:
-    """Why a request without a token does not count as one from this machine; None when it does.
+def why_not_local(request: RequestInfo) -> str | None:
+    """Return why a request without a token does not count as one from this machine; None if it does.
 
-    A proxy on this machine forwards what strangers ask, and a page in a browser on this machine may be
-    anybody's: neither is the person at the keyboard.
+    A proxy on this machine forwards requests of strangers, and a page in a browser on this machine may
+    come from any site: neither is the person at the keyboard.
     """
-    if not is_loopback(asked.client):
-        return "without a token only this machine is served"
-    for name, _ in asked.headers:
+    if not is_loopback(request.client):
+        return "requests from other machines need a token"
+    for name, _ in request.headers:
         if name in FORWARDING or name.startswith("x-forwarded-"):
-            return "without a token nothing is served that a proxy forwards"
-    hosts = asked.all("host")
+            return "requests through a proxy need a token"
+    hosts = request.header_values("host")
     if len(hosts) != 1 or not is_loopback(host_of(hosts[0])):
-        return "without a token the Host must be 127.0.0.1, ::1 or localhost"
-    for origin in asked.all("origin"):
+        return "requests whose Host is not 127.0.0.1, ::1 or localhost need a token"
+    for origin in request.header_values("origin"):
         if origin.partition("://")[2] != hosts[0]:
-            return "without a token no page of another origin is served"
-    if any(site not in ("same-origin", "none") for site in asked.all("sec-fetch-site")):
-        return "without a token no page of another site is served"
+            return "requests from a page of another origin need a token"
+    if any(site not in ("same-origin", "none") for site in request.header_values("sec-fetch-site")):
+        return "requests from a page of another site need a token"
     return None
 
 
 def host_of(text: str) -> str:
-    """The host of a Host header."""
+    """Return the host of a Host header, without its port."""
     if text.startswith("["):
         return text[1:].partition("]")[0]
     return text.partition(":")[0].lower()
 
 
-def check_scope(asked: Asked, caller: Caller) -> None:
-    """Raises Problem when the caller may not do what is asked for."""
-    scope = needed(asked)
+def check_scope(request: RequestInfo, caller: Caller) -> None:
+    """Raise Problem if the caller lacks the scope that the request needs."""
+    scope = required_scope(request)
     if scope is not None and scope not in caller.scopes:
-        raise Problem(403, "scope", f"{caller.who} may not {scope}.")
+        raise Problem(403, "scope", f"{caller.who} lacks the scope {scope}.")
 
 
-class Gate:
-    """Lets requests in. Counts wrong tokens by address, in memory: after ten within a minute, it has to wait.
+class Authenticator:
+    """Finds the caller of a request. Ten wrong tokens within a minute lock an address; counted in memory.
 
-    The right one is never refused: through a proxy, everybody comes from the same address.
+    The right token is never refused: behind a proxy all callers have the same address.
     """
 
     def __init__(self, api_token: str | None, now: Callable[[], datetime]) -> None:
-        self._own = () if api_token is None else (("setting:api_token", SCOPES, digest(api_token)),)
+        self._setting = () if api_token is None else (("setting:api_token", SCOPES, digest(api_token)),)
         self._now = now
         self._lock = threading.Lock()
         self._failures: dict[str, list[datetime]] = {}
 
-    def admit(self, asked: Asked, stored: Iterable[StoredToken], *, has_users: bool = False) -> Caller:
-        """Who asks, if they may. Raises Problem. ``has_users``: somebody may sign in to the console."""
-        known = [*self._own, *((f"token:{t.name}", t.scopes, t.digest) for t in stored)]
-        caller = self._caller(asked, known, closed=bool(known) or has_users)
-        check_scope(asked, caller)
+    def authenticate(
+        self, request: RequestInfo, stored: Iterable[StoredToken], *, has_users: bool = False
+    ) -> Caller:
+        """Return the caller of a request, or raise Problem. ``has_users``: the console has users."""
+        known = [*self._setting, *((f"token:{t.name}", t.scopes, t.digest) for t in stored)]
+        caller = self._caller(request, known, closed=bool(known) or has_users)
+        check_scope(request, caller)
         return caller
 
     def is_closed(self, stored: Iterable[StoredToken], has_users: bool) -> bool:
-        """Whether nobody is served without credentials."""
-        return bool(self._own) or has_users or any(True for _ in stored)
+        """Return True if every request needs credentials."""
+        return bool(self._setting) or has_users or any(True for _ in stored)
 
     def _caller(
-        self, asked: Asked, known: Sequence[tuple[str, Sequence[str], bytes]], *, closed: bool
+        self, request: RequestInfo, known: Sequence[tuple[str, Sequence[str], bytes]], *, closed: bool
     ) -> Caller:
-        given = asked.all("authorization")
-        if not given:
+        headers = request.header_values("authorization")
+        if not headers:
             if closed:
-                raise _unauthorised("a token is needed: Authorization: Bearer …")
-            reason = why_not_here(asked)
+                raise _unauthorised("this request needs a token: Authorization: Bearer …")
+            reason = why_not_local(request)
             if reason is not None:
-                raise Problem(403, "not-here", f"{reason}: `order-sync tokens add` makes a token.")
+                raise Problem(403, "not-here", f"{reason}: create one with `order-sync tokens add`.")
             return Caller("loopback", frozenset(SCOPES))
-        kind, _, token = given[0].partition(" ")
-        found: Caller | None = None
-        if len(given) == 1 and kind.lower() == "bearer":
-            mine = digest(token.strip())
-            for who, scopes, theirs in known:  # all of them, however early one fits
-                if hmac.compare_digest(mine, theirs):
-                    found = Caller(who, frozenset(scopes))
-        if found is None:
-            self._refuse_locked(asked.client)
-            self._count_failure(asked.client)
-            raise _unauthorised("this token is not accepted.", ' error="invalid_token"')
-        return found
+        kind, _, token = headers[0].partition(" ")
+        caller: Caller | None = None
+        if len(headers) == 1 and kind.lower() == "bearer":
+            sent_digest = digest(token.strip())
+            for who, scopes, known_digest in known:  # compare all, so that timing reveals nothing
+                if hmac.compare_digest(sent_digest, known_digest):
+                    caller = Caller(who, frozenset(scopes))
+        if caller is None:
+            self._refuse_locked(request.client)
+            self._count_failure(request.client)
+            raise _unauthorised("this token is not valid.", ' error="invalid_token"')
+        return caller
 
     def _refuse_locked(self, client: str) -> None:
         now = self._now()
         with self._lock:
             failures = self._failures.get(client, [])
-            if len(failures) < FAILURES or failures[-1] + LOCKED <= now:
+            if len(failures) < MAX_FAILURES or failures[-1] + LOCK_TIME <= now:
                 return
-            left = failures[-1] + LOCKED - now
+            wait = failures[-1] + LOCK_TIME - now
         raise Problem(
             429,
             "locked",
-            "too many wrong tokens came from this address.",
-            headers={"Retry-After": str(max(1, round(left.total_seconds())))},
+            "too many wrong tokens from this address.",
+            headers={"Retry-After": str(max(1, round(wait.total_seconds())))},
         )
 
     def _count_failure(self, client: str) -> None:
         now = self._now()
         with self._lock:
-            recent = [at for at in self._failures.pop(client, []) if at > now - WITHIN]
-            self._failures[client] = [*recent, now][-FAILURES:]
-            while len(self._failures) > REMEMBERED:
+            recent = [at for at in self._failures.pop(client, []) if at > now - FAILURE_WINDOW]
+            self._failures[client] = [*recent, now][-MAX_FAILURES:]
+            while len(self._failures) > MAX_ADDRESSES:
                 del self._failures[next(iter(self._failures))]
 
 
-def _unauthorised(detail: str, further: str = "") -> Problem:
-    return Problem(401, "token", detail, headers={"WWW-Authenticate": f"Bearer{further}"})
+def _unauthorised(detail: str, challenge: str = "") -> Problem:
+    return Problem(401, "token", detail, headers={"WWW-Authenticate": f"Bearer{challenge}"})

@@ -1,4 +1,4 @@
-"""The application: routes, and what becomes of everything that goes wrong."""
+"""The application: routes, OpenAPI description, and the answers to errors."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from poller.bootstrap import Service
 from poller.errors import Refused, Unknown
 from poller.version import program_version
 from poller.web import backfills, customers, orders, probes, quarantine, schemas, status, verifications
-from poller.web.access import PUBLIC, Caller, Gate
+from poller.web.access import PUBLIC, Authenticator, Caller
 from poller.web.console import forms, sessions
 from poller.web.console.app import make_console
 from poller.web.dependencies import only_known_parameters
 from poller.web.masking import disclosed
-from poller.web.middleware import UNREACHED, App, Door, away, fault
+from poller.web.middleware import DATABASE_ERRORS, App, GuardMiddleware, database_away, fault
 from poller.web.problems import MEDIA_TYPE, Problem, ProblemShape
 from store.engine import Tombstone, is_conflict, reason_of
 from store.ledger import Superseded
@@ -33,41 +33,43 @@ from store.ledger import Superseded
 ROUTERS = (status, orders, customers, backfills, quarantine, verifications, probes)
 
 DESCRIPTION = (
-    "Orders, customers and their upkeep. Errors are problem details (RFC 9457). Lists go on with `cursor`. "
-    "Times are UTC, money is a decimal text. Without the scope buyer-data, what a buyer gave is `***`."
+    "Orders, customers and operation. Errors are problem details (RFC 9457). Lists continue with `cursor`. "
+    "Times are UTC, amounts are decimal strings. Without the scope buyer-data, buyer data is `***`."
 )
 
 
 def make_app(service: Service, now: Callable[[], datetime]) -> App:
-    """The whole application for a service, whose database may not be open yet."""
+    """Return the whole application for a service, whose database may not be open yet."""
     api = make_api(service)
     token = service.config.settings.api_token
-    return Door(api, service, Gate(None if token is None else token.get_secret_value(), now))
+    return GuardMiddleware(
+        api, service, Authenticator(None if token is None else token.get_secret_value(), now)
+    )
 
 
 def make_api(service: Service) -> FastAPI:
-    """The routes alone, without the door: nothing that serves people may use it by itself."""
+    """Return the routes without the middleware that checks access: never serve this by itself."""
     api = FastAPI(
         title="amazon-order-sync",
         version=program_version(),
         description=DESCRIPTION,
-        docs_url=None,  # both would load what other hosts serve
+        docs_url=None,  # both would load files from other hosts
         redoc_url=None,
         redirect_slashes=False,
     )
     api.state.service = service
-    api.state.looking = probes.Looking()
+    api.state.readiness = probes.ReadinessCache()
     for module in ROUTERS:
         api.include_router(
             module.router, responses={"default": PROBLEM}, dependencies=[Depends(only_known_parameters)]
         )
-    list(iter_route_contexts(api.routes))  # built now: the first who asks should not wait for it
+    list(iter_route_contexts(api.routes))  # built now, so that the first request is not slow
     for kind, handler in HANDLERS.items():
         api.add_exception_handler(kind, handler)
     for path in ("/", forms.PREFIX):
         api.add_api_route(path, _to_console, include_in_schema=False)
     api.mount(forms.PREFIX, make_console(service, HANDLERS))
-    api.openapi = lambda: _described(api)  # type: ignore[method-assign]
+    api.openapi = lambda: _description(api)  # type: ignore[method-assign]
     return api
 
 
@@ -78,45 +80,45 @@ def _to_console() -> Response:
 PROBLEM: dict[str, Any] = {"description": "An error.", "model": ProblemShape}
 
 
-def _described(api: FastAPI) -> dict[str, Any]:
-    """The OpenAPI description: with the bearer token, and errors under their own media type."""
+def _description(api: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI description, with the bearer token and with errors under their own media type."""
     if api.openapi_schema is None:
-        found = get_openapi(
+        description = get_openapi(
             title=api.title, version=api.version, description=api.description, routes=api.routes
         )
-        found.setdefault("components", {})["securitySchemes"] = {
+        description.setdefault("components", {})["securitySchemes"] = {
             "token": {
                 "type": "http",
                 "scheme": "bearer",
-                "description": "`order-sync tokens add`; without any token, this machine needs none.",
+                "description": "Made by `order-sync tokens add`. While none exists, this machine needs none.",
             }
         }
-        found["security"] = [{"token": []}]
-        for path, operations in found["paths"].items():
+        description["security"] = [{"token": []}]
+        for path, operations in description["paths"].items():
             for operation in operations.values():
                 if path in PUBLIC:
                     operation["security"] = []
-                # FastAPI's own shape of a wrong request is not what is answered here.
+                # Invalid requests are answered with problem details, not with FastAPI's own schema.
                 operation["responses"].pop("422", None)
                 content = operation["responses"]["default"]["content"]
                 content[MEDIA_TYPE] = content.pop("application/json")
-        described = found["components"]["schemas"]
+        components = description["components"]["schemas"]
         for name in ("HTTPValidationError", "ValidationError"):
-            described.pop(name, None)
-        for name, schema in described.items():
+            components.pop(name, None)
+        for name, schema in components.items():
             if "examples" in schema and hasattr(schemas, name):
-                # FastAPI leaves out what is null, which our answers never do.
+                # FastAPI drops null values from examples; our answers always hold all keys.
                 schema["examples"] = getattr(schemas, name).model_config["json_schema_extra"]["examples"]
-        api.openapi_schema = found
+        api.openapi_schema = description
     return api.openapi_schema
 
 
-# --- what goes wrong --------------------------------------------------------------------------------
+# --- errors -----------------------------------------------------------------------------------------
 
 
 async def _problem(_: Request, error: Any) -> Response:
-    answer: Response = error.response()
-    return answer
+    response: Response = error.response()
+    return response
 
 
 async def _refused(request: Request, error: Any) -> Response:
@@ -131,39 +133,39 @@ async def _refused(request: Request, error: Any) -> Response:
 
 
 async def _http(request: Request, error: Any) -> Response:
-    """What the framework finds wrong: no such route, another method, a body that is no JSON."""
+    """Answer an error of the framework: unknown route, wrong method, body that is not JSON."""
     kinds = {404: "no-route", 405: "method"}
-    details = {404: "there is nothing at this address.", 405: "this method is not for this address."}
+    details = {404: "there is nothing at this address.", 405: "this address does not support this method."}
     kind = kinds.get(error.status_code, "request")
-    detail = details.get(error.status_code, "this request cannot be understood.")
+    detail = details.get(error.status_code, "the request is malformed.")
     return Problem(error.status_code, kind, detail, headers=error.headers).response()
 
 
 async def _invalid(_: Request, error: Any) -> Response:
-    """Places and reasons; never the value, which may be a buyer's."""
-    errors = [
-        {
-            "where": ".".join(map(str, found["loc"])),
-            "what": _WHAT.get(found["type"], "is not what is allowed"),
-        }
-        for found in error.errors()
-    ]
-    return Problem(
-        422, "invalid", "something in this request is not as it must be.", errors=errors
-    ).response()
+    """Name the invalid parts and why, never their values, which may be a buyer's."""
+    errors, sentences = [], []
+    for part in error.errors():
+        where, reason = [str(piece) for piece in part["loc"]], _REASONS.get(part["type"], "is invalid")
+        errors.append({"where": ".".join(where), "what": reason})
+        # An index or an offset says nothing in a sentence.
+        name = ".".join(piece for piece in where[1:] if not piece.isdigit()) or where[0]
+        sentences.append(f"{name[:80]} {reason}")
+    detail = f"Invalid request: {'; '.join(sentences[:3])}."
+    return Problem(422, "invalid", detail, errors=errors).response()
 
 
-_WHAT = {
+_REASONS = {
     "missing": "is missing",
     "extra_forbidden": "is unknown",
     "json_invalid": "is not JSON",
     "string_too_long": "is too long",
     "string_too_short": "is too short",
     "too_long": "has too many items",
-    "literal_error": "is none of the words that are allowed",
+    "literal_error": "is not one of the allowed values",
     "int_parsing": "is not a whole number",
     "greater_than_equal": "is too small",
     "less_than_equal": "is too large",
+    **dict.fromkeys(("datetime_parsing", "datetime_from_date_parsing"), "must look like 2026-01-31"),
 }
 
 
@@ -182,12 +184,12 @@ async def _not_stored(_: Request, error: Any) -> Response:
 
 
 async def _superseded(_: Request, error: Any) -> Response:
-    return Problem(409, "busy", "another process is at work on it: try again.").response()
+    return Problem(409, "busy", "another process is working on it: try again.").response()
 
 
 async def _busy(_: Request, __: Any) -> Response:
-    """Others were faster, time and again."""
-    detail = "others are changing the same records: try again."
+    """Answer a change that lost to concurrent ones more often than it is retried."""
+    detail = "other requests are changing the same records: try again."
     return Problem(503, "busy", detail, headers={"Retry-After": "1"}).response()
 
 
@@ -196,11 +198,11 @@ async def _database(request: Request, error: Any) -> Response:
         return await _busy(request, error)
     if isinstance(error, DBAPIError) and reason_of(error) == type(error).__name__:
         raise error
-    return away().response()
+    return database_away().response()
 
 
 async def _fault(request: Request, error: Any) -> Response:
-    """An error of ours; the framework raises it again when this is answered."""
+    """Answer an unexpected error; the framework raises it again afterwards."""
     return fault(request.scope, error).response()
 
 
@@ -214,6 +216,6 @@ HANDLERS: dict[type[Exception], Any] = {
     NotStored: _not_stored,
     Superseded: _superseded,
     Tombstone: _busy,
-    **dict.fromkeys(UNREACHED, _database),
+    **dict.fromkeys(DATABASE_ERRORS, _database),
     Exception: _fault,
 }

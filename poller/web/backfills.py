@@ -1,4 +1,4 @@
-"""Backfills over HTTP: plan, start, list, show, pause, resume, cancel. The service carries them out."""
+"""Backfills over HTTP: plan, start, list, show, pause, resume, cancel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from poller.backfill.estimates import Cost
 from poller.bootstrap import Service
 from poller.text import iso_rounded_up
 from poller.web import schemas
-from poller.web.dependencies import Answer, Changing, Here, Id
+from poller.web.dependencies import Answer, ChangeDep, Id, ServiceDep
 from store import ledger
 from store.engine import Transaction
 from store.progress import Backfill
@@ -22,25 +22,23 @@ from store.progress import Backfill
 router = APIRouter(tags=["backfills"])
 
 
-def _understood(service: Service, wanted: schemas.BackfillWanted) -> Wanted:
-    return backfills.wanted(
-        service, wanted.marketplace, wanted.lower, wanted.upper, wanted.by, wanted.account, FIELDS
-    )
+def _parsed(service: Service, body: schemas.BackfillWanted) -> Wanted:
+    return backfills.wanted(service, body.marketplace, body.lower, body.upper, body.by, body.account, FIELDS)
 
 
 @router.post("/backfills/plan")
-def plan_backfill(service: Here, wanted: schemas.BackfillWanted) -> schemas.BackfillPlan:
-    """What a stretch of history costs, before anything is asked for; changes nothing."""
-    asked = _understood(service, wanted)
+def plan_backfill(service: ServiceDep, body: schemas.BackfillWanted) -> schemas.BackfillPlan:
+    """Estimate the requests and time of a backfill, without requesting anything from Amazon."""
+    wanted = _parsed(service, body)
     with service.store.read() as tx:
-        plan = backfills.planned(tx, service, asked)
-        notes = _notes(tx, asked)
+        plan = backfills.planned(tx, service, wanted)
+        notes = _notes(tx, wanted)
     return schemas.BackfillPlan.model_validate(
         {
-            "account": asked.place.name,
-            "marketplace": asked.place.polled.code,
-            "from": iso_rounded_up(asked.stretch.lower),
-            "to": iso_rounded_up(asked.stretch.upper),
+            "account": wanted.place.name,
+            "marketplace": wanted.place.polled.code,
+            "from": iso_rounded_up(wanted.stretch.lower),
+            "to": iso_rounded_up(wanted.stretch.upper),
             "notes": notes,
             "expected": plan.expected,
             "read_already_seconds": plan.again.total_seconds(),
@@ -50,11 +48,14 @@ def plan_backfill(service: Here, wanted: schemas.BackfillWanted) -> schemas.Back
     )
 
 
-def _notes(tx: Transaction, asked: Wanted) -> list[str]:
-    """What had to be shortened, and what would be fetched twice."""
+def _notes(tx: Transaction, wanted: Wanted) -> list[str]:
+    """Return notes on a shortened range and on overlapping backfills."""
     return [
-        *asked.notes,
-        *(f"backfill {o.backfill_id} is {o.state} and overlaps" for o, _ in backfills.overlapping(tx, asked)),
+        *wanted.notes,
+        *(
+            f"backfill {o.backfill_id} is {o.state} and overlaps"
+            for o, _ in backfills.overlapping(tx, wanted)
+        ),
     ]
 
 
@@ -70,56 +71,56 @@ def _cost(cost: Cost) -> dict[str, object]:
 
 
 @router.post("/backfills", status_code=201, response_model=schemas.BackfillChanged)
-def start_backfill(service: Here, once: Changing, wanted: schemas.BackfillWanted) -> Response:
-    """Record a backfill; the running service carries it out."""
-    asked = _understood(service, wanted)
+def start_backfill(service: ServiceDep, change: ChangeDep, body: schemas.BackfillWanted) -> Response:
+    """Create a backfill; the running service carries it out."""
+    wanted = _parsed(service, body)
 
     def work(tx: Transaction) -> Answer:
-        notes = _notes(tx, asked)
-        number = backfills.start(tx, asked)
-        body = {"id": number, "state": "planned", "notes": notes}
-        return Answer(201, body, {"Location": f"/backfills/{number}"})
+        notes = _notes(tx, wanted)
+        number = backfills.start(tx, wanted)
+        answer = {"id": number, "state": "planned", "notes": notes}
+        return Answer(201, answer, {"Location": f"/backfills/{number}"})
 
-    return once.within(work)
+    return change.in_transaction(work)
 
 
 @router.get("/backfills")
-def list_backfills(service: Here) -> list[schemas.Backfill]:
-    """All backfills, those that start dates asked for too, oldest first."""
+def list_backfills(service: ServiceDep) -> list[schemas.Backfill]:
+    """List all backfills, oldest first; those created for a start date, too."""
     with service.store.read() as tx:
-        found = [backfill_object(standing_of(tx, service, b)) for b in ledger.load_backfills(tx)]
-    return [schemas.Backfill.model_validate(item) for item in found]
+        objects = [backfill_object(standing_of(tx, service, b)) for b in ledger.load_backfills(tx)]
+    return [schemas.Backfill.model_validate(item) for item in objects]
 
 
 @router.get("/backfills/{backfill_id}")
-def show_backfill(service: Here, backfill_id: Id) -> schemas.Backfill:
-    """One backfill: how far it has got, and when it will be ready."""
+def show_backfill(service: ServiceDep, backfill_id: Id) -> schemas.Backfill:
+    """Show one backfill with its progress and expected end."""
     with service.store.read() as tx:
-        found = backfill_object(standing_of(tx, service, backfills.find(tx, backfill_id)))
-    return schemas.Backfill.model_validate(found)
+        shown = backfill_object(standing_of(tx, service, backfills.find(tx, backfill_id)))
+    return schemas.Backfill.model_validate(shown)
 
 
-def _directed(once: Changing, direct: Callable[[Transaction], Backfill]) -> Response:
+def _directed(change: ChangeDep, direct: Callable[[Transaction], Backfill]) -> Response:
     def work(tx: Transaction) -> Answer:
-        now = direct(tx)
-        return Answer(200, {"id": now.backfill_id, "state": now.state, "notes": []})
+        backfill = direct(tx)
+        return Answer(200, {"id": backfill.backfill_id, "state": backfill.state, "notes": []})
 
-    return once.within(work)
+    return change.in_transaction(work)
 
 
 @router.post("/backfills/{backfill_id}/pause", response_model=schemas.BackfillChanged)
-def pause_backfill(once: Changing, backfill_id: Id) -> Response:
-    """Ask for nothing more of a backfill until it is resumed."""
-    return _directed(once, lambda tx: backfills.pause(tx, backfill_id))
+def pause_backfill(change: ChangeDep, backfill_id: Id) -> Response:
+    """Pause a backfill until it is resumed."""
+    return _directed(change, lambda tx: backfills.pause(tx, backfill_id))
 
 
 @router.post("/backfills/{backfill_id}/resume", response_model=schemas.BackfillChanged)
-def resume_backfill(once: Changing, backfill_id: Id) -> Response:
-    """Go on with a paused backfill."""
-    return _directed(once, lambda tx: backfills.resume(tx, backfill_id))
+def resume_backfill(change: ChangeDep, backfill_id: Id) -> Response:
+    """Resume a paused backfill."""
+    return _directed(change, lambda tx: backfills.resume(tx, backfill_id))
 
 
 @router.post("/backfills/{backfill_id}/cancel", response_model=schemas.BackfillChanged)
-def cancel_backfill(once: Changing, backfill_id: Id) -> Response:
-    """Give a backfill up for good; what it fetched stays."""
-    return _directed(once, lambda tx: backfills.cancel(tx, backfill_id))
+def cancel_backfill(change: ChangeDep, backfill_id: Id) -> Response:
+    """Cancel a backfill for good; the orders it fetched stay."""
+    return _directed(change, lambda tx: backfills.cancel(tx, backfill_id))

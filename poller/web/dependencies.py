@@ -1,4 +1,4 @@
-"""What the routes are handed: the service, the caller, and one way to carry out a change once."""
+"""FastAPI dependencies of the routes: the service, the caller, paging, and idempotent changes."""
 
 from __future__ import annotations
 
@@ -22,37 +22,39 @@ from poller.web.problems import Problem
 from store import idempotency
 from store.engine import Store, Transaction
 
-_asking = threading.BoundedSemaphore(2)
-"""Amazon may take its time: those who only ask the database find a thread."""
+_amazon_slots = threading.BoundedSemaphore(2)
+"""Amazon may answer slowly: the remaining threads serve requests that only need the database."""
 
 
 @contextmanager
-def asking() -> Iterator[None]:
-    """While Amazon is asked. Raises Problem when others do so already."""
-    if not _asking.acquire(blocking=False):
-        raise Problem(503, "busy", "others are asking Amazon.", headers={"Retry-After": "10"})
+def asking_amazon() -> Iterator[None]:
+    """Hold a slot for a request to Amazon. Raises Problem if all are taken."""
+    if not _amazon_slots.acquire(blocking=False):
+        raise Problem(
+            503, "busy", "other requests are waiting for Amazon: try again.", headers={"Retry-After": "10"}
+        )
     try:
         yield
     finally:
-        _asking.release()
+        _amazon_slots.release()
 
 
 LARGEST_ID = 2**63 - 1
 
 Word = Annotated[str, StringConstraints(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Id = Annotated[int, Path(ge=1, le=LARGEST_ID)]
-Limit = Annotated[int, Query(ge=1, le=500, description="At most so many.")]
+Limit = Annotated[int, Query(ge=1, le=500, description="The most items to return.")]
 Cursor = Annotated[
-    str | None, Query(max_length=300, description="`next` of the page before; it goes on from there.")
+    str | None, Query(max_length=300, description="`next` of the previous page; the list continues there.")
 ]
-Key = Annotated[
+IdempotencyKey = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
         min_length=1,
         max_length=128,
         pattern=r"^[\x21-\x7e]+$",
-        description="Makes it safe to send this again for a day: the same request is carried out once.",
+        description="Makes retries safe for a day: a request with the same key is carried out once.",
     ),
 ]
 
@@ -67,37 +69,37 @@ def _caller(request: Request) -> Caller:
     return caller
 
 
-Here = Annotated[Service, Depends(_service)]
-Who = Annotated[Caller, Depends(_caller)]
+ServiceDep = Annotated[Service, Depends(_service)]
+CallerDep = Annotated[Caller, Depends(_caller)]
 
 
 # --- query parameters -------------------------------------------------------------------------------
 
 PROBED = PUBLIC | {"/metrics"}
-"""Probes and scrapers add what they like."""
+"""Probes and scrapers may add parameters of their own."""
 
 
 async def only_known_parameters(request: Request) -> None:
-    """A mistyped filter must not find everything. Raises Problem for a parameter that the route has not."""
+    """Raise Problem if the route lacks a query parameter: a mistyped filter must not match everything."""
     if not request.query_params or request.url.path in PROBED:
         return
     route: APIRoute = request.scope["route"]
     known = sorted(_parameters(route.dependant))
-    strange = [_shown(name) for name in request.query_params if name not in known]
-    if strange:
-        there = f"there are {', '.join(known)}" if known else "there is none"
-        what = "is no query parameter" if len(strange) == 1 else "are no query parameters"
-        errors = [{"where": f"query.{name}", "what": "is unknown"} for name in strange]
-        raise Problem(422, "invalid", f"{', '.join(strange)} {what} of this address; {there}.", errors=errors)
+    unknown = [_printable(name) for name in request.query_params if name not in known]
+    if unknown:
+        allowed = f"this address takes {', '.join(known)}" if known else "this address takes none"
+        noun = "parameter" if len(unknown) == 1 else "parameters"
+        errors = [{"where": f"query.{name}", "what": "is unknown"} for name in unknown]
+        raise Problem(422, "invalid", f"unknown query {noun} {', '.join(unknown)}; {allowed}.", errors=errors)
 
 
 def _parameters(dependant: Dependant) -> set[str]:
-    """The query parameters of a route, and of what it depends on."""
-    found = {parameter.alias for parameter in dependant.query_params}
-    return found.union(*map(_parameters, dependant.dependencies))
+    """Return the query parameters of a route and of its dependencies."""
+    names = {parameter.alias for parameter in dependant.query_params}
+    return names.union(*map(_parameters, dependant.dependencies))
 
 
-def _shown(name: str) -> str:
+def _printable(name: str) -> str:
     return "".join(c if c.isprintable() else " " for c in name)[:80]
 
 
@@ -105,27 +107,27 @@ def _shown(name: str) -> str:
 
 
 def cursor_of(*position: object) -> str:
-    """A position as an opaque text."""
+    """Encode a position as an opaque text."""
     return base64.urlsafe_b64encode(json.dumps(position).encode()).decode().rstrip("=")
 
 
 def position_of(cursor: str, *kinds: type) -> list[Any]:
-    """What ``cursor_of`` was given. Raises Problem."""
+    """Decode a cursor whose parts have these types. Raises Problem."""
     try:
-        found = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        position = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except ValueError:
         raise bad_cursor() from None
-    if not isinstance(found, list) or [type(item) for item in found] != list(kinds):
+    if not isinstance(position, list) or [type(part) for part in position] != list(kinds):
         raise bad_cursor()
-    if any(isinstance(item, int) and not 0 <= item <= LARGEST_ID for item in found):
+    if any(isinstance(part, int) and not 0 <= part <= LARGEST_ID for part in position):
         raise bad_cursor()
-    if any(isinstance(item, str) and not item.isprintable() for item in found):
+    if any(isinstance(part, str) and not part.isprintable() for part in position):
         raise bad_cursor()
-    return found
+    return position
 
 
 def bad_cursor() -> Problem:
-    return Problem(422, "cursor", "this cursor is none that was given out here.")
+    return Problem(422, "cursor", "invalid cursor: send `next` of the previous page.")
 
 
 # --- changes ----------------------------------------------------------------------------------------
@@ -133,34 +135,34 @@ def bad_cursor() -> Problem:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a change is answered. It may be kept for a day, so it holds ids and states, never buyer data."""
+    """The answer to a change. It may be kept for a day, so it holds IDs and states, never buyer data."""
 
     status: int
     body: dict[str, Any]
     headers: dict[str, str] = field(default_factory=dict)
 
     def response(self, *, replayed: bool = False) -> Response:
-        """The answer as it is sent."""
+        """Return the answer as a response."""
         headers = {**self.headers, **({"Idempotent-Replayed": "true"} if replayed else {})}
         return JSONResponse(self.body, self.status, headers)
 
 
 @dataclass(frozen=True, slots=True)
-class Once:
-    """Carries out a change; with an Idempotency-Key once, however often it is asked for."""
+class Change:
+    """Carries out a change; with an Idempotency-Key only once, however often the request is sent."""
 
     store: Store
     who: str
     key: str | None
-    asked: bytes = field(repr=False)
-    """Everything that must be the same for a request to be the same."""
+    request: bytes = field(repr=False)
+    """All parts that two equal requests have in common."""
 
-    def within(self, work: Callable[[Transaction], Answer]) -> Response:
-        """A change that is one transaction: the key is kept in that very transaction."""
-        answer, replayed = self.store.commit(lambda tx: self._within(tx, work))
+    def in_transaction(self, work: Callable[[Transaction], Answer]) -> Response:
+        """Carry out a change that is one transaction, and keep the key in it."""
+        answer, replayed = self.store.commit(lambda tx: self._once(tx, work))
         return answer.response(replayed=replayed)
 
-    def _within(self, tx: Transaction, work: Callable[[Transaction], Answer]) -> tuple[Answer, bool]:
+    def _once(self, tx: Transaction, work: Callable[[Transaction], Answer]) -> tuple[Answer, bool]:
         known = self._known(tx)
         if known is not None:
             return known, True
@@ -171,15 +173,15 @@ class Once:
             idempotency.answer(tx, self.who, self.key, json.dumps(asdict(answer)))
         return answer, False
 
-    def beside(self, work: Callable[[], Answer]) -> Response:
-        """A change that asks Amazon first, and does no harm when it is made twice: kept afterwards."""
+    def outside_transaction(self, work: Callable[[], Answer]) -> Response:
+        """Carry out a change that asks Amazon and may safely run twice, then keep the key."""
         with self.store.read() as tx:
             known = self._known(tx)
         if known is not None:
             return known.response(replayed=True)
-        with asking():
+        with asking_amazon():
             answer = work()
-        return self.within(lambda _: answer)
+        return self.in_transaction(lambda _: answer)
 
     def _known(self, tx: Transaction) -> Answer | None:
         kept = None if self.key is None else idempotency.find(tx, self.who, self.key)
@@ -187,24 +189,24 @@ class Once:
             return None
         if kept.fingerprint != self._fingerprint:
             raise Problem(
-                422, "key-reused", "this Idempotency-Key was used for another request: take a new one."
+                422, "key-reused", "this Idempotency-Key was used for another request: use a new key."
             )
         return Answer(**json.loads(kept.answer))
 
     @property
     def _fingerprint(self) -> str:
-        return self.store.lookup.fingerprint(self.asked.decode("latin-1"))
+        return self.store.lookup.fingerprint(self.request.decode("latin-1"))
 
 
-def _once(request: Request, service: Here, caller: Who, key: Key = None) -> Once:
+def _change(request: Request, service: ServiceDep, caller: CallerDep, key: IdempotencyKey = None) -> Change:
     parts = (
         request.method,
         request.url.path,
         request.headers.get("if-match", ""),
         request.headers.get("content-type", ""),
     )
-    asked = "\0".join(parts).encode() + b"\0" + request.state.body
-    return Once(service.store, caller.who, key, asked)
+    identity = "\0".join(parts).encode() + b"\0" + request.state.body
+    return Change(service.store, caller.who, key, identity)
 
 
-Changing = Annotated[Once, Depends(_once)]
+ChangeDep = Annotated[Change, Depends(_change)]

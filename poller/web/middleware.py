@@ -1,6 +1,6 @@
-"""What every request passes, whatever its route: access, the size of its body, headers, and no traceback.
+"""Middleware for every request: access, size of the body, security headers, no tracebacks.
 
-It stands outside of the routes, so that none can be forgotten.
+It wraps the routes, so none can forget it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from contextlib import suppress
 from typing import Any
 
 import structlog
-from fastapi import Response
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 from starlette.concurrency import run_in_threadpool
 
 from poller.bootstrap import Service
-from poller.web.access import READY, Asked, Caller, Gate, needed
+from poller.web.access import READY, Authenticator, Caller, RequestInfo, required_scope
 from poller.web.console import sessions
 from poller.web.problems import Problem
 from store import tokens, users
@@ -33,10 +32,10 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LARGEST_BODY = 1_000_000
 SLOWEST_BODY = 20.0
-"""Seconds that a body may take to arrive."""
+"""Seconds in which a body must arrive."""
 
-UNREACHED = (DBAPIError, NoConnection)
-"""How a database fails; the second one: all connections are in use."""
+DATABASE_ERRORS = (DBAPIError, NoConnection)
+"""How a database fails; ``NoConnection``: all connections are in use."""
 
 HEADERS = {
     b"cache-control": b"no-store",
@@ -49,113 +48,114 @@ HEADERS = {
 }
 
 
-class Door:
+class GuardMiddleware:
     """The outermost layer of the application."""
 
-    def __init__(self, app: App, service: Service, gate: Gate) -> None:
+    def __init__(self, app: App, service: Service, authenticator: Authenticator) -> None:
         self._app = app
         self._service = service
-        self._gate = gate
+        self._authenticator = authenticator
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        begun = False
+        started = False
         scope.setdefault("state", {})
 
         async def guarded(message: Message) -> None:
-            nonlocal begun
+            nonlocal started
             if message["type"] == "http.response.start":
-                begun = True
+                started = True
                 message["headers"] = with_headers(message.get("headers", ()))
             await send(message)
 
         try:
             await self._serve(scope, receive, guarded)
         except Problem as problem:
-            if not begun:
-                await _answer(sessions.problem_response(scope, problem), scope, receive, guarded)
+            if not started:
+                await sessions.problem_response(scope, problem)(scope, receive, guarded)
         except Exception as error:
-            broken = fault(scope, error)
-            if not begun:
-                await _answer(sessions.problem_response(scope, broken), scope, receive, guarded)
+            unexpected = fault(scope, error)
+            if not started:
+                await sessions.problem_response(scope, unexpected)(scope, receive, guarded)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if b"\0" in scope.get("raw_path", b"") or "\0" in scope["path"] or b"%00" in scope["query_string"]:
-            raise Problem(400, "nul", "an address must not hold a NUL.")
-        asked = _asked(scope)
+            raise Problem(400, "nul", "the address contains a NUL character.")
+        request = _request_info(scope)
         state = scope["state"]
-        if needed(asked) is not None:
-            state["caller"] = await run_in_threadpool(self._admit, asked)
-        elif asked.path == READY:
-            with suppress(Problem):  # served all the same
-                state["caller"] = await run_in_threadpool(self._admit, asked)
-        state["body"] = body = await _body(asked, receive)
+        if required_scope(request) is not None:
+            state["caller"] = await run_in_threadpool(self._authenticate, request)
+        elif request.path == READY:
+            with suppress(Problem):  # served without a caller, too
+                state["caller"] = await run_in_threadpool(self._authenticate, request)
+        state["body"] = body = await _body(request, receive)
         await self._app(scope, _replayed(body, receive), send)
 
-    def _admit(self, asked: Asked) -> Caller:
+    def _authenticate(self, request: RequestInfo) -> Caller:
         if not self._service.is_open:
             raise starting()
         try:
             with self._service.store.read() as tx:
                 stored, has_users = tokens.load(tx), users.anybody(tx)
-            if sessions.is_page(asked.path):
-                return sessions.admit(self._service.store, asked, self._gate.is_closed(stored, has_users))
-        except UNREACHED:
-            raise away() from None
-        return self._gate.admit(asked, stored, has_users=has_users)
+            if sessions.is_page(request.path):
+                closed = self._authenticator.is_closed(stored, has_users)
+                return sessions.authenticate(self._service.store, request, closed)
+        except DATABASE_ERRORS:
+            raise database_away() from None
+        return self._authenticator.authenticate(request, stored, has_users=has_users)
 
 
 def starting() -> Problem:
-    """Nothing can be asked before the database is there."""
-    return Problem(503, "starting", "the service waits for its database.", headers={"Retry-After": "5"})
+    """Return the problem of every request before the database is open."""
+    return Problem(503, "starting", "the service is waiting for its database.", headers={"Retry-After": "5"})
 
 
-def away() -> Problem:
-    """The database does not answer."""
-    return Problem(503, "database", "the database is away or cannot be used.", headers={"Retry-After": "5"})
+def database_away() -> Problem:
+    """Return the problem of a request that needs a database which does not answer."""
+    return Problem(503, "database", "the database cannot be reached or used.", headers={"Retry-After": "5"})
 
 
 def fault(scope: Scope, error: Exception) -> Problem:
-    """An error of ours. It is logged, once: where it happened, and not its text, which may quote a buyer."""
-    if scope["state"].get("broke") is not error:
-        scope["state"]["broke"] = error
+    """Return the problem of an unexpected error. Log once where it happened; its text may quote a buyer."""
+    if scope["state"].get("logged_error") is not error:
+        scope["state"]["logged_error"] = error
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{place.filename.rpartition('/')[2]}:{place.lineno}"
         log.error("request broke", error=type(error).__name__, where=where, method=scope["method"])
-    return Problem(500, "fault", "something unexpected happened; the log tells where.")
+    return Problem(500, "fault", "unexpected error; see the log.")
 
 
-def with_headers(given: Any) -> list[tuple[bytes, bytes]]:
-    """The headers of an answer with ours; what a route says itself stays."""
-    headers = [(bytes(name).lower(), bytes(value)) for name, value in given]
-    there = {name for name, _ in headers}
-    return headers + [item for item in HEADERS.items() if item[0] not in there]
+def with_headers(raw_headers: Any) -> list[tuple[bytes, bytes]]:
+    """Add our headers to those of an answer, except where the route set its own."""
+    headers = [(bytes(name).lower(), bytes(value)) for name, value in raw_headers]
+    names = {name for name, _ in headers}
+    return headers + [item for item in HEADERS.items() if item[0] not in names]
 
 
-def _asked(scope: Scope) -> Asked:
+def _request_info(scope: Scope) -> RequestInfo:
     client = scope.get("client") or ("", 0)
     headers = [(n.decode("latin-1").lower(), v.decode("latin-1")) for n, v in scope["headers"]]
-    return Asked(scope["method"], scope["path"], str(client[0]), headers)
+    return RequestInfo(scope["method"], scope["path"], str(client[0]), headers)
 
 
-async def _body(asked: Asked, receive: Receive) -> bytes:
-    """The whole body. Raises Problem when it is too large or too slow."""
-    length = next(iter(asked.all("content-length")), "0")
+async def _body(request: RequestInfo, receive: Receive) -> bytes:
+    """Return the whole body. Raises Problem if it is too large or too slow."""
+    length = next(iter(request.header_values("content-length")), "0")
     if not (length.isascii() and length.isdigit()) or int(length[:20]) > LARGEST_BODY:
         raise _too_large()
-    found = bytearray()
+    body = bytearray()
     try:
         async with asyncio.timeout(SLOWEST_BODY):
             while True:
                 message = await receive()
                 if message["type"] != "http.request":
-                    return bytes(found)
-                found += message.get("body", b"")
-                if len(found) > LARGEST_BODY:
+                    return bytes(body)
+                body += message.get("body", b"")
+                if len(body) > LARGEST_BODY:
                     raise _too_large()
                 if not message.get("more_body", False):
-                    return bytes(found)
+                    return bytes(body)
     except TimeoutError:
         raise Problem(
             408, "slow", "the body took too long to arrive.", headers={"Connection": "close"}
@@ -166,23 +166,19 @@ def _too_large() -> Problem:
     return Problem(
         413,
         "too-large",
-        f"a body may have {LARGEST_BODY:,} bytes at most.",
+        f"the body exceeds {LARGEST_BODY:,} bytes.",
         headers={"Connection": "close"},
     )
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
-    given = False
+    is_replayed = False
 
     async def replay() -> Message:
-        nonlocal given
-        if given:
+        nonlocal is_replayed
+        if is_replayed:
             return await receive()
-        given = True
+        is_replayed = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     return replay
-
-
-async def _answer(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
-    await response(scope, receive, send)

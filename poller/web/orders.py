@@ -13,11 +13,11 @@ from poller.export import order_object
 from poller.web import schemas
 from poller.web.dependencies import (
     Answer,
-    Changing,
+    CallerDep,
+    ChangeDep,
     Cursor,
-    Here,
     Limit,
-    Who,
+    ServiceDep,
     Word,
     bad_cursor,
     cursor_of,
@@ -32,14 +32,14 @@ from store.records import Basis, OrderRecord
 
 router = APIRouter(tags=["orders"])
 
-Account = Annotated[Word | None, Query(description="Only this account's.")]
+Account = Annotated[Word | None, Query(description="Only orders of this account.")]
 
 
 @router.get("/orders")
 def list_orders(
-    service: Here,
-    caller: Who,
-    status: Annotated[Word | None, Query(description="Amazon's word, for example UNSHIPPED.")] = None,
+    service: ServiceDep,
+    caller: CallerDep,
+    status: Annotated[Word | None, Query(description="Amazon's status, for example UNSHIPPED.")] = None,
     marketplace: Annotated[Word | None, Query(description="A country code, for example UK.")] = None,
     account: Account = None,
     customer_id: Annotated[int | None, Query(ge=1, le=2**63 - 1)] = None,
@@ -49,14 +49,14 @@ def list_orders(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> schemas.Page[schemas.Order]:
-    """Orders, the newest first by the time they were placed."""
+    """List orders, the most recently placed first."""
     with service.store.read() as tx:
         before = None
         if cursor is not None:
             before = queries.position_of(tx, *position_of(cursor, str, str))
             if before is None:
                 raise bad_cursor()
-        found = queries.list_orders(
+        records = queries.list_orders(
             tx,
             limit=limit + 1,
             status=None if status is None else status.upper(),
@@ -68,54 +68,59 @@ def list_orders(
             created_to=_utc(created_to),
             before=before,
         )
-    items = orders_for(caller, [order_object(o, order_currency(o)) for o in found[:limit]])
-    more = cursor_of(found[limit - 1].account, found[limit - 1].order_id) if len(found) > limit else None
+    items = orders_for(caller, [order_object(o, order_currency(o)) for o in records[:limit]])
+    more = (
+        cursor_of(records[limit - 1].account, records[limit - 1].order_id) if len(records) > limit else None
+    )
     return schemas.Page[schemas.Order].model_validate({"items": items, "next": more})
 
 
-def _utc(moment: datetime | None) -> datetime | None:
-    if moment is None:
+def _utc(time: datetime | None) -> datetime | None:
+    if time is None:
         return None
     try:
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except OverflowError:
-        raise Problem(422, "invalid", "there is no such time.") from None
+        raise Problem(422, "invalid", "this time is out of range.") from None
 
 
 def _code(name: str) -> str:
     place = BY_NAME.get(name.upper())
     if place is None:
-        raise Problem(422, "invalid", "marketplace is none of Amazon's.")
+        raise Problem(422, "invalid", "marketplace must be one of Amazon's, for example UK.")
     return place.code
 
 
-def one(tx: Transaction, order_id: str, account: str | None) -> OrderRecord:
-    found = queries.find_orders(tx, order_id, account)
-    if len(found) > 1:
-        names = " and ".join(sorted(order.account for order in found))
-        raise Problem(409, "ambiguous", f"accounts {names} both have this order: add account.")
-    if not found:
-        kept = [e for e in quarantine.entries(tx, [order_id]) if account in (None, e.account)]
-        where = "is in quarantine" if kept else "is not in the database"
+def find_order(tx: Transaction, order_id: str, account: str | None) -> OrderRecord:
+    """Return the order with this ID. Raises Problem if there is none, or several and no account."""
+    matches = queries.find_orders(tx, order_id, account)
+    if len(matches) > 1:
+        names = " and ".join(sorted(order.account for order in matches))
+        raise Problem(409, "ambiguous", f"accounts {names} both have this order: add the parameter account.")
+    if not matches:
+        entries = [e for e in quarantine.entries(tx, [order_id]) if account in (None, e.account)]
+        where = "is in quarantine" if entries else "is not in the database"
         raise Problem(404, "unknown", f"this order {where}.")
-    return found[0]
+    return matches[0]
 
 
 @router.get("/orders/{order_id}")
-def show_order(service: Here, caller: Who, order_id: Word, account: Account = None) -> schemas.Order:
-    """One order with its lines."""
+def show_order(
+    service: ServiceDep, caller: CallerDep, order_id: Word, account: Account = None
+) -> schemas.Order:
+    """Show one order with its lines."""
     with service.store.read() as tx:
-        order = one(tx, order_id, account)
+        order = find_order(tx, order_id, account)
     (shown,) = orders_for(caller, [order_object(order, order_currency(order))])
     return schemas.Order.model_validate(shown)
 
 
 @router.get("/orders/{order_id}/explanation")
-def explain_order(service: Here, order_id: Word, account: Account = None) -> schemas.Explanation:
-    """Why this order has this customer, or none."""
+def explain_order(service: ServiceDep, order_id: Word, account: Account = None) -> schemas.Explanation:
+    """Explain why this order has its customer, or none."""
     with service.store.read() as tx:
-        order = one(tx, order_id, account)
-        found: dict[str, Any] = {
+        order = find_order(tx, order_id, account)
+        explanation: dict[str, Any] = {
             "order_id": order.order_id,
             "account": order.account,
             "customer_id": order.customer_id,
@@ -124,17 +129,18 @@ def explain_order(service: Here, order_id: Word, account: Account = None) -> sch
             "reasons": list(reasons_for(tx, order)),
             "buyer_data": retained(tx, service, order),
         }
-    return schemas.Explanation.model_validate(found)
+    return schemas.Explanation.model_validate(explanation)
 
 
 @router.post("/orders/{order_id}/fetch", response_model=schemas.Fetched)
-def fetch_order(service: Here, once: Changing, order_id: Word, wanted: schemas.FetchWanted) -> Response:
-    """Ask Amazon for one order again and store it."""
-
+def fetch_order(
+    service: ServiceDep, change: ChangeDep, order_id: Word, body: schemas.FetchWanted
+) -> Response:
+    """Refetch one order from Amazon and store it."""
     order = checked_id(order_id)
 
     def work() -> Answer:
-        told = fetched(service, account_of(service, wanted.account), order)
-        return Answer(200, {"order_id": order, "account": wanted.account, "message": told})
+        message = fetched(service, account_of(service, body.account), order)
+        return Answer(200, {"order_id": order, "account": body.account, "message": message})
 
-    return once.beside(work)
+    return change.outside_transaction(work)

@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 has them: every answer that is not a success is one of these."""
+"""Problem details (RFC 9457): the body of every answer that reports an error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class Problem(Exception):
-    """Ends a request. ``kind`` is what programs tell problems apart by, ``detail`` a sentence for people."""
+    """An error that ends a request. Programs read ``kind``, people the sentence ``detail``."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Problem(Exception):
         self.errors = list(errors)
 
     def response(self) -> Response:
-        """The answer; its title is that of the status."""
+        """Return the problem as a response; its title is the phrase of the status."""
         body: dict[str, object] = {
             "type": f"urn:order-sync:{self.kind}",
             "title": HTTPStatus(self.status).phrase,
@@ -45,8 +45,8 @@ class Problem(Exception):
         return Response(text, self.status, self.headers, MEDIA_TYPE)
 
 
-class Wrong(BaseModel):
-    """One thing that is wrong with what was sent."""
+class InvalidPart(BaseModel):
+    """One part of the request that is invalid, and why."""
 
     where: str
     what: str
@@ -69,8 +69,8 @@ class ProblemShape(BaseModel):
         },
     )
 
-    type: str = Field(description="What programs tell errors apart by.")
+    type: str = Field(description="Identifies the kind of error, for programs.")
     title: str
     status: int
     detail: str = Field(description="One sentence for people; never buyer data.")
-    errors: list[Wrong] | None = Field(default=None, description="What is wrong with the request, by place.")
+    errors: list[InvalidPart] | None = Field(default=None, description="The invalid parts of the request.")

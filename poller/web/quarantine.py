@@ -7,9 +7,9 @@ from fastapi import APIRouter, Response
 from poller.actions.quarantine import quarantine_object, tried_again
 from poller.errors import Unknown
 from poller.web import schemas
-from poller.web.dependencies import Answer, Changing, Here, Who, Word
+from poller.web.dependencies import Answer, CallerDep, ChangeDep, ServiceDep, Word
 from poller.web.masking import MASK, disclosed
-from store import quarantine as stored
+from store import quarantine
 from store.engine import Transaction
 from store.quarantine import Quarantined
 
@@ -17,25 +17,28 @@ router = APIRouter(tags=["quarantine"])
 
 
 @router.get("/quarantine")
-def list_quarantine(service: Here) -> list[schemas.Quarantined]:
-    """Orders that could not be understood, oldest first."""
+def list_quarantine(service: ServiceDep) -> list[schemas.Quarantined]:
+    """List the orders that could not be read, oldest first."""
     with service.store.read() as tx:
-        found = stored.entries(tx)
-    return [schemas.Quarantined.model_validate(quarantine_object(entry)) for entry in found]
+        entries = quarantine.entries(tx)
+    return [schemas.Quarantined.model_validate(quarantine_object(entry)) for entry in entries]
 
 
-def one(tx: Transaction, account: str, order_id: str) -> Quarantined:
-    for entry in stored.entries(tx, [order_id]):
+def find_entry(tx: Transaction, account: str, order_id: str) -> Quarantined:
+    """Return an order's entry. Raises Unknown if the order is not in quarantine."""
+    for entry in quarantine.entries(tx, [order_id]):
         if entry.account == account:
             return entry
     raise Unknown("this order is not in quarantine.")
 
 
 @router.get("/quarantine/{account}/{order_id}")
-def show_quarantined(service: Here, caller: Who, account: Word, order_id: Word) -> schemas.QuarantinedWhole:
-    """Why an order is in quarantine, and what Amazon sent."""
+def show_quarantined(
+    service: ServiceDep, caller: CallerDep, account: Word, order_id: Word
+) -> schemas.QuarantinedWhole:
+    """Show why an order is in quarantine, and what Amazon sent."""
     with service.store.read() as tx:
-        entry = one(tx, account, order_id)
+        entry = find_entry(tx, account, order_id)
     payload = entry.payload or None
     if payload is not None and caller.sees_buyers:
         disclosed(caller, "quarantine", [entry.order_id])
@@ -46,15 +49,15 @@ def show_quarantined(service: Here, caller: Who, account: Word, order_id: Word) 
 
 @router.post("/quarantine/{account}/{order_id}/retry", response_model=schemas.Retried)
 def retry_quarantined(
-    service: Here, once: Changing, account: Word, order_id: Word, wanted: schemas.RetryWanted
+    service: ServiceDep, change: ChangeDep, account: Word, order_id: Word, body: schemas.RetryWanted
 ) -> Response:
-    """Try again, after an upgrade or a repair."""
+    """Retry an order, from what is stored or from Amazon."""
 
     def work() -> Answer:
         with service.store.read() as tx:
-            entry = one(tx, account, order_id)
-        problem = tried_again(service, entry, wanted.refetch)
-        body = {"order_id": order_id, "account": account, "stored": problem is None, "message": problem}
-        return Answer(200, body)
+            entry = find_entry(tx, account, order_id)
+        problem = tried_again(service, entry, body.refetch)
+        answer = {"order_id": order_id, "account": account, "stored": problem is None, "message": problem}
+        return Answer(200, answer)
 
-    return once.beside(work)
+    return change.outside_transaction(work)

@@ -1,6 +1,6 @@
-"""What is sent and answered, for the OpenAPI description: the exported keys, and what lists are made of.
+"""Request and response schemas of the HTTP API.
 
-Keys are those of ``poller/export.py`` and of the command line's ``--json``; a test holds both together.
+The keys are those of ``poller/export.py`` and of the command line's ``--json``; a test compares them.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ CustomerId = Annotated[int, Field(ge=1, le=LARGEST_ID)]
 
 
 def example(**values: Any) -> ConfigDict:
-    """An example of a shape, which takes nothing that it does not know."""
+    """Return the configuration of a schema that has this example and refuses unknown keys."""
     return ConfigDict(extra="forbid", json_schema_extra={"examples": [values]})
 
 
 class Page(BaseModel, Generic[T]):
-    """A part of a list. ``next``: the cursor of the page after it, null on the last one."""
+    """One page of a list. ``next``: the cursor of the next page, null on the last one."""
 
     items: list[T]
     next: str | None
@@ -309,7 +309,7 @@ class JournalEntry(BaseModel):
 
 
 class AddressEdit(BaseModel):
-    """Parts of an address; one that is null or empty is removed."""
+    """Parts of an address; null or an empty text removes one."""
 
     model_config = example(line1="1 High Street", city="Leeds", postal_code="LS1 1AA", country="GB")
     name: Text | None = None
@@ -326,7 +326,7 @@ class AddressEdit(BaseModel):
 
 
 class CustomerEdit(BaseModel):
-    """Fields to set; one that is null or empty is removed, one that is not named stays as it is."""
+    """Fields to set; null or an empty text removes one, fields left out stay as they are."""
 
     model_config = example(price_list="Trade", discount_percent="2.5", labels={"segment": "B2B"})
     external_id: Text | None = None
@@ -341,26 +341,26 @@ class CustomerEdit(BaseModel):
     price_list: Text | None = None
     currency: Text | None = None
     tax_code: Text | None = None
-    discount_percent: Text | None = Field(default=None, description="A decimal text, 0 to 100.")
+    discount_percent: Text | None = Field(default=None, description="A decimal string, 0 to 100.")
     labels: dict[LabelKey, Text | None] = Field(default_factory=dict, max_length=100)
 
-    def given(self) -> dict[str, str]:
-        """What was named, by the names of ``poller.customers.fields``; empty for what is to be removed."""
-        found: dict[str, str] = {}
+    def field_values(self) -> dict[str, str]:
+        """Map the fields that were sent, as ``poller.customers.fields`` names them; empty texts remove."""
+        values: dict[str, str] = {}
         for name in self.model_fields_set - {"labels", "business"}:
             value = getattr(self, name)
             if name not in ("billing", "delivery"):
-                found[name] = value or ""
+                values[name] = value or ""
             elif value is None:
-                found.update((f"{name}_{part}", "") for part in ADDRESS_PARTS)
+                values.update((f"{name}_{part}", "") for part in ADDRESS_PARTS)
             else:
-                found.update(
+                values.update(
                     (f"{name}_{part}", getattr(value, part) or "") for part in value.model_fields_set
                 )
-        return found
+        return values
 
-    def labelled(self) -> list[str]:
-        """Labels as they are typed."""
+    def label_texts(self) -> list[str]:
+        """Return the labels as ``key=value``, as on the command line."""
         return [f"{key}={value or ''}" for key, value in self.labels.items()]
 
 
@@ -370,17 +370,17 @@ class CustomerNew(CustomerEdit):
     model_config = example(
         business="acme", name="Bob Example", email_1="bob@example.com", delivery={"country": "GB"}
     )
-    business: Word | None = Field(default=None, description="Needed where there are several.")
+    business: Word | None = Field(default=None, description="Required if there are several.")
 
 
 class Changed(BaseModel):
-    """What a change came to: no buyer data. The ETag is that of the record as it is now."""
+    """The result of a change, without buyer data. The ETag is that of the changed record."""
 
     model_config = example(customer_id=1041, changed=["price_list"], stops_recognising=0)
     customer_id: int
     changed: list[str]
     stops_recognising: int = Field(
-        description="Erased e-mails that gave way: a buyer who comes back with one is a new customer."
+        description="Erased e-mails that were dropped: a buyer who orders with one again is a new customer."
     )
 
 
@@ -390,19 +390,19 @@ class SearchWanted(BaseModel):
 
 
 class MergeWanted(BaseModel):
-    """Which customer becomes part of the one in the address."""
+    """The customer to merge into the one in the address."""
 
     model_config = example(other_id=1042, keep_emails=["bob@example.com"])
     other_id: CustomerId
     keep_emails: list[Text] | None = Field(
         default=None,
         max_length=3,
-        description="Main e-mails to keep; without it, as many as there is room for.",
+        description="Main e-mails to keep; by default as many as there is room for.",
     )
 
 
 class MergePreview(BaseModel):
-    """What a merge would do. Its ETag, sent as If-Match, makes sure that nothing changes before."""
+    """What a merge would do. Send its ETag as If-Match to merge exactly as previewed."""
 
     model_config = example(
         customer_id=1041,
@@ -415,11 +415,11 @@ class MergePreview(BaseModel):
     )
     customer_id: int
     other_id: int
-    moved: int = Field(description="Orders that move.")
-    emails: list[str | None] = Field(description="Main e-mails afterwards.")
-    stopping: list[str | None] = Field(description="Main e-mails that will not match any more.")
-    filled: list[str] = Field(description="Fields taken over.")
-    labels: list[str] = Field(description="Labels taken over.")
+    moved: int = Field(description="Number of orders that move.")
+    emails: list[str | None] = Field(description="Main e-mails after the merge.")
+    stopping: list[str | None] = Field(description="Main e-mails that will no longer match.")
+    filled: list[str] = Field(description="Fields taken from the other customer.")
+    labels: list[str] = Field(description="Labels taken from the other customer.")
 
 
 class Merged(BaseModel):
@@ -434,7 +434,7 @@ class UnmergeWanted(BaseModel):
     leave: list[Text] = Field(
         default_factory=list,
         max_length=3,
-        description="Addresses that may stay with the third customers who have them now.",
+        description="E-mails that may stay with the other customers who have them now.",
     )
 
 
@@ -443,10 +443,10 @@ class Unmerged(BaseModel):
     customer_id: int
     kept_id: int
     moved: int
-    arrived: int = Field(description="Of those, orders that came since the merge.")
-    stayed: int = Field(description="Orders that came since and stayed on the kept record.")
+    arrived: int = Field(description="Those of them that arrived after the merge.")
+    stayed: int = Field(description="Orders that arrived after the merge and stay with the kept customer.")
     entered: int = Field(
-        description="E-mails that stay on the kept record, because they were entered there since."
+        description="E-mails that stay with the kept customer, as they were entered there after the merge."
     )
 
 
@@ -474,14 +474,14 @@ class BackfillWanted(BaseModel):
         },
     )
     marketplace: Word
-    lower: Word = Field(alias="from", description="First day or time (UTC), as 2026-01-31.")
-    upper: Word = Field(alias="to", description="The day after the last one, or a time (UTC).")
+    lower: Word = Field(alias="from", description="First day or time (UTC), for example 2026-01-31.")
+    upper: Word = Field(alias="to", description="Day after the last one, or a time (UTC).")
     by: Way = "auto"
     account: Word | None = None
 
 
 class Cost(BaseModel):
-    """``seconds`` is null when live polling needs all of the budget."""
+    """Cost of a backfill. ``seconds`` is null if live polling needs the whole budget."""
 
     windows: int
     requests: int
@@ -492,7 +492,7 @@ class Cost(BaseModel):
 
 
 class BackfillPlan(BaseModel):
-    """What a stretch of history costs. ``expected`` is null when nobody can tell: then each 1,000 orders."""
+    """Cost estimate of a backfill. Without ``expected`` (orders), costs are those of each 1,000 orders."""
 
     account: str
     marketplace: str
@@ -586,7 +586,9 @@ class QuarantinedWhole(Quarantined):
 
 class RetryWanted(BaseModel):
     model_config = example(refetch=True)
-    refetch: bool = Field(default=False, description="Ask Amazon again, instead of applying what it sent.")
+    refetch: bool = Field(
+        default=False, description="Refetch the order from Amazon instead of applying the stored payload."
+    )
 
 
 class Retried(BaseModel):
@@ -613,8 +615,8 @@ class VerificationWanted(BaseModel):
         },
     )
     marketplace: Word
-    lower: Word = Field(alias="from", description="First day or time (UTC), as 2026-01-31.")
-    upper: Word = Field(alias="to", description="The day after the last one, or a time (UTC).")
+    lower: Word = Field(alias="from", description="First day or time (UTC), for example 2026-01-31.")
+    upper: Word = Field(alias="to", description="Day after the last one, or a time (UTC).")
     by: By = "report"
     repair: bool = False
     account: Word | None = None
@@ -651,7 +653,7 @@ class VerificationBegun(BaseModel):
 
 
 class Run(BaseModel):
-    """One run of a source; without an outcome while it is going on, or when its process died."""
+    """One run of a source. ``outcome`` is null while it runs, or if its process died."""
 
     model_config = example(
         run=812,
@@ -690,7 +692,7 @@ class NotReady(BaseModel):
 
 
 class Ready(BaseModel):
-    """``reasons``: what is beyond its limit, for those who may read; null for all others."""
+    """``reasons``: limits that are exceeded, for callers with the scope read; null for all others."""
 
     model_config = example(
         status="not ready",
@@ -722,7 +724,7 @@ class CustomerEvent(BaseModel):
 
 
 class Event(BaseModel):
-    """What became of a record; ``version`` grows with each of its changes."""
+    """One change of a record; ``version`` grows with each change of it."""
 
     model_config = ConfigDict(extra="forbid")
     type: Kind
@@ -731,7 +733,7 @@ class Event(BaseModel):
 
 
 class Changes(BaseModel):
-    """Events, oldest first. ``position``: where to go on; ``more``: there are some already."""
+    """Events, oldest first. ``position``: continue from here; ``more``: further events exist."""
 
     model_config = example(
         events=[

@@ -1,4 +1,4 @@
-"""Serving the application from a thread of the service, until the service stops."""
+"""The HTTP server: a thread that serves the application until the service stops."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from poller.web.app import make_app
 log = structlog.get_logger("order_sync")
 
 THREADS = 6
-"""Requests carried out at once; sources share the connections to the database with them."""
+"""Requests served at once; they share the database connections with the sources."""
 
-STOP_WITHIN = 4
-"""Seconds that answers get to be finished when the service stops."""
+STOP_SECONDS = 4
+"""Time for running requests to finish when the service stops."""
 
-MANY = 200
-"""Connections at once; more are turned away."""
+MAX_CONNECTIONS = 200
+"""More concurrent connections are refused."""
 
 
 class CannotListen(Exception):
@@ -31,23 +31,23 @@ class CannotListen(Exception):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens. Raises CannotListen."""
+    """Return a listening socket. Raises CannotListen."""
     name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, _, _, _, address = found[0]
-        # Named, because asyncio sends small answers at once only over a socket that says it is TCP.
-        made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = addresses[0]
+        # asyncio sends small answers without delay only if the socket names the protocol TCP.
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            made.bind(address)
-            made.listen(128)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(128)
         except OSError:
-            made.close()
+            listener.close()
             raise
     except OSError as error:
         reasons = {
-            errno.EADDRINUSE: "another program listens there already",
+            errno.EADDRINUSE: "another program is listening there",
             errno.EACCES: "this user may not listen there",
             errno.EADDRNOTAVAIL: "this machine does not have that address",
         }
@@ -55,17 +55,17 @@ def listen(host: str, port: int) -> socket.socket:
         raise CannotListen(
             f"cannot listen on {name}: {reason}; set ORDER_SYNC_LISTEN to another address, or to off."
         ) from None
-    return made
+    return listener
 
 
 class _Server(uvicorn.Server):
-    """Ends when the service does."""
+    """A uvicorn server that stops with the service."""
 
     def __init__(self, config: uvicorn.Config, stop: threading.Event) -> None:
         super().__init__(config)
         self._stop = stop
         self.ends_by: float | None = None
-        """When it has to be over, by ``time.monotonic()``; None while it serves."""
+        """When it must have ended, by ``time.monotonic()``; None while it serves."""
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         to_thread.current_default_thread_limiter().total_tokens = THREADS
@@ -74,12 +74,12 @@ class _Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         if not self._stop.is_set():
             return await super().on_tick(counter)
-        self.ends_by = time.monotonic() + STOP_WITHIN + 1
+        self.ends_by = time.monotonic() + STOP_SECONDS + 1
         return True
 
 
 class WebServer:
-    """Serves a service on a socket that listens."""
+    """Serves the application on a listening socket, in a thread."""
 
     def __init__(self, service: Service, listening: socket.socket) -> None:
         config = uvicorn.Config(
@@ -91,12 +91,12 @@ class WebServer:
             log_config=None,
             log_level="warning",
             access_log=False,
-            # The address of a connection is what access is decided by: no header may change it.
+            # Access depends on the address of a connection: no header may change it.
             proxy_headers=False,
             server_header=False,
-            limit_concurrency=MANY,
+            limit_concurrency=MAX_CONNECTIONS,
             timeout_keep_alive=5,
-            timeout_graceful_shutdown=STOP_WITHIN,
+            timeout_graceful_shutdown=STOP_SECONDS,
         )
         self._server = _Server(config, service.stop)
         self._socket = listening
@@ -105,12 +105,12 @@ class WebServer:
 
     @property
     def url(self) -> str:
-        """Where it is reached."""
+        """The URL at which it is reached."""
         host, port = self._socket.getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def start(self) -> None:
-        """Begin to serve."""
+        """Start serving."""
         self._thread.start()
         log.info("listening", url=self.url)
 
@@ -125,8 +125,8 @@ class WebServer:
     def join(self) -> bool:
         """Wait until it has ended; ``service.stop`` must be set.
 
-        False when an answer is still being made: its thread cannot be ended but with the process.
+        Return False if a request is still running: only the end of the process ends its thread.
         """
-        by = self._server.ends_by
-        self._thread.join(STOP_WITHIN + 1 if by is None else max(0.0, by - time.monotonic()))
+        ends_by = self._server.ends_by
+        self._thread.join(STOP_SECONDS + 1 if ends_by is None else max(0.0, ends_by - time.monotonic()))
         return not self._thread.is_alive()

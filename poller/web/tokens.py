@@ -1,4 +1,4 @@
-"""Tokens of the HTTP API: how they are made, what they may be called, what they allow. Pure."""
+"""Tokens of the HTTP API: generation, digests, names and scopes. Pure."""
 
 from __future__ import annotations
 
@@ -17,25 +17,27 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 def new_token() -> str:
-    """A token that nobody can guess: 256 random bits."""
+    """Return a new token with 256 random bits."""
     return f"osync_{secrets.token_urlsafe(32)}"
 
 
 def digest(token: str) -> bytes:
-    """What is kept of a token. A plain hash will do, because a token is no password that could be guessed."""
+    """Return what the database keeps of a token. It is random, so unlike for a password SHA-256 will do."""
     return hashlib.sha256(token.encode()).digest()
 
 
 def checked_name(name: str) -> str:
-    """A name for a token. Raises Refused."""
+    """Return the name of a token. Raises Refused if it is not allowed."""
     if not _NAME.fullmatch(name):
-        raise Refused("a token's name is made of a-z, 0-9, ., _ and -, at most 64 of them, for example erp.")
+        raise Refused(
+            "a token's name is made of a-z, 0-9, ., _ and -, at most 64 characters, for example erp."
+        )
     return name
 
 
-def checked_scopes(wanted: Collection[str]) -> tuple[Scope, ...]:
-    """The scopes that are named, in their order. Raises Refused."""
-    unknown = sorted(set(wanted) - set(SCOPES))
+def checked_scopes(names: Collection[str]) -> tuple[Scope, ...]:
+    """Return the named scopes in their fixed order. Raises Refused if one is unknown."""
+    unknown = sorted(set(names) - set(SCOPES))
     if unknown:
         raise Refused(f"there is no scope {unknown[0]}: there are {', '.join(SCOPES)}.")
-    return tuple(scope for scope in SCOPES if scope in wanted)
+    return tuple(scope for scope in SCOPES if scope in names)

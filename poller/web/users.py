@@ -1,4 +1,4 @@
-"""Users of the console: what they may be called, what a password must be, when a session is over."""
+"""Users of the console: rules for names and passwords, password hashes, the end of a session."""
 
 from __future__ import annotations
 
@@ -12,69 +12,73 @@ import argon2
 from poller.errors import Refused
 from poller.web.tokens import Scope, checked_scopes
 
-LEAST, MOST = 12, 256
+MIN_PASSWORD, MAX_PASSWORD = 12, 256
 """Characters of a password."""
 
-FAILURES = 10
-LOCKED = timedelta(minutes=15)
-"""So many failures in a row lock a user for so long."""
+MAX_FAILURES = 10
+LOCK_TIME = timedelta(minutes=15)
+"""This many failures in a row lock a user for this long."""
 
-IDLE = timedelta(hours=1)
-LONGEST = timedelta(hours=12)
-"""A session is over when nobody asked for anything for so long, and in any case after so long."""
+MAX_IDLE = timedelta(hours=1)
+MAX_SESSION = timedelta(hours=12)
+"""A session ends after this time without a request, and after this time in any case."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _hasher = argon2.PasswordHasher()
 
 
 def checked_user_name(name: str) -> str:
-    """A name for a user. Raises Refused."""
+    """Return the name of a user. Raises Refused if it is not allowed."""
     if not _NAME.fullmatch(name):
-        raise Refused("a user's name is made of a-z, 0-9, ., _ and -, at most 64 of them, for example ann.")
+        raise Refused(
+            "a user's name is made of a-z, 0-9, ., _ and -, at most 64 characters, for example ann."
+        )
     return name
 
 
-def checked_user_scopes(wanted: Collection[str]) -> tuple[Scope, ...]:
-    """What a user may do; who may do anything may look. Raises Refused."""
-    return checked_scopes({"read", *wanted})
+def checked_user_scopes(names: Collection[str]) -> tuple[Scope, ...]:
+    """Return the scopes of a user; `read` is always one of them. Raises Refused if one is unknown."""
+    return checked_scopes({"read", *names})
 
 
 def checked_password(name: str, password: str) -> str:
-    """A password for a new user. Raises Refused, without the password."""
-    plain = _plain(password)
-    if len(plain) < LEAST:
-        raise Refused(f"a password has at least {LEAST} characters.")
-    if len(plain) > MOST:
-        raise Refused(f"a password has at most {MOST} characters.")
+    """Return the password for a new user. Raises Refused, without quoting it, if it is too weak."""
+    plain = _normalised(password)
+    if len(plain) < MIN_PASSWORD:
+        raise Refused(f"a password has at least {MIN_PASSWORD} characters.")
+    if len(plain) > MAX_PASSWORD:
+        raise Refused(f"a password has at most {MAX_PASSWORD} characters.")
     if name in plain.lower() or len(set(plain)) < 5:
-        raise Refused("this password is easy to guess: it holds the user's name, or hardly any characters.")
+        raise Refused(
+            "this password is easy to guess: it contains the user's name or too few different characters."
+        )
     return password
 
 
 def hashed(password: str) -> str:
-    """What is kept of a password (argon2id)."""
-    return _hasher.hash(_plain(password))
+    """Return what the database keeps of a password (argon2id)."""
+    return _hasher.hash(_normalised(password))
 
 
-def fits(kept: str | None, password: str) -> bool:
-    """Whether a password is the one that was kept; as slow when there is none."""
-    if len(password) > MOST:
+def password_matches(kept: str | None, password: str) -> bool:
+    """Return True if a password matches its hash. Takes as long if there is no hash."""
+    if len(password) > MAX_PASSWORD:
         return False
     try:
-        _hasher.verify(kept or _NOBODYS, _plain(password))
+        _hasher.verify(kept or _HASH_OF_NONE, _normalised(password))
     except argon2.exceptions.VerificationError:
         return False
     return kept is not None
 
 
-def _plain(password: str) -> str:
-    """One form for what keyboards write in several."""
+def _normalised(password: str) -> str:
+    """Return one form for characters that keyboards send in several."""
     return unicodedata.normalize("NFKC", password)
 
 
-_NOBODYS = _hasher.hash("nobody has this password")
+_HASH_OF_NONE = _hasher.hash("no user has this password")
 
 
 def is_over(created_at: datetime, seen_at: datetime, now: datetime) -> bool:
-    """Whether a session has ended."""
-    return now >= created_at + LONGEST or now >= seen_at + IDLE
+    """Return True if a session has ended."""
+    return now >= created_at + MAX_SESSION or now >= seen_at + MAX_IDLE

@@ -65,7 +65,7 @@ def test_a_port_that_is_taken_is_one_sentence(shop: Shop) -> None:
         address = f"127.0.0.1:{other.getsockname()[1]}"
         (told,) = shop("run", status=1, ORDER_SYNC_LISTEN=address).told
     assert told == (
-        f"error: cannot listen on {address}: another program listens there already; "
+        f"error: cannot listen on {address}: another program is listening there; "
         "set ORDER_SYNC_LISTEN to another address, or to off."
     )
     with running(shop, ORDER_SYNC_LISTEN="192.0.2.1:80") as process:

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from connectors.simulator.world import Seller, World
-from poller.web.users import fits
+from poller.web.users import password_matches
 from store import tables
 from store.engine import create_engine
 from tests.acceptance.command_line import Result, Shop, open_shop
@@ -49,9 +49,9 @@ def test_of_a_password_only_an_argon2_hash_is_kept(shop: Shop, add: Add) -> None
     assert ann.password.startswith("$argon2id$")
     assert ann.password != bob.password
     assert PASSWORD not in repr((ann, bob))
-    assert fits(ann.password, PASSWORD)
-    assert not fits(ann.password, PASSWORD.upper())
-    assert not fits(None, PASSWORD)
+    assert password_matches(ann.password, PASSWORD)
+    assert not password_matches(ann.password, PASSWORD.upper())
+    assert not password_matches(None, PASSWORD)
     listed = shop("users", "list", "--json").json()
     assert [(u["name"], u["scopes"], u["locked_until"]) for u in listed] == [
         ("ann", ["read", "write", "buyer-data"], None),

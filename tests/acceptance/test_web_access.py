@@ -30,7 +30,7 @@ from tests.acceptance.web_world import ALL, BAD, BUYERS, ORDERS, Served, logged,
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """One service for all tests here: they change nothing but tokens."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(access, "FAILURES", 10_000)  # these tests bring many wrong tokens
+        patch.setattr(access, "MAX_FAILURES", 10_000)  # these tests bring many wrong tokens
         with served(tmp_path_factory.mktemp("web"), ORDER_SYNC_API_TOKEN="x" * 40) as found:
             yield found
 
@@ -93,8 +93,8 @@ def test_every_route_is_closed_to_who_has_not_its_scope(place: Served) -> None:
     tokens = {name: place.client(name) for name in ALL}
     browsers = {name: place.browser(f"only-{name}", name) for name in ALL}
     for method, path in routes(place):
-        asked = access.Asked(method, path, "", ())
-        scope = access.needed(asked)
+        asked = access.RequestInfo(method, path, "", ())
+        scope = access.required_scope(asked)
         if scope is None:
             continue
         page = sessions.is_page(path)
@@ -102,7 +102,7 @@ def test_every_route_is_closed_to_who_has_not_its_scope(place: Served) -> None:
             client = (browsers if page else tokens)[other]
             answer = client.request(method, path, json={})
             if page:
-                assert method == "HEAD" or f"may not {scope}" in answer.text, (method, path)
+                assert method == "HEAD" or f"lacks the scope {scope}" in answer.text, (method, path)
             elif method != "HEAD":
                 problem(answer, 403, "scope")
             assert answer.status_code == 403, (method, path)
@@ -254,10 +254,10 @@ def test_an_error_of_ours_shows_no_traceback_and_logs_no_text(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("Quentin's e-mail")
 
-    monkeypatch.setattr("poller.web.quarantine.stored.entries", broken)
+    monkeypatch.setattr("poller.web.quarantine.quarantine.entries", broken)
     client = place.client(Authorization=f"Bearer {'x' * 40}")
     with logged() as events:
-        assert problem(client.get("/quarantine"), 500, "fault").startswith("something unexpected")
+        assert problem(client.get("/quarantine"), 500, "fault").startswith("unexpected error")
     (event,) = events
     assert (event["event"], event["error"]) == ("request broke", "RuntimeError")
     assert "Quentin" not in json.dumps(events)
@@ -285,7 +285,7 @@ def test_a_database_that_is_away_or_busy_is_told_as_such(
     def broken(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("poller.web.quarantine.stored.entries", broken)
+    monkeypatch.setattr("poller.web.quarantine.quarantine.entries", broken)
     client = place.client(Authorization=f"Bearer {'x' * 40}")
     answer = client.get("/quarantine")
     problem(answer, 503, kind)

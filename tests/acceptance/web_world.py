@@ -18,7 +18,7 @@ from poller.bootstrap import Service
 from poller.web.console import forms
 from poller.web.server import WebServer, listen
 from poller.web.tokens import digest
-from poller.web.users import LONGEST
+from poller.web.users import MAX_SESSION
 from store import tokens, users
 from store.engine import Store, Transaction
 from tests.acceptance.command_line import STARTED, Shop, open_shop
@@ -57,7 +57,7 @@ class Served:
         def signed_in(tx: Transaction) -> None:
             users.add(tx, name, "no hash", scopes)
             (user,) = [user for user in users.load(tx) if user.name == name]
-            assert users.begin(tx, user, digest(session), LONGEST)
+            assert users.begin(tx, user, digest(session), MAX_SESSION)
 
         self.store.commit(signed_in)
         client = httpx.Client(

@@ -203,20 +203,20 @@ def test_two_customers_are_merged_with_a_preview_and_separated_again(browser: Br
         menu(page, "Customers")
         photograph(page, "customers")
         page.get_by_role("link", name=str(kept), exact=True).click()
-        page.get_by_label("Number of the customer").fill(str(other))
-        page.get_by_role("button", name="Compare side by side").click()
+        page.get_by_label("Customer to merge into this one").fill(str(other))
+        page.get_by_role("button", name="Compare").click()
         expect(page.get_by_role("heading", name=f"Merge customer {other} into {kept}?")).to_be_visible()
         expect(page.get_by_text("1 order of customer")).to_be_visible()
         photograph(page, "merge")
         page.get_by_role("button", name="Merge", exact=True).click()
-        expect(page.get_by_text(f"Customer {other} is merged into this one")).to_be_visible()
+        expect(page.get_by_text(f"Merged customer {other} into this one")).to_be_visible()
         expect(page.locator("section[aria-labelledby=orders] tbody tr")).to_have_count(2)
         photograph(page, "merged")
         with place.store.read() as tx:
             assert queries.statuses(tx, [kept, other]) == {kept: "active", other: "merged"}
             assert queries.journal_of(tx, kept)[-1].who == "user:ann"
         page.get_by_role("button", name="Undo").click()
-        expect(page.get_by_text("is undone; 1 order came back")).to_be_visible()
+        expect(page.get_by_text("; 1 order moved back")).to_be_visible()
         with place.store.read() as tx:
             assert queries.statuses(tx, [kept, other]) == {kept: "active", other: "active"}
 
@@ -224,7 +224,7 @@ def test_two_customers_are_merged_with_a_preview_and_separated_again(browser: Br
 def test_duplicates_are_looked_for_and_compared(browser: Browser, place: Served) -> None:
     with at(browser, place) as page:
         menu(page, "Duplicates")
-        page.get_by_role("button", name="Look through all customers").click()
+        page.get_by_role("button", name="Search all customers").click()
         page.get_by_role("link", name="Compare").first.click()
         expect(page.get_by_role("heading", name=re.compile("Merge customer"))).to_be_visible()
         page.go_back()
@@ -237,14 +237,14 @@ def test_a_backfill_is_planned_started_and_watched_until_it_is_done(browser: Bro
         place.shop.world.order(f"222-0000000-000000{number}", created=created, marketplace="UK")
     with at(browser, place) as page:
         menu(page, "Backfills")
-        page.get_by_label("First day").fill(f"{STARTED - timedelta(days=50):%Y-%m-%d}")
-        page.get_by_label("Day after the last").fill(f"{STARTED - timedelta(days=30):%Y-%m-%d}")
-        page.get_by_label("By", exact=True).select_option("search")
+        page.get_by_label("From").fill(f"{STARTED - timedelta(days=50):%Y-%m-%d}")
+        page.get_by_label("To (day after the last)").fill(f"{STARTED - timedelta(days=30):%Y-%m-%d}")
+        page.get_by_label("Method", exact=True).select_option("search")
         page.get_by_label("Marketplace").select_option("UK acme")
-        page.get_by_role("button", name="Plan").click()
-        expect(page.get_by_role("heading", name="Plan")).to_be_visible()
+        page.get_by_role("button", name="Estimate").click()
+        expect(page.get_by_role("heading", name="Estimate")).to_be_visible()
         photograph(page, "backfill-plan")
-        page.get_by_role("button", name="Start it").click()
+        page.get_by_role("button", name="Start backfill").click()
         expect(page.get_by_text("planned", exact=True)).to_be_visible()
         photograph(page, "backfill")
         address = page.url
@@ -267,12 +267,12 @@ def test_an_order_in_quarantine_shows_its_payload_and_is_tried_again_in_both_way
         page.get_by_role("link", name=BAD).click()
         expect(page.locator("pre")).to_contain_text("quantityOrdered")
         photograph(page, "quarantined")
-        page.get_by_role("button", name="Try again with what is stored").click()
+        page.get_by_role("button", name="Retry from stored data").click()
         expect(page.get_by_role("alert")).to_contain_text("It stays")
         place.shop.world.update(BAD, STARTED, poison=None)
-        page.get_by_role("button", name="Ask Amazon again").click()
+        page.get_by_role("button", name="Refetch from Amazon").click()
         expect(page.get_by_role("heading", name=f"Order {BAD} is stored")).to_be_visible()
-        page.get_by_role("link", name="To the order").click()
+        page.get_by_role("link", name="Show order").click()
         expect(page.get_by_role("heading", name="Why this customer")).to_be_visible()
 
 
@@ -293,10 +293,15 @@ def test_a_user_without_that_scope_sees_no_buyer_and_no_button(browser: Browser,
             page.goto(path)
             text = page.content()
             assert not [piece for piece in BUYERS if piece in text], path
-            assert page.get_by_role("button", name=re.compile("Merge|Ask Amazon|Start it|Pause")).count() == 0
+            assert (
+                page.get_by_role(
+                    "button", name=re.compile("Merge|Refetch|Retry|Start backfill|Pause")
+                ).count()
+                == 0
+            )
         page.get_by_role("searchbox").fill("Quentin")
         page.keyboard.press("Enter")
-        expect(page.get_by_text("only order ids and SKUs are searched")).to_be_visible()
+        expect(page.get_by_text("only order IDs and SKUs are searched")).to_be_visible()
     assert said(events) == []
 
 
@@ -311,7 +316,7 @@ def test_everything_is_reached_by_keyboard(browser: Browser, place: Served) -> N
     with at(browser, place) as page:
         expect(page.get_by_role("heading", name="Overview")).to_be_visible()
         page.keyboard.press("Tab")
-        assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+        assert page.evaluate("document.activeElement.textContent") == "Skip to content"
         reached = set()
         for _ in range(30):
             page.keyboard.press("Tab")

@@ -9,7 +9,7 @@ from threading import Thread
 
 import pytest
 
-from poller.web.users import FAILURES, IDLE, LOCKED, LONGEST, is_over
+from poller.web.users import LOCK_TIME, MAX_FAILURES, MAX_IDLE, MAX_SESSION, is_over
 from store import queries, search, users
 from store.engine import Store, create_engine
 from store.sealing import Sealer
@@ -37,45 +37,45 @@ def with_ann(store: Store, database_url: str, clock: SimulatedClock) -> Iterator
 
 
 def attempt(store: Store, name: str = "ann") -> users.ConsoleUser | None:
-    return store.commit(lambda tx: users.take_attempt(tx, name, FAILURES, LOCKED))
+    return store.commit(lambda tx: users.take_attempt(tx, name, MAX_FAILURES, LOCK_TIME))
 
 
 def test_ten_failures_lock_a_user_for_a_quarter_of_an_hour(with_ann: Store, clock: SimulatedClock) -> None:
-    assert all(attempt(with_ann) for _ in range(FAILURES))
+    assert all(attempt(with_ann) for _ in range(MAX_FAILURES))
     assert attempt(with_ann) is None
-    clock.go_to(NOON + LOCKED - timedelta(seconds=1))
+    clock.go_to(NOON + LOCK_TIME - timedelta(seconds=1))
     assert attempt(with_ann) is None
-    clock.go_to(NOON + LOCKED)
-    assert all(attempt(with_ann) for _ in range(FAILURES - 1)), "it is counted from the start"
+    clock.go_to(NOON + LOCK_TIME)
+    assert all(attempt(with_ann) for _ in range(MAX_FAILURES - 1)), "it is counted from the start"
     found = attempt(with_ann)
     assert found is not None
-    assert with_ann.commit(lambda tx: users.begin(tx, found, b"1" * 32, LONGEST))
+    assert with_ann.commit(lambda tx: users.begin(tx, found, b"1" * 32, MAX_SESSION))
     assert attempt(with_ann) is not None, "a success forgets all failures"
     assert attempt(with_ann, "nobody") is None
 
 
 def test_attempts_at_one_moment_are_no_more_than_one_after_the_other(with_ann: Store) -> None:
     found: list[object] = []
-    threads = [Thread(target=lambda: found.append(attempt(with_ann))) for _ in range(FAILURES + 6)]
+    threads = [Thread(target=lambda: found.append(attempt(with_ann))) for _ in range(MAX_FAILURES + 6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len([one for one in found if one is not None]) == FAILURES
+    assert len([one for one in found if one is not None]) == MAX_FAILURES
 
 
 def test_a_session_ends_with_its_user_and_is_cleared_away(with_ann: Store, clock: SimulatedClock) -> None:
     user = attempt(with_ann)
     assert user is not None
-    assert with_ann.commit(lambda tx: users.begin(tx, user, b"1" * 32, LONGEST))
-    clock.go_to(NOON + LONGEST)
-    assert with_ann.commit(lambda tx: users.begin(tx, user, b"2" * 32, LONGEST))
+    assert with_ann.commit(lambda tx: users.begin(tx, user, b"1" * 32, MAX_SESSION))
+    clock.go_to(NOON + MAX_SESSION)
+    assert with_ann.commit(lambda tx: users.begin(tx, user, b"2" * 32, MAX_SESSION))
     with with_ann.read() as tx:
         assert users.find_session(tx, b"1" * 32) is None
         session = users.find_session(tx, b"2" * 32)
-    assert session == users.Session("ann", ("read",), NOON + LONGEST, NOON + LONGEST)
+    assert session == users.Session("ann", ("read",), NOON + MAX_SESSION, NOON + MAX_SESSION)
     other = replace(user, password="another")
-    assert not with_ann.commit(lambda tx: users.begin(tx, other, b"3" * 32, LONGEST))
+    assert not with_ann.commit(lambda tx: users.begin(tx, other, b"3" * 32, MAX_SESSION))
     assert with_ann.commit(lambda tx: users.remove(tx, "ann"))
     with with_ann.read() as tx:
         assert users.find_session(tx, b"2" * 32) is None
@@ -86,9 +86,9 @@ def test_a_session_ends_with_its_user_and_is_cleared_away(with_ann: Store, clock
     ("age", "idle", "over"),
     [
         (timedelta(), timedelta(), False),
-        (IDLE, IDLE, True),
-        (LONGEST - timedelta(seconds=1), timedelta(), False),
-        (LONGEST, timedelta(), True),
+        (MAX_IDLE, MAX_IDLE, True),
+        (MAX_SESSION - timedelta(seconds=1), timedelta(), False),
+        (MAX_SESSION, timedelta(), True),
     ],
 )
 def test_a_session_is_over(age: timedelta, idle: timedelta, over: bool) -> None:

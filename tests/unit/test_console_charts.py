@@ -1,4 +1,4 @@
-"""What the overview's charts are drawn from, and that they are drawn."""
+"""The overview's charts: their figures and their SVG."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 from datetime import datetime, timedelta
 from typing import Any
 
-from poller.web.console.charts import activity, drawn
+from poller.web.console.charts import activity, bar_chart
 from store.runs import Outcome, Run
 from tests.harness import NOON
 
@@ -46,13 +46,13 @@ def test_a_wait_lasts_from_one_complete_run_to_the_next() -> None:
 def test_a_source_that_never_ran_waits_for_nothing() -> None:
     found = activity([], NOON)
     assert (found.total_orders, found.longest_wait) == (0, 0)
-    assert drawn(found.orders, "orders", "nothing", "orders").count("<rect") == 0
+    assert bar_chart(found.orders, "orders", "nothing", "orders").count("<rect") == 0
 
 
 def test_a_chart_is_an_image_with_a_name_whose_bars_stay_inside() -> None:
     found = activity([run(NOON - HOUR, orders=1234, requests=9, retries=4)], NOON)
     for bars in (found.orders, found.requests, found.waits):
-        image = ET.fromstring(drawn(bars, "orders", 'a "name" & more', "pieces", "others"))
+        image = ET.fromstring(bar_chart(bars, "orders", 'a "name" & more', "pieces", "others"))
         assert (image.get("role"), image.get("aria-label")) == ("img", 'a "name" & more')
         rectangles = [element for element in image.iter() if element.tag == "rect"]
         assert rectangles

@@ -7,7 +7,14 @@ from datetime import timedelta
 import pytest
 
 from poller.errors import Refused
-from poller.web.access import FAILURES, LOCKED, REMEMBERED, Asked, Gate, needed
+from poller.web.access import (
+    LOCK_TIME,
+    MAX_ADDRESSES,
+    MAX_FAILURES,
+    Authenticator,
+    RequestInfo,
+    required_scope,
+)
 from poller.web.problems import Problem
 from poller.web.tokens import SCOPES, checked_name, checked_scopes, digest, new_token
 from store.tokens import StoredToken
@@ -20,17 +27,17 @@ READER = StoredToken("reader", ("read",), digest("r" * 40), NOON)
 
 def asked(
     *headers: tuple[str, str], method: str = "GET", path: str = "/orders", client: str = "127.0.0.1"
-) -> Asked:
-    return Asked(method, path, client, headers or (HOST,))
+) -> RequestInfo:
+    return RequestInfo(method, path, client, headers or (HOST,))
 
 
-def bearer(token: str, **more: str) -> Asked:
+def bearer(token: str, **more: str) -> RequestInfo:
     return asked(HOST, ("authorization", f"Bearer {token}"), **more)
 
 
-def refused(gate: Gate, request: Asked, *stored: StoredToken) -> Problem:
+def refused(gate: Authenticator, request: RequestInfo, *stored: StoredToken) -> Problem:
     with pytest.raises(Problem) as caught:
-        gate.admit(request, stored)
+        gate.authenticate(request, stored)
     return caught.value
 
 
@@ -40,26 +47,28 @@ def clock() -> SimulatedClock:
 
 
 @pytest.fixture
-def open_gate(clock: SimulatedClock) -> Gate:
+def open_gate(clock: SimulatedClock) -> Authenticator:
     """Without any token."""
-    return Gate(None, clock)
+    return Authenticator(None, clock)
 
 
 @pytest.fixture
-def gate(clock: SimulatedClock) -> Gate:
+def gate(clock: SimulatedClock) -> Authenticator:
     """With a token of the settings."""
-    return Gate(SECRET, clock)
+    return Authenticator(SECRET, clock)
 
 
 @pytest.mark.parametrize("client", ["127.0.0.1", "127.8.8.8", "::1"])
 @pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost", "LOCALHOST:1", "[::1]:8000", "127.0.0.1"])
-def test_without_a_token_this_machine_may_do_everything(open_gate: Gate, client: str, host: str) -> None:
-    caller = open_gate.admit(asked(("host", host), client=client, method="DELETE"), ())
+def test_without_a_token_this_machine_may_do_everything(
+    open_gate: Authenticator, client: str, host: str
+) -> None:
+    caller = open_gate.authenticate(asked(("host", host), client=client, method="DELETE"), ())
     assert (caller.who, caller.scopes) == ("loopback", frozenset(SCOPES))
 
 
 @pytest.mark.parametrize("client", ["192.168.1.5", "2001:db8::1", "", "unix"])
-def test_without_a_token_no_other_machine_is_served(open_gate: Gate, client: str) -> None:
+def test_without_a_token_no_other_machine_is_served(open_gate: Authenticator, client: str) -> None:
     assert refused(open_gate, asked(client=client)).status == 403
 
 
@@ -82,32 +91,34 @@ def test_without_a_token_no_other_machine_is_served(open_gate: Gate, client: str
     ],
 )
 def test_without_a_token_what_a_proxy_or_a_page_asks_is_refused(
-    open_gate: Gate, header: tuple[str, str]
+    open_gate: Authenticator, header: tuple[str, str]
 ) -> None:
     assert refused(open_gate, asked(HOST, header)).kind == "not-here"
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "10.0.0.1", "", "[::2]:8000"])
-def test_without_a_token_a_foreign_host_is_refused(open_gate: Gate, host: str) -> None:
+def test_without_a_token_a_foreign_host_is_refused(open_gate: Authenticator, host: str) -> None:
     assert refused(open_gate, asked(("host", host))).kind == "not-here"
     assert refused(open_gate, asked(("accept", "*/*"))).kind == "not-here"
 
 
-def test_a_page_of_its_own_origin_is_this_machine(open_gate: Gate) -> None:
+def test_a_page_of_its_own_origin_is_this_machine(open_gate: Authenticator) -> None:
     own = asked(HOST, ("origin", "http://127.0.0.1:8000"), ("sec-fetch-site", "same-origin"))
-    assert open_gate.admit(own, ()).who == "loopback"
+    assert open_gate.authenticate(own, ()).who == "loopback"
 
 
-def test_once_there_is_a_token_this_machine_needs_one_too(gate: Gate, open_gate: Gate) -> None:
+def test_once_there_is_a_token_this_machine_needs_one_too(
+    gate: Authenticator, open_gate: Authenticator
+) -> None:
     assert refused(gate, asked()).status == 401
     problem = refused(open_gate, asked(), READER)
     assert (problem.status, problem.headers["WWW-Authenticate"]) == (401, "Bearer")
 
 
-def test_tokens_are_named_and_have_their_scopes(gate: Gate) -> None:
-    own = gate.admit(bearer(SECRET, client="192.168.1.5"), [READER])
+def test_tokens_are_named_and_have_their_scopes(gate: Authenticator) -> None:
+    own = gate.authenticate(bearer(SECRET, client="192.168.1.5"), [READER])
     assert (own.who, own.scopes, own.sees_buyers) == ("setting:api_token", frozenset(SCOPES), True)
-    reader = gate.admit(bearer("r" * 40), [READER])
+    reader = gate.authenticate(bearer("r" * 40), [READER])
     assert (reader.who, reader.scopes, reader.sees_buyers) == ("token:reader", frozenset({"read"}), False)
     assert refused(gate, bearer("r" * 40, method="POST"), READER).status == 403
 
@@ -115,12 +126,12 @@ def test_tokens_are_named_and_have_their_scopes(gate: Gate) -> None:
 @pytest.mark.parametrize(
     "value", ["", "Bearer", f"Basic {SECRET}", SECRET, f"Bearer {SECRET[:-1]}", f"Bearer {SECRET}s"]
 )
-def test_anything_but_a_token_is_refused(gate: Gate, value: str) -> None:
+def test_anything_but_a_token_is_refused(gate: Authenticator, value: str) -> None:
     problem = refused(gate, asked(HOST, ("authorization", value)))
     assert problem.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
 
 
-def test_two_tokens_in_one_request_are_refused(gate: Gate) -> None:
+def test_two_tokens_in_one_request_are_refused(gate: Authenticator) -> None:
     both = asked(HOST, ("authorization", f"Bearer {SECRET}"), ("authorization", f"Bearer {SECRET}"))
     assert refused(gate, both).status == 401
 
@@ -150,34 +161,34 @@ def test_two_tokens_in_one_request_are_refused(gate: Gate) -> None:
 def test_what_changes_something_needs_write_whatever_its_route(
     method: str, path: str, scope: str | None
 ) -> None:
-    assert needed(asked(method=method, path=path)) == scope
+    assert required_scope(asked(method=method, path=path)) == scope
 
 
 def test_after_ten_wrong_tokens_an_address_has_to_wait_unless_it_brings_the_right_one(
-    gate: Gate, clock: SimulatedClock
+    gate: Authenticator, clock: SimulatedClock
 ) -> None:
-    for _ in range(FAILURES):
+    for _ in range(MAX_FAILURES):
         assert refused(gate, bearer("wrong")).status == 401
         clock.sleep(5)
     locked = refused(gate, bearer("wrong"))
     assert (locked.status, locked.headers["Retry-After"]) == (429, "55")
     assert refused(gate, bearer("wrong", client="192.168.1.5")).status == 401
-    assert gate.admit(bearer(SECRET), ()).who == "setting:api_token"  # all may come through one proxy
+    assert gate.authenticate(bearer(SECRET), ()).who == "setting:api_token"  # all may come through one proxy
     assert refused(gate, asked()).status == 401  # who brings no token guesses none
-    clock.sleep(LOCKED.total_seconds())
+    clock.sleep(LOCK_TIME.total_seconds())
     assert refused(gate, bearer("wrong")).status == 401
 
 
-def test_wrong_tokens_now_and_then_lock_nobody(gate: Gate, clock: SimulatedClock) -> None:
-    for _ in range(3 * FAILURES):
+def test_wrong_tokens_now_and_then_lock_nobody(gate: Authenticator, clock: SimulatedClock) -> None:
+    for _ in range(3 * MAX_FAILURES):
         assert refused(gate, bearer("wrong")).status == 401
         clock.sleep(timedelta(seconds=7).total_seconds())
 
 
-def test_counting_failures_needs_little_memory(gate: Gate) -> None:
-    for number in range(REMEMBERED + 10):
+def test_counting_failures_needs_little_memory(gate: Authenticator) -> None:
+    for number in range(MAX_ADDRESSES + 10):
         refused(gate, bearer("wrong", client=f"host {number}"))
-    assert len(gate._failures) == REMEMBERED
+    assert len(gate._failures) == MAX_ADDRESSES
 
 
 def test_tokens_cannot_be_guessed_and_only_their_hash_is_kept() -> None:

@@ -1,1 +1,1 @@
-"""The console: pages for people, on the functions that the command line and the HTTP API use."""
+"""The console: pages for people, on the functions of the command line and the HTTP API."""

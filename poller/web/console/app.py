@@ -1,4 +1,4 @@
-"""The console as an application of its own, below ``/console``."""
+"""The console: an application of its own, mounted at ``/console``."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ ROUTERS = (sign_in, overview, orders, customers, backfills, quarantine, runs, se
 Handler = Callable[[Request, Any], Awaitable[Response]]
 
 
-async def _checked(request: Request) -> None:
+async def _check_form(request: Request) -> None:
     forms.check_form(request)
 
 
 def make_console(service: Service, handlers: Mapping[type[Exception], Handler]) -> FastAPI:
-    """The pages. ``handlers``: what the API makes of errors, here shown as a page."""
-    console = FastAPI(openapi_url=None, redirect_slashes=False, dependencies=[Depends(_checked)])
+    """Return the console. ``handlers``: the API's error handlers, whose answers are shown as pages."""
+    console = FastAPI(openapi_url=None, redirect_slashes=False, dependencies=[Depends(_check_form)])
     console.state.service = service
     console.state.snapshots = overview.Snapshots(service)
-    console.state.finder = customers.Finder(service)
+    console.state.duplicates = customers.DuplicateSearch(service.stop)
     for module in ROUTERS:
         console.include_router(module.router)
     console.mount("/static", StaticFiles(directory=rendering.HERE / "static"), name="static")
-    list(iter_route_contexts(console.routes))  # built now: the first who asks should not wait for it
+    list(iter_route_contexts(console.routes))  # built now, so that the first request is not slow
     for kind, handler in handlers.items():
         console.add_exception_handler(kind, _as_page(handler))
     return console
@@ -50,10 +50,11 @@ def make_console(service: Service, handlers: Mapping[type[Exception], Handler]) 
 
 def _as_page(handler: Handler) -> Handler:
     async def shown(request: Request, error: Any) -> Response:
-        answer = await handler(request, error)
-        told = json.loads(bytes(answer.body))
-        detail = "; ".join([told["detail"], *(f"{e['where']} {e['what']}" for e in told.get("errors", ()))])
-        kept = {name: value for name, value in answer.headers.items() if name == "retry-after"}
-        return rendering.problem_page(request, answer.status_code, detail, kept)
+        response = await handler(request, error)
+        detail = json.loads(bytes(response.body))["detail"]
+        if response.status_code == 405:
+            detail = "this page can't be opened directly."
+        headers = {name: value for name, value in response.headers.items() if name == "retry-after"}
+        return rendering.problem_page(request, response.status_code, detail, headers)
 
     return shown

@@ -1,8 +1,8 @@
-"""Pages about backfills: plan one, start it, watch it, direct it."""
+"""Backfill pages: plan, start, watch, pause, resume, cancel."""
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import get_args
 
 from fastapi import APIRouter, Request, Response
 
@@ -12,9 +12,9 @@ from poller.actions.backfills import Plan, Wanted
 from poller.actions.places import FIELDS, places
 from poller.bootstrap import Service
 from poller.errors import Refused
-from poller.web.console.forms import Fields, fields_of
-from poller.web.console.rendering import onwards, page
-from poller.web.dependencies import Here, Id
+from poller.web.console.forms import fields_of
+from poller.web.console.rendering import page, redirect_to
+from poller.web.dependencies import Id, ServiceDep
 from store import ledger
 from store.engine import Transaction
 from store.progress import Way
@@ -32,27 +32,26 @@ def _all(service: Service) -> list[Standing]:
 
 
 @router.get("/backfills")
-def list_backfills(request: Request, service: Here) -> Response:
-    """All backfills, the newest first, and the form for a new one."""
-    return _listed(request, service, {})
+def list_backfills(request: Request, service: ServiceDep) -> Response:
+    """Show all backfills, newest first, and the form for a new one."""
+    return _list_page(request, service, {})
 
 
 @router.get("/backfills/live")
-def refresh_backfills(request: Request, service: Here) -> Response:
-    """The part of the page that changes by itself."""
+def refresh_backfills(request: Request, service: ServiceDep) -> Response:
+    """Return the part of the page that refreshes."""
     return page(request, "_backfills.html", standings=_all(service))
 
 
-def _listed(
+def _list_page(
     request: Request,
     service: Service,
-    given: dict[str, str],
+    values: dict[str, str],
     refused: str | None = None,
     plan: Plan | None = None,
-    asked: Wanted | None = None,
+    wanted: Wanted | None = None,
 ) -> Response:
     choices = sorted((place.polled.code, place.name) for place in places(service))
-    values: dict[str, Any] = {"place": "", "from": "", "to": "", "by": "auto", **given}
     return page(
         request,
         "backfills.html",
@@ -60,74 +59,76 @@ def _listed(
         standings=_all(service),
         choices=choices,
         ways=get_args(Way),
-        given=values,
+        values={"place": "", "from": "", "to": "", "by": "auto", **values},
         refused=refused,
         plan=plan,
-        asked=asked,
+        wanted=wanted,
     )
 
 
-def _understood(service: Service, fields: Fields) -> tuple[dict[str, str], Wanted]:
-    given = {name: fields.one(name) for name in ("place", "from", "to", "by")}
-    marketplace, _, account = given["place"].partition(" ")
-    wanted = backfills.wanted(
-        service, marketplace, given["from"], given["to"], given["by"], account or None, FIELDS
+def _values(request: Request) -> dict[str, str]:
+    fields = fields_of(request)
+    return {name: fields.one(name) for name in ("place", "from", "to", "by")}
+
+
+def _parsed(service: Service, values: dict[str, str]) -> Wanted:
+    marketplace, _, account = values["place"].partition(" ")
+    return backfills.wanted(
+        service, marketplace, values["from"], values["to"], values["by"], account or None, FIELDS
     )
-    return given, wanted
 
 
 @router.post("/backfills/plan")
-def plan_backfill(request: Request, service: Here) -> Response:
-    """What a stretch of history costs, before anything is asked for."""
-    fields = fields_of(request)
+def plan_backfill(request: Request, service: ServiceDep) -> Response:
+    """Estimate the requests and time of a backfill, without requesting anything from Amazon."""
+    values = _values(request)
     try:
-        given, asked = _understood(service, fields)
+        wanted = _parsed(service, values)
     except Refused as error:
-        given = {name: fields.one(name) for name in ("place", "from", "to", "by")}
-        return _listed(request, service, given, refused=str(error))
+        return _list_page(request, service, values, refused=str(error))
     with service.store.read() as tx:
-        plan = backfills.planned(tx, service, asked)
-    return _listed(request, service, given, plan=plan, asked=asked)
+        plan = backfills.planned(tx, service, wanted)
+    return _list_page(request, service, values, plan=plan, wanted=wanted)
 
 
 @router.post("/backfills")
-def start_backfill(request: Request, service: Here) -> Response:
-    """Record a backfill; the running service carries it out."""
-    _, asked = _understood(service, fields_of(request))
-    number = service.store.commit(lambda tx: backfills.start(tx, asked))
-    return onwards(f"/backfills/{number}")
+def start_backfill(request: Request, service: ServiceDep) -> Response:
+    """Create a backfill; the running service carries it out."""
+    wanted = _parsed(service, _values(request))
+    number = service.store.commit(lambda tx: backfills.start(tx, wanted))
+    return redirect_to(f"/backfills/{number}")
 
 
 @router.get("/backfills/{backfill_id}")
-def show_backfill(request: Request, service: Here, backfill_id: Id) -> Response:
-    """How far a backfill has got, and when it will be ready."""
+def show_backfill(request: Request, service: ServiceDep, backfill_id: Id) -> Response:
+    """Show the progress of a backfill and its expected end."""
     with service.store.read() as tx:
         return page(request, "backfill.html", standing=_standing(tx, service, backfill_id))
 
 
 @router.get("/backfills/{backfill_id}/live")
-def refresh_backfill(request: Request, service: Here, backfill_id: Id) -> Response:
-    """The part of the page that changes by itself."""
+def refresh_backfill(request: Request, service: ServiceDep, backfill_id: Id) -> Response:
+    """Return the part of the page that refreshes."""
     with service.store.read() as tx:
         return page(request, "_backfill.html", standing=_standing(tx, service, backfill_id))
 
 
 @router.post("/backfills/{backfill_id}/pause")
-def pause_backfill(service: Here, backfill_id: Id) -> Response:
-    """Ask for nothing more until it is resumed."""
+def pause_backfill(service: ServiceDep, backfill_id: Id) -> Response:
+    """Pause a backfill until it is resumed."""
     service.store.commit(lambda tx: backfills.pause(tx, backfill_id))
-    return onwards(f"/backfills/{backfill_id}")
+    return redirect_to(f"/backfills/{backfill_id}")
 
 
 @router.post("/backfills/{backfill_id}/resume")
-def resume_backfill(service: Here, backfill_id: Id) -> Response:
-    """Go on with a paused backfill."""
+def resume_backfill(service: ServiceDep, backfill_id: Id) -> Response:
+    """Resume a paused backfill."""
     service.store.commit(lambda tx: backfills.resume(tx, backfill_id))
-    return onwards(f"/backfills/{backfill_id}")
+    return redirect_to(f"/backfills/{backfill_id}")
 
 
 @router.post("/backfills/{backfill_id}/cancel")
-def cancel_backfill(service: Here, backfill_id: Id) -> Response:
-    """Give a backfill up for good; what it fetched stays."""
+def cancel_backfill(service: ServiceDep, backfill_id: Id) -> Response:
+    """Cancel a backfill for good; the orders it fetched stay."""
     service.store.commit(lambda tx: backfills.cancel(tx, backfill_id))
-    return onwards(f"/backfills/{backfill_id}")
+    return redirect_to(f"/backfills/{backfill_id}")

@@ -1,4 +1,4 @@
-"""Bar charts as SVG, drawn here: no library, nothing from another host. Pure."""
+"""Bar charts as inline SVG, without a library. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WIDTH, HEIGHT, TOP, LEFT = 480, 96, 6, 44
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One stretch of time: ``value`` of the main kind, and ``further`` of what is drawn on top of it."""
+    """One half hour: ``value`` is drawn first, ``further`` on top of it."""
 
     lower: datetime
     value: float
@@ -27,12 +27,12 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """What a source did in the last day: in half hours, and in all."""
+    """Activity of a source in the last day, by half hours and in total."""
 
     orders: tuple[Bar, ...]
     requests: tuple[Bar, ...]
     waits: tuple[Bar, ...]
-    """Minutes that were longest without a run that covered everything."""
+    """Longest time without a complete run, in minutes."""
     runs: int
     failed: int
 
@@ -54,13 +54,13 @@ class Activity:
 
 
 def activity(runs: Sequence[Run], now: datetime) -> Activity:
-    """Runs of the last day, oldest first, by half hours that end now."""
+    """Sum the runs of the last day (oldest first) by half hours that end at ``now``."""
     begin = now - SHOWN
-    many = round(SHOWN / BAR)
-    lowers = [begin + i * BAR for i in range(many)]
-    orders, requests, retries = [0.0] * many, [0.0] * many, [0.0] * many
+    count = round(SHOWN / BAR)
+    lowers = [begin + i * BAR for i in range(count)]
+    orders, requests, retries = [0.0] * count, [0.0] * count, [0.0] * count
     for run in runs:
-        i = min(many - 1, max(0, int((run.started_at - begin) / BAR)))
+        i = min(count - 1, max(0, int((run.started_at - begin) / BAR)))
         orders[i] += run.orders
         requests[i] += run.requests - run.retries
         retries[i] += run.retries
@@ -74,29 +74,29 @@ def activity(runs: Sequence[Run], now: datetime) -> Activity:
 
 
 def _waits(runs: Sequence[Run], lowers: Sequence[datetime], now: datetime) -> list[float]:
-    """For each half hour, how old the newest complete run became; nothing before the first one."""
+    """Return the largest age of the newest complete run in each half hour, in minutes; 0 before the first."""
     ends = sorted(
         run.finished_at for run in runs if run.outcome == "complete" and run.finished_at is not None
     )
-    found = []
+    waits = []
     for lower in lowers:
         upper = min(lower + BAR, now)
-        moments = [end for end in ends if lower < end <= upper]
+        inside = [end for end in ends if lower < end <= upper]
         before = [end for end in ends if end <= lower]
-        newest = before[-1] if before else (moments.pop(0) if moments else None)
+        newest = before[-1] if before else (inside.pop(0) if inside else None)
         longest = timedelta()
-        for moment in [*moments, upper]:
+        for end in [*inside, upper]:
             if newest is not None:
-                longest = max(longest, moment - newest)
-                newest = moment
-        found.append(longest / timedelta(minutes=1))
-    return found
+                longest = max(longest, end - newest)
+                newest = end
+        waits.append(longest / timedelta(minutes=1))
+    return waits
 
 
-def drawn(bars: Sequence[Bar], kind: str, summary: str, unit: str, further: str = "") -> Markup:
-    """A chart; ``summary`` says in words what it shows. ``kind`` is the class that colours it."""
-    top = _top(max((bar.value + bar.further for bar in bars), default=0))
-    wide = (WIDTH - LEFT) / max(1, len(bars))
+def bar_chart(bars: Sequence[Bar], kind: str, summary: str, unit: str, further: str = "") -> Markup:
+    """Return a chart as SVG. ``summary`` describes it in words; ``kind`` is the CSS class of its colour."""
+    top = _scale_top(max((bar.value + bar.further for bar in bars), default=0))
+    width = (WIDTH - LEFT) / max(1, len(bars))
     parts = [
         f'<svg class="chart {kind}" viewBox="0 0 {WIDTH} {HEIGHT + 22}" role="img" '
         f'aria-label="{escape(summary)}">',
@@ -111,31 +111,32 @@ def drawn(bars: Sequence[Bar], kind: str, summary: str, unit: str, further: str 
     for i, bar in enumerate(bars):
         if not bar.value and not bar.further:
             continue
-        x, scale = LEFT + i * wide, (HEIGHT - TOP) / top
-        said = f"{bar.lower:%H:%M} UTC: {_number(bar.value)} {unit}"
-        said += f", {_number(bar.further)} {further}" if further else ""
-        high, more = max(1.0, bar.value * scale) if bar.value else 0.0, bar.further * scale
-        parts.append(f"<g><title>{escape(said)}</title>")
-        parts.append(_rectangle("bar", x, wide, HEIGHT - high, high))
-        if more:
-            parts.append(_rectangle("further", x, wide, HEIGHT - high - max(1.5, more), max(1.5, more)))
+        x, scale = LEFT + i * width, (HEIGHT - TOP) / top
+        label = f"{bar.lower:%H:%M} UTC: {_number(bar.value)} {unit}"
+        label += f", {_number(bar.further)} {further}" if further else ""
+        height, on_top = max(1.0, bar.value * scale) if bar.value else 0.0, bar.further * scale
+        parts.append(f"<g><title>{escape(label)}</title>")
+        parts.append(_rectangle("bar", x, width, HEIGHT - height, height))
+        if on_top:
+            on_top = max(1.5, on_top)
+            parts.append(_rectangle("further", x, width, HEIGHT - height - on_top, on_top))
         parts.append("</g>")
     return Markup("".join([*parts, "</svg>"]))
 
 
-def _rectangle(kind: str, x: float, wide: float, y: float, high: float) -> str:
+def _rectangle(kind: str, x: float, width: float, y: float, height: float) -> str:
     return (
-        f'<rect class="{kind}" x="{x + 0.75:.2f}" width="{max(1.0, wide - 1.5):.2f}" '
-        f'y="{y:.2f}" height="{high:.2f}"/>'
+        f'<rect class="{kind}" x="{x + 0.75:.2f}" width="{max(1.0, width - 1.5):.2f}" '
+        f'y="{y:.2f}" height="{height:.2f}"/>'
     )
 
 
-def _top(most: float) -> float:
-    """A round number that is not below the highest bar."""
-    if most <= 1:
+def _scale_top(highest: float) -> float:
+    """Return a round number that is not below the highest bar."""
+    if highest <= 1:
         return 1
-    step: float = 10.0 ** math.floor(math.log10(most))
-    return next(step * factor for factor in (1, 2, 5, 10) if step * factor >= most)
+    step: float = 10.0 ** math.floor(math.log10(highest))
+    return next(step * factor for factor in (1, 2, 5, 10) if step * factor >= highest)
 
 
 def _number(value: float) -> str:

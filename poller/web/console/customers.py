@@ -1,4 +1,4 @@
-"""Pages about customers: the list, one customer, merging two side by side, undoing it, duplicates."""
+"""Customer pages: list, one customer, comparing and merging two, undoing a merge, duplicates."""
 
 from __future__ import annotations
 
@@ -11,49 +11,47 @@ import structlog
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
-from poller.bootstrap import Service
 from poller.customers import duplicates, merges
 from poller.customers.duplicates import Suggestions
 from poller.errors import Refused, Unknown
 from poller.export import customer_object, journal_object, order_object
-from poller.web import customers as api
-from poller.web import dependencies
 from poller.web.access import Caller
 from poller.web.console.forms import PREFIX, fields_of
-from poller.web.console.rendering import onwards, page
-from poller.web.dependencies import Cursor, Here, Id, Who
+from poller.web.console.rendering import page, redirect_to
+from poller.web.customers import check_version, duplicate_search, etag_of
+from poller.web.dependencies import LARGEST_ID, CallerDep, Cursor, Id, ServiceDep, cursor_of, position_of
 from poller.web.masking import customers_for, journal_for, masked, orders_for
 from poller.web.problems import Problem
 from store import queries
-from store.engine import Transaction
+from store.engine import Store, Transaction
 from store.orders import order_currency
 from store.records import CustomerStatus
 
 router = APIRouter()
 log = structlog.get_logger("order_sync")
 
-MANY = 50
-PAIRS = 100
+PAGE_SIZE = 50
+MAX_PAIRS = 100
 
 
 @router.get("/customers")
 def list_customers(
     request: Request,
-    service: Here,
-    caller: Who,
+    service: ServiceDep,
+    caller: CallerDep,
     status: Annotated[str, Query(max_length=16)] = "",
     cursor: Cursor = None,
 ) -> Response:
-    """Customers, the newest first; tombstones too."""
-    before = None if cursor is None else dependencies.position_of(cursor, int)[0]
+    """List customers, newest first; tombstones, too."""
+    before = None if cursor is None else position_of(cursor, int)[0]
     with service.store.read() as tx:
-        found = queries.list_customers(tx, limit=MANY + 1, status=status or None, before=before)
-    found.sort(key=lambda customer: -customer.customer_id)
-    more = dependencies.cursor_of(found[MANY - 1].customer_id) if len(found) > MANY else None
+        records = queries.list_customers(tx, limit=PAGE_SIZE + 1, status=status or None, before=before)
+    records.sort(key=lambda customer: -customer.customer_id)
+    more = cursor_of(records[PAGE_SIZE - 1].customer_id) if len(records) > PAGE_SIZE else None
     return page(
         request,
         "customers.html",
-        customers=customers_for(caller, [customer_object(c) for c in found[:MANY]]),
+        customers=customers_for(caller, [customer_object(c) for c in records[:PAGE_SIZE]]),
         more=more,
         chosen={"status": status},
         statuses=get_args(CustomerStatus),
@@ -64,27 +62,27 @@ def list_customers(
 @router.get("/customers/{customer_id}")
 def show_customer(
     request: Request,
-    service: Here,
-    caller: Who,
+    service: ServiceDep,
+    caller: CallerDep,
     customer_id: Id,
     done: Annotated[str, Query(max_length=20)] = "",
-    other: Annotated[int, Query(ge=0, le=dependencies.LARGEST_ID)] = 0,
+    other: Annotated[int, Query(ge=0, le=LARGEST_ID)] = 0,
     moved: Annotated[int, Query(ge=0)] = 0,
 ) -> Response:
-    """One customer with its orders and who changed what; a tombstone can be taken back here."""
+    """Show one customer with its orders and journal. The merge of a tombstone can be undone here."""
     with service.store.read() as tx:
         customer = queries.get_customer(tx, customer_id)
         if customer is None:
             raise Unknown(f"there is no customer {customer_id}.")
-        orders = queries.list_orders(tx, limit=MANY + 1, customer_id=customer_id)
+        orders = queries.list_orders(tx, limit=PAGE_SIZE + 1, customer_id=customer_id)
         entries = queries.journal_of(tx, customer_id)
     (shown,) = customers_for(caller, [customer_object(customer)])
     return page(
         request,
         "customer.html",
         customer=shown,
-        orders=orders_for(caller, [order_object(o, order_currency(o)) for o in orders[:MANY]]),
-        more=len(orders) > MANY,
+        orders=orders_for(caller, [order_object(o, order_currency(o)) for o in orders[:PAGE_SIZE]]),
+        more=len(orders) > PAGE_SIZE,
         entries=journal_for(caller, [journal_object(entry) for entry in entries]),
         done=done,
         other=other,
@@ -98,33 +96,39 @@ def show_customer(
 @router.get("/customers/{customer_id}/merge")
 def preview_merge(
     request: Request,
-    service: Here,
-    caller: Who,
+    service: ServiceDep,
+    caller: CallerDep,
     customer_id: Id,
-    other: Annotated[int, Query(ge=1, le=dependencies.LARGEST_ID)],
+    other: Annotated[int, Query(ge=1, le=LARGEST_ID)],
 ) -> Response:
-    """Two customers side by side, and what would become of them."""
-    return _previewed(request, service, caller, customer_id, other, None)
+    """Compare two customers and preview their merge."""
+    return _merge_page(request, service.store, service.shared_emails, caller, (customer_id, other), None)
 
 
 @router.post("/customers/{customer_id}/merge/preview")
-def preview_choice(request: Request, service: Here, caller: Who, customer_id: Id) -> Response:
-    """The same with a choice of main e-mails."""
+def preview_choice(request: Request, service: ServiceDep, caller: CallerDep, customer_id: Id) -> Response:
+    """Preview a merge with a choice of main e-mails."""
     fields = fields_of(request)
-    return _previewed(request, service, caller, customer_id, _id(fields.one("other")), fields.all("keep"))
+    pair = customer_id, _id(fields.one("other"))
+    return _merge_page(request, service.store, service.shared_emails, caller, pair, fields.all("keep"))
 
 
-def _previewed(
-    request: Request, service: Service, caller: Caller, kept: int, other: int, keep: list[str] | None
+def _merge_page(
+    request: Request,
+    store: Store,
+    shared_emails: frozenset[str],
+    caller: Caller,
+    pair: tuple[int, int],
+    keep: list[str] | None,
 ) -> Response:
-    with service.store.read() as tx:
-        sides = [queries.get_customer(tx, customer_id) for customer_id in (kept, other)]
-        for customer_id, side in zip((kept, other), sides, strict=True):
+    with store.read() as tx:
+        sides = [queries.get_customer(tx, customer_id) for customer_id in pair]
+        for customer_id, side in zip(pair, sides, strict=True):
             if side is None:
                 raise Unknown(f"there is no customer {customer_id}.")
-        etag = api.etag_of(tx, kept, other)
+        etag = etag_of(tx, *pair)
         try:
-            planned = merges.preview(tx, kept, other, service.shared_emails, keep)
+            planned = merges.preview(tx, *pair, shared_emails, keep)
             refused = None
         except Refused as error:
             named = error.named if caller.sees_buyers else ()
@@ -133,7 +137,7 @@ def _previewed(
     after: dict[str, Any] | None = None
     stopping: Any = []
     if planned is not None:
-        # What it shows was disclosed with the two records that it is made of.
+        # Its buyer data comes from the two records, which were logged as disclosed above.
         after = customer_object(planned.kept)
         stopping = [main.email for main in planned.stopping]
         if not caller.sees_buyers:
@@ -155,40 +159,42 @@ def _previewed(
 
 
 def _id(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= dependencies.LARGEST_ID:
-        raise Problem(422, "invalid", "this is no number of a customer.")
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= LARGEST_ID:
+        raise Problem(422, "invalid", "a customer number is a whole number above 0.")
     return int(text)
 
 
 @router.post("/customers/{customer_id}/merge")
-def merge_customers(request: Request, service: Here, caller: Who, customer_id: Id) -> Response:
-    """Merge, just as it was shown."""
+def merge_customers(request: Request, service: ServiceDep, caller: CallerDep, customer_id: Id) -> Response:
+    """Merge exactly as previewed."""
     fields = fields_of(request)
     other = _id(fields.one("other"))
     keep = fields.all("keep") if fields.one("chosen") else None
 
     def work(tx: Transaction) -> int:
-        api.check_version(tx, fields.one("etag"), customer_id, other)
+        check_version(tx, fields.one("etag"), customer_id, other)
         done = merges.merge(tx, customer_id, other, caller.who, service.shared_emails, keep)
         return done.moved
 
     moved = service.store.commit(work)
-    return onwards(f"/customers/{customer_id}?done=merged&other={other}&moved={moved}")
+    return redirect_to(f"/customers/{customer_id}?done=merged&other={other}&moved={moved}")
 
 
 @router.post("/customers/{customer_id}/unmerge")
-def unmerge_customer(request: Request, service: Here, caller: Who, customer_id: Id) -> Response:
+def unmerge_customer(request: Request, service: ServiceDep, caller: CallerDep, customer_id: Id) -> Response:
     """Undo the merge of this customer."""
     leave = [email for email in fields_of(request).all("leave") if email]
     done = service.store.commit(
         lambda tx: merges.unmerge(tx, customer_id, caller.who, service.shared_emails, leave)
     )
-    return onwards(f"/customers/{customer_id}?done=unmerged&other={done.kept.customer_id}&moved={done.moved}")
+    return redirect_to(
+        f"/customers/{customer_id}?done=unmerged&other={done.kept.customer_id}&moved={done.moved}"
+    )
 
 
 @router.get("/merge")
 def choose_merge(request: Request, kept: str = "", other: str = "") -> Response:
-    """Where the form with two numbers leads."""
+    """Redirect from the form with two numbers to the comparison."""
     return RedirectResponse(f"{PREFIX}/customers/{_id(kept)}/merge?other={_id(other)}", 303)
 
 
@@ -196,69 +202,69 @@ def choose_merge(request: Request, kept: str = "", other: str = "") -> Response:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What was found, and when it was begun to look."""
+class SearchResult:
+    """Suggested pairs, and when the search for them began."""
 
     at: datetime
     suggestions: Suggestions
 
 
-class Finder:
-    """Looks for duplicates beside the requests, since it goes through all customers; one at a time."""
+class DuplicateSearch:
+    """Searches for duplicates in a thread, since it reads all customers; one search at a time."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self.seen: int | None = None
-        """Customers that were looked at so far; None while nobody looks."""
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+        self.checked: int | None = None
+        """Customers checked so far; None while no search runs."""
         self.total = 0
-        self.found: Found | None = None
+        self.result: SearchResult | None = None
         self.failed = False
 
-    def begin(self) -> None:
-        """Look, unless somebody does already."""
-        if not api.looking.acquire(blocking=False):
+    def start(self, store: Store) -> None:
+        """Start a search, unless one is running."""
+        if not duplicate_search.acquire(blocking=False):
             return
-        self.seen, self.failed = 0, False
-        threading.Thread(target=self._look, name="duplicates", daemon=True).start()
+        self.checked, self.failed = 0, False
+        threading.Thread(target=self._run, args=(store,), name="duplicates", daemon=True).start()
 
-    def _look(self) -> None:
+    def _run(self, store: Store) -> None:
         try:
-            with self._service.store.read() as tx:
+            with store.read() as tx:
                 self.total = queries.count_customers(tx)
-                found = duplicates.find(tx, limit=PAIRS, tell=self._tell)
-                self.found = Found(tx.now, found)
+                suggestions = duplicates.find(tx, limit=MAX_PAIRS, tell=self._report)
+                self.result = SearchResult(tx.now, suggestions)
         except Exception as error:
             self.failed = True
             log.error("looking for duplicates broke", error=type(error).__name__)
         finally:
-            self.seen = None
-            api.looking.release()
+            self.checked = None
+            duplicate_search.release()
 
-    def _tell(self, seen: int) -> None:
-        if self._service.stop.is_set():
-            raise Problem(503, "stopping", "the service stops.")
-        self.seen = seen
+    def _report(self, checked: int) -> None:
+        if self._stop.is_set():
+            raise Problem(503, "stopping", "the service is stopping.")
+        self.checked = checked
 
 
-def _finder(request: Request) -> Finder:
-    finder: Finder = request.app.state.finder
-    return finder
+def _search(request: Request) -> DuplicateSearch:
+    search: DuplicateSearch = request.app.state.duplicates
+    return search
 
 
 @router.get("/duplicates")
 def show_duplicates(request: Request) -> Response:
-    """Pairs that may be one customer, as they were found last."""
-    return page(request, "duplicates.html", finder=_finder(request))
+    """Show the pairs that the last search found."""
+    return page(request, "duplicates.html", search=_search(request))
 
 
 @router.get("/duplicates/live")
 def refresh_duplicates(request: Request) -> Response:
-    """The part of the page that changes by itself."""
-    return page(request, "_duplicates.html", finder=_finder(request))
+    """Return the part of the page that refreshes."""
+    return page(request, "_duplicates.html", search=_search(request))
 
 
 @router.post("/duplicates")
-def find_duplicates(request: Request) -> Response:
-    """Look through all customers."""
-    _finder(request).begin()
-    return onwards("/duplicates")
+def find_duplicates(request: Request, service: ServiceDep) -> Response:
+    """Start a search for duplicates."""
+    _search(request).start(service.store)
+    return redirect_to("/duplicates")

@@ -1,4 +1,4 @@
-"""Pages about orders: the list, and one order with why it has its customer."""
+"""Order pages: the list, and one order with the reasons for its customer."""
 
 from __future__ import annotations
 
@@ -10,54 +10,62 @@ from connectors.marketplaces import MARKETPLACES
 from poller.actions.orders import account_of, fetched, headline, reasons_for, retained
 from poller.export import order_object
 from poller.matching.statuses import STATUSES
-from poller.web import dependencies
-from poller.web import orders as api
 from poller.web.console.rendering import page
-from poller.web.dependencies import Cursor, Here, Who, Word
+from poller.web.dependencies import (
+    CallerDep,
+    Cursor,
+    ServiceDep,
+    Word,
+    asking_amazon,
+    bad_cursor,
+    cursor_of,
+    position_of,
+)
 from poller.web.masking import orders_for
+from poller.web.orders import find_order
 from store import queries
 from store.orders import order_currency
 from store.records import Basis
 
 router = APIRouter()
 
-MANY = 50
+PAGE_SIZE = 50
 
 
 @router.get("/orders")
 def list_orders(
     request: Request,
-    service: Here,
-    caller: Who,
+    service: ServiceDep,
+    caller: CallerDep,
     status: Annotated[str, Query(max_length=40)] = "",
     marketplace: Annotated[str, Query(max_length=8)] = "",
     basis: Annotated[str, Query(max_length=20)] = "",
     cursor: Cursor = None,
 ) -> Response:
-    """Orders, the newest first."""
+    """List orders, newest first."""
     with service.store.read() as tx:
         before = None
         if cursor is not None:
-            before = queries.position_of(tx, *dependencies.position_of(cursor, str, str))
+            before = queries.position_of(tx, *position_of(cursor, str, str))
             if before is None:
-                raise dependencies.bad_cursor()
-        found = queries.list_orders(
+                raise bad_cursor()
+        records = queries.list_orders(
             tx,
-            limit=MANY + 1,
+            limit=PAGE_SIZE + 1,
             status=status or None,
             marketplace=marketplace or None,
             match_basis=basis or None,
             before=before,
         )
     more = (
-        dependencies.cursor_of(found[MANY - 1].account, found[MANY - 1].order_id)
-        if len(found) > MANY
+        cursor_of(records[PAGE_SIZE - 1].account, records[PAGE_SIZE - 1].order_id)
+        if len(records) > PAGE_SIZE
         else None
     )
     return page(
         request,
         "orders.html",
-        orders=orders_for(caller, [order_object(o, order_currency(o)) for o in found[:MANY]]),
+        orders=orders_for(caller, [order_object(o, order_currency(o)) for o in records[:PAGE_SIZE]]),
         more=more,
         chosen={"status": status, "marketplace": marketplace, "basis": basis},
         statuses=tuple(STATUSES),
@@ -68,17 +76,19 @@ def list_orders(
 
 
 @router.get("/orders/{account}/{order_id}")
-def show_order(request: Request, service: Here, caller: Who, account: Word, order_id: Word) -> Response:
-    """One order: what it is, why it has its customer, and until when its buyer data stays."""
-    return _shown(request, service, caller, account, order_id, None)
+def show_order(
+    request: Request, service: ServiceDep, caller: CallerDep, account: Word, order_id: Word
+) -> Response:
+    """Show one order, why it has its customer, and how long its buyer data is kept."""
+    return _order_page(request, service, caller, account, order_id, None)
 
 
-def _shown(
-    request: Request, service: Here, caller: Who, account: str, order_id: str, message: str | None
+def _order_page(
+    request: Request, service: ServiceDep, caller: CallerDep, account: str, order_id: str, message: str | None
 ) -> Response:
     with service.store.read() as tx:
-        order = api.one(tx, order_id, account)
-        told = headline(order)
+        order = find_order(tx, order_id, account)
+        title = headline(order)
         reasons = reasons_for(tx, order)
         buyer_data = retained(tx, service, order)
     (shown,) = orders_for(caller, [order_object(order, order_currency(order))])
@@ -86,7 +96,7 @@ def _shown(
         request,
         "order.html",
         order=shown,
-        headline=told,
+        headline=title,
         reasons=reasons,
         buyer_data=buyer_data,
         message=message,
@@ -94,8 +104,10 @@ def _shown(
 
 
 @router.post("/orders/{account}/{order_id}/fetch")
-def fetch_order(request: Request, service: Here, caller: Who, account: Word, order_id: Word) -> Response:
-    """Ask Amazon for one order again and store it."""
-    with dependencies.asking():
+def fetch_order(
+    request: Request, service: ServiceDep, caller: CallerDep, account: Word, order_id: Word
+) -> Response:
+    """Refetch one order from Amazon and store it."""
+    with asking_amazon():
         message = fetched(service, account_of(service, account), order_id)
-    return _shown(request, service, caller, account, order_id, message)
+    return _order_page(request, service, caller, account, order_id, message)

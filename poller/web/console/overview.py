@@ -1,7 +1,7 @@
-"""The first page: how every source stands, what it did in the last day, and what needs attention.
+"""The overview: what needs attention, and the state and last day of every source.
 
-Many may look, and each looks again by itself: what they see is taken once for all of them. Counting all
-orders takes seconds where there are a million, so it is done beside the requests.
+Every open overview refreshes by itself, so all of them share one snapshot. Counting a million orders takes
+seconds, so a thread counts them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from poller.monitoring.status import Status
 from poller.web.console import charts
 from poller.web.console.charts import Activity
 from poller.web.console.rendering import page
-from poller.web.dependencies import Here
+from poller.web.dependencies import ServiceDep
 from store import queries, runs
 from store.engine import Transaction
 from store.queries import Totals
@@ -27,15 +27,15 @@ from store.queries import Totals
 router = APIRouter()
 log = structlog.get_logger("order_sync")
 
-FRESH = timedelta(seconds=5)
-COUNTED = timedelta(seconds=60)
-PATIENCE = 0.05
-"""Seconds that the first page waits for the first count: enough for what is small."""
+SNAPSHOT_EVERY = timedelta(seconds=5)
+COUNT_EVERY = timedelta(seconds=60)
+FIRST_COUNT_SECONDS = 0.05
+"""How long the first page waits for the first count: enough for a small database."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the overview shows. ``counted_at``: when orders and customers were counted; None not yet."""
+    """What the overview shows. ``counted_at``: when orders and customers were counted, if they were."""
 
     status: Status
     activities: dict[str, Activity]
@@ -43,7 +43,7 @@ class Snapshot:
 
 
 class Snapshots:
-    """The newest snapshot, taken again when it is old."""
+    """The newest snapshot, retaken when it is old."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -54,15 +54,15 @@ class Snapshots:
         self._taken: Snapshot | None = None
 
     def newest(self) -> Snapshot:
-        """How it stands now, or stood some seconds ago."""
+        """Return the snapshot of now or of a few seconds ago."""
         with self._lock:
             now = self._service.store.now()
-            if self._taken is None or self._taken.status.at + FRESH <= now:
+            if self._taken is None or self._taken.status.at + SNAPSHOT_EVERY <= now:
                 self._taken = self._take(now)
             return self._taken
 
     def _take(self, now: datetime) -> Snapshot:
-        self._see_to_counts(now)
+        self._count_if_due(now)
         status = gather(self._service, lambda _: self._totals)
         with self._service.store.read() as tx:
             activities = {
@@ -73,15 +73,15 @@ class Snapshots:
             }
         return Snapshot(status, activities, self._counted_at)
 
-    def _see_to_counts(self, now: datetime) -> None:
-        if self._counted_at is not None and self._counted_at + COUNTED > now:
+    def _count_if_due(self, now: datetime) -> None:
+        if self._counted_at is not None and self._counted_at + COUNT_EVERY > now:
             return
         if not self._counting.acquire(blocking=False):
             return
         thread = threading.Thread(target=self._count, name="counts", daemon=True)
         thread.start()
         if self._counted_at is None:
-            thread.join(PATIENCE)
+            thread.join(FIRST_COUNT_SECONDS)
 
     def _count(self) -> None:
         try:
@@ -103,12 +103,12 @@ def _newest(request: Request) -> Snapshot:
 
 
 @router.get("/")
-def show_overview(request: Request, service: Here) -> Response:
-    """How everything stands."""
-    return page(request, "overview.html", snapshot=_newest(request), drawn=charts.drawn)
+def show_overview(request: Request, service: ServiceDep) -> Response:
+    """Show the overview."""
+    return page(request, "overview.html", snapshot=_newest(request), bar_chart=charts.bar_chart)
 
 
 @router.get("/live")
-def refresh_overview(request: Request, service: Here) -> Response:
-    """The part of the page that changes by itself."""
-    return page(request, "_overview.html", snapshot=_newest(request), drawn=charts.drawn)
+def refresh_overview(request: Request, service: ServiceDep) -> Response:
+    """Return the part of the page that refreshes."""
+    return page(request, "_overview.html", snapshot=_newest(request), bar_chart=charts.bar_chart)

@@ -1,4 +1,4 @@
-"""How pages are drawn: the templates, and the words and numbers that they show."""
+"""Rendering of pages: templates, and filters for times, numbers and addresses."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
-"""Nothing from another host, and nothing that stands in the page itself is run."""
+"""Pages load nothing from other hosts and run no inline scripts."""
 
 MENU = (
     ("/", "Overview"),
@@ -49,11 +49,11 @@ MENU = (
 
 
 DASH = "\u2013"
-"""Stands for what is not there."""
+"""Shown for a missing value."""
 
 
-def _moment(value: datetime | str | None, otherwise: str = DASH) -> str:
-    """``2026-01-31 12:00`` of a time or of its text."""
+def _time(value: datetime | str | None, otherwise: str = DASH) -> str:
+    """Return ``2026-01-31 12:00`` for a time or its ISO text."""
     if isinstance(value, str):
         value = datetime.fromisoformat(value)
     return when(value, otherwise=otherwise)
@@ -70,17 +70,17 @@ def _ago(value: datetime | None, now: datetime) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value for people; a dash for what is not there."""
+    """Return a value as text; a dash if it is missing or empty."""
     return DASH if value in (None, "", [], {}) else str(value)
 
 
 def _sentence(text: str) -> Markup:
-    """A sentence of ours, with what is to be typed set apart."""
+    """Return a sentence whose commands in backquotes are marked as code."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _lines(address: Mapping[str, str | None] | None) -> list[str]:
-    """An address, line by line."""
+    """Return the lines of an address."""
     if address is None:
         return []
     town = " ".join(filter(None, (address.get("postal_code"), address.get("city"))))
@@ -89,16 +89,16 @@ def _lines(address: Mapping[str, str | None] | None) -> list[str]:
         town,
         *(address.get(key) for key in ("county", "state", "country", "phone")),
     )
-    found = [part for part in parts if part]
-    hidden = MASK in found or f"{MASK} {MASK}" in found
-    return [MASK, *filter(None, [address.get("country")])] if hidden else found
+    lines = [part for part in parts if part]
+    is_masked = MASK in lines or f"{MASK} {MASK}" in lines
+    return [MASK, *filter(None, [address.get("country")])] if is_masked else lines
 
 
 FILTERS: dict[str, Any] = {
     "ago": _ago,
     "counted": counted,
     "lines": _lines,
-    "moment": _moment,
+    "time": _time,
     "sentence": _sentence,
     "shown": _shown,
     "span": _span,
@@ -115,40 +115,40 @@ ENVIRONMENT.filters |= FILTERS
 ENVIRONMENT.globals |= {"BASIS": BASIS, "MENU": MENU, "PREFIX": forms.PREFIX, "VERSION": program_version()}
 
 
-# Read now, so that nobody waits for it.
+# Compiled now, so that the first request is not slow.
 for _name in ENVIRONMENT.list_templates():
     ENVIRONMENT.get_template(_name)
 
 
 def page(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
-    """A page for who asks. A browser that keeps nothing of ours yet gets what ties its forms to it."""
-    seed = forms.csrf_seed(request)
-    made = secrets.token_urlsafe(24) if seed is None else seed
+    """Render a page for the caller. A browser without our cookies gets the one that ties forms to it."""
+    known_seed = forms.csrf_seed(request)
+    seed = secrets.token_urlsafe(24) if known_seed is None else known_seed
     caller: Caller | None = getattr(request.state, "caller", None)
     text = ENVIRONMENT.get_template(template).render(
         caller=caller,
         may_write=caller is not None and "write" in caller.scopes,
         sees_buyers=caller is not None and caller.sees_buyers,
-        csrf_token=forms.csrf_token(made),
+        csrf_token=forms.csrf_token(seed),
         path=request.scope["path"],
         now=datetime.now(UTC),
         **values,
     )
     response = HTMLResponse(text, status, {"Content-Security-Policy": POLICY, "Vary": "Cookie"})
-    if seed is None:
-        forms.set_cookie(request, response, forms.FORM_COOKIE, made, None)
+    if known_seed is None:
+        forms.set_cookie(request, response, forms.FORM_COOKIE, seed, None)
     return response
 
 
 def problem_page(
     request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None
 ) -> HTMLResponse:
-    """What went wrong, in one sentence."""
+    """Render a problem as a page with one sentence."""
     response = page(request, "problem.html", status, detail=detail[:1].upper() + detail[1:])
     response.headers.update(headers or {})
     return response
 
 
-def onwards(path: str) -> RedirectResponse:
-    """After a change: a page that may be loaded again."""
+def redirect_to(path: str) -> RedirectResponse:
+    """Redirect after a change, so that reloading does not repeat it."""
     return RedirectResponse(f"{forms.PREFIX}{path}", 303)

@@ -1,4 +1,4 @@
-"""Runs: what every source did, one attempt after the other."""
+"""The page of runs."""
 
 from __future__ import annotations
 
@@ -6,32 +6,31 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from poller.web import dependencies
 from poller.web.console.rendering import page
-from poller.web.dependencies import Cursor, Here
+from poller.web.dependencies import Cursor, ServiceDep, cursor_of, position_of
 from store import runs
 
 router = APIRouter()
 
-MANY = 100
+PAGE_SIZE = 100
 
 
 @router.get("/runs")
 def list_runs(
     request: Request,
-    service: Here,
+    service: ServiceDep,
     source: Annotated[str, Query(max_length=80)] = "",
     cursor: Cursor = None,
 ) -> Response:
-    """Runs of the last thirty days, the newest first."""
-    before = None if cursor is None else dependencies.position_of(cursor, int)[0]
+    """List runs of the last thirty days, newest first."""
+    before = None if cursor is None else position_of(cursor, int)[0]
     with service.store.read() as tx:
-        found = runs.listed(tx, limit=MANY + 1, source=source or None, before=before)
+        records = runs.listed(tx, limit=PAGE_SIZE + 1, source=source or None, before=before)
     return page(
         request,
         "runs.html",
-        runs=found[:MANY],
-        more=dependencies.cursor_of(found[MANY - 1].run) if len(found) > MANY else None,
+        runs=records[:PAGE_SIZE],
+        more=cursor_of(records[PAGE_SIZE - 1].run) if len(records) > PAGE_SIZE else None,
         chosen={"source": source},
         sources=sorted(service.sources),
         first=cursor is None,

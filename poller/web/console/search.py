@@ -1,7 +1,6 @@
-"""Search by order id, SKU, e-mail and name: one box, whatever is typed into it.
+"""Search by order ID, SKU, e-mail or name, in one box.
 
-It is sent as a form and not in the address, because addresses are kept by browsers and proxies, and an
-e-mail or a name is a buyer's.
+The text is posted as a form: browsers and proxies keep addresses, and an e-mail or a name is buyer data.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from poller.export import customer_object, order_object
 from poller.web.console.forms import fields_of
 from poller.web.console.rendering import page
-from poller.web.dependencies import Here, Who
+from poller.web.dependencies import CallerDep, ServiceDep
 from poller.web.masking import customers_for, orders_for
 from poller.web.problems import Problem
 from store import quarantine, queries, search
@@ -20,43 +19,43 @@ from store.records import OrderRecord
 
 router = APIRouter()
 
-MANY = 50
-LONGEST = 254
+MAX_RESULTS = 50
+MAX_TEXT = 254
 
 
 @router.post("/search")
-def find(request: Request, service: Here, caller: Who) -> Response:
-    """Orders and customers that fit what was typed."""
+def search_all(request: Request, service: ServiceDep, caller: CallerDep) -> Response:
+    """Find the orders and customers that match the text."""
     text = fields_of(request).one("q")
-    if len(text) > LONGEST:
-        raise Problem(422, "invalid", f"a search has at most {LONGEST} characters.")
+    if len(text) > MAX_TEXT:
+        raise Problem(422, "invalid", f"a search has at most {MAX_TEXT} characters.")
     orders: list[OrderRecord] = []
     customers = []
-    kept = []
+    entries = []
     if text:
         with service.store.read() as tx:
             orders = queries.find_orders(tx, text)
-            kept = quarantine.entries(tx, [text])
+            entries = quarantine.entries(tx, [text])
             if not orders and "@" not in text:
-                orders = search.orders_with_sku(tx, text, MANY)
+                orders = search.orders_with_sku(tx, text, MAX_RESULTS)
             if caller.sees_buyers and not orders:
                 customers = (
-                    queries.list_customers(tx, limit=MANY, email=text)
+                    queries.list_customers(tx, limit=MAX_RESULTS, email=text)
                     if "@" in text
-                    else search.customers_named(tx, text, MANY)
+                    else search.customers_named(tx, text, MAX_RESULTS)
                 )
             if "@" in text:
                 orders = [
                     order
                     for customer in customers
-                    for order in queries.list_orders(tx, limit=MANY, customer_id=customer.customer_id)
-                ][:MANY]
+                    for order in queries.list_orders(tx, limit=MAX_RESULTS, customer_id=customer.customer_id)
+                ][:MAX_RESULTS]
     return page(
         request,
         "search.html",
         q=text,
         orders=orders_for(caller, [order_object(o, order_currency(o)) for o in orders]),
         customers=customers_for(caller, [customer_object(c) for c in customers]),
-        kept=kept,
-        many=MANY,
+        entries=entries,
+        max_results=MAX_RESULTS,
     )

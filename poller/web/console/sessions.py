@@ -1,6 +1,6 @@
 """Sessions of the console: who is signed in, and what becomes of a request that may not see a page.
 
-Which scope a request needs is decided in ``poller/web/access.py``, as for the API. Here a browser without a
+Which scope a request needs is decided in ``poller/web/access.py``, as for the API. A browser without a
 session is redirected to the sign-in page; any other request is refused.
 """
 
@@ -16,7 +16,7 @@ from urllib.parse import quote
 from fastapi import Request, Response
 from fastapi.responses import RedirectResponse
 
-from poller.web.access import Asked, Caller, check_scope, why_not_here
+from poller.web.access import Caller, RequestInfo, check_scope, why_not_local
 from poller.web.console.forms import PREFIX, SESSION_COOKIE
 from poller.web.console.rendering import problem_page
 from poller.web.problems import Problem
@@ -56,28 +56,28 @@ class SignInFirst(Problem):
         return RedirectResponse(target, 303)
 
 
-def admit(store: Store, asked: Asked, closed: bool) -> Caller:
+def authenticate(store: Store, request: RequestInfo, closed: bool) -> Caller:
     """Return the caller of a page, or raise Problem. ``closed``: credentials are required."""
-    caller = _signed_in(store, asked)
+    caller = _signed_in(store, request)
     if caller is None and closed:
-        if asked.method in ("GET", "HEAD") and not is_automatic(asked.path):
-            raise SignInFirst(asked.path)
+        if request.method in ("GET", "HEAD") and not is_automatic(request.path):
+            raise SignInFirst(request.path)
         raise Problem(401, "sign-in", "sign in first.")
     if caller is None:
-        reason = why_not_here(asked)
+        reason = why_not_local(request)
         if reason is not None:
             raise Problem(
                 403,
                 "not-here",
-                f"{reason.replace('a token', 'a user')}: create one with `order-sync users add`.",
+                f"{reason.replace('a token', 'a signed-in user')}: create one with `order-sync users add`.",
             )
         caller = Caller("loopback", frozenset(SCOPES))
-    check_scope(asked, caller)
+    check_scope(request, caller)
     return caller
 
 
-def _signed_in(store: Store, asked: Asked) -> Caller | None:
-    token = _cookies(asked).get(SESSION_COOKIE)
+def _signed_in(store: Store, request: RequestInfo) -> Caller | None:
+    token = _cookies(request).get(SESSION_COOKIE)
     if not token:
         return None
     session_digest = digest(token)
@@ -85,14 +85,14 @@ def _signed_in(store: Store, asked: Asked) -> Caller | None:
         session, now = users.find_session(tx, session_digest), tx.now
     if session is None or is_over(session.created_at, session.seen_at, now):
         return None
-    if now - session.seen_at > SEEN_EVERY and not is_automatic(asked.path):
+    if now - session.seen_at > SEEN_EVERY and not is_automatic(request.path):
         store.commit(lambda tx: users.see(tx, session_digest))
     return Caller(f"user:{session.name}", frozenset(session.scopes))
 
 
-def _cookies(asked: Asked) -> dict[str, str]:
+def _cookies(request: RequestInfo) -> dict[str, str]:
     cookies: dict[str, str] = {}
-    for header in asked.all("cookie"):
+    for header in request.header_values("cookie"):
         try:
             cookies.update({name: morsel.value for name, morsel in SimpleCookie(header).items()})
         except CookieError:

@@ -11,23 +11,23 @@ from fastapi.responses import RedirectResponse
 
 from poller.web.console import forms, sessions
 from poller.web.console.rendering import page
-from poller.web.dependencies import Here
+from poller.web.dependencies import ServiceDep
 from poller.web.middleware import starting
 from poller.web.problems import Problem
 from poller.web.tokens import digest
-from poller.web.users import FAILURES, LOCKED, LONGEST, fits
+from poller.web.users import LOCK_TIME, MAX_FAILURES, MAX_SESSION, password_matches
 from store import users
 
 router = APIRouter()
 log = structlog.get_logger("order_sync.audit")
 
 _hashing = threading.BoundedSemaphore(2)
-"""A password takes 64 MB and a twentieth of a second: strangers must not fill the machine with them."""
+"""Checking a password takes 64 MB and 50 ms: strangers must not exhaust the machine."""
 
 
 @router.get("/sign-in")
-def show_form(request: Request, service: Here, next: str = "") -> Response:
-    """Where a user signs in."""
+def show_form(request: Request, service: ServiceDep, next: str = "") -> Response:
+    """Show the sign-in page."""
     has_users = False
     if service.is_open:
         with service.store.read() as tx:
@@ -36,38 +36,38 @@ def show_form(request: Request, service: Here, next: str = "") -> Response:
 
 
 @router.post("/sign-in")
-def sign_in(request: Request, service: Here) -> Response:
-    """Begin a session, if name and password are those of a user who is not locked."""
+def sign_in(request: Request, service: ServiceDep) -> Response:
+    """Begin a session if name and password are right and the user is not locked."""
     fields = forms.fields_of(request)
     name, target = fields.one("name").lower(), fields.one("next")
     if not service.is_open:
         raise starting()
-    user = service.store.commit(lambda tx: users.take_attempt(tx, name, FAILURES, LOCKED))
+    user = service.store.commit(lambda tx: users.take_attempt(tx, name, MAX_FAILURES, LOCK_TIME))
     if not _hashing.acquire(timeout=5):
-        raise Problem(503, "busy", "many are signing in: try again.", headers={"Retry-After": "5"})
+        raise Problem(503, "busy", "too many sign-ins at once: try again.", headers={"Retry-After": "5"})
     try:
-        right = fits(None if user is None else user.password, fields.secret("password"))
+        is_right = password_matches(None if user is None else user.password, fields.secret("password"))
     finally:
         _hashing.release()
     token = secrets.token_urlsafe(32)
     if (
         user is None
-        or not right
-        or not service.store.commit(lambda tx: users.begin(tx, user, digest(token), LONGEST))
+        or not is_right
+        or not service.store.commit(lambda tx: users.begin(tx, user, digest(token), MAX_SESSION))
     ):
         if user is not None:
             log.warning("sign-in refused", who=f"user:{user.name}", attempt=user.failures + 1)
         return page(request, "sign_in.html", 401, next=target, refused=True, name=name, has_users=True)
     log.info("signed in", who=f"user:{user.name}")
     response = RedirectResponse(sessions.safe_target(target), 303)
-    forms.set_cookie(request, response, forms.SESSION_COOKIE, token, round(LONGEST.total_seconds()))
+    forms.set_cookie(request, response, forms.SESSION_COOKIE, token, round(MAX_SESSION.total_seconds()))
     forms.drop_cookie(request, response, forms.FORM_COOKIE)
     return response
 
 
 @router.post("/sign-out")
-def sign_out(request: Request, service: Here) -> Response:
-    """End the session, here and in the browser."""
+def sign_out(request: Request, service: ServiceDep) -> Response:
+    """End the session, on the server and in the browser."""
     token = request.cookies.get(forms.SESSION_COOKIE)
     if token is not None:
         service.store.commit(lambda tx: users.end(tx, digest(token)))
