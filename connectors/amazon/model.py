@@ -1,12 +1,11 @@
-"""The part of Amazon's model of an order that we read, declared once; types are checked while decoding.
+"""The part of Amazon's order model that we read, declared once; types are checked while decoding.
 
-Decision: these are Amazon's names and shapes, nothing else. A field that is not declared is ignored; a
-declared field of another type is refused by the decoder, whether it is optional or not. What a type
-cannot say (a text of blanks is absent, what a time or an amount looks like) is decided in
-``connectors.amazon.parse``. A field without a default must be there. ``Any`` marks what only counts as
-given or not.
+These are Amazon's names and shapes, nothing else. The decoder ignores an undeclared field and refuses a
+declared one of another type, optional or not. ``connectors.amazon.parse`` decides what a type cannot say: a
+blank text is absent, the format of times and amounts. A field without a default is required. ``Any`` marks a
+field of which only the presence counts.
 
-Every member is named in snake case here and in camel case by Amazon (``order_id`` is ``orderId``).
+Members are in snake case here and in camel case at Amazon (``order_id`` is ``orderId``).
 Source: Amazon's Orders API model, version 2026-01-01.
 """
 
@@ -20,14 +19,14 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 Word = Annotated[str, msgspec.Meta(max_length=40)]
 Id = Annotated[str, msgspec.Meta(max_length=64)]
 MarketplaceId = Annotated[str, msgspec.Meta(max_length=32)]
-"""What is stored in a column of its own must fit into it: an order that does not would sink its page."""
+"""Length limits of what has a column of its own: a longer value would fail the whole page's transaction."""
 
 
 class _Model(msgspec.Struct, rename="camel", frozen=True, gc=False):
-    """Never outlives the parsing of its page, so the garbage collector need not know it (``gc=False``)."""
+    """Never outlives the parsing of its page, so the garbage collector need not track it (``gc=False``)."""
 
     def __repr__(self) -> str:
-        return type(self).__name__  # what it holds is buyer data
+        return type(self).__name__  # hides buyer data
 
 
 class Money(_Model, frozen=True):
@@ -245,9 +244,4 @@ class SearchOrdersAnswer(_Model, frozen=True):
     pagination: Pagination | None = None
     last_updated_before: str | None = None
     created_before: str | None = None
-    errors: Any = None
-
-
-class GetOrderAnswer(_Model, frozen=True):
-    order: Order
     errors: Any = None

@@ -1,14 +1,13 @@
-"""Amazon's JSON of orders, read into our vocabulary. Amazon's names are known here and in ``model`` only.
+"""Reads Amazon's JSON of orders into our vocabulary. Only this file and ``model`` know Amazon's names.
 
-Decision: read strictly what we need, ignore the rest. Words that Amazon adds are kept, fields that
-Amazon adds are ignored, an empty text is absent. But a needed field of the wrong type is never
-guessed at, optional or not: that one order is returned as unreadable, with the field's name and its
-payload, and the rest of the page is unharmed.
+Read strictly what we need, ignore the rest. New words of Amazon's are kept, new fields ignored, and an empty
+text is absent. A needed field of the wrong type is never guessed, optional or not: that order is returned as
+unreadable, with the field's name and its payload, and the rest of the page is unharmed.
 
-Every order passes through here, so a page is decoded in one go against its model, types checked on the
-way: nothing else costs so little. A page that is anything but perfect is read again, order by order, by
-the standard library's decoder and then against the same model: that costs more, but tells which order
-is unreadable and why. Both ways end in ``_order``, so that they cannot differ in what an order means.
+There are two ways to read a page. A page without a fault is decoded against its model in one go; any other
+page is re-read order by order with the standard library's decoder and checked against the same model, which
+finds the unreadable order and the reason. The first takes 35 µs an order, the second 160 µs, where a worker
+stores an order in 230 µs altogether. Both end in ``_order``, so they cannot differ in meaning.
 
 Source of all names and types: Amazon's Orders API model, version 2026-01-01.
 """
@@ -46,47 +45,47 @@ M = TypeVar("M")
 
 
 def page_of_json(content: bytes) -> OrderPage:
-    """A body of searchOrders.
+    """Read a body of searchOrders.
 
-    Raises Garbled when the body is not what the operation promises (see ``wire.promised``), and when what
-    surrounds the orders is malformed: a page token that cannot be read must never look like the end of
-    the walk, nor a bound like a bound.
+    Raises Garbled if the body is not what the operation promises (see ``wire.promised``) or if anything
+    around the orders is malformed: an unreadable page token must never look like the end of the walk, nor an
+    unreadable bound like none.
     """
-    page = _perfect_page(content)
+    page = _faultless_page(content)
     return _any_page(content) if page is None else page
 
 
 def order_of_json(text: str) -> AmazonOrder | UnreadableOrder:
-    """One order from its JSON, such as the payload of an unreadable one; never raises."""
+    """Read one order from its JSON, such as the payload of an unreadable one. Never raises."""
     try:
         value = json.loads(text, parse_float=Decimal)
     except (ValueError, ArithmeticError, RecursionError):
-        return UnreadableOrder(None, None, "the order is no JSON that can be read", text)
+        return UnreadableOrder(None, None, "the order is not readable JSON", text)
     return order_of(value)
 
 
 def order_of(value: Any) -> AmazonOrder | UnreadableOrder:
-    """One order as the standard library decodes JSON, a number with a fraction as Decimal; never raises."""
+    """Read one order decoded by the standard library, fractions as Decimal. Never raises."""
     try:
         return _order(_checked(value, model.Order, "the order"))
     except _Malformed as malformed:
         return UnreadableOrder(
-            order_id=_glimpse(value, "orderId", longest=80),
-            marketplace_id=_glimpse(value, "salesChannel", "marketplaceId", longest=32),
+            order_id=_glimpse(value, "orderId", max_length=80),
+            marketplace_id=_glimpse(value, "salesChannel", "marketplaceId", max_length=32),
             reason=str(malformed),
             payload=compact_json(value),
             last_updated_at=_glimpsed_time(value, "lastUpdatedTime"),
-            buyer_email=_glimpse(value, "buyer", "buyerEmail", longest=320),
+            buyer_email=_glimpse(value, "buyer", "buyerEmail", max_length=320),
         )
 
 
 def compact_json(value: Any) -> str:
-    """JSON in ASCII without blanks. Decimals are written as the numbers they were, so nothing is rounded.
+    """Return JSON in ASCII without blanks. Decimals are written exactly, so nothing is rounded.
 
-    Not by recursion: how deep a value is nested is for Amazon to say.
+    Iterative, because Amazon decides how deep a value is nested.
     """
     written: list[str] = []
-    waiting = [value]  # the next one last; a tuple holds text that is ready to be written
+    waiting = [value]  # the next item last; a tuple holds finished text
     while waiting:
         item = waiting.pop()
         if isinstance(item, tuple):
@@ -105,13 +104,13 @@ def compact_json(value: Any) -> str:
 _PAGES = msgspec.json.Decoder(model.SearchOrdersAnswer)
 
 
-def _perfect_page(content: bytes) -> OrderPage | None:
-    """The page if there is nothing wrong with it, else None; what is wrong is not for here to say."""
+def _faultless_page(content: bytes) -> OrderPage | None:
+    """Return the page if it has no fault, else None, without the reason."""
     try:
         answer = _PAGES.decode(content)
     except (ValueError, RecursionError):
         return None
-    # A NUL has this one spelling in JSON; looking for the backslash alone is many times as fast.
+    # JSON has one spelling for NUL; searching for the backslash alone is many times faster.
     if answer.errors or (b"\\" in content and b"\\u0000" in content):
         return None
     try:
@@ -121,7 +120,7 @@ def _perfect_page(content: bytes) -> OrderPage | None:
 
 
 def _any_page(content: bytes) -> OrderPage:
-    """The page whatever its orders are like."""
+    """Return the page, with its unreadable orders apart. Raises Garbled."""
     body = promised(content, "orders", list)
     try:
         answer = _checked(body | {"orders": []}, model.SearchOrdersAnswer, "the body")
@@ -152,7 +151,7 @@ def _page(
 
 
 class _Malformed(Exception):
-    """This order is given up. The text is the reason: a field's path and what it is not, never its value."""
+    """The order is unreadable. The text is the reason: a field's path and what it is not, never its value."""
 
 
 _NO_RECIPIENT = model.Recipient()
@@ -189,7 +188,7 @@ def _order(order: model.Order) -> AmazonOrder:
         registrations = tuple([_registration(each) for each in order.tax.tax_registrations])
     lines = _lines(order.order_items, present)
 
-    return AmazonOrder(  # by position, in the order of its fields: naming them would double the cost
+    return AmazonOrder(  # by position, in the order of its fields: keywords would double the cost
         _required(order.order_id, "orderId"),
         _required_time(order.created_time, "createdTime"),
         _required_time(order.last_updated_time, "lastUpdatedTime"),
@@ -237,7 +236,7 @@ def _buyer(buyer: model.Buyer) -> AmazonBuyer | None:
 
 
 def _address(address: model.Address) -> AmazonAddress | None:
-    """Brazil's addresses name the street in ``extendedFields``; each line falls back to its part of it."""
+    """Read an address. Brazil's name the street in ``extendedFields``: each line falls back to its part."""
     line1 = _text(address.address_line1)
     line2 = _text(address.address_line2)
     line3 = _text(address.address_line3)
@@ -307,7 +306,7 @@ def _registration(registration: model.TaxRegistration) -> TaxRegistration:
 
 
 def _lines(items: Sequence[model.OrderItem], present: set[str]) -> tuple[AmazonLine, ...]:
-    """The order items. Adds to ``present`` the groups that they carry for their order."""
+    """Read the order items, and add the groups that they carry to ``present``."""
     lines: list[AmazonLine] = []
     try:
         for item in items:
@@ -344,13 +343,13 @@ def _line(item: model.OrderItem, present: set[str]) -> AmazonLine:
             gift_message = _gift_message(item.fulfillment.packing)
     cancel_requested, cancel_request_reason, cancelled_by, cancel_reason = False, None, None, None
     if item.cancellation is not None:
-        asked, done = item.cancellation.cancellation_request, item.cancellation.cancellation_execution
-        if asked is not None and (asked.requester or asked.cancel_reason):
+        request, execution = item.cancellation.cancellation_request, item.cancellation.cancellation_execution
+        if request is not None and (request.requester or request.cancel_reason):
             present.add("cancellation")
-            cancel_requested, cancel_request_reason = True, _text(asked.cancel_reason)
-        if done is not None and (done.cancelled_by or done.cancel_reason):
+            cancel_requested, cancel_request_reason = True, _text(request.cancel_reason)
+        if execution is not None and (execution.cancelled_by or execution.cancel_reason):
             present.add("cancellation")
-            cancelled_by, cancel_reason = _text(done.cancelled_by), _text(done.cancel_reason)
+            cancelled_by, cancel_reason = _text(execution.cancelled_by), _text(execution.cancel_reason)
     unit_price = None
     if product.price is not None:
         unit_price = _money(product.price.unit_price, "product.price.unitPrice")
@@ -390,7 +389,7 @@ _AMOUNTS = frozenset({"ITEM", "TAX", "SHIPPING", "DISCOUNT", "GIFT_WRAP"})
 
 
 def _subtotals(breakdowns: Sequence[model.ProceedsBreakdown]) -> dict[str, Money]:
-    """Subtotal by type of breakdown; a repeated type is summed, in one currency only."""
+    """Return the subtotal by type of breakdown; a repeated type is summed, in one currency only."""
     sums: dict[str, Money] = {}
     at = 0
     try:
@@ -415,7 +414,7 @@ def _subtotals(breakdowns: Sequence[model.ProceedsBreakdown]) -> dict[str, Money
 
 
 # --- single values ---------------------------------------------------------------------------
-# ``path`` is the field's place in what is being read, for the reason.
+# ``path`` is the field's path, for the reason.
 
 
 def _text(value: str | None) -> str | None:
@@ -441,7 +440,7 @@ def _joined(separator: str, *values: str | None) -> str | None:
 
 
 def _time(value: str | None, path: str) -> datetime | None:
-    """ISO 8601 with ``Z`` or an offset, with or without a fraction of a second; in UTC."""
+    """Read ISO 8601 with ``Z`` or an offset, with or without fractions of a second; return UTC."""
     if not value or value.isspace():
         return None
     try:
@@ -462,7 +461,7 @@ def _required_time(value: str, path: str) -> datetime:
     return time
 
 
-# Short enough for any sum of breakdowns to stay exact in the 28 digits of Decimal's default context.
+# Short enough that any sum of breakdowns is exact in the 28 digits of Decimal's default context.
 _PLAIN_DECIMAL = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,10})?").fullmatch
 
 
@@ -480,7 +479,7 @@ def _money(money: model.Money | None, path: str) -> Money | None:
 
 
 def _checked(value: Any, kind: type[M], whole: str) -> M:
-    """``value`` against the model. Raises _Malformed; ``whole`` is what the reason calls ``value`` itself."""
+    """Check ``value`` against the model. Raises _Malformed; ``whole`` is what the reason calls ``value``."""
     try:
         checked = msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
@@ -499,7 +498,7 @@ _WORDS = {"str": "a text", "int": "a whole number", "object": "an object", "arra
 
 
 def _reason(message: str, whole: str) -> str:
-    """The decoder's message in our words. It names types and the path, never a value."""
+    """Reword the decoder's message. It names types and the path, never a value."""
     problem, _, path = message.rstrip("`").partition(" - at `$")
     path = path.removeprefix(".")
     named = re.findall(r"`(\w+)", problem)
@@ -516,23 +515,24 @@ def _reason(message: str, whole: str) -> str:
 
 
 def _unstorable(value: Any, path: str = "") -> str | None:
-    """The path of the first text that no database can store, None when there is none.
+    """Return the path of the first text that no database can store, None if there is none.
 
-    That is one with a NUL, or with half a surrogate pair, which JSON can spell and UTF-8 cannot.
+    Such a text has a NUL, or half a surrogate pair, which JSON can spell and UTF-8 cannot.
     """
     if isinstance(value, str):
         return path if "\0" in value or not (value.isascii() or _is_encodable(value)) else None
     if isinstance(value, msgspec.Struct):
         for theirs, ours in zip(value.__struct_encode_fields__, value.__struct_fields__, strict=True):
             member = getattr(value, ours)
-            found = None if member is None else _unstorable(member, f"{path}.{theirs}" if path else theirs)
-            if found is not None:
-                return found
+            member_path = f"{path}.{theirs}" if path else theirs
+            unstorable = None if member is None else _unstorable(member, member_path)
+            if unstorable is not None:
+                return unstorable
     elif isinstance(value, list):
         for i, element in enumerate(value):
-            found = _unstorable(element, f"{path}[{i}]")
-            if found is not None:
-                return found
+            unstorable = _unstorable(element, f"{path}[{i}]")
+            if unstorable is not None:
+                return unstorable
     return None
 
 
@@ -544,17 +544,18 @@ def _is_encodable(value: str) -> bool:
     return True
 
 
-def _glimpse(order: Any, *path: str, longest: int) -> str | None:
-    """A text that even an unreadable order may still tell, else None; so is one that is too long."""
+def _glimpse(order: Any, *path: str, max_length: int) -> str | None:
+    """Return a text of an unreadable order, None if it is missing, unstorable or too long."""
     for key in path:
         order = order.get(key) if isinstance(order, dict) else None
-    told = isinstance(order, str) and len(order) <= longest and _unstorable(order) is None
-    return _text(order) if told else None
+    if not isinstance(order, str) or len(order) > max_length or _unstorable(order) is not None:
+        return None
+    return _text(order)
 
 
 def _glimpsed_time(order: Any, name: str) -> datetime | None:
-    """A time that even an unreadable order may still tell, else None."""
+    """Return a time of an unreadable order, None if it is missing or malformed."""
     try:
-        return _time(_glimpse(order, name, longest=40), name)
+        return _time(_glimpse(order, name, max_length=40), name)
     except _Malformed:
         return None
