@@ -1,1 +1,1 @@
-"""What Amazon says: the order vocabulary, the error tree, the real connector and the simulator."""
+"""The order vocabulary, the error tree, the Amazon connector and the simulator."""

@@ -1,4 +1,4 @@
-"""What the poller asks of a connector, and what a connector asks of its surroundings."""
+"""The protocol between the poller and a connector, with the values that they exchange."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Operation = Literal[
     "getReport",
     "getReportDocument",
 ]
-"""A request with a usage plan of its own.
+"""A request with its own usage plan.
 
-Amazon's names, because they are stored with budgets and shown by ``status`` and in metrics; listed here
-so that the type checker knows every one.
+These are Amazon's names, because budgets, ``status`` and metrics store and show them; listed here so that
+the type checker knows each.
 """
 
 Axis = Literal["updated", "created"]
-"""Which of an order's two times a window is an interval of."""
+"""The time of an order that a window bounds."""
 
 Clock = Callable[[], datetime]
-"""Returns the present as aware UTC."""
+"""Returns the current time as aware UTC."""
 
 Sleep = Callable[[float], None]
 """Waits for a number of seconds."""
@@ -46,9 +46,9 @@ Plans = Mapping[Operation, UsagePlan]
 
 @dataclass(frozen=True, slots=True)
 class SearchQuery:
-    """One interval of orders; both bounds are inclusive. Frozen for as long as a page token lives.
+    """An interval of orders, both bounds inclusive. Must not change while a page token of it lives.
 
-    ``included_data`` and ``marketplace_ids`` are sent in this very order on every page.
+    ``included_data`` and ``marketplace_ids`` are sent in this order with every page.
     """
 
     axis: Axis
@@ -59,13 +59,13 @@ class SearchQuery:
 
 
 PAGE_SIZE = 100
-"""Orders that a page of searchOrders holds at most. Source: Amazon's Orders API model 2026-01-01."""
+"""Maximum number of orders on a page of searchOrders. Source: Amazon's Orders API model 2026-01-01."""
 
 WALK_LIMIT = timedelta(hours=20)
-"""When a walk is begun again. A page token lives 24 hours (Amazon's Orders API model 2026-01-01)."""
+"""Age at which a walk restarts. A page token lives 24 hours (Amazon's Orders API model 2026-01-01)."""
 
 REPORT_SPAN = timedelta(days=30)
-"""A report over a longer range comes back empty, and without an error."""
+"""A report over a longer range comes back empty, without an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,46 +79,46 @@ class ReportQuery:
 
 @dataclass(frozen=True, slots=True)
 class ReportState:
-    """How far a report is. ``document_id`` is there once it is done."""
+    """The progress of a report. ``document_id`` is set once it is done."""
 
     status: str
-    """IN_QUEUE, IN_PROGRESS; DONE, CANCELLED (also: there was nothing to report), FATAL; or a newer word."""
+    """IN_QUEUE, IN_PROGRESS, DONE, CANCELLED (also for an empty report), FATAL, or a newer word."""
     document_id: str | None
 
     @property
     def done(self) -> bool:
-        """The document can be read."""
+        """Return True if the document can be read."""
         return self.status == "DONE" and self.document_id is not None
 
     @property
     def failed(self) -> bool:
-        """There will never be a document."""
+        """Return True if there will never be a document."""
         return self.status in {"CANCELLED", "FATAL"} or (self.status == "DONE" and self.document_id is None)
 
 
 class Budget(Protocol):
-    """What one call of a connector's method may spend of its account's stored request budget."""
+    """What one call of a connector method may spend of its account's stored request budget."""
 
     def take(self, operation: Operation, *, again: bool = False) -> None:
-        """Take an HTTP attempt's token; ``again``: it repeats a failed one. Raises BudgetEmpty."""
+        """Take the token for an HTTP attempt; ``again``: it repeats a failed one. Raises BudgetEmpty."""
 
     def observe_rate(self, operation: Operation, rate: float) -> None:
-        """Amazon's rate header said ``rate`` tokens a second; the caller has checked that it is sane."""
+        """Note Amazon's rate header, in tokens per second. The caller has checked that it is plausible."""
 
     def drain(self, operation: Operation) -> datetime:
-        """Amazon answered 429: the bucket is empty. Returns when the next token is there."""
+        """Empty the bucket, because Amazon answered 429. Return when the next token is available."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One HTTP attempt, told to whoever counts them. Holds nothing secret."""
+    """One HTTP attempt, as reported to the observer. Holds nothing secret."""
 
     account: str
     operation: str
     outcome: str
-    """``ok``, or the class name of the error it ended in."""
+    """``ok``, or the class name of the error."""
     retried: bool
-    """True when another attempt at the same request follows."""
+    """True if another attempt at the same request follows."""
     seconds: float
 
 
@@ -136,39 +136,39 @@ class OrderConnector(Protocol):
     """
 
     def knows_time(self) -> bool:
-        """Whether something has been heard from Amazon, so that ``amazon_now`` need not ask."""
+        """Return True if ``amazon_now`` needs no request."""
 
     def has_access(self) -> bool:
-        """Whether an order can be asked for at once, without an access token being fetched before."""
+        """Return True if a request can be sent at once, without fetching an access token first."""
 
     def amazon_now(self) -> datetime:
-        """Amazon's present time, estimated from its ``Date`` headers, never later than the truth.
+        """Return Amazon's current time, estimated from its ``Date`` headers and never later than the truth.
 
-        Asks for an access token when nothing has been heard from Amazon yet (costs no budget).
+        Fetches an access token if Amazon has not answered yet (costs no budget).
         """
 
     def forget_amazon_time(self) -> None:
-        """The estimate proved wrong (a bound was refused): keep only the newest answer's."""
+        """Keep only the newest answer's time, after a refused bound proved the estimate wrong."""
 
     def search(self, query: SearchQuery, page_token: str | None, budget: Budget) -> OrderPage:
-        """One page. Raises PageExpired when ``page_token`` is refused."""
+        """Return one page. Raises PageExpired if ``page_token`` is refused."""
 
     def get(
         self, order_id: str, included_data: tuple[str, ...], budget: Budget
     ) -> AmazonOrder | UnreadableOrder:
-        """One order by its id. Raises OrderNotFound."""
+        """Return one order by its ID. Raises OrderNotFound."""
 
     def request_report(self, query: ReportQuery, budget: Budget) -> str:
-        """Ask for the report of all orders of a stretch, which takes a while to make; returns its id."""
+        """Request the report of all orders of a range, which takes a while to make. Return its ID."""
 
     def report_state(self, report_id: str, budget: Budget) -> ReportState:
-        """How far a report is. Raises RequestRefused (status 404) when Amazon does not know it any more."""
+        """Return the progress of a report. Raises RequestRefused (status 404) if Amazon has dropped it."""
 
     def report_orders(self, document_id: str, budget: Budget) -> tuple[ListedOrder, ...]:
-        """Every order of a finished report, once: all of them or an error. Raises ReportUnreadable."""
+        """Return every order of a finished report once: all of them, or an error. Raises ReportUnreadable."""
 
     def read_payload(self, payload: str) -> AmazonOrder | UnreadableOrder:
-        """Read one order's JSON, such as the payload of an unreadable one; sends nothing, never raises."""
+        """Read one order's JSON, such as the payload of an unreadable one. Sends nothing, never raises."""
 
     def participations(self, budget: Budget) -> frozenset[str]:
-        """Ids of the marketplaces that this seller is enrolled in."""
+        """Return the IDs of the marketplaces that the seller is enrolled in."""

@@ -1,4 +1,4 @@
-"""Everything that can go wrong with Amazon, sorted by what to do about it.
+"""Everything that can go wrong with Amazon, grouped by what to do about it.
 
     ConnectorError
     ├── Retriable                 try the same request again, a little later

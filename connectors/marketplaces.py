@@ -1,7 +1,7 @@
-"""Amazon's marketplaces: id, country code, region, currency.
+"""Amazon's marketplaces (ID, country code, region, currency) and the endpoint of each region.
 
-Ids: SP-API documentation, "Marketplace IDs". Currencies: of the country; used only to check a
-seller's price list (R41), never to guess the currency of an amount.
+IDs: SP-API documentation, "Marketplace IDs". The currency is the country's; it only checks a seller's
+price list (R41) and never stands in for the currency of an amount.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Region = Literal["NA", "EU", "FE"]
 
 @dataclass(frozen=True, slots=True)
 class Marketplace:
-    """One Amazon marketplace; ``domain`` is its shop, and ends its relay e-mail addresses."""
+    """One Amazon marketplace; ``domain`` is its shop's, and ends its relay e-mail addresses."""
 
     code: str
     id: str
@@ -24,7 +24,7 @@ class Marketplace:
 
     @property
     def relay_domain(self) -> str:
-        """Domain of the anonymised buyer e-mails of this marketplace."""
+        """Return the domain of the marketplace's anonymised buyer e-mails."""
         return f"marketplace.{self.domain}"
 
 
@@ -62,4 +62,4 @@ ENDPOINTS: dict[Region, str] = {
 
 BY_ID: dict[str, Marketplace] = {m.id: m for m in MARKETPLACES}
 BY_NAME: dict[str, Marketplace] = {m.code: m for m in MARKETPLACES} | BY_ID | {"GB": BY_ID["A1F83G8C2ARO7P"]}
-"""By country code, GB also meaning UK, or by marketplace id."""
+"""Keyed by country code (GB is UK too) and by marketplace ID."""

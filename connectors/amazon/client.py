@@ -1,16 +1,16 @@
-"""The one file that touches python-amazon-sp-api (pinned): its operations and request building, no more.
+"""The only file that uses python-amazon-sp-api (pinned), for its operations and request building.
 
-What it must never decide is whether a call succeeded: a 503 with an HTML page is an empty page of
-orders to it. So three of its parts are replaced, all in ``_Guarded``:
+The library must never decide if a call succeeded: it takes a 503 with an HTML page for an empty page of
+orders. So ``_Guarded`` replaces three of its parts:
 
-- its constructor is not called: it lets SP_API_DEFAULT_MARKETPLACE beat its arguments, searches the
-  environment and files for credentials, and opens two connection pools. We set what its methods
-  read, give it no credential at all but the access token of this one call, and no pool to close;
-- its headers: the Host it derives is wrong for plain http, the user agent is its own;
-- its reading of answers: ours (``wire.result_of``) raises on everything that is not a proven success.
+- its constructor is not called, because it lets SP_API_DEFAULT_MARKETPLACE override its arguments, searches
+  the environment and files for credentials, and opens two connection pools. We set what its methods read,
+  and give it no credential but the access token of this call, and no pool to close;
+- its headers, because the Host it derives is wrong for plain http, and the user agent is the library's;
+- its reading of answers, by ``wire.result_of``, which raises on everything but a proven success.
 
-An object serves one call: the library keeps state of a request on itself. Making one is cheap.
-A contract test fails when an upgrade of the library breaks any of this.
+An object serves one call, because the library keeps a request's state on itself. Making one is cheap.
+A contract test fails if an upgrade of the library breaks any of this.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ import httpx
 from connectors.amazon.wire import Question, result_of, send
 from connectors.base import Clock
 
-# While it is imported the library reads these, and fails on a value that it does not know; AWS_ENV,
-# a name that others use as well, would even move every host to the sandbox.
+# The library reads these on import and fails on a value that it does not know. AWS_ENV, which other
+# programs use too, would even move every host to the sandbox.
 _READ_AT_IMPORT = (
     "SP_API_DEFAULT_MARKETPLACE",
     "AWS_ENV",
@@ -50,17 +50,17 @@ def _own_version() -> str:
 
 USER_AGENT = f"amazon-order-sync/{_own_version()} (Language=Python)"
 
-Heard = Callable[[httpx.Response], None]
-"""Told of every answer, good or bad, before it is judged; may raise."""
+OnAnswer = Callable[[httpx.Response], None]
+"""Called with every answer, good or bad, before it is judged; may raise."""
 
 
 class _Transport:
-    """Takes the place of the library's private transport: the shared client, and nothing to close."""
+    """The shared client in place of the library's private transport."""
 
-    def __init__(self, http: httpx.Client, operation: str, heard: Heard) -> None:
+    def __init__(self, http: httpx.Client, operation: str, on_answer: OnAnswer) -> None:
         self._http = http
         self._operation = operation
-        self._heard = heard
+        self._on_answer = on_answer
 
     def request(
         self,
@@ -76,18 +76,18 @@ class _Transport:
         answer = send(
             self._http, self._operation, method, url, params=params, content=content, headers=headers
         )
-        self._heard(answer)
+        self._on_answer(answer)
         return answer
 
     def close(self) -> None:
-        """The shared client belongs to whoever made it."""
+        """Do nothing: the shared client belongs to its creator."""
 
 
 class _Guarded:
-    """Goes in front of a class of the library: our constructor, headers and judgement for its methods."""
+    """Our constructor, headers and reading of answers; a mixin that precedes a class of the library."""
 
     restricted_data_token = None
-    marketplace_id = ""  # never used: the marketplaces are always given
+    marketplace_id = ""  # never used: every call names its marketplaces
     region = ""
     version = None
 
@@ -99,17 +99,17 @@ class _Guarded:
         question: Question,
         http: httpx.Client,
         now: Clock,
-        heard: Heard,
+        on_answer: OnAnswer,
     ) -> None:
         self.endpoint = endpoint.rstrip("/")
         self._access_token = access_token
         self._question = question
         self._now = now
-        self._transport = _Transport(http, question.operation, heard)
+        self._transport = _Transport(http, question.operation, on_answer)
 
     @property
     def headers(self) -> dict[str, str]:
-        """Without Host, which httpx writes correctly for any address."""
+        """Return the headers without Host, which httpx writes correctly for any address."""
         return {
             "accept": "application/json",
             "user-agent": USER_AGENT,
@@ -122,20 +122,20 @@ class _Guarded:
 
 
 class OrdersClient(_Guarded, OrdersV20260101):  # type: ignore[misc]
-    """``search_orders`` and ``get_order`` of one call, answering with what the question reads."""
+    """``search_orders`` and ``get_order`` for one call, returning what the question reads."""
 
 
 class SellersClient(_Guarded, Sellers):  # type: ignore[misc]
-    """``get_marketplace_participation`` of one call, answering with what the question reads."""
+    """``get_marketplace_participation`` for one call, returning what the question reads."""
 
 
 class ReportsClient(_Guarded, Reports):  # type: ignore[misc]
-    """``create_report``, ``get_report`` and ``get_report_document`` (the address alone) of one call."""
+    """``create_report``, ``get_report`` and ``get_report_document`` (only the address) for one call."""
 
 
 # --- loggers ---------------------------------------------------------------------------------
 
-_TALKATIVE = (
+_LEAKING = (
     "httpx",
     "httpcore",
     "httpcore.connection",
@@ -156,10 +156,10 @@ def _only_warnings(record: logging.LogRecord) -> bool:
 def silence_libraries() -> None:
     """Keep the libraries' loggers at WARNING and above: below, they print URLs, headers and bodies.
 
-    Levels alone would not do, because a careless ``setLevel`` of somebody else undoes them later;
-    hence a filter too. Calling it twice changes nothing.
+    A level alone is not enough, because a later ``setLevel`` elsewhere undoes it; hence the filter.
+    Idempotent.
     """
-    for name in _TALKATIVE:
+    for name in _LEAKING:
         logger = logging.getLogger(name)
         logger.setLevel(max(logger.level, logging.WARNING))
         logger.addFilter(_only_warnings)

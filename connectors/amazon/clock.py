@@ -1,9 +1,9 @@
-"""What time it is at Amazon, learned from the ``Date`` headers of its answers.
+"""Amazon's current time, learned from the ``Date`` headers of its answers.
 
-Upper bounds are judged by Amazon's clock, so ours does not count. A ``Date`` header is cut to whole
+Amazon judges upper bounds by its own clock, so ours does not count. A ``Date`` header is cut to whole
 seconds and is older than its arrival: ``Date - local time at receipt`` therefore never exceeds the
-true offset, and the largest of the recent offsets is the nearest to it. Only a step of the local
-clock can make an old offset too large; then ``forget`` leaves the newest one.
+true offset, and the largest recent offset is the nearest to it. Only a step of the local clock can make
+an old offset too large; ``forget`` then keeps the newest one.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from datetime import datetime, timedelta
 
 from connectors.base import Clock
 
-_REMEMBERED = 20
+_MAX_OFFSETS = 20
 
 
 class AmazonTime:
-    """The estimate of one account. Safe to share between threads."""
+    """The estimate for one account. Thread-safe."""
 
     def __init__(self, now: Clock) -> None:
         self._now = now
-        self._offsets: deque[timedelta] = deque(maxlen=_REMEMBERED)
+        self._offsets: deque[timedelta] = deque(maxlen=_MAX_OFFSETS)
         self._lock = threading.Lock()
 
-    def hear(self, date: datetime | None) -> None:
-        """Learn from an answer that has just arrived; ``date`` is its ``Date`` header, if it had one."""
+    def learn(self, date: datetime | None) -> None:
+        """Learn from the ``Date`` header of an answer that has just arrived, if it has one."""
         if date is None:
             return
         offset = date - self._now()
@@ -34,7 +34,7 @@ class AmazonTime:
             self._offsets.append(offset)
 
     def estimate(self) -> datetime | None:
-        """Amazon's present time, never later than the truth; None while nothing has been heard."""
+        """Return Amazon's current time, never later than the truth; None before the first answer."""
         with self._lock:
             if not self._offsets:
                 return None

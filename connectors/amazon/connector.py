@@ -1,15 +1,15 @@
-"""The real connector: what the poller asks, turned into budgeted, repeated, judged requests.
+"""The Amazon connector: turns the poller's calls into budgeted, retried and judged requests.
 
-A request goes: access token (LWA, costs no budget) → token of the budget → request → answer heard
-(``Date``, rate header, 429) → proven body → our vocabulary. The access token comes first so that an
-outage of LWA does not eat the scarce tokens of the budget.
+Steps of a request: access token (LWA, costs no budget) → budget token → request → headers of the answer
+(``Date``, rate, 401, 403, 429) → proven body → our vocabulary. The access token comes first so that an
+outage of LWA does not use up scarce budget tokens.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, TypeVar
 
 import httpx
@@ -32,6 +32,7 @@ from connectors.amazon.retry import Retries
 from connectors.amazon.wire import (
     Json,
     Question,
+    amazon_text,
     date_of,
     error_of,
     json_object,
@@ -74,8 +75,8 @@ C = TypeVar("C", OrdersClient, SellersClient, ReportsClient)
 class AmazonConnector:
     """One selling partner's orders in one region (see ``connectors.base.OrderConnector``).
 
-    Safe to share between threads. ``http`` may be shared by all accounts and is never closed here;
-    time-outs are ours, whatever it was made with. ``rng`` decides the jitter of the waits.
+    Thread-safe. All accounts may share ``http``, which is never closed here and whose time-outs are
+    overridden. ``rng`` decides the jitter of the waits.
     """
 
     def __init__(
@@ -100,20 +101,20 @@ class AmazonConnector:
         self._rng = rng
         self._observer = observer
         self._time = AmazonTime(now)
-        self._tokens = AccessTokens(credentials, token_url, http, now, self._hear)
+        self._tokens = AccessTokens(credentials, token_url, http, now, self._note_date)
 
     def has_access(self) -> bool:
-        """Whether there is an access token that is still good."""
+        """Return True if there is a valid access token."""
         return self._tokens.has_one()
 
     # --- Amazon's time ---------------------------------------------------------------------
 
     def knows_time(self) -> bool:
-        """Whether Amazon's time can be told without asking."""
+        """Return True if Amazon's time can be estimated without a request."""
         return self._time.estimate() is not None
 
     def amazon_now(self) -> datetime:
-        """Amazon's present time, estimated from its ``Date`` headers, never later than the truth."""
+        """Return Amazon's current time, estimated from its ``Date`` headers, never later than the truth."""
         if not self.knows_time():
             self._access_token()
         estimate = self._time.estimate()
@@ -122,13 +123,13 @@ class AmazonConnector:
         return estimate
 
     def forget_amazon_time(self) -> None:
-        """A bound was refused: keep only the newest answer's."""
+        """Keep only the newest answer's time, after Amazon refused a bound."""
         self._time.forget()
 
     # --- orders --------------------------------------------------------------
 
     def search(self, query: SearchQuery, page_token: str | None, budget: Budget) -> OrderPage:
-        """One page of at most 100 orders. Raises PageExpired when ``page_token`` is refused."""
+        """Return a page of at most 100 orders. Raises PageExpired if ``page_token`` is refused."""
         parameters = search_parameters(query, page_token)
         question = Question(
             "searchOrders", page_of_json, page_token_sent=page_token is not None, before=query.before
@@ -144,9 +145,9 @@ class AmazonConnector:
     def get(
         self, order_id: str, included_data: tuple[str, ...], budget: Budget
     ) -> AmazonOrder | UnreadableOrder:
-        """One order by its id. Raises OrderNotFound."""
-        if not order_id.strip(" ."):  # would be a path to somewhere else
-            raise OrderNotFound("getOrder: this is no order id", 404)
+        """Return one order by its ID. Raises OrderNotFound."""
+        if not order_id.strip(" ."):  # would lead to another path
+            raise OrderNotFound("getOrder: not an order ID", 404)
         parameters = {"includedData": ",".join(included_data)} if included_data else {}
         question = Question("getOrder", _answered_order)
 
@@ -162,7 +163,7 @@ class AmazonConnector:
     read_payload = staticmethod(order_of_json)
 
     def participations(self, budget: Budget) -> frozenset[str]:
-        """Ids of the marketplaces that this seller is enrolled in."""
+        """Return the IDs of the marketplaces that the seller is enrolled in."""
         question = Question("getMarketplaceParticipations", _enrolled)
 
         def request(access_token: str) -> frozenset[str]:
@@ -175,11 +176,11 @@ class AmazonConnector:
     # --- reports ---------------------------------------------------------------------------
 
     def request_report(self, query: ReportQuery, budget: Budget) -> str:
-        """Ask for the report of all orders of a stretch; returns the report's id.
+        """Request the report of all orders of a range; return its ID.
 
-        Repeated after an answer that was lost, it leaves a report behind that nobody reads.
+        A repetition after a lost answer leaves an unused report at Amazon.
         """
-        specification = report_specification(query, amazon_text)
+        specification = report_specification(query)
         question = Question("createReport", created_report)
 
         def request(access_token: str) -> str:
@@ -190,7 +191,7 @@ class AmazonConnector:
         return self._ask("createReport", budget, request)
 
     def report_state(self, report_id: str, budget: Budget) -> ReportState:
-        """How far a report is. Raises RequestRefused (status 404) when Amazon does not know it any more."""
+        """Return the progress of a report. Raises RequestRefused (status 404) if Amazon has dropped it."""
         question = Question("getReport", report_state)
         _check_id("getReport", report_id)
 
@@ -203,7 +204,7 @@ class AmazonConnector:
         return self._ask("getReport", budget, request)
 
     def report_orders(self, document_id: str, budget: Budget) -> tuple[ListedOrder, ...]:
-        """Every order of a finished report, once: all of them or an error. Raises ReportUnreadable."""
+        """Return every order of a finished report once: all of them, or an error. Raises ReportUnreadable."""
         try:
             return self._read_document(self._document_address(document_id, budget))
         except DocumentExpired:
@@ -221,7 +222,7 @@ class AmazonConnector:
         return self._ask("getReportDocument", budget, request)
 
     def _read_document(self, address: ReportAddress) -> tuple[ListedOrder, ...]:
-        """Downloading costs no budget, and goes without an access token: the address is the secret."""
+        """Download and read a document. Needs neither budget nor access token: the address is the secret."""
         retries = Retries(self._sleep, self._rng)
         while True:
             with retries.attempt(self._observing(DOCUMENT)):
@@ -264,10 +265,10 @@ class AmazonConnector:
         return observe
 
     def _client(self, kind: type[C], question: Question, access_token: str, budget: Budget) -> C:
-        """A client of the library for one request: it keeps state, so it is never shared."""
+        """Return a client of the library for one request; it keeps state, so it is never shared."""
 
-        def heard(answer: httpx.Response) -> None:
-            self._hear(answer)
+        def on_answer(answer: httpx.Response) -> None:
+            self._note_date(answer)
             rate = rate_of(answer)
             if rate is not None:
                 budget.observe_rate(question.operation, rate)
@@ -284,17 +285,17 @@ class AmazonConnector:
             question=question,
             http=self._http,
             now=self._now,
-            heard=heard,
+            on_answer=on_answer,
         )
 
-    def _hear(self, answer: httpx.Response) -> None:
-        self._time.hear(date_of(answer))
+    def _note_date(self, answer: httpx.Response) -> None:
+        self._time.learn(date_of(answer))
 
 
 def search_parameters(query: SearchQuery, page_token: str | None) -> dict[str, str]:
-    """The parameters of searchOrders: the same for every page of a query, but for the page token.
+    """Return the parameters of searchOrders: equal for every page of a query except for the page token.
 
-    Without marketplaces the library would quietly ask for one of its own choice, hence ValueError.
+    Raises ValueError without marketplaces: the library would silently search a default one.
     """
     if not query.marketplace_ids:
         raise ValueError("a search names its marketplaces")
@@ -312,17 +313,10 @@ def search_parameters(query: SearchQuery, page_token: str | None) -> dict[str, s
     return parameters
 
 
-def amazon_text(time: datetime) -> str:
-    """``YYYY-MM-DDTHH:MM:SSZ``, with milliseconds only when there are some; what is finer is cut off."""
-    utc = time.astimezone(UTC)
-    fraction = utc.microsecond // 1000
-    return utc.strftime("%Y-%m-%dT%H:%M:%S") + (f".{fraction:03d}Z" if fraction else "Z")
-
-
 def _check_id(operation: Operation, value: str) -> None:
-    """An id goes into a path: one of dots would be a path to somewhere else."""
+    """Raise RequestRefused for an ID of blanks and dots: as part of a path it would lead elsewhere."""
     if not value.strip(" ."):
-        raise RequestRefused(f"{operation}: this is no id", 404)
+        raise RequestRefused(f"{operation}: not an ID", 404)
 
 
 def _answered_order(content: bytes) -> AmazonOrder | UnreadableOrder:
@@ -330,7 +324,7 @@ def _answered_order(content: bytes) -> AmazonOrder | UnreadableOrder:
 
 
 def _enrolled(content: bytes) -> frozenset[str]:
-    """Marketplaces in which the seller takes part. Source: Amazon's Sellers API model v1."""
+    """Read the marketplaces in which the seller takes part. Source: Amazon's Sellers API model v1."""
     enrolled = set()
     for entry in promised(content, "payload", list)["payload"]:
         marketplace, participation = _member(entry, "marketplace"), _member(entry, "participation")

@@ -1,8 +1,8 @@
 """Fetching a report's document from its presigned address, line by line.
 
-The address is a secret of five minutes: it goes into no message, and no httpx exception that carries it
-leaves this file. The document may be of any size, so it is never whole in memory: what is held is a chunk,
-a line, and whatever the reader of the lines keeps.
+The address is a secret for five minutes: no message contains it, and no httpx exception that carries it
+leaves this file. The document may be of any size, so it is never whole in memory: only a chunk, a line, and
+what the reader of the lines keeps.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from connectors.errors import (
 )
 
 OPERATION = "reportDocument"
-LONGEST_LINE = 1 << 20
-LONGEST_DOWNLOAD = 600.0
-"""Seconds for a whole document, which may be long; like other answers it must not drip for ever."""
+MAX_LINE_BYTES = 1 << 20
+MAX_DOWNLOAD_SECONDS = 600.0
+"""For a whole document, which may be long but must not trickle for ever."""
 
 _CHUNK = 1 << 16
 _GZIP = 16 + zlib.MAX_WBITS
@@ -35,16 +35,16 @@ _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 def document_lines(http: httpx.Client, url: str, compression: str | None, user_agent: str) -> Iterator[bytes]:
-    """The document's lines, without their ends. The whole of it, or an error.
+    """Yield the document's lines without line ends: all of them, or an error.
 
-    Raises Unreachable (also when it breaks off), ServerFault, Garbled, DocumentExpired, ReportUnreadable.
+    Raises Unreachable (also if it breaks off), ServerFault, Garbled, DocumentExpired, ReportUnreadable.
     """
     _check_address(url)
     if compression not in (None, "GZIP"):
-        raise ReportUnreadable(f"{OPERATION}: compressed in a way that is not known")
+        raise ReportUnreadable(f"{OPERATION}: unknown compression")
     failure: ConnectorError
     try:
-        # Amazon says itself how the document is compressed; nobody on the way is to add to it.
+        # Amazon names the document's compression; a proxy must not add its own.
         headers = {"user-agent": user_agent, "accept-encoding": "identity"}
         with http.stream("GET", url, headers=headers, timeout=TIMEOUT, follow_redirects=False) as answer:
             _check_status(answer)
@@ -58,30 +58,27 @@ def document_lines(http: httpx.Client, url: str, compression: str | None, user_a
 
 
 def _in_time(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same, unless they take too long: as they come, since one of a given size may never be full.
-
-    Raises Unreachable.
-    """
-    deadline = time.monotonic() + LONGEST_DOWNLOAD
+    """Yield ``chunks`` as they come, as one of a fixed size might never fill. Raises Unreachable if late."""
+    deadline = time.monotonic() + MAX_DOWNLOAD_SECONDS
     for chunk in chunks:
         if time.monotonic() > deadline:
-            raise Unreachable(f"{OPERATION}: the document took longer than {LONGEST_DOWNLOAD:g} seconds")
+            raise Unreachable(f"{OPERATION}: the document took longer than {MAX_DOWNLOAD_SECONDS:g} seconds")
         yield chunk
 
 
 def _check_address(url: str) -> None:
-    """Reports hold a seller's business: they come through TLS, or from this very machine."""
+    """Refuse an address that is neither TLS nor this machine: reports are a seller's business data."""
     try:
         address = urlsplit(url)
         safe = address.scheme == "https" or (address.scheme == "http" and address.hostname in _LOOPBACK)
     except ValueError:
         safe = False
     if not safe:
-        raise Garbled(f"{OPERATION}: its address is not one of https")
+        raise Garbled(f"{OPERATION}: the address is not https")
 
 
 def _check_status(answer: httpx.Response) -> None:
-    """The storage behind the address tells its errors in XML, which would pass for a document."""
+    """Raise on every status but 200: the storage's errors are XML, which could pass for a document."""
     status = answer.status_code
     if status >= 500 or status in (408, 429):
         raise ServerFault(message_of(answer, OPERATION), status)
@@ -92,14 +89,14 @@ def _check_status(answer: httpx.Response) -> None:
 
 
 def _inflated(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Undo GZIP in pieces of bounded size. Raises ReportUnreadable when it is none or breaks off."""
+    """Decompress GZIP in pieces of bounded size. Raises ReportUnreadable if it is malformed or truncated."""
     inflater = zlib.decompressobj(_GZIP)
     begun = False
     try:
         for chunk in chunks:
             rest = chunk
             while rest:
-                if inflater.eof:  # several members one after the other are one document
+                if inflater.eof:  # consecutive members are one document
                     inflater, begun = zlib.decompressobj(_GZIP), False
                 begun = True
                 yield inflater.decompress(rest, _CHUNK * 4)
@@ -110,17 +107,17 @@ def _inflated(chunks: Iterable[bytes]) -> Iterator[bytes]:
         begun = True
         inflater = zlib.decompressobj(_GZIP)
     if not begun or not inflater.eof:
-        raise ReportUnreadable(f"{OPERATION}: its compression is broken")
+        raise ReportUnreadable(f"{OPERATION}: the compression is broken")
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Cut at line feeds, a carriage return before one belonging to it. Raises ReportUnreadable."""
+    """Split at line feeds, with or without a carriage return before. Raises ReportUnreadable."""
     rest = b""
     for chunk in chunks:
         *whole, rest = (rest + chunk).split(b"\n")
         for line in whole:
             yield line.removesuffix(b"\r")
-        if len(rest) > LONGEST_LINE:
-            raise ReportUnreadable(f"{OPERATION}: a line is longer than {LONGEST_LINE} bytes")
+        if len(rest) > MAX_LINE_BYTES:
+            raise ReportUnreadable(f"{OPERATION}: a line is longer than {MAX_LINE_BYTES} bytes")
     if rest:
         yield rest.removesuffix(b"\r")

@@ -1,10 +1,10 @@
-"""The report of all orders by order date: asking for it, and reading its table.
+"""The report of all orders by order date: how to request it and read its table.
 
-It is a table with tabs between, one row for each order line, in no order, without an id of the line.
-Read from it is that an order exists, and in which version: ids, times, words. Everything else (products,
-amounts, where it was sent to) is left alone, and so is the encoding, which Amazon chooses by country: the
-columns that are read are ASCII, and in all encodings that Amazon uses a tab and a line feed are what
-they look like. A row that is not understood spoils the report: a list with a hole proves nothing.
+The table is tab-separated, one row per order line, unsorted, without line IDs. We read only that an order
+exists and in which version (IDs, times, words), not products, amounts or addresses. The encoding, which
+Amazon chooses by country, does not matter: the columns read are ASCII, and tab and line feed are the same
+byte in all of Amazon's encodings. One unreadable row makes the report unreadable: a list with a hole proves
+nothing.
 
 Source of names: Amazon's Reports API model 2021-06-30, and its guide to order tracking reports.
 """
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from connectors.amazon.wire import promised
+from connectors.amazon.wire import amazon_text, promised
 from connectors.base import ReportQuery, ReportState
 from connectors.errors import Garbled, ReportUnreadable
 from connectors.orders import ListedOrder
@@ -25,63 +25,63 @@ REPORT_TYPE = "GET_FLAT_FILE_ALL_ORDERS_DATA_BY_ORDER_DATE_GENERAL"
 
 _COLUMNS = (b"amazon-order-id", b"purchase-date", b"last-updated-date", b"order-status", b"sales-channel")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_LONGEST_WORD = 100
+_MAX_WORD_LENGTH = 100
 
 
-# --- asking ----------------------------------------------------------------------------------
+# --- requesting ----------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
 class ReportAddress:
-    """Where a report's document lies, for five minutes. Shows itself to nobody."""
+    """A document's address, valid for five minutes. Its ``repr`` hides it."""
 
     url: str
     compression: str | None
     character_code: str | None = None
-    """The library writes to it; the encoding does not concern us."""
+    """Unused: the library writes it."""
 
     def __repr__(self) -> str:
         return "ReportAddress(…)"
 
 
-def report_specification(query: ReportQuery, time_text: Any) -> dict[str, Any]:
-    """The body of createReport; ``time_text`` writes a time as Amazon reads it.
+def report_specification(query: ReportQuery) -> dict[str, Any]:
+    """Return the body of createReport.
 
-    Without marketplaces the library would quietly ask for one of its own choice, hence ValueError.
+    Raises ValueError without marketplaces: the library would silently use a default one.
     """
     if not query.marketplace_ids:
         raise ValueError("a report names its marketplaces")
     return {
         "reportType": REPORT_TYPE,
-        "dataStartTime": time_text(query.after),
-        "dataEndTime": time_text(query.before),
+        "dataStartTime": amazon_text(query.after),
+        "dataEndTime": amazon_text(query.before),
         "marketplaceIds": list(query.marketplace_ids),
     }
 
 
 def created_report(content: bytes) -> str:
-    """A body of createReport: the report's id. Raises Garbled."""
+    """Read the body of createReport: the report's ID. Raises Garbled."""
     report_id: str = promised(content, "reportId", str)["reportId"]
     if not report_id.strip(" ."):
-        raise Garbled("the report has no id")
+        raise Garbled("the report has no ID")
     return report_id
 
 
 def report_state(content: bytes) -> ReportState:
-    """A body of getReport. Raises Garbled."""
+    """Read the body of getReport. Raises Garbled."""
     body = promised(content, "processingStatus", str)
     document_id = body.get("reportDocumentId")
     if document_id is not None and not (isinstance(document_id, str) and document_id.strip(" .")):
-        raise Garbled("the id of the document is none")
+        raise Garbled("the document ID is not a text")
     return ReportState(body["processingStatus"], document_id)
 
 
 def report_address(content: bytes) -> ReportAddress:
-    """A body of getReportDocument. Raises Garbled."""
+    """Read the body of getReportDocument. Raises Garbled."""
     body = promised(content, "url", str)
     compression = body.get("compressionAlgorithm")
     if compression is not None and not isinstance(compression, str):
-        raise Garbled("the compression is no word")
+        raise Garbled("the compression is not a word")
     return ReportAddress(body["url"], compression)
 
 
@@ -89,7 +89,7 @@ def report_address(content: bytes) -> ReportAddress:
 
 
 def orders_of(lines: Iterable[bytes]) -> tuple[ListedOrder, ...]:
-    """The orders of a report's lines, each once, in its newest version. Raises ReportUnreadable."""
+    """Return the orders of a report's lines, each once in its newest version. Raises ReportUnreadable."""
     newest: dict[str, ListedOrder] = {}
     for row in _rows(lines):
         before = newest.get(row.order_id)
@@ -121,7 +121,7 @@ def _rows(lines: Iterable[bytes]) -> Iterator[ListedOrder]:
 
 def _place(header: list[bytes], column: bytes) -> int:
     if header.count(column) != 1:
-        raise ReportUnreadable(f"the report has not one column {column.decode()}")
+        raise ReportUnreadable(f"the report has not exactly one column {column.decode()}")
     return header.index(column)
 
 
@@ -133,8 +133,8 @@ def _word(cell: bytes, number: int, column: str) -> str:
 
 
 def _open_word(cell: bytes, number: int, column: str) -> str:
-    if len(cell) > _LONGEST_WORD or not cell.isascii():
-        raise _unreadable(number, f"has a {column} that is none")
+    if len(cell) > _MAX_WORD_LENGTH or not cell.isascii():
+        raise _unreadable(number, f"has a malformed {column}")
     return cell.decode("ascii").strip()
 
 
@@ -144,7 +144,7 @@ def _time(cell: bytes, number: int, column: str) -> datetime:
     except ValueError:
         time = None
     if time is None or time.tzinfo is None:
-        raise _unreadable(number, f"has a {column} that is no time with an offset")
+        raise _unreadable(number, f"has a {column} that is not a time with an offset")
     return time.astimezone(UTC)
 
 

@@ -44,7 +44,7 @@ class Retries:
 
     @contextmanager
     def attempt(self, observe: Callable[[str, bool], None] = lambda *_: None) -> Iterator[None]:
-        """Make one attempt. An error that is to be repeated ends the block after its wait; others are raised.
+        """Make one attempt. An error that allows another ends the block after its wait; others are raised.
 
         Calls ``observe`` with "ok" or the error's class name, and True if another attempt follows.
         """

@@ -1,4 +1,4 @@
-"""Amazon's default usage plans: where every budget starts, until a rate header corrects the rate.
+"""Amazon's default usage plans: every budget starts with them, until a rate header corrects the rate.
 
 Source: the usage-plan tables of Amazon's Orders API model 2026-01-01, Sellers API model v1 and Reports API
 model 2021-06-30.

@@ -1,12 +1,12 @@
-"""One HTTP exchange with Amazon: sending a request, and judging the answer.
+"""One HTTP exchange with Amazon: send a request, judge the answer.
 
-Used for SP-API and for Login with Amazon alike. The judgement is ours alone: an answer counts as a
-success only when its status is 2xx **and** its body is the JSON object that the operation promises,
-because the client library takes an HTML error page for an empty page of orders.
+SP-API and Login with Amazon share it. An answer is a success only if its status is 2xx **and** its body is
+the JSON object that the operation promises, because the client library takes an HTML error page for an
+empty page of orders.
 
-Nothing here puts a URL, a header, a body or the text of an httpx exception into an error: they
-carry tokens and buyer data. For the same reason our errors are raised outside ``except`` blocks,
-so that they do not drag an httpx exception, and with it the request, along as their context.
+No error contains a URL, a header, a body or the text of an httpx exception, because these carry tokens and
+buyer data. For the same reason our errors are raised outside ``except`` blocks: their context would
+otherwise hold an httpx exception, and with it the request.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ from connectors.errors import (
 )
 
 TIMEOUT = httpx.Timeout(60.0, connect=10.0)
-"""Explicit with every request, so that it holds for whatever client was injected."""
+"""Passed with every request, so that it holds for any injected client."""
 
-LONGEST_ANSWER = 90.0
-"""Seconds for a whole answer: the read time-out starts anew with every byte, and one may drip for ever."""
+MAX_ANSWER_SECONDS = 90.0
+"""For a whole answer: the read time-out restarts with every byte, so an answer could trickle for ever."""
 
 _OF_THE_TRANSFER = ("content-encoding", "content-length", "transfer-encoding")
-"""Headers that are not true any more of a body that has been received and decoded."""
+"""Headers that are no longer true once a body has been received and decoded."""
 
-HIGHEST_RATE = 50.0
-"""Requests a second; no operation of SP-API comes near, so a higher header is nonsense."""
+MAX_RATE = 50.0
+"""Requests per second. No operation of SP-API comes near, so a higher header is wrong."""
 
 BOUND_AGE = timedelta(minutes=2)
-"""How old an upper bound must be. Source: Amazon's Orders API model 2026-01-01."""
+"""Minimum age of an upper bound. Source: Amazon's Orders API model 2026-01-01."""
 
 _DATE_GRAIN = timedelta(seconds=1)
 
@@ -59,14 +59,21 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a refused answer has to be judged by. Holds nothing secret."""
+    """A request, as far as its answer is judged by it. Holds nothing secret."""
 
     operation: Operation
     read: Callable[[bytes], Any]
-    """Reads the body of a success. Raises Garbled, saying why, when it is not what was promised."""
+    """Reads the body of a success. Raises Garbled, saying why, if it is not what was promised."""
     page_token_sent: bool = False
     before: datetime | None = None
-    """The upper bound that was sent."""
+    """The upper bound in the request."""
+
+
+def amazon_text(time: datetime) -> str:
+    """Return ``YYYY-MM-DDTHH:MM:SSZ``, with milliseconds if there are any; finer digits are cut off."""
+    utc = time.astimezone(UTC)
+    fraction = utc.microsecond // 1000
+    return utc.strftime("%Y-%m-%dT%H:%M:%S") + (f".{fraction:03d}Z" if fraction else "Z")
 
 
 # --- sending ---------------------------------------------------------------------------------
@@ -83,9 +90,9 @@ def send(
     content: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> httpx.Response:
-    """Send one request and read the whole answer. Never follows a redirect (it would take tokens along).
+    """Send one request and read the whole answer. Never follow a redirect: it would leak tokens.
 
-    Raises Unreachable when there is no answer, Garbled when its transfer encoding is broken.
+    Raises Unreachable if there is no answer, Garbled if its transfer encoding is broken.
     """
     failure: ConnectorError
     try:
@@ -103,7 +110,7 @@ def send(
         if received is not None:
             kept = [h for h in answer.headers.multi_items() if h[0] not in _OF_THE_TRANSFER]
             return httpx.Response(answer.status_code, headers=kept, content=received)
-        failure = Unreachable(f"{operation}: the answer took longer than {LONGEST_ANSWER:g} seconds")
+        failure = Unreachable(f"{operation}: the answer took longer than {MAX_ANSWER_SECONDS:g} seconds")
     except httpx.DecodingError:
         failure = Garbled(f"{operation}: the answer could not be decoded")
     except (httpx.RequestError, httpx.InvalidURL) as error:
@@ -112,8 +119,8 @@ def send(
 
 
 def _received(answer: httpx.Response) -> bytes | None:
-    """The body, decoded; None when it took too long."""
-    deadline = time.monotonic() + LONGEST_ANSWER
+    """Return the decoded body; None if it took too long."""
+    deadline = time.monotonic() + MAX_ANSWER_SECONDS
     body = bytearray()
     for part in answer.iter_bytes():
         body += part
@@ -126,7 +133,7 @@ def _received(answer: httpx.Response) -> bytes | None:
 
 
 def date_of(answer: httpx.Response) -> datetime | None:
-    """The ``Date`` header in UTC, whole seconds; None when absent or malformed."""
+    """Return the ``Date`` header in UTC, whole seconds; None if absent or malformed."""
     try:
         date = parsedate_to_datetime(answer.headers.get("date", ""))
         return date.astimezone(UTC) if date.tzinfo is not None else None
@@ -135,7 +142,7 @@ def date_of(answer: httpx.Response) -> datetime | None:
 
 
 def rate_of(answer: httpx.Response) -> float | None:
-    """The rate header in requests a second; None when absent or not believable.
+    """Return the rate header in requests per second; None if absent or implausible.
 
     Amazon declares it on 200, 400 and 404 only. Source: Amazon's Orders API model 2026-01-01.
     """
@@ -143,7 +150,7 @@ def rate_of(answer: httpx.Response) -> float | None:
         rate = float(answer.headers.get("x-amzn-ratelimit-limit", ""))
     except ValueError:
         return None
-    return rate if math.isfinite(rate) and 0 < rate <= HIGHEST_RATE else None
+    return rate if math.isfinite(rate) and 0 < rate <= MAX_RATE else None
 
 
 # --- bodies ----------------------------------------------------------------------------------
@@ -154,7 +161,7 @@ def _reject_constant(name: str) -> NoReturn:
 
 
 def json_object(content: bytes) -> Json | None:
-    """The JSON object in ``content``, a number with a fraction as Decimal; None if it is none."""
+    """Return the JSON object in ``content``, fractions as Decimal; None if it is not one."""
     try:
         value = json.loads(content, parse_float=Decimal, parse_constant=_reject_constant)
     except (ValueError, ArithmeticError, RecursionError):
@@ -163,10 +170,10 @@ def json_object(content: bytes) -> Json | None:
 
 
 def promised(content: bytes, member: str, kind: type) -> Json:
-    """The JSON object in ``content``, proven to have ``member``, a ``dict`` or a ``list``. Raises Garbled."""
+    """Return the JSON object in ``content``, whose ``member`` must be of ``kind``. Raises Garbled."""
     body = json_object(content)
     if body is None:
-        raise Garbled("the body is no JSON object")
+        raise Garbled("the body is not a JSON object")
     if body.get("errors"):
         raise Garbled("the body reports errors in spite of its status")
     if not isinstance(body.get(member), kind):
@@ -175,7 +182,7 @@ def promised(content: bytes, member: str, kind: type) -> Json:
 
 
 def result_of(answer: httpx.Response, question: Question) -> Any:
-    """What a success says, as ``question`` reads it. Raises whatever ``refusal`` returns, and Garbled."""
+    """Return a success as ``question`` reads it. Raises the error that ``refusal`` returns, and Garbled."""
     if not answer.is_success:
         raise refusal(answer, question)
     try:
@@ -193,7 +200,7 @@ _ABOUT_THE_BOUND = re.compile(r"\b(?:two|2)[ -]?min|\b(?:lastUpdated|created)Bef
 
 
 def refusal(answer: httpx.Response, question: Question) -> ConnectorError:
-    """The error that an answer without success stands for (429 is the budget's, see the connector)."""
+    """Return the error for an answer without success (the connector handles 429)."""
     status = answer.status_code
     code, text = error_of(json_object(answer.content))
     if status >= 500:
@@ -216,11 +223,11 @@ def refusal(answer: httpx.Response, question: Question) -> ConnectorError:
 def bad_request(
     message: str, code: str | None, text: str, question: Question, date: datetime | None
 ) -> ConnectorError:
-    """What a 400 means. Amazon answers InvalidInput to everything, so the circumstances decide.
+    """Return the error for a 400. Amazon answers InvalidInput to everything, so the circumstances decide.
 
-    With a page token it is the token: the same bounds were accepted on the first page. Without one
-    it is the bound, if by the answer's own ``Date`` (whole seconds) it was younger than two minutes,
-    or if the error's text speaks about it. All else is a request that cannot succeed.
+    With a page token, the token is wrong: the first page accepted the same bounds. Without one, the bound is
+    wrong if the answer's own ``Date`` (whole seconds) makes it younger than two minutes, or if the error's
+    text mentions it. Any other request cannot succeed.
     """
     if question.page_token_sent:
         return PageExpired(message, 400, code)
@@ -232,10 +239,10 @@ def bad_request(
 
 
 def error_of(body: Json | None) -> tuple[str | None, str]:
-    """(code, text) of the first entry of SP-API's ``errors``; (None, "") when there is none.
+    """Return (code, text) of the first of SP-API's ``errors``; (None, "") if there is none.
 
-    The code is kept only if it is a plain word: it goes into messages. The text is for judging, never
-    for showing.
+    The code is kept only if it is a plain word, because it goes into messages. The text is judged, never
+    shown.
     """
     errors = body.get("errors") if body else None
     first = errors[0] if isinstance(errors, list) and errors else None
@@ -246,12 +253,12 @@ def error_of(body: Json | None) -> tuple[str | None, str]:
 
 
 def error_code(value: object) -> str | None:
-    """``value`` if it is one short word, which may be shown, else None."""
+    """Return ``value`` if it is one short word, which may be shown, else None."""
     return value if isinstance(value, str) and _CODE.fullmatch(value) else None
 
 
 def message_of(answer: httpx.Response, operation: str, detail: str | None = None) -> str:
-    """What may be shown of an answer: operation, status, ``detail`` and Amazon's request id."""
+    """Return what may be shown of an answer: operation, status, ``detail`` and Amazon's request ID."""
     parts = [f"status {answer.status_code}", detail]
     request_id = answer.headers.get("x-amzn-requestid", "")
     if _REQUEST_ID.fullmatch(request_id):

@@ -405,7 +405,7 @@ def test_a_refused_bound_is_estimated_again_and_not_repeated(open_shop: Open) ->
     shop = open_shop(["UK"])
     sell_all_the_time(shop, "UK", begin=NOON, end=NOON + DAY, every=HOUR)
     run_to(shop, NOON + 3 * HOUR)
-    shop.connector._time.hear(shop.clock() + timedelta(minutes=10))
+    shop.connector._time.learn(shop.clock() + timedelta(minutes=10))
     run_to(shop, shop.clock() + HOUR)
     assert refusals(shop) == 1
     (seen,) = coverage(shop, "UK")

@@ -43,7 +43,7 @@ def answering(parts: Sequence[bytes], left: threading.Event, every: float = 0.0)
 
 def test_an_answer_that_drips_for_ever_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each byte comes well within the read time-out, so only the limit for the whole answer ends it."""
-    monkeypatch.setattr(wire, "LONGEST_ANSWER", 0.2)
+    monkeypatch.setattr(wire, "MAX_ANSWER_SECONDS", 0.2)
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"
     parts = [head, *[b"x"] * 100_000]
     with (
@@ -68,7 +68,7 @@ def test_a_compressed_answer_in_chunks_arrives_whole() -> None:
 
 
 def test_a_document_that_drips_for_ever_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(documents, "LONGEST_DOWNLOAD", 0.2)
+    monkeypatch.setattr(documents, "MAX_DOWNLOAD_SECONDS", 0.2)
     parts = [b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", *[b"x"] * 100_000]
     with (
         answering(parts, threading.Event(), every=0.01) as url,

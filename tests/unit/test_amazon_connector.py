@@ -19,11 +19,11 @@ from connectors import errors
 from connectors.amazon.auth import Credentials
 from connectors.amazon.client import USER_AGENT
 from connectors.amazon.clock import AmazonTime
-from connectors.amazon.connector import AmazonConnector, amazon_text
+from connectors.amazon.connector import AmazonConnector
 from connectors.amazon.parse import page_of_json
 from connectors.amazon.retry import waiting_time
 from connectors.amazon.usage_plans import PLANS
-from connectors.amazon.wire import Question, bad_request
+from connectors.amazon.wire import Question, amazon_text, bad_request
 from connectors.base import Attempt, Operation, OrderConnector, SearchQuery
 from connectors.errors import (
     AccessRefused,
@@ -652,11 +652,11 @@ def test_only_the_last_twenty_answers_count() -> None:
     time = AmazonTime(lambda: START)
     assert time.estimate() is None
     time.forget()
-    time.hear(START + timedelta(seconds=99))
+    time.learn(START + timedelta(seconds=99))
     for _ in range(19):
-        time.hear(START + timedelta(seconds=1))
+        time.learn(START + timedelta(seconds=1))
     assert time.estimate() == START + timedelta(seconds=99)
-    time.hear(START - timedelta(seconds=5))
+    time.learn(START - timedelta(seconds=5))
     assert time.estimate() == START + timedelta(seconds=1)
 
 

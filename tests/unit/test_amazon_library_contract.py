@@ -69,7 +69,7 @@ def ours(http: httpx.Client, kind: type[Any] = OrdersClient, question: Question 
         question=question,
         http=http,
         now=lambda: NOW,
-        heard=lambda _: None,
+        on_answer=lambda _: None,
     )
 
 

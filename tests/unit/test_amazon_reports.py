@@ -15,7 +15,7 @@ import pytest
 
 from connectors.amazon.auth import Credentials
 from connectors.amazon.connector import AmazonConnector
-from connectors.amazon.documents import LONGEST_LINE
+from connectors.amazon.documents import MAX_LINE_BYTES
 from connectors.amazon.reports import ReportAddress, orders_of
 from connectors.base import Attempt, Operation, ReportQuery
 from connectors.errors import (
@@ -329,7 +329,7 @@ def test_a_large_document_is_read_in_pieces_and_a_bomb_is_not_swallowed() -> Non
     told = {"content-encoding": "gzip"}
     scene = Scene(storage=lambda _: answer(200, packed, **told))
     assert len(scene.connector._read_document(ReportAddress(STORED, None))) == 5000
-    bomb = gzip.compress(b"x" * (LONGEST_LINE * 8))
+    bomb = gzip.compress(b"x" * (MAX_LINE_BYTES * 8))
     scene = Scene(storage=lambda _: answer(200, bomb))
     with pytest.raises(ReportUnreadable, match="longer than"):
         scene.connector._read_document(ReportAddress(STORED, "GZIP"))
@@ -379,18 +379,18 @@ def test_columns_are_found_by_name_and_what_else_there_is_does_not_matter() -> N
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        ([], "not one column amazon-order-id"),
-        ([b"<html>"], "not one column"),
-        (table(header="amazon-order-id\tamazon-order-id\tpurchase-date"), "not one column"),
+        ([], "not exactly one column amazon-order-id"),
+        ([b"<html>"], "not exactly one column"),
+        (table(header="amazon-order-id\tamazon-order-id\tpurchase-date"), "not exactly one column"),
         (table(ROW[:4]), "line 2 .* 4 columns instead of 5"),
         (table(ROW, (*ROW, "x")), "line 3 .* 6 columns"),
         (table(("", *ROW[1:])), "no amazon-order-id"),
-        (table((ROW[0], "yesterday", *ROW[2:])), "purchase-date that is no time"),
-        (table((ROW[0], ROW[1], "2026-05-02T10:00:00", *ROW[3:])), "last-updated-date that is no time"),
+        (table((ROW[0], "yesterday", *ROW[2:])), "purchase-date that is not a time"),
+        (table((ROW[0], ROW[1], "2026-05-02T10:00:00", *ROW[3:])), "last-updated-date that is not a time"),
         (table((*ROW[:3], "", ROW[4])), "no order-status"),
-        (table((*ROW[:3], "verschickt \xfc", ROW[4])), "order-status that is none"),
-        (table(("A" * 101, *ROW[1:])), "amazon-order-id that is none"),
-        (["amazon-order-id".encode("utf-16")], "not one column"),
+        (table((*ROW[:3], "verschickt \xfc", ROW[4])), "malformed order-status"),
+        (table(("A" * 101, *ROW[1:])), "malformed amazon-order-id"),
+        (["amazon-order-id".encode("utf-16")], "not exactly one column"),
     ],
 )
 def test_a_table_with_anything_wrong_is_refused_as_a_whole(lines: list[bytes], said: str) -> None:
