@@ -392,10 +392,12 @@ class Simulator:
             statuses=search.statuses,
             fulfilled_by=search.fulfilled_by,
         )
-        page = listed[offset : offset + search.page_size]
+        is_empty = "empty_page" in call.struck
+        page = [] if is_empty else listed[offset : offset + search.page_size]
         end = offset + len(page)
+        loses_token = "missing_token" in call.struck and len(page) == search.page_size
         tail: Json = {}
-        if end < len(listed):
+        if is_empty or (end < len(listed) and not loses_token):
             following = self._following(call, offset, end)
             tail["pagination"] = {"nextToken": self._next_token(call, search, seller, before, following)}
         echo = amazon_time(before, milliseconds=before.microsecond != 0)

@@ -49,6 +49,8 @@ SUBTLE: dict[str, frozenset[str]] = {
     "same_page": frozenset({SEARCH}),
     "repeated_order": frozenset({SEARCH}),
     "stale_copy": _ORDERS,
+    "empty_page": frozenset({SEARCH}),
+    "missing_token": frozenset({SEARCH}),
     **{
         f"rate_{word}": _API
         for word in ("not_a_number", "nan", "infinite", "negative", "zero", "huge", "absent")
@@ -56,9 +58,11 @@ SUBTLE: dict[str, frozenset[str]] = {
 }
 """Kinds that leave the answer sound and make it lie; any number of them may meet in one call.
 
-``same_token``: the next page's token is the one just used. ``same_page``: a new token for the page just
+``same_token``: the next page's token is the one just used. ``same_page``: a new token leads to the page just
 given. ``repeated_order``: the next page begins with this page's last order. ``stale_copy``: an order that was
-shown in a newer version already comes in the version before.
+already shown in a newer version comes in the version before. ``empty_page``: a page without orders has a
+token, which leads to the orders that belong here. ``missing_token``: a full page that is not the last has no
+token, so that it looks like a last page that happens to be full (which has none at Amazon either).
 """
 
 REPORTS: dict[str, frozenset[str]] = {
@@ -75,9 +79,10 @@ REPORTS: dict[str, frozenset[str]] = {
 """
 
 KINDS = OUTRIGHT | SUBTLE | REPORTS
-RARE = frozenset({"invalid_grant"}) | REPORTS.keys()
-"""Not among ``Faults.everything``: the first is final for an account, so a script must want it; reports are
-not asked for by everybody."""
+RARE = frozenset({"invalid_grant", "empty_page", "missing_token"}) | REPORTS.keys()
+"""Not in ``Faults.everything``; a script must name them. ``invalid_grant`` is final for an account, one page
+alone does not show a ``missing_token``, Amazon's model merely does not exclude an ``empty_page``, and not
+every client requests reports."""
 
 RATES = {
     "rate_not_a_number": "a few",
@@ -150,7 +155,8 @@ class Faults:
         """Every kind at random. About ``intensity`` of all calls are spoilt outright, and as many lie."""
         outright = [kind for kind in OUTRIGHT if kind not in RARE]
         shares = [(kind, intensity / len(outright)) for kind in outright]
-        shares += [(kind, intensity / len(SUBTLE)) for kind in SUBTLE]
+        subtle = [kind for kind in SUBTLE if kind not in RARE]
+        shares += [(kind, intensity / len(subtle)) for kind in subtle]
         return cls(tuple(Rule(kind, share, until=until) for kind, share in shares), seed)
 
     def __add__(self, other: Faults) -> Faults:

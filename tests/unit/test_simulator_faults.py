@@ -169,6 +169,28 @@ def test_an_order_can_come_on_two_pages_and_none_is_lost() -> None:
     assert len({*ids(first), *ids(second), *ids(third)}) == 7
 
 
+def test_a_full_last_page_has_no_token_and_so_has_one_that_lost_it() -> None:
+    """Amazon names no token on the last page, however full it is: only a count tells the two apart."""
+    exact = Client(Faults(), orders=100).search(maxResultsPerPage="100").json()
+    assert (len(exact["orders"]), "pagination" in exact) == (100, False)
+    client = Client(Faults.only("missing_token"))
+    first = client.search()
+    assert (len(ids(first)), "pagination" in first.json()) == (3, False)
+    assert "pagination" not in client.search(maxResultsPerPage="7").json()
+
+
+def test_an_empty_page_can_have_a_token_that_leads_to_its_orders() -> None:
+    client = Client(Faults.only("empty_page", calls=[1, 3]))
+    walk = [client.search()]
+    while "pagination" in walk[-1].json():
+        walk.append(client.search(paginationToken=following(walk[-1])))
+    assert [len(ids(page)) for page in walk] == [0, 3, 0, 3, 1]
+    assert len({order_id for page in walk for order_id in ids(page)}) == 7
+    nothing = Client(Faults.only("empty_page", calls=[1]), orders=0)
+    first = nothing.search()
+    assert "pagination" not in nothing.search(paginationToken=following(first)).json()
+
+
 def test_a_stale_copy_comes_only_after_the_newer_one_was_shown() -> None:
     client = Client(Faults.only("stale_copy"), orders=1)
     assert ids(client.search()) == ["A-000"]
