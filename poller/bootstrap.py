@@ -36,7 +36,7 @@ from poller.sync.run import SourceSync
 from poller.sync.windows import Pace
 from store import accounts as stored_accounts
 from store import schema, transfer
-from store.engine import Store, create_engine, try_writing
+from store.engine import Store, create_engine, file_of, try_writing
 from store.records import normal_email
 from store.sealing import Sealer
 
@@ -180,7 +180,7 @@ class Service:
             )
         engine = create_engine(settings.database_url.get_secret_value(), settings.database_connections)
         newest = schema.newest_revision()
-        if create and engine.dialect.name == "sqlite":
+        if create and file_of(engine.url) is not None:
             schema.upgrade(engine)
             try_writing(engine)
         elif (found := schema.revision(engine)) != newest:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 
 from store.engine import Transaction
 from store.tables import businesses, customers
@@ -20,13 +19,9 @@ def settle_businesses(tx: Transaction, wanted: Mapping[str, str]) -> dict[str, s
     """Record the businesses of accounts, and return those in force: thousands at once at a first start."""
     recorded = businesses_of(tx)
     fresh = [{"account": a, "business": b} for a, b in sorted(wanted.items()) if a not in recorded]
-    if fresh and tx.on_postgresql:
-        # Processes that start together for the first time all come here.
-        tx.conn.execute(postgresql.insert(businesses).on_conflict_do_nothing(), fresh)
+    if fresh:
+        tx.insert_missing(businesses, fresh)  # processes that start together insert the same
         recorded = businesses_of(tx)
-    elif fresh:
-        tx.insert(businesses, fresh)
-        recorded |= {row["account"]: row["business"] for row in fresh}
     return {account: _settled(tx, account, wanted[account], recorded[account]) for account in wanted}
 
 
@@ -38,7 +33,7 @@ def _settled(tx: Transaction, account: str, business: str, recorded: str) -> str
     if recorded == business:
         return business
     mine = businesses.c.account == account
-    tx.rows(tx.lock(sa.select(businesses.c.business).where(mine)))
+    tx.lock_all(sa.select(businesses.c.business).where(mine))
     has_customers = sa.select(sa.literal(1)).where(customers.c.account == account).limit(1)
     if tx.conn.execute(has_customers).first() is not None:
         return recorded

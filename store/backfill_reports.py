@@ -11,7 +11,6 @@ from dataclasses import fields
 from datetime import datetime
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from store.engine import Transaction
 from store.ledger import CLAIM
@@ -95,9 +94,6 @@ def save_part(tx: Transaction, part: ReportPart) -> None:
 
 def enter_ids(tx: Transaction, backfill_id: int, ids: Sequence[HistoryId]) -> None:
     """Record ids to be fetched; those that are known already stay as they are."""
-    if not ids:
-        return
-    insert = postgresql.insert if tx.on_postgresql else sqlite.insert
     rows = [
         {
             "backfill_id": backfill_id,
@@ -108,7 +104,7 @@ def enter_ids(tx: Transaction, backfill_id: int, ids: Sequence[HistoryId]) -> No
         }
         for one in ids
     ]
-    tx.conn.execute(insert(history_ids).on_conflict_do_nothing(), rows)
+    tx.insert_missing(history_ids, rows)
 
 
 def forget(tx: Transaction, backfill_id: int, *, parts: bool) -> None:

@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 
 from store.bucket import Bucket, spend
 from store.engine import Transaction
@@ -81,10 +80,7 @@ def _locked(tx: Transaction, key: BudgetKey, rate: float, burst: float) -> Bucke
             "counted_at": tx.now,
             "taken": 0,
         }
-        if tx.on_postgresql:
-            tx.conn.execute(postgresql.insert(budgets).values(fresh).on_conflict_do_nothing())
-        else:
-            tx.conn.execute(sa.insert(budgets).values(fresh))
+        tx.insert_missing(budgets, [fresh])
         row = tx.conn.execute(query, _names(key)).one()
     return _bucket(row)
 

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 import sqlalchemy as sa
 
 from store.engine import Transaction
-from store.outbox import CUSTOMER, ORDER
+from store.engine.outbox import CUSTOMER, ORDER
 from store.tables import customers, orders, outbox, webhook_events, webhooks
 
 Kind = Literal[

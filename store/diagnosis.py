@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-
 import sqlalchemy as sa
 
-from store.engine import WHOSE, Unavailable, reason_of
+from store.engine import WHOSE, Unavailable, file_of, name_of, reason_of
 
 _URL = "ORDER_SYNC_DATABASE_URL"
 
@@ -42,35 +39,17 @@ _REMEDIES = {
 _LASTING = ("attempt to write a readonly database", "unable to open database file")
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A database as it may be shown, without user and password; ``file`` is SQLite's."""
-
-    name: str
-    file: Path | None
-
-
-def place_of(url: str | sa.URL) -> Place:
-    """Where a database is."""
-    parsed = sa.make_url(url)
-    if parsed.get_backend_name() == "sqlite":
-        file = str(parsed.database).removeprefix("file:")
-        return Place(file, Path(file))
-    host = parsed.host or "this machine"
-    return Place(f"{parsed.database} at {host}:{parsed.port or 5432}", None)
-
-
 def sentence_of(error: sa.exc.DBAPIError) -> str | None:
     """What is wrong with which database, and what to do; None when something else is wrong."""
     reason = reason_of(error)
     if reason == type(error).__name__ and not isinstance(error, Unavailable):
         return None
     url = vars(error).get(WHOSE)
-    place = Place("", None) if url is None else place_of(url)
+    file = None if url is None else file_of(url)
     table_is_missing = reason == "does not exist" and isinstance(error, sa.exc.ProgrammingError)
     remedy = _REMEDIES.get("no such table" if table_is_missing else reason, f"see {_URL}")
-    folder = "" if place.file is None else place.file.absolute().parent
-    which = " ".join(("the database", place.name)).strip()
+    folder = "" if file is None else file.absolute().parent
+    which = "the database" if url is None else f"the database {name_of(url)}"
     return f"{which} cannot be used ({reason}): {remedy.format(folder=folder)}."
 
 

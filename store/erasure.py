@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from store import codec
 from store import orders as order_rows
@@ -186,9 +185,7 @@ def save_terms(tx: Transaction, terms: Mapping[int, datetime]) -> None:
 def remember_forgotten(tx: Transaction, order_ids: Iterable[tuple[str, str]]) -> None:
     """Never take buyer data of these (account, order id) again, whatever brings it (R63)."""
     rows = [{"account": a, "order_id": o, "forgotten_at": tx.now} for a, o in sorted(set(order_ids))]
-    if rows:
-        upsert = postgresql.insert if tx.on_postgresql else sqlite.insert
-        tx.conn.execute(upsert(forgotten_orders).on_conflict_do_nothing(), rows)
+    tx.insert_missing(forgotten_orders, rows)
 
 
 _ANY_FORGOTTEN = (
@@ -268,9 +265,9 @@ _AMAZONS = sa.or_(
 def lock_customers(tx: Transaction, customer_ids: Collection[int]) -> None:
     """Hold these records, so that no page gives them another order meanwhile."""
     c = customers.c
-    if tx.on_postgresql and customer_ids:
-        held = sa.select(c.customer_id).where(among(c.customer_id, sorted(customer_ids)))
-        tx.conn.execute(held.order_by(c.customer_id).with_for_update()).all()
+    if customer_ids:
+        query = sa.select(c.customer_id).where(among(c.customer_id, sorted(customer_ids)))
+        tx.lock_all(query.order_by(c.customer_id))
 
 
 def left_behind(

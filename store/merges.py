@@ -21,10 +21,8 @@ T = TypeVar("T")
 
 def lock_orders(tx: Transaction, customer_id: int) -> None:
     """Lock a customer's orders, in key order and before any customer, as storing a page does."""
-    if tx.on_postgresql:
-        c = orders.c
-        query = sa.select(c.order_key).where(c.customer_id == customer_id).order_by(c.order_key)
-        tx.conn.execute(tx.lock(query)).all()
+    c = orders.c
+    tx.lock_all(sa.select(c.order_key).where(c.customer_id == customer_id).order_by(c.order_key))
 
 
 def count_orders(tx: Transaction, customer_id: int) -> int:

@@ -15,7 +15,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection, Engine
 
-from store.engine import is_conflict
+from store.engine import hold_tables, index_texts, is_conflict
 from store.tables import metadata
 
 _FOLDER = Path(__file__).parent / "migrations"
@@ -63,18 +63,10 @@ def _upgrade(connection: Connection) -> None:
     stranger = _unknown_revision(connection)
     if stranger is not None:
         raise NewerDatabase(stranger)
-    if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")  # an index of millions takes a while
-        if MigrationContext.configure(connection).get_current_revision() != newest_revision():
-            _lock_all(connection)
+    if MigrationContext.configure(connection).get_current_revision() != newest_revision():
+        # All tables before any work: an upgrade that waits for one later may lose what it did to a deadlock.
+        hold_tables(connection, metadata.tables.keys() & set(sa.inspect(connection).get_table_names()))
     command.upgrade(_config(connection), "head")
-
-
-def _lock_all(connection: Connection) -> None:
-    """Have all tables before any work: who wants more of them later may have to give way, and it is lost."""
-    there = metadata.tables.keys() & set(sa.inspect(connection).get_table_names())
-    if there:
-        connection.exec_driver_sql(f"LOCK TABLE {', '.join(sorted(there))} IN ACCESS EXCLUSIVE MODE")
 
 
 def differences(engine: Engine) -> list[str]:
@@ -82,22 +74,22 @@ def differences(engine: Engine) -> list[str]:
     with engine.connect() as connection:
         if not sa.inspect(connection).get_table_names():
             return ["the database is empty"]
-        on_sqlite = connection.dialect.name == "sqlite"
-        context = MigrationContext.configure(connection, opts={"render_as_batch": on_sqlite})
+        context = MigrationContext.configure(connection)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*expression-based index")  # those are looked at below
             changes = compare_metadata(context, metadata)
         return [
             *_about_revision(connection),
             *(sentence for change in changes for sentence in _in_words(change)),
-            *(_wrong_on_sqlite(connection) if on_sqlite else ()),
+            *_wrong_expressions(connection),
         ]
 
 
-def _wrong_on_sqlite(connection: Connection) -> Iterator[str]:
-    """About indexes by expressions: SQLAlchemy cannot read those of SQLite."""
-    query = "SELECT name, sql FROM sqlite_master WHERE type = 'index'"
-    there = {row.name: row.sql for row in connection.exec_driver_sql(query)}
+def _wrong_expressions(connection: Connection) -> Iterator[str]:
+    """Yield what is wrong with indexes by expressions, where SQLAlchemy cannot read them."""
+    there = index_texts(connection)
+    if there is None:
+        return
     for table in metadata.sorted_tables:
         for index in table.indexes:
             if len(index.columns) == len(index.expressions):

@@ -10,7 +10,6 @@ from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection
 
 from store.engine import Transaction
@@ -26,9 +25,7 @@ FORGOTTEN = timedelta(days=1)
 
 def enter(tx: Transaction, due: Mapping[str, datetime]) -> None:
     """Enter sources that are not known yet, each with the time when it is due."""
-    if due:
-        rows = [{"source": source, "due_at": due_at} for source, due_at in sorted(due.items())]
-        tx.conn.execute(postgresql.insert(ticks).on_conflict_do_nothing(), rows)
+    tx.insert_missing(ticks, [{"source": source, "due_at": at} for source, at in sorted(due.items())])
 
 
 def known(tx: Transaction) -> set[str]:

@@ -22,7 +22,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from store import tables
-from store.engine import COUNTED_FROM, LOOKUP_KEY, copy_in, newest_change
+from store.engine import COUNTED_FROM, LOOKUP_KEY, newest_change
+from store.engine.statements import copy
 from store.tables import counters, metadata
 
 COPYING = "copying"
@@ -156,8 +157,8 @@ class Copying:
         try:
             wanted = self._copy(source, table, there)
             found = self._sum(table)
-        except Exception as error:
-            if getattr(error, "sqlstate", None) != "23505":  # a key that is there already
+        except sa.exc.IntegrityError as error:
+            if getattr(error.orig, "sqlstate", None) != "23505":  # a key that is there already
                 raise
             wanted, found = Sum(), Sum(-1)
         if found != wanted:
@@ -189,9 +190,9 @@ class Copying:
     def _write(self, table: sa.Table, rows: list[tuple[Any, ...]]) -> None:
         with self.target.begin() as target:
             try:
-                copy_in(target, table, tuple(table.columns.keys()), rows)
-            except target.dialect.loaded_dbapi.DataError as error:
-                if error.sqlstate is not None:
+                copy(target, table, tuple(table.columns.keys()), rows)
+            except sa.exc.DataError as error:
+                if getattr(error.orig, "sqlstate", None) is not None:
                     raise  # the server's; the driver itself refuses nothing but a NUL
                 what = f"a row of table {table.name} cannot be stored in PostgreSQL"
                 raise Unequal(f"{what} ({type(error).__name__}): it holds a NUL character.") from None

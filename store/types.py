@@ -51,70 +51,65 @@ def _plain_text(value: Decimal | None) -> str | None:
     return text if text is None or "E" not in text else format(value, "f")
 
 
-class UtcTime(TypeDecorator[datetime]):
-    """An aware UTC time with microseconds. Refuses a naive one."""
-
+class _Time(TypeDecorator[datetime]):
     impl = sa.DateTime(timezone=True)
     cache_ok = True
 
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        if dialect.name == "sqlite":
-            return dialect.type_descriptor(sa.String(32))
-        return dialect.type_descriptor(sa.DateTime(timezone=True))
+    def bind_processor(self, dialect: Dialect) -> Any:
+        """Return the bare function: the layers of ``process_bind_param`` cost more than it does."""
+        return _in_utc
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
-        return _time_text(value) if dialect.name == "sqlite" else _in_utc(value)
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC)
+
+
+class _TimeText(TypeDecorator[datetime]):
+    impl = sa.String(32)
+    cache_ok = True
 
     def bind_processor(self, dialect: Dialect) -> Any:
-        """The bare function: an order has seven times, and the decorator's layers cost more than they do."""
-        return _time_text if dialect.name == "sqlite" else _in_utc
+        return _time_text
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        time: datetime = datetime.fromisoformat(value) if isinstance(value, str) else value
-        return time.astimezone(UTC)
+    def process_result_value(self, value: str | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else datetime.fromisoformat(value).astimezone(UTC)
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware UTC time with microseconds. Refuses a naive one."""
+
+    impl = _Time().with_variant(_TimeText(), "sqlite")
+    cache_ok = True
+
+
+class _DecimalText(TypeDecorator[Decimal]):
+    impl = sa.String(40)
+    cache_ok = True
+
+    def bind_processor(self, dialect: Dialect) -> Any:
+        return _plain_text
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Decimal | None:
+        return None if value is None else Decimal(value)
 
 
 class Exact(TypeDecorator[Decimal]):
     """An exact decimal number: text on SQLite, NUMERIC on PostgreSQL. Never a float."""
 
-    impl = sa.Numeric
+    impl = sa.Numeric().with_variant(_DecimalText(), "sqlite")
     cache_ok = True
 
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        if dialect.name == "sqlite":
-            return dialect.type_descriptor(sa.String(40))
-        return dialect.type_descriptor(sa.Numeric())
 
-    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
-        return _plain_text(value) if dialect.name == "sqlite" else value
-
-    def bind_processor(self, dialect: Dialect) -> Any:
-        """The bare function, as for times."""
-        return _plain_text if dialect.name == "sqlite" else None
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
-        return None if value is None else Decimal(value)
-
-
-class _Several(TypeDecorator[Collection[Any]]):
-    """Texts or whole numbers as one value: a JSON list on SQLite, an array on PostgreSQL."""
-
+class _JsonList(TypeDecorator[Collection[Any]]):
     impl = sa.Text
     cache_ok = True
 
-    def __init__(self, item: TypeEngine[Any]) -> None:
-        super().__init__()
-        self.item = item
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        if dialect.name == "sqlite":
-            return dialect.type_descriptor(sa.Text())
-        return dialect.type_descriptor(sa.ARRAY(self.item))
-
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
-        return msgspec.json.encode(value).decode() if dialect.name == "sqlite" else value
+        return msgspec.json.encode(value).decode()
+
+
+def _several(item: TypeEngine[Any]) -> TypeEngine[Any]:
+    """Return the type of several values as one: a JSON list on SQLite, an array on PostgreSQL."""
+    return sa.ARRAY(item).with_variant(_JsonList(), "sqlite")
 
 
 class _Among(FunctionElement[bool]):
@@ -126,13 +121,13 @@ class _Among(FunctionElement[bool]):
 
 
 @compiles(_Among, "sqlite")
-def _among_on_sqlite(element: _Among, compiler: Any, **how: Any) -> str:
+def _in_json_list(element: _Among, compiler: Any, **how: Any) -> str:
     column, values = (compiler.process(clause, **how) for clause in element.clauses)
     return f"{column} IN (SELECT value FROM json_each({values}))"
 
 
 @compiles(_Among, "postgresql")
-def _among_on_postgresql(element: _Among, compiler: Any, **how: Any) -> str:
+def _in_array(element: _Among, compiler: Any, **how: Any) -> str:
     column, values = (compiler.process(clause, **how) for clause in element.clauses)
     return f"{column} = ANY ({values})"
 
@@ -156,4 +151,4 @@ def _among(
     if isinstance(column.type, sa.LargeBinary):  # SQLite has no way to hand over many as one
         each = sa.bindparam(name, values, column.type, expanding=True, required=values is None)
         return column.in_(each)
-    return _Among(column, sa.bindparam(name, values, _Several(column.type), required=values is None))
+    return _Among(column, sa.bindparam(name, values, _several(column.type), required=values is None))

@@ -18,8 +18,7 @@ from poller.cli.output import progress, put, say
 from poller.cli.session import NO_KEY, check_place, sqlite_file
 from poller.text import counted
 from store import job_queue, schema, tables, transfer
-from store.diagnosis import place_of
-from store.engine import Store, create_engine
+from store.engine import Store, create_engine, damages, name_of
 from store.sealing import Sealer, SealError
 
 app = typer.Typer()
@@ -41,9 +40,9 @@ def upgrade() -> None:
         after = schema.revision(engine)
         queue = _upgrade_queue(config, engine)
     if before == after:
-        say(f"the database {place_of(url).name} is up to date (revision {after})")
+        say(f"the database {name_of(url)} is up to date (revision {after})")
     else:
-        say(f"the database {place_of(url).name} was brought from {before or 'nothing'} to revision {after}")
+        say(f"the database {name_of(url)} was brought from {before or 'nothing'} to revision {after}")
     if queue:
         say(queue)
 
@@ -59,11 +58,11 @@ def check() -> None:
         if away is not None:
             put(f"wrong  {away}")
             raise typer.Exit(1)
-        put(f"ok     the database {place_of(url).name} answers")
+        put(f"ok     the database {name_of(url)} answers")
         for fine, otherwise, problems in (
             (f"schema is revision {schema.newest_revision()}", "schema", schema.differences(engine)),
             ("the encryption key opens it", "encryption key", key_problems(config, engine)),
-            ("the file is sound", "file", _unsound(engine)),
+            ("the file is sound", "file", damages(engine)),
             ("the job queue is there", "job queue", _queue_problems(config, engine)),
         ):
             if problems == []:
@@ -94,7 +93,7 @@ def copy(
     with closing_engine(url) as source, closing_engine(to) as target:
         if (found := schema.revision(source)) != (newest := schema.newest_revision()):
             raise Failure(
-                f"the database {place_of(url).name} is at schema revision {found}, "
+                f"the database {name_of(url)} is at schema revision {found}, "
                 f"this version needs {newest}: run `order-sync db upgrade` first."
             )
         schema.upgrade(target)
@@ -114,7 +113,7 @@ def copy(
     for name, total in sorted(sums.items()):
         say(f"{name}: {counted(total.rows, 'row')}, checksum {total.hashes:016x}, the same on both sides")
     say(
-        f"{counted(many, 'row')} copied to {place_of(to).name}: set ORDER_SYNC_DATABASE_URL to it; "
+        f"{counted(many, 'row')} copied to {name_of(to)}: set ORDER_SYNC_DATABASE_URL to it; "
         "positions of exports stay valid"
     )
 
@@ -194,16 +193,3 @@ def _upgrade_queue(config: Config, engine: Engine) -> str:
 def _queue_problems(config: Config, engine: Engine) -> list[str] | None:
     """What keeps workers from their jobs; nothing is looked at where there are none."""
     return job_queue.problems(engine) if config.settings.executor == "procrastinate" else None
-
-
-def _unsound(engine: Engine) -> list[str] | None:
-    """What SQLite says about its file; other databases look after theirs."""
-    if engine.dialect.name != "sqlite":
-        return None
-    with engine.connect() as connection:
-        found = [row[0] for row in connection.execute(sa.text("PRAGMA integrity_check"))]
-        broken = [
-            f"a row of {row[0]} refers to a row of {row[2]} that is not there"
-            for row in connection.execute(sa.text("PRAGMA foreign_key_check"))
-        ]
-    return [line for line in found if line != "ok"] + broken

@@ -96,9 +96,9 @@ def open_store(service: Service, *, create: bool, syncing: bool = True) -> None:
 
 def sqlite_file(url: str) -> Path | None:
     """Return the file of an SQLite database; None for other databases."""
-    from store.diagnosis import place_of
+    from store.engine import file_of
 
-    return place_of(url).file
+    return file_of(url)
 
 
 def check_place(url: str, *, create: bool) -> None:

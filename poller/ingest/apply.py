@@ -178,7 +178,7 @@ def _known(
     ids = {customer_id for customer_id, _ in by_email.values()} | set(special.values())
     ids.update(order.customer_id for order in stored.values() if order.customer_id is not None)
     records = customers.load(tx, ids)
-    if tx.on_postgresql:
+    if tx.sees_later_commits:
         _check_still_there(by_email, records)
     unidentified = [c.customer_id for c in records.values() if c.status == "unidentified"]
     known = match.Known(

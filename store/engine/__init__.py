@@ -15,11 +15,16 @@ from store.engine.connections import (
     Unavailable,
     connect_arguments,
     create_engine,
+    damages,
+    file_of,
+    hold_tables,
+    index_texts,
+    name_of,
     reason_of,
     try_writing,
 )
 from store.engine.positions import COUNTED_FROM, newest_change
-from store.engine.statements import Row, copy_in
+from store.engine.statements import Row
 from store.engine.store import LOOKUP_KEY, LOOKUP_KEY_PLACE, Store
 from store.engine.transaction import Overtaken, Tombstone, Transaction, is_conflict
 
@@ -35,9 +40,13 @@ __all__ = [
     "Transaction",
     "Unavailable",
     "connect_arguments",
-    "copy_in",
     "create_engine",
+    "damages",
+    "file_of",
+    "hold_tables",
+    "index_texts",
     "is_conflict",
+    "name_of",
     "newest_change",
     "reason_of",
     "try_writing",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -68,6 +69,19 @@ _POSTGRESQL: Mapping[str, Any] = {
 }
 
 
+def file_of(url: str | sa.URL) -> Path | None:
+    """Return the file of an SQLite database; None for PostgreSQL."""
+    parsed = sa.make_url(url)
+    return Path(str(parsed.database).removeprefix("file:")) if parsed.get_backend_name() == "sqlite" else None
+
+
+def name_of(url: str | sa.URL) -> str:
+    """Return a database's name for people, without user and password."""
+    file, parsed = file_of(url), sa.make_url(url)
+    host = parsed.host or "this machine"
+    return f"{parsed.database} at {host}:{parsed.port or 5432}" if file is None else str(file)
+
+
 def connect_arguments(engine: Engine) -> dict[str, Any]:
     """How psycopg itself connects to an engine's database, with the same time limits."""
     _, found = engine.dialect.create_connect_args(engine.url)
@@ -81,7 +95,7 @@ def create_engine(url: str, connections: int = CONNECTIONS) -> Engine:
     noticed when it is taken, and replaced.
     """
     parsed = sa.make_url(url)
-    if parsed.get_backend_name() == "sqlite":
+    if file_of(parsed) is not None:
         engine = sa.create_engine(
             parsed,
             hide_parameters=True,
@@ -173,3 +187,35 @@ def try_writing(engine: Engine) -> None:
     """
     with engine.begin() as conn:
         conn.execute(sa.update(tables.counters).where(sa.false()).values(value=0))
+
+
+def hold_tables(conn: Connection, names: Collection[str]) -> None:
+    """Lock whole tables until the end of the transaction, and lift its time limit.
+
+    SQLite does nothing: its transaction has the whole file, and no limit.
+    """
+    if conn.dialect.name == "postgresql":
+        conn.exec_driver_sql("SET LOCAL statement_timeout = 0")  # an index of millions takes a while
+        if names:
+            conn.exec_driver_sql(f"LOCK TABLE {', '.join(sorted(names))} IN ACCESS EXCLUSIVE MODE")
+
+
+def index_texts(conn: Connection) -> dict[str, str] | None:
+    """Return how each index was created, where SQLAlchemy cannot read indexes by expressions (SQLite)."""
+    if conn.dialect.name == "postgresql":
+        return None
+    query = "SELECT name, sql FROM sqlite_master WHERE type = 'index'"
+    return {row.name: row.sql for row in conn.exec_driver_sql(query)}
+
+
+def damages(engine: Engine) -> list[str] | None:
+    """Return what SQLite finds wrong with its file, a line each; None for PostgreSQL."""
+    if file_of(engine.url) is None:
+        return None
+    with engine.connect() as conn:
+        lines = [row[0] for row in conn.execute(sa.text("PRAGMA integrity_check"))]
+        broken = [
+            f"a row of {row[0]} refers to a row of {row[2]} that is not there"
+            for row in conn.execute(sa.text("PRAGMA foreign_key_check"))
+        ]
+    return [line for line in lines if line != "ok"] + broken

@@ -11,11 +11,11 @@ from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
-from store import outbox, tables
-from store.engine import statements
+from store import tables
+from store.engine import outbox, statements
 from store.engine.statements import Row
 from store.sealing import Lookup, Sealer
 
@@ -62,7 +62,7 @@ class Transaction:
     """Keys of orders that were only remembered before, and are shown from now on (R30)."""
 
     @property
-    def on_postgresql(self) -> bool:
+    def _on_postgresql(self) -> bool:
         return self.conn.dialect.name == "postgresql"
 
     def rows(self, statement: sa.Executable, *args: Any) -> Sequence[sa.Row[Any]]:
@@ -72,7 +72,7 @@ class Transaction:
     def these(self, words: Iterable[str]) -> sa.TableValuedAlias:
         """Words as rows of one column, ``value``, to be joined: one parameter, however many they are."""
         column = sa.column("value", sa.String)
-        if self.on_postgresql:
+        if self._on_postgresql:
             given = sa.bindparam(None, list(words), type_=postgresql.ARRAY(sa.String))
             return sa.func.unnest(given).table_valued(column).render_derived()
         return sa.func.json_each(json.dumps(list(words))).table_valued(column)
@@ -83,19 +83,29 @@ class Transaction:
         One that only reads locks nothing: it would wait for writers, and fail when they have written.
         """
         reading = self.conn.get_execution_options().get("reading", False)
-        return statements.locking(query) if self.on_postgresql and not reading else query
+        return statements.locking(query) if self._on_postgresql and not reading else query
+
+    def lock_all(self, query: sa.Select[Any]) -> None:
+        """Lock the rows that the query finds, in its order; SQLite has the whole file anyway."""
+        if self._on_postgresql:
+            self.conn.execute(self.lock(query)).all()
+
+    @property
+    def sees_later_commits(self) -> bool:
+        """True where a statement sees what others committed since an earlier one of the same transaction."""
+        return self._on_postgresql
 
     @cached_property
     def change_no(self) -> int:
         """The change position of this transaction."""
-        if self.on_postgresql:
+        if self._on_postgresql:
             number = self.conn.exec_driver_sql("SELECT pg_current_xact_id()::text::bigint").scalar_one()
             return self.counted_from + int(number)
         return self._count("change_no", 1)
 
     def readable_change_no(self) -> int:
         """The newest position below which nothing can appear any more."""
-        if self.on_postgresql:
+        if self._on_postgresql:
             query = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1"
             return self.counted_from + int(self.conn.exec_driver_sql(query).scalar_one())
         counted = sa.select(tables.counters.c.value).where(tables.counters.c.name == "change_no")
@@ -103,11 +113,18 @@ class Transaction:
 
     def insert(self, table: sa.Table, rows: Sequence[Row]) -> None:
         """Insert rows that all have the same columns. Raises a conflict (``is_conflict``)."""
-        if self.on_postgresql and len(rows) >= statements.COPY_MINIMUM:
-            statements.copy(self.conn, table, rows)
+        if self._on_postgresql and len(rows) >= statements.COPY_MINIMUM:
+            columns = tuple(rows[0])
+            statements.copy(self.conn, table, columns, (map(row.__getitem__, columns) for row in rows))
         elif rows:
             prepared = statements.insertion(self.conn.dialect, table, tuple(rows[0]))
             self.conn.exec_driver_sql(prepared.sql, prepared.parameters(rows))
+
+    def insert_missing(self, table: sa.Table, rows: Sequence[Row]) -> None:
+        """Insert the rows whose key is not in the table yet; leave the others as they are."""
+        if rows:
+            insert = postgresql.insert if self._on_postgresql else sqlite.insert
+            self.conn.execute(insert(table).on_conflict_do_nothing(), rows)
 
     def update(self, table: sa.Table, rows: Sequence[Row], **where: Any) -> int:
         """Set the same columns of rows found by equality; returns how many were found.
@@ -130,7 +147,7 @@ class Transaction:
         """Give out ``many`` new growing numbers."""
         if many == 0:
             return []
-        if self.on_postgresql:
+        if self._on_postgresql:
             query = sa.text(f"SELECT nextval('{sequence.name}') FROM generate_series(1, :many)")
             keys = sorted(int(row[0]) for row in self.conn.execute(query, {"many": many}))
         else:

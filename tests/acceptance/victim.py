@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -44,7 +44,7 @@ from poller.ingest.sources import AccountRules, PolledMarketplace, Source, sourc
 from poller.sync import windows
 from poller.sync.run import RunReport, SourceSync
 from poller.sync.windows import Pace
-from store.engine import Row, Store, create_engine, statements
+from store.engine import Store, create_engine, statements
 from store.progress import Way, Window
 from store.sealing import Sealer
 from tests.harness import KEY, NOON, Shop, SimulatedClock, rules_for
@@ -128,9 +128,11 @@ class Doomed(SourceSync):
             sa.event.listen(self.store.engine, event, reach)
         copy = statements.copy
 
-        def copying(conn: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> None:
-            self.reach()  # COPY is the one statement of which SQLAlchemy's events do not tell
-            copy(conn, table, rows)
+        def copying(
+            conn: sa.Connection, table: sa.Table, columns: tuple[str, ...], rows: Iterable[Iterable[Any]]
+        ) -> None:
+            self.reach()  # SQLAlchemy's events report every statement but COPY
+            copy(conn, table, columns, rows)
 
         statements.copy = copying
         try:

@@ -27,7 +27,7 @@ from poller.privacy.forget import AccountForgetting, forget_customer
 from poller.privacy.purge import Purge
 from store import changes, erasure, quarantine, tables
 from store.engine import Store
-from store.outbox import CUSTOMER, ORDER
+from store.engine.outbox import CUSTOMER, ORDER
 from tests.integration.retention_world import ANN, Place, a_place, day, delivered
 from tests.integration.store_world import account_rules, customer_of, edit, merge, order, unmerge
 from tests.integration.test_importing_customers import imported

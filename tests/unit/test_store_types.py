@@ -18,7 +18,9 @@ ZONES = st.sampled_from([UTC, timezone(timedelta(0)), timezone(timedelta(hours=5
 
 
 def stored(kind: TypeDecorator[Any], value: object) -> object:
-    return kind.process_bind_param(value, sqlite.dialect())
+    dialect = sqlite.dialect()
+    convert: Any = kind.dialect_impl(dialect).bind_processor(dialect)
+    return convert(value)
 
 
 @given(st.datetimes(timezones=ZONES).filter(lambda time: time.year > 1))

@@ -9,8 +9,8 @@ import pytest
 import sqlalchemy as sa
 
 from store import schema
-from store.diagnosis import is_lasting, place_of, sentence_of
-from store.engine import connections, create_engine, try_writing
+from store.diagnosis import is_lasting, sentence_of
+from store.engine import connections, create_engine, name_of, try_writing
 
 URL = "postgresql+psycopg://somebody:hidden@db.example:6432/orders"
 
@@ -49,7 +49,7 @@ def test_other_words_of_a_database_are_not_repeated() -> None:
     ],
 )
 def test_a_database_is_named_without_user_and_password(url: str, name: str) -> None:
-    assert place_of(url).name == name
+    assert name_of(url) == name
 
 
 def test_an_error_knows_its_database(tmp_path: Path) -> None:

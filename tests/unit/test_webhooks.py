@@ -20,7 +20,7 @@ from poller.webhooks.rules import (
     signature,
 )
 from store.changes import Change, Position
-from store.outbox import CUSTOMER, ORDER
+from store.engine.outbox import CUSTOMER, ORDER
 from store.webhooks import Held, Hook
 
 NOON = datetime(2026, 6, 15, 12, tzinfo=UTC)
