@@ -34,6 +34,12 @@ def load(tx: Transaction) -> dict[str, Standing]:
     return {row.alert: Standing(**row._mapping) for row in tx.rows(query)}
 
 
+def count_open(tx: Transaction) -> int:
+    """Return how many things are wrong now."""
+    query = sa.select(sa.func.count()).select_from(alerts).where(alerts.c.over_at.is_(None))
+    return int(tx.conn.execute(query).scalar_one())
+
+
 def save(tx: Transaction, standing: Iterable[Standing], known: Collection[str]) -> None:
     """Remember; ``known``: the names that ``load`` found in this transaction.
 

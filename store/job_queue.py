@@ -13,13 +13,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import resources
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
+from store.engine import Transaction
+
 SCHEMA = "order_sync_jobs"
 
 _MARK = "procrastinate "
+
+_INSUFFICIENT_PRIVILEGE = "42501"
+
+
+class Forbidden(Exception):
+    """The database's user may not create the queue's schema."""
 
 
 def migrations() -> list[str]:
@@ -43,26 +52,44 @@ def installed(connection: Connection) -> str | None:
 
 
 def upgrade(engine: Engine) -> tuple[str | None, str]:
-    """Install the queue or bring it up to date; safe to repeat. Returns what it was at and is at."""
+    """Install the queue or bring it up to date; safe to repeat. Raises Forbidden.
+
+    Returns the migration that it was at, and the one that it is at.
+    """
     names = migrations()
-    with engine.begin() as connection:
-        # Two that upgrade at once: the second waits, and finds nothing left to do.
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock(hashtext('{SCHEMA}'))")
-        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
-        before = installed(connection)
-        if before is None:
-            there = connection.exec_driver_sql(f"SELECT to_regnamespace('{SCHEMA}') IS NOT NULL").scalar_one()
-            if not there:
-                connection.execute(sa.schema.CreateSchema(SCHEMA))
-            _run(connection, resources.files("procrastinate.sql") / "schema.sql")
-            after = names[-1]
-        else:
-            todo = steps(names, before)
-            for name in todo:
-                _run(connection, resources.files("procrastinate.sql") / "migrations" / f"{name}.sql")
-            after = todo[-1] if todo else before
-        connection.exec_driver_sql(f"COMMENT ON SCHEMA {SCHEMA} IS '{_MARK}{after}'")
+    try:
+        with engine.begin() as connection:
+            return _upgrade(connection, names)
+    except sa.exc.ProgrammingError as error:
+        if getattr(error.orig, "sqlstate", None) != _INSUFFICIENT_PRIVILEGE:
+            raise
+        raise Forbidden from error
+
+
+def _upgrade(connection: Connection, names: Sequence[str]) -> tuple[str | None, str]:
+    # Two that upgrade at once: the second waits, and finds nothing left to do.
+    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock(hashtext('{SCHEMA}'))")
+    connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+    before = installed(connection)
+    if before is None:
+        there = connection.exec_driver_sql(f"SELECT to_regnamespace('{SCHEMA}') IS NOT NULL").scalar_one()
+        if not there:
+            connection.execute(sa.schema.CreateSchema(SCHEMA))
+        _run(connection, resources.files("procrastinate.sql") / "schema.sql")
+        after = names[-1]
+    else:
+        todo = steps(names, before)
+        for name in todo:
+            _run(connection, resources.files("procrastinate.sql") / "migrations" / f"{name}.sql")
+        after = todo[-1] if todo else before
+    connection.exec_driver_sql(f"COMMENT ON SCHEMA {SCHEMA} IS '{_MARK}{after}'")
     return before, after
+
+
+def driver_of(tx: Transaction) -> Any:
+    """Return the driver's connection of a transaction, which finds the queue's tables until its end."""
+    tx.conn.exec_driver_sql(f"SET LOCAL search_path = {SCHEMA}")
+    return tx.conn.connection.driver_connection
 
 
 def _run(connection: Connection, script: resources.abc.Traversable) -> None:

@@ -24,6 +24,7 @@ from store.tables import (
     customers,
     journal,
     merged_orders,
+    order_lines,
     orders,
     quarantine,
 )
@@ -356,10 +357,34 @@ def _unconfigured(tx: Transaction) -> tuple[Unconfigured, ...]:
     return tuple(sorted(found, key=lambda one: (-one.orders, one.account, one.marketplace_id or "")))
 
 
-def accounts_with_customers(tx: Transaction) -> Sequence[str]:
-    """Accounts that any customer came from."""
-    query = sa.select(customers.c.account).where(customers.c.account.is_not(None)).distinct()
-    return tx.conn.execute(query).scalars().all()
+@dataclass(frozen=True, slots=True)
+class RowCounts:
+    """How many rows some tables have. ``erased``: orders without buyer data."""
+
+    orders: int
+    lines: int
+    quarantined: int
+    erased: int
+
+
+def row_counts(tx: Transaction) -> RowCounts:
+    """Count rows, pending orders included."""
+    counts = [sa.select(sa.func.count()).select_from(table) for table in (orders, order_lines, quarantine)]
+    counts.append(sa.select(sa.func.count()).where(orders.c.erased_at.is_not(None)))
+    return RowCounts(*tx.conn.execute(sa.select(*(count.scalar_subquery() for count in counts))).one())
+
+
+def order_versions(tx: Transaction) -> list[tuple[str, datetime]]:
+    """Return each stored order's id and its last update at Amazon."""
+    query = sa.select(orders.c.order_id, orders.c.last_updated_at)
+    return [(row.order_id, row.last_updated_at) for row in tx.rows(query)]
+
+
+def erased_emails(tx: Transaction) -> list[tuple[str, bytes]]:
+    """Return business and hash of each customer's e-mail whose text was erased (R61)."""
+    c = customer_emails.c
+    query = sa.select(c.business, c.email_hash).where(c.email.is_(None))
+    return [(row.business, row.email_hash) for row in tx.rows(query)]
 
 
 _IS_BEHIND = sa.select(sa.or_(quarantined.IS_ANY_OF_OLDER_READERS, order_rows.IS_ANY_WAITING))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal, NamedTuple, cast
 
 import sqlalchemy as sa
 
@@ -206,6 +206,33 @@ def condense(tx: Transaction, source: str) -> None:
         total.update(dict(zip(TOTALS, counted, strict=True)))
     for day, total in days.items():
         add_to_day(tx, source, day, total)
+
+
+class RunTotals(NamedTuple):
+    """What the runs of a source add up to."""
+
+    runs: int
+    failed: int
+    pages: int
+    orders: int
+    requests: int
+
+
+def totals_by_source(tx: Transaction) -> dict[str, RunTotals]:
+    """Sum up the runs of each source: those that were condensed to days, and those since."""
+    c, d = runs.c, run_days.c
+    failed = sa.case((c.outcome == "failed", 1), else_=0)
+    totals: dict[str, RunTotals] = {}
+    for source, counted in (
+        (d.source, (d.runs, d.failed, d.pages, d.orders, d.requests)),
+        (c.source, (sa.literal(1), failed, c.pages, c.orders, c.requests)),
+    ):
+        sums: sa.Select[Any] = sa.select(source, *map(sa.func.sum, counted)).group_by(source)
+        for row in tx.rows(sums):
+            key, *numbers = cast(Sequence[Any], row)
+            before = totals.get(key, RunTotals(0, 0, 0, 0, 0))
+            totals[key] = RunTotals(*(a + int(b) for a, b in zip(before, numbers, strict=True)))
+    return totals
 
 
 def refuse(tx: Transaction, kind: str, name: str, fingerprint: str, reason: str) -> None:

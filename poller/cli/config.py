@@ -18,7 +18,6 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 import typer
-from sqlalchemy.exc import DBAPIError
 
 from config.load import Config, load
 from config.problems import Problem
@@ -44,6 +43,7 @@ from poller.monitoring.attention import ACCESS_REMEDY, REFUSED
 from poller.privacy.key_rotation import about_keys
 from poller.sync.windows import SIGNPOST_MARGIN
 from poller.text import counted, iso_rounded_up
+from store.engine import DatabaseError
 from store.sealing import new_key
 
 LOOKED_BACK = timedelta(days=3)
@@ -116,7 +116,7 @@ def _about_file(read: Config) -> list[str]:
             return [] if read.settings.encryption_key is None else key_problems(read, engine)
     except Failure as failure:
         return list(failure.sentences)
-    except DBAPIError as error:
+    except DatabaseError as error:
         return [sentences_of(error)[1]]
 
 

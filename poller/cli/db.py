@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
-import sqlalchemy as sa
 import typer
-from sqlalchemy.engine import Engine
 
 from config.load import Config, load
 from connectors.marketplaces import BY_NAME
@@ -17,8 +15,8 @@ from poller.cli.failures import BAD_INPUT, Failure, sentences_of
 from poller.cli.output import progress, put, say
 from poller.cli.session import NO_KEY, check_place, sqlite_file
 from poller.text import counted
-from store import job_queue, schema, tables, transfer
-from store.engine import Store, create_engine, damages, name_of
+from store import job_queue, schema, transfer
+from store.engine import DatabaseError, Engine, Store, create_engine, damages, has_lookup_key, name_of
 from store.sealing import Sealer, SealError
 
 app = typer.Typer()
@@ -143,7 +141,7 @@ def _away(engine: Engine) -> str | None:
     """Why the database does not answer; None when it does."""
     try:
         schema.revision(engine)
-    except sa.exc.DBAPIError as error:
+    except DatabaseError as error:
         return sentences_of(error)[1]
     return None
 
@@ -157,19 +155,11 @@ def key_problems(config: Config, engine: Engine) -> list[str]:
         ]
         return wrong or [NO_KEY]
     try:
-        if _has_sealed(engine):
+        if has_lookup_key(engine):
             _ = Store(engine, Sealer([key.get_secret_value() for key in keys])).lookup
     except SealError as error:
         return [str(error)]
     return []
-
-
-def _has_sealed(engine: Engine) -> bool:
-    """Whether a key has been used with this database; before that, any will do."""
-    with engine.connect() as connection:
-        if not sa.inspect(connection).has_table(tables.meta.name):
-            return False
-        return connection.execute(sa.select(tables.meta.c.name).limit(1)).first() is not None
 
 
 def _upgrade_queue(config: Config, engine: Engine) -> str:
@@ -178,9 +168,7 @@ def _upgrade_queue(config: Config, engine: Engine) -> str:
         return ""
     try:
         before, after = job_queue.upgrade(engine)
-    except sa.exc.ProgrammingError as error:
-        if getattr(error.orig, "sqlstate", None) != "42501":  # insufficient privilege
-            raise
+    except job_queue.Forbidden:
         raise Failure(
             f"the database's user may not make the schema {job_queue.SCHEMA} for the job queue: let the "
             f"database's owner run `CREATE SCHEMA {job_queue.SCHEMA} AUTHORIZATION <that user>` once."

@@ -23,7 +23,6 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import sqlalchemy as sa
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -42,8 +41,8 @@ from poller.matching.emails import INVOICED_BY_AMAZON
 from poller.matching.explanations import explain
 from poller.monitoring.attention import of_other_shops
 from poller.sync.windows import SIGNPOST_MARGIN
-from store import ledger, quarantine, queries, tables
-from store.engine import Store, Transaction
+from store import ledger, quarantine, queries
+from store.engine import Store
 from store.progress import MarketplaceProgress, gaps, joined
 
 MARKETPLACES = ("UK", "DE", "FR")
@@ -308,7 +307,8 @@ class Narrator(Tally):
         if self.store is None:
             return
         with self.store.read() as tx:
-            stored = count(tx, tables.orders) + count(tx, tables.quarantine)
+            counts = queries.row_counts(tx)
+        stored = counts.orders + counts.quarantined
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=min(stored, self._expected))
         elif (fifth := stored * 5 // self._expected) > self._told:
@@ -328,12 +328,6 @@ def _narrator(console: Console, expected: int) -> Iterator[Narrator]:
     columns = (TextColumn("   {task.description}"), BarColumn(), TextColumn("{task.completed:,.0f}"))
     with Progress(*columns, console=console, transient=True) as bar:
         yield Narrator(console, expected, bar)
-
-
-def count(tx: Transaction, table: sa.Table) -> int:
-    """How many rows a table has."""
-    many: int = tx.conn.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
-    return many
 
 
 # --- the proof -----------------------------------------------------------------------------------------
@@ -392,13 +386,12 @@ def _report(
     with store.read() as tx:
         totals = queries.totals(tx)
         held_back = quarantine.entries(tx)
-        lines = count(tx, tables.order_lines)
-        past = sa.select(sa.func.count()).where(tables.orders.c.erased_at.is_not(None))
-        old: int = tx.conn.execute(past).scalar_one()
+        counts = queries.row_counts(tx)
     say("\n4. What is in the database", style="bold")
-    say(f"   {totals.orders:6,} orders with {lines:,} lines, and {totals.pending} pending, which wait")
+    say(f"   {totals.orders:6,} orders with {counts.lines:,} lines, and {totals.pending} pending, which wait")
     say(f"   {totals.customers:6,} customers, {totals.unidentified} of them of orders without an e-mail")
-    say(f"   {old:6,} orders are past their 30 days: used to find their customer, stored without their buyer")
+    past = "past their 30 days: used to find their customer, stored without their buyer"
+    say(f"   {counts.erased:6,} orders are {past}")
     say("   How orders found their customers:")
     unknown = sum(one.orders for one in of_other_shops(totals))
     by_basis = totals.by_basis | {"none": totals.by_basis.get("none", 0) - unknown, "unknown": unknown}

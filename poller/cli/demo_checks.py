@@ -7,12 +7,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-import sqlalchemy as sa
-
 from connectors.simulator.api import Served, Simulator
 from connectors.simulator.orders import amazon_time
 from poller.matching.emails import INVOICED_BY_AMAZON, is_shared_email
-from store import quarantine, queries, tables
+from store import quarantine, queries
 from store.engine import Store, Transaction
 from store.records import normal_email
 
@@ -72,24 +70,23 @@ def _shown_buyers(served: Iterable[Served], spoilt: Collection[str]) -> Iterator
 
 def found_in(store: Store, known: Collection[str]) -> Found:
     """Read the whole database. Which of the ``known`` e-mails an erased one was, its hash tells (R61)."""
-    orders, emails = tables.orders, []
+    emails = []
     with store.read() as tx:
-        rows = tx.rows(sa.select(orders.c.order_id, orders.c.last_updated_at))
+        orders = queries.order_versions(tx)
         for customer in queries.changed_customers(tx, 0, tx.readable_change_no()):
             emails += [normal_email(main.email) for main in customer.emails if main.email is not None]
         emails += _erased(tx, known)
         quarantined = [entry.order_id for entry in quarantine.entries(tx)]
-    return Found([(row.order_id, row.last_updated_at) for row in rows], quarantined, emails)
+    return Found(orders, quarantined, emails)
 
 
 def _erased(tx: Transaction, known: Collection[str]) -> Iterator[str]:
-    c = tables.customer_emails.c
-    rows = tx.rows(sa.select(c.business, c.email_hash).where(c.email.is_(None)))
+    erased = queries.erased_emails(tx)
     by_hash = {
-        tx.lookup.email(business, email): email for business in {r.business for r in rows} for email in known
+        tx.lookup.email(business, email): email for business in {b for b, _ in erased} for email in known
     }
-    for row in rows:
-        yield by_hash.get(row.email_hash, "an e-mail that was erased")
+    for _, email_hash in erased:
+        yield by_hash.get(email_hash, "an e-mail that was erased")
 
 
 def wrongs(truth: Truth, found: Found) -> list[str]:

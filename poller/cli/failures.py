@@ -31,17 +31,16 @@ class Failure(Exception):
 
 def sentences_of(error: Exception) -> tuple[int, str]:
     """Return (exit status, sentence) for an error. Repeats only our own texts: others may quote data."""
-    from sqlalchemy.exc import DBAPIError
-
     from connectors.errors import ConnectorError
     from poller.bootstrap import Unusable
     from poller.errors import Refused
     from store import diagnosis
+    from store.engine import DatabaseError
     from store.schema import NewerDatabase
     from store.sealing import SealError, UnknownKey
 
     name = type(error).__name__
-    if isinstance(error, DBAPIError) and (sentence := diagnosis.sentence_of(error)) is not None:
+    if isinstance(error, DatabaseError) and (sentence := diagnosis.sentence_of(error)) is not None:
         return FAULT, sentence
     if isinstance(error, ModuleNotFoundError) and error.name == "psycopg":
         remedy = "install amazon-order-sync with its extra `postgres`"

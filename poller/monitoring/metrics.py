@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
-from typing import Any, TypeVar, cast, get_args
+from typing import TypeVar, get_args
 
-import sqlalchemy as sa
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -23,10 +22,9 @@ from poller.monitoring import readiness
 from poller.monitoring.attention import without_file
 from poller.monitoring.gather import gather
 from poller.monitoring.status import SourceStatus, Status
-from store import budgets, webhooks
+from store import alerts, budgets, runs, webhooks
 from store.engine import Transaction, Unavailable
 from store.records import Basis
-from store.tables import alerts, run_days, runs
 from store.webhooks import Backlog, Hook
 
 F = TypeVar("F", GaugeMetricFamily, CounterMetricFamily)
@@ -306,17 +304,7 @@ def _of_records(status: Status) -> Iterator[Metric]:
 
 def _of_runs(tx: Transaction) -> Iterator[Metric]:
     """Runs, and what they brought: the days that were added up, and the runs since."""
-    failed = sa.func.sum(sa.case((runs.c.outcome == "failed", 1), else_=0))
-    recent = sa.select(runs.c.source, sa.func.count(), failed, *_sums(runs)).group_by(runs.c.source)
-    d = run_days.c
-    days = sa.select(d.source, sa.func.sum(d.runs), sa.func.sum(d.failed), *_sums(run_days)).group_by(
-        d.source
-    )
-    sums: dict[str, list[int]] = {}
-    for row in (*tx.rows(recent), *tx.rows(days)):
-        source, *numbers = cast(Sequence[Any], row)
-        before = sums.get(source, [0] * len(numbers))
-        sums[source] = [a + int(b) for a, b in zip(before, numbers, strict=True)]
+    totals = sorted(runs.totals_by_source(tx).items())
     for i, (name, what) in enumerate(
         (
             ("runs", "Runs of a source."),
@@ -326,11 +314,7 @@ def _of_runs(tx: Transaction) -> Iterator[Metric]:
             ("run_requests", "Requests that finished runs made."),
         )
     ):
-        yield _counter(name, what, ("source",), [((source,), n[i]) for source, n in sorted(sums.items())])
-
-
-def _sums(table: sa.Table) -> list[sa.ColumnElement[int]]:
-    return [sa.func.sum(table.c[name]) for name in ("pages", "orders", "requests")]
+        yield _counter(name, what, ("source",), [((source,), total[i]) for source, total in totals])
 
 
 def _of_budgets(tx: Transaction) -> Iterator[Metric]:
@@ -358,10 +342,7 @@ def _of_hooks(tx: Transaction) -> Iterator[Metric]:
 
 
 def _of_alerts(tx: Transaction) -> Iterator[Metric]:
-    query = sa.select(sa.func.count()).select_from(alerts).where(alerts.c.over_at.is_(None))
-    yield _one(
-        "alerts", "Things that are wrong, as people are alerted of.", tx.conn.execute(query).scalar_one()
-    )
+    yield _one("alerts", "Things that are wrong, as people are alerted of.", alerts.count_open(tx))
 
 
 # --- what this process counts -----------------------------------------------------------------------

@@ -113,9 +113,8 @@ def _queue(tx: Transaction, keys: Collection[str]) -> None:
     """Raises AlreadyEnqueued, and has queued nothing, when the tick of one waits already."""
     if not keys:
         return
-    tx.conn.exec_driver_sql(f"SET LOCAL search_path = {job_queue.SCHEMA}")
     jobs = [
         _app.configure_task(TASK, queue=QUEUE, queueing_lock=f"tick {key}").make_new_job(source=key)
         for key in keys
     ]
-    _app.job_manager.batch_defer_jobs(jobs, connection=tx.conn.connection.driver_connection)
+    _app.job_manager.batch_defer_jobs(jobs, connection=job_queue.driver_of(tx))

@@ -11,7 +11,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import RedirectResponse
 from fastapi.routing import iter_route_contexts
-from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 
 from connectors.errors import ConnectorError, Deferred
@@ -27,7 +26,7 @@ from poller.web.dependencies import only_known_parameters
 from poller.web.masking import disclosed
 from poller.web.middleware import DATABASE_ERRORS, App, GuardMiddleware, database_away, fault
 from poller.web.problems import MEDIA_TYPE, Problem, ProblemShape
-from store.engine import Tombstone, is_conflict, reason_of
+from store.engine import DatabaseError, Tombstone, is_conflict, reason_of
 from store.ledger import Superseded
 
 ROUTERS = (status, orders, customers, backfills, quarantine, verifications, probes)
@@ -196,7 +195,7 @@ async def _busy(_: Request, __: Any) -> Response:
 async def _database(request: Request, error: Any) -> Response:
     if is_conflict(error):
         return await _busy(request, error)
-    if isinstance(error, DBAPIError) and reason_of(error) == type(error).__name__:
+    if isinstance(error, DatabaseError) and reason_of(error) == type(error).__name__:
         raise error
     return database_away().response()
 

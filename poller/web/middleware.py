@@ -12,8 +12,6 @@ from contextlib import suppress
 from typing import Any
 
 import structlog
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as NoConnection
 from starlette.concurrency import run_in_threadpool
 
 from poller.bootstrap import Service
@@ -21,6 +19,7 @@ from poller.web.access import READY, Authenticator, Caller, RequestInfo, require
 from poller.web.console import sessions
 from poller.web.problems import Problem
 from store import tokens, users
+from store.engine import DatabaseError, NoConnection
 
 log = structlog.get_logger("order_sync")
 
@@ -34,7 +33,7 @@ LARGEST_BODY = 1_000_000
 SLOWEST_BODY = 20.0
 """Seconds in which a body must arrive."""
 
-DATABASE_ERRORS = (DBAPIError, NoConnection)
+DATABASE_ERRORS = (DatabaseError, NoConnection)
 """How a database fails; ``NoConnection``: all connections are in use."""
 
 HEADERS = {

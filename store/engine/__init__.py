@@ -10,8 +10,12 @@ from where another database stopped that this one continues, and is readable onc
 can still commit.
 """
 
+from sqlalchemy.engine import Engine
+
 from store.engine.connections import (
     WHOSE,
+    DatabaseError,
+    NoConnection,
     Unavailable,
     connect_arguments,
     create_engine,
@@ -25,7 +29,7 @@ from store.engine.connections import (
 )
 from store.engine.positions import COUNTED_FROM, newest_change
 from store.engine.statements import Row
-from store.engine.store import LOOKUP_KEY, LOOKUP_KEY_PLACE, Store
+from store.engine.store import LOOKUP_KEY, LOOKUP_KEY_PLACE, Store, has_lookup_key
 from store.engine.transaction import Overtaken, Tombstone, Transaction, is_conflict
 
 __all__ = [
@@ -33,6 +37,9 @@ __all__ = [
     "LOOKUP_KEY",
     "LOOKUP_KEY_PLACE",
     "WHOSE",
+    "DatabaseError",
+    "Engine",
+    "NoConnection",
     "Overtaken",
     "Row",
     "Store",
@@ -43,6 +50,7 @@ __all__ = [
     "create_engine",
     "damages",
     "file_of",
+    "has_lookup_key",
     "hold_tables",
     "index_texts",
     "is_conflict",

@@ -13,6 +13,12 @@ from sqlalchemy.engine import Connection, Engine
 
 from store import tables
 
+DatabaseError = sa.exc.DBAPIError
+"""Any error that a database raises."""
+
+NoConnection = sa.exc.TimeoutError
+"""Raised while all connections of this process are in use."""
+
 Unavailable = (sa.exc.OperationalError, sa.exc.InterfaceError)
 """What a database that is away, starting or busy raises."""
 

@@ -150,6 +150,14 @@ class Store:
         self.engine.dispose()
 
 
+def has_lookup_key(engine: Engine) -> bool:
+    """Return True if the database was used with an encryption key before; until then any will do."""
+    with engine.connect() as conn:
+        if not sa.inspect(conn).has_table(tables.meta.name):
+            return False
+        return conn.execute(sa.select(tables.meta.c.name).limit(1)).first() is not None
+
+
 def _lookup_key(conn: Connection, sealer: Sealer) -> bytes:
     query = sa.select(tables.meta.c.value).where(tables.meta.c.name == LOOKUP_KEY)
     sealed = conn.execute(query).scalar_one_or_none()
