@@ -534,7 +534,6 @@ verifications = sa.Table(
     sa.Column("report_asked_at", UtcTime),
     sa.Column("page_token", sa.LargeBinary),
     sa.Column("walk_started_at", UtcTime),
-    sa.Column("walked", sa.Text, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("listed", sa.Integer, nullable=False),
     sa.Column("before_start", sa.Integer, nullable=False),
@@ -546,7 +545,18 @@ verifications = sa.Table(
     sa.Column("finished_at", UtcTime),
     sa.Index("ix_verifications_account", "account", "marketplace_id"),
 )
-"""Proofs that nothing is missing: a marketplace's orders of a stretch compared with Amazon's own list."""
+"""A marketplace's orders of a range compared with Amazon's own list."""
+
+verification_orders = sa.Table(
+    "verification_orders",
+    metadata,
+    sa.Column("verification_id", Identity, sa.ForeignKey("verifications.verification_id"), primary_key=True),
+    sa.Column("order_id", sa.String(64), primary_key=True),
+    sa.Column("created_at", UtcTime),
+    sa.Column("last_updated_at", UtcTime),
+    sqlite_with_rowid=False,
+)
+"""Orders that the search of a verification has listed so far, until its range is compared."""
 
 runs = sa.Table(
     "runs",

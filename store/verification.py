@@ -60,7 +60,7 @@ class Verification:
     ``asked_upper``), as far as the marketplace had been read; of a scheduled one it is up to where
     every update had been looked for twice. What lies before ``position`` has been compared. ``report_id`` or
     ``page_token`` belong to the stretch that begins there, ``attempts`` counts what went wrong with it,
-    ``walked`` are the orders of the pages read so far. ``reason``: asked for by a person who carries it out,
+    ``reason``: asked for by a person who carries it out,
     requested of the service, or by the service's own schedule.
     """
 
@@ -80,7 +80,6 @@ class Verification:
     report_asked_at: datetime | None = None
     page_token: str | None = field(default=None, repr=False)
     walk_started_at: datetime | None = None
-    walked: tuple[Listed, ...] = ()
     attempts: int = 0
     listed: int = 0
     before_start: int = 0

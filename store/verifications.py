@@ -5,7 +5,7 @@ Every change compares a version: of two processes that go on with the same proof
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from store import codec
 from store.engine import Transaction
 from store.ledger import Superseded
-from store.tables import orders, quarantine, verifications
+from store.tables import orders, quarantine, verification_orders, verifications
 from store.types import among
 from store.verification import By, Finding, Held, Listed, Reason, Verification, unsettled
 
@@ -45,7 +45,6 @@ def _values(tx: Transaction, verification: Verification) -> dict[str, Any]:
     )
     return values | {
         "page_token": sealed,
-        "walked": codec.dump(verification.walked),
         "findings": codec.dump(verification.findings),
     }
 
@@ -55,7 +54,6 @@ def _verification(tx: Transaction, row: sa.Row[Any]) -> Verification:
     token = values.pop("page_token")
     if token is not None:
         values["page_token"] = tx.sealer.open(token, token_place(row.verification_id)).decode()
-    values["walked"] = msgspec.json.decode(row.walked, type=tuple[Listed, ...])
     values["findings"] = msgspec.json.decode(row.findings, type=tuple[Finding, ...])
     return Verification(**values)
 
@@ -202,7 +200,53 @@ def forget_old(tx: Transaction, account: str) -> None:
                 gone.append(proof.verification_id)
     for start in range(0, len(gone), _MANY):
         some = gone[start : start + _MANY]
+        tx.conn.execute(sa.delete(verification_orders).where(verification_orders.c.verification_id.in_(some)))
         tx.conn.execute(sa.delete(verifications).where(c.verification_id.in_(some)))
+
+
+# --- the list of a search, while its pages are read ---------------------------------------------------
+
+
+def walked(tx: Transaction, verification_id: int) -> list[Listed]:
+    """Return the orders that the pages read so far have listed."""
+    c = verification_orders.c
+    query = sa.select(c.order_id, c.created_at, c.last_updated_at).where(c.verification_id == verification_id)
+    return [Listed(row.order_id, row.created_at, row.last_updated_at) for row in tx.rows(query)]
+
+
+def is_any_new(tx: Transaction, verification_id: int, page: Collection[str]) -> bool:
+    """Return True if one of a page's orders was on no page before."""
+    c = verification_orders.c
+    query = sa.select(sa.func.count()).where(c.verification_id == verification_id, c.order_id.in_(page))
+    return bool(tx.conn.execute(query).scalar_one() < len(page))
+
+
+def add_walked(tx: Transaction, verification_id: int, page: Mapping[str, Listed]) -> None:
+    """Store the orders of a page, by id; of an order that was on an earlier page the newer entry."""
+    c = verification_orders.c
+    tx.conn.execute(
+        sa.delete(verification_orders).where(
+            c.verification_id == verification_id, c.order_id.in_(page.keys())
+        )
+    )
+    tx.insert(
+        verification_orders,
+        [
+            {
+                "verification_id": verification_id,
+                "order_id": order.order_id,
+                "created_at": order.created_at,
+                "last_updated_at": order.last_updated_at,
+            }
+            for order in page.values()
+        ],
+    )
+
+
+def clear_walked(tx: Transaction, verification_id: int) -> None:
+    """Delete the list: its range is compared, or read again from the beginning."""
+    mine = verification_orders.c.verification_id == verification_id
+    tx.conn.execute(sa.delete(verification_orders).where(mine))
 
 
 # --- what is compared -------------------------------------------------------------------------------

@@ -273,19 +273,19 @@ class Verifier:
     def _afresh(self, job: Verification, why: str) -> Verification:
         """The stretch once more, from its beginning; after some attempts the proof is given up."""
         attempts = job.attempts + 1
-        return self._save(
-            replace(
-                job,
-                attempts=attempts,
-                report_id=None,
-                report_asked_at=None,
-                page_token=None,
-                walk_started_at=None,
-                walked=(),
-                message=why,
-                state="failed" if attempts >= ATTEMPTS else job.state,
-            )
+        afresh = replace(
+            job,
+            attempts=attempts,
+            report_id=None,
+            report_asked_at=None,
+            page_token=None,
+            walk_started_at=None,
+            message=why,
+            state="failed" if attempts >= ATTEMPTS else job.state,
         )
+        with self.store.begin() as tx:
+            verifications.clear_walked(tx, job.verification_id)
+            return verifications.save(tx, afresh)
 
     # --- by report ----------------------------------------------------------------------------------
 
@@ -330,19 +330,20 @@ class Verifier:
             page = self.connector.search(self._query(job), job.page_token, self._allowance)
         except PageExpired as error:
             return self._in_halves(job, str(error))
-        walked = {one.order_id: one for one in job.walked}
-        known = len(walked)
-        walked |= {o.order_id: Listed(o.order_id, o.created_at, o.last_updated_at) for o in page.orders}
-        walked |= {
+        listed = {o.order_id: Listed(o.order_id, o.created_at, o.last_updated_at) for o in page.orders}
+        listed |= {
             o.order_id: Listed(o.order_id, None, None) for o in page.unreadable if o.order_id is not None
         }
         if page.next_token is None:
-            return self._compare(job, list(walked.values()))
-        if page.next_token == job.page_token or (len(walked) == known and not page.unreadable):
-            return self._in_halves(job, "Amazon gave a page without a new order")
-        return self._save(
-            replace(job, page_token=page.next_token, walk_started_at=started, walked=tuple(walked.values()))
-        )
+            return self._compare(job, list(listed.values()))
+        with self.store.begin() as tx:
+            is_any_new = verifications.is_any_new(tx, job.verification_id, listed.keys())
+            if page.next_token != job.page_token and (is_any_new or page.unreadable):
+                verifications.add_walked(tx, job.verification_id, listed)
+                return verifications.save(
+                    tx, replace(job, page_token=page.next_token, walk_started_at=started)
+                )
+        return self._in_halves(job, "Amazon gave a page without a new order")
 
     def _in_halves(self, job: Verification, why: str) -> Verification:
         return self._afresh(replace(job, span_seconds=comparison.halved(job)), why)
@@ -350,8 +351,13 @@ class Verifier:
     # --- comparing ----------------------------------------------------------------------------------
 
     def _compare(self, job: Verification, listed: list[Listed]) -> Verification:
+        """Compare the list with the database. A search's pages before its last one are stored already."""
         lower, upper = comparison.stretch(job)
         with self.store.begin() as tx:
+            if job.page_token is not None:
+                walked = {order.order_id: order for order in verifications.walked(tx, job.verification_id)}
+                listed = [*(walked | {order.order_id: order for order in listed}).values()]
+                verifications.clear_walked(tx, job.verification_id)
             ids = [one.order_id for one in listed]
             compared = comparison.compare(
                 listed,
@@ -372,7 +378,6 @@ class Verifier:
                 report_asked_at=None,
                 page_token=None,
                 walk_started_at=None,
-                walked=(),
                 attempts=0,
                 message=None,
                 listed=job.listed + compared.listed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -397,6 +398,27 @@ def test_a_search_goes_on_at_the_page_where_the_budget_ended(shop: ReadShop) -> 
     assert len(found(job, "missing")) == 450
     pages = [tuple(sorted(s.query.items())) for s in shop.simulator.served if s.operation == SEARCH]
     assert len(pages) == len(set(pages)), "no page was asked for twice"
+
+
+def test_what_a_search_writes_for_a_page_does_not_grow_with_the_pages_before_it(shop: ReadShop) -> None:
+    shop.simulator.world.add(
+        *(order(f"MANY-{n:04}", created=START + DAY + n * timedelta(minutes=1)) for n in range(1000))
+    )
+    written: Counter[int] = Counter()
+
+    @sa.event.listens_for(shop.store.engine, "before_cursor_execute")
+    def count(_c: Any, _cursor: Any, statement: str, values: Any, _context: Any, _many: bool) -> None:
+        if "verification" in statement and not statement.startswith("SELECT"):
+            written[asked(shop, SEARCH)] += len(repr(values))
+
+    job = verify(shop, "search")
+    sa.event.remove(shop.store.engine, "before_cursor_execute", count)
+    assert len(found(job, "missing")) == 1000
+    pages = [written[number] for number in range(1, 11)]
+    assert 0 < max(pages) < 1.2 * min(pages)
+    with shop.store.read() as tx:
+        rows = sa.select(sa.func.count()).select_from(tables.verification_orders)
+        assert tx.conn.execute(rows).scalar_one() == 0
 
 
 def test_a_page_token_that_is_refused_starts_the_stretch_again_in_halves(shop: ReadShop) -> None:

@@ -92,8 +92,8 @@ _OTHERS = (
     """,
     """
     INSERT INTO verifications (account, marketplace_id, lower, upper, asked_upper, "by", reason, repair,
-        position, state, walked, attempts, listed, before_start, findings, version, created_at, finished_at)
-    SELECT 'other-' || i, 'A1F83G8C2ARO7P', at, at, at, 'report', 'scheduled', true, at, 'done', '[]', 0,
+        position, state, attempts, listed, before_start, findings, version, created_at, finished_at)
+    SELECT 'other-' || i, 'A1F83G8C2ARO7P', at, at, at, 'report', 'scheduled', true, at, 'done', 0,
         500, 0, '[]', 4, at, at
     FROM generate_series(1, :many) AS i, LATERAL (SELECT now() - interval '1 minute' * i AS at) AS t
     """,
