@@ -20,7 +20,8 @@ from poller.cli.output import put, put_json, put_table, say, wait_until
 from poller.cli.session import opened, stopped_by_signals
 from poller.sync import windows
 from poller.text import counted, iso_rounded_up, when
-from poller.verification.run import LOOK_EVERY, Verifier
+from poller.verification.lists import REPORT_CHECKED_EVERY
+from poller.verification.run import Verifier
 from store.ledger import Superseded
 from store.verification import Finding, Verification
 
@@ -66,7 +67,7 @@ def verify(
         place = chosen_place(service, marketplace, account)
         name = f"{place.name}:{place.polled.code}"
         verifier = service.syncer(place.source.key).verifier()
-        job = verifier.asked(place.polled.marketplace_id, lower, upper, way, repair=repair)
+        job = verifier.begin(place.polled.marketplace_id, lower, upper, way, repair=repair)
         if job is None:
             raise Failure(nothing_read(place.name, place.polled.code))
         if job.version:
@@ -116,11 +117,11 @@ def _carried_out(
     while True:
         try:
             job = verifier.latest(job)
-            return verifier.carry_on(job)
+            return verifier.carry_out(job)
         except Deferred as error:
             until, why = error.until, str(error)
         except Superseded:
-            until, why = utc_now() + LOOK_EVERY, "another process is at work on it"
+            until, why = utc_now() + REPORT_CHECKED_EVERY, "another process is at work on it"
         if signals:
             say("stopped; the same command goes on from there")
             raise typer.Exit(INTERRUPTED if signals[0] == signal.SIGINT else 128 + signals[0])

@@ -250,7 +250,7 @@ def _verification_waits(
         return None
     if progress.alone_since is not None:
         return "the marketplace gives trouble"
-    if not comparison.to_prove(progress.second_position, start, progress.live_from, history):
+    if not comparison.covered_ranges(progress.second_position, start, progress.live_from, history):
         return "nothing of the last 30 days has been read and looked for twice"
     return None
 

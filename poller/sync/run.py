@@ -34,6 +34,7 @@ from poller.ingest.by_id import REFRESH_LEAVES, SingleOrders, refresh_is_due
 from poller.ingest.sources import Source
 from poller.matching import buyer_visibility
 from poller.sync import prepare, windows
+from poller.verification import schedule
 from poller.verification.run import Verifier
 from store import backfill_reports as stored_history
 from store import ledger, orders, quarantine, runs
@@ -103,7 +104,7 @@ class SourceSync:
         self._enrolment_due = False
         self._is_behind = False
         self._refetch_due = False
-        self._proof_due = False
+        self._verification_due = False
         self._is_finished = False
         self._has_history = False
         """Whether there are backfills to carry out, when last looked."""
@@ -239,7 +240,9 @@ class SourceSync:
 
     def _is_idle(self) -> bool:
         """Whether searching was all that there was to do."""
-        return not (self._has_history or self._refetch_due or self._proof_due or self._is_refresh_due())
+        return not (
+            self._has_history or self._refetch_due or self._verification_due or self._is_refresh_due()
+        )
 
     def _is_refresh_due(self) -> bool:
         return self._seen is None or refresh_is_due(self._seen.source, self._seen.now)
@@ -325,7 +328,7 @@ class SourceSync:
             step = windows.decide(view)
             if isinstance(step, windows.Wait):
                 self._refetch_due = quarantine.is_any_due(tx, self.source.account)
-                self._proof_due = self.verifier().is_due(tx, view.marketplaces)
+                self._verification_due = schedule.is_due(tx, self.source, view.marketplaces)
                 return step
             if isinstance(step, windows.Read):
                 if step.turns != view.source.turns:
@@ -734,13 +737,14 @@ class SourceSync:
             self.single.refetch_quarantined()
         if self._is_refresh_due():
             self.single.refresh_stale()
-        if self._proof_due:
-            self.verifier(leaves=REFRESH_LEAVES).scheduled()
+        if self._verification_due:
+            self.verifier(leaves=REFRESH_LEAVES).carry_out_scheduled()
 
     def verifier(self, *, leaves: float = 0.0) -> Verifier:
-        """What proves that nothing of this source is missing."""
+        """Return what carries out verifications; its requests are not counted as this run's."""
+        budget = AccountBudget(self.store, self.source.application, self.source.account, self.plans)
         return Verifier(
-            self.store, self.connector, self.source, self.plans, self.single.fetch, leaves, self.stopping
+            self.store, self.connector, self.source, budget, self.single.fetch, leaves, self.stopping
         )
 
 

@@ -118,7 +118,7 @@ def _is_older(mine: Held, one: Listed, settled: datetime) -> bool:
 # --- how it is gone about ---------------------------------------------------------------------------
 
 
-def stretch(verification: Verification) -> tuple[datetime, datetime]:
+def next_range(verification: Verification) -> tuple[datetime, datetime]:
     """What is compared next, of the whole: at most thirty days."""
     span = REPORT_SPAN
     if verification.span_seconds is not None:
@@ -128,7 +128,7 @@ def stretch(verification: Verification) -> tuple[datetime, datetime]:
 
 def halved(verification: Verification) -> float:
     """Width, in seconds, of half of the stretch that is compared next."""
-    lower, upper = stretch(verification)
+    lower, upper = next_range(verification)
     return max((upper - lower) / 2, SHORTEST).total_seconds()
 
 
@@ -150,7 +150,7 @@ def is_due(now: datetime, live_from: datetime, last: datetime | None) -> bool:
     return now - max(live_from, last or live_from) >= EVERY
 
 
-def to_prove(
+def covered_ranges(
     upper: datetime, start: datetime, live_from: datetime, seen: Sequence[Interval]
 ) -> tuple[Interval, ...]:
     """What the service verifies by itself: of the thirty days before ``upper`` what is covered, oldest first.

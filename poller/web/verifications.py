@@ -9,6 +9,7 @@ from fastapi import APIRouter, Response
 from poller.actions.places import FIELDS, chosen_place, stretch_of
 from poller.actions.verifications import nothing_read, verification_object
 from poller.errors import Refused, Unknown
+from poller.verification import jobs
 from poller.web import schemas
 from poller.web.dependencies import Answer, ChangeDep, Cursor, Id, Limit, ServiceDep, cursor_of, position_of
 from store import verifications
@@ -50,11 +51,11 @@ def start_verification(service: ServiceDep, change: ChangeDep, body: schemas.Ver
     """Compare the orders that Amazon lists for a period with the database; `repair` fetches missing ones."""
     lower, upper = stretch_of(body.lower, body.upper, FIELDS)
     place = chosen_place(service, body.marketplace, body.account, FIELDS)
-    verifier = service.syncer(place.source.key).verifier()
 
     def work(tx: Transaction) -> Answer:
-        job = verifier.entered(
+        job = jobs.enter(
             tx,
+            place.source,
             place.polled.marketplace_id,
             lower,
             upper,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,7 +19,7 @@ from connectors.simulator.faults import CREATE_REPORT, GET, GET_DOCUMENT, GET_RE
 from connectors.simulator.orders import order
 from connectors.simulator.world import Seller, World
 from poller.sync.windows import Pace
-from poller.verification.run import ATTEMPTS, Verifier
+from poller.verification.run import RANGE_ATTEMPTS, Verifier
 from store import ledger, tables, verifications
 from store.ledger import Superseded
 from store.progress import Interval, Look
@@ -89,7 +90,7 @@ def begun(
     lower: datetime = START,
     upper: datetime = NOON,
 ) -> Verification:
-    job = verifier_of(shop).asked(UK, lower, upper, by, repair=repair)
+    job = verifier_of(shop).begin(UK, lower, upper, by, repair=repair)
     assert job is not None
     return job
 
@@ -98,7 +99,7 @@ def verify(shop: ReadShop, by: By = "report", **more: Any) -> Verification:
     """The same command again and again, until it does not have to wait."""
     while True:
         try:
-            return verifier_of(shop).carry_on(begun(shop, by, **more))
+            return verifier_of(shop).carry_out(begun(shop, by, **more))
         except Deferred as error:
             shop.clock.go_to(error.until)
 
@@ -217,7 +218,7 @@ def test_what_amazon_lists_no_more_is_said_and_is_not_missing(shop: ReadShop) ->
 def test_what_amazon_does_not_give_by_its_id_stays_missing(shop: ReadShop) -> None:
     hide(shop, UNLISTED[0])
     with pytest.raises(Deferred):
-        verifier_of(shop).carry_on(begun(shop, repair=True))
+        verifier_of(shop).carry_out(begun(shop, repair=True))
     shop.clock.sleep(600)
     verifier = verifier_of(shop)
     honest = verifier.fetch
@@ -226,11 +227,11 @@ def test_what_amazon_does_not_give_by_its_id_stays_missing(shop: ReadShop) -> No
         shop.simulator.world.order(order_id, created=START, late=99 * DAY)
         return honest(order_id, included)
 
-    verifier.fetch = gone
+    verifier = replace(verifier, fetch=gone)
     with pytest.raises(Deferred):
-        verifier.carry_on(begun(shop, repair=True))
+        verifier.carry_out(begun(shop, repair=True))
     shop.clock.sleep(600)
-    (left,) = verifier.carry_on(begun(shop, repair=True)).left
+    (left,) = verifier.carry_out(begun(shop, repair=True)).left
     assert (left.order_id, left.outcome) == (UNLISTED[0], "not_found")
 
 
@@ -261,7 +262,7 @@ def test_who_does_not_ask_for_repair_gets_none_also_of_what_was_begun_with_it(sh
 def test_trouble_with_the_last_stretch_does_not_keep_what_was_found_from_being_had(shop: ReadShop) -> None:
     delete(shop, LISTED[3], LISTED[19])
     made = sum(request.operation == CREATE_REPORT for request in shop.simulator.requests)
-    calls = range(made + 2, made + 2 + ATTEMPTS)
+    calls = range(made + 2, made + 2 + RANGE_ATTEMPTS)
     shop.simulator.faults = Faults.only("report_fatal", operations=[CREATE_REPORT], calls=calls)
     failed = verify(shop, repair=True)
     assert (failed.state, failed.position) == ("failed", START + 30 * DAY)
@@ -270,14 +271,14 @@ def test_trouble_with_the_last_stretch_does_not_keep_what_was_found_from_being_h
     again = verify(shop, repair=True)
     assert again.verification_id == failed.verification_id, "it goes on"
     assert (again.state, found(again, "missing"), again.left) == ("done", [LISTED[3], LISTED[19]], ())
-    assert asked(shop, CREATE_REPORT) == 1 + ATTEMPTS + 1, "the first stretch was not compared anew"
+    assert asked(shop, CREATE_REPORT) == 1 + RANGE_ATTEMPTS + 1, "the first stretch was not compared anew"
     assert stored(shop) >= set(LISTED)
 
 
 def test_what_a_failed_proof_has_found_is_repaired_by_the_next_call(shop: ReadShop) -> None:
     delete(shop, LISTED[3])
     made = sum(request.operation == CREATE_REPORT for request in shop.simulator.requests)
-    calls = range(made + 2, made + 2 + ATTEMPTS)
+    calls = range(made + 2, made + 2 + RANGE_ATTEMPTS)
     shop.simulator.faults = Faults.only("report_fatal", operations=[CREATE_REPORT], calls=calls)
     failed = verify(shop)
     assert (failed.state, len(failed.left)) == ("failed", 1)
@@ -325,14 +326,14 @@ def test_a_report_that_is_none_proves_nothing(shop: ReadShop, fault: str, operat
     job = verify(shop)
     assert job.state == "failed"
     assert why in (job.message or "")
-    assert asked(shop, CREATE_REPORT) == ATTEMPTS
+    assert asked(shop, CREATE_REPORT) == RANGE_ATTEMPTS
     shop.simulator.faults = Faults()
     assert verify(shop).state == "done", "asked for again it begins anew"
 
 
 def test_a_report_that_amazon_has_forgotten_is_asked_for_again(shop: ReadShop) -> None:
     with pytest.raises(Deferred):
-        verifier_of(shop).carry_on(begun(shop))
+        verifier_of(shop).carry_out(begun(shop))
     shop.clock.sleep((31 * DAY).total_seconds())
     assert verify(shop).state == "done"
     assert asked(shop, CREATE_REPORT) == 3
@@ -361,9 +362,7 @@ def dies_at(shop: ReadShop, call: int) -> Verifier:
             raise Killed
         return verifier_of(shop).fetch(order_id, included)
 
-    verifier.connector = Dying()
-    verifier.fetch = fetch
-    return verifier
+    return replace(verifier, connector=Dying(), fetch=fetch)
 
 
 @pytest.mark.parametrize("by", ["report", "search"])
@@ -373,7 +372,7 @@ def test_killed_at_every_step_it_asks_for_nothing_twice(shop: ReadShop, by: By) 
     while True:
         lives += 1
         try:
-            job = dies_at(shop, lives % 3 + 1).carry_on(begun(shop, by, repair=True))
+            job = dies_at(shop, lives % 3 + 1).carry_out(begun(shop, by, repair=True))
             break
         except Killed:
             continue
@@ -434,15 +433,15 @@ def test_the_last_search_is_left_to_live_polling(shop: ReadShop) -> None:
     with shop.store.begin() as tx:
         tx.conn.execute(sa.update(tables.budgets).values(tokens=1.9, counted_at=tx.now))
     with pytest.raises(Deferred):
-        verifier_of(shop).carry_on(begun(shop, "search"))
+        verifier_of(shop).carry_out(begun(shop, "search"))
     assert asked(shop, SEARCH) == 0
 
 
 def test_of_two_processes_one_goes_on(shop: ReadShop) -> None:
     job = begun(shop, "search")
-    assert verifier_of(shop).carry_on(job).state == "done"
+    assert verifier_of(shop).carry_out(job).state == "done"
     with pytest.raises(Superseded):
-        verifier_of(shop).carry_on(job)
+        verifier_of(shop).carry_out(job)
 
 
 def test_of_those_who_ask_for_the_same_at_once_one_begins_it(shop: ReadShop) -> None:
@@ -456,7 +455,7 @@ def test_of_those_who_ask_for_the_same_at_once_one_begins_it(shop: ReadShop) -> 
 
 def test_before_anything_was_read_there_is_nothing_to_prove(shop: ReadShop) -> None:
     assert (
-        verifier_of(shop).asked(UK, shop.clock() + DAY, shop.clock() + 2 * DAY, "report", repair=False)
+        verifier_of(shop).begin(UK, shop.clock() + DAY, shop.clock() + 2 * DAY, "report", repair=False)
         is None
     )
 

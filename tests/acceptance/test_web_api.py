@@ -321,7 +321,7 @@ def test_a_proof_is_requested_and_carried_out_by_the_service(place: Served, clie
     path = begun.headers["Location"]
     assert client.post("/verifications", json=wanted).headers["Location"] == path
     for _ in range(20):
-        place.service.syncer("acme:EU").verifier().scheduled()
+        place.service.syncer("acme:EU").verifier().carry_out_scheduled()
         if client.get(path).json()["state"] == "done":
             break
     proof = client.get(path).json()

@@ -12,11 +12,11 @@ import pytest
 from poller.verification.comparison import (
     Compared,
     compare,
+    covered_ranges,
     halved,
     is_due,
+    next_range,
     state_after,
-    stretch,
-    to_prove,
 )
 from store.progress import Interval
 from store.verification import Finding, Held, Listed, Outcome, Verification
@@ -167,31 +167,31 @@ def test_the_worst_comes_first_then_the_oldest() -> None:
 
 # --- how it is gone about ---------------------------------------------------------------------------
 
-PROOF = Verification("acme", "UK", NOON - 70 * DAY, NOON, NOON, "report", "asked", False, NOON - 70 * DAY)
+JOB = Verification("acme", "UK", NOON - 70 * DAY, NOON, NOON, "report", "asked", False, NOON - 70 * DAY)
 
 
 def test_a_long_stretch_is_gone_through_in_parts_of_thirty_days() -> None:
-    assert stretch(PROOF) == (NOON - 70 * DAY, NOON - 40 * DAY)
-    assert stretch(replace(PROOF, position=NOON - 10 * DAY)) == (NOON - 10 * DAY, NOON)
-    assert stretch(replace(PROOF, span_seconds=3600.0)) == (
+    assert next_range(JOB) == (NOON - 70 * DAY, NOON - 40 * DAY)
+    assert next_range(replace(JOB, position=NOON - 10 * DAY)) == (NOON - 10 * DAY, NOON)
+    assert next_range(replace(JOB, span_seconds=3600.0)) == (
         NOON - 70 * DAY,
         NOON - 70 * DAY + timedelta(hours=1),
     )
 
 
 def test_halves_do_not_become_too_small() -> None:
-    assert halved(PROOF) == (15 * DAY).total_seconds()
-    assert halved(replace(PROOF, position=NOON - timedelta(minutes=5))) == 3600
+    assert halved(JOB) == (15 * DAY).total_seconds()
+    assert halved(replace(JOB, position=NOON - timedelta(minutes=5))) == 3600
 
 
 def test_what_was_stored_is_lacking_no_more_and_what_went_to_quarantine_is() -> None:
     outcomes: tuple[Outcome | None, ...] = (None, "stored", "quarantined", "unreadable", "not_found")
     found = tuple(Finding(str(n), "missing", None, None, outcome) for n, outcome in enumerate(outcomes))
-    proof = replace(
-        PROOF, findings=(*found, Finding("x", "older", None, None), Finding("y", "unknown", None, None))
+    job = replace(
+        JOB, findings=(*found, Finding("x", "older", None, None), Finding("y", "unknown", None, None))
     )
-    assert [f.order_id for f in proof.left] == ["0", "2", "3", "4", "x"]
-    assert [f.order_id for f in proof.unfetched] == ["0", "x"]
+    assert [f.order_id for f in job.left] == ["0", "2", "3", "4", "x"]
+    assert [f.order_id for f in job.unfetched] == ["0", "x"]
 
 
 def test_once_a_week_is_due() -> None:
@@ -203,7 +203,7 @@ def test_once_a_week_is_due() -> None:
 
 def test_what_was_found_is_fetched_before_the_next_stretch_is_compared() -> None:
     missing = Finding("x", "missing", None, None)
-    begun = replace(PROOF, position=NOON - DAY, findings=(missing,))
+    begun = replace(JOB, position=NOON - DAY, findings=(missing,))
     assert state_after(begun) == "reading"
     assert state_after(replace(begun, repair=True)) == "repairing"
     asked_for = replace(begun, repair=True, findings=(replace(missing, outcome="not_found"),))
@@ -213,7 +213,7 @@ def test_what_was_found_is_fetched_before_the_next_stretch_is_compared() -> None
 
 def proven(seen: list[Interval], *, start: datetime = NOON - 99 * DAY) -> list[tuple[float, float]]:
     """Days before noon; live reading began ten days ago."""
-    parts = to_prove(NOON + timedelta(milliseconds=700), start, NOON - 10 * DAY, seen)
+    parts = covered_ranges(NOON + timedelta(milliseconds=700), start, NOON - 10 * DAY, seen)
     assert not any(bound.microsecond for part in parts for bound in (part.lower, part.upper))
     return [((part.lower - NOON) / DAY, (part.upper - NOON) / DAY) for part in parts]
 

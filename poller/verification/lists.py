@@ -1,0 +1,97 @@
+"""Amazon's two lists of the orders in a range: the report of all orders, and the search by created-time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from connectors.base import WALK_LIMIT, Budget, OrderConnector, ReportQuery, SearchQuery
+from connectors.errors import Deferred, PageExpired, ReportUnreadable
+from poller.ingest import reports
+from poller.ingest.reports import ReportForgotten
+from poller.verification import comparison
+from store import verifications
+from store.engine import Store
+from store.verification import Listed, Verification
+
+REPORT_CHECKED_EVERY = timedelta(minutes=1)
+"""How soon a report that is being made is checked again; that costs next to nothing."""
+
+_ALMOST = timedelta(milliseconds=1)
+"""Amazon's bounds are inclusive, and no finer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """The range must be listed again from its beginning; in ``halves`` if it is too much for one walk."""
+
+    why: str
+    halves: bool = False
+
+
+Progress = Verification | list[Listed] | Unusable
+"""What a step leads to: stored progress, the whole list of the range, or nothing usable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """Reads the list of a verification's next range, one request a step. Raises the connector's errors."""
+
+    store: Store
+    connector: OrderConnector
+    budget: Budget
+
+    def read_report(self, job: Verification) -> Progress:
+        """Request the report, or read it if it is made. Raises Deferred while it is being made."""
+        lower, upper = comparison.next_range(job)
+        if job.report_id is None:
+            query = ReportQuery(lower, upper - _ALMOST, (job.marketplace_id,))
+            report_id = self.connector.request_report(query, self.budget)
+            with self.store.begin() as tx:
+                requested = replace(job, report_id=report_id, report_asked_at=tx.now)
+                return verifications.save(tx, requested)
+        try:
+            listed = reports.read(self.connector, job.report_id, self.budget)
+        except (ReportForgotten, ReportUnreadable) as error:
+            return Unusable(str(error))
+        if listed is None:
+            now = self.store.now()
+            if reports.is_overdue(job.report_asked_at, now):
+                return Unusable("Amazon did not finish the report")
+            raise Deferred("Amazon is still making the report", now + REPORT_CHECKED_EVERY)
+        if not listed and self._finds_any(job):
+            return Unusable("the report is empty, though the search lists orders")
+        return [Listed(o.order_id, o.created_at, o.last_updated_at) for o in listed]
+
+    def _finds_any(self, job: Verification) -> bool:
+        page = self.connector.search(_query(job), None, self.budget)
+        return bool(page.orders or page.unreadable)
+
+    def read_page(self, job: Verification) -> Progress:
+        """Read the next page of the search. The orders of all pages but the last are stored in rows."""
+        started = job.walk_started_at or self.connector.amazon_now()
+        if job.page_token is not None and self.connector.amazon_now() - started >= WALK_LIMIT:
+            return Unusable("the walk took longer than its page token lives", halves=True)
+        try:
+            page = self.connector.search(_query(job), job.page_token, self.budget)
+        except PageExpired as error:
+            return Unusable(str(error), halves=True)
+        listed = {o.order_id: Listed(o.order_id, o.created_at, o.last_updated_at) for o in page.orders}
+        listed |= {
+            o.order_id: Listed(o.order_id, None, None) for o in page.unreadable if o.order_id is not None
+        }
+        if page.next_token is None:
+            with self.store.read() as tx:
+                before = () if job.page_token is None else verifications.walked(tx, job.verification_id)
+            return [*({order.order_id: order for order in before} | listed).values()]
+        with self.store.begin() as tx:
+            is_any_new = verifications.is_any_new(tx, job.verification_id, listed.keys())
+            if page.next_token == job.page_token or not (is_any_new or page.unreadable):
+                return Unusable("Amazon gave a page without a new order", halves=True)
+            verifications.add_walked(tx, job.verification_id, listed)
+            return verifications.save(tx, replace(job, page_token=page.next_token, walk_started_at=started))
+
+
+def _query(job: Verification) -> SearchQuery:
+    lower, upper = comparison.next_range(job)
+    return SearchQuery("created", lower, upper - _ALMOST, (job.marketplace_id,), ())

@@ -1,0 +1,97 @@
+"""Which verification the service carries out next: one begun or requested before, else what is due."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, time
+
+from poller.ingest.sources import PolledMarketplace, Source
+from poller.verification import comparison
+from store import ledger, verifications
+from store.engine import Transaction
+from store.progress import MarketplaceProgress
+from store.verification import Verification
+
+
+def is_due(tx: Transaction, source: Source, known: Mapping[str, MarketplaceProgress]) -> bool:
+    """Return True if ``next_job`` would return a verification. ``known``: the marketplaces as stored."""
+    job, due = _next(tx, source, known)
+    return job is not None or bool(due)
+
+
+def next_job(tx: Transaction, source: Source) -> Verification | None:
+    """Return the verification to carry out now, after beginning what is due; None if there is none."""
+    ledger.lock_account(tx, source.account)  # of two processes that find one due, one begins it
+    job, due = _next(tx, source, ledger.load_marketplaces(tx, source.account))
+    if due:
+        verifications.forget_old(tx, source.account)
+        return [verifications.begin(tx, fresh) for fresh in due][-1]
+    return job
+
+
+def start_of(polled: PolledMarketplace) -> datetime:
+    """Return the time of a marketplace's start date."""
+    return datetime.combine(polled.start_date, time(), UTC)
+
+
+def _next(
+    tx: Transaction, source: Source, known: Mapping[str, MarketplaceProgress]
+) -> tuple[Verification | None, list[Verification]]:
+    """Return the one that was begun and can go on; else those that are due, which are not stored yet."""
+    jobs = [
+        v
+        for v in verifications.of_account(tx, source.account)
+        if v.reason != "asked" and v.marketplace_id in source.marketplaces
+    ]
+    unfinished = [v for v in jobs if not v.is_over]
+    for job in unfinished:
+        if job.next_at is None or job.next_at <= tx.now:
+            return job, []
+        if job.message is None:
+            return None, []  # the others wait for one that waits, but not for one that failed
+    begun_at: dict[str, datetime | None] = {}
+    for job in jobs:
+        if job.reason == "scheduled":
+            begun_at.setdefault(job.marketplace_id, job.created_at)
+    for marketplace_id in sorted(source.marketplaces.keys() - {v.marketplace_id for v in unfinished}):
+        polled, last = source.marketplaces[marketplace_id], begun_at.get(marketplace_id)
+        if due := _due(tx, source.account, polled, known.get(marketplace_id), last):
+            return None, due
+    return None, []
+
+
+def _due(
+    tx: Transaction,
+    account: str,
+    polled: PolledMarketplace,
+    progress: MarketplaceProgress | None,
+    last: datetime | None,
+) -> list[Verification]:
+    """Return the due verifications of a marketplace's last thirty days, the newest last.
+
+    They reach as far as every update was searched for twice. It is one, unless a gap of history divides it.
+    """
+    if progress is None or progress.enrolled is False or progress.alone_since is not None:
+        return []
+    if not comparison.is_due(tx.now, progress.live_from, last):
+        return []
+    ranges = comparison.covered_ranges(
+        progress.second_position,
+        start_of(polled),
+        progress.live_from,
+        ledger.read_coverage(tx, account, polled.marketplace_id, "created"),
+    )
+    return [
+        Verification(
+            account,
+            polled.marketplace_id,
+            interval.lower,
+            interval.upper,
+            progress.second_position,
+            "report",
+            "scheduled",
+            True,
+            position=interval.lower,
+        )
+        for interval in ranges
+    ]
