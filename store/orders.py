@@ -36,7 +36,6 @@ CORE_COLUMNS = (
     "marketplace_id",
     "marketplace",
     "channel",
-    "programs",
     "created_at",
     "last_updated_at",
     "seller_order_id",
@@ -45,6 +44,7 @@ CORE_COLUMNS = (
 """Columns that every copy of an order carries."""
 
 DECISION_COLUMNS = (
+    "programs",
     "marketplace",
     "seller_status",
     "as_of",
@@ -76,7 +76,9 @@ LINE_GROUPS: Mapping[str, tuple[str, ...]] = {
     "promotion": ("promotion_ids",),
     "withheld": ("withheld_tax",),
 }
-LINE_CORE = ("position", "sku", "asin", "title", "quantity", "currency", "customization_url")
+LINE_CORE = ("position", "quantity", "currency")
+LINE_PRODUCT = ("sku", "asin", "title", "customization_url")
+"""What a line says of its product: a copy that says none of it does not erase it (R25)."""
 
 
 class OrderSave(Protocol):
@@ -458,7 +460,7 @@ def _same(tx: Transaction, old: Any, new: Any, where: str) -> bool:
 
 
 def _merged_lines(tx: Transaction, write: OrderSave, old: Mapping[str, Row], key: int) -> list[Row]:
-    """The order's lines: those of the copy when it is the newest, else the stored ones; each by group."""
+    """Return the lines of the copy if it is the newest and has any, else the stored ones; each by group."""
     fresh = {line.order_item_id: _line_values(tx, key, i, line) for i, line in enumerate(write.record.lines)}
     names: set[str] = set()
     for group in write.groups:
@@ -469,13 +471,16 @@ def _merged_lines(tx: Transaction, write: OrderSave, old: Mapping[str, Row], key
     if write.record.erased_at is not None:
         gone = dict.fromkeys(LINE_BUYER_COLUMNS)
     merged: list[Row] = []
-    for item_id in fresh if write.core else old:
+    for item_id in fresh if (write.core and fresh) or not old else old:
         values, before = fresh.get(item_id), old.get(item_id)
         if values is None or before is None:
             merged.append({**(values or before or {}), **gone})
             continue
         row = dict(before)
-        for name in names:
+        has_product = any(values[name] is not None for name in LINE_PRODUCT)
+        had_product = any(before[name] is not None for name in LINE_PRODUCT)
+        product = LINE_PRODUCT if has_product and (write.core or not had_product) else ()
+        for name in (*names, *product):
             value = values[name]
             if not _same(tx, before[name], value, line_place(key, item_id, name)):
                 row[name] = value

@@ -267,6 +267,9 @@ def merged(copies: list[dict[str, Any]]) -> dict[str, Any]:
             if present and (holder is None or copy["updated"] >= holder["updated"]):
                 holder = copy
         order["groups"][group] = holder["groups"][group] if holder else None
+    by_age = sorted(copies, key=lambda copy: copy["updated"])
+    for key in ("programs", "lines"):  # none at all is absence
+        order[key] = next((copy[key] for copy in reversed(by_age) if copy[key]), [])
     order["status"] = (order["groups"]["fulfillment"] or {}).get("status")
     return order
 

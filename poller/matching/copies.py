@@ -42,8 +42,8 @@ LINE_GROUP_FIELDS: Mapping[str, tuple[str, ...]] = {
 _FACTS = ("marketplace_id", "marketplace", "seller_order_id", "replaces")
 """Core fields that never change on Amazon: a newer copy that lacks one does not erase it."""
 
-_LINE_CORE = ("quantity", "sku", "asin", "title", "customization_url")
-"""What Amazon always tells of a line (Amazon's guide to filtering orders): absent there means none."""
+PRODUCT = ("sku", "asin", "title", "customization_url")
+"""What a line says of its product: a copy that says none of it does not erase it."""
 
 
 class Merged(msgspec.Struct, frozen=True, gc=False):
@@ -87,8 +87,8 @@ def _merge(base: OrderRecord, copy: OrderRecord) -> tuple[OrderRecord, bool, fro
         changes |= {
             "last_updated_at": copy.last_updated_at,
             "channel": copy.channel,
-            "programs": copy.programs,
         }
+    newer, older = (copy, base) if core else (base, copy)
     merged = replace(
         base,
         as_of=as_of,
@@ -97,6 +97,7 @@ def _merge(base: OrderRecord, copy: OrderRecord) -> tuple[OrderRecord, bool, fro
         cancelled_at=_older(base.cancelled_at, copy.cancelled_at),
         lines=_merge_lines(base.lines, copy.lines, core, groups),
         ready=base.ready or copy.ready,
+        programs=newer.programs or older.programs,
         **changes,
     )
     return merged, core, groups
@@ -109,9 +110,9 @@ def _older(one: datetime | None, other: datetime | None) -> datetime | None:
 def _merge_lines(
     base: tuple[LineRecord, ...], copy: tuple[LineRecord, ...], core: bool, groups: frozenset[str]
 ) -> tuple[LineRecord, ...]:
-    """Lines by item id. The newest copy says which lines there are: a copy always lists all of them."""
-    if not base:
-        return copy
+    """Lines by item id. The newest copy says which lines there are: it lists all of them, or none at all."""
+    if not base or not copy:
+        return copy or base
     older = {line.order_item_id: line for line in base}
     newer = {line.order_item_id: line for line in copy}
     names = [name for group in groups for name in LINE_GROUP_FIELDS.get(group, ())]
@@ -123,6 +124,12 @@ def _merge_lines(
             continue
         changes: dict[str, Any] = {name: getattr(new, name) for name in names}
         if core:
-            changes |= {name: getattr(new, name) for name in _LINE_CORE}
+            changes["quantity"] = new.quantity
+        if _has_product(new) and (core or not _has_product(old)):
+            changes |= {name: getattr(new, name) for name in PRODUCT}
         merged.append(replace(old, **changes))
     return tuple(merged)
+
+
+def _has_product(line: LineRecord) -> bool:
+    return any(getattr(line, name) is not None for name in PRODUCT)

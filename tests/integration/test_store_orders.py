@@ -267,7 +267,45 @@ def test_the_newest_copy_says_which_lines_there_are(store: Store) -> None:
     apply(store, an_order(updated=5, lines=(line("i1"), line("i2"), line("i4"))))
     assert item_ids(store) == ["i3", "i2"]
     apply(store, an_order(updated=20, lines=()))
-    assert count(store, order_lines) == 0
+    assert item_ids(store) == ["i3", "i2"]
+
+
+BARE: dict[str, Any] = {"sku": None, "asin": None, "title": None}
+
+
+@pytest.mark.parametrize("updated", [5, 10, 20], ids=["older", "equally old", "newer"])
+@pytest.mark.parametrize("together", [False, True], ids=["two pages", "one page"])
+def test_r25_a_copy_without_items_programs_or_product_erases_none(
+    store: Store, updated: float, together: bool
+) -> None:
+    whole = an_order(updated=10, programs=("PRIME",), lines=(line("i1", title="A title"), line("i2")))
+    lacking = [
+        an_order(updated=updated, programs=("PRIME",), lines=()),
+        an_order(updated=updated, programs=(), lines=(line("i1", **BARE), line("i2", **BARE))),
+    ]
+    for copy in lacking:
+        apply(store, whole, copy) if together else (apply(store, whole), apply(store, copy))
+        stored = order(store)
+        assert [(i.order_item_id, i.sku, i.title, i.quantity) for i in stored.lines] == [
+            ("i1", "SKU", "A title", 1),
+            ("i2", "SKU", None, 1),
+        ]
+        assert stored.programs == ("PRIME",)
+        assert stored.last_updated_at == after(max(10, updated))
+
+
+@pytest.mark.parametrize(
+    "lacking", [{"lines": ()}, {"lines": (line("i1", **BARE),)}], ids=["items", "product"]
+)
+def test_r25_an_older_copy_brings_the_items_programs_or_product_that_the_newer_one_lacks(
+    store: Store, lacking: dict[str, Any]
+) -> None:
+    apply(store, an_order(updated=20, programs=(), **lacking))
+    apply(store, an_order(updated=10, programs=("PRIME",), lines=(line("i1", quantity=7, title="A title"),)))
+    stored = order(store)
+    assert [(i.order_item_id, i.sku, i.title) for i in stored.lines] == [("i1", "SKU", "A title")]
+    assert stored.programs == ("PRIME",)
+    assert stored.last_updated_at == after(20)
 
 
 def test_a_line_keeps_the_groups_that_a_newer_copy_lacks(store: Store) -> None:
