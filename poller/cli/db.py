@@ -1,4 +1,4 @@
-"""``order-sync db``: create, upgrade, check and move the database."""
+"""``order-sync db``: create, upgrade, check and copy the database."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ app = typer.Typer()
 
 @app.callback()
 def db() -> None:
-    """Create, upgrade, check and move the database."""
+    """Create, upgrade, check and copy the database."""
 
 
 @app.command()
 def upgrade() -> None:
-    """Bring the database to the schema of this version, making it if there is none. Safe to repeat."""
+    """Upgrade the database to the schema of this version, or create it. Safe to repeat."""
     config, url = _settings()
     check_place(url, create=True)
     with closing_engine(url) as engine:
@@ -37,50 +37,45 @@ def upgrade() -> None:
         schema.upgrade(engine)
         after = schema.revision(engine)
         queue = _upgrade_queue(config, engine)
-    if before == after:
-        say(f"the database {name_of(url)} is up to date (revision {after})")
-    else:
-        say(f"the database {name_of(url)} was brought from {before or 'nothing'} to revision {after}")
+    say(_upgraded(f"the database {name_of(url)}", before, after))
     if queue:
         say(queue)
 
 
 @app.command()
 def check() -> None:
-    """Whether the database answers, has this version's schema, opens with the key, and is sound."""
+    """Check that the database answers, has this version's schema, opens with the key, and is sound."""
     config, url = _settings()
     check_place(url, create=False)
-    wrong = 0
+    problem_count = 0
     with closing_engine(url) as engine:
-        away = _away(engine)
-        if away is not None:
-            put(f"wrong  {away}")
+        fault = _fault_of(engine)
+        if fault is not None:
+            put(f"wrong  {fault}")
             raise typer.Exit(1)
         put(f"ok     the database {name_of(url)} answers")
-        for fine, otherwise, problems in (
+        for passed, check_name, problems in (
             (f"schema is revision {schema.newest_revision()}", "schema", schema.differences(engine)),
             ("the encryption key opens it", "encryption key", key_problems(config, engine)),
             ("the file is sound", "file", damages(engine)),
             ("the job queue is there", "job queue", _queue_problems(config, engine)),
         ):
             if problems == []:
-                put(f"ok     {fine}")
+                put(f"ok     {passed}")
             for problem in problems or ():
-                put(f"wrong  {otherwise}: {problem}")
-                wrong += 1
-    if wrong:
+                put(f"wrong  {check_name}: {problem}")
+                problem_count += 1
+    if problem_count:
         raise typer.Exit(1)
 
 
 @app.command()
 def copy(
-    to: Annotated[
-        str, typer.Option("--to", metavar="URL", help="Where to: postgresql+psycopg://…, an empty database.")
-    ],
+    to: Annotated[str, typer.Option("--to", metavar="URL", help="An empty database: postgresql+psycopg://…")],
 ) -> None:
-    """Copy the SQLite database to PostgreSQL, and prove by counts and checksums that all is there.
+    """Copy the SQLite database to PostgreSQL, and check by counts and checksums that all of it arrived.
 
-    Stop the service first. What is interrupted goes on when it is called again. The schema is made there.
+    Stop the service first. The schema is created in the target. If interrupted, run it again to continue.
     """
     _, url = _settings()
     if sqlite_file(url) is None:
@@ -89,21 +84,21 @@ def copy(
         raise Failure("--to must be a URL that starts with postgresql+psycopg://.", status=BAD_INPUT)
     check_place(url, create=False)
     with closing_engine(url) as source, closing_engine(to) as target:
-        if (found := schema.revision(source)) != (newest := schema.newest_revision()):
+        if (revision := schema.revision(source)) != (newest := schema.newest_revision()):
             raise Failure(
-                f"the database {name_of(url)} is at schema revision {found}, "
+                f"the database {name_of(url)} is at schema revision {revision}, "
                 f"this version needs {newest}: run `order-sync db upgrade` first."
             )
         schema.upgrade(target)
-        many = transfer.rows_of(source)
+        total_rows = transfer.rows_of(source)
         done = 0
         try:
-            with progress("copying and comparing", 2 * many) as tell:
+            with progress("copying and comparing", 2 * total_rows) as report:
 
                 def advance(_: str, rows: int) -> None:
                     nonlocal done
                     done += rows
-                    tell(done)
+                    report(done)
 
                 sums = transfer.Copying(source, target, advance).run()
         except (transfer.Refused, transfer.Unequal) as error:
@@ -111,13 +106,13 @@ def copy(
     for name, total in sorted(sums.items()):
         say(f"{name}: {counted(total.rows, 'row')}, checksum {total.hashes:016x}, the same on both sides")
     say(
-        f"{counted(many, 'row')} copied to {name_of(to)}: set ORDER_SYNC_DATABASE_URL to it; "
+        f"{counted(total_rows, 'row')} copied to {name_of(to)}: set ORDER_SYNC_DATABASE_URL to it; "
         "positions of exports stay valid"
     )
 
 
 def _settings() -> tuple[Config, str]:
-    """The configuration and the database's URL; accounts and marketplaces may be wrong or missing."""
+    """Return the configuration and the database's URL; accounts and marketplaces may be wrong or missing."""
     config = load(os.environ, BY_NAME)
     about_url = [
         p.message for p in config.problems if p.message.upper().startswith("ORDER_SYNC_DATABASE_URL")
@@ -129,7 +124,7 @@ def _settings() -> tuple[Config, str]:
 
 @contextmanager
 def closing_engine(url: str) -> Iterator[Engine]:
-    """An engine that is given back at the end."""
+    """Yield an engine, and dispose of it at the end."""
     engine = create_engine(url)
     try:
         yield engine
@@ -137,8 +132,8 @@ def closing_engine(url: str) -> Iterator[Engine]:
         engine.dispose()
 
 
-def _away(engine: Engine) -> str | None:
-    """Why the database does not answer; None when it does."""
+def _fault_of(engine: Engine) -> str | None:
+    """Return why the database does not answer; None if it does."""
     try:
         schema.revision(engine)
     except DatabaseError as error:
@@ -147,13 +142,13 @@ def _away(engine: Engine) -> str | None:
 
 
 def key_problems(config: Config, engine: Engine) -> list[str]:
-    """Why the database cannot be opened with the configured key; empty when it can, or is new."""
+    """Return why the configured key does not open the database; empty if it does or nothing is sealed yet."""
     keys = config.settings.encryption_key
     if keys is None:
-        wrong = [
+        invalid = [
             p.message for p in config.problems if p.message.upper().startswith("ORDER_SYNC_ENCRYPTION_KEY")
         ]
-        return wrong or [NO_KEY]
+        return invalid or [NO_KEY]
     try:
         if has_lookup_key(engine):
             _ = Store(engine, Sealer([key.get_secret_value() for key in keys])).lookup
@@ -162,22 +157,26 @@ def key_problems(config: Config, engine: Engine) -> list[str]:
     return []
 
 
+def _upgraded(name: str, before: str | None, after: str | None) -> str:
+    if before == after:
+        return f"{name} is up to date (revision {after})"
+    return f"{name} was {f'upgraded from revision {before}' if before else 'created'} at revision {after}"
+
+
 def _upgrade_queue(config: Config, engine: Engine) -> str:
-    """Install or upgrade the job queue where workers are wanted. Returns what was done, in a sentence."""
+    """Install or upgrade the job queue, if workers are configured. Returns a sentence about it."""
     if config.settings.executor != "procrastinate":
         return ""
     try:
         before, after = job_queue.upgrade(engine)
     except job_queue.Forbidden:
         raise Failure(
-            f"the database's user may not make the schema {job_queue.SCHEMA} for the job queue: let the "
+            f"the database's user may not create the schema {job_queue.SCHEMA} for the job queue: let the "
             f"database's owner run `CREATE SCHEMA {job_queue.SCHEMA} AUTHORIZATION <that user>` once."
         ) from None
-    if before == after:
-        return f"the job queue is up to date ({after})"
-    return f"the job queue was brought from {before or 'nothing'} to {after}"
+    return _upgraded("the job queue", before, after)
 
 
 def _queue_problems(config: Config, engine: Engine) -> list[str] | None:
-    """What keeps workers from their jobs; nothing is looked at where there are none."""
+    """Return what keeps workers from their jobs; None if workers are not configured."""
     return job_queue.problems(engine) if config.settings.executor == "procrastinate" else None

@@ -128,9 +128,7 @@ def summary_of(report: RunReport) -> str:
         kind = None if report.failure is None else report.failure.kind
         advice = remedy(kind) if report.refused is None else REFUSED[report.refused]
         words += f": {report.message}; {advice}"
-        if (
-            report.refused is not None and not report.requests
-        ):  # it requested an access token and got no further
+        if report.refused is not None and not report.requests:  # refused a token: nothing to count
             return words
     numbers = (
         counted(report.pages, "page"),

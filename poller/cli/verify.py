@@ -1,4 +1,4 @@
-"""``order-sync verify``: is anything missing? Amazon's own list against the database."""
+"""``order-sync verify``: compare Amazon's list of orders with the database."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from store.verification import Finding, Verification
 
 OUTCOMES = {
     "stored": "fetched and stored",
-    "quarantined": "is in quarantine: what Amazon sent could not be understood",
-    "unreadable": "fetched, and not even its id could be understood",
-    "not_found": "Amazon does not give it by its id",
+    "quarantined": "in quarantine: what Amazon sent could not be read",
+    "unreadable": "fetched, but not even its id could be read",
+    "not_found": "Amazon does not return it by its id",
 }
 IN_QUARANTINE = (
-    "`order-sync quarantine list` says why; Amazon is asked again by itself, an upgrade reads it again"
+    "`order-sync quarantine list` says why; they are refetched automatically, and reread after an upgrade"
 )
-SHOWN = 20
-"""Missing orders that are named while the rest has to wait."""
+MISSING_SHOWN = 20
+"""Missing orders that are named before the verification is over."""
 
 
 def verify(
@@ -44,22 +44,22 @@ def verify(
     to: To,
     account: OfAccount = None,
     by: Annotated[
-        str, typer.Option(metavar="WAY", help="report: Amazon's report of all orders; search: its search.")
+        str, typer.Option(metavar="WAY", help="report (Amazon's report of all orders) or search.")
     ] = "report",
     repair: Annotated[
-        bool, typer.Option("--repair", help="Fetch what is missing or older by its id.")
+        bool, typer.Option("--repair", help="Fetch orders that are missing or outdated.")
     ] = False,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Wait for the report and the request budget, and finish.")
+        bool, typer.Option("--wait", help="Wait for the report and the request budget until done.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Is anything missing? Compares the orders that Amazon lists for a period with the database.
+    """Check that no order is missing: compare the orders that Amazon lists for a period with the database.
 
-    Exit status: 0 complete, 3 something is missing (with --repair: still missing, or in quarantine), 75
-    when the report is still being made, the request budget is used up, or the end of the period has not
-    been read yet; then the same command goes on from there. 1 when nothing of the period has been read
-    yet, or it cannot be proven.
+    Exit status: 0 if complete; 3 if orders are missing (with --repair: still missing, or in quarantine);
+    75 if the report is still being made, the request budget is used up, or the end of the period has not
+    been read yet: run the same command again to continue; 1 if nothing of the period has been read yet,
+    or the verification failed.
     """
     lower, upper = stretch_of(from_, to)
     way = chosen_way(by)
@@ -71,39 +71,37 @@ def verify(
         if job is None:
             raise Failure(nothing_read(place.name, place.polled.code))
         if job.version:
-            say(_goes_on(job))
+            say(_continuation(job))
         try:
             job = _carried_out(service, verifier, job, wait, signals)
         except ConnectorError:
-            _tell(verifier.latest(job), as_json)
+            _print(verifier.latest(job), as_json)
             raise
         pace = timedelta(seconds=service.config.settings.poll_seconds)
-    _tell(job, as_json)
+    _print(job, as_json)
     if job.state == "failed":
-        proven = "nothing" if job.position <= job.lower else f"nothing after {when(job.position)} UTC"
-        other = "; try `--by search`" if job.by == "report" else ""
-        raise Failure(f"{name}: {job.message}: {proven} is proven{other}.")
+        compared = "" if job.position <= job.lower else f" after {when(job.position)} UTC"
+        advice = "; try `--by search`" if job.by == "report" else ""
+        raise Failure(f"{name}: verification failed: {job.message}; nothing{compared} was compared{advice}.")
     if job.left:
         raise typer.Exit(MISSING)
     if job.upper < job.asked_upper:
-        say(
-            f"{name}: orders placed after {when(job.upper)} UTC have not been read yet, and were not compared"
-        )
+        say(f"{name}: orders placed after {when(job.upper)} UTC have not been read yet: not compared")
         readable = max(job.asked_upper, utc_now()) + windows.SIGNPOST_MARGIN + pace
         say(f"deferred until {iso_rounded_up(readable)}")
         raise typer.Exit(DEFERRED)
 
 
-def _goes_on(job: Verification) -> str:
-    """What is continued, and how."""
-    far = f"compared up to {when(job.position)} UTC" if job.position > job.lower else "nothing compared yet"
+def _continuation(job: Verification) -> str:
+    """Return which verification is continued, and how."""
+    done = f"compared up to {when(job.position)} UTC" if job.position > job.lower else "nothing compared yet"
     missing = f", {len(job.left)} missing so far" if job.left else ""
-    how = "what is missing is fetched" if job.repair else "nothing is fetched, without --repair"
-    return f"goes on with the verification begun at {when(job.created_at)} UTC: {far}{missing}; {how}"
+    repair = "missing orders are fetched" if job.repair else "without --repair, nothing is fetched"
+    return f"continuing the verification of {when(job.created_at)} UTC: {done}{missing}; {repair}"
 
 
-def _tell(job: Verification, as_json: bool) -> None:
-    """The result; of one that is not over or has failed, what it has found, if it has found anything."""
+def _print(job: Verification, as_json: bool) -> None:
+    """Print the result; of an unfinished or failed verification, its findings if it has any."""
     if as_json and (job.is_over or job.findings):
         put_json(verification_object(job))
     elif job.state == "done" or job.findings or (job.is_over and job.position > job.lower):
@@ -113,7 +111,7 @@ def _tell(job: Verification, as_json: bool) -> None:
 def _carried_out(
     service: Service, verifier: Verifier, job: Verification, wait: bool, signals: Sequence[int]
 ) -> Verification:
-    """Go on until it is over. Raises Exit when that has to wait, and nobody wants to."""
+    """Continue until it is over. Raises Exit if it must wait and ``wait`` is False."""
     while True:
         try:
             job = verifier.latest(job)
@@ -121,22 +119,24 @@ def _carried_out(
         except Deferred as error:
             until, why = error.until, str(error)
         except Superseded:
-            until, why = utc_now() + REPORT_CHECKED_EVERY, "another process is at work on it"
+            until, why = utc_now() + REPORT_CHECKED_EVERY, "another process works on it"
         if signals:
-            say("stopped; the same command goes on from there")
+            say("stopped; run the same command again to continue")
             raise typer.Exit(INTERRUPTED if signals[0] == signal.SIGINT else 128 + signals[0])
         if not wait:
-            say(f"{why}; the same command goes on from there")
-            if left := verifier.latest(job).left:
-                say(f"missing so far: {', '.join(finding.order_id for finding in left[:SHOWN])}{_more(left)}")
+            say(f"{why}; run the same command again to continue")
+            if missing := verifier.latest(job).left:
+                say(f"missing so far: {_named(missing)}")
             say(f"deferred until {iso_rounded_up(until)}")
             raise typer.Exit(DEFERRED)
         say(why)
         wait_until(until, service.stop.wait)
 
 
-def _more(left: Sequence[Finding]) -> str:
-    return f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
+def _named(missing: Sequence[Finding]) -> str:
+    ids = ", ".join(finding.order_id for finding in missing[:MISSING_SHOWN])
+    more = len(missing) - MISSING_SHOWN
+    return f"{ids} and {more} more" if more > 0 else ids
 
 
 def _put(job: Verification) -> None:
@@ -145,38 +145,38 @@ def _put(job: Verification) -> None:
     put(f"{name}: orders placed from {when(job.lower)} to {when(job.upper)} UTC, by {ways[job.by]}")
     put(f"  {_verdict(job)}")
     if job.position < job.upper:
-        far = f"only those up to {when(job.position)} UTC" if job.position > job.lower else "none"
-        put(f"  {far} could be compared so far")
+        compared = f"only up to {when(job.position)} UTC" if job.position > job.lower else "nothing"
+        put(f"  compared so far: {compared}")
     if job.upper < job.asked_upper:
-        put(f"  later ones have not been read yet: {when(job.upper)} UTC is how far reading has got")
+        put(f"  orders placed after {when(job.upper)} UTC have not been read yet")
     if job.before_start:
-        put(f"  {counted(job.before_start, 'order')} from before the start date, not wanted")
-    held_up = sum(f.kind == "quarantined" or f.outcome == "quarantined" for f in job.findings)
-    if held_up:
-        put(f"  {counted(held_up, 'order')} in quarantine: {IN_QUARANTINE}")
+        put(f"  {counted(job.before_start, 'order')} from before the start date: not stored")
+    in_quarantine = sum(f.kind == "quarantined" or f.outcome == "quarantined" for f in job.findings)
+    if in_quarantine:
+        put(f"  {counted(in_quarantine, 'order')} in quarantine: {IN_QUARANTINE}")
     if job.findings:
         put_table(
-            ("order", "what", "placed (UTC)", "Amazon's update", "and then"),
+            ("order", "finding", "placed (UTC)", "updated (UTC)", "result"),
             _rows(job.findings),
             indent=2,
         )
 
 
 def _verdict(job: Verification) -> str:
-    found = {kind: sum(f.kind == kind for f in job.findings) for kind in KINDS}
+    counts = {kind: sum(f.kind == kind for f in job.findings) for kind in KINDS}
     listed = f"{counted(job.listed, 'order')} listed"
-    lacking = found["missing"] + found["older"]
+    lacking = counts["missing"] + counts["older"]
     if not lacking:
-        verdict = "complete" if job.state == "done" else "NOT proven"
+        verdict = "complete" if job.state == "done" else "NOT verified"
         return f"{verdict}: {listed}, none of them is missing"
-    parts = [f"{found[kind]} {KINDS[kind]}" for kind in ("missing", "older") if found[kind]]
-    left = len(job.left)
-    if left == lacking:
+    parts = [f"{counts[kind]} {KINDS[kind]}" for kind in ("missing", "older") if counts[kind]]
+    still_missing = len(job.left)
+    if still_missing == lacking:
         return f"NOT complete: {listed}, {', '.join(parts)}"
-    if left:
-        fetched = f"{lacking - left} of them fetched, {left} still missing"
+    if still_missing:
+        fetched = f"{lacking - still_missing} of them fetched, {still_missing} still missing"
         return f"NOT complete: {listed}, {', '.join(parts)}; {fetched}"
-    verdict = "complete now" if job.state == "done" else "NOT proven"
+    verdict = "complete now" if job.state == "done" else "NOT verified"
     return f"{verdict}: {listed}, {', '.join(parts)}, and fetched"
 
 

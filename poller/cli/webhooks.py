@@ -1,4 +1,4 @@
-"""``order-sync webhooks``: who is told of changes, and what they have missed."""
+"""``order-sync webhooks``: which programs are notified of changes, and which events they missed."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from poller.cli.output import put, put_json, put_table, say
 from poller.cli.session import opened
 from poller.text import counted, time_text, when
 from poller.webhooks.rules import checked_url, event_object, new_secret
-from store import webhooks as store
+from store import webhooks
 from store.changes import BadPosition, Change, Position, read_position
 from store.webhooks import Backlog, Held, Hook
 
 app = typer.Typer()
-HookId = Annotated[int, typer.Argument(metavar="ID", help="As `webhooks list` numbers it.")]
+HookId = Annotated[int, typer.Argument(metavar="ID", help="The webhook's number; see `webhooks list`.")]
 
 
 @app.callback()
-def webhooks() -> None:
-    """Who is told of changes of orders and customers, by signed requests (see docs/changes.md)."""
+def group() -> None:
+    """Notify other programs of changed orders and customers by signed requests (see docs/changes.md)."""
 
 
 def _position(text: str) -> Position:
-    with _bad_position_told():
+    with _bad_position_refused():
         return read_position(text)
 
 
 @contextmanager
-def _bad_position_told() -> Iterator[None]:
+def _bad_position_refused() -> Iterator[None]:
     try:
         yield
     except BadPosition as error:
@@ -42,33 +42,33 @@ def _bad_position_told() -> Iterator[None]:
 
 @app.command()
 def add(
-    url: Annotated[str, typer.Argument(metavar="URL", help="https; plain http only to this machine.")],
+    url: Annotated[str, typer.Argument(metavar="URL", help="An https URL; plain http only to this machine.")],
     since: Annotated[
-        str | None, typer.Option("--since", metavar="P", help="From this position on instead of from now on.")
+        str | None, typer.Option("--since", metavar="P", help="Start after this position instead of now.")
     ] = None,
 ) -> None:
-    """Tell this address of every change from now on. Prints the secret that signs the requests."""
+    """Notify this URL of every change from now on. Prints the secret that signs the requests."""
     try:
         checked = checked_url(url)
     except ValueError as error:
         raise Failure(f"URL {error}.", status=BAD_INPUT) from None
     position = None if since is None else _position(since)
     secret = new_secret()
-    with opened(create=True) as service, _bad_position_told(), service.store.begin() as tx:
-        hook = store.add(tx, checked, secret, position)
+    with opened(create=True) as service, _bad_position_refused(), service.store.begin() as tx:
+        hook = webhooks.add(tx, checked, secret, position)
     put(secret)
-    say(f"web hook {hook.hook_id} is told of what changes after position {hook.position}.")
-    say("The secret is shown this once: give it to the receiver, which checks webhook-signature with it.")
+    say(f"webhook {hook.hook_id} is notified of changes after position {hook.position}.")
+    say("The secret is not shown again: the receiver needs it to check webhook-signature.")
 
 
 @app.command("list")
 def list_webhooks(as_json: AsJson = False) -> None:
-    """All web hooks: how far each was told, and what it did not take."""
+    """List all webhooks: how far each has been notified, and what it did not accept."""
     with opened() as service, service.store.read() as tx:
-        found = [(hook, store.backlog(tx, hook)) for hook in store.load(tx)]
+        hooks = [(hook, webhooks.backlog(tx, hook)) for hook in webhooks.load(tx)]
     if as_json:
-        put_json([hook_object(hook, backlog) for hook, backlog in found])
-    elif found:
+        put_json([hook_object(hook, backlog) for hook, backlog in hooks])
+    elif hooks:
         put_table(
             (
                 ">id",
@@ -78,7 +78,7 @@ def list_webhooks(as_json: AsJson = False) -> None:
                 ">waiting",
                 ">dead",
                 "last answer (UTC)",
-                "fails",
+                "failing",
             ),
             [
                 (
@@ -93,15 +93,15 @@ def list_webhooks(as_json: AsJson = False) -> None:
                     if hook.failing_since is None
                     else f"since {when(hook.failing_since)}: {hook.last_error}",
                 )
-                for hook, backlog in found
+                for hook, backlog in hooks
             ],
         )
     else:
-        say("there is no web hook")
+        say("there are no webhooks")
 
 
 def hook_object(hook: Hook, backlog: Backlog) -> dict[str, Any]:
-    """One web hook; its secret is not among the keys."""
+    """Return a webhook as JSON, without its secret."""
     return {
         "id": hook.hook_id,
         "url": hook.url,
@@ -119,47 +119,47 @@ def hook_object(hook: Hook, backlog: Backlog) -> dict[str, Any]:
 
 @app.command()
 def remove(hook_id: HookId) -> None:
-    """Tell this web hook nothing more."""
+    """Remove a webhook: it is no longer notified."""
     with opened() as service, service.store.begin() as tx:
-        if not store.remove(tx, hook_id):
+        if not webhooks.remove(tx, hook_id):
             raise _unknown(hook_id)
-    say(f"web hook {hook_id} is removed")
+    say(f"webhook {hook_id} is removed")
 
 
 def _unknown(hook_id: int) -> Failure:
-    return Failure(f"there is no web hook {hook_id}: `order-sync webhooks list` has them.", status=BAD_INPUT)
+    return Failure(f"there is no webhook {hook_id}; see `order-sync webhooks list`.", status=BAD_INPUT)
 
 
 @app.command()
 def dead(hook_id: HookId, as_json: AsJson = False) -> None:
-    """The events that this web hook did not take and that were given up, oldest first."""
+    """List the events that a webhook did not accept and that are no longer sent, oldest first."""
     with opened() as service, service.store.read() as tx:
-        if not store.load(tx, hook_id):
+        if not webhooks.load(tx, hook_id):
             raise _unknown(hook_id)
-        found = store.dead(tx, hook_id)
+        events = webhooks.dead(tx, hook_id)
     if as_json:
-        put_json([dead_object(held, change) for held, change in found])
-    elif found:
+        put_json([dead_object(held, change) for held, change in events])
+    elif events:
         put_table(
             (">position", "event", "about", ">attempts", "since (UTC)", "last error"),
             [
                 (
                     str(held.position),
                     change.kind if change else None,
-                    (change.order_id or f"customer {change.customer_id}") if change else "erased since",
+                    (change.order_id or f"customer {change.customer_id}") if change else "erased meanwhile",
                     held.attempts,
                     when(held.failed_at),
                     held.last_error,
                 )
-                for held, change in found
+                for held, change in events
             ],
         )
     else:
-        say(f"web hook {hook_id} has no event that was given up")
+        say(f"webhook {hook_id} has no dead events")
 
 
 def dead_object(held: Held, change: Change | None) -> dict[str, Any]:
-    """One event that was given up; ``event`` is null when its record was erased."""
+    """Return a dead event as JSON; ``event`` is null if its record was erased."""
     return {
         "position": str(held.position),
         "event": None if change is None else event_object(change),
@@ -173,22 +173,22 @@ def dead_object(held: Held, change: Change | None) -> dict[str, Any]:
 def replay(
     hook_id: HookId,
     since: Annotated[
-        str | None, typer.Option("--since", metavar="P", help="All events after this position.")
+        str | None, typer.Option("--since", metavar="P", help="Send all events after this position.")
     ] = None,
-    given_up: Annotated[bool, typer.Option("--dead", help="The events that were given up.")] = False,
+    given_up: Annotated[bool, typer.Option("--dead", help="Send the dead events.")] = False,
 ) -> None:
-    """Tell this web hook again: all that came after a position, or what was given up."""
+    """Send events to a webhook again: all after a position, or the dead ones."""
     if (since is None) is not given_up:
         raise Failure("give --since P or --dead (not both).", status=BAD_INPUT)
     position = None if since is None else _position(since)
-    with opened() as service, _bad_position_told(), service.store.begin() as tx:
-        if not store.load(tx, hook_id):
+    with opened() as service, _bad_position_refused(), service.store.begin() as tx:
+        if not webhooks.load(tx, hook_id):
             raise _unknown(hook_id)
         if position is None:
-            revived = store.revive(tx, hook_id)
+            revived = webhooks.revive(tx, hook_id)
         else:
-            store.replay(tx, hook_id, position)
+            webhooks.replay(tx, hook_id, position)
     if position is None:
-        say(f"web hook {hook_id}: {counted(revived, 'event')} will be sent again")
+        say(f"webhook {hook_id}: {counted(revived, 'event')} will be sent again")
     else:
-        say(f"web hook {hook_id} will be told again what came after position {position}")
+        say(f"webhook {hook_id}: all events after position {position} will be sent again")

@@ -225,13 +225,13 @@ class SourceSync:
         if self._failure is not None:
             return "failed", wait.until, self._failure
         until = min(wait.until, ids_at or wait.until)
-        by_ids = "history waits for reports, or for the budget of getOrder"
+        by_ids = "history waits for Amazon's report, or for the budget of getOrder"
         if wait.short:
             return "deferred", until, wait.why if until == wait.until else by_ids
         if failing is not None:
             return "failed", wait.until, failing
         if ids_at is not None and wait.left == "nothing":
-            return "deferred", until, by_ids
+            return "deferred", until, f"up to date; {by_ids}"
         return (
             _OUTCOMES[wait.left],
             until,

@@ -94,9 +94,9 @@ def test_a_plan_tells_windows_requests_time_and_what_amazon_will_not_give(shop: 
     asked = len(shop.simulator.requests)
     told = shop("backfill", "plan", *STRETCH)
     words = " ".join(told.out.split())
-    for part in ("windows", "requests", "searches", "search", "report", "Faster by", "comes first"):
+    for part in ("windows", "requests", "searches", "search", "report", "Faster by", "goes first"):
         assert part in words
-    for part in ("older than two years", "e-mail of orders that Amazon fulfils", "30 days after delivery"):
+    for part in ("older than two years", "e-mail of orders that Amazon fulfils", "more than 30 days ago"):
         assert part in words
     assert shop("backfill", "list", "--json").json() == before, "a plan records nothing"
     assert len(shop.simulator.requests) == asked, "and asks Amazon nothing"
@@ -213,7 +213,7 @@ def test_stopped_in_the_middle_it_says_how_to_go_on(shop: Shop) -> None:
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert f"`order-sync backfill resume {number} --wait` goes on" in err
+    assert f"or `order-sync backfill resume {number} --wait`" in err
 
 
 def test_that_a_report_is_awaited_is_not_blamed_on_the_budget(tmp_path: Path) -> None:
@@ -224,19 +224,19 @@ def test_that_a_report_is_awaited_is_not_blamed_on_the_budget(tmp_path: Path) ->
         shop("backfill", "start", *STRETCH, "--by", "report")
         shop("sync", status=75)  # asks for the report
         told = shop("sync", status=75).told
-        assert "history waits for reports, or for the budget of getOrder" in told[0]
+        assert "up to date; history waits for Amazon's report, or for the budget of getOrder" in told[0]
         source = shop("status", "--json").json()["sources"][0]
         assert source["next_why"] == "Amazon is making a report"
         until = datetime.fromisoformat(told[-1].removeprefix("deferred until "))
         due = datetime.fromisoformat(source["next_at"])
         assert timedelta(0) <= until - due <= timedelta(seconds=1), "rounded up to a second"
         words = shop("status").out
-        assert re.search(r"last run +.*: stopped for now \(history waits for reports", words)
+        assert re.search(r"last run +.*: stopped for now \(up to date; history waits for Amazon", words)
         assert "budget is used up" not in words + told[0]
         assert "99% done, from both ends, Amazon is making its reports; " in words, "one for each 30 days"
         number = shop("backfill", "list", "--json").json()[-1]["id"]
         shown = shop("backfill", "show", str(number)).out
-        assert re.search(r"waits +Amazon is making its reports$", shown, re.M)
+        assert re.search(r"waiting +Amazon is making its reports$", shown, re.M)
 
 
 def test_a_backfill_that_has_not_begun_is_not_said_to_be_done(shop: Shop) -> None:
@@ -311,7 +311,7 @@ def test_another_that_overlaps_is_told(shop: Shop) -> None:
     number = int(shop("backfill", "start", *STRETCH, "--by", "search").out)
     others = ("--marketplace", "UK", "--from", day(70), "--to", day(50))
     which = f"backfill {number} ({day(61)} to {day(30)} UTC)"
-    told = f"{which} is planned and overlaps: 11 days would be fetched by both"
+    told = f"{which} is planned and overlaps: both would fetch 11 days"
     assert f"  {told}" in shop("backfill", "plan", *others).lines
     assert told in shop("backfill", "start", *others, "--by", "search").told
     elsewhere = ("--marketplace", "UK", "--from", day(90), "--to", day(80))
@@ -321,7 +321,7 @@ def test_another_that_overlaps_is_told(shop: Shop) -> None:
 def test_without_any_backfill_the_list_says_so(shop: Shop) -> None:
     shop.configure("UK", days=-1)
     shop("sync", "--wait")
-    assert shop("backfill", "list").told == ["there is no backfill"]
+    assert shop("backfill", "list").told == ["there are no backfills"]
     assert shop("backfill", "list", "--json").json() == []
 
 

@@ -555,7 +555,7 @@ def test_online_tells_a_refused_page(shop: Shop) -> None:
 
 def test_db_upgrade_makes_a_database_without_key_or_marketplaces(tmp_path: Path) -> None:
     environ = {"ORDER_SYNC_DATABASE_URL": f"sqlite:///{tmp_path / 'x.db'}"}
-    assert "brought from nothing to revision" in order_sync("db", "upgrade", environ=environ).err
+    assert "was created at revision" in order_sync("db", "upgrade", environ=environ).err
     assert "is up to date" in order_sync("db", "upgrade", environ=environ).err
 
 

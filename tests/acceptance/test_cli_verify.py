@@ -119,7 +119,7 @@ def test_what_goes_to_quarantine_when_it_is_fetched_is_missing_still(shop: Shop)
     result = shop(*VERIFY, "--repair", status=3)
     assert "2 missing; 1 of them fetched, 1 still missing" in result.lines[1]
     assert "1 order in quarantine: `order-sync quarantine list` says why" in result.out
-    assert re.search(f"{spoilt} .* is in quarantine: what Amazon sent could not be understood", result.out)
+    assert re.search(f"{spoilt} .* in quarantine: what Amazon sent could not be read", result.out)
     assert re.search(f"{other} .* fetched and stored", result.out)
     first = shop("status").lines[1]
     see = "`order-sync quarantine list` says what could not be understood."
@@ -136,18 +136,14 @@ def test_what_a_proof_has_found_before_it_fails_is_told_and_had(shop: Shop) -> N
     result = shop(*wide, status=1)
     assert re.search(r"NOT complete: \d+ orders? listed, \d missing", result.lines[1])
     assert early in result.out
-    assert re.fullmatch(
-        r"  only those up to \d{4}-\d\d-\d\d 00:00 UTC could be compared so far", result.lines[2]
-    )
-    assert re.search(r"nothing after \d{4}-\d\d-\d\d 00:00 UTC is proven", result.told[-1])
+    assert re.fullmatch(r"  compared so far: only up to \d{4}-\d\d-\d\d 00:00 UTC", result.lines[2])
+    assert re.search(r"nothing after \d{4}-\d\d-\d\d 00:00 UTC was compared", result.told[-1])
     attention = "\n".join(shop("status").lines[1:3])
     assert "could not be verified that nothing is missing" in attention
     assert "that Amazon lists" in attention
 
     again = shop(*wide, "--repair")
-    assert re.match(
-        r"goes on with the verification begun at .*: compared up to .* missing so far", again.told[0]
-    )
+    assert re.match(r"continuing the verification of .*: compared up to .* missing so far", again.told[0])
     assert re.search(f"{early} .* fetched and stored", again.out)
     assert asked(shop, CREATE_REPORT) == 6, "what had been compared was not compared anew"
     assert shop("status").lines[0].startswith("All is well")
@@ -170,9 +166,7 @@ def test_without_repair_nothing_is_repaired_whatever_was_begun(shop: Shop) -> No
     shop.simulator.faults = Faults()
     gets = asked(shop, GET)
     result = shop(*VERIFY, status=3)
-    assert re.match(
-        "goes on with the verification begun at .*; nothing is fetched, without --repair", result.told[0]
-    )
+    assert re.match("continuing the verification of .*; without --repair, nothing is fetched", result.told[0])
     assert asked(shop, GET) == gets
     assert result.lines[1] == "  NOT complete: 14 orders listed, 2 missing"
 
@@ -182,10 +176,8 @@ def test_a_period_whose_end_has_not_been_read_is_not_called_complete(shop: Shop)
     tomorrow = ("verify", "--marketplace", "UK", "--from", FROM, "--to", str((STARTED + DAY).date()))
     result = shop(*tomorrow, status=75)
     assert "complete: 14 orders listed" in result.lines[1]
-    assert "later ones have not been read yet" in result.lines[2]
-    assert re.search(
-        "orders placed after .* UTC have not been read yet, and were not compared", result.told[0]
-    )
+    assert re.fullmatch("  orders placed after .* UTC have not been read yet", result.lines[2])
+    assert re.search("orders placed after .* UTC have not been read yet: not compared", result.told[0])
     until = datetime.fromisoformat(result.told[-1].removeprefix("deferred until "))
     assert until > STARTED.replace(hour=0, minute=0, second=0) + DAY
     delete(shop, LISTED[2])
@@ -242,7 +234,7 @@ def test_the_result_as_json_has_its_fixed_keys(shop: Shop) -> None:
 def test_while_the_report_is_being_made_it_is_deferred_and_goes_on_later(slow: Shop) -> None:
     result = slow(*VERIFY, status=75)
     assert result.out == ""
-    assert result.told[0] == "Amazon is still making the report; the same command goes on from there"
+    assert result.told[0] == "Amazon is still making the report; run the same command again to continue"
     assert re.fullmatch(f"deferred until {TIME}", result.told[-1])
     until = datetime.fromisoformat(result.told[-1].removeprefix("deferred until "))
     assert timedelta(0) < until - datetime.now(UTC) < timedelta(seconds=62)
@@ -272,7 +264,7 @@ def test_a_signal_ends_it_and_nothing_is_lost(slow: Shop) -> None:
         while not process.stderr.readline().startswith("waiting until"):
             pass
         process.send_signal(signal.SIGTERM)
-        assert process.stderr.read() == "stopped; the same command goes on from there\n"
+        assert process.stderr.read() == "stopped; run the same command again to continue\n"
         assert process.wait(10) == 128 + signal.SIGTERM
 
 
@@ -338,8 +330,8 @@ def test_an_empty_report_is_not_believed(shop: Shop) -> None:
     result = shop(*VERIFY, status=1)
     (sentence,) = result.told
     assert sentence == (
-        "error: acme:UK: the report is empty, though the search lists orders: nothing is proven; "
-        "try `--by search`."
+        "error: acme:UK: verification failed: the report is empty, though the search lists orders; "
+        "nothing was compared; try `--by search`."
     )
     assert "could not be verified that nothing is missing" in shop("status").lines[1]
     assert re.search(r"UK .* could not be, \d+ s ago", shop("status").out)

@@ -34,7 +34,7 @@ def receiver() -> Iterator[Receiver]:
 def test_the_service_tells_a_receiver_what_it_reads(shop: Shop, receiver: Receiver) -> None:
     added = shop("webhooks", "add", receiver.url)
     (secret,) = added.lines
-    assert "web hook 1 is told of what changes after position 0" in added.err
+    assert "webhook 1 is notified of changes after position 0" in added.err
     arrived = threading.Event()
 
     def answer(_: object) -> int:
@@ -72,15 +72,15 @@ def test_web_hooks_are_listed_replayed_and_removed(shop: Shop, receiver: Receive
     table = shop("webhooks", "list").out
     assert "https://example.com/second" in table
     told = shop("webhooks", "replay", "1", "--since", "0").err
-    assert "told again what came after position 0" in told
+    assert "all events after position 0 will be sent again" in told
     assert shop("webhooks", "list", "--json").json()[0]["position"] == "0"
     assert "0 events will be sent again" in shop("webhooks", "replay", "1", "--dead").err
     assert shop("webhooks", "dead", "1", "--json").json() == []
-    assert "no event that was given up" in shop("webhooks", "dead", "1").err
+    assert "no dead events" in shop("webhooks", "dead", "1").err
     shop("webhooks", "remove", "1")
     assert [hook["id"] for hook in shop("webhooks", "list", "--json").json()] == [2]
     shop("webhooks", "remove", "2")
-    assert "there is no web hook" in shop("webhooks", "list").err
+    assert "there are no webhooks" in shop("webhooks", "list").err
 
 
 def test_bad_input_is_told_in_one_sentence(shop: Shop) -> None:
@@ -89,9 +89,9 @@ def test_bad_input_is_told_in_one_sentence(shop: Shop) -> None:
         (("add", "http://example.com/"), "error: URL must be an https URL; plain http only to 127.0.0.1"),
         (("add", "https://example.com/", "--since", "x"), "error: --since: a position is a number"),
         (("add", "https://example.com/", "--since", "999999"), "error: --since: that position has not been"),
-        (("remove", "7"), "error: there is no web hook 7"),
-        (("dead", "7"), "error: there is no web hook 7"),
-        (("replay", "7", "--dead"), "error: there is no web hook 7"),
+        (("remove", "7"), "error: there is no webhook 7"),
+        (("dead", "7"), "error: there is no webhook 7"),
+        (("replay", "7", "--dead"), "error: there is no webhook 7"),
         (("replay", "7"), "error: give --since P or --dead"),
         (("replay", "7", "--dead", "--since", "1"), "error: give --since P or --dead"),
     ):
