@@ -1,4 +1,4 @@
-"""``order-sync status``: how the service stands, for people and as JSON."""
+"""``order-sync status``: the state of the service, for people and as JSON."""
 
 from __future__ import annotations
 
@@ -32,52 +32,52 @@ OUTCOMES = {
     "deferred": "stopped for now",
     "failed": "failed",
     "superseded": "left to another process",
-    None: "going on, or its process died",
+    None: "running, or its process died",
 }
 
 
 def status(
     as_json: AsJson = False,
 ) -> None:
-    """How fresh the data is, what is missing, what comes next, and what needs attention."""
+    """Show how fresh the data is, what is missing, what comes next, and what needs attention."""
     with opened(wired=True) as service:
-        found = gather(service)
+        state = gather(service)
     if as_json:
-        put_json(as_object(found))
+        put_json(as_object(state))
         return
-    _put_headline(found)
-    for source in found.sources:
+    _put_headline(state)
+    for source in state.sources:
         put()
-        _put_source(source, found.at)
-    if found.not_polled:
+        _put_source(source, state.at)
+    if state.not_polled:
         put()
-        put(f"Not polled, because they are not enabled: {', '.join(found.not_polled)}.")
+        put(f"Not polled, because not enabled: {', '.join(state.not_polled)}.")
     put()
-    _put_totals(found)
+    _put_totals(state)
 
 
-def _put_headline(found: Status) -> None:
-    """The one thing to know: that all is well, or what is not, the worst first."""
-    if found.attention:
+def _put_headline(state: Status) -> None:
+    """Print that all is well, or what needs attention, the worst first."""
+    if state.attention:
         put("Needs attention:")
-        for sentence in found.attention:
+        for sentence in state.attention:
             put(f"  - {plain(sentence)}")
         return
-    bounds = [source.covered_until for source in found.sources]
+    bounds = [source.covered_until for source in state.sources]
     known = [bound for bound in bounds if bound is not None]
     if len(known) < len(bounds) or not known:
-        put("Nothing needs attention. Not everything has been read for the first time yet.")
+        put("Nothing needs attention. The first read is not complete yet.")
         return
-    behind = lasting(found.at - min(known))
-    if any(marketplace.history_gaps for source in found.sources for marketplace in source.marketplaces):
-        put(f"All is well: what is new and changed is here up to {behind} ago; history is still being read.")
+    behind = lasting(state.at - min(known))
+    if any(marketplace.history_gaps for source in state.sources for marketplace in source.marketplaces):
+        put(f"All is well: what is new is complete up to {behind} ago; history is still being read.")
     else:
-        put(f"All is well: everything is here up to {behind} ago.")
+        put(f"All is well: everything is complete up to {behind} ago.")
 
 
 def _put_source(source: SourceStatus, now: datetime) -> None:
     if source.covered_until is None:
-        put(f"{source.source}: not everything has been read for the first time yet")
+        put(f"{source.source}: the first read is not complete yet")
     else:
         behind = lasting(now - source.covered_until)
         put(f"{source.source}: complete up to {behind} ago ({when(source.covered_until)} UTC)")
@@ -88,7 +88,7 @@ def _put_source(source: SourceStatus, now: datetime) -> None:
         [
             ("last run", last),
             ("last page stored", succeeded),
-            ("next run due", f"{_at(source.next_at, now)}: {source.next_why}"),
+            ("next run", f"{_at(source.next_at, now)}: {source.next_why}"),
             *(("request budget", _budget(budget, now)) for budget in source.budgets),
             *(("being read", _windows(windows)) for windows in source.windows),
             *(("history", _backfill(backfill)) for backfill in source.backfills),
@@ -101,7 +101,7 @@ def _put_source(source: SourceStatus, now: datetime) -> None:
             "marketplace",
             "complete up to (UTC)",
             ">behind",
-            "missing since live reading began",
+            "gaps since live polling began",
             "history",
             "verified",
         ),
@@ -125,17 +125,17 @@ def _run(run: Run, now: datetime) -> str:
 
 
 def _windows(windows: WindowsStatus) -> str:
-    stretches = counted(windows.windows, "stretch", "stretches")
-    aside = f", {windows.set_aside} of them failed" if windows.set_aside else ""
-    so_far = f"{counted(windows.pages, 'page')} with {counted(windows.orders, 'order')}"
-    return f"{KINDS[windows.kind]}: {stretches}{aside}, from {when(windows.oldest)} on; so far {so_far}"
+    failed = f", {windows.set_aside} of them failed" if windows.set_aside else ""
+    read = f"{counted(windows.pages, 'page')} with {counted(windows.orders, 'order')}"
+    bounds = f"{counted(windows.windows, 'window')}{failed}, from {when(windows.oldest)} UTC"
+    return f"{KINDS[windows.kind]}: {bounds}; {read} so far"
 
 
 def _backfill(backfill: BackfillStatus) -> str:
     span = f"{backfill.lower:%Y-%m-%d} to {backfill.upper:%Y-%m-%d}"
     cost = f"{counted(backfill.orders, 'order')} in {counted(backfill.requests, 'request')}"
     way = "newest first" if backfill.by == "search" else "from both ends"
-    ready = "" if backfill.eta is None else f", ready about {when(backfill.eta)} UTC"
+    ready = "" if backfill.eta is None else f", ready at about {when(backfill.eta)} UTC"
     waits = "" if backfill.waits is None else f", {backfill.waits}"
     done = f"{backfill.done:.0%} done, {way}{waits}"
     return f"{backfill.marketplace} {span}: {done}; {cost} ({backfill.state}{ready})"
@@ -147,65 +147,60 @@ _OPERATIONS = {"searchOrders": "searches", "getOrder": "single orders"}
 def _budget(budget: BudgetStatus, now: datetime) -> str:
     every = timedelta(seconds=1 / budget.rate)
     refill = f"one more every {lasting(every)}" if budget.rate <= 1 else f"{budget.rate:.0f} more a second"
-    possible = "" if budget.next_request_at <= now else f"; the next one {_at(budget.next_request_at, now)}"
-    left = f"{int(budget.tokens)} of {int(budget.burst)}"
-    return f"{_OPERATIONS[budget.operation]}: {left} left, {refill}{possible}"
+    wait = "" if budget.next_request_at <= now else f"; the next one {_at(budget.next_request_at, now)}"
+    tokens = f"{int(budget.tokens)} of {int(budget.burst)}"
+    return f"{_OPERATIONS[budget.operation]}: {tokens} left, {refill}{wait}"
 
 
 def _marketplace(marketplace: MarketplaceStatus, now: datetime) -> tuple[object, ...]:
     until = marketplace.covered_until
     missing = [f"{_span(Interval(g.lower, g.upper))} ({_GAPS[g.state]})" for g in marketplace.gaps]
     if marketplace.enrolled is False:
-        missing.append("not enrolled, so not asked for")
+        missing.append("not polled: the seller is not enrolled")
     if marketplace.live_from is None:
         history = ""
     elif marketplace.history_from is None:
-        history = "none wanted"
-    elif marketplace.history_gaps:
-        many = counted(len(marketplace.history_gaps), "stretch", "stretches")
-        history = (
-            f"missing: {_days(marketplace.history_gaps)}"
-            if len(marketplace.history_gaps) < 4
-            else f"missing: {many}"
-        )
+        history = "none configured"
+    elif gaps := marketplace.history_gaps:
+        history = f"missing: {_days(gaps) if len(gaps) < 4 else counted(len(gaps), 'range')}"
     else:
         history = f"complete from {marketplace.history_from:%Y-%m-%d}"
     return (
         marketplace.marketplace,
-        when(until, otherwise="nothing yet"),
+        when(until, otherwise="not yet"),
         "" if until is None else lasting(now - until),
-        ", ".join(missing) or "nothing",
+        ", ".join(missing) or "none",
         history,
-        "; ".join(_verified(proof, now) for proof in _told(marketplace)),
+        "; ".join(_verified(verification, now) for verification in _unsettled(marketplace)),
     )
 
 
-def _told(marketplace: MarketplaceStatus) -> list[VerificationStatus]:
-    """The newest verification, and those before it that no later one has made good."""
+def _unsettled(marketplace: MarketplaceStatus) -> list[VerificationStatus]:
+    """Return the newest verification, and earlier ones whose findings no later one has settled."""
     newest, unsettled = marketplace.verification, marketplace.unsettled_verifications
-    if newest is None or any(proof.id == newest.id for proof in unsettled):
+    if newest is None or any(verification.id == newest.id for verification in unsettled):
         return list(unsettled)
     return [newest, *unsettled]
 
 
-def _verified(proof: VerificationStatus, now: datetime) -> str:
-    span = f"{proof.lower:%Y-%m-%d} to {proof.upper:%Y-%m-%d}"
-    missing = [f"{proof.still_missing} missing"] if proof.still_missing else []
-    if proof.finished_at is None:
-        return f"{span}: {', '.join([*missing, 'going on'])}"
-    ago = f"{lasting(now - proof.finished_at)} ago"
-    if proof.not_compared:
-        return f"{span}: {', '.join([*missing, 'could not be', ago])}"
+def _verified(verification: VerificationStatus, now: datetime) -> str:
+    span = f"{verification.lower:%Y-%m-%d} to {verification.upper:%Y-%m-%d}"
+    missing = [f"{verification.still_missing} missing"] if verification.still_missing else []
+    if verification.finished_at is None:
+        return f"{span}: {', '.join([*missing, 'in progress'])}"
+    ago = f"{lasting(now - verification.finished_at)} ago"
+    if verification.not_compared:
+        return f"{span}: {', '.join([*missing, 'failed', ago])}"
     if missing:
         return f"{span}: {', '.join([*missing, ago])}"
-    fetched = proof.missing + proof.older
+    fetched = verification.missing + verification.older
     return f"{span}: {f'{fetched} fetched' if fetched else 'nothing missing'}, {ago}"
 
 
 _GAPS = {
     "reading": "being read",
-    "proving": "read, being made sure of",
-    "set_aside": "failed, tried again later",
+    "proving": "read, being confirmed",
+    "set_aside": "failed, will be retried",
     "waiting": "waiting",
 }
 
@@ -219,43 +214,39 @@ def _days(intervals: Sequence[Interval]) -> str:
 
 
 def _quarantine(kept: Counts) -> str:
-    waiting = f"; {kept.waiting} of them wait for a person" if kept.waiting else ""
-    return f"could not be understood, since {when(kept.oldest)}{waiting}"
+    waiting = f"; {kept.waiting} need a person" if kept.waiting else ""
+    return f"could not be read, the oldest since {when(kept.oldest)} UTC{waiting}"
 
 
-def _put_totals(found: Status) -> None:
-    totals = found.totals
+def _put_totals(state: Status) -> None:
+    totals = state.totals
     put("In the database:")
     put_table(
         ("", ">", ""),
         [
             ("orders", totals.orders, ""),
-            (
-                "customers",
-                totals.customers,
-                f"{totals.unidentified} of them unidentified (orders without e-mail)",
-            ),
+            ("customers", totals.customers, f"{totals.unidentified} unidentified (orders without e-mail)"),
             *(
                 row
                 for row in (
-                    ("pending orders", totals.pending, "remembered, not orders yet"),
-                    ("held orders", totals.held, "wait for their customer"),
+                    ("pending orders", totals.pending, "not counted as orders yet"),
+                    ("held orders", totals.held, "waiting for their customer"),
                     (
                         "suggested for merging",
                         totals.suggested,
-                        "an edited record whose order went to another",
+                        "edited customers whose order moved to another",
                     ),
                     (
                         "without a file",
-                        sum(one.orders for one in without_file(totals)),
-                        "no customer until their marketplace has one",
+                        sum(group.orders for group in without_file(totals)),
+                        "no customer until their marketplace has a file",
                     ),
                     (
                         "other shops",
-                        sum(one.orders for one in of_other_shops(totals)),
-                        "not Amazon's marketplaces, or none is named; no customer",
+                        sum(group.orders for group in of_other_shops(totals)),
+                        "not Amazon's marketplaces, or none named: no customer",
                     ),
-                    ("quarantine", totals.quarantined, _quarantine(found.quarantine)),
+                    ("quarantine", totals.quarantined, _quarantine(state.quarantine)),
                 )
                 if row[1]
             ),
@@ -264,12 +255,9 @@ def _put_totals(found: Status) -> None:
     )
     if totals.by_basis:
         put("How orders got their customers:")
+        none = "cancelled early, or of a marketplace that is not configured"
         rows = [
-            (
-                BASIS.get(basis, basis),
-                many,
-                "cancelled early, or of a shop that is not configured" if basis == "none" else basis,
-            )
-            for basis, many in totals.by_basis.items()
+            (BASIS.get(basis, basis), orders, none if basis == "none" else basis)
+            for basis, orders in totals.by_basis.items()
         ]
         put_table(("", ">", ""), rows, indent=2)

@@ -43,7 +43,7 @@ def opened(shop: Shop) -> Store:
 
 def test_when_all_is_well_it_says_so_first_and_nothing_is_alarming(shop: Shop) -> None:
     lines = shop("status").lines
-    assert re.fullmatch(r"All is well: everything is here up to \d+ (min|s) ago\.", lines[0])
+    assert re.fullmatch(r"All is well: everything is complete up to \d+ (min|s) ago\.", lines[0])
     assert lines[1] == ""
     assert not any("quarantine" in line or "Needs attention" in line for line in lines)
     assert shop("status", "--json").json()["attention"] == []
@@ -71,7 +71,7 @@ def test_before_the_first_page_nothing_is_claimed(tmp_path: Path) -> None:
         assert source["covered_until"] is None
         assert "status 403" in source["last_error"]
         assert (source["last_error_kind"], source["last_error_status"]) == ("access_refused", 403)
-        assert "acme:EU: not everything has been read for the first time yet" in lines
+        assert "acme:EU: the first read is not complete yet" in lines
         store = opened(shop)
         with store.begin() as tx:  # as an older version stored it
             tx.conn.execute(sa.update(tables.sources).values(last_error_kind=None, last_error_status=None))
@@ -79,9 +79,7 @@ def test_before_the_first_page_nothing_is_claimed(tmp_path: Path) -> None:
         assert shop("status").lines[1].endswith("): the next run retries it.")
     with open_shop(tmp_path / "other", World(Seller("acme", ("UK",)))) as shop:
         shop("db", "upgrade")
-        assert shop("status").lines[0] == (
-            "Nothing needs attention. Not everything has been read for the first time yet."
-        )
+        assert shop("status").lines[0] == "Nothing needs attention. The first read is not complete yet."
 
 
 def test_a_service_that_is_not_running_is_noticed(shop: Shop) -> None:
@@ -128,7 +126,7 @@ def test_quarantine_is_counted_and_tells_when_it_needs_a_person(shop: Shop) -> N
     assert lines[1].startswith(
         "  - 1 order in quarantine: not understood, and asking Amazon again has not helped"
     )
-    assert any(re.search(r"quarantine +1  .*; 1 of them wait for a person", line) for line in lines)
+    assert any(re.search(r"quarantine +1  .*; 1 need a person", line) for line in lines)
     assert shop("status", "--json").json()["quarantine"]["waiting"] == 1
     assert shop("quarantine", "list", "--json").json()[0]["next_attempt_at"] is None
     assert "waits for a person" in shop("quarantine", "list").out
