@@ -1,4 +1,4 @@
-"""``order-sync customers``: list and show; the commands that change something stand beside this file."""
+"""``order-sync customers``: list and show. The commands that change customers are in customers_*.py."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ app = typer.Typer()
 
 
 @app.callback()
-def customers() -> None:
-    """List, show, create, edit, merge and import customers; look for doubled ones."""
+def group() -> None:
+    """List, show, create, edit, merge and import customers; find duplicates."""
 
 
 app.command()(customers_edit.create)
@@ -43,21 +43,21 @@ app.command("import")(customers_import.import_customers)
 @app.command("list")
 def list_customers(
     status: Annotated[str | None, typer.Option(help="active, unidentified, merged or forgotten.")] = None,
-    email: Annotated[str | None, typer.Option(help="Only who has this main e-mail.")] = None,
+    email: Annotated[str | None, typer.Option(help="Only customers with this main e-mail.")] = None,
     limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
-    """The newest customers."""
+    """List the newest customers."""
     known = get_args(CustomerStatus)
     if status is not None and status not in known:
-        raise Failure(f"{status} is no status of a customer; there are {', '.join(known)}.", status=BAD_INPUT)
+        raise Failure(f"{status} is not a status: use one of {', '.join(known)}.", status=BAD_INPUT)
     with opened() as service, service.store.read() as tx:
-        found = queries.list_customers(tx, limit=limit + 1, status=status, email=email)
-    found.sort(key=lambda c: -c.customer_id)
-    more, found = len(found) > limit, found[:limit]
+        records = queries.list_customers(tx, limit=limit + 1, status=status, email=email)
+    records.sort(key=lambda c: -c.customer_id)
+    more, records = len(records) > limit, records[:limit]
     if as_json:
-        put_json([customer_object(customer) for customer in found])
-    elif found:
+        put_json([customer_object(record) for record in records])
+    elif records:
         put_table(
             (">id", "name", "company", "status", "e-mail", "shop", "price list", "since (UTC)"),
             [
@@ -71,13 +71,13 @@ def list_customers(
                     c.price_list,
                     when(c.created_at),
                 )
-                for c in found
+                for c in records
             ],
         )
     else:
-        say("no customer is like that")
+        say("no customer matches")
     if more:
-        say(f"these are the newest {limit}; --limit shows more, `order-sync export customers` all")
+        say(f"only the newest {limit} are shown; see --limit, or `order-sync export customers` for all")
 
 
 @app.command()
@@ -85,7 +85,7 @@ def show(
     customer_id: CustomerId,
     as_json: AsJson = False,
 ) -> None:
-    """One customer with orders and journal; of a merged one, the customer that it was merged into."""
+    """Show one customer with orders and journal; a merged one leads to the customer it was merged into."""
     with opened() as service, service.store.read() as tx:
         customer = _followed(tx, customer_id)
         orders = queries.list_orders(tx, limit=ORDERS_SHOWN + 1, customer_id=customer.customer_id)
@@ -111,7 +111,7 @@ def show(
 
 
 def _others(entry: JournalEntry, customer: CustomerRecord) -> int | None:
-    """The customer that an entry is about, besides the one that is shown."""
+    """Return the other customer of a journal entry."""
     return entry.other_id if entry.customer_id == customer.customer_id else entry.customer_id
 
 
@@ -127,7 +127,7 @@ def _put_changes(journal: list[JournalEntry]) -> None:
 
 
 def _text(value: Any) -> str:
-    """A journalled value in a few words; an empty one says so."""
+    """Return a journalled value as text."""
     if isinstance(value, dict):
         return ", ".join(f"{key} {text}" for key, text in value.items())
     if isinstance(value, list):
@@ -136,7 +136,7 @@ def _text(value: Any) -> str:
 
 
 def _followed(tx: Transaction, customer_id: int) -> CustomerRecord:
-    """The customer; of a tombstone, the one that it leads to in the end (R53)."""
+    """Return the customer, following tombstones to the last one (R53)."""
     customer = queries.get_customer(tx, customer_id)
     while customer is not None and customer.merged_into is not None:
         say(f"customer {customer.customer_id} was merged into customer {customer.merged_into}")
@@ -148,7 +148,7 @@ def _followed(tx: Transaction, customer_id: int) -> CustomerRecord:
 
 def _put_customer(customer: CustomerRecord) -> None:
     emails = [
-        f"{e.email or 'erased, still recognised'} ({e.origin})"
+        f"{e.email or 'erased, still matches'} ({e.origin})"
         for e in sorted(customer.emails, key=lambda e: e.slot)
     ]
     discount = customer.discount_percent
@@ -160,7 +160,7 @@ def _put_customer(customer: CustomerRecord) -> None:
         ("company", customer.company),
         ("e-mails", ", ".join(emails)),
         ("older e-mails", ", ".join(customer.aliases)),
-        ("may be written to", contact_email(customer) or "no: there is no address but Amazon's own"),
+        ("contact e-mail", contact_email(customer) or "none but Amazon's relay address"),
         ("phone", customer.phone),
         ("billing", address_line(customer.billing)),
         ("delivery", address_line(customer.delivery)),
@@ -189,4 +189,4 @@ def _put_orders(orders: list[OrderRecord]) -> None:
         ],
     )
     if len(orders) > ORDERS_SHOWN:
-        say(f"these are the newest {ORDERS_SHOWN} orders; `order-sync orders list --customer` shows more")
+        say(f"only the newest {ORDERS_SHOWN} orders are shown; see `order-sync orders list --customer`")

@@ -1,4 +1,4 @@
-"""``order-sync customers duplicates``: pairs that may be one and the same."""
+"""``order-sync customers duplicates``: pairs of customers that may be the same person."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from poller.matching.customer_records import shown_name
 from poller.text import counted
 from store import customers, queries
 
-WORDS: dict[Reason, str] = {
-    "promoted": "an order went from one to the other (R22)",
+REASONS: dict[Reason, str] = {
+    "promoted": "an order moved from one to the other (R22)",
     "name_and_postcode": "same name and postcode",
     "phone": "same phone",
     "company": "same company",
@@ -23,12 +23,12 @@ def duplicates(
     limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
-    """Pairs of customers that may be one and the same, with the reason and a score. Merges nothing."""
+    """List pairs of customers that may be the same person, the likeliest first. Merges nothing."""
     with opened() as service, service.store.read() as tx:
         total = queries.count_customers(tx)
-        with progress("customers looked at", total, 10_000) as tell:
-            found = find(tx, limit=limit, tell=tell)
-        records = customers.load(tx, {i for p in found.pairs for i in (p.customer_id, p.other_id)})
+        with progress("customers compared", total, 10_000) as report:
+            result = find(tx, limit=limit, tell=report)
+        records = customers.load(tx, {i for p in result.pairs for i in (p.customer_id, p.other_id)})
     names = {customer_id: shown_name(record) for customer_id, record in records.items()}
     if as_json:
         put_json(
@@ -41,10 +41,10 @@ def duplicates(
                     "score": p.score,
                     "reasons": list(p.reasons),
                 }
-                for p in found.pairs
+                for p in result.pairs
             ]
         )
-    elif found.pairs:
+    elif result.pairs:
         put_table(
             (">keep", "name", ">other", "name", ">score", "because"),
             [
@@ -54,16 +54,16 @@ def duplicates(
                     p.other_id,
                     names.get(p.other_id),
                     f"{p.score:.2f}",
-                    ", ".join(WORDS[r] for r in p.reasons),
+                    ", ".join(REASONS[r] for r in p.reasons),
                 )
-                for p in found.pairs
+                for p in result.pairs
             ],
         )
-        say("`order-sync customers merge KEEP OTHER --dry-run` says what merging a pair would do")
+        say("`order-sync customers merge KEEP OTHER --dry-run` shows what merging a pair would do")
     else:
-        say("no two customers look like one")
-    for reason, many in found.common.items():
-        what = counted(many, "value is", "values are")
-        say(f"{WORDS[reason]}: {what} left out, because more than {COMMON} customers share it")
-    if found.total > len(found.pairs):
-        say(f"these are the likeliest {len(found.pairs)} of {found.total:,} pairs; --limit shows more")
+        say("no customers look like duplicates")
+    for reason, values in result.common.items():
+        ignored = counted(values, "value was", "values were")
+        say(f"{REASONS[reason]}: {ignored} ignored because more than {COMMON} customers share each")
+    if result.total > len(result.pairs):
+        say(f"only the likeliest {len(result.pairs)} of {result.total:,} pairs are shown; see --limit")

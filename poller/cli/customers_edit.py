@@ -21,8 +21,8 @@ from store.records import CustomerRecord
 F = TypeVar("F", bound=Callable[..., None])
 
 HELP = {
-    "external_id": "Your own id of the customer.",
-    "email_1": "Main e-mail in the first slot; all three match orders alike.",
+    "external_id": "Your own id for the customer.",
+    "email_1": "Main e-mail, first slot; all three slots match orders.",
     "discount_percent": "From 0 to 100.",
     "currency": "Three letters (ISO 4217), for example GBP.",
     "billing_country": "Two letters, for example GB.",
@@ -30,12 +30,12 @@ HELP = {
 }
 
 Labels = Annotated[
-    list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Repeatable; KEY= takes one off.")
+    list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Repeatable; KEY= removes a label.")
 ]
 
 
 def with_fields(function: F) -> F:
-    """Give a command one option for each field of a customer, in place of its ``**given``."""
+    """Give a command one option for each field of a customer, in place of its ``**values``."""
     own = inspect.signature(function, eval_str=True)
     parameters = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
     for name in FIELDS:
@@ -52,45 +52,43 @@ def with_fields(function: F) -> F:
 @with_fields
 def create(
     business: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Whose customer; needed where there are several.")
+        str | None, typer.Option(metavar="NAME", help="The customer's business; needed if there are several.")
     ] = None,
     label: Labels = None,
-    **given: Any,
+    **values: Any,
 ) -> None:
-    """Create a customer by hand; prints its id."""
+    """Create a customer by hand and print its id."""
     with opened(create=True) as service:
-        changes = checked(_named(given), label or (), service.shared_emails)
-        mine = edits.settle_business(service.businesses(), business)
-        created = service.store.commit(lambda tx: edits.create(tx, mine, changes, operator()))
+        changes = checked(_set_only(values), label or (), service.shared_emails)
+        owner = edits.settle_business(service.businesses(), business)
+        created = service.store.commit(lambda tx: edits.create(tx, owner, changes, operator()))
     put(str(created.customer_id))
-    say(f"customer {created.customer_id} was created in the business {mine}")
+    say(f"customer {created.customer_id} was created in business {owner}")
 
 
 @with_fields
-def edit(customer_id: CustomerId, label: Labels = None, **given: Any) -> None:
-    """Change fields of a customer by hand; an empty value removes. No sync overwrites what is set here."""
+def edit(customer_id: CustomerId, label: Labels = None, **values: Any) -> None:
+    """Edit fields of a customer; an empty value removes one. No sync overwrites what is set here."""
     with opened() as service:
-        changes = checked(_named(given), label or (), service.shared_emails)
+        changes = checked(_set_only(values), label or (), service.shared_emails)
         lost = service.store.commit(lambda tx: edits.edit_and_count(tx, customer_id, changes, operator()))
     named = [name.replace("_", " ") for name in changes.values]
     named += [f"label {key}" for key in changes.labels]
     say(f"customer {customer_id}: changed {', '.join(named)}")
     if lost:
-        say(f"{counted(lost, 'erased e-mail')} gave way: a buyer who comes back with it is a new customer")
+        say(f"{counted(lost, 'erased e-mail')} dropped: a returning buyer with it becomes a new customer")
 
 
-def _named(given: dict[str, Any]) -> dict[str, str]:
-    return {name: value for name, value in given.items() if value is not None}
+def _set_only(values: dict[str, Any]) -> dict[str, str]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 # --- merge and unmerge ------------------------------------------------------------------------------
 
 
 def merge(
-    keep: Annotated[int, typer.Argument(metavar="KEEP", help="The customer that stays.")],
-    other: Annotated[
-        int, typer.Argument(metavar="OTHER", help="The customer that becomes part of the other.")
-    ],
+    keep: Annotated[int, typer.Argument(metavar="KEEP", help="The customer to keep.")],
+    other: Annotated[int, typer.Argument(metavar="OTHER", help="The customer to merge into it.")],
     keep_email: Annotated[
         list[str] | None,
         typer.Option("--keep-email", metavar="E", help="A main e-mail to keep; repeatable, at most three."),
@@ -98,7 +96,7 @@ def merge(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Merge one customer into another: orders, e-mails, and what the kept one does not have."""
+    """Merge one customer into another: its orders, e-mails, and fields that the kept one lacks."""
     with opened() as service:
         with service.store.read() as tx:
             planned = merges.preview(tx, keep, other, service.shared_emails, keep_email)
@@ -115,16 +113,16 @@ def merge(
 
 
 def _put_preview(planned: Merged) -> None:
-    """What a merge does, before it is done: nothing that stops matching is a surprise (R51)."""
+    """Print what a merge would do, including what would stop matching (R51)."""
     kept, before = planned.kept, planned.before
     emails = [
-        f"{main.slot}: {main.email or 'an erased one'}{'' if main in before.emails else ' (from the other)'}"
+        f"{main.slot}: {main.email or 'erased'}{'' if main in before.emails else ' (from the other)'}"
         for main in kept.emails
     ]
     facts = [
-        ("customer that stays", _called(before)),
-        ("merged into it", _called(planned.other)),
-        ("orders that move", f"{planned.moved:,}"),
+        ("keep", _label(before)),
+        ("merge into it", _label(planned.other)),
+        ("orders to move", f"{planned.moved:,}"),
         ("main e-mails", ", ".join(emails) or "none"),
         ("will stop matching", ", ".join(m.email or "an erased e-mail" for m in planned.stopping) or "none"),
         ("fields taken over", ", ".join(name.replace("_", " ") for name in planned.filled) or "none"),
@@ -133,8 +131,8 @@ def _put_preview(planned: Merged) -> None:
     put_table(("", ""), facts)
 
 
-def _called(customer: CustomerRecord) -> str:
-    return f"{customer.customer_id} ({shown_name(customer) or 'without a name'}, {customer.status})"
+def _label(customer: CustomerRecord) -> str:
+    return f"{customer.customer_id} ({shown_name(customer) or 'no name'}, {customer.status})"
 
 
 def unmerge(
@@ -142,12 +140,12 @@ def unmerge(
     leave: Annotated[
         list[str] | None,
         typer.Option(
-            "--leave", metavar="E", help="An address that may stay with the third customer who has it now."
+            "--leave", metavar="E", help="An e-mail that may stay with a third customer who has it now."
         ),
     ] = None,
     yes: Yes = False,
 ) -> None:
-    """Undo the merge of a customer, as far as nobody has changed since what it changed."""
+    """Undo the merge of a customer, except for what was changed since."""
     with opened() as service:
         confirm(f"undo the merge of customer {other}?", yes=yes)
         done = service.store.commit(
@@ -156,7 +154,7 @@ def unmerge(
     kept = done.kept.customer_id
     say(f"customer {other} is separate from customer {kept} again, {counted(done.moved, 'order')} moved")
     if done.arrived or done.stayed:
-        came = counted(done.arrived + done.stayed, "order")
-        say(f"of {came} that came since, {done.arrived} went along by e-mail, {done.stayed} stayed")
+        since = counted(done.arrived + done.stayed, "order")
+        say(f"of {since} placed after the merge, {done.arrived} moved by e-mail, {done.stayed} stayed")
     for email in done.entered:
-        say(f"{plain(email)} stays with customer {kept}: it was entered there since the merge")
+        say(f"{plain(email)} stays with customer {kept}: it was entered there after the merge")

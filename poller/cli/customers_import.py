@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -18,24 +17,24 @@ from poller.customers.imports import count_lines, import_lines, read_lines
 from poller.errors import Refused
 from poller.text import counted, plain
 
-WORDS: dict[Kind, str] = {
+SUMMARY: dict[Kind, str] = {
     "new": "new",
     "changed": "changed",
     "unchanged": "unchanged",
-    "merged": "merged into others, left alone",
+    "merged": "skipped, merged into others",
     "refused": "refused",
 }
 
 
 def import_customers(
-    file: Annotated[Path, typer.Argument(metavar="FILE.csv", help="UTF-8, with a heading.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE.csv", help="UTF-8, with a header line.")],
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Import customers of other channels, so that their e-mails match.
+    """Import customers of other channels from CSV, so that their e-mails match.
 
-    Known by external_id, else by e-mail. Lines that cannot be used are told and leave the others alone; exit
-    status 1 when there were any. Importing again changes nothing.
+    A line is an existing customer's by external_id, else by e-mail. Invalid lines are reported and skipped;
+    the exit status is then 1. Importing a file again changes nothing.
     """
     try:
         total = count_lines(file)
@@ -45,28 +44,28 @@ def import_customers(
         raise Failure(f"{file}: {refused}", status=BAD_INPUT) from None
     with opened(create=True) as service:
         lines = read_lines(file, service.businesses(), service.shared_emails)
-        many: Counter[Kind] = Counter()
+        counts: Counter[Kind] = Counter()
         if not dry_run:
             confirm(f"import {counted(total, 'line')} of {file}?", yes=yes)
         try:
-            with progress("importing" if not dry_run else "checking", total, 10_000) as tell:
-                for outcome in import_lines(service.store, lines, operator(), dry_run=dry_run, tell=tell):
-                    many[outcome.kind] += 1
-                    _tell(outcome, dry_run)
+            with progress("importing" if not dry_run else "checking", total, 10_000) as report:
+                for outcome in import_lines(service.store, lines, operator(), dry_run=dry_run, tell=report):
+                    counts[outcome.kind] += 1
+                    _print(outcome, dry_run)
         except Refused as refused:
             raise Failure(f"{file}: {refused}", status=BAD_INPUT) from None
-    say(f"{'would be: ' if dry_run else ''}{_summary(many)}")
-    if many["refused"]:
+    say(f"{'would be: ' if dry_run else ''}{_summary(counts)}")
+    if counts["refused"]:
         raise typer.Exit(FAULT)
 
 
-def _summary(many: Counter[Kind]) -> str:
-    counts: Sequence[str] = [f"{many[kind]:,} {words}" for kind, words in WORDS.items() if many[kind]]
-    return ", ".join(counts) or "the file has no line below its heading"
+def _summary(counts: Counter[Kind]) -> str:
+    parts = [f"{counts[kind]:,} {words}" for kind, words in SUMMARY.items() if counts[kind]]
+    return ", ".join(parts) or "the file has no line below its header"
 
 
-def _tell(outcome: Outcome, dry_run: bool) -> None:
-    """A line of a dry run, on standard output; otherwise only what was refused, on standard error."""
+def _print(outcome: Outcome, dry_run: bool) -> None:
+    """Print every line of a dry run on standard output; otherwise only refused lines, on standard error."""
     if not dry_run:
         if outcome.kind == "refused":
             say(plain(f"line {outcome.number}: refused: {outcome.text}"))

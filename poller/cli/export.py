@@ -1,7 +1,7 @@
-"""``order-sync export``: everything, or what has changed since a position, as a stream.
+"""``order-sync export``: all records, or those changed since a position, as a stream.
 
-All of it is read in one transaction, so that an export is of one moment, and the position that it ends
-with is exact: nothing is told twice that did not change, and nothing is left out.
+An export reads one transaction, so the position that it ends with is exact: the next export with it
+repeats nothing that did not change, and leaves nothing out.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ app = typer.Typer()
 
 
 class Format(StrEnum):
-    """How records are written."""
+    """Export formats."""
 
     JSONL = "jsonl"
     CSV = "csv"
@@ -40,30 +40,29 @@ KEYS = {
 }
 """The exported keys: an export without a record has its heading too."""
 
-AsFormat = Annotated[Format, typer.Option("--format", help="One JSON object a line, or CSV with a heading.")]
+AsFormat = Annotated[Format, typer.Option("--format", help="One JSON object per line, or CSV with a header.")]
 Since = Annotated[
-    int, typer.Option("--since", metavar="P", min=0, help="Only what changed after this position.")
+    int, typer.Option("--since", metavar="P", min=0, help="Only records changed after this position.")
 ]
 
 
 @app.callback()
-def export() -> None:
-    """Orders or customers to standard output.
+def group() -> None:
+    """Export orders or customers to standard output.
 
-    The last line on standard error is the position P: give it to --since the next time, and only what has
-    changed comes.
+    The last line on standard error is the position P. Give it to --since next time to export only changes.
     """
 
 
 @app.command()
 def orders(as_format: AsFormat = Format.JSONL, since: Since = 0) -> None:
-    """Orders. In CSV one row for each line item."""
+    """Export orders; in CSV, one row per line item."""
     _export("orders", as_format, since, _orders)
 
 
 @app.command()
 def customers(as_format: AsFormat = Format.JSONL, since: Since = 0) -> None:
-    """Customers, those that were merged away too."""
+    """Export customers, including merged ones."""
     _export("customers", as_format, since, _customers)
 
 
@@ -87,7 +86,7 @@ def _export(
         upto = tx.readable_change_no()
         if since > upto:
             raise Failure(
-                f"position {since} lies ahead of this database, which is at {upto}: it is another one's.",
+                f"position {since} is ahead of this database, which is at {upto}: it belongs to another one.",
                 status=BAD_INPUT,
             )
         objects = changed(tx, since, upto)

@@ -1,4 +1,4 @@
-"""``order-sync orders``: list, show, explain, and fetch one again."""
+"""``order-sync orders``: list, show and explain orders; refetch one."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ app = typer.Typer()
 
 
 @app.callback()
-def orders() -> None:
-    """List, show and explain orders; fetch one again."""
+def group() -> None:
+    """List, show and explain orders; refetch one."""
 
 
 # --- list and show ----------------------------------------------------------------------------------
@@ -37,22 +37,20 @@ def orders() -> None:
 @app.command("list")
 def list_orders(
     status: Annotated[
-        str | None, typer.Option(help="Amazon's word, for example UNSHIPPED, SHIPPED, CANCELLED.")
+        str | None, typer.Option(help="Amazon's status: UNSHIPPED, SHIPPED, CANCELLED, …")
     ] = None,
-    marketplace: Annotated[str | None, typer.Option(help="A country code, for example UK.")] = None,
-    customer: Annotated[int | None, typer.Option(metavar="ID", help="Only this customer's.")] = None,
-    basis: Annotated[
-        str | None, typer.Option(help="Why it has its customer, for example created, held.")
-    ] = None,
+    marketplace: Annotated[str | None, typer.Option(help="Country code, for example UK.")] = None,
+    customer: Annotated[int | None, typer.Option(metavar="ID", help="Only orders of this customer.")] = None,
+    basis: Annotated[str | None, typer.Option(help="Match basis: created, email_1, held, …")] = None,
     limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
-    """The newest orders, by the time they were placed."""
+    """List the orders that were placed last."""
     known = get_args(Basis)
     if basis is not None and basis not in known:
-        raise Failure(f"{basis} is no match basis; there are {', '.join(known)}.", status=BAD_INPUT)
+        raise Failure(f"{basis} is not a match basis: use one of {', '.join(known)}.", status=BAD_INPUT)
     with opened() as service, service.store.read() as tx:
-        found = queries.list_orders(
+        orders = queries.list_orders(
             tx,
             limit=limit + 1,
             status=None if status is None else status.upper(),
@@ -60,13 +58,13 @@ def list_orders(
             customer_id=customer,
             match_basis=basis,
         )
-        nothing = None if found else _nothing_like_that(tx, status, customer)
-    more, found = len(found) > limit, found[:limit]
-    if nothing is not None:
-        say(nothing)
+        no_match = None if orders else _no_match(tx, status, customer)
+    more, orders = len(orders) > limit, orders[:limit]
+    if no_match is not None:
+        say(no_match)
     if as_json:
-        put_json([order_object(order, order_currency(order)) for order in found])
-    elif found:
+        put_json([order_object(order, order_currency(order)) for order in orders])
+    elif orders:
         put_table(
             (
                 "placed (UTC)",
@@ -79,21 +77,21 @@ def list_orders(
                 ">customer",
                 "because",
             ),
-            [_row(order) for order in found],
+            [_row(order) for order in orders],
         )
     if more:
-        say(f"these are the newest {limit}; --limit shows more, `order-sync export orders` all")
+        say(f"only the newest {limit} are shown; see --limit, or `order-sync export orders` for all")
 
 
-def _nothing_like_that(tx: Transaction, status: str | None, customer: int | None) -> str:
-    """That no order was found; and what there is, where a filter can match none."""
+def _no_match(tx: Transaction, status: str | None, customer: int | None) -> str:
+    """Return that no order matches, and why if a filter can match none."""
     if customer is not None and queries.get_customer(tx, customer) is None:
-        return f"no order is like that: there is no customer {customer}"
+        return f"no order matches: there is no customer {customer}"
     if status is not None:
-        there = queries.order_statuses(tx)
-        if status.upper() not in there:
-            return f"no order is like that: there are orders of status {', '.join(there) or 'none'}"
-    return "no order is like that"
+        statuses = queries.order_statuses(tx)
+        if status.upper() not in statuses:
+            return f"no order matches: the statuses of stored orders are {', '.join(statuses) or 'none'}"
+    return "no order matches"
 
 
 def _code(name: str) -> str:
@@ -101,7 +99,7 @@ def _code(name: str) -> str:
     if place is None:
         codes = sorted({place.code for place in BY_NAME.values()})
         raise Failure(
-            f"{name} is no marketplace of Amazon's; there are {', '.join(codes)}.", status=BAD_INPUT
+            f"{name} is not a marketplace of Amazon: use one of {', '.join(codes)}.", status=BAD_INPUT
         )
     return place.code
 
@@ -126,16 +124,16 @@ def _money(amount: Amount | None) -> str | None:
 
 @app.command()
 def show(order_id: OrderId, account: OfAccount = None, as_json: AsJson = False) -> None:
-    """One order with its lines."""
+    """Show one order with its lines."""
     with opened() as service, service.store.read() as tx:
-        found = queries.find_orders(tx, order_id, account)
-        if not found:
+        orders = queries.find_orders(tx, order_id, account)
+        if not orders:
             raise _unknown(tx, service, order_id, account)
-        kept_until = retained(tx, service, found[0])
-    if len(found) > 1:
-        names = " and ".join(sorted(order.account for order in found))
+        kept_until = retained(tx, service, orders[0])
+    if len(orders) > 1:
+        names = " and ".join(sorted(order.account for order in orders))
         raise Failure(f"accounts {names} both have order {order_id}: add --account.", status=BAD_INPUT)
-    (order,) = found
+    (order,) = orders
     if as_json:
         put_json(order_object(order, order_currency(order)))
     else:
@@ -149,7 +147,7 @@ def _put_order(order: OrderRecord, kept_until: str) -> None:
         ("order", order.order_id),
         ("account", order.account),
         ("marketplace", order.marketplace or f"not configured ({order.marketplace_id or 'missing'})"),
-        ("status", order.status if order.shown else f"{order.status}: remembered, not an order yet"),
+        ("status", order.status if order.shown else f"{order.status}: not counted as an order yet"),
         ("your status", order.seller_status),
         ("placed", _utc(when(order.created_at))),
         ("last updated", _utc(when(order.last_updated_at))),
@@ -175,7 +173,7 @@ def _put_order(order: OrderRecord, kept_until: str) -> None:
             f"{order.customer_id} ({basis})" if order.customer_id is not None else f"none ({basis})",
         ),
         ("cancelled by", order.cancelled_by),
-        ("cancellation", "asked for by the buyer" if order.cancel_requested else None),
+        ("cancellation", "requested by the buyer" if order.cancel_requested else None),
         ("buyer data", kept_until),
     ]
     put_table(("", ""), [(name, value) for name, value in facts if value])
@@ -224,7 +222,7 @@ def _utc(text: str) -> str:
 
 
 def address_line(address: Address | None) -> str:
-    """An address on one line, what is absent left out."""
+    """Return an address on one line, without its absent parts."""
     if address is None:
         return ""
     parts = (
@@ -248,21 +246,22 @@ def address_line(address: Address | None) -> str:
 
 @app.command()
 def explain(order_id: OrderId, account: OfAccount = None) -> None:
-    """Why this order has this customer, or none; with the numbers of the customer rules."""
+    """Explain why an order has its customer, or none, with the numbers of the customer rules."""
     with opened() as service, service.store.read() as tx:
-        found = queries.find_orders(tx, order_id, account)
-        kept = _quarantined(tx, order_id, account)
-        if not found and not kept:
+        orders = queries.find_orders(tx, order_id, account)
+        quarantined = _quarantined(tx, order_id, account)
+        if not orders and not quarantined:
             raise _unknown(tx, service, order_id, account)
-        for order in found:
+        for order in orders:
             put(plain(headline(order)))
             for sentence in reasons_for(tx, order):
                 put(f"  {plain(sentence)}")
             put(f"  {retained(tx, service, order)}")
-        for entry in kept:
-            newer = "A copy of it" if found else f"Order {order_id} ({entry.account})"
-            put(plain(f"{newer} is in quarantine since {when(entry.first_seen_at)} UTC: {entry.reason}."))
-            put("  `order-sync quarantine retry` applies it again, with --refetch Amazon is asked for it.")
+        for entry in quarantined:
+            subject = "A copy of it" if orders else f"Order {order_id} ({entry.account})"
+            since = f"has been in quarantine since {when(entry.first_seen_at)} UTC"
+            put(plain(f"{subject} {since}: {entry.reason}."))
+            put("  `order-sync quarantine retry` rereads it; with --refetch it is fetched from Amazon first.")
 
 
 def _quarantined(tx: Transaction, order_id: str, account: str | None) -> list[Quarantined]:
@@ -270,20 +269,20 @@ def _quarantined(tx: Transaction, order_id: str, account: str | None) -> list[Qu
 
 
 def _unknown(tx: Transaction, service: Service, order_id: str, account: str | None) -> Failure:
-    """Why there is no such order: the account, the id, the quarantine, or that it never came."""
+    """Return why there is no such order: the account, the id, the quarantine, or not stored."""
     known = sorted(accounts.businesses_of(tx).keys() | service.config.settings.accounts.keys())
     if account is not None and account not in known:
         return Failure(
-            f"there is no account {account}; there is {', '.join(known) or 'none'}.", status=BAD_INPUT
+            f"there is no account {account}; accounts: {', '.join(known) or 'none'}.", status=BAD_INPUT
         )
     of = "" if account is None else f" of account {account}"
     if _quarantined(tx, order_id, account):
-        sentence = f"order {order_id}{of} is in quarantine: `order-sync quarantine show {order_id}`."
+        sentence = f"order {order_id}{of} is in quarantine: see `order-sync quarantine show {order_id}`."
         return Failure(sentence, status=BAD_INPUT)
     order_id = checked_id(order_id)
     name = account or (known[0] if len(known) == 1 else "NAME")
-    ask = f"`order-sync orders fetch {order_id} --account {name}` asks Amazon for it"
-    return Failure(f"order {order_id}{of} is not in the database; {ask}.", status=BAD_INPUT)
+    fetching = f"`order-sync orders fetch {order_id} --account {name}` fetches it"
+    return Failure(f"order {order_id}{of} is not in the database; {fetching}.", status=BAD_INPUT)
 
 
 # --- fetch ------------------------------------------------------------------------------------------
@@ -292,12 +291,12 @@ def _unknown(tx: Transaction, service: Service, order_id: str, account: str | No
 @app.command()
 def fetch(
     order_id: OrderId,
-    account: Annotated[str, typer.Option(metavar="NAME", help="The account that the order belongs to.")],
+    account: Annotated[str, typer.Option(metavar="NAME", help="The order's account.")],
 ) -> None:
-    """Ask Amazon for one order again and store it.
+    """Fetch one order from Amazon and store it.
 
-    Exit status: 0 stored or unchanged, 1 Amazon does not know it or it went to quarantine, 2 this is no order
-    id, 75 deferred.
+    Exit status: 0 if stored or unchanged, 1 if Amazon does not know it or it went to quarantine, 2 if this is
+    not an order id, 75 if deferred.
     """
     order_id = checked_id(order_id)
     with opened(create=True, wired=True) as service:

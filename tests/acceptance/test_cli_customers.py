@@ -77,7 +77,7 @@ def exported(shop: Shop) -> list[dict[str, Any]]:
 def test_r57_create_prints_the_id_and_edit_changes_what_is_named(shop: Shop) -> None:
     created = shop("customers", "create", "--name", "Cem Invented", "--email-1", "cem@example.com")
     customer_id = created.out.strip()
-    assert created.told == [f"customer {customer_id} was created in the business acme"]
+    assert created.told == [f"customer {customer_id} was created in business acme"]
     result = shop(
         *("customers", "edit", customer_id, "--email-1", "", "--email-2", "two@example.com"),
         *("--billing-line1", "1 Invented Street", "--price-list", "Trade", "--discount-percent", "2.5"),
@@ -136,7 +136,7 @@ def test_r51_r54_a_merge_is_previewed_done_and_undone(shop: Shop) -> None:
     stopping = next(line for line in planned.lines if line.startswith("will stop matching"))
     for email in ("ann@marketplace.amazon.de", "o2@example.com", "o3@example.com"):
         assert email in stopping
-    assert "orders that move" in planned.out
+    assert "orders to move" in planned.out
     assert exported(shop) == before
 
     done = shop("customers", "merge", str(keep), str(other))
@@ -188,7 +188,7 @@ def test_r54_an_address_that_was_entered_on_the_kept_record_since_stays_and_is_n
     shop("customers", "edit", str(keep), "--email-3", "ann@marketplace.amazon.de")
     told = shop("customers", "unmerge", str(other)).told
     assert told[1:] == [
-        f"ann@marketplace.amazon.de stays with customer {keep}: it was entered there since the merge"
+        f"ann@marketplace.amazon.de stays with customer {keep}: it was entered there after the merge"
     ]
     assert shop("customers", "show", str(other), "--json").json()["emails"] == []
 
@@ -243,7 +243,7 @@ def test_r56_duplicates_are_listed_with_reason_and_score(shop: Shop) -> None:
     assert result.lines[1].split()[:6] == [str(keep), *who, str(other), *who]
     assert "same name and postcode" in result.lines[1]
     assert result.told == [
-        "`order-sync customers merge KEEP OTHER --dry-run` says what merging a pair would do"
+        "`order-sync customers merge KEEP OTHER --dry-run` shows what merging a pair would do"
     ]
     (pair,) = shop("customers", "duplicates", "--json").json()
     assert list(pair) == ["customer_id", "name", "other_id", "other_name", "score", "reasons"]
@@ -251,7 +251,7 @@ def test_r56_duplicates_are_listed_with_reason_and_score(shop: Shop) -> None:
     assert pair["name"] == pair["other_name"] == "Ann Invented"
     shop("customers", "merge", str(keep), str(other))
     result = shop("customers", "duplicates")
-    assert (result.out, result.told) == ("", ["no two customers look like one"])
+    assert (result.out, result.told) == ("", ["no customers look like duplicates"])
     assert shop("customers", "duplicates", "--json").json() == []
 
 

@@ -220,7 +220,7 @@ def test_r60_privacy_purge_says_what_is_due_and_erases_it(shop: Shop) -> None:
     assert shown(shop, DELIVERED)["buyer_name"] is None
     customer_id = str(shown(shop, DELIVERED)["customer_id"])
     edited = shop("customers", "edit", customer_id, "--email-1", "new@example.com").told
-    assert edited[1:] == ["1 erased e-mail gave way: a buyer who comes back with it is a new customer"]
+    assert edited[1:] == ["1 erased e-mail dropped: a returning buyer with it becomes a new customer"]
 
 
 def test_erasing_that_is_less_than_two_days_late_is_not_told(shop: Shop) -> None:
