@@ -1,8 +1,7 @@
-"""``order-sync privacy``: erase what is due, show all of a person, forget a person or a seller."""
+"""``order-sync privacy``: erase buyer data that is due, show all of a person, forget a person or account."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -28,20 +27,18 @@ app = typer.Typer()
 
 
 @app.callback()
-def privacy() -> None:
-    """Erase buyer data that is due, or all of a person; show all that is stored of one."""
+def group() -> None:
+    """Erase buyer data: what is due, or one person's; show all data of a person."""
 
 
 # --- purge ------------------------------------------------------------------------------------------
 
 
 @app.command()
-def purge(
-    dry_run: DryRun = False,
-) -> None:
-    """Erase the buyer data whose days are over; a running service does it by itself, some times a day.
+def purge(dry_run: DryRun = False) -> None:
+    """Erase the buyer data whose retention period is over.
 
-    Safe beside a running service, and to be repeated.
+    A running service does this several times a day. Safe to run beside it, and to repeat.
     """
     with opened() as service, stopped_by_signals(service) as signals:
         purge = Purge(service.store, service.retention, operator(), service.stop.is_set, service.stop.wait)
@@ -62,16 +59,17 @@ def _say_due(service: Service, purge: Purge) -> None:
     if retention.days is None:
         say("ORDER_SYNC_RETENTION_DAYS is off: buyer data of orders is never erased")
     else:
-        say(f"{counted(purge.due(), 'order')} past the term by {counted(retention.days, 'day')} or more")
+        days = counted(retention.days, "day")
+        say(f"{counted(purge.due(), 'order')} past the retention period of {days}")
     if retention.hash_months is None:
-        say("ORDER_SYNC_HASH_RETENTION_MONTHS is off: hashes of e-mails stay")
+        say("ORDER_SYNC_HASH_RETENTION_MONTHS is off: e-mail hashes are never erased")
         return
     with service.store.read() as tx:
         since = retention.unknown_since(tx.now)
         assert since is not None
         idle = erasure.count_idle(tx, since)
     months = counted(retention.hash_months, "month")
-    say(f"{counted(idle, 'record')} to look at for hashes of who has not ordered for {months}")
+    say(f"{counted(idle, 'customer')} inactive for {months}, whose e-mail hash is due for deletion")
 
 
 def _say_done(service: Service, done: Purged) -> None:
@@ -85,13 +83,13 @@ def _say_done(service: Service, done: Purged) -> None:
     )
     say(f"erased: {', '.join(parts)}")
     if not done.finished:
-        say("stopped before all was done: run it again")
+        say("stopped before the end: run it again")
     _say_clean(done.clean)
 
 
 def _say_clean(clean: bool) -> None:
     if not clean:
-        say("the database's log could not be emptied, because somebody was reading: the next purge does it")
+        say("another process was reading, so the database's log was not emptied: the next purge does it")
 
 
 # --- show -------------------------------------------------------------------------------------------
@@ -99,7 +97,7 @@ def _say_clean(clean: bool) -> None:
 
 @app.command()
 def show(customer_id: Annotated[int, typer.Argument(metavar="CUSTOMER_ID")]) -> None:
-    """Print all that is stored of a person, as one JSON object: records, orders, journal, quarantine."""
+    """Print all stored data of a person as JSON: customer records, orders, journal, quarantine."""
     with opened() as service, service.store.read() as tx:
         person = find_person(tx, customer_id, service.read_payload)
         if person is None:
@@ -118,9 +116,9 @@ def _all_of(tx: Transaction, person: Person) -> dict[str, Any]:
 
 
 def _journal_of(tx: Transaction, person: Person) -> list[JournalEntry]:
-    """What was done to any of the person's records, oldest first."""
-    found = {entry.entry: entry for key in person.ids for entry in queries.journal_of(tx, key)}
-    return [found[entry] for entry in sorted(found)]
+    """Return the journal of all records of the person, oldest first."""
+    entries = {entry.entry: entry for key in person.ids for entry in queries.journal_of(tx, key)}
+    return [entries[number] for number in sorted(entries)]
 
 
 def _record_object(record: CustomerRecord) -> dict[str, Any]:
@@ -157,17 +155,18 @@ def _order_object(order: OrderRecord) -> dict[str, Any]:
 def forget(
     customer_id: Annotated[int | None, typer.Argument(metavar="[CUSTOMER_ID]")] = None,
     account: Annotated[
-        str | None, typer.Option("--account", metavar="NAME", help="All buyers of this account instead.")
+        str | None,
+        typer.Option("--account", metavar="NAME", help="All buyers of this account instead."),
     ] = None,
     yes: Yes = False,
 ) -> None:
-    """Erase a person, or all buyers of a seller's account, at once and for good.
+    """Erase a person, or all buyers of an account, at once and for good.
 
-    What a person entered by hand goes too. The orders stay, without their buyer; their ids are remembered,
-    so that nothing brings it back. The record matches no more. Asks on a terminal; without one it does it.
+    Fields entered by hand are erased, too. Orders stay, without their buyer; they never get buyer data again,
+    and the record no longer matches. Asks for confirmation on a terminal.
     """
     if (customer_id is None) == (account is None):
-        raise Failure("name a customer's id, or an account with --account (not both).", status=BAD_INPUT)
+        raise Failure("give a customer's id, or an account with --account (not both).", status=BAD_INPUT)
     with opened() as service:
         if account is not None:
             _forget_account(service, account, yes)
@@ -184,14 +183,14 @@ def _forget_customer(service: Service, customer_id: int, yes: bool) -> None:
     main = person.records[0]
     if main.special is not None:
         raise Failure(
-            f"customer {main.customer_id} is the shared or placeholder record of a marketplace: it holds "
-            "nobody's data.",
+            f"customer {main.customer_id} is the shared or placeholder record of a marketplace: it holds no "
+            "person's data.",
             status=BAD_INPUT,
         )
     if main.customer_id != customer_id:
         say(f"customer {customer_id} was merged into customer {main.customer_id}: both are forgotten")
-    many = counted(len(refs), "order")
-    confirm(f"Erase customer {main.customer_id} and the buyer data of {many} for good?", yes=yes)
+    orders = counted(len(refs), "order")
+    confirm(f"Erase customer {main.customer_id} and the buyer data of {orders} for good?", yes=yes)
     done = service.store.commit(
         lambda tx: forget_customer(tx, main.customer_id, operator(), service.read_payload)
     )
@@ -204,22 +203,22 @@ def _forget_account(service: Service, account: str, yes: bool) -> None:
     with service.store.read() as tx:
         known = erasure.known_accounts(tx)
         if account not in known:
-            there_are = f"there is {', '.join(known)}" if known else "there is none"
-            raise Failure(f"the database has no account {account}; {there_are}.", status=BAD_INPUT)
+            names = ", ".join(known) or "none"
+            raise Failure(f"the database has no account {account}; accounts: {names}.", status=BAD_INPUT)
         total = erasure.count_to_forget(tx, account)
     confirm(f"Erase all buyers of account {account} ({counted(total, 'order')}) for good?", yes=yes)
     forgetting = AccountForgetting(service.store, account, operator(), service.read_payload)
-    with progress("forgetting orders", total) as advanced:
+    with progress("forgetting buyers of orders", total) as advanced:
         forgetting.advanced = advanced
         done = forgetting.run()
     _say_forgotten(done)
     _say_clean(done.clean)
     if account in service.config.settings.accounts:
-        say(f"account {account} is still configured: new orders of it are read again; remove its settings")
+        say(f"account {account} is still configured: its new orders will be read; remove its settings")
 
 
 def _say_forgotten(done: Forgotten) -> None:
-    parts: Sequence[str] = (
+    parts = (
         counted(done.records, "customer record"),
         counted(done.orders, "order"),
         counted(done.payloads, "payload") + " in quarantine",

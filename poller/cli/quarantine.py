@@ -1,4 +1,4 @@
-"""``order-sync quarantine``: orders that could not be understood, and another attempt at them."""
+"""``order-sync quarantine``: orders that could not be read, and retrying them."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from poller.cli.options import AsJson, OfAccount
 from poller.cli.output import put, put_json, put_table, say
 from poller.cli.session import opened
 from poller.text import counted, plain, when
-from store import quarantine as store
+from store import quarantine
 from store.quarantine import Quarantined
 
-WAITS = "waits for a person"
-NEVER = "cannot be: its id is not known"
+WAITS = "needs a person"
+NEVER = "never: its id is not known"
 
 app = typer.Typer()
 
 
 @app.callback()
-def quarantine() -> None:
-    """Orders that could not be understood: they are kept whole until they can."""
+def group() -> None:
+    """List, show and retry orders that could not be read. They are kept whole until they can."""
 
 
 @app.command("list")
 def list_quarantine(
     as_json: AsJson = False,
 ) -> None:
-    """What is in quarantine, oldest first."""
+    """List the orders in quarantine, oldest first."""
     with opened() as service, service.store.read() as tx:
-        found = store.entries(tx)
+        entries = quarantine.entries(tx)
     if as_json:
-        put_json([quarantine_object(entry) for entry in found])
-    elif found:
+        put_json([quarantine_object(entry) for entry in entries])
+    elif entries:
         put_table(
             (
                 "order",
@@ -46,8 +46,8 @@ def list_quarantine(
                 "shop",
                 ">attempts",
                 "since (UTC)",
-                "Amazon is asked again",
-                "what could not be understood",
+                "next refetch (UTC)",
+                "reason",
             ),
             [
                 (
@@ -59,7 +59,7 @@ def list_quarantine(
                     when(e.next_attempt_at, otherwise=_waits(e)),
                     e.reason,
                 )
-                for e in found
+                for e in entries
             ],
         )
     else:
@@ -68,31 +68,31 @@ def list_quarantine(
 
 @app.command()
 def show(
-    order_id: Annotated[str, typer.Argument(metavar="ORDER_ID", help="As `quarantine list` names it.")],
+    order_id: Annotated[str, typer.Argument(metavar="ORDER_ID", help="An id from `quarantine list`.")],
     account: OfAccount = None,
 ) -> None:
-    """Why an order is in quarantine, and what Amazon sent (as JSON, on standard output)."""
+    """Show why an order is in quarantine, and what Amazon sent (as JSON, on standard output)."""
     with opened() as service, service.store.read() as tx:
-        found = _of(store.entries(tx, [order_id]), account)
-    if not found:
+        entries = _of(quarantine.entries(tx, [order_id]), account)
+    if not entries:
         raise Failure(f"order {order_id} is not in quarantine.", status=BAD_INPUT)
-    if len(found) > 1:
-        names = " and ".join(sorted(entry.account for entry in found))
+    if len(entries) > 1:
+        names = " and ".join(sorted(entry.account for entry in entries))
         raise Failure(f"accounts {names} both have order {order_id} there: add --account.", status=BAD_INPUT)
-    (entry,) = found
-    if entry.payload == store.ERASED:
-        raise Failure(f"{entry.order_id}: {store.HAS_BEEN_ERASED} ({entry.reason}); {ask_again(entry)}.")
-    seen = f"{counted(entry.attempts, 'attempt')} since {when(entry.first_seen_at)} UTC"
-    again = WAITS if store.has_id(entry) else NAMELESS
+    (entry,) = entries
+    if entry.payload == quarantine.ERASED:
+        raise Failure(f"{entry.order_id}: {quarantine.HAS_BEEN_ERASED} ({entry.reason}); {ask_again(entry)}.")
+    attempts = f"{counted(entry.attempts, 'attempt')} since {when(entry.first_seen_at)} UTC"
+    again = WAITS if quarantine.has_id(entry) else NAMELESS
     if entry.next_attempt_at is not None:
-        again = f"Amazon is asked again at {when(entry.next_attempt_at)} UTC"
-    say(plain(f"{entry.order_id} ({entry.account}): {entry.reason}; {seen}; {again}"))
+        again = f"it is refetched at {when(entry.next_attempt_at)} UTC"
+    say(plain(f"{entry.order_id} ({entry.account}): {entry.reason}; {attempts}; {again}"))
     put(_pretty(json.loads(entry.payload, parse_float=Decimal)))
 
 
 def _waits(entry: Quarantined) -> str:
-    """In place of a time at which Amazon is asked again."""
-    return WAITS if store.has_id(entry) else NEVER
+    """Return what stands in place of the time of the next refetch."""
+    return WAITS if quarantine.has_id(entry) else NEVER
 
 
 def _of(entries: Sequence[Quarantined], account: str | None) -> list[Quarantined]:
@@ -100,7 +100,7 @@ def _of(entries: Sequence[Quarantined], account: str | None) -> list[Quarantined
 
 
 def _pretty(value: Any, indent: str = "") -> str:
-    """Indented JSON with every number as Amazon wrote it."""
+    """Return indented JSON with every number as Amazon wrote it."""
     inner = indent + "  "
     if isinstance(value, dict) and value:
         items = [f"{inner}{json.dumps(key)}: {_pretty(item, inner)}" for key, item in value.items()]
@@ -117,30 +117,30 @@ def _pretty(value: Any, indent: str = "") -> str:
 @app.command()
 def retry(
     order_ids: Annotated[list[str] | None, typer.Argument(metavar="ORDER_ID...")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All that is in quarantine.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Retry all orders in quarantine.")] = False,
     refetch: Annotated[
-        bool, typer.Option("--refetch", help="Ask Amazon again, instead of applying what it sent then.")
+        bool, typer.Option("--refetch", help="Refetch from Amazon, instead of rereading what is stored.")
     ] = False,
     account: OfAccount = None,
 ) -> None:
-    """Try again, after an upgrade or a repair: one line for each order.
+    """Reread orders in quarantine, for example after an upgrade. Prints one line per order.
 
-    Exit status 0 when all of them have left quarantine, else 1.
+    Exit status: 0 if all of them left quarantine, else 1.
     """
     if bool(order_ids) == everything:
-        raise Failure("name the orders to try again, or give --all (not both).", status=BAD_INPUT)
+        raise Failure("give the orders to retry, or --all (not both).", status=BAD_INPUT)
     with opened(wired=True) as service:
         with service.store.read() as tx:
-            entries = _of(store.entries(tx, None if everything else order_ids), account)
+            entries = _of(quarantine.entries(tx, None if everything else order_ids), account)
         missing = sorted(set(order_ids or ()) - {entry.order_id for entry in entries})
         for order_id in missing:
-            say(f"{order_id}: is not in quarantine")
+            say(f"{order_id}: not in quarantine")
         if everything and not entries:
             say("nothing is in quarantine")
-        left = bool(missing)
+        failed = bool(missing)
         for entry in entries:
             problem = tried_again(service, entry, refetch)
-            put(plain(f"{entry.order_id}: {problem or 'understood and stored'}"))
-            left = left or problem is not None
-    if left:
+            put(plain(f"{entry.order_id}: {problem or 'stored'}"))
+            failed = failed or problem is not None
+    if failed:
         raise typer.Exit(FAULT)

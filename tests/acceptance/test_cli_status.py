@@ -129,8 +129,8 @@ def test_quarantine_is_counted_and_tells_when_it_needs_a_person(shop: Shop) -> N
     assert any(re.search(r"quarantine +1  .*; 1 need a person", line) for line in lines)
     assert shop("status", "--json").json()["quarantine"]["waiting"] == 1
     assert shop("quarantine", "list", "--json").json()[0]["next_attempt_at"] is None
-    assert "waits for a person" in shop("quarantine", "list").out
-    assert "waits for a person" in shop("quarantine", "show", BAD).err
+    assert "needs a person" in shop("quarantine", "list").out
+    assert "needs a person" in shop("quarantine", "show", BAD).err
 
 
 def test_what_has_no_id_was_never_asked_for_and_is_not_said_to_have_been(shop: Shop) -> None:
@@ -144,7 +144,7 @@ def test_what_has_no_id_was_never_asked_for_and_is_not_said_to_have_been(shop: S
     quarantined = shop("status", "--json").json()["quarantine"]
     assert (quarantined["waiting"], quarantined["without_id"]) == (1, 1)
     (entry,) = shop("quarantine", "list", "--json").json()
-    assert "cannot be: its id is not known" in shop("quarantine", "list").out
+    assert "never: its id is not known" in shop("quarantine", "list").out
     assert "so Amazon cannot be asked for it" in shop("quarantine", "show", entry["order_id"]).err
 
 

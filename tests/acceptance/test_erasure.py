@@ -202,7 +202,7 @@ def test_r60_privacy_purge_says_what_is_due_and_erases_it(shop: Shop) -> None:
     assert "R60: Its buyer data stays until" in shop("orders", "explain", DELIVERED).out
     assert "is off" in shop("privacy", "purge", **LATE).err
     assert shown(shop, DELIVERED)["buyer_name"] == "Ann Buyer"
-    assert shop("privacy", "purge", "--dry-run").told[0] == "1 order past the term by 30 days or more"
+    assert shop("privacy", "purge", "--dry-run").told[0] == "1 order past the retention period of 30 days"
     assert shown(shop, DELIVERED)["buyer_name"] == "Ann Buyer"
     late = shop("status").out
     assert "buyer data of 1 order should have been erased" in late
@@ -271,10 +271,10 @@ def test_r62_privacy_forget_account_erases_the_seller(shop: Shop) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "sentence"),
     [
-        (("forget",), 2, "name a customer's id, or an account"),
-        (("forget", "1", "--account", "acme"), 2, "name a customer's id, or an account"),
+        (("forget",), 2, "give a customer's id, or an account"),
+        (("forget", "1", "--account", "acme"), 2, "give a customer's id, or an account"),
         (("forget", "999"), 2, "there is no customer 999"),
-        (("forget", "--account", "nobody"), 2, "the database has no account nobody; there is acme"),
+        (("forget", "--account", "nobody"), 2, "the database has no account nobody; accounts: acme"),
         (("show", "999"), 2, "there is no customer 999"),
         (("show", "ann"), 2, "CUSTOMER_ID"),
     ],
