@@ -1,1 +1,1 @@
-"""A rude and faithful Selling Partner API: the only fake in the project."""
+"""A rude and faithful Selling Partner API, the project's only fake."""

@@ -1,9 +1,10 @@
 """The Selling Partner API and Login with Amazon as one function from request to answer.
 
-It is as strict as Amazon (usage plans, the two-minute rule, page tokens, roles) and, where ``Faults`` say
-so, as rude. It never waits and never looks at a clock of its own, so that a test can live through a week in
-a second. Sources: Orders API model 2026-01-01, Sellers API model v1, Reports API model 2021-06-30, SP-API
-guides on usage plans, Login with Amazon's token exchange.
+It is as strict as Amazon (usage plans, the two-minute rule, page tokens, roles) and, if ``Faults`` say so, as
+rude. It never waits and has no clock of its own, so that a test can run through a week in a second.
+
+Sources: Orders API model 2026-01-01, Sellers API model v1, Reports API model 2021-06-30, SP-API guides on
+usage plans, Login with Amazon's token exchange.
 """
 
 from __future__ import annotations
@@ -67,11 +68,9 @@ _REGION_OF_HOST = {urlsplit(url).netloc: region for region, url in ENDPOINTS.ite
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A ``searchOrders`` or ``getOrder`` answer that reached the client whole, also an empty one.
+    """A ``searchOrders`` or ``getOrder`` answer that reached the client whole, even an empty one.
 
-    What it holds the client is bound to know from then on.
-
-    ``orders`` are the JSON values as sent (share them, do not change them).
+    From then on the client must know its content. ``orders`` are the JSON values as sent; do not change them.
     """
 
     at: datetime
@@ -83,7 +82,7 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Attempted:
-    """One HTTP attempt. ``status`` is None when no whole answer came; ``seller`` when it is unknown."""
+    """One HTTP attempt. ``status`` is None without a whole answer, ``seller`` if it is unknown."""
 
     at: datetime
     operation: str
@@ -93,7 +92,7 @@ class Attempted:
 
 @dataclass(slots=True)
 class _Access:
-    """An access token that was given out."""
+    """An issued access token."""
 
     seller: str
     client_id: str
@@ -102,7 +101,7 @@ class _Access:
 
 @dataclass(frozen=True, slots=True)
 class _Walk:
-    """What a page token stands for."""
+    """The state behind a page token."""
 
     caller: tuple[str, str]
     frozen: tuple[tuple[str, tuple[str, ...]], ...]
@@ -119,7 +118,7 @@ class _Bucket:
 
 @dataclass(slots=True)
 class _Call:
-    """One request on its way through; what is found out about it is written here."""
+    """One request being handled, and what is known about it so far."""
 
     request: Request
     at: datetime
@@ -129,7 +128,7 @@ class _Call:
     seller: Seller | None = None
     client_id: str = ""
     orders: list[tuple[Order, Version, object]] = field(default_factory=list)
-    """What the answer holds: the order, the version of it, and the JSON value sent."""
+    """The answer's orders: the order, its version, and the JSON value sent."""
 
     @property
     def outright(self) -> str | None:
@@ -139,11 +138,10 @@ class _Call:
 class Simulator:
     """A Selling Partner API for the orders of ``world``.
 
-    ``now`` is the client's clock; Amazon's is ``skew`` ahead of it, and is the one that counts for the
-    world, the ``Date`` header and every limit. ``plans`` may be replaced while it runs.
-    ``not_enrolled_status`` is the answer to a marketplace that the seller is not enrolled in. ``reports``
-    is where reports are made, when other ones than usual are wanted. Safe to be used by several threads.
-    ``served`` and ``requests`` record what happened, oldest first.
+    ``now`` is the client's clock; Amazon's is ``skew`` ahead of it and decides the world's state, the
+    ``Date`` header and every limit. ``plans`` may be replaced while it runs. ``not_enrolled_status`` answers
+    a search of a marketplace in which the seller is not enrolled. ``reports`` replaces the default report
+    settings. ``served`` and ``requests`` record what happened, oldest first. Thread-safe.
     """
 
     def __init__(
@@ -177,11 +175,11 @@ class Simulator:
         self._written: dict[tuple[object, ...], tuple[Version, object, bytes]] = {}
 
     def amazon_now(self) -> datetime:
-        """Amazon's present time (aware UTC)."""
+        """Return Amazon's current time (aware UTC)."""
         return self._now() + self._skew
 
     def handle(self, request: Request) -> Answer:
-        """Answer one request. Never raises, never waits."""
+        """Answer one request without waiting. Never raises."""
         with self._lock:
             call = self._begin(request)
             answer = self._answer(call)
@@ -207,14 +205,14 @@ class Simulator:
     def _answer(self, call: _Call) -> Answer:
         try:
             if call.operation == TOKEN:
-                return self._trouble(call) or self._login(call)
+                return self._fault(call) or self._login(call)
             if call.operation == DOWNLOAD:
-                return self._trouble(call) or self._download(call)
-            seller = self._let_in(call)
+                return self._fault(call) or self._download(call)
+            seller = self._authorise(call)
             self._spend(call, seller)
-            trouble = self._trouble(call)
-            if trouble is not None:
-                return trouble
+            faulty = self._fault(call)
+            if faulty is not None:
+                return faulty
             body = self._operate(call, seller)
         except Refusal as refusal:
             return self._reply(call, refusal.status, refusal.body)
@@ -225,7 +223,7 @@ class Simulator:
         if call.outright == "dropped_halfway":
             return replace(whole, body=body[: len(body) // 2], disturbance="drop")
         if call.operation in {SEARCH, GET}:
-            self._remember(call, seller)
+            self._record(call, seller)
         return whole
 
     def _operate(self, call: _Call, seller: Seller) -> bytes:
@@ -258,14 +256,14 @@ class Simulator:
         return Answer(status, headers, body)
 
     def _rate_header(self, call: _Call) -> str | None:
-        told = next((kind for kind in sorted(call.struck) if kind in RATES), None)
-        if told is not None:
-            return RATES[told]
+        wrong = next((kind for kind in sorted(call.struck) if kind in RATES), None)
+        if wrong is not None:
+            return RATES[wrong]
         plan = self.plans.get(call.operation)
         return None if plan is None or call.seller is None else str(plan.rate)
 
-    def _trouble(self, call: _Call) -> Answer | None:
-        """The answer of a fault that comes instead of the true one, or None."""
+    def _fault(self, call: _Call) -> Answer | None:
+        """Return the answer of an outright fault; None if the true one is due."""
         kind = call.outright or ""
         name, _, number = kind.rpartition("_")
         if name in {"html", "empty", "bare_json"}:
@@ -279,7 +277,7 @@ class Simulator:
             raise _quota_exceeded()
         if kind == "access_token_lost":
             self._access.pop(call.request.header("x-amz-access-token") or "", None)
-            raise forbidden("The access token is not valid any more.")
+            raise forbidden("The access token is no longer valid.")
         if kind == "forbidden":
             raise forbidden()
         if kind == "invalid_grant":
@@ -288,7 +286,7 @@ class Simulator:
             raise invalid(f"paginationToken {'has expired' if kind.endswith('expired') else 'is not valid'}.")
         return None
 
-    def _remember(self, call: _Call, seller: Seller) -> None:
+    def _record(self, call: _Call, seller: Seller) -> None:
         self.served.append(
             Served(call.at, seller.name, call.operation, call.query, [sent for _, _, sent in call.orders])
         )
@@ -301,13 +299,13 @@ class Simulator:
         return hashlib.blake2b(str(self._made).encode(), digest_size=48, key=b"simulator").digest()
 
     def _token(self) -> str:
-        """Opaque, and of characters that a client has to encode in a URL."""
+        """Return an opaque token with characters that a client must encode in a URL."""
         return base64.b64encode(self._unique()[:47]).decode()
 
-    # --- who may come in ---------------------------------------------------------------------------
+    # --- access ------------------------------------------------------------------------------------
 
     def _download(self, call: _Call) -> Answer:
-        """The storage of documents: not part of the API, so without its headers and its errors."""
+        """Answer as the document storage, which has none of the API's headers and errors."""
         at = call.at + ADDRESS_LIFE * 2 if "report_address_expired" in call.struck else call.at
         status, body, kind = self._reports.download(call.query, at)
         headers = {"Content-Type": kind, "Content-Length": str(len(body))}
@@ -343,7 +341,7 @@ class Simulator:
     def _login_error(self, call: _Call, status: int, error: str) -> Answer:
         return self._reply(call, status, to_json({"error": error, "error_description": "The login failed."}))
 
-    def _let_in(self, call: _Call) -> Seller:
+    def _authorise(self, call: _Call) -> Seller:
         access = self._access.get(call.request.header("x-amz-access-token") or "")
         if access is None:
             raise forbidden("The access token is missing or unknown.")
@@ -367,7 +365,7 @@ class Simulator:
         elapsed = max(0.0, (call.at - bucket.at).total_seconds())
         bucket.tokens = min(plan.burst, bucket.tokens + elapsed * plan.rate)
         bucket.at = max(bucket.at, call.at)
-        # A client that waits 1/rate seconds exactly must not fail by the last bit of a float.
+        # A client that waits exactly 1/rate seconds must not fail by the last bit of a float.
         if bucket.tokens < 1 - 1e-9:
             raise _quota_exceeded()
         bucket.tokens -= 1
@@ -408,10 +406,10 @@ class Simulator:
     def _get(self, call: _Call, seller: Seller) -> bytes:
         included = read_included(call.query)
         order_id = unquote(call.request.path.removeprefix(f"{_ORDERS_PATH}/"))
-        found = self.world.find(seller.name, order_id, call.at)
-        if found is None:
-            raise Refusal(404, "NotFound", "There is no order of this id.")
-        return b'{"order":' + self._write(call, seller, [found], included)[0] + b"}"
+        order_shown = self.world.find(seller.name, order_id, call.at)
+        if order_shown is None:
+            raise Refusal(404, "NotFound", "There is no order with this ID.")
+        return b'{"order":' + self._write(call, seller, [order_shown], included)[0] + b"}"
 
     def _marketplaces(self, search: Search, seller: Seller) -> frozenset[str]:
         if not search.marketplace_ids <= BY_ID.keys():
@@ -433,7 +431,7 @@ class Simulator:
         return walk
 
     def _following(self, call: _Call, offset: int, end: int) -> int:
-        """Where the next page begins: at ``end``, unless a fault wants pages to meet."""
+        """Return the offset of the next page: ``end``, unless a fault makes pages overlap."""
         if "same_page" in call.struck:
             return offset
         if "repeated_order" in call.struck:
@@ -453,7 +451,7 @@ class Simulator:
     def _write(
         self, call: _Call, seller: Seller, page: list[tuple[Order, Version]], included: frozenset[str]
     ) -> list[bytes]:
-        """The page's orders as JSON; notes in the call what is sent."""
+        """Return the page's orders as JSON, and record in the call what is sent."""
         written: list[bytes] = []
         for one, current in page:
             version = self._stale(seller, one, current) if "stale_copy" in call.struck else current
@@ -464,14 +462,14 @@ class Simulator:
                 if len(self._written) >= 5_000:
                     self._written.clear()
                 sent = shown(version, included, seller.roles, phone_gone=gone)
-                # Keeping the version keeps its id from being used again.
+                # Holding the version prevents the reuse of its id().
                 kept = self._written[key] = (version, sent, to_json(sent))
             call.orders.append((one, version, kept[1]))
             written.append(kept[2])
         return written
 
     def _stale(self, seller: Seller, one: Order, current: Version) -> Version:
-        """The version before ``current``, if the client was shown a newer one already."""
+        """Return the version before ``current`` if the client has already seen a newer one."""
         index = one.versions.index(current)
         older = one.versions[max(0, index - 1)]
         newest = self._newest.get((seller.name, one.order_id))
@@ -520,6 +518,6 @@ def _participations(seller: Seller) -> bytes:
             "storeName": "The Imaginary Shop",
             "participation": {"isParticipating": True, "hasSuspendedListings": False},
         }
-        for place in sorted((BY_ID[one] for one in seller.marketplace_ids), key=lambda place: place.code)
+        for place in sorted((BY_ID[each] for each in seller.marketplace_ids), key=lambda place: place.code)
     ]
     return to_json({"payload": entries})

@@ -1,8 +1,8 @@
-"""What goes wrong, and when: the simulator's rudeness, the same for the same seed.
+"""Which faults the simulator injects, and when; the same for the same seed.
 
-A rule names a kind of trouble and when it strikes: with a probability, on certain calls, within an
-interval, or always. Each decision is drawn from (seed, operation, number of the call), never from a
-running generator, so that what strikes a call does not depend on what happened before it.
+A rule names a kind of fault and when it strikes: with a probability, on certain calls, within an interval, or
+always. Each decision is drawn from (seed, operation, number of the call), never from a running generator, so
+that a call's faults do not depend on the calls before it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ OUTRIGHT: dict[str, frozenset[str]] = {
     "page_token_refused": frozenset({SEARCH}),
     "page_token_expired": frozenset({SEARCH}),
 }
-"""Kinds that spoil a whole answer, with the operations they can strike; one call suffers one of them."""
+"""Kinds that spoil a whole answer, with the operations they can strike; at most one strikes a call."""
 
 SUBTLE: dict[str, frozenset[str]] = {
     "same_token": frozenset({SEARCH}),
@@ -56,7 +56,7 @@ SUBTLE: dict[str, frozenset[str]] = {
         for word in ("not_a_number", "nan", "infinite", "negative", "zero", "huge", "absent")
     },
 }
-"""Kinds that leave the answer sound and make it lie; any number of them may meet in one call.
+"""Kinds that leave an answer well-formed but wrong; several may strike one call.
 
 ``same_token``: the next page's token is the one just used. ``same_page``: a new token leads to the page just
 given. ``repeated_order``: the next page begins with this page's last order. ``stale_copy``: an order that was
@@ -73,9 +73,10 @@ REPORTS: dict[str, frozenset[str]] = {
     "report_malformed": frozenset({GET_DOCUMENT}),
     "report_address_expired": frozenset({DOWNLOAD}),
 }
-"""Kinds of reports alone: what becomes of the one asked for by this call, what lies behind this address.
+"""Kinds for reports only: the fate of the requested report, or the content of the document.
 
-``report_truncated``: the document breaks off, and says so nowhere. ``report_malformed``: a row lacks columns.
+``report_truncated``: the document ends early, without a sign of it. ``report_malformed``: a row lacks
+columns.
 """
 
 KINDS = OUTRIGHT | SUBTLE | REPORTS
@@ -97,10 +98,10 @@ RATES = {
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """When a kind of trouble strikes; everything that is given must hold.
+    """When a kind of fault strikes; all given conditions must hold.
 
-    ``calls`` are numbers of calls of one operation, from 1. ``during`` is from (inclusive) and to
-    (exclusive), in Amazon's time; from ``until`` on the rule is over.
+    ``calls`` are numbers of calls of one operation, from 1. ``during`` is an interval of Amazon's time,
+    without its end. The rule ends at ``until``.
     """
 
     kind: str
@@ -112,7 +113,7 @@ class Rule:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise ValueError(f"no such trouble: {self.kind}")
+            raise ValueError(f"no such fault: {self.kind}")
 
     def applies(self, operation: str, number: int, at: datetime) -> bool:
         if operation not in KINDS[self.kind]:
@@ -128,7 +129,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """A set of rules, and the seed of their dice. After ``until`` (Amazon's time) all is calm."""
+    """A set of rules, and the seed of their dice."""
 
     rules: tuple[Rule, ...] = ()
     seed: int = 0
@@ -144,7 +145,7 @@ class Faults:
         seed: int = 0,
         until: datetime | None = None,
     ) -> Faults:
-        """These kinds and no other; see ``Rule``."""
+        """Return rules for these kinds only; see ``Rule``."""
         numbers = None if calls is None else frozenset(calls)
         names = None if operations is None else frozenset(operations)
         rules = tuple(Rule(kind, probability, numbers, during, names, until) for kind in kinds)
@@ -152,7 +153,7 @@ class Faults:
 
     @classmethod
     def everything(cls, seed: int, intensity: float = 0.3, until: datetime | None = None) -> Faults:
-        """Every kind at random. About ``intensity`` of all calls are spoilt outright, and as many lie."""
+        """Return rules for every kind but RARE. About ``intensity`` of all calls are spoilt, as many lie."""
         outright = [kind for kind in OUTRIGHT if kind not in RARE]
         shares = [(kind, intensity / len(outright)) for kind in outright]
         subtle = [kind for kind in SUBTLE if kind not in RARE]
@@ -160,11 +161,11 @@ class Faults:
         return cls(tuple(Rule(kind, share, until=until) for kind, share in shares), seed)
 
     def __add__(self, other: Faults) -> Faults:
-        """The rules of both, under the seed of the left."""
+        """Return the rules of both, with the seed of the left."""
         return Faults(self.rules + other.rules, self.seed)
 
     def strike(self, operation: str, number: int, at: datetime) -> frozenset[str]:
-        """The kinds that strike the ``number``-th call of ``operation``: at most one of ``OUTRIGHT``."""
+        """Return the kinds that strike call ``number`` of ``operation``, at most one of ``OUTRIGHT``."""
         if not self.rules:
             return frozenset()
         random = Random(f"{self.seed} {operation} {number}")

@@ -1,4 +1,4 @@
-"""A request and an answer, free of any HTTP library, so that both adapters stay a few lines long."""
+"""A request and an answer without any HTTP library, so that both adapters stay a few lines long."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """``query`` is the raw query string, undecoded; names of headers count in any case."""
+    """``query`` is the raw query string, undecoded; header names are case-insensitive."""
 
     method: str
     path: str
@@ -39,8 +39,11 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What goes back. ``drop``: the connection breaks, after ``body`` if there is any (the header
-    Content-Length then promises more). ``hang``: nothing comes before the client loses patience."""
+    """The answer to a request.
+
+    ``drop``: the connection breaks, after ``body`` if there is one (Content-Length then promises more).
+    ``hang``: no answer before the client times out.
+    """
 
     status: int
     headers: Mapping[str, str]
@@ -49,7 +52,7 @@ class Answer:
 
 
 class Refusal(Exception):
-    """The API says no, in Amazon's error list."""
+    """A refusal, as Amazon's error list."""
 
     def __init__(self, status: int, code: str, message: str, details: str = "") -> None:
         super().__init__(f"{status} {code}")
@@ -70,13 +73,13 @@ def to_json(value: object) -> bytes:
 
 
 def html(status: int) -> bytes:
-    """The page of a machine in front of the API that knows nothing of JSON."""
-    said = f"{status} {HTTPStatus(status).phrase}"
-    return f"<html><head><title>{said}</title></head><body><h1>{said}</h1></body></html>".encode()
+    """Return the HTML page of a proxy in front of the API."""
+    title = f"{status} {HTTPStatus(status).phrase}"
+    return f"<html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>".encode()
 
 
 def _pairs(text: str) -> Query:
-    found: dict[str, tuple[str, ...]] = {}
+    pairs: dict[str, tuple[str, ...]] = {}
     for name, value in parse_qsl(text, keep_blank_values=True):
-        found[name] = (*found.get(name, ()), value)
-    return found
+        pairs[name] = (*pairs.get(name, ()), value)
+    return pairs

@@ -1,12 +1,11 @@
-"""One order as Amazon knows it, and how it is written down as Amazon's JSON.
+"""One order as Amazon knows it, and its rendering as Amazon's JSON.
 
-An order is a history of versions. A version holds facts in flat, friendly fields, and is rendered to
-the full JSON only when somebody asks, so that a world of many thousand orders is cheap to make and a
-test can state an order in a line. What a seller may see of the JSON is decided elsewhere
-(``visibility``): here is everything.
+An order is a history of versions. A version holds facts in flat, short fields and is rendered to full JSON
+only on request, so that a world of many thousand orders is cheap and a test can state an order in a line.
+The JSON here is complete; ``visibility`` decides what a seller sees of it.
 
-Source of the JSON: Amazon's Orders API model 2026-01-01. This is a reading of its own and shares
-nothing with the connector that the simulator is there to try.
+Source of the JSON: Amazon's Orders API model 2026-01-01, read independently of the connector, with which the
+simulator shares no code.
 """
 
 from __future__ import annotations
@@ -23,26 +22,26 @@ Json = dict[str, Any]
 
 PENDING_STATUSES = frozenset({"PENDING", "PENDING_AVAILABILITY"})
 SHIPPABLE_STATUSES = frozenset({"UNSHIPPED", "PARTIALLY_SHIPPED", "SHIPPED"})
-"""The only statuses in which Amazon shows who bought (SP-API guide, access to orders' PII)."""
+"""The only statuses in which Amazon shows the buyer (SP-API guide, access to orders' PII)."""
 
 WITHOUT_CENTS = frozenset({"JPY"})
 _WHOLE, _CENTS, _NOTHING = Decimal(1), Decimal("0.01"), Decimal(0)
 
 
-def amazon_time(moment: datetime, *, milliseconds: bool = False) -> str:
-    """``moment`` (aware UTC) as Amazon writes it, with or without milliseconds: it does both."""
-    return moment.replace(tzinfo=None).isoformat(timespec="milliseconds" if milliseconds else "seconds") + "Z"
+def amazon_time(time: datetime, *, milliseconds: bool = False) -> str:
+    """Format ``time`` (aware UTC) as Amazon does, which writes both with and without milliseconds."""
+    return time.replace(tzinfo=None).isoformat(timespec="milliseconds" if milliseconds else "seconds") + "Z"
 
 
 def money(amount: Decimal | str | int, currency: str) -> Json:
-    """Amazon's Money: a decimal string, without decimals in a currency that has none."""
+    """Return Amazon's Money: a decimal string, without decimals in a currency that has none."""
     step = _WHOLE if currency in WITHOUT_CENTS else _CENTS
     return {"amount": str(Decimal(amount).quantize(step, ROUND_HALF_UP)), "currencyCode": currency}
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """``extended`` holds Brazil's additional fields by Amazon's names."""
+    """A delivery address. ``extended`` holds Brazil's additional fields under Amazon's names."""
 
     name: str | None = None
     company: str | None = None
@@ -73,9 +72,9 @@ class TaxNumber:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One order item; amounts are of the whole line but for ``unit_price``, in the order's currency.
+    """One order item. Amounts are for the whole line (except ``unit_price``) in the order's currency.
 
-    ``discount`` is written as it stands: Amazon documents no sign, so the world has both.
+    ``discount`` is written unchanged: Amazon documents no sign, so the world has both.
     """
 
     item_id: str
@@ -121,7 +120,7 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All that is true of an order at one moment. ``None`` and empty mean: not in Amazon's JSON."""
+    """Everything about an order at one time. ``None`` and empty mean: not in Amazon's JSON."""
 
     order_id: str
     created: datetime
@@ -152,16 +151,16 @@ class Facts:
     fulfilment_order_id: str | None = None
     priced_while_pending: bool = False
     withheld: bool = False
-    """Amazon keeps the buyer and the recipient back in this version, whatever the seller's roles."""
+    """Amazon withholds the buyer and the recipient in this version, whatever the seller's roles."""
     milliseconds: bool = False
     empty_strings: bool = False
-    """Absent texts are written as "" instead of being left out."""
+    """Absent texts are written as "" instead of omitted."""
     news: bool = False
-    """Fields that no published model has yet."""
+    """The JSON has fields that no published model has yet."""
     poison: str | None = None
-    """Name of one of ``POISONS``: an order that nobody can read."""
+    """Name of one of ``POISONS``: an unreadable order."""
     amend: Callable[[Json], object] | None = field(default=None, compare=False)
-    """Last word on the JSON, for what no other field can say; returns what is sent instead."""
+    """Changes the JSON, for what no other field can express; returns what is sent instead."""
 
     @property
     def shippable(self) -> bool:
@@ -174,7 +173,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """The order between two updates. ``visible_at`` is when Amazon's API begins to show it."""
+    """The order between two updates. Amazon's API shows it from ``visible_at`` on."""
 
     last_updated: datetime
     visible_at: datetime
@@ -182,7 +181,7 @@ class Version:
 
     @property
     def payload(self) -> object:
-        """Amazon's JSON with every dataset and nothing withheld for want of a role."""
+        """Return Amazon's JSON with every dataset, nothing withheld for a missing role."""
         return render(self.facts, self.last_updated)
 
 
@@ -199,15 +198,18 @@ class Order:
     listed_under: str
     versions: tuple[Version, ...]
     unlisted: bool = False
-    """No search ever lists it, though it can be fetched by its id and is in the reports."""
+    """No search lists it, but getOrder returns it and reports list it."""
 
     def current(self, at: datetime) -> Version | None:
-        """The newest version that Amazon shows at ``at``; None before the first one."""
+        """Return the newest version that Amazon shows at ``at``; None before the first one."""
         return next((v for v in reversed(self.versions) if v.visible_at <= at), None)
 
     def then(self, at: datetime, *, late: timedelta = timedelta(0), **changes: Any) -> Order:
-        """The same order, updated at ``at``; ``changes`` are fields of ``Facts``, or ``phone``,
-        ``street``, ``city``, ``postal_code``, ``amount`` and ``quantity`` as in ``order``."""
+        """Return the order, updated at ``at``.
+
+        ``changes`` are fields of ``Facts``, or ``phone``, ``street``, ``city``, ``postal_code``, ``amount``
+        and ``quantity`` as in ``order``.
+        """
         before = self.versions[-1]
         facts = _apply(before.facts, changes)
         visible_at = max(at + late, before.visible_at)
@@ -224,13 +226,12 @@ def order(
     unlisted: bool = False,
     **facts: Any,
 ) -> Order:
-    """One order with one version, in a line.
+    """Return an order with one version.
 
-    ``facts`` are fields of ``Facts``; besides, ``amount`` and ``quantity`` shape the only line,
-    ``recipient``, ``street``, ``city``, ``postal_code`` and ``phone`` the delivery address. Without
-    ``email`` the buyer has a relay address made of the order id; ``email=None`` means none.
-    ``updated`` is ``created`` when not given; ``late`` delays what the API shows; ``unlisted``: no search
-    ever lists it.
+    ``facts`` are fields of ``Facts``; in addition, ``amount`` and ``quantity`` set the only line, and
+    ``recipient``, ``street``, ``city``, ``postal_code`` and ``phone`` the delivery address. Without ``email``
+    the buyer has a relay address made of the order ID; ``email=None`` means none. ``updated`` defaults to
+    ``created``; ``late`` delays what the API shows; ``unlisted``: no search lists it.
     """
     place = BY_NAME[marketplace]
     first = updated or created
@@ -259,7 +260,7 @@ def order(
 
 
 def relay_address(key: str, place: Marketplace) -> str:
-    """An anonymised address of the form that Amazon gives, for a human-readable ``key``."""
+    """Return an anonymised address in Amazon's form for a readable ``key``."""
     local = "".join(c for c in key.lower() if c.isascii() and c.isalnum())
     return f"{local}@{place.relay_domain}"
 
@@ -293,11 +294,11 @@ def _apply(facts: Facts, changes: Mapping[str, Any]) -> Facts:
     return facts
 
 
-# --- writing it down -------------------------------------------------------------------------------
+# --- rendering -------------------------------------------------------------------------------------
 
 
 def render(facts: Facts, last_updated: datetime) -> object:
-    """Amazon's JSON of one version; anything at all when the version is poisoned or amended."""
+    """Return Amazon's JSON of one version; any value if the version is poisoned or amended."""
     body: Json = {
         "orderId": facts.order_id,
         "createdTime": amazon_time(facts.created, milliseconds=facts.milliseconds),
@@ -363,7 +364,7 @@ def _associated(facts: Facts) -> list[Json]:
 
 
 def _people(facts: Facts) -> Json:
-    found: Json = {}
+    people: Json = {}
     buyer = _present(
         buyerName=facts.name,
         buyerEmail=facts.email,
@@ -371,7 +372,7 @@ def _people(facts: Facts) -> Json:
         buyerPurchaseOrderNumber=facts.purchase_order_number,
     )
     if buyer:
-        found["buyer"] = buyer
+        people["buyer"] = buyer
     recipient: Json = {}
     if facts.delivery is not None:
         recipient["deliveryAddress"] = _address(facts, facts.delivery)
@@ -379,10 +380,10 @@ def _people(facts: Facts) -> Json:
     if preference:
         recipient["deliveryPreference"] = preference
     if recipient:
-        found["recipient"] = recipient
+        people["recipient"] = recipient
     if facts.tax_numbers:
-        found["tax"] = {"taxRegistrations": [_tax_number(number) for number in facts.tax_numbers]}
-    return found
+        people["tax"] = {"taxRegistrations": [_tax_number(number) for number in facts.tax_numbers]}
+    return people
 
 
 def _address(facts: Facts, address: Address) -> Json:
@@ -471,7 +472,7 @@ def _item(facts: Facts, line: Line) -> Json:
             }
             item["expense"] = {"pointsCost": {"pointsGranted": points}}
         if line.promotion_ids:
-            item["promotion"] = {"breakdowns": [{"promotionId": one} for one in line.promotion_ids]}
+            item["promotion"] = {"breakdowns": [{"promotionId": each} for each in line.promotion_ids]}
         if line.facilitator:
             item["tax"] = {
                 "taxCollections": [{"model": "MARKETPLACE_FACILITATOR", "responsibleParty": "Amazon"}]
@@ -533,7 +534,7 @@ def _package(facts: Facts, package: Package) -> Json:
     return written
 
 
-# --- orders that nobody can read -------------------------------------------------------------------
+# --- unreadable orders -----------------------------------------------------------------------------
 
 
 def _without(name: str) -> Callable[[Json], object]:
@@ -574,6 +575,6 @@ POISONS: Mapping[str, Callable[[Json], object]] = {
     "amount_with_comma": _total("12,3"),
     "amount_nan": _total("NaN"),
     "amount_infinite": _total("Infinity"),
-    "buyer_a_list": _with("buyer", ["somebody"]),
+    "buyer_a_list": _with("buyer", ["a buyer"]),
 }
-"""Orders that break Amazon's own model, by name; each function gets the sound JSON and spoils it."""
+"""Functions by name, each of which breaks Amazon's model in the sound JSON of an order."""

@@ -1,9 +1,8 @@
-"""Invented orders of every kind that Amazon's model and its users know of, the same for the same seed.
+"""Invented orders of every kind that Amazon's model and users describe, the same for the same seed.
 
-People, streets and shops are obviously made up; telephone numbers lie in ranges kept for fiction where a
-country has one. About a third of the orders come from buyers who were here before: the same relay
-address within a marketplace, another one elsewhere, sometimes written in other letters, under a new name,
-or sent to another address.
+People, streets and shops are obviously invented; phone numbers are from ranges reserved for fiction, if the
+country has one. About a third of the orders come from returning buyers: the same relay address within a
+marketplace, another one elsewhere, sometimes in upper case, with a new name or another delivery address.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from connectors.simulator.orders import (
 FUTURE_STATUS = "AWAITING_TELEPORT"
 FUTURE_PROGRAM = "AMAZON_MOONSHOT"
 OTHER_CHANNEL_MARKETPLACES = {"US": "A2ZV50J4W1RKNI", "UK": "AZMDEXL2RVFNN", "DE": "A38D8NSA03LJTC"}
-"""Pseudo-marketplaces that orders of other channels carry (seen by users, not documented)."""
+"""Pseudo-marketplaces of orders from other channels (seen by users, not documented)."""
 
 _GIVEN = ("Alma", "Bruno", "Clio", "Dario", "Enya", "Falk", "Gitta", "Hugo", "Ines", "Jonas", "Kaja", "Zoë")
 _FAMILY = ("Musterfrau", "Specimen", "Exemple", "Inventado", "Fittizio", "Placeholder", "Ficta", "Överdiktad")
@@ -44,7 +43,7 @@ _STATES = {"US": "WA", "CA": "ON", "BR": "SP", "AU": "NSW", "IN": "KA", "MX": "C
 
 @dataclass(slots=True)
 class _Person:
-    """Somebody who buys; ``number`` makes the relay addresses."""
+    """A buyer. The relay addresses depend on ``number``."""
 
     number: int
     name: str
@@ -81,39 +80,39 @@ def populate(
     """Yield ``orders`` orders created between ``start`` and ``end``, oldest first.
 
     Shares from 0 to 1: ``returning`` buyers, ``amazon_fulfilled`` orders, updates shown hours ``late``,
-    first ready versions with the buyer ``withheld``, words of a ``future`` model, ``poisoned`` orders,
+    first unshipped versions with the buyer ``withheld``, words of a ``future`` model, ``poisoned`` orders,
     orders ``unlisted`` by every search.
     """
     random = Random(f"population {seed}")
-    places = [BY_NAME[one] for one in marketplaces]
+    places = [BY_NAME[code] for code in marketplaces]
     habits = _Habits(returning, amazon_fulfilled, late, withheld, future, poisoned, unlisted)
     span = int((end - start).total_seconds() * 1000)
-    moments = sorted(start + timedelta(milliseconds=random.randrange(span)) for _ in range(orders))
+    times = sorted(start + timedelta(milliseconds=random.randrange(span)) for _ in range(orders))
     ids: set[str] = set()
     people: list[_Person] = []
     replaceable: dict[str, tuple[str, _Person]] = {}
-    for moment in moments:
+    for time in times:
         place = random.choice(places)
-        person = _somebody(random, people, place, habits)
+        person = _buyer(random, people, place, habits)
         order_id = _order_id(random, ids)
         whole = random.random() < 0.4
-        created = moment.replace(microsecond=0) if whole and moment.second else moment
+        created = time.replace(microsecond=0) if whole and time.second else time
         before = replaceable.get(place.code)
         story = _Story(random, seed, place, order_id, created, habits)
         if before is not None and random.random() < 0.03:
             facts = story.replacement(*before)
         else:
             facts = story.purchase(person)
-        versions = story.told(facts, end)
+        versions = story.versions(facts, end)
         if versions[-1].facts.status == "SHIPPED" and facts.replaces is None:
             replaceable[place.code] = (order_id, person)
-        # Drawn only when asked for, so that the worlds of all other seeds stay what they are.
+        # Drawn only if requested, so that all other worlds stay the same.
         hidden = unlisted > 0 and random.random() < unlisted
         yield Order(order_id, created, place.id, versions, hidden)
 
 
 def relay_address(seed: int, number: int, place: Marketplace) -> str:
-    """The anonymised address of person ``number`` on one marketplace: fifteen letters and digits."""
+    """Return the anonymised address of person ``number`` on a marketplace: 15 letters and digits."""
     digest = hashlib.blake2b(f"{seed}/{number}/{place.id}".encode(), digest_size=15).digest()
     letters = "abcdefghijklmnopqrstuvwxyz0123456789"
     return "".join(letters[byte % 36] for byte in digest) + "@" + place.relay_domain
@@ -128,11 +127,11 @@ def _order_id(random: Random, taken: set[str]) -> str:
             return order_id
 
 
-def _somebody(random: Random, people: list[_Person], place: Marketplace, habits: _Habits) -> _Person:
+def _buyer(random: Random, people: list[_Person], place: Marketplace, habits: _Habits) -> _Person:
     if people and random.random() < habits.returning:
-        # The last few hundred are enough to choose from; of three, prefer one of this marketplace.
-        some = [people[-1 - random.randrange(min(len(people), 400))] for _ in range(3)]
-        person = next((one for one in some if one.code == place.code), some[0])
+        # Of three of the last few hundred, prefer one of this marketplace.
+        recent = [people[-1 - random.randrange(min(len(people), 400))] for _ in range(3)]
+        person = next((each for each in recent if each.code == place.code), recent[0])
         if random.random() < 0.1:
             person.name = f"{person.name.split()[0]} {random.choice(_FAMILY)}-{random.choice(_FAMILY)}"
         if random.random() < 0.1:
@@ -168,7 +167,7 @@ def _address(random: Random, place: Marketplace, name: str) -> Address:
 
 
 class _Story:
-    """How one order came about and what became of it."""
+    """The life of one order."""
 
     def __init__(
         self,
@@ -185,7 +184,7 @@ class _Story:
     def _chance(self, share: float) -> bool:
         return self.random.random() < share
 
-    # --- what was bought ---------------------------------------------------------------------------
+    # --- the purchase ------------------------------------------------------------------------------
 
     def purchase(self, person: _Person) -> Facts:
         place, random = self.place, self.random
@@ -234,7 +233,7 @@ class _Story:
         return replace(facts, lines=tuple(free))
 
     def _of_a_kind(self, facts: Facts, by_amazon: bool) -> Facts:
-        """Most orders are plain; each special kind is a few in a hundred."""
+        """Turn a few orders in a hundred into each special kind; most stay plain."""
         draw = self.random.random()
         programs = ["PRIME"] if self._chance(0.5 if by_amazon else 0.08) else []
         if self._chance(self.habits.future):
@@ -295,7 +294,7 @@ class _Story:
         return facts
 
     def _of_another_channel(self, facts: Facts) -> Facts:
-        """Multi-channel fulfilment: Amazon sends the goods, but there is no buyer of Amazon's."""
+        """Multi-channel fulfilment: Amazon ships the goods, but the buyer is not Amazon's."""
         code = self.place.code
         foreign = OTHER_CHANNEL_MARKETPLACES.get(code) if self._chance(0.5) else None
         return replace(
@@ -334,10 +333,10 @@ class _Story:
             points=random.randrange(1, 99) if self.place.code == "JP" and self._chance(0.5) else None,
         )
 
-    # --- what became of it -------------------------------------------------------------------------
+    # --- the versions ------------------------------------------------------------------------------
 
-    def told(self, facts: Facts, end: datetime) -> tuple[Version, ...]:
-        """The versions up to ``end``; the first one always is."""
+    def versions(self, facts: Facts, end: datetime) -> tuple[Version, ...]:
+        """Return the versions up to ``end``, the first one in any case."""
         late = self._chance(self.habits.late)
         versions: list[Version] = []
         at = self.created
@@ -356,7 +355,7 @@ class _Story:
         return timedelta(milliseconds=self.random.randrange(low_minutes * 60_000, high_minutes * 60_000))
 
     def _life(self, facts: Facts) -> Iterator[tuple[timedelta, Facts]]:
-        """Yield what is true next, and how long after what was true before."""
+        """Yield the next state and the time since the one before."""
         wait = timedelta(0)
         if self._chance(0.02):
             yield wait, replace(facts, status="PENDING_AVAILABILITY")
@@ -379,7 +378,7 @@ class _Story:
         yield wait, replace(facts, status="UNSHIPPED")
         wait = self._after(60, 2 * 24 * 60)
         if self._chance(0.03):
-            facts = _cancel_asked(facts)
+            facts = _cancel_requested(facts)
             yield wait, replace(facts, status="UNSHIPPED")
             wait = self._after(10, 600)
         if self._chance(0.04):
@@ -388,21 +387,21 @@ class _Story:
         yield from self._sent(facts, wait)
 
     def _sent(self, facts: Facts, wait: timedelta) -> Iterator[tuple[timedelta, Facts]]:
-        mine = facts.fulfilled_by == "MERCHANT"
+        by_merchant = facts.fulfilled_by == "MERCHANT"
         if len(facts.lines) > 1 and self._chance(0.3):
             partly = (replace(facts.lines[0], shipped=facts.lines[0].quantity), *facts.lines[1:])
             begun = replace(facts, status="PARTIALLY_SHIPPED", lines=partly)
-            yield wait, replace(begun, packages=self._packages(begun, "IN_TRANSIT")) if mine else begun
+            yield wait, replace(begun, packages=self._packages(begun, "IN_TRANSIT")) if by_merchant else begun
             wait = self._after(60, 24 * 60)
         lines = tuple(replace(line, shipped=line.quantity) for line in facts.lines)
         gone = replace(facts, status="SHIPPED", lines=lines)
-        if not mine:
+        if not by_merchant:
             yield wait, gone
             return
         on_the_way = replace(gone, packages=self._packages(gone, "IN_TRANSIT"))
         yield wait, on_the_way
         final = "DELIVERED" if self._chance(0.95) else "UNDELIVERABLE"
-        arrived = tuple(replace(one, status=final, detailed_status=final) for one in on_the_way.packages)
+        arrived = tuple(replace(each, status=final, detailed_status=final) for each in on_the_way.packages)
         yield self._after(12 * 60, 5 * 24 * 60), replace(on_the_way, packages=arrived)
 
     def _packages(self, facts: Facts, status: str) -> tuple[Package, ...]:
@@ -422,6 +421,6 @@ def _cancelled(facts: Facts, by: str, reason: str | None) -> Facts:
     return replace(facts, status="CANCELLED", lines=lines, priced_while_pending=False)
 
 
-def _cancel_asked(facts: Facts) -> Facts:
+def _cancel_requested(facts: Facts) -> Facts:
     first, *others = facts.lines
     return replace(facts, lines=(replace(first, cancel_requested="Found it in a drawer"), *others))

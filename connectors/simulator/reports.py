@@ -1,9 +1,9 @@
-"""The Reports API: the report of all orders by order date, and the storage that its documents lie in.
+"""The Reports API: the report of all orders by order date, and the storage of its documents.
 
-It is as awkward as Amazon's. A report takes its time; over more than thirty days it is empty and nobody
-says so; without an order to list it is cancelled; its rows come in no order, one for each order line and
-without an id of the line; its encoding depends on the country; its address is good for five minutes; and it
-knows updates that the Orders API does not show yet, and orders that a search never lists.
+It is as awkward as Amazon's. A report takes minutes; over more than 30 days it is empty, without an error;
+without any order it is cancelled; its rows are unsorted, one per order line, without line IDs; its encoding
+depends on the country; its address is valid for five minutes; and it knows updates that the Orders API does
+not show yet, and orders that no search lists.
 
 Sources: Reports API model 2021-06-30, and the SP-API guide to order tracking reports.
 """
@@ -25,11 +25,11 @@ from connectors.simulator.orders import Facts, Line, Version, amazon_time
 from connectors.simulator.world import Seller, World
 
 ALL_ORDERS = "GET_FLAT_FILE_ALL_ORDERS_DATA_BY_ORDER_DATE_GENERAL"
-LONGEST = timedelta(days=30)
+MAX_SPAN = timedelta(days=30)
 ADDRESS_LIFE = timedelta(minutes=5)
-KEPT = timedelta(days=30)
+RETENTION = timedelta(days=30)
 IN_QUEUE, IN_PROGRESS = timedelta(seconds=45), timedelta(minutes=4)
-"""How long a report waits, and how long it is worked on."""
+"""How long a report waits, and how long it takes."""
 
 REPORTS_PATH = "/reports/2021-06-30/reports"
 DOCUMENTS_PATH = "/reports/2021-06-30/documents"
@@ -84,7 +84,7 @@ _SPECIFICATION = {"reportType", "dataStartTime", "dataEndTime", "marketplaceIds"
 
 @dataclass(frozen=True, slots=True)
 class _Report:
-    """One report that was asked for. ``fate`` is what it comes to when it is not made."""
+    """One requested report. ``fate`` is the fault it ends in, if any."""
 
     report_id: str
     seller: str
@@ -111,7 +111,7 @@ class _Report:
 
 
 class Reports:
-    """The reports of all sellers. ``compressed`` and ``charset`` None: by turns, and by country."""
+    """The reports of all sellers. ``compressed`` None alternates; ``charset`` None depends on the country."""
 
     def __init__(
         self,
@@ -131,10 +131,10 @@ class Reports:
     # --- the three operations ----------------------------------------------------------------------
 
     def create(self, request: Request, seller: Seller, at: datetime, struck: frozenset[str]) -> bytes:
-        """createReport. Raises Refusal (400, 403)."""
-        wanted = _specification(request.body)
-        marketplace_ids = _marketplaces(wanted, seller)
-        after, before = _time(wanted, "dataStartTime", at), _time(wanted, "dataEndTime", at)
+        """Answer createReport. Raises Refusal (400, 403)."""
+        specification = _specification(request.body)
+        marketplace_ids = _marketplaces(specification, seller)
+        after, before = _time(specification, "dataStartTime", at), _time(specification, "dataEndTime", at)
         if before < after:
             raise invalid("dataEndTime must not be earlier than dataStartTime.")
         number = len(self._reports) + 1
@@ -154,10 +154,10 @@ class Reports:
         return to_json({"reportId": report.report_id})
 
     def get(self, report_id: str, seller: Seller, at: datetime) -> bytes:
-        """getReport. Raises Refusal (404)."""
+        """Answer getReport. Raises Refusal (404)."""
         report = self._reports.get(report_id)
-        if report is None or report.seller != seller.name or at - report.created > KEPT:
-            raise Refusal(404, "NotFound", "There is no report of this id.")
+        if report is None or report.seller != seller.name or at - report.created > RETENTION:
+            raise Refusal(404, "NotFound", "There is no report with this ID.")
         status = self._status(report, at)
         body: dict[str, object] = {
             "reportId": report.report_id,
@@ -179,11 +179,11 @@ class Reports:
     def document(
         self, document_id: str, seller: Seller, request: Request, at: datetime, struck: frozenset[str]
     ) -> bytes:
-        """getReportDocument: a new address of five minutes. Raises Refusal (404)."""
-        report = next((one for one in self._reports.values() if one.document_id == document_id), None)
-        known = report is not None and report.seller == seller.name and at - report.created <= KEPT
+        """Answer getReportDocument with a new address, valid for five minutes. Raises Refusal (404)."""
+        report = next((each for each in self._reports.values() if each.document_id == document_id), None)
+        known = report is not None and report.seller == seller.name and at - report.created <= RETENTION
         if report is None or not known or self._status(report, at) != "DONE":
-            raise Refusal(404, "NotFound", "There is no document of this id.")
+            raise Refusal(404, "NotFound", "There is no document with this ID.")
         signature = _digest("signature", f"{document_id} {len(self._addresses)}")
         self._addresses[signature] = (report.report_id, at, struck)
         host = request.header("host") or "127.0.0.1"
@@ -199,7 +199,7 @@ class Reports:
         return to_json(body)
 
     def download(self, query: Query, at: datetime) -> tuple[int, bytes, str]:
-        """What the storage answers: status, body, content type. It knows signatures and nothing else."""
+        """Return the storage's answer: status, body, content type. The storage only checks the signature."""
         signature = query.get("X-Amz-Signature", ("",))[0]
         report_id, issued, struck = self._addresses.get(signature, ("", at, frozenset()))
         report = self._reports.get(report_id)
@@ -229,7 +229,7 @@ class Reports:
             return "IN_PROGRESS"
         if report.fate is not None:
             return "FATAL" if report.fate == "report_fatal" else "CANCELLED"
-        if report.before - report.after <= LONGEST and not self._listed(report):
+        if report.before - report.after <= MAX_SPAN and not self._listed(report):
             return "CANCELLED"
         return "DONE"
 
@@ -244,7 +244,7 @@ class Reports:
 
     def _table(self, report: _Report, struck: frozenset[str]) -> str:
         rows: list[tuple[str, ...]] = [COLUMNS]
-        if report.before - report.after <= LONGEST and "report_empty" not in struck:
+        if report.before - report.after <= MAX_SPAN and "report_empty" not in struck:
             rows += [row for version in self._listed(report) for row in _rows(version)]
             rows[1:] = sorted(rows[1:], key=lambda row: _digest("row", "".join(row)))
         if "report_malformed" in struck:
@@ -266,38 +266,38 @@ class Reports:
 
 def _specification(body: bytes) -> dict[str, Any]:
     try:
-        wanted = json.loads(body)
+        specification = json.loads(body)
     except ValueError:
-        raise invalid("The body is no JSON.") from None
-    if not isinstance(wanted, dict) or not wanted.keys() <= _SPECIFICATION:
-        raise invalid("The body is no specification of a report.")
-    if wanted.get("reportType") != ALL_ORDERS:
+        raise invalid("The body is not JSON.") from None
+    if not isinstance(specification, dict) or not specification.keys() <= _SPECIFICATION:
+        raise invalid("The body is not a report specification.")
+    if specification.get("reportType") != ALL_ORDERS:
         raise invalid("reportType has an unknown value.")
-    return wanted
+    return specification
 
 
-def _marketplaces(wanted: dict[str, Any], seller: Seller) -> tuple[str, ...]:
-    given = wanted.get("marketplaceIds")
-    if not isinstance(given, list) or not 1 <= len(given) <= 25 or not all(one in BY_ID for one in given):
-        raise invalid("marketplaceIds must be 1 to 25 ids of marketplaces.")
-    if not set(given) <= seller.marketplace_ids:
+def _marketplaces(specification: dict[str, Any], seller: Seller) -> tuple[str, ...]:
+    ids = specification.get("marketplaceIds")
+    if not isinstance(ids, list) or not 1 <= len(ids) <= 25 or not all(each in BY_ID for each in ids):
+        raise invalid("marketplaceIds must be 1 to 25 marketplace IDs.")
+    if not set(ids) <= seller.marketplace_ids:
         raise forbidden("The seller is not enrolled in one of the marketplaces.")
-    return tuple(given)
+    return tuple(ids)
 
 
-def _time(wanted: dict[str, Any], name: str, now: datetime) -> datetime:
-    text = wanted.get(name)
+def _time(specification: dict[str, Any], name: str, now: datetime) -> datetime:
+    text = specification.get(name)
     if text is None:
         return now
     try:
-        moment = datetime.fromisoformat(text)
+        time = datetime.fromisoformat(text)
     except (TypeError, ValueError):
         raise invalid(f"{name} is not an ISO 8601 time.") from None
-    if moment.tzinfo is None:
+    if time.tzinfo is None:
         raise invalid(f"{name} has no offset from UTC.")
-    if moment > now:
+    if time > now:
         raise invalid(f"{name} must not be later than now.")
-    return moment.astimezone(UTC)
+    return time.astimezone(UTC)
 
 
 # --- writing ---------------------------------------------------------------------------------------
@@ -355,12 +355,12 @@ def _amount(amount: Decimal | None) -> str:
     return "" if amount is None else str(amount)
 
 
-def _table_time(moment: datetime) -> str:
-    return moment.replace(tzinfo=None).isoformat(timespec="seconds") + "+00:00"
+def _table_time(time: datetime) -> str:
+    return time.replace(tzinfo=None).isoformat(timespec="seconds") + "+00:00"
 
 
-def _report_time(moment: datetime) -> str:
-    return amazon_time(moment)
+def _report_time(time: datetime) -> str:
+    return amazon_time(time)
 
 
 def _digest(kind: str, text: str) -> str:

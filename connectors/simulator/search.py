@@ -1,8 +1,8 @@
-"""Reading a request to the Orders API as strictly as Amazon does.
+"""Reads a request to the Orders API as strictly as Amazon does.
 
 Source: Orders API model 2026-01-01, the parameters of ``searchOrders`` and ``getOrder``. What the model
 leaves open (an empty value, an unknown parameter, a time without an offset) is refused, so that a client
-who relies on it learns so here.
+that relies on it fails here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ STATUSES = frozenset(
 )
 FULFILLERS = frozenset({"MERCHANT", "AMAZON"})
 FRESHNESS = timedelta(minutes=2)
-"""An upper bound must be at least this much older than the request."""
+"""Minimum age of an upper bound."""
 
 _PARAMETERS = frozenset(
     {
@@ -47,7 +47,7 @@ _PARAMETERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """A ``searchOrders`` request that makes sense. ``marketplace_ids`` empty: all of the seller's.
+    """A valid ``searchOrders`` request. ``marketplace_ids`` empty: all of the seller's.
 
     ``frozen`` are the parameters that must stay the same while a page token is used.
     """
@@ -65,7 +65,7 @@ class Search:
 
 
 def read_search(query: Query) -> Search:
-    """Understand a query, without regard to the time of day. Raises Refusal (400)."""
+    """Read a query, without checking its bounds against the clock. Raises Refusal (400)."""
     _only(query, _PARAMETERS)
     created, updated = _time(query, "createdAfter"), _time(query, "lastUpdatedAfter")
     if (created is None) == (updated is None):
@@ -96,7 +96,7 @@ def read_search(query: Query) -> Search:
 
 
 def check_bounds(search: Search, now: datetime) -> datetime:
-    """The upper bound that applies at Amazon's ``now``. Raises Refusal when it is too young."""
+    """Return the upper bound that applies at Amazon's ``now``. Raises Refusal if it is too young."""
     name = "createdBefore" if search.axis == "created" else "lastUpdatedBefore"
     latest = now - FRESHNESS
     if search.before is not None and search.before > latest:
@@ -108,7 +108,7 @@ def check_bounds(search: Search, now: datetime) -> datetime:
 
 
 def read_included(query: Query) -> frozenset[str]:
-    """The only parameter of ``getOrder``. Raises Refusal (400)."""
+    """Read the only parameter of ``getOrder``. Raises Refusal (400)."""
     _only(query, frozenset({"includedData"}))
     return _words(query, "includedData", DATASETS)
 
@@ -147,12 +147,12 @@ def _time(query: Query, name: str) -> datetime | None:
     if text is None:
         return None
     try:
-        moment = datetime.fromisoformat(text)
+        time = datetime.fromisoformat(text)
     except ValueError:
         raise invalid(f"{name} is not an ISO 8601 time.") from None
-    if moment.tzinfo is None:
+    if time.tzinfo is None:
         raise invalid(f"{name} has no offset from UTC.")
-    return moment.astimezone(UTC)
+    return time.astimezone(UTC)
 
 
 def _page_size(query: Query) -> int:

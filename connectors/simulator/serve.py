@@ -13,12 +13,12 @@ from typing import Any
 from connectors.simulator.api import Simulator
 from connectors.simulator.messages import Request
 
-PATIENCE_LOOKS, LOOK_SECONDS = 1200, 0.1
-"""An unanswered client is looked at this often before it is sent away: two minutes in all."""
+MAX_HANG_CHECKS, CHECK_SECONDS = 1200, 0.1
+"""How often to check if an unanswered client has left before its connection is closed: two minutes in all."""
 
 
 class SimulatorServer(ThreadingHTTPServer):
-    """Knows its open connections, so that it can end without waiting for idle clients."""
+    """A server that knows its open connections, so that it can stop without waiting for idle clients."""
 
     daemon_threads = False
 
@@ -30,23 +30,23 @@ class SimulatorServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Note the connection before its thread begins, so that none is ever overlooked."""
+        """Record the connection before its thread starts, so that none is missed."""
         with self.closed:
             self.connections.add(request)
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
-        """The connection is done with."""
+        """Forget the connection."""
         super().shutdown_request(request)
         with self.closed:
             self.connections.discard(request)
             self.closed.notify_all()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that leaves in the middle is nothing to report."""
+        """Ignore a client that disconnects early."""
 
     def stop(self) -> None:
-        """End now: no new connections, open ones are cut. May be called again."""
+        """Stop at once: accept no connections and cut the open ones. Idempotent."""
         if self.stopping.is_set():
             return
         self.stopping.set()
@@ -58,12 +58,12 @@ class SimulatorServer(ThreadingHTTPServer):
         self.server_close()
 
     def settle(self, seconds: float = 10.0) -> None:
-        """Wait until all that clients asked for before they left is answered and recorded.
+        """Wait until every request of the clients that have left is answered and recorded.
 
-        A client that was killed may have left a request behind that nobody has read yet. Raises
-        TimeoutError when a client is still there after so many ``seconds``.
+        A killed client may leave a request that no thread has read yet. Raises TimeoutError if a client is
+        still connected after ``seconds``.
         """
-        # Connections are taken in the order in which they came: when this one is, all before it are.
+        # Connections are accepted in order: once this one is, all earlier ones are.
         with socket.create_connection(("127.0.0.1", self.server_port), timeout=10) as last:
             last.shutdown(socket.SHUT_WR)
             last.recv(1)
@@ -74,7 +74,7 @@ class SimulatorServer(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    # Headers and body leave in two writes; Nagle's algorithm would hold the second one back.
+    # Headers and body are two writes; Nagle's algorithm would delay the second.
     disable_nagle_algorithm = True
     server: SimulatorServer
 
@@ -100,19 +100,19 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_DELETE = _answer
 
     def _wait_until_left(self) -> None:
-        for _ in range(PATIENCE_LOOKS):
-            if select.select([self.connection], [], [], LOOK_SECONDS)[0]:
+        for _ in range(MAX_HANG_CHECKS):
+            if select.select([self.connection], [], [], CHECK_SECONDS)[0]:
                 return
 
     def log_message(self, format: str, *args: object) -> None:
-        """Quiet: request lines carry page tokens."""
+        """Log nothing: request lines carry page tokens."""
 
 
 @contextmanager
 def serve(simulator: Simulator, port: int = 0) -> Iterator[tuple[SimulatorServer, str]]:
-    """Serve ``simulator`` on loopback in a thread; yields the server and its base URL.
+    """Serve ``simulator`` on loopback in a thread; yield the server and its base URL.
 
-    Port 0 takes a free one. On leaving, the socket is closed and no thread is left.
+    Port 0 takes a free one. On exit the socket is closed and no thread is left.
     """
     server = SimulatorServer(simulator, port)
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, name="simulator")

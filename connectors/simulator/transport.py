@@ -9,14 +9,14 @@ from connectors.simulator.messages import Request
 
 
 def transport(simulator: Simulator) -> httpx.MockTransport:
-    """An httpx transport whose every request goes to ``simulator``, whatever the host.
+    """Return an httpx transport that sends every request to ``simulator``, whatever the host.
 
-    A dropped connection raises httpx.RemoteProtocolError, an answer that never comes
-    httpx.ReadTimeout, both at once.
+    A dropped connection raises httpx.RemoteProtocolError and an answer that never comes
+    httpx.ReadTimeout, both without delay.
     """
 
     def answer(request: httpx.Request) -> httpx.Response:
-        given = simulator.handle(
+        answered = simulator.handle(
             Request(
                 request.method,
                 request.url.path,
@@ -25,12 +25,12 @@ def transport(simulator: Simulator) -> httpx.MockTransport:
                 request.content,
             )
         )
-        if given.disturbance == "hang":
+        if answered.disturbance == "hang":
             raise httpx.ReadTimeout("The simulator does not answer.", request=request)
-        if given.disturbance == "drop":
+        if answered.disturbance == "drop":
             raise httpx.RemoteProtocolError("The simulator dropped the connection.", request=request)
-        # As a stream, so that a client can read it as it would from a socket.
-        stream = httpx.ByteStream(given.body)
-        return httpx.Response(given.status, headers=dict(given.headers), stream=stream)
+        # A stream, so that a client can read it as from a socket.
+        stream = httpx.ByteStream(answered.body)
+        return httpx.Response(answered.status, headers=dict(answered.headers), stream=stream)
 
     return httpx.MockTransport(answer)

@@ -1,7 +1,7 @@
-"""What of an order a seller gets to see: the datasets asked for, and the roles held.
+"""What a seller sees of an order, by the requested datasets and the held roles.
 
-A dataset that was not asked for, and a field for which a role is missing, are simply absent from an
-answer with status 200; Amazon never says why. Sources: Orders API model 2026-01-01, and the SP-API guides
+A dataset that was not requested, and a field for which a role is missing, are absent from an answer with
+status 200; Amazon never says why. Sources: Orders API model 2026-01-01, and the SP-API guides
 on included data and on access to personal data in orders.
 """
 
@@ -54,12 +54,12 @@ _NAMELESS_MARKETPLACES = frozenset({"ATVPDKIKX0DER", "A1VC38T7YXB528", "A19VAU5U
 
 
 def phone_expired(facts: Facts, at: datetime) -> bool:
-    """A shipped order's telephone number goes when the latest promised delivery has passed."""
+    """Return True if a shipped order's phone number is gone: after the latest promised delivery."""
     return facts.status == "SHIPPED" and facts.deliver_by is not None and at > facts.deliver_by
 
 
 def shown(version: Version, included: frozenset[str], roles: frozenset[str], *, phone_gone: bool) -> object:
-    """The JSON of one version as it is sent; what is not an object (a poisoned order) goes as it is."""
+    """Return the JSON of one version as sent; a poisoned order that is not an object is sent unchanged."""
     payload = version.payload
     if not isinstance(payload, dict):
         return payload
@@ -81,7 +81,7 @@ def shown(version: Version, included: frozenset[str], roles: frozenset[str], *, 
 
 
 def _replace(seen: Json, name: str, withheld: frozenset[str] | None) -> None:
-    """Drop the members ``withheld`` (None: all) of the object ``name``, and the object once empty."""
+    """Drop the ``withheld`` members (None: all) of the object ``name``, and the object if then empty."""
     member = seen.get(name)
     if not isinstance(member, dict):
         return

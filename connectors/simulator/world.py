@@ -1,9 +1,8 @@
 """The truth behind the simulator: applications, sellers, and their orders with every version.
 
-A world is plain data plus the few questions that the API has to answer about it: who may come in, what
-is listed in an interval now. Answers come from sorted lists, so that a world of twenty thousand orders
-answers as fast as a small one; a list is kept until a version appears, leaves, or ages out, because a
-walk asks for the same list on every page.
+A world is plain data plus the few queries that the API makes: who has access, and which orders an interval
+lists now. Queries read sorted lists, so that a world of 20,000 orders answers as fast as a small one. A
+listing is cached until a version appears, leaves or ages out, because a walk needs it for every page.
 """
 
 from __future__ import annotations
@@ -25,12 +24,13 @@ ListOrder = Literal["scattered", "time"]
 DIRECT_TO_CONSUMER = "DIRECT_TO_CONSUMER"
 TAX = "TAX"
 ALL_ROLES = frozenset({DIRECT_TO_CONSUMER, TAX})
-"""The restricted roles: the first shows a merchant's buyers, the second names and tax numbers."""
+"""The restricted roles. The first shows the buyers of merchant-fulfilled orders, the second names and tax
+numbers."""
 
 HISTORY = timedelta(days=730)
 LONG_HISTORY_SINCE = datetime(2016, 1, 1, tzinfo=UTC)
 LONG_HISTORY = frozenset({"JP", "AU", "SG"})
-"""Marketplaces whose orders are shown since 2016 instead of for two years (Orders API model)."""
+"""Marketplaces that show orders since 2016 instead of for two years (Orders API model)."""
 
 CLIENT_ID = "amzn1.application-oa2-client.simulated"
 CLIENT_SECRET = "simulated-client-secret"
@@ -38,7 +38,7 @@ CLIENT_SECRET = "simulated-client-secret"
 
 @dataclass(frozen=True, slots=True)
 class Seller:
-    """A selling partner in one region. ``marketplaces`` are country codes or ids it is enrolled in."""
+    """A selling partner in one region, enrolled in ``marketplaces`` (country codes or IDs)."""
 
     name: str = "seller"
     marketplaces: tuple[str, ...] = ("UK",)
@@ -48,7 +48,7 @@ class Seller:
 
     @property
     def marketplace_ids(self) -> frozenset[str]:
-        return frozenset(BY_NAME[one].id for one in self.marketplaces)
+        return frozenset(BY_NAME[name].id for name in self.marketplaces)
 
     @property
     def region(self) -> Region:
@@ -57,7 +57,7 @@ class Seller:
 
 @dataclass(slots=True)
 class _Books:
-    """One seller's orders, with the sorted lists that answer questions by time."""
+    """One seller's orders, with sorted lists for queries by time."""
 
     orders: dict[str, Order] = field(default_factory=dict)
     created: list[tuple[datetime, str]] = field(default_factory=list)
@@ -69,17 +69,17 @@ class _Books:
 class World:
     """Sellers, the applications they authorised, and their orders.
 
-    ``list_order`` is how answers are sorted: ``scattered`` (stable, but by nothing that a client could
-    use: Amazon promises no order) or ``time``. Not thread-safe: the simulator holds a lock.
+    ``list_order`` sorts the answers: ``scattered`` (stable, but of no use to a client, because Amazon
+    promises no order) or ``time``. Not thread-safe: the simulator holds a lock.
     """
 
     def __init__(self, *sellers: Seller, list_order: ListOrder = "scattered") -> None:
         self.list_order = list_order
         self.sellers: dict[str, Seller] = {}
         self.applications: dict[str, set[str]] = {CLIENT_ID: {CLIENT_SECRET}}
-        """The valid client secrets of each client id."""
+        """Client ID -> valid client secrets."""
         self.authorisations: dict[str, tuple[str, str]] = {}
-        """Refresh token -> (client id, seller's name)."""
+        """Refresh token -> (client ID, seller's name)."""
         self._books: dict[str, _Books] = {}
         self._lists: dict[tuple[object, ...], list[tuple[Order, Version]]] = {}
         for seller in sellers or (Seller(),):
@@ -98,7 +98,7 @@ class World:
         list_order: ListOrder = "scattered",
         **habits: Any,
     ) -> World:
-        """A world of one seller with ``orders`` invented orders, the same for the same arguments.
+        """Return a world of one seller with ``orders`` invented orders, the same for the same arguments.
 
         All times lie between ``start`` and ``end``. ``habits`` are the shares of ``populate``.
         """
@@ -107,7 +107,7 @@ class World:
         world.add(*populate(seed=seed, marketplaces=codes, orders=orders, start=start, end=end, **habits))
         return world
 
-    # --- who ---------------------------------------------------------------------------------------
+    # --- access ------------------------------------------------------------------------------------
 
     def enrol(self, seller: Seller) -> None:
         """Add a seller, or replace the one of that name (other roles, other marketplaces)."""
@@ -117,37 +117,37 @@ class World:
         self.authorise(seller.name, seller.refresh_token, seller.client_id)
 
     def authorise(self, seller: str, refresh_token: str, client_id: str = CLIENT_ID) -> None:
-        """The seller lets an application in, once more or anew."""
+        """Authorise an application, for the first time or again."""
         self.authorisations[refresh_token] = (client_id, seller)
 
     def revoke(self, refresh_token: str) -> None:
-        """The authorisation is gone: Login with Amazon will answer ``invalid_grant``."""
+        """Remove an authorisation: Login with Amazon will answer ``invalid_grant``."""
         self.authorisations.pop(refresh_token, None)
 
     # --- orders ------------------------------------------------------------------------------------
 
     def add(self, *orders: Order, seller: str | None = None) -> None:
-        """Add orders, or replace those whose id is already there (say, by a longer history)."""
+        """Add orders, or replace those with the same ID (for example by a longer history)."""
         books = self._of(seller)
-        known = [one for one in orders if one.order_id in books.orders]
-        if known:
-            self._forget(books, {one.order_id for one in known})
-        many = len(orders) > 20
-        for one in orders:
-            books.orders[one.order_id] = one
-            created = (one.created, one.order_id)
-            updates = [(v.last_updated, one.order_id, i) for i, v in enumerate(one.versions)]
-            appearing = [v.visible_at for v in one.versions]
-            if many:
+        replaced = {added.order_id for added in orders if added.order_id in books.orders}
+        if replaced:
+            self._forget(books, replaced)
+        sorts_once = len(orders) > 20
+        for added in orders:
+            books.orders[added.order_id] = added
+            created = (added.created, added.order_id)
+            updates = [(v.last_updated, added.order_id, i) for i, v in enumerate(added.versions)]
+            appearing = [v.visible_at for v in added.versions]
+            if sorts_once:
                 books.created.append(created)
                 books.updated.extend(updates)
                 books.appearing.extend(appearing)
             else:
                 insort(books.created, created)
-                for update, moment in zip(updates, appearing, strict=True):
+                for update, time in zip(updates, appearing, strict=True):
                     insort(books.updated, update)
-                    insort(books.appearing, moment)
-        if many:
+                    insort(books.appearing, time)
+        if sorts_once:
             books.created.sort()
             books.updated.sort()
             books.appearing.sort()
@@ -160,21 +160,21 @@ class World:
         return made
 
     def update(self, order_id: str, at: datetime, *, seller: str | None = None, **changes: Any) -> Order:
-        """Give an order of this world one more version (see ``Order.then``)."""
+        """Give an order of this world another version (see ``Order.then``)."""
         longer = self._of(seller).orders[order_id].then(at, **changes)
         self.add(longer, seller=seller)
         return longer
 
     def orders(self, seller: str | None = None) -> tuple[Order, ...]:
-        """Every order of a seller, in the order of (created time, order id): the truth, for oracles."""
+        """Return every order of a seller, sorted by (created time, order ID): the truth, for oracles."""
         books = self._of(seller)
         return tuple(books.orders[order_id] for _, order_id in books.created)
 
     def find(self, seller: str, order_id: str, at: datetime) -> tuple[Order, Version] | None:
-        """What is shown of one order at ``at``, or None."""
-        found = self._books[seller].orders.get(order_id)
-        version = found.current(at) if found else None
-        return (found, version) if found and version and shown_still(found, at) else None
+        """Return an order and the version shown at ``at``, or None."""
+        known = self._books[seller].orders.get(order_id)
+        version = known.current(at) if known else None
+        return (known, version) if known and version and shown_still(known, at) else None
 
     def listing(
         self,
@@ -188,9 +188,9 @@ class World:
         statuses: frozenset[str] = frozenset(),
         fulfilled_by: frozenset[str] = frozenset(),
     ) -> list[tuple[Order, Version]]:
-        """The orders that a search of this interval (inclusive) lists at ``at``; never change the list.
+        """Return the orders that a search of this interval (inclusive) lists at ``at``. Read-only.
 
-        An order is listed by its current version only: updated again, it leaves the old interval.
+        An order is listed by its current version only: when updated again, it leaves the old interval.
         """
         books = self._books[seller]
         epoch = bisect_right(books.appearing, at)
@@ -199,38 +199,38 @@ class World:
             seller, books.revision, epoch, aged, self.list_order,
             axis, after, before, marketplace_ids, statuses, fulfilled_by,
         )  # fmt: skip
-        kept = self._lists.get(key)
-        if kept is None:
-            found = self._by_creation if axis == "created" else self._by_update
-            kept = [
-                (one, version)
-                for one, version in found(books, at, after, before)
-                if one.listed_under in marketplace_ids
-                and not one.unlisted
+        listed = self._lists.get(key)
+        if listed is None:
+            in_interval = self._by_creation if axis == "created" else self._by_update
+            listed = [
+                (each, version)
+                for each, version in in_interval(books, at, after, before)
+                if each.listed_under in marketplace_ids
+                and not each.unlisted
                 and (not statuses or version.facts.status in statuses)
                 and (not fulfilled_by or version.facts.fulfilled_by in fulfilled_by)
-                and shown_still(one, at)
+                and shown_still(each, at)
             ]
-            kept.sort(key=_by_time(axis) if self.list_order == "time" else _scattered)
+            listed.sort(key=_by_time(axis) if self.list_order == "time" else _scattered)
             if len(self._lists) >= 64:
                 self._lists.clear()
-            self._lists[key] = kept
-        return kept
+            self._lists[key] = listed
+        return listed
 
     def reported(
         self, seller: str, *, at: datetime, after: datetime, before: datetime, marketplace_ids: frozenset[str]
     ) -> list[Version]:
-        """What a report made at ``at`` knows of the orders created in an interval (inclusive).
+        """Return the versions that a report made at ``at`` lists of orders created in an interval.
 
-        It knows an order once the API does, and then every update at once, however late the API shows it.
+        It lists an order once the API does, and from then on every update at once, however late the API is.
         """
         books = self._books[seller]
         low, high = bisect_left(books.created, (after, "")), bisect_right(books.created, (before, "\uffff"))
-        found = (books.orders[order_id] for _, order_id in books.created[low:high])
+        in_interval = (books.orders[order_id] for _, order_id in books.created[low:high])
         return [
-            next(version for version in reversed(one.versions) if version.last_updated <= at)
-            for one in found
-            if one.listed_under in marketplace_ids and one.current(at) and shown_still(one, at)
+            next(version for version in reversed(each.versions) if version.last_updated <= at)
+            for each in in_interval
+            if each.listed_under in marketplace_ids and each.current(at) and shown_still(each, at)
         ]
 
     # --- within ------------------------------------------------------------------------------------
@@ -274,7 +274,7 @@ class World:
 
 
 def shown_still(one: Order, at: datetime) -> bool:
-    """Amazon shows two years of history, in Japan, Australia and Singapore all since 2016."""
+    """Return True within the history that Amazon shows: two years, or since 2016 in JP, AU and SG."""
     if BY_ID[one.listed_under].code in LONG_HISTORY:
         return one.created >= LONG_HISTORY_SINCE
     return one.created >= at - HISTORY
