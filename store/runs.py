@@ -14,7 +14,7 @@ from store.bucket import CLOCK_WAS_SET
 from store.engine import Transaction
 from store.tables import refusals, run_days, runs
 
-Outcome = Literal["complete", "deferred", "failed", "superseded"]
+RunOutcome = Literal["complete", "deferred", "failed", "superseded"]
 KEPT = timedelta(days=30)
 """Runs older than this are kept as daily totals only."""
 
@@ -34,7 +34,7 @@ class Run:
     source: str
     started_at: datetime
     finished_at: datetime | None
-    outcome: Outcome | None
+    outcome: RunOutcome | None
     pages: int
     orders: int
     requests: int
@@ -131,7 +131,7 @@ def add_order(tx: Transaction, run: int) -> None:
 
 
 def finish(
-    tx: Transaction, run: int, outcome: Outcome, requests: int, message: str | None, retries: int = 0
+    tx: Transaction, run: int, outcome: RunOutcome, requests: int, message: str | None, retries: int = 0
 ) -> None:
     """End a run; ``retries``: how many of its requests were made again."""
     values = {

@@ -15,10 +15,10 @@ import sqlalchemy as sa
 
 from store import codec
 from store.engine import Transaction
+from store.findings import By, Finding, Held, Listed, Reason, Verification, unsettled
 from store.ledger import Superseded
 from store.tables import orders, quarantine, verification_orders, verifications
 from store.types import among
-from store.verification import By, Finding, Held, Listed, Reason, Verification, unsettled
 
 KEPT = timedelta(days=90)
 """How long a finished proof stays; the newest of each marketplace, and what is not settled, for ever."""
@@ -105,7 +105,7 @@ def telling(tx: Transaction, accounts: Iterable[str]) -> dict[tuple[str, str], l
     """By account and marketplace what tells how its proofs stand, newest first.
 
     Of each marketplace the newest proof of every reason and state; all, where one is not well and done,
-    because a later one may have settled it (``proof.unsettled``).
+    because a later one may have settled it (``findings.unsettled``).
     """
     c = verifications.c
     place = (c.account, c.marketplace_id)

@@ -8,7 +8,7 @@ from connectors.marketplaces import BY_ID
 from poller.actions.places import OPTIONS, Words
 from poller.errors import Refused
 from poller.text import time_text
-from store.verification import By, Finding, Verification
+from store.findings import By, Finding, Verification
 
 WAYS: tuple[By, ...] = ("report", "search")
 KINDS = {

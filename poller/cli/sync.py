@@ -21,7 +21,7 @@ from poller.monitoring.attention import REFUSED, remedy
 from poller.sync.run import RunReport
 from poller.text import counted, iso_rounded_up
 from store.engine import Unavailable
-from store.runs import Outcome
+from store.runs import RunOutcome
 
 DUE_AT_ONCE = datetime.fromisoformat("0001-01-01T00:00:00+00:00")
 
@@ -109,7 +109,7 @@ def _one_run(service: Service, key: str) -> RunReport | None:
     return report
 
 
-_OUTCOMES: dict[Outcome, str] = {
+_OUTCOMES: dict[RunOutcome, str] = {
     "complete": "all covered",
     "deferred": "deferred",
     "failed": "failed",

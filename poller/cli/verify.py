@@ -22,8 +22,8 @@ from poller.sync import windows
 from poller.text import counted, iso_rounded_up, when
 from poller.verification.lists import REPORT_CHECKED_EVERY
 from poller.verification.run import Verifier
+from store.findings import Finding, Verification
 from store.ledger import Superseded
-from store.verification import Finding, Verification
 
 OUTCOMES = {
     "stored": "fetched and stored",

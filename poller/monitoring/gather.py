@@ -32,10 +32,10 @@ from poller.verification import comparison
 from store import erasure, quarantine, queries
 from store.bucket import Bucket
 from store.engine import Transaction
+from store.findings import Finding, Verification, unsettled
 from store.progress import Interval, Kind, MarketplaceProgress, Window, complete_until, gaps
 from store.queries import Totals
 from store.runs import Refusal
-from store.verification import Finding, Verification, unsettled
 
 KINDS: tuple[Kind, ...] = ("live", "sweep", "backfill")
 PROOF_OVERDUE = timedelta(days=2)

@@ -21,9 +21,9 @@ from store import budgets, ledger, runs, verifications
 from store.bucket import Bucket
 from store.budgets import BudgetKey
 from store.engine import Transaction
+from store.findings import Verification
 from store.progress import Backfill, Interval, Look, MarketplaceProgress, SourceProgress, Window
 from store.runs import Refusal, Run
-from store.verification import Verification
 
 SHOWN_BUDGETS: tuple[Operation, ...] = ("searchOrders", "getOrder")
 

@@ -18,11 +18,11 @@ from typing import Any, Literal
 from connectors.base import Operation
 from poller.matching.buyer_visibility import Day, Drop
 from poller.text import time_text
+from store.findings import By, VerificationState
 from store.progress import Interval, Kind, Way
 from store.quarantine import Counts
 from store.queries import Totals
 from store.runs import Run
-from store.verification import By, VerificationState
 
 
 @dataclass(frozen=True, slots=True)

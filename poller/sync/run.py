@@ -41,16 +41,16 @@ from store import ledger, orders, quarantine, runs
 from store.engine import Store, Transaction, Unavailable
 from store.ledger import Superseded
 from store.progress import Backfill, Failure, Interval, MarketplaceProgress, SourceProgress, Way, Window
-from store.runs import Outcome
+from store.runs import RunOutcome
 
-_OUTCOMES: Mapping[windows.Left, Outcome] = {
+_OUTCOMES: Mapping[windows.Left, RunOutcome] = {
     "nothing": "complete",
     "failed": "failed",
     "elsewhere": "superseded",
     "unproven": "deferred",
 }
 
-_Ending = tuple[Outcome, datetime, Failure | str | None]
+_Ending = tuple[RunOutcome, datetime, Failure | str | None]
 """How a run ended, when it is worth running again, and why it is not complete."""
 
 _Known = dict[str, MarketplaceProgress]
@@ -67,7 +67,7 @@ class RunReport:
     """
 
     source: str
-    outcome: Outcome
+    outcome: RunOutcome
     until: datetime
     message: str | None
     pages: int
@@ -135,15 +135,15 @@ class SourceSync:
             self._finish_run(outcome, why)
         return self._report(outcome, until, why)
 
-    def _finish_run(self, outcome: Outcome, why: Failure | str | None) -> None:
+    def _finish_run(self, outcome: RunOutcome, why: Failure | str | None) -> None:
         with self.store.begin(durable=False) as tx:
             self._write_finish(tx, outcome, why)
 
-    def _write_finish(self, tx: Transaction, outcome: Outcome, why: Failure | str | None) -> None:
+    def _write_finish(self, tx: Transaction, outcome: RunOutcome, why: Failure | str | None) -> None:
         message = None if why is None else str(why)
         runs.finish(tx, self._run_number, outcome, self.budget.taken, message, self.budget.retries)
 
-    def _report(self, outcome: Outcome, until: datetime, why: Failure | str | None) -> RunReport:
+    def _report(self, outcome: RunOutcome, until: datetime, why: Failure | str | None) -> RunReport:
         return RunReport(
             self.source.key,
             outcome,

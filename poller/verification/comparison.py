@@ -13,8 +13,8 @@ from datetime import UTC, datetime, timedelta
 
 from connectors.base import REPORT_SPAN
 from poller.ingest import reports
+from store.findings import Finding, FindingKind, Held, Listed, Verification, VerificationState
 from store.progress import Interval, joined
-from store.verification import Finding, FindingKind, Held, Listed, Verification, VerificationState
 
 SHORTEST = timedelta(hours=1)
 SHOWN_WITHIN = timedelta(days=1)

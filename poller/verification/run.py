@@ -22,8 +22,8 @@ from poller.verification import comparison, jobs, schedule
 from poller.verification.lists import Lists, Unusable
 from store import verifications
 from store.engine import Store
+from store.findings import By, FetchOutcome, Finding, Listed, Verification
 from store.ledger import Superseded
-from store.verification import By, Finding, Listed, Outcome, Verification
 
 RANGE_ATTEMPTS = 4
 """How often a range may fail (a report that is fatal, empty or garbled) before the verification does."""
@@ -164,7 +164,7 @@ class Verifier:
 
     def _repair(self, job: Verification) -> Verification:
         """Fetch some of what is missing by its id; store what came of it, also if the rest has to wait."""
-        outcomes: dict[str, Outcome] = {}
+        outcomes: dict[str, FetchOutcome] = {}
         stopped_by: ConnectorError | None = None
         waiting = job.unfetched[:REPAIRS_PER_SAVE]
         for finding in waiting:
@@ -196,7 +196,7 @@ class Verifier:
             if ready > tx.now:
                 raise Deferred("single orders are left to others for now", ready)
 
-    def _fetch(self, job: Verification, finding: Finding) -> Outcome:
+    def _fetch(self, job: Verification, finding: Finding) -> FetchOutcome:
         included_data = self.source.marketplaces[job.marketplace_id].included_data
         try:
             unreadable = self.fetch(finding.order_id, included_data)

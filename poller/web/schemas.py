@@ -13,9 +13,9 @@ from poller.customers.fields import ADDRESS_PARTS
 from poller.monitoring.readiness import Why
 from poller.web.dependencies import LARGEST_ID, Word
 from store.changes import Kind
+from store.findings import By, FetchOutcome, FindingKind, VerificationState
 from store.progress import BackfillState, Way
 from store.records import Basis, CustomerStatus
-from store.verification import By, FindingKind, Outcome, VerificationState
 
 T = TypeVar("T")
 
@@ -604,7 +604,7 @@ class Finding(BaseModel):
     what: FindingKind
     created_at: str | None
     last_updated_at: str | None
-    outcome: Outcome | None
+    outcome: FetchOutcome | None
 
 
 class VerificationWanted(BaseModel):

@@ -14,7 +14,7 @@ from poller.web import schemas
 from poller.web.dependencies import Answer, ChangeDep, Cursor, Id, Limit, ServiceDep, cursor_of, position_of
 from store import verifications
 from store.engine import Transaction
-from store.verification import Verification
+from store.findings import Verification
 
 router = APIRouter(tags=["verifications"])
 

@@ -21,9 +21,9 @@ from connectors.simulator.world import Seller, World
 from poller.sync.windows import Pace
 from poller.verification.run import RANGE_ATTEMPTS, Verifier
 from store import ledger, tables, verifications
+from store.findings import By, Verification
 from store.ledger import Superseded
 from store.progress import Interval, Look
-from store.verification import By, Verification
 from tests.harness import NOON, Shop, SimulatedClock, rules_for
 from tests.integration.test_store_engine import together
 

@@ -18,7 +18,7 @@ from poller.monitoring import readiness
 from poller.monitoring.alert_rules import CALM, Facts
 from poller.monitoring.alerts import Alerting, Tell, Told, facts, through
 from store import alerts, quarantine, tables, verifications
-from store.verification import Finding, Verification
+from store.findings import Finding, Verification
 from tests.acceptance.command_line import order_sync
 from tests.integration.receiver import Receiver, receiving
 from tests.integration.service_world import opened_service

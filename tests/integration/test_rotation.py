@@ -16,9 +16,9 @@ from poller.privacy.key_rotation import Rotation, about_keys
 from store import customers, ledger, quarantine, queries, rotation, schema, verifications, webhooks
 from store import tables as t
 from store.engine import Store, create_engine
+from store.findings import Verification
 from store.progress import Window
 from store.sealing import Sealer, UnknownKey, key_id
-from store.verification import Verification
 from tests.harness import NOON, SimulatedClock
 from tests.integration.store_world import all_customers, apply, basis, count, customer_of, order
 from tests.unit.matching_world import UK, an_order, line

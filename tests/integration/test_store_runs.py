@@ -33,7 +33,7 @@ def store(database_url: str, clock: SimulatedClock) -> Iterator[Store]:
         opened.close()
 
 
-def run(store: Store, source: str, outcome: runs.Outcome, *pages: int) -> int:
+def run(store: Store, source: str, outcome: runs.RunOutcome, *pages: int) -> int:
     with store.begin() as tx:
         number = runs.start(tx, source)
     for orders in pages:

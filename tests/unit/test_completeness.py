@@ -18,8 +18,8 @@ from poller.verification.comparison import (
     next_range,
     state_after,
 )
+from store.findings import FetchOutcome, Finding, Held, Listed, Verification
 from store.progress import Interval
-from store.verification import Finding, Held, Listed, Outcome, Verification
 from tests.harness import NOON
 
 DAY, SECOND = timedelta(days=1), timedelta(seconds=1)
@@ -185,7 +185,7 @@ def test_halves_do_not_become_too_small() -> None:
 
 
 def test_what_was_stored_is_lacking_no_more_and_what_went_to_quarantine_is() -> None:
-    outcomes: tuple[Outcome | None, ...] = (None, "stored", "quarantined", "unreadable", "not_found")
+    outcomes: tuple[FetchOutcome | None, ...] = (None, "stored", "quarantined", "unreadable", "not_found")
     found = tuple(Finding(str(n), "missing", None, None, outcome) for n, outcome in enumerate(outcomes))
     job = replace(
         JOB, findings=(*found, Finding("x", "older", None, None), Finding("y", "unknown", None, None))

@@ -7,13 +7,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from poller.web.console.charts import activity, bar_chart
-from store.runs import Outcome, Run
+from store.runs import Run, RunOutcome
 from tests.harness import NOON
 
 HOUR = timedelta(hours=1)
 
 
-def run(begun: datetime, outcome: Outcome = "complete", **changes: Any) -> Run:
+def run(begun: datetime, outcome: RunOutcome = "complete", **changes: Any) -> Run:
     values: dict[str, Any] = {"pages": 1, "orders": 10, "requests": 1, **changes}
     return Run(1, "acme:EU", begun, begun + timedelta(seconds=30), outcome, message=None, **values)
 

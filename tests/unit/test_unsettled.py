@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from store.verification import By, Finding, Outcome, Verification, VerificationState, unsettled
+from store.findings import By, FetchOutcome, Finding, Verification, VerificationState, unsettled
 from tests.harness import NOON
 
 DAY = timedelta(days=1)
@@ -18,7 +18,7 @@ def proof(
     by: By = "report",
     state: VerificationState = "done",
     compared: float | None = None,
-    outcome: Outcome | None = None,
+    outcome: FetchOutcome | None = None,
 ) -> Verification:
     """Proof ``number``, made on the day of its number, of orders placed on some days from noon on.
 

@@ -13,7 +13,7 @@ By = Literal["report", "search"]
 VerificationState = Literal["reading", "repairing", "done", "failed"]
 FindingKind = Literal["missing", "older", "quarantined", "unknown"]
 Reason = Literal["asked", "requested", "scheduled"]
-Outcome = Literal["stored", "quarantined", "unreadable", "not_found"]
+FetchOutcome = Literal["stored", "quarantined", "unreadable", "not_found"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Finding:
     kind: FindingKind
     created_at: datetime | None
     last_updated_at: datetime | None
-    outcome: Outcome | None = None
+    outcome: FetchOutcome | None = None
 
 
 @dataclass(frozen=True, slots=True)
