@@ -7,12 +7,13 @@ INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-console check bench soak clean
+.PHONY: help demo test test-console test-pythons check bench soak clean
 
 help:
 	@echo "make demo    the whole journey against the simulator, on a throw-away database"
 	@echo "make test    all tests, on SQLite and on a real PostgreSQL"
 	@echo "make test-console  a browser walks through the console; needs Debian's package chromium"
+	@echo "make test-pythons  the tests on Python 3.13 and 3.14; needs root and Debian's package debootstrap"
 	@echo "make check   format, lint, types and the rules of who may import whom"
 	@echo "make bench   measurements;  make soak   the long tests;  make clean   remove what was made"
 
@@ -26,6 +27,9 @@ test-console: .venv/dev.stamp
 	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
 	  echo "no browser was found: install Chromium (on Debian and Ubuntu the package chromium)" >&2; exit 1
 	@$(BIN)/python -m pytest -v -m console tests/console
+
+test-pythons:
+	@tests/pythons.sh
 
 check: .venv/dev.stamp
 	@$(BIN)/ruff format --check .
