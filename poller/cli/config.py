@@ -1,9 +1,8 @@
-"""``order-sync config check``: what is wrong with the configuration, and whether Amazon agrees with it.
+"""``order-sync config check``: what is wrong with the configuration, also against Amazon.
 
-Offline it needs neither database nor key; when there is an SQLite file, the key is tried on it. Online it
-asks Amazon three things for each account, through the same connector and the same stored request budget as
-the service. Without a database that can be used it takes a throw-away one, so that everything is wired as it
-is in earnest. It counts buyer data and never shows any.
+Offline it needs neither database nor key; if there is an SQLite file, the key is tried on it. Online it makes
+three requests per account through the connector and the stored request budget of the service, or through a
+throw-away database if there is no usable one. It counts buyer data and never shows any.
 """
 
 from __future__ import annotations
@@ -46,13 +45,13 @@ from poller.text import counted, iso_rounded_up
 from store.engine import DatabaseError
 from store.sealing import new_key
 
-LOOKED_BACK = timedelta(days=3)
+CHECKED_PERIOD = timedelta(days=3)
 
 app = typer.Typer()
 
 
 @app.callback()
-def config() -> None:
+def group() -> None:
     """Check the configuration."""
 
 
@@ -61,11 +60,11 @@ def check(
     online: Annotated[
         bool,
         typer.Option(
-            "--online", help="Ask Amazon too: token, enrolment, a first page, visible buyer fields."
+            "--online", help="Check with Amazon, too: token, enrolment, first page, visible buyer fields."
         ),
     ] = False,
 ) -> None:
-    """What is wrong, in one sentence each. Exit 1 when something is."""
+    """Print what is wrong, one sentence each. Exit status 1 if something is."""
     read = load(os.environ, BY_NAME)
     problems = tuple(dict.fromkeys((*read.problems, *_further(read))))
     errors = [p for p in problems if p.severity == "error"]
@@ -75,27 +74,25 @@ def check(
     for sentence in _about_keys(read):
         put(f"note: {sentence}")
     if sqlite_file(read.settings.database_url.get_secret_value()) is None:
-        put("note: the database was not looked at; `order-sync db check` does, and tries the key on it")
+        put("note: the database was not checked; `order-sync db check` does, and tries the key on it")
     if not errors:
-        many = counted(len(read.marketplaces), "marketplace")
+        marketplaces = counted(len(read.marketplaces), "marketplace")
         accounts = counted(len({m.account for m in read.marketplaces}), "account")
-        put(f"{'settings and files are' if online else 'configuration is'} fine: {many}, {accounts}")
-    refused = online and not _all_proven(read)
+        put(f"{'settings and files are' if online else 'configuration is'} fine: {marketplaces}, {accounts}")
+    refused = online and not _is_accepted(read)
     if errors or refused:
         raise typer.Exit(1)
 
 
 def _further(read: Config) -> Iterator[Problem]:
-    """What only shows when everything is looked at together."""
+    """Yield the problems that only show when all parts are checked together."""
     if read.settings.encryption_key is None and not any(
         p.message.upper().startswith("ORDER_SYNC_ENCRYPTION_KEY") for p in read.problems
     ):
         yield Problem(NO_KEY, "everything")
     polled = {m.account for m in read.marketplaces}
     for name in sorted(read.settings.accounts.keys() - polled):
-        yield Problem(
-            f"account {name} has no marketplace file that can be used: it is not polled.", "nothing"
-        )
+        yield Problem(f"account {name} has no usable marketplace file: it is not polled.", "nothing")
     if read.marketplaces and not any(m.enabled for m in read.marketplaces):
         yield Problem("no marketplace is enabled: nothing is polled.", "nothing")
     if not read.unusable:
@@ -103,7 +100,7 @@ def _further(read: Config) -> Iterator[Problem]:
 
 
 def _about_file(read: Config) -> list[str]:
-    """What is wrong with SQLite's file, and with the key for it. A database elsewhere is not asked."""
+    """Return what is wrong with the SQLite file and the key for it. Other databases are not checked."""
     url = read.settings.database_url.get_secret_value()
     file = sqlite_file(url)
     if file is None:
@@ -121,7 +118,7 @@ def _about_file(read: Config) -> list[str]:
 
 
 def _about_keys(read: Config) -> list[str]:
-    """What is to be known of old keys, when there are any and the database can be asked."""
+    """Return sentences about old keys, if there are any."""
     if read.stopped or len(read.settings.encryption_key or ()) < 2:
         return []
     with Service(os.environ) as service:
@@ -131,43 +128,43 @@ def _about_keys(read: Config) -> list[str]:
             return about_keys(service.store)
         except Exception as error:
             why = str(error) if isinstance(error, Failure) else sentences_of(error)[1]
-            return [f"whether the old keys are still needed cannot be told: {why}"]
+            return [f"cannot check if the old keys are still needed: {why}"]
 
 
 # --- online -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was asked. ``good`` is None when it could not be found out."""
+class Answer:
+    """The result of one check with Amazon. ``passed`` is None if it could not be made."""
 
-    good: bool | None
+    passed: bool | None
     text: str
 
 
 _MARKS: Mapping[bool | None, str] = {True: "ok", False: "wrong", None: "?"}
 
 
-def _all_proven(read: Config) -> bool:
-    """Ask Amazon about every account that may run; whether nothing is wrong."""
+def _is_accepted(read: Config) -> bool:
+    """Check every usable account with Amazon. Returns True if nothing is wrong."""
     if not read.marketplaces:
-        put("wrong    no account with a marketplace can be used: nothing to ask Amazon about")
+        put("wrong    no account with a marketplace can be used: nothing to check with Amazon")
         return False
-    good = True
+    accepted = True
     with _wired(read) as service:
         for name, account in sorted(service.accounts.items()):
             put()
             endpoint, tokens = endpoint_of(account.settings, account.region), token_url_of(account.settings)
             put(f"{name} ({account.region}), at {_host(endpoint)}, tokens from {_host(tokens)}:")
-            for finding in _findings(service, account):
-                put(f"  {_MARKS[finding.good]:6} {finding.text}")
-                good = good and finding.good is not False
-    return good
+            for answer in _answers(service, account):
+                put(f"  {_MARKS[answer.passed]:6} {answer.text}")
+                accepted = accepted and answer.passed is not False
+    return accepted
 
 
 @contextmanager
 def _wired(read: Config) -> Iterator[Service]:
-    """The service on its own database, or on a throw-away one when that cannot be used or is not there."""
+    """Yield the service on its own database, or on a throw-away one if that is missing or unusable."""
     with Service(os.environ) as service:
         log_quietly(service)
         try:
@@ -179,7 +176,7 @@ def _wired(read: Config) -> Iterator[Service]:
             yield service
             return
     if not _is_new(read):
-        say(f"without the stored request budget: {why}")
+        say(f"checking without the stored request budget: {why}")
     with TemporaryDirectory(prefix="order-sync-") as folder:
         instead = {
             "ORDER_SYNC_CONFIG_DIR": str(read.settings.config_dir),
@@ -195,16 +192,16 @@ def _wired(read: Config) -> Iterator[Service]:
 
 
 def _is_new(read: Config) -> bool:
-    """Whether nothing has been synced yet, so that there is no budget to miss."""
+    """Return True if nothing has been synced yet, so there is no stored budget to miss."""
     file = sqlite_file(read.settings.database_url.get_secret_value())
     return file is not None and not file.exists()
 
 
-def _findings(service: Service, account: Account) -> Iterator[Finding]:
-    """Ask one account's three questions, as far as the answers before allow."""
+def _answers(service: Service, account: Account) -> Iterator[Answer]:
+    """Check one account: token, enrolment, first page. Each check needs those before."""
     polled = [s for s in account.marketplaces.values() if s.enabled]
     if not account.sources:
-        yield Finding(None, "no marketplace is enabled: Amazon is not asked")
+        yield Answer(None, "no marketplace is enabled: not checked with Amazon")
         return
     application = account.sources[0].application
     allowance = Allowance(AccountBudget(service.store, application, account.settings.name, service.plans))
@@ -213,7 +210,7 @@ def _findings(service: Service, account: Account) -> Iterator[Finding]:
     except ConnectorError as error:
         yield _failed("token", error, account)
         return
-    yield Finding(True, "token: Login with Amazon accepts the credentials")
+    yield Answer(True, "token: Login with Amazon accepts the credentials")
 
     ids = {m.marketplace_id for m in polled}
     try:
@@ -228,16 +225,16 @@ def _findings(service: Service, account: Account) -> Iterator[Finding]:
     datasets = sorted({word for m in polled for word in m.included_data})
     now = account.connector.amazon_now()
     query = SearchQuery(
-        "created", now - LOOKED_BACK, now - SIGNPOST_MARGIN, tuple(sorted(ids)), tuple(datasets)
+        "created", now - CHECKED_PERIOD, now - SIGNPOST_MARGIN, tuple(sorted(ids)), tuple(datasets)
     )
     try:
         page = account.connector.search(query, None, allowance)
     except ConnectorError as error:
         yield _failed("first page", error, account)
         return
-    unreadable = f", {len(page.unreadable)} of them not understood" if page.unreadable else ""
-    many = len(page.orders) + len(page.unreadable)
-    yield Finding(True, f"first page: {counted(many, 'order')} of the last three days{unreadable}")
+    unreadable = f", {len(page.unreadable)} of them could not be read" if page.unreadable else ""
+    orders = len(page.orders) + len(page.unreadable)
+    yield Answer(True, f"first page: {counted(orders, 'order')} of the last three days{unreadable}")
     yield from _visible(page.orders, datasets)
 
 
@@ -245,36 +242,36 @@ def _host(url: str) -> str:
     return urlsplit(url).netloc
 
 
-def _failed(what: str, error: ConnectorError, account: Account) -> Finding:
+def _failed(name: str, error: ConnectorError, account: Account) -> Answer:
     if isinstance(error, Deferred):
-        return Finding(None, f"{what}: not asked; {error} until {iso_rounded_up(error.until)}")
+        return Answer(None, f"{name}: not made; {error} until {iso_rounded_up(error.until)}")
     if isinstance(error, Unreachable):
         url, setting = endpoint_of(account.settings, account.region), "ENDPOINT"
         if str(error).startswith("accessToken"):
             url, setting = token_url_of(account.settings), "TOKEN_URL"
-        return Finding(
+        return Answer(
             False,
-            f"{what}: {error} from {_host(url)}; see whether this machine may connect there (firewall, "
+            f"{name}: {error} from {_host(url)}; check that this machine may connect there (firewall, "
             f"proxy: HTTPS_PROXY and NO_PROXY), and the account's {setting} if it is set",
         )
     if isinstance(error, CredentialsRefused):
         kind = "application" if isinstance(error, ApplicationRefused) else "account"
-        return Finding(False, f"{what}: {error}; {REFUSED[kind]}")
+        return Answer(False, f"{name}: {error}; {REFUSED[kind]}")
     hint = f"; {ACCESS_REMEDY}" if isinstance(error, AccessRefused) else ""
-    return Finding(False, f"{what}: {error}{hint}")
+    return Answer(False, f"{name}: {error}{hint}")
 
 
-def _enrolment(configured: set[str], enrolled: frozenset[str]) -> Iterator[Finding]:
+def _enrolment(configured: set[str], enrolled: frozenset[str]) -> Iterator[Answer]:
     missing, further = configured - enrolled, (enrolled & BY_ID.keys()) - configured
     if missing:
-        yield Finding(
+        yield Answer(
             False,
             f"enrolment: the seller is not enrolled in {_codes(missing)}; enrol, or set enabled = false",
         )
     else:
-        yield Finding(True, f"enrolment: the seller is enrolled in {_codes(configured)}")
+        yield Answer(True, f"enrolment: the seller is enrolled in {_codes(configured)}")
     if further:
-        yield Finding(
+        yield Answer(
             True, f"enrolment: also enrolled in {_codes(further)}, which have no file or are not enabled"
         )
 
@@ -285,32 +282,35 @@ def _codes(ids: Sequence[str] | set[str] | frozenset[str]) -> str:
 
 _FIELDS = {
     "buyer name": ("BUYER", "Direct-to-Consumer Delivery (Restricted), or one of the tax roles"),
-    "buyer e-mail": ("BUYER", "Direct-to-Consumer Delivery (Restricted); without it no buyer is recognised"),
+    "buyer e-mail": (
+        "BUYER",
+        "Direct-to-Consumer Delivery (Restricted); without it no returning buyer is recognised",
+    ),
     "delivery address": ("RECIPIENT", "Direct-to-Consumer Delivery (Restricted)"),
 }
 
 
-def _visible(orders: Sequence[AmazonOrder], datasets: Sequence[str]) -> Iterator[Finding]:
-    """How many of the merchant's own orders show their buyers."""
-    ours = [o for o in orders if o.fulfilled_by == "MERCHANT" and o.status in SHOWING_BUYERS]
-    if not ours:
-        text = "visible buyer fields: no merchant-fulfilled order of the last three days to judge by"
-        yield Finding(None, text)
+def _visible(orders: Sequence[AmazonOrder], datasets: Sequence[str]) -> Iterator[Answer]:
+    """Yield for each buyer field how many merchant-fulfilled orders show it."""
+    checked = [o for o in orders if o.fulfilled_by == "MERCHANT" and o.status in SHOWING_BUYERS]
+    if not checked:
+        text = "visible buyer fields: the last three days have no merchant-fulfilled order to check"
+        yield Answer(None, text)
         return
     seen = {
-        "buyer name": sum(o.buyer is not None and o.buyer.name is not None for o in ours),
-        "buyer e-mail": sum(o.buyer is not None and o.buyer.email is not None for o in ours),
-        "delivery address": sum("delivery" in o.present for o in ours),
+        "buyer name": sum(o.buyer is not None and o.buyer.name is not None for o in checked),
+        "buyer e-mail": sum(o.buyer is not None and o.buyer.email is not None for o in checked),
+        "delivery address": sum("delivery" in o.present for o in checked),
     }
     for field, (dataset, role) in _FIELDS.items():
-        share = f"{field}: visible in {seen[field]} of {counted(len(ours), 'merchant-fulfilled order')}"
+        share = f"{field}: visible in {seen[field]} of {counted(len(checked), 'merchant-fulfilled order')}"
         if seen[field]:
-            yield Finding(True, share)
+            yield Answer(True, share)
         elif dataset not in datasets:
-            yield Finding(False, f"{share}; add {dataset} to included_data")
+            yield Answer(False, f"{share}; add {dataset} to included_data")
         else:
-            yield Finding(
+            yield Answer(
                 False,
-                f"{share}; the application seems to lack the role {role}. After a role was given, the seller "
-                "authorises again, and the new refresh token goes into the settings",
+                f"{share}; the application seems to lack the role {role}. After adding it, let the seller "
+                "authorise again, and set the new refresh token",
             )

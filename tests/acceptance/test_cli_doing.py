@@ -463,7 +463,7 @@ def test_online_proves_token_enrolment_page_and_fields(shop: Shop) -> None:
     assert "also enrolled in DE" in result.out
     for what in ("buyer name", "buyer e-mail", "delivery address"):
         assert f"{what}: visible in 1 of 1 merchant-fulfilled order" in result.out
-    assert "1 of them not understood" in result.out
+    assert "1 of them could not be read" in result.out
     assert "Testa" not in result.out
     assert result.err == ""
     at = shop.environ["ORDER_SYNC_ACCOUNTS__ACME__ENDPOINT"].removeprefix("http://")
@@ -503,9 +503,7 @@ def test_online_says_where_nobody_answered(shop: Shop, setting: str, monkeypatch
     nowhere = {f"ORDER_SYNC_ACCOUNTS__ACME__{setting}": "http://127.0.0.1:1/x"}
     result = shop("config", "check", "--online", status=1, **nowhere)
     (told,) = (line for line in result.lines if "no answer" in line and "first page" not in line)
-    assert re.search(
-        r"no answer \(ConnectError\) from 127\.0\.0\.1:1; see whether .* may connect there", told
-    )
+    assert re.search(r"no answer \(ConnectError\) from 127\.0\.0\.1:1; check that .* may connect there", told)
     assert told.endswith(f"the account's {setting} if it is set")
 
 
@@ -539,8 +537,7 @@ def test_check_looks_at_the_place_of_the_file(shop: Shop, url: str, sentence: st
 def test_check_says_that_it_does_not_ask_a_server(shop: Shop) -> None:
     lines = shop("config", "check", ORDER_SYNC_DATABASE_URL="postgresql+psycopg://db/x").lines
     assert (
-        lines[0]
-        == "note: the database was not looked at; `order-sync db check` does, and tries the key on it"
+        lines[0] == "note: the database was not checked; `order-sync db check` does, and tries the key on it"
     )
 
 
