@@ -1,9 +1,8 @@
 """``order-sync demo``: the whole journey against a simulated Amazon, on a throw-away database.
 
-Everything is as it is for a seller: marketplace files, variables, a key, HTTP over a socket, the same
-``Service`` that ``sync`` uses. Only Amazon is simulated, and it behaves badly on purpose. At the end
-the database is compared with what the simulated Amazon knows to be true, and whatever is missing, doubled
-or out of date fails the demo: it proves, or it says what is wrong.
+Everything is as for a real seller: marketplace files, variables, a key, HTTP over a socket, the ``Service``
+that ``sync`` uses. Only Amazon is simulated, and it misbehaves on purpose. At the end the database is
+compared with the simulated Amazon's records; anything missing, doubled or outdated fails the demo.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from connectors.simulator.orders import Order
 from connectors.simulator.serve import serve
 from connectors.simulator.world import Seller, World
 from poller.bootstrap import Service, Tally
-from poller.cli.demo_checks import Truth, found_in, truth_of, wrongs
+from poller.cli.demo_checks import Truth, differences, stored_in, truth_of
 from poller.cli.simulator import ACCOUNT, HISTORY, environment, marketplace_file, utc_now, write_files
 from poller.matching.emails import INVOICED_BY_AMAZON
 from poller.matching.explanations import explain
@@ -64,7 +63,7 @@ POISONS = (
 
 LIVE_ORDERS = 12
 LIVE_WITHIN = timedelta(seconds=15)
-"""New orders and updates fall into this stretch, which becomes old enough to be asked for while we run."""
+"""New orders and updates fall into this range, which becomes old enough to request while the demo runs."""
 
 TOO_YOUNG = 3
 GIVE_UP = timedelta(seconds=120)
@@ -72,33 +71,33 @@ LIVE_PACE = 4
 
 
 def demo() -> None:
-    """The whole journey against a simulated Amazon: no account needed, nothing is left behind."""
+    """Run the whole journey against a simulated Amazon. Needs no account, leaves nothing behind."""
     console = Console(highlight=False, soft_wrap=True)
-    began = time.monotonic()
+    started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="order-sync-demo-") as folder, _no_proxy():
-        wrong = _tell_the_story(Path(folder), console)
-    console.print(f"\nThat took {time.monotonic() - began:.0f} seconds. The throw-away folder is gone.")
-    if wrong:
+        problems = _run(Path(folder), console)
+    console.print(f"\nThat took {time.monotonic() - started:.0f} seconds. The throw-away folder is gone.")
+    if problems:
         raise typer.Exit(1)
     console.print(NEXT_STEPS)
     if shutil.which("order-sync") is None:
-        console.print(f"(Here order-sync is {Path(sys.argv[0]).absolute()})", markup=False)
+        console.print(f"(order-sync is installed as {Path(sys.argv[0]).absolute()})", markup=False)
 
 
 NEXT_STEPS = """
 What to do next
-  order-sync simulator --write-config simulated   the same Amazon for yourself; prints the settings to use
-  order-sync keys new                             the key that your own database will be sealed with
-  order-sync config check --online                proves credentials, roles and marketplaces of your account
-  order-sync sync --wait                          your own history; then `order-sync run` keeps it fresh
-README.md leads from a seller account to the first order."""
+  order-sync simulator --write-config simulated   serve the same simulated Amazon; prints the settings to use
+  order-sync keys new                             make the key that seals your own database
+  order-sync config check --online                check credentials, roles and marketplaces of your account
+  order-sync sync --wait                          read your own history; `order-sync run` then keeps it fresh
+README.md describes every step from a seller account to the first order."""
 
 
 # --- the world -----------------------------------------------------------------------------------------
 
 
 def stage(now: datetime, *, orders: int = ORDERS, seed: int = SEED) -> World:
-    """A seller's last forty days, spoilt orders among them, and a few events around ``now``."""
+    """Return a seller's last forty days, including spoilt orders, and a few events around ``now``."""
     past = now - SIGNPOST_MARGIN - timedelta(minutes=10)
     world = World.generate(
         seed=seed,
@@ -123,60 +122,58 @@ def stage(now: datetime, *, orders: int = ORDERS, seed: int = SEED) -> World:
 
 
 def _live_events(world: World, known: Sequence[Order], now: datetime, random: Random) -> None:
-    """New orders of new and of returning buyers; older orders that change, and show it, while we run.
+    """Add new orders of new and returning buyers, and changes of older orders that show during the demo.
 
-    The last orders are too young to be asked for. One order is and stays pending.
+    The last orders are too young to request. One order is pending and stays so.
     """
-    relays = {one.listed_under: _relay(one) for one in known if _relay(one) is not None}
-    moments = [_live_start(now) + LIVE_WITHIN * i / LIVE_ORDERS for i in range(LIVE_ORDERS)]
-    moments += [now - timedelta(seconds=30 - i) for i in range(TOO_YOUNG)]
-    for i, moment in enumerate(moments):
+    relays = {order.listed_under: _relay(order) for order in known if _relay(order) is not None}
+    times = [_live_start(now) + LIVE_WITHIN * i / LIVE_ORDERS for i in range(LIVE_ORDERS)]
+    times += [now - timedelta(seconds=30 - i) for i in range(TOO_YOUNG)]
+    for i, created in enumerate(times):
         code = MARKETPLACES[i % len(MARKETPLACES)]
-        again = relays.get(BY_NAME[code].id) if i % 2 == 0 else None
-        buyer = {} if again is None else {"email": again}
-        world.order(_an_id(random), created=moment.replace(microsecond=0), marketplace=code, **buyer)
+        returning = relays.get(BY_NAME[code].id) if i % 2 == 0 else None
+        buyer = {} if returning is None else {"email": returning}
+        world.order(_new_id(random), created=created.replace(microsecond=0), marketplace=code, **buyer)
     earlier = now - timedelta(hours=1)
     changes: list[tuple[str, dict[str, Any]]] = [
-        (one.order_id, {"status": status})
-        for one, status in zip(
-            [one for one in known if _is_open(one)], ("SHIPPED",) * 6 + ("CANCELLED",), strict=False
-        )
+        (order.order_id, {"status": status})
+        for order, status in zip(filter(_is_open, known), ("SHIPPED",) * 6 + ("CANCELLED",), strict=False)
     ]
     for before, after in (
         ({"status": "PENDING"}, {"status": "UNSHIPPED"}),
         ({"withheld": True}, {"withheld": False}),
     ):
-        name = _an_id(random)
+        name = _new_id(random)
         world.order(name, created=earlier, **before)
         changes.append((name, after))
-    world.order(_an_id(random), created=earlier, status="PENDING")
+    world.order(_new_id(random), created=earlier, status="PENDING")
     for i, (name, change) in enumerate(changes):
         shown_at = now + LIVE_WITHIN * (i + 2) / (len(changes) + 2)
-        world.update(name, moments[i], late=shown_at - moments[i], **change)
+        world.update(name, times[i], late=shown_at - times[i], **change)
 
 
 def _live_start(now: datetime) -> datetime:
-    """Where the youngest stretch begins that may be asked for soon, but not quite yet."""
+    """Return the start of the range that can be requested soon, but not yet."""
     return now - SIGNPOST_MARGIN + timedelta(seconds=2)
 
 
-def _an_id(random: Random) -> str:
+def _new_id(random: Random) -> str:
     return f"999-{random.randrange(10**7):07d}-{random.randrange(10**7):07d}"
 
 
-def _is_open(one: Order) -> bool:
-    return one.versions[-1].facts.status == "UNSHIPPED" and not one.versions[-1].facts.withheld
+def _is_open(order: Order) -> bool:
+    return order.versions[-1].facts.status == "UNSHIPPED" and not order.versions[-1].facts.withheld
 
 
-def _relay(one: Order) -> str | None:
-    """The address of a merchant's buyer whose order was not invoiced by Amazon."""
-    facts = one.versions[-1].facts
-    mine = facts.fulfilled_by == "MERCHANT" and facts.shippable and not facts.withheld
-    return facts.email if mine and INVOICED_BY_AMAZON not in facts.programs else None
+def _relay(order: Order) -> str | None:
+    """Return the relay e-mail of a merchant-fulfilled order that Amazon does not invoice."""
+    facts = order.versions[-1].facts
+    is_shown = facts.fulfilled_by == "MERCHANT" and facts.shippable and not facts.withheld
+    return facts.email if is_shown and INVOICED_BY_AMAZON not in facts.programs else None
 
 
 def faults() -> Faults:
-    """Every trouble that the demo shows, at calls of their own, so that each is met once."""
+    """Return the failures that the demo shows, each at its own calls, so that each occurs."""
     at_search = {
         "html_503": [3],
         "same_token": [6],
@@ -197,11 +194,11 @@ def faults() -> Faults:
     return scripted
 
 
-# --- the story -----------------------------------------------------------------------------------------
+# --- the run -------------------------------------------------------------------------------------------
 
 
-def _tell_the_story(folder: Path, console: Console) -> list[str]:
-    """Run it all and print it. Returns what is wrong with the result."""
+def _run(folder: Path, console: Console) -> list[str]:
+    """Run and print the demo. Returns what is wrong with the result."""
     start = utc_now()
     world = stage(start)
     amazon = Simulator(world, now=utc_now, plans=PLANS, faults=faults())
@@ -210,57 +207,56 @@ def _tell_the_story(folder: Path, console: Console) -> list[str]:
         write_files(folder, MARKETPLACES, start_date)
         settings = environment(folder, url)
         environ = settings | {"ORDER_SYNC_POLL_SECONDS": str(LIVE_PACE), "ORDER_SYNC_POLL_SECONDS_BUSY": "10"}
-        plan, history = PLANS[SEARCH], len(_made_by(world, start))
+        plan, history = PLANS[SEARCH], len(_placed_before(world, start))
         console.print(
             f"""amazon-order-sync: a demonstration against a simulated Amazon on this machine
 
 1. A seller
    {len(MARKETPLACES)} marketplaces ({", ".join(MARKETPLACES)}) and {history:,} orders of the last \
-{HISTORY.days} days. Buyers come back, some orders
-   have no e-mail (Amazon ships them), {len(POISONS)} are spoilt, and orders come and change while we look.
-   It answers at {url} and is rude on purpose: it throttles, answers with error pages,
-   drops connections, forgets tokens, repeats and mixes up orders.
-   Accelerated for the demo: {plan.rate:g} searches a second, {plan.burst} at once, told in the rate header. \
-Amazon's own
-   plan is one search in 178.6 seconds, 20 at once.
+{HISTORY.days} days. Buyers return, some orders
+   have no e-mail (Amazon ships them), {len(POISONS)} are malformed, and orders come and change meanwhile.
+   The simulated Amazon listens at {url} and misbehaves on purpose: it throttles, answers
+   with error pages, drops connections, revokes access tokens, repeats orders and sends old copies.
+   It is faster than the real one: {plan.rate:g} searches a second, {plan.burst} at once (its rate header).
+   Amazon's own plan is one search every 178.6 seconds, 20 at once.
 
 2. What a seller writes: a file for each marketplace, here {folder}/marketplaces/uk.toml"""
         )
         console.print(_indented(marketplace_file("UK", start_date)), markup=False)
-        console.print("   and the settings (the key was made for this demo only):")
+        console.print("   and the settings (the key is for this demo only):")
         for name, value in settings.items():
             hidden = name.endswith(("SECRET", "TOKEN"))
             console.print(f"     {name}={'…' if hidden else value}", markup=False)
         console.print("\n3. order-sync sync --wait", style="bold")
         with Service(environ) as service:
-            finished = _sync(service, amazon, start, console)
+            unfinished = _sync(service, amazon, start, console)
             truth = truth_of(amazon, _settled(service.store))
-            wrong = list(dict.fromkeys([*finished, *_wrongs(service.store, truth, start)]))
-            _report(service, amazon, truth, wrong, start, console)
-    return wrong
+            problems = list(dict.fromkeys([*unfinished, *_problems(service.store, truth, start)]))
+            _report(service, amazon, truth, problems, start, console)
+    return problems
 
 
-def _made_by(world: World, moment: datetime) -> list[Order]:
-    return [one for one in world.orders() if one.created <= moment - SIGNPOST_MARGIN]
+def _placed_before(world: World, now: datetime) -> list[Order]:
+    return [order for order in world.orders() if order.created <= now - SIGNPOST_MARGIN]
 
 
 def _sync(service: Service, amazon: Simulator, start: datetime, console: Console) -> list[str]:
-    """As ``sync --wait``: run every source until all is covered; then on, to the last live event."""
+    """Run every source until all is covered, as ``sync --wait`` does, and on to the last live event."""
     live_end = _live_start(start) + LIVE_WITHIN
-    with _narrator(console, len(_made_by(amazon.world, start))) as narrator:
+    with _narrator(console, len(_placed_before(amazon.world, start))) as narrator:
         service.tally = narrator
         store = narrator.store = service.open_store(create=True)
         service.wire()
         if service.problems or not service.sources:
             return [str(problem) for problem in service.problems] or ["no source can be polled"]
-        history_told = False
+        history_reported = False
         while utc_now() - start < GIVE_UP:
             reports = [service.syncer(key).run() for key in service.sources]
             narrator.show()
             complete = all(report.outcome == "complete" for report in reports)
-            if complete and not history_told:
-                history_told = True
-                narrator.say("all history is here; now what changes meanwhile, a poll every few seconds")
+            if complete and not history_reported:
+                history_reported = True
+                narrator.say("all history is stored; now polling every few seconds for what changes")
             if complete and _settled(store) > live_end:
                 return []
             pause = min(report.until for report in reports) - utc_now()
@@ -269,41 +265,41 @@ def _sync(service: Service, amazon: Simulator, start: datetime, console: Console
 
 
 def _settled(store: Store) -> datetime:
-    """Up to where every marketplace has been read."""
+    """Return the time up to which every marketplace has been read."""
     with store.read() as tx:
         known = ledger.load_marketplaces(tx, ACCOUNT).values()
     return min(progress.position for progress in known)
 
 
 WHAT_HAPPENED = {
-    "ServerFault": "a server error: asked again",
-    "Garbled": "an answer that says 200 and is none: asked again",
-    "Unreachable": "a dropped connection: asked again",
-    "Throttled": "429, too many requests: the stored budget was emptied, and waited for",
-    "PageExpired": "a refused page token: the rest was read again, in halves",
-    "AccessRefused": "an access token that had been lost: got a new one, asked again",
+    "ServerFault": "a server error: retried",
+    "Garbled": "a 200 that is not a valid answer: retried",
+    "Unreachable": "a dropped connection: retried",
+    "Throttled": "429, too many requests: emptied the stored budget and waited",
+    "PageExpired": "a refused page token: reread the rest, in halves",
+    "AccessRefused": "a revoked access token: got a new one and retried",
 }
 
 
 class Narrator(Tally):
-    """Counts attempts like the service's own tally, and tells what goes wrong as it happens."""
+    """The service's tally of attempts, which also prints failures as they happen."""
 
     def __init__(self, console: Console, expected: int, bar: Progress | None) -> None:
         super().__init__()
         self.store: Store | None = None
         self._console, self._expected, self._bar = console, expected, bar
         self._task: TaskID | None = bar.add_task("orders stored", total=expected) if bar else None
-        self._told = 0
+        self._fifths = 0
 
     def __call__(self, attempt: Attempt) -> None:
         super().__call__(attempt)
         if attempt.outcome == "ok":
             self.show()
         else:
-            self.say(f"met {WHAT_HAPPENED.get(attempt.outcome, attempt.outcome)}")
+            self.say(f"{WHAT_HAPPENED.get(attempt.outcome, attempt.outcome)}")
 
     def show(self) -> None:
-        """Show how many orders are stored: on the bar, or a line for every fifth of them."""
+        """Show how many orders are stored: on the bar, or as a line for every fifth of them."""
         if self.store is None:
             return
         with self.store.read() as tx:
@@ -311,8 +307,8 @@ class Narrator(Tally):
         stored = counts.orders + counts.quarantined
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=min(stored, self._expected))
-        elif (fifth := stored * 5 // self._expected) > self._told:
-            self._told = fifth
+        elif (fifths := stored * 5 // self._expected) > self._fifths:
+            self._fifths = fifths
             self.say(f"{min(stored, self._expected):,} of {self._expected:,} orders stored")
 
     def say(self, words: str) -> None:
@@ -330,19 +326,19 @@ def _narrator(console: Console, expected: int) -> Iterator[Narrator]:
         yield Narrator(console, expected, bar)
 
 
-# --- the proof -----------------------------------------------------------------------------------------
+# --- the check -----------------------------------------------------------------------------------------
 
 
-def _wrongs(store: Store, truth: Truth, start: datetime) -> list[str]:
-    problems = wrongs(truth, found_in(store, truth.buyers))
-    for code, progress, history_is_whole in _coverage(store, start):
-        if not history_is_whole or progress.trouble is not None:
+def _problems(store: Store, truth: Truth, start: datetime) -> list[str]:
+    problems = differences(truth, stored_in(store, truth.buyers))
+    for code, progress, is_whole in _coverage(store, start):
+        if not is_whole or progress.trouble is not None:
             problems.append(f"{code} has a gap in what was read")
     return problems
 
 
 def _coverage(store: Store, start: datetime) -> list[tuple[str, MarketplaceProgress, bool]]:
-    """Per marketplace: its progress, and whether its whole history and present were read."""
+    """Return for each marketplace its progress, and True if it was read without a gap."""
     history = datetime.combine((start - HISTORY).date(), clock_time(), UTC)
     result = []
     with store.read() as tx:
@@ -360,16 +356,16 @@ def _coverage(store: Store, start: datetime) -> list[tuple[str, MarketplaceProgr
 # --- the report ----------------------------------------------------------------------------------------
 
 BASES = {
-    "created": "first order of a buyer: a customer record was made from it",
-    "email_1": "buyer known by e-mail: the record was used as it is",
+    "created": "a buyer's first order: created a customer record",
+    "email_1": "buyer known by e-mail: used the record as it is",
     "email_2": "buyer known by the record's second e-mail",
     "email_3": "buyer known by the record's third e-mail",
-    "retained_hash": "buyer of orders past their 30 days, known by the hash that was kept",
+    "retained_hash": "buyer known by the hash of an e-mail that was erased after 30 days",
     "unidentified": "no e-mail (Amazon ships it, or withholds it): a record of its own",
     "promoted": "the e-mail came later: moved to the buyer's record",
     "replacement": "a replacement without e-mail: the customer of the order it replaces",
-    "none": "cancelled before it was ever seen ready: no customer",
-    "unknown": "of another shop than Amazon's marketplaces (Amazon only ships): no customer",
+    "none": "cancelled before it was ready: no customer",
+    "unknown": "from another shop (Amazon only ships): no customer",
 }
 
 
@@ -377,7 +373,7 @@ def _report(
     service: Service,
     amazon: Simulator,
     truth: Truth,
-    wrong: Sequence[str],
+    problems: Sequence[str],
     start: datetime,
     console: Console,
 ) -> None:
@@ -385,20 +381,21 @@ def _report(
     store = service.store
     with store.read() as tx:
         totals = queries.totals(tx)
-        held_back = quarantine.entries(tx)
+        quarantined = quarantine.entries(tx)
         counts = queries.row_counts(tx)
     say("\n4. What is in the database", style="bold")
-    say(f"   {totals.orders:6,} orders with {counts.lines:,} lines, and {totals.pending} pending, which wait")
-    say(f"   {totals.customers:6,} customers, {totals.unidentified} of them of orders without an e-mail")
-    past = "past their 30 days: used to find their customer, stored without their buyer"
-    say(f"   {counts.erased:6,} orders are {past}")
-    say("   How orders found their customers:")
-    unknown = sum(one.orders for one in of_other_shops(totals))
+    say(f"   {totals.orders:6,} orders with {counts.lines:,} lines, and {totals.pending} pending")
+    say(f"   {totals.customers:6,} customers, {totals.unidentified} of them from orders without an e-mail")
+    erased = "past the 30-day retention period: matched to a customer, stored without their buyer"
+    say(f"   {counts.erased:6,} orders are {erased}")
+    say("   How orders got their customers:")
+    unknown = sum(group.orders for group in of_other_shops(totals))
     by_basis = totals.by_basis | {"none": totals.by_basis.get("none", 0) - unknown, "unknown": unknown}
-    for basis, many in sorted(by_basis.items(), key=lambda item: -item[1]):
-        say(f"   {many:6,} {BASES.get(basis, basis)}")
-    say("   In quarantine, with their payload and reason, until they can be read:")
-    for entry in held_back:
+    for basis, orders in sorted(by_basis.items(), key=lambda item: -item[1]):
+        if orders:
+            say(f"   {orders:6,} {BASES.get(basis, basis)}")
+    say("   In quarantine, with payload and reason, until they can be read:")
+    for entry in quarantined:
         say(f"     {entry.order_id}  {entry.reason}", markup=False)
     say("   Complete up to:")
     now = utc_now()
@@ -406,48 +403,47 @@ def _report(
         upto, age = progress.position, (now - progress.position).total_seconds()
         since = f"{start - HISTORY:%Y-%m-%d}"
         say(f"     {code}  {upto:%H:%M:%S} UTC, {age:.0f} s ago, with its history since {since}")
-    say("     (Amazon refuses to be asked about the last two minutes.)")
+    say("     (Amazon refuses requests for the last two minutes.)")
     _report_requests(amazon.requests, service.tally, console)
     _explain_one(store, console)
-    say("\n7. Proof: the database against the simulated Amazon's own books", style="bold")
-    if wrong:
-        say("   NOT AS IT SHOULD BE:")
-        for problem in wrong:
+    say("\n7. Check: the database against the simulated Amazon's own records", style="bold")
+    if problems:
+        say("   WRONG:")
+        for problem in problems:
             say(f"   - {problem}", markup=False)
         return
     good, spoilt, buyers = len(truth.orders), len(truth.spoilt), len(truth.buyers)
-    say(f"   Every one of the {good + spoilt:,} orders that exist is stored, none twice:")
-    say(f"   {good:,} in their newest version, {spoilt} spoilt ones in quarantine.")
-    say(f"   Every one of the {buyers} buyers whose e-mail Amazon showed has one customer record, not two.")
+    say(f"   All {good + spoilt:,} orders are stored, none twice:")
+    say(f"   {good:,} in their newest version, {spoilt} malformed ones in quarantine.")
+    say(f"   Each of the {buyers} buyers whose e-mail Amazon showed has exactly one customer record.")
     if truth.too_young:
-        young = len(truth.too_young)
-        say(f"   {young} more orders are younger than Amazon lets anybody ask for: the next poll's.")
+        say(f"   {len(truth.too_young)} more orders are too young to request: the next poll reads them.")
 
 
 def _report_requests(requests: Sequence[Attempted], tally: Tally, console: Console) -> None:
     say = console.print
-    statuses = Counter("nothing whole" if r.status is None else str(r.status) for r in requests)
+    statuses = Counter("no complete answer" if r.status is None else str(r.status) for r in requests)
     by_operation = Counter(r.operation for r in requests)
-    say("\n5. What Amazon was asked, by its own log", style="bold")
-    say("   " + ", ".join(f"{many} {name}" for name, many in by_operation.most_common()))
-    say("   answered: " + ", ".join(f"{many} with {status}" for status, many in sorted(statuses.items())))
-    say("   What the service made of the bad ones:")
-    troubles = Counter[str]()
-    for (_, outcome), many in tally.outcomes.items():
+    say("\n5. Requests to Amazon, by its own log", style="bold")
+    say("   " + ", ".join(f"{number} {name}" for name, number in by_operation.most_common()))
+    say("   answers: " + ", ".join(f"{number} with {status}" for status, number in sorted(statuses.items())))
+    say("   How the service handled the failures:")
+    failures = Counter[str]()
+    for (_, outcome), number in tally.outcomes.items():
         if outcome != "ok":
-            troubles[outcome] += many
-    for outcome, many in troubles.most_common():
-        say(f"   {many:6} {WHAT_HAPPENED.get(outcome, outcome)}")
-    say("   It took a token of the stored budget for every attempt, retries included.")
+            failures[outcome] += number
+    for outcome, number in failures.most_common():
+        say(f"   {number:6} {WHAT_HAPPENED.get(outcome, outcome)}")
+    say("   Every attempt took a token of the stored budget, retries included.")
 
 
 def _explain_one(store: Store, console: Console) -> None:
-    """One order of a buyer who came back, in the words of ``orders explain``."""
+    """Print one order of a returning buyer in the words of ``orders explain``."""
     with store.read() as tx:
-        again = queries.list_orders(tx, limit=1, match_basis="email_1")
-        if not again:
+        orders = queries.list_orders(tx, limit=1, match_basis="email_1")
+        if not orders:
             return
-        order = again[0]
+        order = orders[0]
         customer = None if order.customer_id is None else queries.get_customer(tx, order.customer_id)
     console.print(f"\n6. order-sync orders explain {order.order_id}", style="bold")
     for sentence in explain(order, customer):
@@ -462,7 +458,7 @@ def _indented(text: str) -> str:
 
 @contextmanager
 def _no_proxy() -> Iterator[None]:
-    """The simulator is on this machine: a proxy that the environment names must not stand between."""
+    """Reach the simulator on this machine directly, even if the environment names a proxy."""
     before = {name: os.environ.get(name) for name in ("NO_PROXY", "no_proxy")}
     os.environ.update(dict.fromkeys(before, "127.0.0.1"))
     try:

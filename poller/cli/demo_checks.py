@@ -1,4 +1,4 @@
-"""The proof at the end of the demo: the database against the simulated Amazon's own books."""
+"""The check at the end of the demo: the database against the simulated Amazon's own records."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from store.records import normal_email
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What the simulated Amazon knows. ``orders``: id -> the newest update that had to be read.
+    """What the simulated Amazon knows. ``orders``: id -> the newest update that must be stored.
 
-    ``spoilt`` are the orders that nobody can read; ``buyers`` the relay addresses that were shown with
-    the readable ones, in their normal form; ``too_young`` are those that may not be asked for yet.
+    ``spoilt``: unreadable orders; ``buyers``: normalised relay e-mails shown with readable orders;
+    ``too_young``: orders that cannot be requested yet.
     """
 
     orders: Mapping[str, datetime]
@@ -30,7 +30,7 @@ class Truth:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Stored:
     """What the database holds: every order as (id, its last update), quarantined ids, customers' e-mails."""
 
     orders: Sequence[tuple[str, datetime]]
@@ -39,20 +39,20 @@ class Found:
 
 
 def truth_of(amazon: Simulator, upto: datetime) -> Truth:
-    """What must be stored once everything up to ``upto`` has been read."""
+    """Return what must be stored once everything up to ``upto`` has been read."""
     orders: dict[str, datetime] = {}
     spoilt: set[str] = set()
     too_young: set[str] = set()
-    for one in amazon.world.orders():
-        versions = [version for version in one.versions if version.last_updated <= upto]
-        if one.created > upto or not versions:
-            too_young.add(one.order_id)
+    for order in amazon.world.orders():
+        versions = [version for version in order.versions if version.last_updated <= upto]
+        if order.created > upto or not versions:
+            too_young.add(order.order_id)
         elif versions[-1].facts.poison is not None:
-            spoilt.add(one.order_id)
+            spoilt.add(order.order_id)
         else:
             newest = versions[-1]
-            told = amazon_time(newest.last_updated, milliseconds=newest.facts.milliseconds)
-            orders[one.order_id] = datetime.fromisoformat(told)
+            sent = amazon_time(newest.last_updated, milliseconds=newest.facts.milliseconds)
+            orders[order.order_id] = datetime.fromisoformat(sent)
     buyers = frozenset(_shown_buyers(amazon.served, spoilt))
     return Truth(orders, frozenset(spoilt), buyers, frozenset(too_young))
 
@@ -68,8 +68,8 @@ def _shown_buyers(served: Iterable[Served], spoilt: Collection[str]) -> Iterator
                 yield normal_email(email)
 
 
-def found_in(store: Store, known: Collection[str]) -> Found:
-    """Read the whole database. Which of the ``known`` e-mails an erased one was, its hash tells (R61)."""
+def stored_in(store: Store, known: Collection[str]) -> Stored:
+    """Read the whole database. An erased e-mail is identified among the ``known`` by its hash (R61)."""
     emails = []
     with store.read() as tx:
         orders = queries.order_versions(tx)
@@ -77,7 +77,7 @@ def found_in(store: Store, known: Collection[str]) -> Found:
             emails += [normal_email(main.email) for main in customer.emails if main.email is not None]
         emails += _erased(tx, known)
         quarantined = [entry.order_id for entry in quarantine.entries(tx)]
-    return Found(orders, quarantined, emails)
+    return Stored(orders, quarantined, emails)
 
 
 def _erased(tx: Transaction, known: Collection[str]) -> Iterator[str]:
@@ -89,24 +89,24 @@ def _erased(tx: Transaction, known: Collection[str]) -> Iterator[str]:
         yield by_hash.get(email_hash, "an e-mail that was erased")
 
 
-def wrongs(truth: Truth, found: Found) -> list[str]:
-    """What is missing, doubled, out of date or made up; empty when all is right."""
-    stored = dict(found.orders)
-    times = Counter([order_id for order_id, _ in found.orders] + list(found.quarantined))
-    people = Counter(found.emails)
-    said: list[tuple[str, Iterable[str]]] = [
-        ("is missing", (truth.orders.keys() | truth.spoilt) - times.keys()),
-        ("is stored twice", (name for name, many in times.items() if many > 1)),
-        ("does not exist", times.keys() - truth.orders.keys() - truth.spoilt - truth.too_young),
-        ("is stored in an old version", (n for n, at in truth.orders.items() if stored.get(n, at) < at)),
-        ("should be an order and is in quarantine", truth.orders.keys() & set(found.quarantined)),
-        ("should be in quarantine and is an order", truth.spoilt & stored.keys()),
+def differences(truth: Truth, stored: Stored) -> list[str]:
+    """Return what is missing, doubled, outdated or invented; empty if all is right."""
+    updates = dict(stored.orders)
+    copies = Counter([order_id for order_id, _ in stored.orders] + list(stored.quarantined))
+    records = Counter(stored.emails)
+    faults: list[tuple[str, Iterable[str]]] = [
+        ("is missing", (truth.orders.keys() | truth.spoilt) - copies.keys()),
+        ("is stored twice", (order_id for order_id, number in copies.items() if number > 1)),
+        ("does not exist", copies.keys() - truth.orders.keys() - truth.spoilt - truth.too_young),
+        ("is stored in an old version", (i for i, at in truth.orders.items() if updates.get(i, at) < at)),
+        ("should be an order and is in quarantine", truth.orders.keys() & set(stored.quarantined)),
+        ("should be in quarantine and is an order", truth.spoilt & updates.keys()),
     ]
-    problems = [f"order {name} {what}" for what, names in said for name in sorted(names)]
-    if lacking := len(truth.buyers - people.keys()):
-        problems.append(f"{lacking} buyers have no customer record")
-    if doubled := sum(1 for many in people.values() if many > 1):
+    problems = [f"order {order_id} {fault}" for fault, ids in faults for order_id in sorted(ids)]
+    if missing := len(truth.buyers - records.keys()):
+        problems.append(f"{missing} buyers have no customer record")
+    if doubled := sum(1 for number in records.values() if number > 1):
         problems.append(f"{doubled} buyers have several customer records")
-    if strange := len(people.keys() - truth.buyers):
-        problems.append(f"{strange} customers have an e-mail that Amazon never gave")
+    if invented := len(records.keys() - truth.buyers):
+        problems.append(f"{invented} customers have an e-mail that Amazon never sent")
     return problems

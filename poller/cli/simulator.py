@@ -1,8 +1,7 @@
-"""``order-sync simulator``: a simulated Amazon behind a local port, and the settings that point here.
+"""``order-sync simulator``: a simulated Amazon on a local port, and the settings that point to it.
 
-What it prints is a piece of shell that a reader can paste as it is: writing the marketplace files is part
-of it, unless ``--write-config`` has written them. The demo stages its seller with the same functions, so
-that it is configured through the same files and variables as a real one.
+It prints shell code to paste as it is; unless ``--write-config`` has written the marketplace files, the code
+writes them. The demo configures its seller with the same functions.
 """
 
 from __future__ import annotations
@@ -33,10 +32,10 @@ from store.sealing import new_key
 ACCOUNT = "acme"
 HISTORY = timedelta(days=40)
 FUTURE = timedelta(days=2)
-"""A generated world goes on for so long after the simulator was started."""
+"""How long generated orders continue after the simulator's start."""
 
 POISONED = 0.01
-"""The share of orders that cannot be read, of a shop with faults."""
+"""Share of unreadable orders in a shop with faults."""
 
 FAST_PLANS: Mapping[str, UsagePlan] = {
     SEARCH: UsagePlan(20.0, 20),
@@ -45,7 +44,7 @@ FAST_PLANS: Mapping[str, UsagePlan] = {
     CREATE_REPORT: UsagePlan(1.0, 15),
     GET_DOCUMENT: UsagePlan(1.0, 15),
 }
-"""Told to clients in the rate header, as Amazon tells those that it grants more to."""
+"""Sent in the rate header, as Amazon does for clients with higher limits."""
 
 KEY_FILE = "encryption_key"
 
@@ -56,20 +55,21 @@ def utc_now() -> datetime:
 
 def simulator(
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")
+        int, typer.Option(min=0, max=65535, help="Port on this machine; 0 picks a free one.")
     ] = 8090,
-    seed: Annotated[int, typer.Option(help="The same seed invents the same shop.")] = 1,
-    orders: Annotated[int, typer.Option(min=0, help="Orders to invent, over 40 days of past.")] = 1000,
+    seed: Annotated[int, typer.Option(help="The same seed generates the same shop.")] = 1,
+    orders: Annotated[int, typer.Option(min=0, help="Orders to generate over the past 40 days.")] = 1000,
     marketplaces: Annotated[
-        str, typer.Option(help="Country codes with commas between, of one region.")
+        str, typer.Option(help="Country codes of one region, comma-separated.")
     ] = "UK,DE,FR",
     fast: Annotated[
-        bool, typer.Option("--fast/--real-limits", help="20 searches a second, or Amazon's 0.0056.")
+        bool,
+        typer.Option("--fast/--real-limits", help="20 searches a second, or Amazon's 0.0056."),
     ] = True,
     faults: Annotated[
         bool,
         typer.Option(
-            "--faults/--no-faults", help="Spoil one answer in five, and one order in a hundred for good."
+            "--faults/--no-faults", help="Spoil one answer in five, and one order in a hundred permanently."
         ),
     ] = False,
     write_config: Annotated[
@@ -87,7 +87,7 @@ def simulator(
         faults=Faults.everything(seed, 0.2) if faults else None,
     )
     start_date = (now - HISTORY).date()
-    with _until_told_to_stop() as stop:
+    with _until_stopped() as stop:
         try:
             with serve(amazon, port) as (_, url):
                 folder = (write_config or Path("simulated")).absolute()
@@ -98,13 +98,12 @@ def simulator(
                 stop.wait()
         except OSError as error:
             raise Failure(
-                f"cannot serve on port {port}: {error.strerror}; "
-                "--port takes another one, 0 one that is free."
+                f"cannot serve on port {port}: {error.strerror}; choose another --port, or 0 for a free one."
             ) from None
 
 
 def invented(seed: int, codes: Sequence[str], orders: int, now: datetime, *, faults: bool) -> World:
-    """The shop that is served; with ``faults`` some of its orders are such that nobody can read them."""
+    """Generate the shop that is served; with ``faults`` some of its orders are unreadable."""
     return World.generate(
         seed=seed,
         marketplaces=codes,
@@ -117,7 +116,7 @@ def invented(seed: int, codes: Sequence[str], orders: int, now: datetime, *, fau
 
 
 def marketplace_codes(text: str) -> tuple[str, ...]:
-    """The marketplaces of a comma-separated list. Raises typer.BadParameter."""
+    """Return the marketplaces of a comma-separated list. Raises typer.BadParameter."""
     names = [name.strip().upper() for name in text.split(",") if name.strip()]
     unknown = [name for name in names if name not in BY_NAME]
     if unknown or not names:
@@ -130,7 +129,7 @@ def marketplace_codes(text: str) -> tuple[str, ...]:
 
 
 def marketplace_file(code: str, start_date: date) -> str:
-    """The text of one marketplace's file, as a seller would write it."""
+    """Return the text of one marketplace's file, as a seller would write it."""
     return f"""\
 marketplace = "{code}"
 account = "{ACCOUNT}"
@@ -149,7 +148,7 @@ channel = "Amazon {code}"
 
 
 def environment(folder: Path, url: str) -> dict[str, str]:
-    """The variables that point the service at a simulator at ``url`` and a configuration in ``folder``."""
+    """Return the variables for a simulator at ``url`` and a configuration in ``folder``."""
     account = f"ORDER_SYNC_ACCOUNTS__{ACCOUNT.upper()}__"
     return {
         "ORDER_SYNC_CONFIG_DIR": str(folder),
@@ -164,7 +163,7 @@ def environment(folder: Path, url: str) -> dict[str, str]:
 
 
 def write_files(folder: Path, codes: Sequence[str], start_date: date) -> None:
-    """Write the marketplace files, and a key unless there is one: a database keeps its key."""
+    """Write the marketplace files, and a key unless the folder has one: its database needs that key."""
     (folder / "marketplaces").mkdir(parents=True, exist_ok=True)
     for code in codes:
         path = folder / "marketplaces" / f"{code.lower()}.toml"
@@ -176,7 +175,7 @@ def write_files(folder: Path, codes: Sequence[str], start_date: date) -> None:
 
 
 def shell_lines(folder: Path, url: str, codes: Sequence[str], start_date: date, *, written: bool) -> str:
-    """What to paste into another terminal; the marketplace files only when they are not ``written``."""
+    """Return the shell code to paste; with the marketplace files unless they are ``written``."""
     lines = ["# Paste this into another terminal, then: order-sync sync"]
     lines.append(f'export PATH={quote(str(Path(sys.executable).parent))}:"$PATH"')
     if not written:
@@ -191,14 +190,14 @@ def shell_lines(folder: Path, url: str, codes: Sequence[str], start_date: date, 
 
 
 @contextmanager
-def _until_told_to_stop() -> Iterator[Event]:
-    """An event that SIGINT and SIGTERM set, in place of what they do otherwise."""
+def _until_stopped() -> Iterator[Event]:
+    """Yield an event that SIGINT and SIGTERM set."""
     stop = Event()
 
-    def told(_number: int, _frame: FrameType | None) -> None:
+    def set_stop(_number: int, _frame: FrameType | None) -> None:
         stop.set()
 
-    before = {number: signal.signal(number, told) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, set_stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:

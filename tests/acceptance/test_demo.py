@@ -15,7 +15,7 @@ import typer
 
 from connectors.simulator.api import Simulator
 from poller.cli.demo import LIVE_WITHIN, POISONS, stage
-from poller.cli.demo_checks import Found, Truth, truth_of, wrongs
+from poller.cli.demo_checks import Stored, Truth, differences, truth_of
 from poller.cli.simulator import invented, marketplace_codes
 from tests.acceptance.command_line import order_sync
 
@@ -25,7 +25,7 @@ NOON = datetime(2026, 6, 15, 12, tzinfo=UTC)
 def test_the_demos_shop_has_all_that_it_tells_about() -> None:
     world = stage(NOON, orders=500)
     before, after = (
-        {one.order_id: one.current(at) for one in world.orders()} for at in (NOON, NOON + LIVE_WITHIN)
+        {order.order_id: order.current(at) for order in world.orders()} for at in (NOON, NOON + LIVE_WITHIN)
     )
 
     assert {v.facts.poison for v in after.values() if v} - {None} == set(POISONS)
@@ -45,37 +45,37 @@ def test_what_is_too_young_to_be_asked_for_is_not_asked_of_the_database() -> Non
 
 
 TRUTH = Truth({"1": NOON, "2": NOON}, frozenset({"3"}), frozenset({"a@x", "b@x"}), frozenset())
-FOUND = Found([("1", NOON), ("2", NOON)], ["3"], ["a@x", "b@x"])
+STORED = Stored([("1", NOON), ("2", NOON)], ["3"], ["a@x", "b@x"])
 
 
-def test_the_proof_is_content_with_what_is_right() -> None:
-    assert wrongs(TRUTH, FOUND) == []
+def test_the_check_passes_what_is_right() -> None:
+    assert differences(TRUTH, STORED) == []
 
 
 @pytest.mark.parametrize(
-    ("found", "said"),
+    ("stored", "said"),
     [
-        (replace(FOUND, orders=[("1", NOON)]), "order 2 is missing"),
-        (replace(FOUND, quarantined=[]), "order 3 is missing"),
-        (replace(FOUND, orders=[*FOUND.orders, ("1", NOON)]), "order 1 is stored twice"),
-        (replace(FOUND, quarantined=["3", "3"]), "order 3 is stored twice"),
+        (replace(STORED, orders=[("1", NOON)]), "order 2 is missing"),
+        (replace(STORED, quarantined=[]), "order 3 is missing"),
+        (replace(STORED, orders=[*STORED.orders, ("1", NOON)]), "order 1 is stored twice"),
+        (replace(STORED, quarantined=["3", "3"]), "order 3 is stored twice"),
         (
-            replace(FOUND, orders=[("1", NOON), ("2", NOON - timedelta(seconds=1))]),
+            replace(STORED, orders=[("1", NOON), ("2", NOON - timedelta(seconds=1))]),
             "order 2 is stored in an old version",
         ),
-        (replace(FOUND, orders=[("1", NOON)], quarantined=["2", "3"]), "order 2 should be an order"),
+        (replace(STORED, orders=[("1", NOON)], quarantined=["2", "3"]), "order 2 should be an order"),
         (
-            replace(FOUND, orders=[*FOUND.orders, ("3", NOON)], quarantined=[]),
+            replace(STORED, orders=[*STORED.orders, ("3", NOON)], quarantined=[]),
             "order 3 should be in quarantine",
         ),
-        (replace(FOUND, orders=[*FOUND.orders, ("4", NOON)]), "order 4 does not exist"),
-        (replace(FOUND, emails=["a@x"]), "1 buyers have no customer record"),
-        (replace(FOUND, emails=["a@x", "b@x", "b@x"]), "1 buyers have several customer records"),
-        (replace(FOUND, emails=["a@x", "b@x", "c@x"]), "1 customers have an e-mail that Amazon never gave"),
+        (replace(STORED, orders=[*STORED.orders, ("4", NOON)]), "order 4 does not exist"),
+        (replace(STORED, emails=["a@x"]), "1 buyers have no customer record"),
+        (replace(STORED, emails=["a@x", "b@x", "b@x"]), "1 buyers have several customer records"),
+        (replace(STORED, emails=["a@x", "b@x", "c@x"]), "1 customers have an e-mail that Amazon never sent"),
     ],
 )
-def test_the_proof_sees(found: Found, said: str) -> None:
-    assert any(wrong.startswith(said) for wrong in wrongs(TRUTH, found))
+def test_the_check_reports(stored: Stored, said: str) -> None:
+    assert any(problem.startswith(said) for problem in differences(TRUTH, stored))
 
 
 @pytest.mark.parametrize("write", [False, True])
@@ -123,7 +123,7 @@ def test_a_port_that_is_taken_is_told_with_what_to_do() -> None:
         result = order_sync("simulator", "--port", str(port), "--orders", "0", status=1)
     assert result.told == [
         f"error: cannot serve on port {port}: Address already in use; "
-        "--port takes another one, 0 one that is free."
+        "choose another --port, or 0 for a free one."
     ]
 
 
