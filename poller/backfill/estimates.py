@@ -1,7 +1,7 @@
-"""What a stretch of history costs, told before anything is asked for: requests, time, what is to be had.
+"""Estimates of what a backfill will cost: requests, and time. Pure, like ``poller.backfill.history``.
 
-Pure, like ``poller.backfill.history``. Everything is an estimate from the orders that are stored already,
-the stored budget as it is now, and live polling at its slower pace, which comes first.
+They follow from the orders stored already, the stored budget as it is now, and live polling at its slower
+pace, which comes first.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ LONG_HISTORY = frozenset({"JP", "AU", "SG"})
 """Marketplaces whose orders Amazon shows since 2016 instead of for two years (Amazon's Orders API model)."""
 
 REPORT_TAKES = timedelta(minutes=5)
-"""Making a report takes some minutes, at times over an hour."""
+"""Making a report takes minutes, sometimes over an hour."""
 
-LEAST_KNOWN = timedelta(hours=6)
-"""From less than this nobody can tell how many orders there are in a day."""
+SHORTEST_SAMPLE = timedelta(hours=6)
+"""Less than this says nothing about the orders of a day."""
 
 
 def earliest(code: str, now: datetime) -> datetime:
-    """The first day of which Amazon still shows every order."""
+    """Return the first day of which Amazon still shows every order."""
     if code in LONG_HISTORY:
         return LONG_HISTORY_SINCE
     first = now - HISTORY
     return first.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
 
 
-def expected_orders(known: Mapping[Interval, int], stretch: Interval) -> int | None:
-    """How many orders a stretch may hold, from stretches that are known; None when too little is known."""
+def expected_orders(known: Mapping[Interval, int], interval: Interval) -> int | None:
+    """Return how many orders an interval may hold, judged by known ones; None if too little is known."""
     span = sum((i.upper - i.lower for i in known), timedelta())
-    if span < LEAST_KNOWN:
+    if span < SHORTEST_SAMPLE:
         return None
-    return round(sum(known.values()) * ((stretch.upper - stretch.lower) / span))
+    return round(sum(known.values()) * ((interval.upper - interval.lower) / span))
 
 
 @dataclass(frozen=True, slots=True)
 class Budgets:
-    """The two buckets as they are now, and the seconds between live polls that come first."""
+    """The two buckets as they are now, and the seconds between live polls, which come first."""
 
     search: Bucket
     get: Bucket
@@ -54,13 +54,13 @@ class Budgets:
 
     @property
     def search_rate(self) -> float:
-        """Searches a second that live polling leaves."""
+        """Return the searches a second that live polling leaves."""
         return max(0.0, self.search.rate - 1 / self.poll_seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """One way of fetching. ``time`` is None when live polling leaves it nothing."""
+    """The cost of one way of fetching. ``time`` is None if live polling leaves it nothing."""
 
     windows: int
     searches: int
@@ -74,7 +74,7 @@ class Cost:
 
 
 def by_search(orders: int, span: timedelta, budgets: Budgets) -> Cost:
-    """Searching alone."""
+    """Return the cost of searching alone."""
     fit = max(1.0, budgets.search.rate * history.WINDOW_WALK.total_seconds()) * PAGE_SIZE
     windows = max(1, math.ceil(orders / fit), math.ceil(span / history.WINDOW_SPAN))
     searches = max(windows, math.ceil(orders / PAGE_SIZE))
@@ -82,9 +82,9 @@ def by_search(orders: int, span: timedelta, budgets: Budgets) -> Cost:
 
 
 def by_report(orders: int, span: timedelta, budgets: Budgets, takes: timedelta = REPORT_TAKES) -> Cost:
-    """Searching from the newest and fetching by id from the oldest, until they meet.
+    """Return the cost of searching from the newest and fetching by id from the oldest until they meet.
 
-    ``takes``: for how long reports are still being made.
+    ``takes`` is how long reports are still being made.
     """
     parts = max(1, math.ceil(span / REPORT_SPAN))
     at_once = max(0.0, budgets.search.tokens - 1) * PAGE_SIZE
@@ -93,13 +93,13 @@ def by_report(orders: int, span: timedelta, budgets: Budgets, takes: timedelta =
     seconds = max(0.0, (orders - at_once) / rate)
     gets = round(min(orders, max(0.0, budgets.get.tokens - history.GET_LEAVES) + budgets.get.rate * seconds))
     searches = math.ceil(max(0, orders - gets) / PAGE_SIZE)
-    windows = max(1, math.ceil(searches / history.PAGES_AT_ONCE))
+    windows = max(1, math.ceil(searches / history.WINDOW_PAGES))
     time = timedelta(seconds=seconds)
     return Cost(windows, max(searches, windows), gets, 3 * parts, max(time, takes))
 
 
 def _time(searches: int, budgets: Budgets) -> timedelta | None:
-    """How long so many searches take; one token stays for live polling."""
+    """Return how long these searches take; one token stays for live polling."""
     missing = searches - max(0.0, budgets.search.tokens - 1)
     if missing <= 0:
         return timedelta()
@@ -107,5 +107,5 @@ def _time(searches: int, budgets: Budgets) -> timedelta | None:
 
 
 def is_faster(report: Cost, search: Cost) -> bool:
-    """Whether reports and ids beside searching are quicker than searching alone."""
+    """Return True if reports and ids beside searching are faster than searching alone."""
     return report.time is not None and (search.time is None or report.time < search.time)

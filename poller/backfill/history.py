@@ -1,22 +1,21 @@
 """History from both ends: pages of ``searchOrders`` from the newest, single orders by id from the oldest.
 
-Pure, like ``poller.sync.windows``. One page each 178.6 s is 2,000 orders an hour; ``getOrder`` has a bucket
-of its own for another 1,800. It needs to be told ids, and the report of all orders by order date tells
-them:
+Pure, like ``poller.sync.windows``. One page every 178.6 s is 2,000 orders an hour; ``getOrder`` has a bucket
+of its own for another 1,800. The ids that it needs come from the report of all orders by order date:
 
-* The stretch is cut into parts of at most thirty days, a report each; a longer one would be empty, and nobody
-  would say so. What is younger than a day is left to searching: a report is made once, and does not show
-  what Amazon itself learns late.
+* The range is cut into parts of at most thirty days, a report each: a longer report comes back empty, without
+  an error. Orders younger than a day are only searched for: a report is made once, and lacks what Amazon
+  itself learns late.
 * Searching comes down from the newest order. Because the ids below are known, a window is cut to fill its
-  pages to the last place, and near the end it takes no more than getOrder needs time for the rest.
-* Ids are fetched from the oldest. Where one of the two meets what the other has done, the part is finished.
-* Who wants history *by report* wants what the report lists: it is waited for, even when searching is
-  through. *auto* asks for reports once searching has to wait for its budget, and never waits for them.
-* A report is a claim. One without a single order, one that Amazon gave up, and one that cannot be read are
-  not believed: that part is searched from end to end.
-* A part counts as seen by ids only once each id that its report lists was fetched, or is stored in the
-  report's version. One id that Amazon does not know after all leaves the part a visible gap. What the
-  report lists and a search of the same time has not shown is fetched too, at the end.
+  last page, and near the end it leaves to getOrder what getOrder can fetch meanwhile.
+* Ids are fetched from the oldest. Where the two meet, the part is finished.
+* A backfill *by report* waits for the reports, even if searching is through. *auto* requests them once
+  searching has to wait for its budget, and never waits for them.
+* A report is a claim. If it lists no order, was given up by Amazon or cannot be read, its part is searched
+  from end to end.
+* A part counts as seen by ids once each id of its report was fetched, or is stored in the report's version.
+  An id that Amazon does not know leaves the part a visible gap. Ids that a search of the same range did not
+  show are fetched too, at the end.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from store.bucket import Bucket
 from store.progress import Backfill, Interval, ReportPart
 
 SETTLED_AFTER = timedelta(days=1)
-"""Orders younger than this may still be shown late: they are searched for, not looked up in a report."""
+"""Orders younger than this may still appear late: they are searched for, not fetched from a report."""
 
 WINDOW_WALK = timedelta(hours=6)
 """Reading a window should take about this long at the density measured and Amazon's rate."""
@@ -39,64 +38,66 @@ WINDOW_WALK = timedelta(hours=6)
 WINDOW_SPAN = timedelta(days=30)
 """Widest window."""
 
-PAGES_AT_ONCE = 20
-PAGES_BEFORE_REPORT = 3
-"""A window that is opened before the ids are known holds no more pages than this, or than can be read at
-once: it is searching's from then on."""
+WINDOW_PAGES = 20
+"""Most pages of a window that is cut by ids."""
+
+WINDOW_PAGES_WITHOUT_IDS = 3
+"""Pages of a window opened before the ids are known, or as many as there are tokens: getOrder cannot share
+it any more."""
 
 SPARE_PLACES = 2
-"""Places of a window's last page that are left free: its bounds belong to it and to its neighbours."""
+"""Places left free on a window's last page: orders at its bounds belong to its neighbours, too."""
 
 GET_LEAVES = 15.0
-"""Left in getOrder's bucket for a person's ``orders fetch``, and for orders that ought to have changed."""
+"""Tokens left in getOrder's bucket for ``orders fetch`` and for orders that should have changed by now."""
 
 REPORTS_LEAVE = 3.0
-"""What is left in the buckets of reports, for ``verify``."""
+"""Tokens left in the buckets of reports for ``verify``."""
 
 GETS_AT_ONCE = 10
-"""Orders fetched by id in a run: coming back for every single one would cost more than fetching it."""
+"""Orders that a run should fetch by id at least: a run for each order would cost more than the fetch."""
 
-ATTEMPTS = 3
-"""An order of a report that Amazon does not know at the third time is given up."""
+FETCH_ATTEMPTS = 3
+"""How often an order of a report is requested, and a report, before it is given up."""
 
 
 # --- parts ------------------------------------------------------------------------------------------
 
 
 def parts_of(backfill: Backfill, amazon_now: datetime) -> tuple[ReportPart, ...]:
-    """The parts of a backfill that reports are asked for, oldest first, as even as they can be."""
+    """Cut a backfill into parts of equal width, a report each; return them oldest first."""
     upper = min(backfill.upper, (amazon_now - SETTLED_AFTER).replace(microsecond=0))
     whole = upper - backfill.lower
     if whole <= timedelta(0):
         return ()
-    many = -(-whole // REPORT_SPAN)
-    bounds = [(backfill.lower + whole * i / many).replace(microsecond=0) for i in range(many)]
+    count = -(-whole // REPORT_SPAN)
+    bounds = [(backfill.lower + whole * i / count).replace(microsecond=0) for i in range(count)]
     pairs = zip(bounds, [*bounds[1:], upper], strict=True)
     return tuple(ReportPart(backfill.backfill_id, lower, until) for lower, until in pairs)
 
 
 def is_awaited(backfill: Backfill, part: ReportPart) -> bool:
-    """Whether a report is still wanted: expressly, or because searching has not been through its part."""
+    """Return True if a part's report is still needed: by the chosen way, or because searching is above it."""
     if part.state not in ("wanted", "asked"):
         return False
     return backfill.way == "report" or part.lower < backfill.position
 
 
-def troubled(part: ReportPart, why: str, now: datetime) -> ReportPart:
-    """Something went wrong that may go right later: try again, the third time do without the report."""
-    if part.troubles + 1 >= ATTEMPTS:
+def failed(part: ReportPart, why: str, now: datetime) -> ReportPart:
+    """Put a part's report off after a failure; after the third failure, search the part instead."""
+    if part.troubles + 1 >= FETCH_ATTEMPTS:
         return searched(part, why)
     pause = timedelta(minutes=5 * 3**part.troubles)
     return replace(part, troubles=part.troubles + 1, look_at=now + pause, last_error=why)
 
 
 def searched(part: ReportPart, why: str) -> ReportPart:
-    """The report is not to be had, or not to be believed: this part is searched from end to end."""
+    """Give up a part's report: the part is searched from end to end."""
     return replace(part, state="searched", look_at=None, last_error=why)
 
 
 SHOWN_AT_MOST = 0.99
-"""Nothing is said to be all done before it is."""
+"""No backfill shows 100 % before it is done."""
 
 
 def share_done(
@@ -105,11 +106,10 @@ def share_done(
     unread: Sequence[Interval],
     oldest: Callable[[ReportPart, datetime], datetime | None],
 ) -> float:
-    """How much of a backfill's stretch is behind it, from 0 to 1, judged by nothing but its own work.
+    """Return how much of a backfill's range it has done itself, from 0 to 1.
 
-    What others have read before does not count: it is read again. ``unread``: windows that have been entered
-    and not read to their end. ``oldest``: of a part below some time, the oldest id that is still to be
-    fetched.
+    What was read before does not count: it is read again. ``unread`` are windows that are entered and not yet
+    read. ``oldest`` returns the oldest id still to fetch of a part below some time.
     """
     if backfill.state == "done":
         return 1.0
@@ -133,9 +133,9 @@ def share_done(
 class Ground:
     """What is known of a backfill by its reports when its next window is planned.
 
-    ``oldest``: of the part below the position, the oldest id that is still to be fetched, but for those that
-    could not be had and are asked for again later. ``cut``: where the window has to end to fill its pages;
-    None when all that is left of the part fits.
+    ``oldest`` is the oldest id still to fetch in the part below the position, without those that failed and
+    are retried later. ``cut`` is where the window must end to fill its pages; None if the rest of the part
+    fits.
     """
 
     parts: tuple[ReportPart, ...]
@@ -144,12 +144,12 @@ class Ground:
 
 
 def part_below(position: datetime, parts: Sequence[ReportPart]) -> ReportPart | None:
-    """The part that searching comes into next."""
+    """Return the part that searching enters next."""
     return next((p for p in parts if p.lower < position <= p.upper), None)
 
 
 def search_down_to(backfill: Backfill, ground: Ground, position: datetime) -> datetime | None:
-    """How far down the next window may reach; None when ids have done all there is."""
+    """Return how far down the next window may reach; None if ids have done the rest."""
     part = part_below(position, ground.parts)
     if part is None:
         below = [p.upper for p in ground.parts if p.upper < position]
@@ -162,36 +162,36 @@ def search_down_to(backfill: Backfill, ground: Ground, position: datetime) -> da
 
 
 def is_sized(ground: Ground, position: datetime) -> bool:
-    """Whether the bound of ``search_down_to`` is the window's, and not only the lowest that it may have."""
+    """Return True if ``search_down_to`` is the window's bound, and not only the lowest one allowed."""
     part = part_below(position, ground.parts)
     return part is not None and part.has_ids
 
 
 def pages_before_report(bucket: Bucket) -> float:
-    """Pages that a window should hold while ids are not known yet.
+    """Return the pages that a window should hold while ids are not known yet.
 
-    How many orders it will hold is a guess, so the last page is not planned to be full: every second window
-    would need one more for a handful.
+    The number of its orders is a guess, so its last page is not planned to be full: every second window would
+    need one more page for a few orders.
     """
-    pages = max(PAGES_BEFORE_REPORT, int(bucket.tokens))
+    pages = max(WINDOW_PAGES_WITHOUT_IDS, int(bucket.tokens))
     return pages - math.sqrt(pages / PAGE_SIZE)
 
 
 def pages_to_take(left: int, search_rate: float, get_rate: float) -> int:
-    """Pages of the next window when ``left`` orders are not promised to anybody yet.
+    """Return the pages of the next window if ``left`` orders are neither searched nor fetched yet.
 
-    Half of searching's fair share, so that the next window can correct what turned out otherwise; never
-    less than one, because a token is there to be used.
+    It is half of searching's fair share, so that the next window can correct the estimate, and at least one,
+    because a token is there.
     """
     if left <= PAGE_SIZE - SPARE_PLACES:
         return 1
     by_search = max(0.0, search_rate) * PAGE_SIZE
     share = left * by_search / (by_search + get_rate) if by_search > 0 else 0.0
-    return max(1, min(PAGES_AT_ONCE, int(share / 2 / PAGE_SIZE)))
+    return max(1, min(WINDOW_PAGES, int(share / 2 / PAGE_SIZE)))
 
 
 def places(pages: int) -> int:
-    """Orders that fit into so many pages for certain."""
+    """Return how many orders fit on ``pages`` for certain."""
     return pages * PAGE_SIZE - SPARE_PLACES
 
 
@@ -199,32 +199,32 @@ def places(pages: int) -> int:
 
 
 def reserve(leaves: float, burst: float) -> float:
-    """What is left in a bucket for others: not more than half of it, should Amazon's plan be a small one."""
+    """Return the tokens left in a bucket for others: at most half of it, if Amazon's plan is small."""
     return min(leaves, burst / 2)
 
 
 def gets_now(bucket: Bucket) -> int:
-    """How many orders may be fetched by id now."""
+    """Return how many orders may be fetched by id now."""
     return max(0, int(bucket.tokens - reserve(GET_LEAVES, bucket.burst) + 1e-6))
 
 
 def gets_at(bucket: Bucket, left: int) -> datetime:
-    """When to come back for more of them: once a handful, or all that are left, can be fetched."""
+    """Return when to come back: once ``GETS_AT_ONCE`` orders, or all that are left, can be fetched."""
     kept = reserve(GET_LEAVES, bucket.burst)
     return bucket.has_at(kept + max(1.0, min(GETS_AT_ONCE, left, bucket.burst - kept)))
 
 
 def next_attempt(attempts: int, now: datetime) -> datetime:
-    """When to ask once more for an order that could not be had: later each time."""
+    """Return when to retry an order that could not be fetched: later each time."""
     return now + timedelta(minutes=10 * 6 ** max(0, min(attempts - 1, 2)))
 
 
 def settled(
     backfill: Backfill, parts: Sequence[ReportPart], has_left: Callable[[ReportPart], bool]
 ) -> tuple[datetime, tuple[tuple[ReportPart, Interval], ...]]:
-    """Go down past parts that ids have finished: the new position, and those parts with what they prove seen.
+    """Go down past parts that ids have finished. Return the new position, and each part with what it covers.
 
-    ``has_left`` says of a part whether ids below the position are still to be fetched in it.
+    ``has_left`` returns True if ids of a part below the position are still to fetch.
     """
     position = backfill.position
     passed: list[tuple[ReportPart, Interval]] = []

@@ -144,7 +144,7 @@ class IdFetcher:
                 raise TakenOver
             tried = replace(entry, attempts=entry.attempts + 1)
             tried = replace(tried, retry_at=history.next_attempt(tried.attempts, tx.now))
-            if unknown and tried.attempts >= history.ATTEMPTS:
+            if unknown and tried.attempts >= history.FETCH_ATTEMPTS:
                 backfill_reports.take_out(tx, number, [entry])
                 for part in backfill_reports.load_parts(tx, number):
                     if part.lower <= entry.created_at < part.upper:

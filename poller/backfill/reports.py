@@ -82,11 +82,11 @@ class ReportReader:
             raise
         except ReportForgotten as error:
             again = replace(part, state="wanted", report_id=None, asked_at=None, looks=0)
-            return self._save(part, history.troubled(again, str(error), now))
+            return self._save(part, history.failed(again, str(error), now))
         except (RequestRefused, ReportUnreadable) as error:
             return self._save(part, history.searched(part, str(error)))
         except ConnectorError as error:
-            return self._save(part, history.troubled(part, str(error), now))
+            return self._save(part, history.failed(part, str(error), now))
 
     def _request(self, backfill: Backfill, part: ReportPart, now: datetime) -> ReportPart:
         query = ReportQuery(part.lower, part.upper, (backfill.marketplace_id,))

@@ -40,7 +40,7 @@ def next_work(tx: Transaction, backfill: Backfill, bucket: Callable[[Operation],
         if history.is_awaited(backfill, part):
             operation: Operation = "createReport" if part.state == "wanted" else "getReport"
             ready = _ready(bucket(operation), operation)
-            why = "a report is asked for" if part.state == "wanted" else "Amazon is making a report"
+            why = "a report is being requested" if part.state == "wanted" else "Amazon is making a report"
             awaited.append(Awaited(max(part.look_at or tx.now, ready), why))
     below = fetch_below(tx, backfill)
     due = backfill_reports.count_ids(tx, backfill.backfill_id, below, due=True)
@@ -48,7 +48,7 @@ def next_work(tx: Transaction, backfill: Backfill, bucket: Callable[[Operation],
         ready = history.gets_at(bucket("getOrder"), due)
         awaited.append(Awaited(ready, "orders of history are fetched by id"))
     elif (retry_at := backfill_reports.next_retry(tx, backfill.backfill_id, below)) is not None:
-        awaited.append(Awaited(retry_at, "orders of history that could not be had are asked for again"))
+        awaited.append(Awaited(retry_at, "orders of history that could not be fetched are retried"))
     return min(awaited, key=lambda each: each.at, default=None)
 
 

@@ -72,11 +72,11 @@ def test_what_is_younger_than_a_day_is_in_no_part() -> None:
 
 def test_trouble_with_a_report_is_tried_again_twice_and_then_the_part_is_searched() -> None:
     asked = part(30, 0, "asked")
-    once = history.troubled(asked, "503", NOON)
+    once = history.failed(asked, "503", NOON)
     assert (once.state, once.look_at) == ("asked", NOON + timedelta(minutes=5))
-    twice = history.troubled(once, "503", NOON)
+    twice = history.failed(once, "503", NOON)
     assert (twice.state, twice.look_at) == ("asked", NOON + timedelta(minutes=15))
-    last = history.troubled(twice, "503 again", NOON)
+    last = history.failed(twice, "503 again", NOON)
     assert (last.state, last.last_error, last.look_at) == ("searched", "503 again", None)
 
 
@@ -168,7 +168,7 @@ def test_a_window_takes_a_page_at_least_and_never_more_than_half_its_share(
     left: int, search_rate: float, get_rate: float
 ) -> None:
     pages = history.pages_to_take(left, search_rate, get_rate)
-    assert 1 <= pages <= history.PAGES_AT_ONCE
+    assert 1 <= pages <= history.WINDOW_PAGES
     if pages > 1:
         share = left * search_rate * 100 / (search_rate * 100 + get_rate)
         assert pages * 100 <= share / 2 + 1e-6
