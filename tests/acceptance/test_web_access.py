@@ -1,4 +1,4 @@
-"""Every route is closed to those who may not, and nobody without that scope sees a buyer."""
+"""Every route checks access, and buyer data needs its scope."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from tests.acceptance.web_world import ALL, BAD, BUYERS, ORDERS, Served, logged,
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """One service for all tests here: they change nothing but tokens."""
+    """One service for all tests here: they change only tokens."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(access, "MAX_FAILURES", 10_000)  # these tests bring many wrong tokens
-        with served(tmp_path_factory.mktemp("web"), ORDER_SYNC_API_TOKEN="x" * 40) as found:
-            yield found
+        patch.setattr(access, "MAX_FAILURES", 10_000)  # these tests send many wrong tokens
+        with served(tmp_path_factory.mktemp("web"), ORDER_SYNC_API_TOKEN="x" * 40) as place:
+            yield place
 
 
 def routes(place: Served) -> list[tuple[str, str]]:
-    """Every route that there is, as it is asked for: those that are not described, too."""
+    """Every route, with sample parameters; those missing from the description, too."""
     return [
         (method, re.sub(r"\{[\w:]+\}", "1", path))
         for path, methods in _walk(make_api(place.service).routes)
@@ -44,8 +44,8 @@ def routes(place: Served) -> list[tuple[str, str]]:
     ]
 
 
-def _walk(found: Sequence[BaseRoute], before: str = "") -> Iterator[tuple[str, Collection[str]]]:
-    for route in iter_route_contexts(found):
+def _walk(routes: Sequence[BaseRoute], before: str = "") -> Iterator[tuple[str, Collection[str]]]:
+    for route in iter_route_contexts(routes):
         if isinstance(route.original_route, Mount):
             yield from _walk(route.original_route.routes, before + route.original_route.path)
         else:
@@ -56,10 +56,10 @@ def _walk(found: Sequence[BaseRoute], before: str = "") -> Iterator[tuple[str, C
 
 def test_the_walk_knows_all_routes(place: Served) -> None:
     described = make_api(place.service).openapi()["paths"]
-    many = sum(len(operations) for operations in described.values())
+    operations = sum(len(methods) for methods in described.values())
     walked = [route for route in routes(place) if route[0] != "HEAD" and route[1] != "/openapi.json"]
     pages = [path for _, path in walked if sessions.is_page(path)]
-    assert len(walked) - len(pages) == many > 25
+    assert len(walked) - len(pages) == operations > 25
     assert len(pages) > 30
     assert "/console/orders/1/1" in pages
 
@@ -78,7 +78,7 @@ def test_every_route_is_closed_without_a_token_and_with_a_wrong_one(place: Serve
 
 
 def assert_a_page_is_closed(method: str, path: str, answer: httpx.Response) -> None:
-    """A page leads to signing in, and only a page that a person opens does."""
+    """A page redirects to sign-in, but only if a person opens it."""
     if access.OPEN_PAGES.fullmatch(path):
         assert answer.status_code == (200 if method == "GET" else 415)
     elif method in ("GET", "HEAD") and not sessions.is_automatic(path):
@@ -89,7 +89,7 @@ def assert_a_page_is_closed(method: str, path: str, answer: httpx.Response) -> N
         assert answer.status_code == 401, (method, path)
 
 
-def test_every_route_is_closed_to_who_has_not_its_scope(place: Served) -> None:
+def test_every_route_is_closed_without_its_scope(place: Served) -> None:
     tokens = {name: place.client(name) for name in ALL}
     browsers = {name: place.browser(f"only-{name}", name) for name in ALL}
     for method, path in routes(place):
@@ -108,16 +108,16 @@ def test_every_route_is_closed_to_who_has_not_its_scope(place: Served) -> None:
             assert answer.status_code == 403, (method, path)
 
 
-def test_an_address_without_a_route_tells_nothing_to_strangers(place: Served) -> None:
+def test_an_unknown_address_reveals_nothing_to_strangers(place: Served) -> None:
     problem(place.client().get("/nowhere"), 401, "token")
     problem(place.client("read", "write").get("/nowhere"), 404, "no-route")
 
 
-def test_health_is_for_everybody_and_tells_nothing(place: Served) -> None:
+def test_health_is_public_and_reveals_nothing(place: Served) -> None:
     assert place.client().get("/healthz").json() == {"status": "ok"}
 
 
-def test_a_token_taken_back_is_refused_at_once(place: Served) -> None:
+def test_a_removed_token_is_refused_at_once(place: Served) -> None:
     made = place.shop("tokens", "add", "short-lived", "--scope", "read").out.strip()
     client = place.client(Authorization=f"Bearer {made}")
     assert client.get("/orders").status_code == 200
@@ -129,7 +129,7 @@ def test_a_token_taken_back_is_refused_at_once(place: Served) -> None:
 
 
 def reading(place: Served) -> list[str]:
-    """Every address that shows records, with real ids."""
+    """Every address that shows records, with real IDs."""
     with place.store.read() as tx:
         customer_id = queries.list_customers(tx, limit=1)[0].customer_id
     return [
@@ -152,7 +152,7 @@ def reading(place: Served) -> list[str]:
     ]
 
 
-def test_nobody_without_the_scope_sees_a_buyer(place: Served) -> None:
+def test_buyers_are_masked_without_the_scope(place: Served) -> None:
     client = place.client("read", "write")
     with logged() as events:
         for path in reading(place):
@@ -177,7 +177,9 @@ def test_each_disclosure_is_logged_with_who_and_whose_and_without_the_data(place
         newest = client.get("/customers", params={"limit": 1}).json()["items"][0]
         assert newest["name"].startswith("Quentin")
         assert "quantity" in client.get(f"/quarantine/acme/{BAD}").json()["payload"]
-        found = client.post("/customers/search", json={"email": "quentin-b@marketplace.amazon.co.uk"}).json()
+        matches = client.post(
+            "/customers/search", json={"email": "quentin-b@marketplace.amazon.co.uk"}
+        ).json()
         client.get("/runs")
         client.get("/quarantine")
     who = "token:read-buyer-data"
@@ -185,7 +187,7 @@ def test_each_disclosure_is_logged_with_who_and_whose_and_without_the_data(place
         {"who": who, "what": "orders", "ids": [ORDERS[0]]},
         {"who": who, "what": "customers", "ids": [newest["customer_id"]]},
         {"who": who, "what": "quarantine", "ids": [BAD]},
-        {"who": who, "what": "customers", "ids": [found["items"][0]["customer_id"]]},
+        {"who": who, "what": "customers", "ids": [matches["items"][0]["customer_id"]]},
     ]
     assert not [piece for piece in BUYERS if piece in json.dumps(events)]
 
@@ -193,7 +195,7 @@ def test_each_disclosure_is_logged_with_who_and_whose_and_without_the_data(place
 # --- what anybody may send --------------------------------------------------------------------------
 
 
-def test_a_large_body_is_refused_however_it_comes(place: Served) -> None:
+def test_a_large_body_is_refused_however_it_is_sent(place: Served) -> None:
     client = place.client(Authorization=f"Bearer {'x' * 40}")
     problem(client.post("/customers", content=b" " * (middleware.LARGEST_BODY + 1)), 413, "too-large")
 
@@ -206,7 +208,7 @@ def test_a_large_body_is_refused_however_it_comes(place: Served) -> None:
         problem(client.post("/customers", content=parts()), 413, "too-large")
 
 
-def test_a_body_that_drips_is_given_up(place: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_body_is_refused(place: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(middleware, "SLOWEST_BODY", 0.05)
     host, port = place.url.removeprefix("http://").split(":")
     head = f"POST /customers HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {'x' * 40}\r\n"
@@ -215,7 +217,7 @@ def test_a_body_that_drips_is_given_up(place: Served, monkeypatch: pytest.Monkey
         assert connection.recv(1000).startswith(b"HTTP/1.1 408 ")
 
 
-def test_answers_have_security_headers_also_when_they_are_problems(place: Served) -> None:
+def test_all_answers_have_security_headers(place: Served) -> None:
     client = place.client(Authorization=f"Bearer {'x' * 40}")
     for answer in (
         client.get("/orders"),
@@ -229,7 +231,7 @@ def test_answers_have_security_headers_also_when_they_are_problems(place: Served
         assert answer.headers["referrer-policy"] == "no-referrer"
 
 
-def test_wrong_requests_are_told_by_place_and_never_quoted(place: Served) -> None:
+def test_invalid_requests_name_the_place_and_never_quote_values(place: Served) -> None:
     client = place.client(Authorization=f"Bearer {'x' * 40}")
     assert problem(client.put("/orders"), 405, "method")
     for sent in (b"Quentin", b'{"email_1": ["Quentin"]}', b'{"Quentin": 1}'):
@@ -248,7 +250,7 @@ def test_wrong_requests_are_told_by_place_and_never_quoted(place: Served) -> Non
     problem(client.get("/orders?status=%00"), 400, "nul")
 
 
-def test_an_error_of_ours_shows_no_traceback_and_logs_no_text(
+def test_an_unexpected_error_shows_no_traceback_and_logs_no_text(
     place: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object, **__: object) -> None:
@@ -263,7 +265,7 @@ def test_an_error_of_ours_shows_no_traceback_and_logs_no_text(
     assert "Quentin" not in json.dumps(events)
 
 
-def test_a_stranger_who_sends_no_http_is_sent_away(place: Served) -> None:
+def test_a_connection_without_http_is_refused(place: Served) -> None:
     host, port = place.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as connection:
         connection.sendall(b"\x16\x03\x01 no HTTP at all\r\n\r\n")
@@ -279,7 +281,7 @@ def test_a_stranger_who_sends_no_http_is_sent_away(place: Served) -> None:
         (Tombstone(), "busy"),
     ],
 )
-def test_a_database_that_is_away_or_busy_is_told_as_such(
+def test_a_database_problem_is_named(
     place: Served, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: str
 ) -> None:
     def broken(*_: object, **__: object) -> None:
@@ -296,7 +298,7 @@ def test_a_database_that_is_away_or_busy_is_told_as_such(
         assert client.get("/healthz").status_code == 200
 
 
-def test_before_its_database_is_there_the_service_says_so() -> None:
+def test_requests_before_the_database_is_open_are_deferred() -> None:
     with Service({}) as service:
         answer = ask_from(service, "127.0.0.1", "/orders")
         problem(answer, 503, "starting")
@@ -305,7 +307,7 @@ def test_before_its_database_is_there_the_service_says_so() -> None:
 
 
 def ask_from(service: Service, client: str, path: str, **headers: str) -> httpx.Response:
-    """Ask the very same application from another machine."""
+    """Send a request to the same application from another machine."""
 
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(make_app(service, utc_now), client=(client, 1))

@@ -20,8 +20,8 @@ from tests.acceptance.web_world import ALL, BAD, ORDERS, Served, problem, served
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(tmp_path_factory.mktemp("web")) as found:
-        yield found
+    with served(tmp_path_factory.mktemp("web")) as place:
+        yield place
 
 
 @pytest.fixture(scope="module")
@@ -31,15 +31,15 @@ def client(place: Served) -> httpx.Client:
 
 def pages(client: httpx.Client, path: str, **query: Any) -> list[dict[str, Any]]:
     """A whole list, two at a time."""
-    found, cursor = [], None
+    items, cursor = [], None
     while True:
         sent = query | {"limit": 2} | ({} if cursor is None else {"cursor": cursor})
         page = client.get(path, params=sent).json()
         assert len(page["items"]) <= 2
-        found += page["items"]
+        items += page["items"]
         cursor = page["next"]
         if cursor is None:
-            return found
+            return items
 
 
 def ids(items: list[dict[str, Any]], key: str = "order_id") -> list[Any]:
@@ -62,21 +62,21 @@ def test_orders_are_those_of_the_command_line_page_by_page(place: Served, client
 
 
 def test_orders_are_filtered(client: httpx.Client) -> None:
-    def found(**query: Any) -> list[str]:
+    def ids_of(**query: Any) -> list[str]:
         return ids(pages(client, "/orders", **query))
 
-    assert found(marketplace="de") == [ORDERS[3]]
-    assert found(marketplace="GB", status="unshipped", account="acme") == [*ORDERS[:3], ORDERS[4]]
-    assert found(account="other") == found(status="SHIPPED") == found(customer_id=999) == []
-    mine = client.get(f"/orders/{ORDERS[0]}").json()
-    assert found(customer_id=mine["customer_id"]) == [ORDERS[0], ORDERS[4]]
-    assert found(match_basis="email_1") in ([ORDERS[0]], [ORDERS[4]])  # whichever came second
+    assert ids_of(marketplace="de") == [ORDERS[3]]
+    assert ids_of(marketplace="GB", status="unshipped", account="acme") == [*ORDERS[:3], ORDERS[4]]
+    assert ids_of(account="other") == ids_of(status="SHIPPED") == ids_of(customer_id=999) == []
+    first = client.get(f"/orders/{ORDERS[0]}").json()
+    assert ids_of(customer_id=first["customer_id"]) == [ORDERS[0], ORDERS[4]]
+    assert ids_of(match_basis="email_1") in ([ORDERS[0]], [ORDERS[4]])  # whichever was stored second
     third = client.get(f"/orders/{ORDERS[2]}").json()["created_at"]
-    assert found(created_from=third) == list(ORDERS[:3])
-    assert found(created_to=third) == list(ORDERS[3:])
+    assert ids_of(created_from=third) == list(ORDERS[:3])
+    assert ids_of(created_to=third) == list(ORDERS[3:])
     assert "Amazon" in problem(client.get("/orders", params={"marketplace": "Mars"}), 422, "invalid")
-    told = problem(client.get("/orders", params={"created_from": "yesterday"}), 422, "invalid")
-    assert told == "Invalid request: created_from must look like 2026-01-31."
+    detail = problem(client.get("/orders", params={"created_from": "yesterday"}), 422, "invalid")
+    assert detail == "Invalid request: created_from must look like 2026-01-31."
 
 
 @pytest.mark.parametrize(
@@ -94,20 +94,20 @@ def test_orders_are_filtered(client: httpx.Client) -> None:
         f"/orders/{ORDERS[0]}",
     ],
 )
-def test_a_parameter_that_is_mistyped_is_refused_and_the_known_ones_are_named(
+def test_an_unknown_parameter_is_refused_and_the_known_ones_are_named(
     client: httpx.Client, path: str
 ) -> None:
     answer = client.get(path, params={"stat": "shiped", "limit": 0})
-    told = problem(answer, 422, "invalid")
-    assert told.startswith(("unknown query parameter stat;", "unknown query parameters stat, limit;"))
+    detail = problem(answer, 422, "invalid")
+    assert detail.startswith(("unknown query parameter stat;", "unknown query parameters stat, limit;"))
     assert answer.json()["errors"][0] == {"where": "query.stat", "what": "is unknown"}
     assert "shiped" not in answer.text
     assert client.get(path).status_code == 200
 
 
 def test_the_parameters_of_orders_are_named(client: httpx.Client) -> None:
-    told = problem(client.get("/orders", params={"stat": "SHIPPED"}), 422, "invalid")
-    assert told == (
+    detail = problem(client.get("/orders", params={"stat": "SHIPPED"}), 422, "invalid")
+    assert detail == (
         "unknown query parameter stat; this address takes account, created_from, created_to, cursor, "
         "customer_id, limit, marketplace, match_basis, status."
     )
@@ -117,7 +117,7 @@ def test_the_parameters_of_orders_are_named(client: httpx.Client) -> None:
         assert client.get(probed, params={"t": 1}).status_code != 422, probed
 
 
-def test_an_order_that_is_not_there_is_told_apart_from_one_in_quarantine(client: httpx.Client) -> None:
+def test_a_missing_order_differs_from_one_in_quarantine(client: httpx.Client) -> None:
     unknown = problem(client.get("/orders/111-0000000-9999999"), 404, "unknown")
     assert unknown == "this order is not in the database."
     assert problem(client.get(f"/orders/{BAD}"), 404, "unknown") == "this order is in quarantine."
@@ -125,13 +125,13 @@ def test_an_order_that_is_not_there_is_told_apart_from_one_in_quarantine(client:
 
 
 def test_an_order_is_explained_as_on_the_command_line(place: Served, client: httpx.Client) -> None:
-    told = client.get(f"/orders/{ORDERS[4]}/explanation").json()
-    lines = [told["headline"], *told["reasons"], told["buyer_data"]]
+    detail = client.get(f"/orders/{ORDERS[4]}/explanation").json()
+    lines = [detail["headline"], *detail["reasons"], detail["buyer_data"]]
     assert lines == [line.strip() for line in place.shop("orders", "explain", ORDERS[4]).lines]
-    assert told["customer_id"] == client.get(f"/orders/{ORDERS[4]}").json()["customer_id"]
+    assert detail["customer_id"] == client.get(f"/orders/{ORDERS[4]}").json()["customer_id"]
 
 
-def test_an_order_is_fetched_again(place: Served, client: httpx.Client) -> None:
+def test_an_order_is_refetched(place: Served, client: httpx.Client) -> None:
     def fetch(order_id: str, account: str = "acme") -> httpx.Response:
         return client.post(f"/orders/{order_id}/fetch", json={"account": account})
 
@@ -140,8 +140,8 @@ def test_an_order_is_fetched_again(place: Served, client: httpx.Client) -> None:
     assert fetch("111-0000000-0000008").json()["message"] == "111-0000000-0000008: new, stored"
     assert client.get("/orders/111-0000000-0000008").status_code == 200
     assert problem(fetch("1"), 422, "refused").startswith("1 is no order id")
-    told = problem(fetch("111-0000000-7777777"), 409, "not-stored")
-    assert told == "Amazon knows no order 111-0000000-7777777 of account acme."
+    detail = problem(fetch("111-0000000-7777777"), 409, "not-stored")
+    assert detail == "Amazon knows no order 111-0000000-7777777 of account acme."
     assert "there is no account other" in problem(fetch(ORDERS[1], "other"), 422, "refused")
     place.shop.simulator.faults = Faults.only("forbidden", operations=[GET])
     try:
@@ -150,7 +150,7 @@ def test_an_order_is_fetched_again(place: Served, client: httpx.Client) -> None:
         place.shop.simulator.faults = Faults()
 
 
-def test_a_budget_that_is_used_up_is_told_with_its_time(
+def test_an_empty_budget_is_reported_with_its_time(
     place: Served, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def empty(*_: object) -> None:
@@ -179,7 +179,7 @@ def test_customers_are_those_of_the_command_line_page_by_page(place: Served, cli
     problem(client.get("/customers/0"), 422, "invalid")
 
 
-def test_a_customer_is_created_found_and_its_changes_are_told(client: httpx.Client) -> None:
+def test_a_customer_is_created_found_and_its_changes_are_listed(client: httpx.Client) -> None:
     made = client.post(
         "/customers",
         json={
@@ -197,14 +197,14 @@ def test_a_customer_is_created_found_and_its_changes_are_told(client: httpx.Clie
             *("delivery_line1", "delivery_postal_code", "delivery_country"),
         ]
     )
-    (found,) = client.post("/customers/search", json={"email": "zoe@example.com"}).json()["items"]
-    assert (found["customer_id"], found["delivery"]["country"], found["contactable"]) == (number, "GB", True)
+    (match,) = client.post("/customers/search", json={"email": "zoe@example.com"}).json()["items"]
+    assert (match["customer_id"], match["delivery"]["country"], match["contactable"]) == (number, "GB", True)
     (entry,) = client.get(f"/customers/{number}/journal").json()
     assert (entry["who"], entry["action"]) == ("token:read-write-buyer-data", "create")
     assert entry["after"]["name"] == "Zoe Invented"
 
-    # As a person would be told: by field, and never the value.
-    for sent, told in (
+    # Errors name the field, never the value.
+    for sent, detail in (
         ({"email_1": "nonsense"}, "email_1 is not an e-mail address."),
         ({"discount_percent": "101"}, "discount_percent must be a number from 0 to 100, for example 2.5."),
         ({"delivery": {"country": "England"}}, "delivery_country must be a code of two letters"),
@@ -212,7 +212,7 @@ def test_a_customer_is_created_found_and_its_changes_are_told(client: httpx.Clie
         ({"email_1": "zoe@example.com"}, f"email_1: customer {number} has it"),
     ):
         answer = problem(client.post("/customers", json=sent), 422, "refused")
-        assert told.partition(":")[0] in answer
+        assert detail.partition(":")[0] in answer
         assert "nonsense" not in answer
 
 
@@ -222,16 +222,16 @@ def test_possible_duplicates_are_suggested_with_reasons(client: httpx.Client) ->
         client.post("/customers", json={"name": "Double Invented", "delivery": address}).json()["customer_id"]
         for _ in range(2)
     ]
-    found = client.get("/customers/duplicates", params={"limit": 500}).json()
-    pairs = {frozenset((pair["customer_id"], pair["other_id"])): pair for pair in found["items"]}
+    duplicates = client.get("/customers/duplicates", params={"limit": 500}).json()
+    pairs = {frozenset((pair["customer_id"], pair["other_id"])): pair for pair in duplicates["items"]}
     assert pairs[frozenset(made)]["reasons"]
-    assert found["total"] == len(found["items"])
+    assert duplicates["total"] == len(duplicates["items"])
 
 
 # --- sources, runs, backfills ---------------------------------------------------------------------------
 
 
-def test_sources_and_runs_are_told(place: Served, client: httpx.Client) -> None:
+def test_sources_and_runs_are_listed(place: Served, client: httpx.Client) -> None:
     status, printed = client.get("/status").json(), place.shop("status", "--json").json()
     assert status.keys() == printed.keys()
     (source,) = client.get("/sources").json()
@@ -264,33 +264,33 @@ def test_a_backfill_is_planned_started_and_directed(place: Served, client: httpx
         return client.post(f"/backfills/{number}/{word}")
 
     assert direct("pause").json() == {"id": number, "state": "paused", "notes": []}
-    told = problem(direct("pause"), 422, "refused")
-    assert told.startswith(f"backfill {number} is paused already: nothing has to be paused")
+    detail = problem(direct("pause"), 422, "refused")
+    assert detail.startswith(f"backfill {number} is paused already: nothing has to be paused")
     overlap = client.post("/backfills/plan", json=wanted | {"to": day(50)}).json()
     assert overlap["notes"] == [f"backfill {number} is paused and overlaps"]
     assert direct("resume").json()["state"] == "running"
     shown = client.get(f"/backfills/{number}").json()
     printed = place.shop("backfill", "show", str(number), "--json").json()
-    assert shown | {"eta": None} == printed | {"eta": None}  # the time goes on between the two
+    assert shown | {"eta": None} == printed | {"eta": None}  # time passes between the two
     assert direct("cancel").json()["state"] == "cancelled"
     problem(direct("resume"), 422, "refused")
     assert client.get("/backfills").json() == place.shop("backfill", "list", "--json").json()
     problem(client.post("/backfills/999/pause"), 404, "unknown")
     problem(client.get("/backfills/999"), 404, "unknown")
-    for change, told in (
+    for change, detail in (
         ({"marketplace": "FR"}, "FR is not polled here; polled: acme:DE, acme:UK."),
         ({"to": day(60)}, f"from {day(60)} is not before to {day(60)}"),
         ({"from": "yesterday"}, "from yesterday is no date or time"),
         ({"account": "other"}, "there is no account other that can be used; there is acme."),
     ):
-        assert told in problem(client.post("/backfills", json=wanted | change), 422, "refused")
-        assert told in problem(client.post("/backfills/plan", json=wanted | change), 422, "refused")
+        assert detail in problem(client.post("/backfills", json=wanted | change), 422, "refused")
+        assert detail in problem(client.post("/backfills/plan", json=wanted | change), 422, "refused")
 
 
 # --- quarantine, verifications ----------------------------------------------------------------------------
 
 
-def test_an_order_in_quarantine_is_shown_and_tried_again(place: Served, client: httpx.Client) -> None:
+def test_an_order_in_quarantine_is_shown_and_retried(place: Served, client: httpx.Client) -> None:
     listed = client.get("/quarantine").json()
     assert listed == place.shop("quarantine", "list", "--json").json()
     assert ids(listed) == [BAD]
@@ -310,7 +310,9 @@ def test_an_order_in_quarantine_is_shown_and_tried_again(place: Served, client: 
     assert client.get(f"/orders/{BAD}").status_code == 200
 
 
-def test_a_proof_is_requested_and_carried_out_by_the_service(place: Served, client: httpx.Client) -> None:
+def test_a_verification_is_requested_and_carried_out_by_the_service(
+    place: Served, client: httpx.Client
+) -> None:
     with place.store.begin() as tx:
         key = sa.select(tables.orders.c.order_key).where(tables.orders.c.order_id == ORDERS[1])
         for table in (tables.order_lines, tables.orders):
@@ -324,11 +326,13 @@ def test_a_proof_is_requested_and_carried_out_by_the_service(place: Served, clie
         place.service.syncer("acme:EU").verifier().carry_out_scheduled()
         if client.get(path).json()["state"] == "done":
             break
-    proof = client.get(path).json()
-    assert (proof["state"], proof["missing"], proof["still_missing"]) == ("done", 1, 0)
-    assert [(found["order_id"], found["outcome"]) for found in proof["orders"]] == [(ORDERS[1], "stored")]
+    verification = client.get(path).json()
+    assert (verification["state"], verification["missing"], verification["still_missing"]) == ("done", 1, 0)
+    assert [(finding["order_id"], finding["outcome"]) for finding in verification["orders"]] == [
+        (ORDERS[1], "stored")
+    ]
     assert client.get(f"/orders/{ORDERS[1]}").status_code == 200
-    assert pages(client, "/verifications")[0] == proof
+    assert pages(client, "/verifications")[0] == verification
     problem(client.get("/verifications/999"), 404, "unknown")
     ahead = client.post("/verifications", json=wanted | {"from": day(-2), "to": day(-3)})
     assert "nothing of that period has been read yet" in problem(ahead, 422, "refused")

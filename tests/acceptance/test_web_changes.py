@@ -1,4 +1,4 @@
-"""What changes something over HTTP is carried out once, and nobody's edit gets lost; on both databases."""
+"""Changes over HTTP are carried out once, and no edit is lost; on both databases."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ from tests.acceptance.web_world import logged as watched
 
 @pytest.fixture
 def place(tmp_path: Path, database_url: str) -> Iterator[Served]:
-    with served(tmp_path, database_url) as found:
-        yield found
+    with served(tmp_path, database_url) as place:
+        yield place
 
 
 def keyed(key: str) -> dict[str, str]:
     return {"Idempotency-Key": key}
 
 
-def at_once(many: int, ask: Any) -> list[httpx.Response]:
-    """Ask so many times at the same moment; ``ask`` is given a number."""
-    barrier = threading.Barrier(many)
+def at_once(count: int, ask: Any) -> list[httpx.Response]:
+    """Send ``count`` requests at the same time; ``ask`` gets a number."""
+    barrier = threading.Barrier(count)
 
     def together(number: int) -> httpx.Response:
         barrier.wait()
-        found: httpx.Response = ask(number)
-        return found
+        response: httpx.Response = ask(number)
+        return response
 
-    with ThreadPoolExecutor(many) as pool:
-        return list(pool.map(together, range(many)))
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(together, range(count)))
 
 
 def customers_named(client: httpx.Client, name: str) -> list[int]:
@@ -70,7 +70,7 @@ def test_a_change_with_a_key_is_carried_out_once_and_answered_alike(place: Serve
 
     problem(client.post("/customers", json={"name": "Zoe"}, headers=keyed("one")), 422, "key-reused")
     problem(client.post("/backfills/1/pause", headers=keyed("one")), 422, "key-reused")
-    # Somebody else's key is another key.
+    # Another caller's key is another key.
     assert other.post("/customers", json={"name": "Zoe Second"}, headers=keyed("one")).status_code == 201
 
     # What was refused was not carried out, so its key is free.
@@ -92,7 +92,7 @@ def test_a_change_with_a_key_is_carried_out_once_and_answered_alike(place: Serve
         problem(client.post("/customers", json={"name": "Z"}, headers=keyed(key)), 422, "invalid")
 
 
-def test_equal_requests_at_the_same_moment_are_carried_out_once(place: Served) -> None:
+def test_equal_requests_at_the_same_time_are_carried_out_once(place: Served) -> None:
     clients = [place.client(), *(place.client("read", "write", "buyer-data") for _ in range(1))]
     clients[0].headers.update(clients[1].headers)
     wanted = {"name": "Zoe Invented"}
@@ -128,7 +128,7 @@ def test_a_process_that_dies_in_between_leaves_all_or_nothing(tmp_path: Path, da
 # --- versions -----------------------------------------------------------------------------------------
 
 
-def test_nobodys_edit_gets_lost(place: Served) -> None:
+def test_no_edit_is_lost(place: Served) -> None:
     ann = place.client("read", "write", "buyer-data")
     customer_id = ann.get("/customers").json()["items"][0]["customer_id"]
     path = f"/customers/{customer_id}"
@@ -158,7 +158,7 @@ def test_nobodys_edit_gets_lost(place: Served) -> None:
     problem(ann.patch("/customers/999", json={"name": "Z"}, headers={"If-Match": "*"}), 404, "unknown")
     nothing = ann.patch(path, json={}, headers={"If-Match": "*"})
     assert problem(nothing, 422, "refused") == "nothing to change: name at least one field."
-    # An edit that is sent again by its key is answered as it was, although the record has a new version.
+    # A repeated edit is answered by its key, although the record has a new version.
     seen = ann.get(path).headers["ETag"]
     sent = [
         ann.patch(path, json={"tax_code": "T1"}, headers={"If-Match": seen, **keyed("k")}) for _ in range(2)
@@ -166,7 +166,7 @@ def test_nobodys_edit_gets_lost(place: Served) -> None:
     assert [answer.status_code for answer in sent] == [200, 200]
 
 
-def test_of_two_edits_at_the_same_moment_one_is_told_to_read_again(place: Served) -> None:
+def test_of_concurrent_edits_all_but_one_are_refused(place: Served) -> None:
     client = place.client("read", "write")
     path = f"/customers/{client.get('/customers').json()['items'][0]['customer_id']}"
     for turn in range(3):

@@ -1,4 +1,4 @@
-"""Who may use the console, without a browser: signing in, cookies, forms, and what those see who may not."""
+"""The console without a browser: signing in, cookies, forms, masking."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ PASSWORD = "correct horse battery"
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(tmp_path_factory.mktemp("web")) as found:
-        yield found
+    with served(tmp_path_factory.mktemp("web")) as place:
+        yield place
 
 
 def user(place: Served, name: str, *scopes: str) -> None:
@@ -35,9 +35,9 @@ def user(place: Served, name: str, *scopes: str) -> None:
 
 
 def sign_in(client: httpx.Client, name: str, password: str, **fields: str) -> httpx.Response:
-    """As a browser does it: the page first, then its form."""
-    (proof,) = re.findall(r'name="csrf_token" value="(\w+)"', client.get(sessions.SIGN_IN).text)
-    data = {"csrf_token": proof, "name": name, "password": password, **fields}
+    """Sign in as a browser does: load the page, then send its form."""
+    (token,) = re.findall(r'name="csrf_token" value="(\w+)"', client.get(sessions.SIGN_IN).text)
+    data = {"csrf_token": token, "name": name, "password": password, **fields}
     return client.post(sessions.SIGN_IN, data=data)
 
 
@@ -51,9 +51,9 @@ def test_without_any_user_or_token_only_this_machine_is_served(tmp_path: Path) -
         assert "Overview" in client.get("/console/").text
         list_of_orders = client.get("/console/orders").text
         assert all(f'<option value="{status}">' in list_of_orders for status in STATUSES)
-        (proof,) = set(re.findall(r'name="csrf_token" value="(\w+)"', list_of_orders))
-        found = client.post("/console/search", data={"csrf_token": proof, "q": ORDERS[0]})
-        assert ORDERS[0] in found.text
+        (token,) = set(re.findall(r'name="csrf_token" value="(\w+)"', list_of_orders))
+        answer = client.post("/console/search", data={"csrf_token": token, "q": ORDERS[0]})
+        assert ORDERS[0] in answer.text
         for headers in ({"X-Forwarded-For": "127.0.0.1"}, {"Host": "orders.example"}):
             answer = client.get("/console/", headers=headers)
             assert answer.status_code == 403
@@ -63,7 +63,7 @@ def test_without_any_user_or_token_only_this_machine_is_served(tmp_path: Path) -
         problem(client.get("/orders"), 401, "token")
 
 
-def test_a_user_signs_in_and_is_led_to_no_other_site(place: Served) -> None:
+def test_a_user_signs_in_and_is_never_redirected_to_another_site(place: Served) -> None:
     user(place, "ann", "read", "write", "buyer-data")
     for wanted, target in (
         ("", sessions.HOME),
@@ -82,7 +82,7 @@ def test_a_user_signs_in_and_is_led_to_no_other_site(place: Served) -> None:
         assert "path=/console" in cookie
 
 
-def test_cookies_are_for_encrypted_ways_when_they_leave_this_machine(place: Served) -> None:
+def test_cookies_need_https_except_on_this_machine(place: Served) -> None:
     client = place.client()
     assert "secure" not in client.get(sessions.SIGN_IN).headers["set-cookie"].lower()
     away = place.client(Host="orders.example")
@@ -95,15 +95,15 @@ def test_ten_failures_lock_a_user_and_look_like_any_other_failure(place: Served)
     with logged() as events:
         refused = [sign_in(client, "bob", f"wrong {number}") for number in range(MAX_FAILURES)]
         locked = sign_in(client, "bob", PASSWORD)
-        nobody = sign_in(client, "nobody", PASSWORD)
-    assert {answer.status_code for answer in (*refused, locked, nobody)} == {401}
-    alike = {re.sub(r'value="\w*"', "", answer.text) for answer in (refused[0], refused[-1], locked, nobody)}
+        unknown = sign_in(client, "unknown", PASSWORD)
+    assert {answer.status_code for answer in (*refused, locked, unknown)} == {401}
+    alike = {re.sub(r'value="\w*"', "", answer.text) for answer in (refused[0], refused[-1], locked, unknown)}
     assert len(alike) == 1
     assert [event["who"] for event in events] == ["user:bob"] * MAX_FAILURES
     assert "wrong" not in str(events)
 
 
-def test_signing_out_and_being_taken_away_end_a_session_at_once(place: Served) -> None:
+def test_signing_out_or_removing_the_user_ends_a_session_at_once(place: Served) -> None:
     ann = place.browser("out", "read")
     assert ann.get("/console/").status_code == 200
     kept = dict(ann.cookies)
@@ -138,7 +138,7 @@ def test_a_form_that_is_not_ours_changes_nothing(place: Served) -> None:
     assert "no cookie" in answer.text
 
 
-def test_a_merge_that_was_seen_before_somebody_else_changed_it_is_refused(place: Served) -> None:
+def test_a_merge_is_refused_after_another_change(place: Served) -> None:
     ann = place.browser("merging", "read", "write", "buyer-data")
     with place.store.read() as tx:
         kept, other = sorted(
@@ -155,7 +155,7 @@ def test_a_merge_that_was_seen_before_somebody_else_changed_it_is_refused(place:
         assert set(queries.statuses(tx, [kept, other]).values()) == {"active"}
 
 
-def test_wrong_input_is_told_on_a_page_in_one_sentence(place: Served) -> None:
+def test_invalid_input_is_explained_on_a_page_in_one_sentence(place: Served) -> None:
     ann = place.browser("wrong", "read", "write", "buyer-data")
     for path, status in (
         ("/console/orders/acme/none", 404),
@@ -185,16 +185,16 @@ def test_wrong_input_is_told_on_a_page_in_one_sentence(place: Served) -> None:
 
 
 def pages(place: Served) -> list[str]:
-    """Every page that shows records, with real ids."""
+    """Every page that shows records, with real IDs."""
     with place.store.read() as tx:
-        one, other = (c.customer_id for c in queries.list_customers(tx, limit=2))
+        kept, other = (c.customer_id for c in queries.list_customers(tx, limit=2))
     return [
         "/console/",
         "/console/orders",
         *(f"/console/orders/acme/{order_id}" for order_id in ORDERS),
         "/console/customers",
-        f"/console/customers/{one}",
-        f"/console/customers/{one}/merge?other={other}",
+        f"/console/customers/{kept}",
+        f"/console/customers/{kept}/merge?other={other}",
         "/console/duplicates",
         "/console/backfills",
         "/console/backfills/1",
@@ -204,7 +204,7 @@ def pages(place: Served) -> list[str]:
     ]
 
 
-def test_nobody_without_the_scope_sees_a_buyer(place: Served) -> None:
+def test_buyers_are_masked_without_the_scope(place: Served) -> None:
     bob = place.browser("masked", "read")
     with logged() as events:
         for path in pages(place):
@@ -214,8 +214,8 @@ def test_nobody_without_the_scope_sees_a_buyer(place: Served) -> None:
             assert answer.headers["content-security-policy"] == rendering.POLICY, path
             assert answer.headers["cache-control"] == "no-store"
         for q in ("Quentin", "quentin-a@marketplace.amazon.co.uk"):
-            found = bob.post("/console/search", data=form(bob, q=q)).text
-            assert "No matches" in found
+            text = bob.post("/console/search", data=form(bob, q=q)).text
+            assert "No matches" in text
         assert "***" in bob.post("/console/search", data=form(bob, q=ORDERS[0])).text
     assert said(events) == []
 
@@ -226,12 +226,12 @@ def test_each_disclosure_is_logged_with_who_and_whose(place: Served) -> None:
         assert "Quentin a" in ann.get(f"/console/orders/acme/{ORDERS[0]}").text
         assert "quantityOrdered" in ann.get(f"/console/quarantine/acme/{BAD}").text
         ann.get(f"/console/orders/acme/{ORDERS[1]}")
-        found = ann.post("/console/search", data=form(ann, q="quentin C")).text
+        text = ann.post("/console/search", data=form(ann, q="quentin C")).text
         ann.get("/console/")
         ann.get("/console/runs")
     with place.store.read() as tx:
         customer_id = queries.find_orders(tx, ORDERS[2])[0].customer_id
-    assert f"/console/customers/{customer_id}" in found
+    assert f"/console/customers/{customer_id}" in text
     assert said(events) == [
         {"who": "user:seeing", "what": "orders", "ids": [ORDERS[0]]},
         {"who": "user:seeing", "what": "quarantine", "ids": [BAD]},
@@ -242,7 +242,7 @@ def test_each_disclosure_is_logged_with_who_and_whose(place: Served) -> None:
 
 
 def all_fields(text: str) -> dict[str, str]:
-    """The rows of the section "All fields", without those that have rows of their own."""
+    """Return the rows of the section "All fields" that hold a single value."""
     (section,) = re.findall(r"<summary>All fields</summary>(.*)</details>", text, re.DOTALL)
     return dict(re.findall(r"<dt><code>(\w+)</code></dt><dd>\s*([^<]*?)\s*</dd>", section))
 
@@ -277,6 +277,6 @@ def test_all_fields_of_the_export_are_shown_as_far_as_the_user_may_see_them(
 
 
 def test_answers_are_sent_at_once() -> None:
-    """Without this each small answer waits for 40 ms."""
+    """Otherwise every small answer is delayed by 40 ms."""
     with listen("127.0.0.1", 0) as listening:
         assert listening.proto == socket.IPPROTO_TCP

@@ -1,4 +1,4 @@
-"""The API does what its own description says, whatever it is sent: schemathesis makes the requests."""
+"""The API does what its description says, for any request that schemathesis makes."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from tests.acceptance.command_line import ROOT
 from tests.acceptance.web_world import ORDERS, logged, served
 
 EXAMPLES = 6
-"""Requests of each kind, right ones and wrong ones, to each operation on each database."""
+"""Valid and invalid requests each, per operation and database."""
 
 CHECKS: Any = [not_a_server_error, content_type_conformance, response_schema_conformance]
 METHODS = {"get", "post", "put", "patch", "delete"}
 
 
 def examples_of(strategy: Any, carry_out: Any) -> None:
-    """Draw some examples, always the same ones."""
+    """Draw some examples, the same ones each time."""
     chosen = settings(
         max_examples=EXAMPLES,
         derandomize=True,
@@ -46,8 +46,8 @@ def test_no_request_finds_an_error_of_the_server(tmp_path: Path, database_url: s
         headers = {"Authorization": f"Bearer {place.token('all', 'read', 'write', 'buyer-data')}"}
         schema = schemathesis.openapi.from_url(f"{place.url}/openapi.json", headers=headers)
         seen: dict[str, set[int]] = {}
-        for found in schema.get_all_operations():
-            operation: Any = found.ok()  # type: ignore[union-attr]
+        for result in schema.get_all_operations():
+            operation: Any = result.ok()  # type: ignore[union-attr]
             seen[operation.label] = statuses = set[int]()
 
             def carry_out(case: Any) -> None:
@@ -55,7 +55,7 @@ def test_no_request_finds_an_error_of_the_server(tmp_path: Path, database_url: s
                 case.validate_response(answer, checks=CHECKS)
                 statuses.add(answer.status_code)  # noqa: B023
 
-            # Cases that name what there is reach further than those that name nothing that exists.
+            # Requests that name existing records reach further.
             known = real_parameters(operation.path)
             examples_of(operation.as_strategy(GenerationMode.POSITIVE, path_parameters=known), carry_out)
             if operation.body or list(operation.query):
@@ -83,7 +83,7 @@ def description() -> dict[str, Any]:
         return make_api(service).openapi()
 
 
-def test_every_operation_is_told_in_words_and_its_errors_are_problems(description: dict[str, Any]) -> None:
+def test_every_operation_has_a_description_and_its_errors_are_problems(description: dict[str, Any]) -> None:
     for path, operations in description["paths"].items():
         for method, operation in operations.items():
             assert method in METHODS
@@ -100,7 +100,7 @@ def test_the_page_about_the_api_has_every_route(description: dict[str, Any]) -> 
         assert f"{path}`" in page or f"`/{path.rpartition('/')[2]}`" in page, path
 
 
-def test_whatever_is_sent_has_an_example_that_is_understood(description: dict[str, Any]) -> None:
+def test_every_request_body_has_a_valid_example(description: dict[str, Any]) -> None:
     sent = {
         operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
         for operations in description["paths"].values()

@@ -1,4 +1,4 @@
-"""What watches and follows a running service over HTTP: readiness, figures, changes."""
+"""Readiness, metrics and the change feed over HTTP."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from tests.acceptance.web_world import BUYERS, ORDERS, Served, problem, served
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(Path(tmp_path_factory.mktemp("watched"))) as found:
-        yield found
+    with served(Path(tmp_path_factory.mktemp("watched"))) as place:
+        yield place
 
 
 def edit(place: Served, customer_id: int, **values: str) -> None:
     place.store.commit(lambda tx: edits.edit(tx, customer_id, checked(values), "tests"))
 
 
-def test_everybody_is_told_whether_it_is_ready_and_only_readers_why(tmp_path: Path) -> None:
+def test_readiness_is_public_and_its_reasons_are_for_readers(tmp_path: Path) -> None:
     with served(tmp_path) as place:
         with place.store.begin() as tx:
             long_ago = tx.now - timedelta(hours=2)
             tx.conn.execute(sa.update(tables.sources).values(succeeded_at=long_ago))
         reader = place.client("read")
-        told = reader.get("/readyz")
-        assert told.status_code == 503
-        assert told.json()["status"] == "not ready"
-        assert ("success", "acme:EU") in {(r["why"], r["subject"]) for r in told.json()["reasons"]}
+        answer = reader.get("/readyz")
+        assert answer.status_code == 503
+        assert answer.json()["status"] == "not ready"
+        assert ("success", "acme:EU") in {(r["why"], r["subject"]) for r in answer.json()["reasons"]}
         for client in (place.client(), place.client("write"), place.client(Authorization="Bearer wrong")):
             answer = client.get("/readyz")
             assert (answer.status_code, answer.json()) == (503, {"status": "not ready", "reasons": None})
 
 
-def test_it_is_ready_when_it_has_just_been_read(place: Served) -> None:
+def test_the_service_is_ready_after_a_sync(place: Served) -> None:
     place.shop("sync")
     answer = place.client("read").get("/readyz")
     assert (answer.status_code, answer.json()) == (200, {"status": "ready", "reasons": []})
@@ -57,23 +57,23 @@ def test_prometheus_reads_the_figures(place: Served) -> None:
 
 
 def everything_after(client: httpx.Client, position: str, limit: int) -> tuple[list[dict[str, object]], str]:
-    """All events after a position, asked for in parts, and the position to go on from."""
-    found: list[dict[str, object]] = []
+    """Return all events after a position, read in parts, and the position to continue from."""
+    events: list[dict[str, object]] = []
     while True:
         answer = client.get("/changes", params={"after": position, "limit": limit}).json()
         assert len(answer["events"]) <= limit
-        found += answer["events"]
+        events += answer["events"]
         position = answer["position"]
         if not answer["more"]:
-            return found, position
+            return events, position
 
 
-def test_whoever_follows_the_changes_sees_each_once_and_in_order(place: Served) -> None:
+def test_a_follower_of_the_changes_sees_each_once_and_in_order(place: Served) -> None:
     client = place.client("read")
-    told, position = everything_after(client, "0", 2)
-    assert told == everything_after(client, "0", 100)[0]
-    assert {e["data"]["order_id"] for e in told if e["type"] == "order.created"} == set(ORDERS)  # type: ignore[index]
-    assert not [piece for piece in BUYERS if piece in str(told)]
+    events, position = everything_after(client, "0", 2)
+    assert events == everything_after(client, "0", 100)[0]
+    assert {e["data"]["order_id"] for e in events if e["type"] == "order.created"} == set(ORDERS)  # type: ignore[index]
+    assert not [piece for piece in BUYERS if piece in str(events)]
     assert everything_after(client, position, 100)[0] == []
     customer_id = client.get(f"/orders/{ORDERS[0]}").json()["customer_id"]
     edit(place, customer_id, price_list="Trade")
@@ -82,7 +82,7 @@ def test_whoever_follows_the_changes_sees_each_once_and_in_order(place: Served) 
     assert everything_after(client, later, 100)[0] == []
 
 
-def test_a_position_from_which_one_cannot_go_on_is_refused(
+def test_a_position_that_cannot_be_continued_is_refused(
     place: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = place.client("read")

@@ -1,7 +1,7 @@
 """A process that carries out one change over HTTP and is killed at a boundary of its transaction.
 
 ``python -m tests.acceptance.web_victim`` forks one child for each boundary and, after each death, one more
-that is asked the same and lives; it prints what those tell, as JSON. It has no threads
+that gets the same request and lives; it prints their results as JSON. It has no threads
 when it forks and has opened nothing. The service is that of the environment.
 """
 
@@ -24,14 +24,14 @@ from store.engine import Store
 from store.tables import customers, idempotency_keys
 
 EVERY = 5
-"""Of the boundaries before the last ones, one of so many is tried."""
+"""One boundary in this many is tried, except for the last ones."""
 
 NEVER = 0
 """A boundary that is never reached."""
 
 
 def in_a_child(work: Callable[[], Any]) -> Any:
-    """What ``work`` returns in a process of its own; None when that was killed."""
+    """Return what ``work`` returns in a child process; None if that was killed."""
     inner, outer = os.pipe()
     child = os.fork()
     if not child:
@@ -39,15 +39,15 @@ def in_a_child(work: Callable[[], Any]) -> Any:
         os._exit(0)
     os.close(outer)
     with os.fdopen(inner, "rb") as pipe:
-        told = pipe.read()
+        result = pipe.read()
     _, status = os.waitpid(child, 0)
-    return None if os.WIFSIGNALED(status) else json.loads(told)
+    return None if os.WIFSIGNALED(status) else json.loads(result)
 
 
 def asked(number: int, boundary: int) -> dict[str, Any]:
     """Create customer ``number`` once; killed at this boundary: before a statement, at COMMIT, after it.
 
-    Tells what the database held of it before and holds now: how many customers and keys.
+    Return how many customers and keys the database held of it before, and holds now.
     """
     reached = 0
 
@@ -85,7 +85,7 @@ def asked(number: int, boundary: int) -> dict[str, Any]:
 
 
 def held(store: Store, number: int) -> tuple[int, int]:
-    """How many customers and keys there are of this number."""
+    """Count the customers and keys of this number."""
     with store.read() as tx:
         made = sa.select(sa.func.count()).where(customers.c.external_id == f"number-{number}")
         kept = sa.select(sa.func.count()).where(idempotency_keys.c.key == f"key-{number}")
@@ -93,7 +93,7 @@ def held(store: Store, number: int) -> tuple[int, int]:
 
 
 def main() -> None:
-    """Die at some boundaries, at COMMIT's among them, and be asked again after each death."""
+    """Die at some boundaries, at COMMIT's among them, and get the same request after each death."""
     last = in_a_child(partial(asked, 0, NEVER))["reached"]
     lives = []
     for boundary in (*range(1, last - 3, EVERY), *range(last - 3, last + 1)):

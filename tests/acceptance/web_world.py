@@ -103,31 +103,31 @@ def served(folder: Path, database_url: str | None = None, **environ: str) -> Ite
             service.open_store(create=True)
             service.wire()
             server = WebServer(service, listen("127.0.0.1", 0))
-            found = Served(shop, service, server.url)
+            place = Served(shop, service, server.url)
             server.start()
             try:
-                yield found
+                yield place
             finally:
-                for client in found.clients:
+                for client in place.clients:
                     client.close()
                 service.stop.set()
                 server.join()
 
 
 def form(client: httpx.Client, **fields: str) -> dict[str, str]:
-    """What a form of the console carries in this browser."""
+    """Return the fields of a console form in this browser."""
     return {"csrf_token": forms.csrf_token(client.cookies[forms.SESSION_COOKIE]), **fields}
 
 
 @contextmanager
 def logged() -> Iterator[list[dict[str, Any]]]:
-    """What is logged meanwhile, as events."""
+    """Collect what is logged meanwhile, as events."""
     with structlog.testing.capture_logs() as events:
         yield events  # type: ignore[misc]
 
 
 def said(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The disclosures among them."""
+    """Return the disclosures among the events."""
     return [
         {key: event[key] for key in ("who", "what", "ids")}
         for event in events
@@ -136,10 +136,10 @@ def said(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def problem(answer: httpx.Response, status: int, kind: str) -> str:
-    """The answer is this problem; returns its sentence."""
+    """Assert that the answer is this problem; return its sentence."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
-    found = json.loads(answer.text)
-    assert found["type"] == f"urn:order-sync:{kind}", found
-    assert found["status"] == status
-    return str(found["detail"])
+    body = json.loads(answer.text)
+    assert body["type"] == f"urn:order-sync:{kind}", body
+    assert body["status"] == status
+    return str(body["detail"])

@@ -1,4 +1,4 @@
-"""A browser for the console's tests: Debian's Chromium, which is used as it is and never downloaded."""
+"""A browser for the console's tests: Debian's Chromium, never a download."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """A headless browser; without one these tests fail, they are not skipped."""
-    found = next(filter(None, map(shutil.which, NAMES)), None)
-    assert found is not None, "no Chromium: install Debian's package chromium"
+    """A headless browser; without one these tests fail and are not skipped."""
+    path = next(filter(None, map(shutil.which, NAMES)), None)
+    assert path is not None, "no Chromium: install Debian's package chromium"
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--no-proxy-server"])
+        opened = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--no-proxy-server"])
         yield opened
         opened.close()

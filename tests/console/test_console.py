@@ -1,7 +1,6 @@
 """A person at a browser walks through the console: a real Chromium, a real service, a simulated Amazon.
 
-Each page that is come by is also photographed, into build/screenshots, on a desktop and on a phone, in light
-and in dark.
+Each page is also photographed into build/screenshots: desktop and phone, light and dark.
 """
 
 from __future__ import annotations
@@ -42,37 +41,37 @@ expect.set_options(timeout=WAIT)
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A service with five orders and one in quarantine, and with two users."""
-    with served(tmp_path_factory.mktemp("console")) as found:
-        found.store.commit(lambda tx: tx.conn.execute(sa.insert(tables.runs), list(a_day_of_runs())))
+    with served(tmp_path_factory.mktemp("console")) as place:
+        place.store.commit(lambda tx: tx.conn.execute(sa.insert(tables.runs), list(a_day_of_runs())))
         for name, scopes in (("ann", ("read", "write", "buyer-data")), ("bob", ("read",))):
             kept = hashed(PASSWORD)
-            found.store.commit(lambda tx, n=name, k=kept, s=scopes: users.add(tx, n, k, s))  # type: ignore[misc]
-        yield found
+            place.store.commit(lambda tx, n=name, k=kept, s=scopes: users.add(tx, n, k, s))  # type: ignore[misc]
+        yield place
 
 
 def a_day_of_runs() -> Iterator[dict[str, Any]]:
-    """What a source does in a day: busy at noon, and Amazon trips for two hours."""
+    """Runs of one day: busy at noon, and two hours of failures at Amazon."""
     for number in range(1, 240):
         started = STARTED - timedelta(minutes=6 * number)
-        troubled = 100 < number < 120
+        is_failing = 100 < number < 120
         yield {
             "source": "acme:EU",
             "started_at": started,
             "finished_at": started + timedelta(seconds=2),
-            "outcome": "failed" if troubled else "complete",
+            "outcome": "failed" if is_failing else "complete",
             "pages": 1,
-            "orders": 0 if troubled else round(14 - 12 * abs(started.hour - 12) / 12),
-            "requests": 5 if troubled else 1,
-            "retries": 4 if troubled else 0,
-            "message": "searchOrders: status 503" if troubled else None,
+            "orders": 0 if is_failing else round(14 - 12 * abs(started.hour - 12) / 12),
+            "requests": 5 if is_failing else 1,
+            "retries": 4 if is_failing else 0,
+            "message": "searchOrders: status 503" if is_failing else None,
         }
 
 
 @contextmanager
 def at(browser: Browser, place: Served, name: str | None = "ann", **options: Any) -> Iterator[Page]:
-    """Somebody at a browser of their own, signed in unless there is no name.
+    """Open a browser of its own, signed in if there is a name.
 
-    Whatever the browser complains about, as what the policy forbids or a script that breaks, fails the test.
+    Errors in the browser fail the test, for example a broken script or a violation of the policy.
     """
     context = browser.new_context(base_url=place.url, **{**SCREENS["desktop"], **options})
     context.set_default_timeout(WAIT)
@@ -105,7 +104,7 @@ def menu(page: Page, name: str) -> None:
 
 
 def photograph(page: Page, name: str) -> None:
-    """The page as it is now, on both screens and in both lights."""
+    """Take screenshots of the page, on both screens and in both colour schemes."""
     PHOTOS.mkdir(parents=True, exist_ok=True)
     before = page.viewport_size
     for screen, options in SCREENS.items():
@@ -123,9 +122,7 @@ def photograph(page: Page, name: str) -> None:
 # --- signing in -------------------------------------------------------------------------------------
 
 
-def test_signing_in_leads_to_the_page_that_was_asked_for_and_out_again(
-    browser: Browser, place: Served
-) -> None:
+def test_signing_in_leads_to_the_requested_page_and_out_again(browser: Browser, place: Served) -> None:
     with at(browser, place, None) as page:
         page.goto("/console/quarantine")
         assert page.url.endswith("/console/sign-in?next=/console/quarantine")
@@ -147,9 +144,7 @@ def test_signing_in_leads_to_the_page_that_was_asked_for_and_out_again(
 # --- the walk ---------------------------------------------------------------------------------------
 
 
-def test_the_overview_tells_how_every_source_stands_and_refreshes_by_itself(
-    browser: Browser, place: Served
-) -> None:
+def test_the_overview_shows_every_source_and_refreshes_by_itself(browser: Browser, place: Served) -> None:
     with at(browser, place) as page:
         expect(page.get_by_role("heading", name="Overview")).to_be_visible()
         expect(page.get_by_role("heading", name="acme:EU")).to_be_visible()
@@ -163,9 +158,7 @@ def test_the_overview_tells_how_every_source_stands_and_refreshes_by_itself(
         expect(page.locator(".as-of")).not_to_have_text(before)
 
 
-def test_an_order_is_found_by_everything_and_tells_why_it_has_its_customer(
-    browser: Browser, place: Served
-) -> None:
+def test_an_order_is_found_by_all_its_keys_and_explains_its_customer(browser: Browser, place: Served) -> None:
     with at(browser, place) as page:
         for words in (ORDERS[0], "quentin-a@marketplace.amazon.co.uk"):
             page.get_by_role("searchbox").fill(words)
@@ -221,7 +214,7 @@ def test_two_customers_are_merged_with_a_preview_and_separated_again(browser: Br
             assert queries.statuses(tx, [kept, other]) == {kept: "active", other: "active"}
 
 
-def test_duplicates_are_looked_for_and_compared(browser: Browser, place: Served) -> None:
+def test_duplicates_are_searched_and_compared(browser: Browser, place: Served) -> None:
     with at(browser, place) as page:
         menu(page, "Duplicates")
         page.get_by_role("button", name="Search all customers").click()
@@ -258,7 +251,7 @@ def test_a_backfill_is_planned_started_and_watched_until_it_is_done(browser: Bro
         assert queries.find_orders(tx, "222-0000000-0000000")
 
 
-def test_an_order_in_quarantine_shows_its_payload_and_is_tried_again_in_both_ways(
+def test_an_order_in_quarantine_shows_its_payload_and_is_retried_in_both_ways(
     browser: Browser, place: Served
 ) -> None:
     with at(browser, place) as page:

@@ -1,4 +1,4 @@
-"""Who may do what over HTTP, decided from a request alone: tokens, scopes, this machine, lock-out."""
+"""Access over HTTP, decided from a request alone: tokens, scopes, this machine, locking."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def bearer(token: str, **more: str) -> RequestInfo:
     return asked(HOST, ("authorization", f"Bearer {token}"), **more)
 
 
-def refused(gate: Authenticator, request: RequestInfo, *stored: StoredToken) -> Problem:
+def refused(authenticator: Authenticator, request: RequestInfo, *stored: StoredToken) -> Problem:
     with pytest.raises(Problem) as caught:
-        gate.authenticate(request, stored)
+        authenticator.authenticate(request, stored)
     return caught.value
 
 
@@ -47,29 +47,29 @@ def clock() -> SimulatedClock:
 
 
 @pytest.fixture
-def open_gate(clock: SimulatedClock) -> Authenticator:
-    """Without any token."""
+def without_tokens(clock: SimulatedClock) -> Authenticator:
+    """No token exists."""
     return Authenticator(None, clock)
 
 
 @pytest.fixture
-def gate(clock: SimulatedClock) -> Authenticator:
-    """With a token of the settings."""
+def authenticator(clock: SimulatedClock) -> Authenticator:
+    """The settings have a token."""
     return Authenticator(SECRET, clock)
 
 
 @pytest.mark.parametrize("client", ["127.0.0.1", "127.8.8.8", "::1"])
 @pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost", "LOCALHOST:1", "[::1]:8000", "127.0.0.1"])
 def test_without_a_token_this_machine_may_do_everything(
-    open_gate: Authenticator, client: str, host: str
+    without_tokens: Authenticator, client: str, host: str
 ) -> None:
-    caller = open_gate.authenticate(asked(("host", host), client=client, method="DELETE"), ())
+    caller = without_tokens.authenticate(asked(("host", host), client=client, method="DELETE"), ())
     assert (caller.who, caller.scopes) == ("loopback", frozenset(SCOPES))
 
 
 @pytest.mark.parametrize("client", ["192.168.1.5", "2001:db8::1", "", "unix"])
-def test_without_a_token_no_other_machine_is_served(open_gate: Authenticator, client: str) -> None:
-    assert refused(open_gate, asked(client=client)).status == 403
+def test_without_a_token_no_other_machine_is_served(without_tokens: Authenticator, client: str) -> None:
+    assert refused(without_tokens, asked(client=client)).status == 403
 
 
 @pytest.mark.parametrize(
@@ -91,49 +91,49 @@ def test_without_a_token_no_other_machine_is_served(open_gate: Authenticator, cl
     ],
 )
 def test_without_a_token_what_a_proxy_or_a_page_asks_is_refused(
-    open_gate: Authenticator, header: tuple[str, str]
+    without_tokens: Authenticator, header: tuple[str, str]
 ) -> None:
-    assert refused(open_gate, asked(HOST, header)).kind == "not-here"
+    assert refused(without_tokens, asked(HOST, header)).kind == "not-here"
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "10.0.0.1", "", "[::2]:8000"])
-def test_without_a_token_a_foreign_host_is_refused(open_gate: Authenticator, host: str) -> None:
-    assert refused(open_gate, asked(("host", host))).kind == "not-here"
-    assert refused(open_gate, asked(("accept", "*/*"))).kind == "not-here"
+def test_without_a_token_a_foreign_host_is_refused(without_tokens: Authenticator, host: str) -> None:
+    assert refused(without_tokens, asked(("host", host))).kind == "not-here"
+    assert refused(without_tokens, asked(("accept", "*/*"))).kind == "not-here"
 
 
-def test_a_page_of_its_own_origin_is_this_machine(open_gate: Authenticator) -> None:
+def test_a_page_of_its_own_origin_is_this_machine(without_tokens: Authenticator) -> None:
     own = asked(HOST, ("origin", "http://127.0.0.1:8000"), ("sec-fetch-site", "same-origin"))
-    assert open_gate.authenticate(own, ()).who == "loopback"
+    assert without_tokens.authenticate(own, ()).who == "loopback"
 
 
 def test_once_there_is_a_token_this_machine_needs_one_too(
-    gate: Authenticator, open_gate: Authenticator
+    authenticator: Authenticator, without_tokens: Authenticator
 ) -> None:
-    assert refused(gate, asked()).status == 401
-    problem = refused(open_gate, asked(), READER)
+    assert refused(authenticator, asked()).status == 401
+    problem = refused(without_tokens, asked(), READER)
     assert (problem.status, problem.headers["WWW-Authenticate"]) == (401, "Bearer")
 
 
-def test_tokens_are_named_and_have_their_scopes(gate: Authenticator) -> None:
-    own = gate.authenticate(bearer(SECRET, client="192.168.1.5"), [READER])
+def test_tokens_are_named_and_have_their_scopes(authenticator: Authenticator) -> None:
+    own = authenticator.authenticate(bearer(SECRET, client="192.168.1.5"), [READER])
     assert (own.who, own.scopes, own.sees_buyers) == ("setting:api_token", frozenset(SCOPES), True)
-    reader = gate.authenticate(bearer("r" * 40), [READER])
+    reader = authenticator.authenticate(bearer("r" * 40), [READER])
     assert (reader.who, reader.scopes, reader.sees_buyers) == ("token:reader", frozenset({"read"}), False)
-    assert refused(gate, bearer("r" * 40, method="POST"), READER).status == 403
+    assert refused(authenticator, bearer("r" * 40, method="POST"), READER).status == 403
 
 
 @pytest.mark.parametrize(
     "value", ["", "Bearer", f"Basic {SECRET}", SECRET, f"Bearer {SECRET[:-1]}", f"Bearer {SECRET}s"]
 )
-def test_anything_but_a_token_is_refused(gate: Authenticator, value: str) -> None:
-    problem = refused(gate, asked(HOST, ("authorization", value)))
+def test_anything_but_a_token_is_refused(authenticator: Authenticator, value: str) -> None:
+    problem = refused(authenticator, asked(HOST, ("authorization", value)))
     assert problem.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
 
 
-def test_two_tokens_in_one_request_are_refused(gate: Authenticator) -> None:
+def test_two_tokens_in_one_request_are_refused(authenticator: Authenticator) -> None:
     both = asked(HOST, ("authorization", f"Bearer {SECRET}"), ("authorization", f"Bearer {SECRET}"))
-    assert refused(gate, both).status == 401
+    assert refused(authenticator, both).status == 401
 
 
 @pytest.mark.parametrize(
@@ -158,37 +158,37 @@ def test_two_tokens_in_one_request_are_refused(gate: Authenticator) -> None:
         ("GET", "//healthz", "read"),
     ],
 )
-def test_what_changes_something_needs_write_whatever_its_route(
-    method: str, path: str, scope: str | None
-) -> None:
+def test_changes_need_write_whatever_their_route(method: str, path: str, scope: str | None) -> None:
     assert required_scope(asked(method=method, path=path)) == scope
 
 
-def test_after_ten_wrong_tokens_an_address_has_to_wait_unless_it_brings_the_right_one(
-    gate: Authenticator, clock: SimulatedClock
+def test_after_ten_wrong_tokens_an_address_must_wait_unless_it_sends_the_right_one(
+    authenticator: Authenticator, clock: SimulatedClock
 ) -> None:
     for _ in range(MAX_FAILURES):
-        assert refused(gate, bearer("wrong")).status == 401
+        assert refused(authenticator, bearer("wrong")).status == 401
         clock.sleep(5)
-    locked = refused(gate, bearer("wrong"))
+    locked = refused(authenticator, bearer("wrong"))
     assert (locked.status, locked.headers["Retry-After"]) == (429, "55")
-    assert refused(gate, bearer("wrong", client="192.168.1.5")).status == 401
-    assert gate.authenticate(bearer(SECRET), ()).who == "setting:api_token"  # all may come through one proxy
-    assert refused(gate, asked()).status == 401  # who brings no token guesses none
+    assert refused(authenticator, bearer("wrong", client="192.168.1.5")).status == 401
+    assert (
+        authenticator.authenticate(bearer(SECRET), ()).who == "setting:api_token"
+    )  # all callers may come through one proxy
+    assert refused(authenticator, asked()).status == 401  # a request without a token guesses none
     clock.sleep(LOCK_TIME.total_seconds())
-    assert refused(gate, bearer("wrong")).status == 401
+    assert refused(authenticator, bearer("wrong")).status == 401
 
 
-def test_wrong_tokens_now_and_then_lock_nobody(gate: Authenticator, clock: SimulatedClock) -> None:
+def test_occasional_wrong_tokens_lock_no_address(authenticator: Authenticator, clock: SimulatedClock) -> None:
     for _ in range(3 * MAX_FAILURES):
-        assert refused(gate, bearer("wrong")).status == 401
+        assert refused(authenticator, bearer("wrong")).status == 401
         clock.sleep(timedelta(seconds=7).total_seconds())
 
 
-def test_counting_failures_needs_little_memory(gate: Authenticator) -> None:
+def test_counting_failures_needs_little_memory(authenticator: Authenticator) -> None:
     for number in range(MAX_ADDRESSES + 10):
-        refused(gate, bearer("wrong", client=f"host {number}"))
-    assert len(gate._failures) == MAX_ADDRESSES
+        refused(authenticator, bearer("wrong", client=f"host {number}"))
+    assert len(authenticator._failures) == MAX_ADDRESSES
 
 
 def test_tokens_cannot_be_guessed_and_only_their_hash_is_kept() -> None:
