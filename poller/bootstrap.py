@@ -14,7 +14,7 @@ import threading
 import uuid
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import httpx
@@ -26,12 +26,13 @@ from config.settings import AccountSettings
 from connectors.amazon.auth import TOKEN_URL, Credentials
 from connectors.amazon.connector import AmazonConnector
 from connectors.amazon.usage_plans import PLANS
-from connectors.base import Attempt, OrderConnector, PayloadReader, Plans
+from connectors.base import Attempt, PayloadReader
 from connectors.errors import Deferred
 from connectors.marketplaces import BY_NAME, ENDPOINTS
+from poller.errors import Unusable
+from poller.ingest.accounts import Account, Setup
 from poller.ingest.sources import AccountRules, PolledMarketplace, Source, sources_of
 from poller.matching.marketplaces import MarketplaceRules
-from poller.matching.retention import Retention
 from poller.sync.run import SourceSync
 from poller.sync.windows import Pace
 from store import accounts as stored_accounts
@@ -39,14 +40,6 @@ from store import schema, transfer
 from store.engine import Store, create_engine, file_of, try_writing
 from store.records import normal_email
 from store.sealing import Sealer
-
-
-class Unusable(Exception):
-    """The service cannot work with what it was given. Each sentence names what, where and the remedy."""
-
-    def __init__(self, *sentences: str) -> None:
-        super().__init__(" ".join(sentences))
-        self.sentences = sentences
 
 
 class Stopping(Deferred):
@@ -71,19 +64,6 @@ class Tally:
         """Attempts by operation and outcome, and those that were followed by another one, by outcome."""
         with self._lock:
             return dict(self.outcomes), dict(self.retried)
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """One account that may run, with its connector and sources."""
-
-    settings: AccountSettings = field(repr=False)
-    region: str
-    rules: AccountRules
-    connector: OrderConnector
-    sources: tuple[Source, ...]
-    marketplaces: Mapping[str, MarketplaceSettings]
-    """All its configured marketplaces, enabled or not, by marketplace id."""
 
 
 def utc_now() -> datetime:
@@ -122,15 +102,11 @@ class Service:
         self.environ = environ
         self.stop = threading.Event()
         self.tally = Tally()
-        self.plans: Plans = PLANS
         self.read_payload: PayloadReader = AmazonConnector.read_payload
         self._rng = random.Random()
         self.owner = _owner()
         self.config: Config = load(environ, BY_NAME)
-        self.accounts: dict[str, Account] = {}
-        self.sources: dict[str, tuple[Account, Source]] = {}
-        """Every source that may run, by key."""
-        self.problems: tuple[Problem, ...] = self.config.problems
+        self.setup = Setup(self.config.settings, self.config.problems, self.owner)
         self._fingerprint = fingerprint(self.config.settings.config_dir, self.config.secret_files)
         self._http = httpx.Client(limits=httpx.Limits(max_connections=32, max_keepalive_connections=16))
         self._store: Store | None = None
@@ -195,13 +171,22 @@ class Service:
         self._store = Store(engine, Sealer([key.get_secret_value() for key in settings.encryption_key]))
         return self._store
 
-    @property
-    def retention(self) -> Retention:
-        """How long buyer data stays."""
-        settings = self.config.settings
-        return Retention(settings.retention_days, settings.hash_retention_months)
-
     # --- accounts -----------------------------------------------------------------------------------
+
+    @property
+    def accounts(self) -> Mapping[str, Account]:
+        """The accounts that may run, by name."""
+        return self.setup.accounts
+
+    @property
+    def sources(self) -> Mapping[str, tuple[Account, Source]]:
+        """The sources that may run, by key."""
+        return self.setup.sources
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What is wrong with the configuration."""
+        return self.setup.problems
 
     @property
     def shared_emails(self) -> frozenset[str]:
@@ -241,9 +226,8 @@ class Service:
                 )
                 continue
             wired[name] = self._account(settings, mine)
-        self.accounts = wired
-        self.sources = {s.key: (account, s) for account in wired.values() for s in account.sources}
-        self.problems = tuple(problems)
+        sources = {s.key: (account, s) for account in wired.values() for s in account.sources}
+        self.setup = Setup(self.config.settings, tuple(problems), self.owner, wired, sources)
 
     def _businesses(self) -> dict[str, str]:
         """The business in force of every account that sells somewhere; new ones are recorded together."""
@@ -268,7 +252,7 @@ class Service:
             settings.business,
             {m.marketplace_id: _rules(m, settings.business) for m in mine.values()},
             self.shared_emails,
-            self.retention,
+            self.setup.retention,
         )
         polled = [
             PolledMarketplace(m.marketplace_id, m.code, m.start_date, tuple(m.included_data), m.split)
@@ -288,7 +272,7 @@ class Service:
             credential=fingerprint_of(credential),
             secret=fingerprint_of(secret),
         )
-        return Account(settings, region, rules, connector, sources, mine)
+        return Account(settings, region, rules, connector, sources, mine, PLANS)
 
     def _connector(self, settings: AccountSettings, region: str) -> AmazonConnector:
         return AmazonConnector(
@@ -320,9 +304,10 @@ class Service:
         fresh = load(self.environ, BY_NAME)
         self._fingerprint = now  # as it was before reading: what changes meanwhile is read the next time
         if fresh.stopped:
-            self.problems = fresh.problems
+            self.setup = replace(self.setup, problems=fresh.problems)
             return False
         self.config = fresh
+        self.setup = replace(self.setup, settings=fresh.settings)
         self.wire()
         return True
 
@@ -334,7 +319,7 @@ class Service:
             self.store,
             account.connector,
             source,
-            self.plans,
+            account.plans,
             Pace(settings.poll_seconds, settings.poll_seconds_busy),
             self.owner,
             self.stop.is_set,

@@ -17,3 +17,11 @@ class Refused(Exception):
 
 class Unknown(Refused):
     """There is no such thing."""
+
+
+class Unusable(Exception):
+    """The service cannot work with what it was given. Each sentence names what, where and the remedy."""
+
+    def __init__(self, *sentences: str) -> None:
+        super().__init__(" ".join(sentences))
+        self.sentences = sentences

@@ -13,7 +13,7 @@ from poller.actions.places import Place, place_of
 from poller.backfill import estimates
 from poller.backfill.estimates import Budgets
 from poller.backfill.history import is_awaited, share_done
-from poller.bootstrap import Service
+from poller.ingest.accounts import Setup
 from poller.ingest.budget import stored_bucket
 from poller.sync.windows import BACKFILL_FIRST_SPAN, signpost
 from store import backfill_reports, ledger
@@ -41,13 +41,12 @@ class Standing:
     waits: str | None = None
 
 
-def budgets_of(tx: Transaction, service: Service, place: Place) -> Budgets:
+def budgets_of(tx: Transaction, place: Place, busy: float) -> Budgets:
     """The account's stored budget as it is now."""
 
     def bucket(operation: Operation) -> Bucket:
-        return stored_bucket(tx, place.source.application, place.name, operation, service.plans)
+        return stored_bucket(tx, place.source.application, place.name, operation, place.account.plans)
 
-    busy = service.config.settings.poll_seconds_busy
     return Budgets(bucket("searchOrders"), bucket("getOrder"), busy)
 
 
@@ -64,9 +63,9 @@ def expected_in(tx: Transaction, account: str, marketplace_id: str, stretch: Int
     return estimates.expected_orders(known, stretch)
 
 
-def standing_of(tx: Transaction, service: Service, backfill: Backfill) -> Standing:
+def standing_of(tx: Transaction, setup: Setup, backfill: Backfill) -> Standing:
     """How a backfill stands."""
-    place = place_of(service, backfill)
+    place = place_of(setup.accounts, backfill)
     known = BY_ID.get(backfill.marketplace_id)
     code = known.code if known is not None else backfill.marketplace_id
     if backfill.state == "done":
@@ -87,7 +86,9 @@ def standing_of(tx: Transaction, service: Service, backfill: Backfill) -> Standi
         if backfill.state in ACTIVE:
             making = [p for p in parts if p.state == "asked" and is_awaited(backfill, p)]
             waits = f"Amazon is making its report{'s' if len(making) > 1 else ''}" if making else None
-            eta = _ready_at(tx, backfill, left, span, parts, budgets_of(tx, service, place))
+            eta = _ready_at(
+                tx, backfill, left, span, parts, budgets_of(tx, place, setup.settings.poll_seconds_busy)
+            )
     width = timedelta(seconds=backfill.span_seconds) if backfill.span_seconds else BACKFILL_FIRST_SPAN
     ahead = math.ceil(max(timedelta(), backfill.position - backfill.lower) / width)
     total = backfill.windows_done + len(unread) + (0 if backfill.state == "cancelled" else ahead)

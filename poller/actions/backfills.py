@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, get_args
 
 from poller.actions.backfill_progress import ACTIVE, Standing, budgets_of, expected_in, latest_end
 from poller.actions.places import OPTIONS, Place, Words, chosen_place, stretch_of
 from poller.backfill import estimates
 from poller.backfill.estimates import Budgets
-from poller.bootstrap import Service, utc_now
 from poller.errors import Refused, Unknown
+from poller.ingest.accounts import Account
 from poller.text import iso_rounded_up
 from store import backfill_reports as stored
 from store import ledger
@@ -30,12 +31,13 @@ class Wanted:
 
 
 def wanted(
-    service: Service,
+    accounts: Mapping[str, Account],
     marketplace: str,
     first: str,
     end: str,
     by: str,
     account: str | None,
+    now: datetime,
     words: Words = OPTIONS,
 ) -> Wanted:
     """Understand what somebody asks for. Raises Refused with one sentence about what is wrong."""
@@ -43,8 +45,8 @@ def wanted(
         raise Refused(f"{words.by} {by} is no way to fetch history: there are search, report and auto.")
     way: Way = "search" if by == "search" else "report" if by == "report" else "auto"
     lower, upper = stretch_of(first, end, words)
-    place = chosen_place(service, marketplace, account, words)
-    now, notes = utc_now(), []
+    place = chosen_place(accounts, marketplace, account, words)
+    notes = []
     latest, oldest = latest_end(now), estimates.earliest(place.polled.code, now)
     if lower >= latest:
         raise Refused(f"{words.lower} {first} is in the future: there are no orders yet.")
@@ -79,11 +81,11 @@ class Plan:
     report: estimates.Cost
 
 
-def planned(tx: Transaction, service: Service, wanted: Wanted) -> Plan:
+def planned(tx: Transaction, wanted: Wanted, busy: float) -> Plan:
     """What a stretch of history costs, before anything is asked for."""
     place, stretch = wanted.place, wanted.stretch
     expected = expected_in(tx, place.name, place.polled.marketplace_id, stretch)
-    budgets = budgets_of(tx, service, place)
+    budgets = budgets_of(tx, place, busy)
     read = ledger.read_coverage(tx, place.name, place.polled.marketplace_id, "created")
     number, span = PER if expected is None else expected, stretch.upper - stretch.lower
     return Plan(

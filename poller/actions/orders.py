@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from connectors.errors import OrderNotFound
 from connectors.marketplaces import BY_ID
 from connectors.orders import UnreadableOrder
-from poller.bootstrap import Account, Service
 from poller.errors import Refused
+from poller.ingest.accounts import Account
+from poller.ingest.budget import AccountBudget
+from poller.ingest.by_id import SingleOrders
 from poller.matching.explanations import BASIS, explain
+from poller.matching.retention import Retention
 from poller.matching.retention import explain as explain_term
 from store import erasure, queries
 from store.engine import Store, Transaction
@@ -46,33 +49,34 @@ def checked_id(text: str) -> str:
     return order_id
 
 
-def account_of(service: Service, name: str) -> Account:
+def account_of(accounts: Mapping[str, Account], name: str) -> Account:
     """An account that may run. Raises Refused, naming those that there are."""
-    account = service.accounts.get(name)
+    account = accounts.get(name)
     if account is None:
-        known = ", ".join(sorted(service.accounts)) or "none"
+        known = ", ".join(sorted(accounts)) or "none"
         raise Refused(f"there is no account {name} that can be used; there is {known}.")
     if not account.sources:
         raise Refused(f"account {name} has no marketplace that is enabled.")
     return account
 
 
-def fetched(service: Service, account: Account, order_id: str) -> str:
+def fetched(store: Store, account: Account, order_id: str) -> str:
     """Fetch one order and store it; says what happened.
 
     Raises NotStored when there is nothing to store, and the connector's errors.
     """
-    name = account.settings.name
-    before = _version(service.store, name, order_id)
+    name, source = account.name, account.sources[0]
+    before = _version(store, name, order_id)
     wanted = _datasets(account, before)
-    syncer = service.syncer(account.sources[0].key)
+    budget = AccountBudget(store, source.application, name, account.plans)
+    orders = SingleOrders(store, account.connector, source, budget, stopping=lambda: False)
     try:
-        unreadable = syncer.single.fetch(order_id, wanted)
+        unreadable = orders.fetch(order_id, wanted)
     except OrderNotFound:
         raise NotStored(f"Amazon knows no order {order_id} of account {name}.") from None
     if unreadable is not None:
         raise NotUnderstood(order_id, unreadable)
-    after = _version(service.store, name, order_id)
+    after = _version(store, name, order_id)
     if before is None:
         return f"{order_id}: new, stored"
     if after is not None and after.changed_at != before.changed_at:
@@ -103,10 +107,10 @@ def reasons_for(tx: Transaction, order: OrderRecord) -> tuple[str, ...]:
     return explain(order, customer, queries.merges_of(tx, order))
 
 
-def retained(tx: Transaction, service: Service, order: OrderRecord) -> str:
+def retained(tx: Transaction, retention: Retention, order: OrderRecord) -> str:
     """When the order's buyer data will be or was erased, and why."""
     forgotten_at = erasure.forgotten_at(tx, order.account, order.order_id)
-    return explain_term(order, service.retention, forgotten_at)
+    return explain_term(order, retention, forgotten_at)
 
 
 def headline(order: OrderRecord) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from connectors.marketplaces import BY_NAME
-from poller.bootstrap import Account, Service
 from poller.errors import Refused
+from poller.ingest.accounts import Account
 from poller.ingest.sources import PolledMarketplace, Source
 from store.progress import Backfill
 
@@ -26,16 +26,17 @@ class Place:
         return self.source.account
 
 
-def places(service: Service) -> Iterable[Place]:
+def places(accounts: Mapping[str, Account]) -> Iterable[Place]:
     """Every marketplace that is polled."""
-    for account, source in service.sources.values():
-        for polled in source.marketplaces.values():
-            yield Place(account, source, polled)
+    for account in accounts.values():
+        for source in account.sources:
+            for polled in source.marketplaces.values():
+                yield Place(account, source, polled)
 
 
-def place_of(service: Service, backfill: Backfill) -> Place | None:
+def place_of(accounts: Mapping[str, Account], backfill: Backfill) -> Place | None:
     """Where a backfill belongs; None when its marketplace is not polled any more."""
-    account = service.accounts.get(backfill.account)
+    account = accounts.get(backfill.account)
     for source in () if account is None else account.sources:
         polled = source.marketplaces.get(backfill.marketplace_id)
         if account is not None and polled is not None:
@@ -57,15 +58,17 @@ OPTIONS = Words("--from", "--to", "--account", "--by")
 FIELDS = Words()
 
 
-def chosen_place(service: Service, marketplace: str, account: str | None, words: Words = OPTIONS) -> Place:
+def chosen_place(
+    accounts: Mapping[str, Account], marketplace: str, account: str | None, words: Words = OPTIONS
+) -> Place:
     """The polled marketplace that somebody names. Raises Refused."""
     known = BY_NAME.get(marketplace.strip().upper()) or BY_NAME.get(marketplace.strip())
     if known is None:
         codes = ", ".join(sorted({place.code for place in BY_NAME.values()}))
         raise Refused(f"{marketplace} is no marketplace of Amazon's; there are {codes}.")
-    polled = list(places(service))
-    if account is not None and account not in service.accounts:
-        names = ", ".join(sorted(service.accounts)) or "none"
+    polled = list(places(accounts))
+    if account is not None and account not in accounts:
+        names = ", ".join(sorted(accounts)) or "none"
         raise Refused(f"there is no account {account} that can be used; there is {names}.")
     there = [p for p in polled if p.polled.marketplace_id == known.id and account in (None, p.name)]
     if not there:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from connectors.errors import ConnectorError, Deferred
 from connectors.marketplaces import BY_ID
 from poller.actions.orders import NotStored, NotUnderstood, fetched
-from poller.bootstrap import Account, Service
+from poller.ingest.accounts import Account
 from poller.ingest.quarantine import apply_stored
 from poller.text import iso_rounded_up, time_text
 from store import quarantine
+from store.engine import Store
 from store.quarantine import Quarantined
 
 NAMELESS = "not even its order id is known, so Amazon cannot be asked for it"
@@ -40,19 +42,21 @@ def marketplace_of(entry: Quarantined) -> str | None:
     return entry.marketplace_id if place is None else place.code
 
 
-def tried_again(service: Service, entry: Quarantined, refetch: bool) -> str | None:
+def tried_again(
+    store: Store, accounts: Mapping[str, Account], entry: Quarantined, refetch: bool
+) -> str | None:
     """Apply one entry again. Returns why it stays in quarantine, or None."""
-    account = service.accounts.get(entry.account)
+    account = accounts.get(entry.account)
     if account is None:
         return f"stays: account {entry.account} is not configured"
     if not refetch:
-        return _applied_again(service, account, entry)
+        return _applied_again(store, account, entry)
     if not account.sources:
         return f"stays: account {entry.account} has no marketplace that is enabled"
     if not quarantine.has_id(entry):
         return f"stays: {NAMELESS}"
     try:
-        fetched(service, account, entry.order_id)
+        fetched(store, account, entry.order_id)
     except NotUnderstood as error:
         return f"stays: could not be understood ({error.reason})"
     except NotStored as failure:
@@ -64,9 +68,9 @@ def tried_again(service: Service, entry: Quarantined, refetch: bool) -> str | No
     return None
 
 
-def _applied_again(service: Service, account: Account, entry: Quarantined) -> str | None:
+def _applied_again(store: Store, account: Account, entry: Quarantined) -> str | None:
     read_payload = account.connector.read_payload
-    problem = service.store.commit(lambda tx: apply_stored(tx, account.rules, entry, read_payload))
+    problem = store.commit(lambda tx: apply_stored(tx, account.rules, entry, read_payload))
     if problem == quarantine.HAS_BEEN_ERASED:
         problem += f"; {ask_again(entry)}"
     return None if problem is None else f"stays: {problem}"

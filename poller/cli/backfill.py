@@ -56,9 +56,9 @@ def group() -> None:
 def plan(marketplace: Marketplace, from_: From, to: To, by: By = "auto", account: OfAccount = None) -> None:
     """Estimate a backfill without requesting anything."""
     with opened(create=True, wired=True) as service:
-        request = wanted(service, marketplace, from_, to, by, account)
+        request = wanted(service.accounts, marketplace, from_, to, by, account, utc_now())
         with service.store.read() as tx:
-            estimate = planned(tx, service, request)
+            estimate = planned(tx, request, service.setup.settings.poll_seconds_busy)
             overlaps = _overlapping(tx, request)
         _put_plan(request, estimate, overlaps)
 
@@ -153,7 +153,7 @@ def start(
 ) -> None:
     """Record a backfill and print its number. A running service or `sync` carries it out."""
     with opened(create=True, wired=True) as service:
-        request = wanted(service, marketplace, from_, to, by, account)
+        request = wanted(service.accounts, marketplace, from_, to, by, account, utc_now())
         for note in request.notes:
             say(note)
         with service.store.begin() as tx:
@@ -174,7 +174,7 @@ def resume(backfill_id: Id, wait: Wait = False) -> None:
     """Resume a paused backfill. With --wait, run it here; it may be running already."""
     with opened(create=True, wired=True) as service:
         with service.store.read() as tx:
-            place = place_of(service, backfills.find(tx, backfill_id))
+            place = place_of(service.accounts, backfills.find(tx, backfill_id))
         if place is None:
             raise Failure(f"the marketplace of backfill {backfill_id} is not polled.", status=BAD_INPUT)
         service.store.commit(lambda tx: backfills.resume(tx, backfill_id, running_too=wait))
@@ -207,7 +207,7 @@ def cancel(backfill_id: Id) -> None:
 def list_(as_json: AsJson = False) -> None:
     """List all backfills, oldest first; those of the marketplaces' start dates, too."""
     with opened(wired=True) as service, service.store.read() as tx:
-        standings = [standing_of(tx, service, row) for row in ledger.load_backfills(tx)]
+        standings = [standing_of(tx, service.setup, row) for row in ledger.load_backfills(tx)]
     if as_json:
         put_json([backfill_object(standing) for standing in standings])
         return
@@ -252,7 +252,7 @@ def show(backfill_id: Id, as_json: AsJson = False) -> None:
     """Show one backfill: its progress and its reports."""
     with opened(wired=True) as service, service.store.read() as tx:
         stored = backfills.find(tx, backfill_id)
-        standing = standing_of(tx, service, stored)
+        standing = standing_of(tx, service.setup, stored)
         reports = backfill_reports.load_parts(tx, backfill_id)
         ids = backfill_reports.count_ids(tx, backfill_id)
     if as_json:
@@ -300,7 +300,7 @@ def _carry_out(service: Service, place: Place, backfill_id: int) -> None:
             report = service.syncer(place.source.key).run()
             with service.store.read() as tx:
                 stored = ledger.lock_backfill(tx, backfill_id)
-                standing = None if stored is None else standing_of(tx, service, stored)
+                standing = None if stored is None else standing_of(tx, service.setup, stored)
                 refused = runs.standing_refusal(tx, place.name, place.source.credential, place.source.secret)
             if standing is None or standing.backfill.state not in ACTIVE:
                 break

@@ -31,11 +31,12 @@ from connectors.errors import (
 )
 from connectors.marketplaces import BY_ID, BY_NAME
 from connectors.orders import AmazonOrder
-from poller.bootstrap import Account, Service, endpoint_of, token_url_of
+from poller.bootstrap import Service, endpoint_of, token_url_of
 from poller.cli.db import closing_engine, key_problems
 from poller.cli.failures import Failure, sentences_of
 from poller.cli.output import put, say
 from poller.cli.session import NO_KEY, check_place, log_quietly, open_store, sqlite_file
+from poller.ingest.accounts import Account
 from poller.ingest.budget import AccountBudget, Allowance
 from poller.matching.statuses import SHOWING_BUYERS
 from poller.monitoring.attention import ACCESS_REMEDY, REFUSED
@@ -204,7 +205,7 @@ def _answers(service: Service, account: Account) -> Iterator[Answer]:
         yield Answer(None, "no marketplace is enabled: not checked with Amazon")
         return
     application = account.sources[0].application
-    allowance = Allowance(AccountBudget(service.store, application, account.settings.name, service.plans))
+    allowance = Allowance(AccountBudget(service.store, application, account.name, account.plans))
     try:
         account.connector.amazon_now()
     except ConnectorError as error:

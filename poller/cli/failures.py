@@ -32,8 +32,7 @@ class Failure(Exception):
 def sentences_of(error: Exception) -> tuple[int, str]:
     """Return (exit status, sentence) for an error. Repeats only our own texts: others may quote data."""
     from connectors.errors import ConnectorError
-    from poller.bootstrap import Unusable
-    from poller.errors import Refused
+    from poller.errors import Refused, Unusable
     from store import diagnosis
     from store.engine import DatabaseError
     from store.schema import NewerDatabase

@@ -129,7 +129,7 @@ def show(order_id: OrderId, account: OfAccount = None, as_json: AsJson = False) 
         orders = queries.find_orders(tx, order_id, account)
         if not orders:
             raise _unknown(tx, service, order_id, account)
-        kept_until = retained(tx, service, orders[0])
+        kept_until = retained(tx, service.setup.retention, orders[0])
     if len(orders) > 1:
         names = " and ".join(sorted(order.account for order in orders))
         raise Failure(f"accounts {names} both have order {order_id}: add --account.", status=BAD_INPUT)
@@ -256,7 +256,7 @@ def explain(order_id: OrderId, account: OfAccount = None) -> None:
             put(plain(headline(order)))
             for sentence in reasons_for(tx, order):
                 put(f"  {plain(sentence)}")
-            put(f"  {retained(tx, service, order)}")
+            put(f"  {retained(tx, service.setup.retention, order)}")
         for entry in quarantined:
             subject = "A copy of it" if orders else f"Order {order_id} ({entry.account})"
             since = f"has been in quarantine since {when(entry.first_seen_at)} UTC"
@@ -301,7 +301,7 @@ def fetch(
     order_id = checked_id(order_id)
     with opened(create=True, wired=True) as service:
         try:
-            put(fetched(service, account_of(service, account), order_id))
+            put(fetched(service.store, account_of(service.accounts, account), order_id))
         except NotStored as fault:
             raise Failure(str(fault)) from None
         except Deferred as deferred:

@@ -41,7 +41,9 @@ def purge(dry_run: DryRun = False) -> None:
     A running service does this several times a day. Safe to run beside it, and to repeat.
     """
     with opened() as service, stopped_by_signals(service) as signals:
-        purge = Purge(service.store, service.retention, operator(), service.stop.is_set, service.stop.wait)
+        purge = Purge(
+            service.store, service.setup.retention, operator(), service.stop.is_set, service.stop.wait
+        )
         if dry_run:
             _say_due(service, purge)
             return
@@ -55,7 +57,7 @@ def purge(dry_run: DryRun = False) -> None:
 
 
 def _say_due(service: Service, purge: Purge) -> None:
-    retention = service.retention
+    retention = service.setup.retention
     if retention.days is None:
         say("ORDER_SYNC_RETENTION_DAYS is off: buyer data of orders is never erased")
     else:
@@ -73,7 +75,7 @@ def _say_due(service: Service, purge: Purge) -> None:
 
 
 def _say_done(service: Service, done: Purged) -> None:
-    if service.retention.days is None:
+    if service.setup.retention.days is None:
         say("ORDER_SYNC_RETENTION_DAYS is off: buyer data of orders is never erased")
     parts = (
         counted(done.orders, "order"),

@@ -139,7 +139,7 @@ def retry(
             say("nothing is in quarantine")
         failed = bool(missing)
         for entry in entries:
-            problem = tried_again(service, entry, refetch)
+            problem = tried_again(service.store, service.accounts, entry, refetch)
             put(plain(f"{entry.order_id}: {problem or 'stored'}"))
             failed = failed or problem is not None
     if failed:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import structlog
 
 from config.logging import configure_logging
-from poller.bootstrap import Service, Unusable, spare_the_collector
+from poller.bootstrap import Service, spare_the_collector
 from poller.cli.failures import Failure
 from poller.cli.session import check_place, require_configuration
+from poller.errors import Unusable
 from poller.service.schedule import Schedule
 
 if TYPE_CHECKING:

@@ -83,7 +83,7 @@ NO_KEY = (
 
 def open_store(service: Service, *, create: bool, syncing: bool = True) -> None:
     """Open the service's database. Raises Failure, or DBAPIError if the database cannot be reached."""
-    from poller.bootstrap import Unusable
+    from poller.errors import Unusable
 
     require_configuration(service, syncing=syncing)
     check_place(service.config.settings.database_url.get_secret_value(), create=create)

@@ -41,7 +41,7 @@ def status(
 ) -> None:
     """Show how fresh the data is, what is missing, what comes next, and what needs attention."""
     with opened(wired=True) as service:
-        state = gather(service)
+        state = gather(service.store, service.setup)
     if as_json:
         put_json(as_object(state))
         return

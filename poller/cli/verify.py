@@ -64,7 +64,7 @@ def verify(
     lower, upper = stretch_of(from_, to)
     way = chosen_way(by)
     with opened(wired=True) as service, stopped_by_signals(service) as signals:
-        place = chosen_place(service, marketplace, account)
+        place = chosen_place(service.accounts, marketplace, account)
         name = f"{place.name}:{place.polled.code}"
         verifier = service.syncer(place.source.key).verifier()
         job = verifier.begin(place.polled.marketplace_id, lower, upper, way, repair=repair)

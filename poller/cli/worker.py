@@ -10,9 +10,10 @@ import structlog
 import typer
 
 from config.logging import configure_logging
-from poller.bootstrap import Service, Unusable, spare_the_collector
+from poller.bootstrap import Service, spare_the_collector
 from poller.cli.failures import BAD_INPUT, Failure
 from poller.cli.session import require_configuration
+from poller.errors import Unusable
 
 
 def worker(

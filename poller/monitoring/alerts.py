@@ -7,12 +7,12 @@ that dies while telling leaves it to the next one: better twice than never.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
 
-from poller.bootstrap import Service
+from poller.ingest.accounts import Account, Setup
 from poller.matching import buyer_visibility
 from poller.monitoring.alert_rules import (
     KINDS,
@@ -84,14 +84,15 @@ def through(urls: Sequence[str]) -> Tell:
 class Alerting:
     """Looks what is wrong, and tells it. ``tell`` stands in for apprise."""
 
-    def __init__(self, service: Service, tell: Tell | None = None) -> None:
-        self._service = service
+    def __init__(self, store: Store, setup: Callable[[], Setup], tell: Tell | None = None) -> None:
+        self._store = store
+        self._setup = setup
         self._tell = tell
 
     def look(self) -> None:
         """Tell what people do not know yet. What another process is just seeing to is left to it."""
         try:
-            given = facts(self._service)
+            given = facts(self._store, self._setup())
         except Exception as error:
             if not is_conflict(error):
                 raise
@@ -100,19 +101,18 @@ class Alerting:
 
     def see(self, facts: Facts) -> None:
         """Decide on these facts, and tell."""
-        store = self._service.store
-        for notice in self._claimed(store, troubles(facts, limits_of(self._service))):
+        for notice in self._claimed(troubles(facts, limits_of(self._setup().settings))):
             if self._told(notice):
-                with store.begin() as tx:
+                with self._store.begin() as tx:
                     if notice.kind == "over":
                         stored.forget(tx, [notice.standing.alert])
                     else:
                         stored.told(tx, notice.standing.alert)
 
-    def _claimed(self, store: Store, wrong: Sequence[Trouble]) -> Sequence[Notice]:
+    def _claimed(self, wrong: Sequence[Trouble]) -> Sequence[Notice]:
         """What this process is to tell; nothing when another one was first."""
         try:
-            with store.begin() as tx:
+            with self._store.begin() as tx:
                 standing = stored.load(tx)
                 decision = decide(wrong, standing, tx.now)
                 stored.save(tx, decision.save, standing)
@@ -127,7 +127,7 @@ class Alerting:
         """Whether anybody was reached. Without addresses the log is who is told."""
         say = log.info if notice.kind == "over" else log.warning
         say("alert", alert=notice.standing.alert, state=notice.kind, problem=notice.standing.sentence)
-        urls = self._service.config.settings.alert_urls
+        urls = self._setup().settings.alert_urls
         tell = self._tell or (through([url.get_secret_value() for url in urls]) if urls else None)
         if tell is None:
             return True
@@ -138,11 +138,11 @@ class Alerting:
         return any(result.accepted for result in results)
 
 
-def facts(service: Service) -> Facts:
+def facts(store: Store, setup: Setup) -> Facts:
     """Everything that alerts are decided from."""
-    status = gather(service, lambda _: UNCOUNTED)
-    credentials = _credentials(service)
-    with service.store.read() as tx:
+    status = gather(store, setup, lambda _: UNCOUNTED)
+    credentials = _credentials(store, setup.accounts)
+    with store.read() as tx:
         hooks = tuple((hook, webhooks.backlog(tx, hook)) for hook in webhooks.load(tx))
         lately = stored.quarantined_since(tx, tx.now - LATELY)
     return Facts(status, lately, credentials, hooks, tuple(_unproven(status)), tuple(_unshown(status)))
@@ -162,23 +162,20 @@ def _unshown(status: Status) -> Iterator[Finding]:
             yield Finding(f"{source.source}:{drop.field}", buyer_visibility.sentence(source.source, drop))
 
 
-def _credentials(service: Service) -> tuple[Credential, ...]:
+def _credentials(store: Store, accounts: Mapping[str, Account]) -> tuple[Credential, ...]:
     """Since when what accounts identify themselves with is in use; what is new is written down."""
-    used = _used(service)
-    with service.store.read() as tx:
+    used = _used(store.lookup.fingerprint, accounts)
+    with store.read() as tx:
         since = stored.in_use_since(tx, used)
     if since.keys() != used.keys():
-        with service.store.begin() as tx:
+        with store.begin() as tx:
             since = stored.note_use(tx, used)
-    return tuple(
-        Credential(name, kind, since[name, kind]) for name in sorted(service.accounts) for kind in KINDS
-    )
+    return tuple(Credential(name, kind, since[name, kind]) for name in sorted(accounts) for kind in KINDS)
 
 
-def _used(service: Service) -> dict[tuple[str, str], str]:
-    fingerprint = service.store.lookup.fingerprint
+def _used(fingerprint: Callable[[str], str], accounts: Mapping[str, Account]) -> dict[tuple[str, str], str]:
     used: dict[tuple[str, str], str] = {}
-    for name, account in service.accounts.items():
+    for name, account in accounts.items():
         settings = account.settings
         newest = settings.lwa_client_secret[0].get_secret_value()
         used[name, "secret"] = fingerprint(f"{settings.lwa_client_id}\0{newest}")

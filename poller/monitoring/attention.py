@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from connectors.errors import AccessRefused, OrderNotFound, RequestRefused
 from connectors.marketplaces import BY_ID
-from poller.bootstrap import Service
+from poller.ingest.accounts import Setup
 from poller.matching.buyer_visibility import sentence
 from poller.monitoring.status import MarketplaceStatus, RetentionStatus, SourceStatus, VerificationStatus
 from poller.verification import comparison
@@ -43,7 +43,7 @@ REFUSED = {
 
 
 def attention(
-    service: Service,
+    setup: Setup,
     sources: Sequence[SourceStatus],
     totals: Totals,
     kept: Counts,
@@ -52,11 +52,11 @@ def attention(
 ) -> tuple[str, ...]:
     """All sentences, the worst first."""
     return (
-        *(problem.message for problem in service.problems),
+        *(problem.message for problem in setup.problems),
         *(sentence for source in sources for sentence in _attention(source, now)),
         *_attention_of_quarantine(kept),
         *_attention_of_totals(totals),
-        *_attention_of_files(service, totals),
+        *_attention_of_files(setup, totals),
         *_attention_of_retention(retention, now),
     )
 
@@ -198,14 +198,14 @@ def of_other_shops(totals: Totals) -> list[Unconfigured]:
     return [one for one in totals.unconfigured if one.marketplace_id not in BY_ID]
 
 
-def _attention_of_files(service: Service, totals: Totals) -> list[str]:
+def _attention_of_files(setup: Setup, totals: Totals) -> list[str]:
     """Which marketplaces need a file, or a better one. An account that was taken out needs none."""
-    in_use = {(name, place) for name, account in service.accounts.items() for place in account.marketplaces}
-    broken = {problem.place for problem in service.config.problems if problem.place is not None}
+    in_use = {(name, place) for name, account in setup.accounts.items() for place in account.marketplaces}
+    broken = {problem.place for problem in setup.problems if problem.place is not None}
     found = []
     for one in without_file(totals):
         account, place = one.account, one.marketplace_id or ""
-        if (account, place) in in_use or account not in service.config.settings.accounts:
+        if (account, place) in in_use or account not in setup.settings.accounts:
             continue
         if broken & {(account, place), ("", place)}:
             what = f"whose file for account {account} cannot be used: no customer until it can"

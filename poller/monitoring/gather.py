@@ -10,9 +10,10 @@ from connectors.base import Operation
 from poller.actions.backfill_progress import ACTIVE, Standing, standing_of
 from poller.backfill.ground import Rates, grounds
 from poller.backfill.run import next_work
-from poller.bootstrap import Service
+from poller.ingest.accounts import Setup
 from poller.ingest.sources import PolledMarketplace, Source
 from poller.matching.buyer_visibility import days_of, drops
+from poller.matching.retention import Retention
 from poller.monitoring.attention import REFUSED, attention
 from poller.monitoring.snapshot import SHOWN_BUDGETS, Known, known_of
 from poller.monitoring.status import (
@@ -31,7 +32,7 @@ from poller.sync import windows
 from poller.verification import comparison
 from store import erasure, quarantine, queries
 from store.bucket import Bucket
-from store.engine import Transaction
+from store.engine import Store, Transaction
 from store.findings import Finding, Verification, unsettled
 from store.progress import Interval, Kind, MarketplaceProgress, Window, complete_until, gaps
 from store.queries import Totals
@@ -44,28 +45,26 @@ PROOF_LEFT = timedelta(days=1)
 """What a verification has found and not fetched for so long is told, though it is not over."""
 
 
-def gather(service: Service, count: Callable[[Transaction], Totals] = queries.totals) -> Status:
+def gather(store: Store, setup: Setup, count: Callable[[Transaction], Totals] = queries.totals) -> Status:
     """How an opened and wired service stands. ``count``: where the totals are had from."""
-    with service.store.read() as tx:
-        known = known_of(tx, service)
-        sources = tuple(
-            _source(tx, service, known, source) for _, (_, source) in sorted(service.sources.items())
-        )
+    with store.read() as tx:
+        known = known_of(tx, setup)
+        sources = tuple(_source(tx, setup, known, source) for _, (_, source) in sorted(setup.sources.items()))
         totals = count(tx)
-        retention = _retention(tx, service)
+        retention = _retention(tx, setup.retention)
         kept = quarantine.counts(tx)
         now = tx.now
     not_polled = tuple(
         f"{name}:{marketplace.code}"
-        for name, account in sorted(service.accounts.items())
+        for name, account in sorted(setup.accounts.items())
         for marketplace in account.marketplaces.values()
         if not marketplace.enabled
     )
-    sentences = attention(service, sources, totals, kept, retention, now)
+    sentences = attention(setup, sources, totals, kept, retention, now)
     return Status(now, sentences, sources, not_polled, totals, kept, retention)
 
 
-def _source(tx: Transaction, service: Service, known: Known, source: Source) -> SourceStatus:
+def _source(tx: Transaction, setup: Setup, known: Known, source: Source) -> SourceStatus:
     key = source.key
     progress = known.sources.get(key)
     failure = None if progress is None else progress.last_error
@@ -79,7 +78,7 @@ def _source(tx: Transaction, service: Service, known: Known, source: Source) -> 
     read = [m for m in marketplaces if m.enrolled is not False]
     bounds = [m.covered_until for m in read]
     covered_until = min((b for b in bounds if b is not None), default=None) if None not in bounds else None
-    next_at, next_why = _next(tx, service, known, source)
+    next_at, next_why = _next(tx, setup, known, source)
     return SourceStatus(
         source=key,
         account=source.account,
@@ -98,14 +97,14 @@ def _source(tx: Transaction, service: Service, known: Known, source: Source) -> 
         refusal=_refusal(known.refusal(source)),
         marketplaces=marketplaces,
         windows=_windows(pending),
-        backfills=tuple(_backfill(standing_of(tx, service, b)) for b in backfills),
+        backfills=tuple(_backfill(standing_of(tx, setup, b)) for b in backfills),
         budgets=tuple(_budget(operation, known.bucket(tx, source, operation)) for operation in SHOWN_BUDGETS),
         identity=days_of(shown),
         identity_drops=tuple(drops(shown, tx.now.date())),
     )
 
 
-def _next(tx: Transaction, service: Service, known: Known, source: Source) -> tuple[datetime, str]:
+def _next(tx: Transaction, setup: Setup, known: Known, source: Source) -> tuple[datetime, str]:
     """When there is something to do for a source, and what."""
     progress, places = known.sources.get(source.key), known.marketplaces.get(source.account, {})
     if progress is None or not source.marketplaces.keys() <= places.keys():
@@ -114,7 +113,7 @@ def _next(tx: Transaction, service: Service, known: Known, source: Source) -> tu
     def bucket(operation: Operation) -> Bucket:
         return known.bucket(tx, source, operation)
 
-    settings = service.config.settings
+    settings = setup.settings
     pending = known.pending.get(source.key, ())
     active = [b for b in known.backfills.get(source.key, ()) if b.state in ACTIVE]
     search = bucket("searchOrders")
@@ -129,7 +128,7 @@ def _next(tx: Transaction, service: Service, known: Known, source: Source) -> tu
             amazon_now=tx.now,
             bucket=search,
             pace=windows.Pace(settings.poll_seconds, settings.poll_seconds_busy),
-            owner=service.owner,
+            owner=setup.owner,
             grounds=grounds(
                 tx, active, pending, lambda: Rates(search, bucket("getOrder"), settings.poll_seconds_busy)
             ),
@@ -150,8 +149,7 @@ def _next(tx: Transaction, service: Service, known: Known, source: Source) -> tu
     return next_at, next_why
 
 
-def _retention(tx: Transaction, service: Service) -> RetentionStatus:
-    retention = service.retention
+def _retention(tx: Transaction, retention: Retention) -> RetentionStatus:
     over = retention.over_since(tx.now)
     due, oldest = (0, None) if over is None else (erasure.count_due(tx, over), erasure.oldest_due(tx, over))
     return RetentionStatus(retention.days, retention.hash_months, due, oldest)

@@ -7,7 +7,7 @@ requests by outcome are this process's own. ``docs/ops`` has alert rules and a d
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
 from typing import TypeVar, get_args
@@ -16,14 +16,14 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from poller.bootstrap import Service
+from poller.ingest.accounts import Setup
 from poller.matching.buyer_visibility import ENOUGH, Field
 from poller.monitoring import readiness
 from poller.monitoring.attention import without_file
 from poller.monitoring.gather import gather
 from poller.monitoring.status import SourceStatus, Status
 from store import alerts, budgets, runs, webhooks
-from store.engine import Transaction, Unavailable
+from store.engine import Store, Transaction, Unavailable
 from store.records import Basis
 from store.webhooks import Backlog, Hook
 
@@ -33,26 +33,31 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 BUDGET = ("account", "operation")
 
+Requests = tuple[Mapping[tuple[str, str], int], Mapping[str, int]]
+"""Attempts by operation and outcome, and those that were followed by another one, by outcome."""
+
 Labelled = tuple[Sequence[str], float | None]
 """The values of a metric's labels, and its own; None for what is not known yet, which is left out."""
 
 
-def render_metrics(service: Service) -> bytes:
+def render_metrics(store: Store, setup: Setup, requests: Requests) -> bytes:
     """All figures of an opened and wired service, in Prometheus's text format.
 
     A database that is away is a figure, too: ``order_sync_database_up`` is 0 then, and most are missing.
     """
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    registry.register(ServiceCollector(service))
+    registry.register(ServiceCollector(store, setup, requests))
     return generate_latest(registry)
 
 
 class ServiceCollector(Collector):
     """Reads all figures anew with every collection."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, store: Store, setup: Setup, requests: Requests) -> None:
+        self._store = store
+        self._setup = setup
+        self._requests = requests
 
     def describe(self) -> list[Metric]:
         """Nothing: being registered must not ask the database."""
@@ -61,10 +66,10 @@ class ServiceCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """All families; those of the database only while it answers."""
         try:
-            status = gather(self._service)
-            with self._service.store.read() as tx:
+            status = gather(self._store, self._setup)
+            with self._store.read() as tx:
                 stored = [*_of_runs(tx), *_of_budgets(tx), *_of_hooks(tx), *_of_alerts(tx)]
-            limits = readiness.limits_of(self._service)
+            limits = readiness.limits_of(self._setup.settings)
             ready = readiness.readiness(status, limits).ready
             known = [*_of_status(status), *stored]
         except Unavailable:
@@ -74,7 +79,7 @@ class ServiceCollector(Collector):
             yield _one("database_up", "1 while the database answers.", 1)
         yield _one("ready", "1 when no source is beyond its limits, as /readyz answers.", ready)
         yield from known
-        yield from _of_process(self._service)
+        yield from _of_process(*self._requests)
 
 
 def _gauge(name: str, what: str, labels: Sequence[str], values: Iterable[Labelled]) -> GaugeMetricFamily:
@@ -348,8 +353,7 @@ def _of_alerts(tx: Transaction) -> Iterator[Metric]:
 # --- what this process counts -----------------------------------------------------------------------
 
 
-def _of_process(service: Service) -> Iterator[Metric]:
-    requests, retried = service.tally.counts()
+def _of_process(requests: Mapping[tuple[str, str], int], retried: Mapping[str, int]) -> Iterator[Metric]:
     yield _counter(
         "requests",
         "Requests to Amazon, each attempt, by operation and outcome, of this process.",

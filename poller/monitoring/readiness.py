@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from poller.bootstrap import Service
+from config.settings import Settings
+from poller.ingest.accounts import Setup
 from poller.monitoring.gather import gather
 from poller.monitoring.status import MarketplaceStatus, SourceStatus, Status
-from store.engine import Unavailable, reason_of
+from store.engine import Store, Unavailable, reason_of
 from store.queries import UNCOUNTED
 
 Why = Literal["database", "sources", "success", "gap", "authorisation"]
@@ -49,9 +50,8 @@ class Readiness:
         return not self.reasons
 
 
-def limits_of(service: Service) -> Limits:
+def limits_of(settings: Settings) -> Limits:
     """The limits that are set."""
-    settings = service.config.settings
     return Limits(
         timedelta(seconds=settings.ready_success_seconds),
         timedelta(seconds=settings.ready_gap_seconds),
@@ -59,10 +59,10 @@ def limits_of(service: Service) -> Limits:
     )
 
 
-def look(service: Service) -> Readiness:
+def look(store: Store, setup: Setup) -> Readiness:
     """Whether an opened and wired service is ready now."""
     try:
-        return readiness(gather(service, lambda _: UNCOUNTED), limits_of(service))
+        return readiness(gather(store, setup, lambda _: UNCOUNTED), limits_of(setup.settings))
     except Unavailable as error:
         return Readiness((Reason("database", "", f"the database is away ({reason_of(error)})."),))
 

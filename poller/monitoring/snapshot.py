@@ -11,9 +11,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from connectors.base import Operation, Plans
+from connectors.base import Operation
 from poller.actions.places import place_of
-from poller.bootstrap import Service
+from poller.ingest.accounts import Account, Setup
 from poller.ingest.budget import stored_bucket
 from poller.ingest.sources import Source
 from poller.matching.buyer_visibility import LOOKED_BACK, Seen
@@ -44,15 +44,16 @@ class Known:
     """The newest of each source."""
     shown: Mapping[str, Mapping[date, Seen]]
     buckets: Mapping[BudgetKey, Bucket]
-    plans: Plans
+    accounts: Mapping[str, Account]
     refusals: Mapping[tuple[str, str], Refusal]
 
     def bucket(self, tx: Transaction, source: Source, operation: Operation) -> Bucket:
         """A source's stored budget for one operation, as of now; a full one before the first request."""
+        plans = self.accounts[source.account].plans
         if operation not in SHOWN_BUDGETS:
-            return stored_bucket(tx, source.application, source.account, operation, self.plans)
+            return stored_bucket(tx, source.application, source.account, operation, plans)
         found = self.buckets.get(BudgetKey(source.application, source.account, operation))
-        plan = self.plans[operation]
+        plan = plans[operation]
         return found or budgets.full(plan.rate, plan.burst, tx.now)
 
     def refusal(self, source: Source) -> Refusal | None:
@@ -62,20 +63,20 @@ class Known:
         return runs.standing(mine, source.credential)
 
 
-def known_of(tx: Transaction, service: Service) -> Known:
+def known_of(tx: Transaction, setup: Setup) -> Known:
     """All that is stored about the sources that may run."""
-    sources = service.sources
+    sources = setup.sources
     return Known(
         sources=ledger.all_sources(tx),
         marketplaces=ledger.all_marketplaces(tx),
         coverage=ledger.all_coverage(tx, "first", "created"),
         pending=ledger.all_pending(tx, sources),
-        backfills=_backfills(tx, service),
-        proofs=verifications.telling(tx, service.accounts),
+        backfills=_backfills(tx, setup.accounts),
+        proofs=verifications.telling(tx, setup.accounts),
         runs=runs.latest_of_each(tx, sources),
         shown=buyers_shown(tx, sources),
         buckets=budgets.all_of(tx, SHOWN_BUDGETS),
-        plans=service.plans,
+        accounts=setup.accounts,
         refusals=runs.all_in_force(tx),
     )
 
@@ -87,10 +88,10 @@ def buyers_shown(tx: Transaction, sources: Collection[str]) -> dict[str, dict[da
     return {source: {day: Seen(*seen) for day, seen in days.items()} for source, days in counts.items()}
 
 
-def _backfills(tx: Transaction, service: Service) -> Mapping[str, Sequence[Backfill]]:
+def _backfills(tx: Transaction, accounts: Mapping[str, Account]) -> Mapping[str, Sequence[Backfill]]:
     found: dict[str, list[Backfill]] = {}
     for backfill in ledger.unfinished_backfills(tx):
-        place = place_of(service, backfill)
+        place = place_of(accounts, backfill)
         if place is not None:
             found.setdefault(place.source.key, []).append(backfill)
     return found

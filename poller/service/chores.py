@@ -56,7 +56,7 @@ class Chores:
         """Enter the chores into a scheduler; the store is open and the service wired."""
         service = self._service
         deliverer = Deliverer(service.store, service.owner, utc_now, service.stop.is_set)
-        alerting = Alerting(service)
+        alerting = Alerting(service.store, lambda: service.setup)
 
         def look() -> None:
             now = time.monotonic()

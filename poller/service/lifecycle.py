@@ -11,7 +11,8 @@ from pathlib import Path
 
 import structlog
 
-from poller.bootstrap import Service, Unusable, utc_now
+from poller.bootstrap import utc_now
+from poller.errors import Unusable
 from poller.service.tick import DATABASE_RETRY
 from store.diagnosis import is_lasting, sentence_of
 from store.engine import Unavailable, reason_of
@@ -63,12 +64,12 @@ def is_alive() -> bool:
     return utc_now() - beaten < timedelta(seconds=HEARTBEAT_MISSED)
 
 
-def open_when_up(service: Service, open_it: Callable[[], None]) -> bool:
+def open_when_up(stop: threading.Event, open_it: Callable[[], None]) -> bool:
     """Open the store, waiting for a database that is not up yet. False when told to stop first.
 
     Raises Unusable for one that waiting does not help.
     """
-    while not service.stop.is_set():
+    while not stop.is_set():
         try:
             open_it()
             return True
@@ -77,7 +78,7 @@ def open_when_up(service: Service, open_it: Callable[[], None]) -> bool:
                 raise Unusable(str(sentence_of(error))) from None
             log.warning("database is away", error=reason_of(error), retry_in=DATABASE_RETRY.seconds)
             beat()
-            service.stop.wait(DATABASE_RETRY.total_seconds())
+            stop.wait(DATABASE_RETRY.total_seconds())
     return False
 
 

@@ -7,13 +7,14 @@ one per source, holds even if the marks were wrong.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 
 import procrastinate
 from procrastinate.exceptions import AlreadyEnqueued
 
-from poller.bootstrap import Service, Unusable
+from poller.errors import Unusable
+from poller.ingest.accounts import Setup
 from poller.ingest.sources import Source
 from store import job_queue, ticks
 from store.engine import Store, Transaction
@@ -50,14 +51,11 @@ def spread(sources: Collection[str], now: datetime, interval: timedelta) -> dict
 class SharedSchedule:
     """The schedule in the database, as one scheduler sees it. Used by one thread, but for ``defer``."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, store: Store, setup: Callable[[], Setup]) -> None:
+        self._store = store
+        self._setup = setup
         self._planned: Mapping[str, Source] = {}
         self._plan_at = 0.0
-
-    @property
-    def _store(self) -> Store:
-        return self._service.store
 
     def require(self) -> None:
         """Raises Unusable when there is no queue."""
@@ -85,9 +83,10 @@ class SharedSchedule:
 
     def _plan(self) -> None:
         """Enter what is new; what was configured otherwise before is due at once."""
-        wanted = {key: source for key, (_, source) in self._service.sources.items()}
+        setup = self._setup()
+        wanted = {key: source for key, (_, source) in setup.sources.items()}
         changed = {key for key, source in wanted.items() if self._planned.get(key, source) != source}
-        interval = timedelta(seconds=self._service.config.settings.poll_seconds)
+        interval = timedelta(seconds=setup.settings.poll_seconds)
         with self._store.begin() as tx:
             ticks.forget(tx)
             ticks.enter(tx, spread(wanted.keys() - ticks.known(tx), tx.now, interval))

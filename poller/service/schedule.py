@@ -87,7 +87,7 @@ class Schedule:
 
     def run(self) -> None:
         """Serve until ``service.stop`` is set. Raises Unusable when the configuration cannot work."""
-        if not open_when_up(self._service, self._open):
+        if not open_when_up(self._service.stop, self._open):
             return
         self._scheduler.start()
         self._log_problems()
@@ -167,7 +167,7 @@ class Schedule:
             return None
         from poller.service.queue import SharedSchedule
 
-        return SharedSchedule(self._service)
+        return SharedSchedule(self._service.store, lambda: self._service.setup)
 
     def _line_up(self) -> None:
         """Take from the database what is due within the next moment."""
@@ -206,7 +206,7 @@ class Schedule:
         self._running.add(key)
         pause = DATABASE_RETRY
         try:
-            pause = tick(self._service, key, self._on_report)
+            pause = tick(self._service.syncer, key, self._on_report)
         finally:
             self._running.discard(key)
             self._at(key, utc_now() + pause)
@@ -216,7 +216,9 @@ class Schedule:
         stop = self._service.stop
         self._running.add(RETENTION)
         try:
-            purge = Purge(self._service.store, self._service.retention, stopping=stop.is_set, rest=stop.wait)
+            purge = Purge(
+                self._service.store, self._service.setup.retention, stopping=stop.is_set, rest=stop.wait
+            )
             done = purge.run()
             if done.orders or done.records or done.hashes or done.payloads:
                 log.info("erased buyer data", **done.counts())

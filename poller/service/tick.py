@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import structlog
 
-from poller.bootstrap import Service, utc_now
-from poller.sync.run import RunReport
+from poller.bootstrap import utc_now
+from poller.sync.run import RunReport, SourceSync
 from store.engine import Unavailable, reason_of
 
 log = structlog.get_logger("order_sync")
@@ -18,10 +18,12 @@ LONGEST_PAUSE = timedelta(minutes=3)
 """A source is looked at no later than this, whatever its last run said: something may have been entered."""
 
 
-def tick(service: Service, key: str, on_report: Callable[[RunReport], None] | None = None) -> timedelta:
+def tick(
+    syncer: Callable[[str], SourceSync], key: str, on_report: Callable[[RunReport], None] | None = None
+) -> timedelta:
     """Carry out all that is due for a source. Returns how long it may rest then."""
     try:
-        report = service.syncer(key).run()
+        report = syncer(key).run()
         if on_report is not None:
             on_report(report)
         _tell(report)

@@ -37,7 +37,7 @@ from poller.service.lifecycle import (
 from poller.service.queue import QUEUE, TASK, require
 from poller.service.tick import DATABASE_RETRY, tick
 from store import ledger, ticks
-from store.engine import Unavailable, connect_arguments, reason_of
+from store.engine import Store, Unavailable, connect_arguments, reason_of
 from store.job_queue import SCHEMA
 
 log = structlog.get_logger("order_sync")
@@ -70,7 +70,7 @@ class Worker:
 
     def run(self) -> None:
         """Work until told to stop. Raises Unusable when the configuration or the queue cannot work."""
-        if open_when_up(self._service, self._open):
+        if open_when_up(self._service.stop, self._open):
             asyncio.run(self._work())
         self._shut_down()
 
@@ -119,7 +119,7 @@ class Worker:
         connector = procrastinate.PsycopgConnector(
             # Each of its statements stands alone, so none needs BEGIN and COMMIT around it.
             kwargs=connect_arguments(self._service.store.engine)
-            | _own_schema(self._service)
+            | _own_schema(self._service.store)
             | {"autocommit": True},
             pool_factory=_unasked,
             min_size=1,
@@ -175,7 +175,7 @@ class Worker:
         self._running.add(key)
         pause = ELSEWHERE
         if key in self._service.sources:
-            pause = tick(self._service, key)
+            pause = tick(self._service.syncer, key)
         else:
             log.info("not configured here", source=key)
         until = time.monotonic() + pause.total_seconds()
@@ -259,6 +259,6 @@ def _unasked(**arguments: Any) -> AsyncConnectionPool:
     return AsyncConnectionPool(**(arguments | {"check": None}))
 
 
-def _own_schema(service: Service) -> dict[str, str]:
-    given = connect_arguments(service.store.engine)["options"]
+def _own_schema(store: Store) -> dict[str, str]:
+    given = connect_arguments(store.engine)["options"]
     return {"options": f"{given} -c search_path={SCHEMA}"}

@@ -11,7 +11,7 @@ from poller.actions.backfill_progress import standing_of
 from poller.actions.backfills import Wanted, backfill_object
 from poller.actions.places import FIELDS
 from poller.backfill.estimates import Cost
-from poller.bootstrap import Service
+from poller.bootstrap import Service, utc_now
 from poller.text import iso_rounded_up
 from poller.web import schemas
 from poller.web.dependencies import Answer, ChangeDep, Id, ServiceDep
@@ -23,7 +23,9 @@ router = APIRouter(tags=["backfills"])
 
 
 def _parsed(service: Service, body: schemas.BackfillWanted) -> Wanted:
-    return backfills.wanted(service, body.marketplace, body.lower, body.upper, body.by, body.account, FIELDS)
+    return backfills.wanted(
+        service.accounts, body.marketplace, body.lower, body.upper, body.by, body.account, utc_now(), FIELDS
+    )
 
 
 @router.post("/backfills/plan")
@@ -31,7 +33,7 @@ def plan_backfill(service: ServiceDep, body: schemas.BackfillWanted) -> schemas.
     """Estimate the requests and time of a backfill, without requesting anything from Amazon."""
     wanted = _parsed(service, body)
     with service.store.read() as tx:
-        plan = backfills.planned(tx, service, wanted)
+        plan = backfills.planned(tx, wanted, service.setup.settings.poll_seconds_busy)
         notes = _notes(tx, wanted)
     return schemas.BackfillPlan.model_validate(
         {
@@ -88,7 +90,7 @@ def start_backfill(service: ServiceDep, change: ChangeDep, body: schemas.Backfil
 def list_backfills(service: ServiceDep) -> list[schemas.Backfill]:
     """List all backfills, oldest first; those created for a start date, too."""
     with service.store.read() as tx:
-        objects = [backfill_object(standing_of(tx, service, b)) for b in ledger.load_backfills(tx)]
+        objects = [backfill_object(standing_of(tx, service.setup, b)) for b in ledger.load_backfills(tx)]
     return [schemas.Backfill.model_validate(item) for item in objects]
 
 
@@ -96,7 +98,7 @@ def list_backfills(service: ServiceDep) -> list[schemas.Backfill]:
 def show_backfill(service: ServiceDep, backfill_id: Id) -> schemas.Backfill:
     """Show one backfill with its progress and expected end."""
     with service.store.read() as tx:
-        shown = backfill_object(standing_of(tx, service, backfills.find(tx, backfill_id)))
+        shown = backfill_object(standing_of(tx, service.setup, backfills.find(tx, backfill_id)))
     return schemas.Backfill.model_validate(shown)
 
 

@@ -127,7 +127,7 @@ def explain_order(service: ServiceDep, order_id: Word, account: Account = None) 
             "match_basis": order.match_basis,
             "headline": headline(order),
             "reasons": list(reasons_for(tx, order)),
-            "buyer_data": retained(tx, service, order),
+            "buyer_data": retained(tx, service.setup.retention, order),
         }
     return schemas.Explanation.model_validate(explanation)
 
@@ -140,7 +140,7 @@ def fetch_order(
     order = checked_id(order_id)
 
     def work() -> Answer:
-        message = fetched(service, account_of(service, body.account), order)
+        message = fetched(service.store, account_of(service.accounts, body.account), order)
         return Answer(200, {"order_id": order, "account": body.account, "message": message})
 
     return change.outside_transaction(work)

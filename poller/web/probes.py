@@ -41,7 +41,7 @@ class ReadinessCache:
         """Return the readiness of now or of a few seconds ago."""
         with self._lock:
             if self._newest is None or time.monotonic() - self._taken_at > FRESH_SECONDS:
-                self._newest, self._taken_at = readiness.look(service), time.monotonic()
+                self._newest, self._taken_at = readiness.look(service.store, service.setup), time.monotonic()
             return self._newest
 
 
@@ -65,7 +65,10 @@ def ready(service: ServiceDep, request: Request) -> Response:
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 def metrics(service: ServiceDep) -> Response:
     """Return all metrics in the Prometheus text format."""
-    return Response(render_metrics(service), headers={"Content-Type": CONTENT_TYPE})
+    return Response(
+        render_metrics(service.store, service.setup, service.tally.counts()),
+        headers={"Content-Type": CONTENT_TYPE},
+    )
 
 
 @router.get("/changes")

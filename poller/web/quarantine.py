@@ -56,7 +56,7 @@ def retry_quarantined(
     def work() -> Answer:
         with service.store.read() as tx:
             entry = find_entry(tx, account, order_id)
-        problem = tried_again(service, entry, body.refetch)
+        problem = tried_again(service.store, service.accounts, entry, body.refetch)
         answer = {"order_id": order_id, "account": account, "stored": problem is None, "message": problem}
         return Answer(200, answer)
 

@@ -26,19 +26,19 @@ async def health() -> schemas.Health:
 @router.get("/status", response_model=Status)
 def show_status(service: ServiceDep) -> Response:
     """Show freshness, coverage, gaps, budget and runs of every source, as `order-sync status --json` does."""
-    return JSONResponse(as_object(gather(service)))
+    return JSONResponse(as_object(gather(service.store, service.setup)))
 
 
 @router.get("/sources", response_model=list[SourceStatus])
 def list_sources(service: ServiceDep) -> Response:
     """List every source with the coverage and gaps of its marketplaces."""
-    return JSONResponse(as_object(gather(service).sources))
+    return JSONResponse(as_object(gather(service.store, service.setup).sources))
 
 
 @router.get("/sources/{source}", response_model=SourceStatus)
 def show_source(service: ServiceDep, source: Word) -> Response:
     """Show one source, for example acme:EU."""
-    for candidate in gather(service).sources:
+    for candidate in gather(service.store, service.setup).sources:
         if candidate.source == source:
             return JSONResponse(as_object(candidate))
     raise Unknown("there is no such source.")

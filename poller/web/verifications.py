@@ -50,7 +50,7 @@ def show_verification(service: ServiceDep, verification_id: Id) -> schemas.Verif
 def start_verification(service: ServiceDep, change: ChangeDep, body: schemas.VerificationWanted) -> Response:
     """Compare the orders that Amazon lists for a period with the database; `repair` fetches missing ones."""
     lower, upper = stretch_of(body.lower, body.upper, FIELDS)
-    place = chosen_place(service, body.marketplace, body.account, FIELDS)
+    place = chosen_place(service.accounts, body.marketplace, body.account, FIELDS)
 
     def work(tx: Transaction) -> Answer:
         job = jobs.enter(

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,10 @@ def receiver() -> Iterator[Receiver]:
 
 
 def ill(service: Service) -> Facts:
-    return replace(facts(service), unproven=(deciding.Finding("acme:UK", "two orders are missing."),))
+    return replace(
+        facts(service.store, service.setup),
+        unproven=(deciding.Finding("acme:UK", "two orders are missing."),),
+    )
 
 
 def telling(heard: list[str], reached: bool = True) -> Tell:
@@ -52,15 +56,15 @@ def telling(heard: list[str], reached: bool = True) -> Tell:
 
 def test_a_trouble_is_told_once_and_when_it_is_over(service: Service) -> None:
     heard: list[str] = []
-    alerting = Alerting(service, telling(heard))
+    alerting = Alerting(service.store, lambda: service.setup, telling(heard))
     clock = clock_of(service.store)
     for _ in range(3):
         alerting.see(ill(service))
         clock.sleep(60)
     assert heard == ["amazon-order-sync: needs attention: two orders are missing."]
-    alerting.see(facts(service))
+    alerting.see(facts(service.store, service.setup))
     clock.sleep(CALM.total_seconds())
-    alerting.see(facts(service))
+    alerting.see(facts(service.store, service.setup))
     assert len(heard) == 2
     assert heard[1].startswith("amazon-order-sync: over: No longer so")
     assert count(service.store, tables.alerts) == 0
@@ -69,15 +73,15 @@ def test_a_trouble_is_told_once_and_when_it_is_over(service: Service) -> None:
 def test_what_nobody_took_is_told_again(service: Service) -> None:
     heard: list[str] = []
     clock = clock_of(service.store)
-    Alerting(service, telling(heard, reached=False)).see(ill(service))
+    Alerting(service.store, lambda: service.setup, telling(heard, reached=False)).see(ill(service))
     clock.sleep(60)
-    Alerting(service, telling(heard)).see(ill(service))
+    Alerting(service.store, lambda: service.setup, telling(heard)).see(ill(service))
     assert len(heard) == 1
     clock.sleep(120)
-    Alerting(service, telling(heard)).see(ill(service))
+    Alerting(service.store, lambda: service.setup, telling(heard)).see(ill(service))
     assert len(heard) == 2
     clock.sleep(3600)
-    Alerting(service, telling(heard)).see(ill(service))
+    Alerting(service.store, lambda: service.setup, telling(heard)).see(ill(service))
     assert len(heard) == 2
 
 
@@ -92,7 +96,7 @@ def test_several_processes_tell_once(service: Service, database_url: str) -> Non
             store = open_store(database_url)
             store._clock = service.store._clock
             other._store = store
-            alertings.append(Alerting(other, telling(heard)))
+            alertings.append(Alerting(other.store, partial(getattr, other, "setup"), telling(heard)))
         for _ in range(3):
             together(4, lambda number: alertings[number].see(given))
             clock_of(service.store).sleep(60)
@@ -106,16 +110,16 @@ def test_the_facts_are_those_of_the_database(service: Service) -> None:
     with service.store.begin() as tx:
         for name in ("a", "b"):
             quarantine.put(tx, quarantine.Quarantined("acme", name, None, "nonsense", "{}"))
-    found = facts(service)
+    found = facts(service.store, service.setup)
     assert found.quarantined_lately == 2
     assert {(c.account, c.kind) for c in found.credentials} == {("acme", "secret"), ("acme", "authorisation")}
     began = clock_of(service.store)()
     clock_of(service.store).sleep(timedelta(days=160).total_seconds())
-    later = facts(service)
+    later = facts(service.store, service.setup)
     assert later.quarantined_lately == 0
     assert {c.since for c in later.credentials} == {began}
     heard: list[str] = []
-    Alerting(service, telling(heard)).look()
+    Alerting(service.store, lambda: service.setup, telling(heard)).look()
     assert any("acme: the client secret is in use since" in told for told in heard)
 
 
@@ -131,44 +135,44 @@ def test_what_other_parts_found_wrong_is_among_the_facts(service: Service) -> No
         verifications.save(tx, replace(begun, state="done", findings=(missing,), listed=7))
         for ago, many in ((1, 10), (0, 1)):
             count_buyers(tx, "acme:EU", (tx.now - timedelta(days=ago)).date(), 10, many, many)
-    found = facts(service)
+    found = facts(service.store, service.setup)
     (unproven,) = found.unproven
     assert unproven.subject == "acme:UK"
     assert "1 order that Amazon lists" in unproven.sentence
     assert "o9" not in unproven.sentence
     assert [finding.subject for finding in found.unshown] == ["acme:EU:email", "acme:EU:name"]
     heard: list[str] = []
-    Alerting(service, telling(heard)).look()
+    Alerting(service.store, lambda: service.setup, telling(heard)).look()
     assert sum("came with" in told for told in heard) == 2
     with service.store.begin() as tx:
         begun = verifications.begin(tx, replace(proof, position=proof.lower))
         failed = replace(begun, state="failed", message="no report")
         verifications.save(tx, failed)
-    (unproven,) = facts(service).unproven
+    (unproven,) = facts(service.store, service.setup).unproven
     assert "could not be verified that nothing is missing (no report)" in unproven.sentence
 
 
 def test_a_new_secret_begins_its_life_anew(service: Service) -> None:
-    first = facts(service).credentials
+    first = facts(service.store, service.setup).credentials
     clock_of(service.store).sleep(3600)
     account = service.accounts["acme"]
 
     renewed = account.settings.model_copy(
         update={"lwa_client_secret": (SecretStr("new"), SecretStr("secret"))}
     )
-    service.accounts["acme"] = replace(account, settings=renewed)
-    second = {c.kind: c.since for c in facts(service).credentials}
+    setup = replace(service.setup, accounts={"acme": replace(account, settings=renewed)})
+    second = {c.kind: c.since for c in facts(service.store, setup).credentials}
     assert second["secret"] == clock_of(service.store)()
     assert second["authorisation"] == {c.kind: c.since for c in first}["authorisation"]
 
 
 def test_readiness_of_a_whole_service_and_of_one_whose_database_is_away(service: Service) -> None:
-    found = readiness.look(service)
+    found = readiness.look(service.store, service.setup)
     assert [reason.why for reason in found.reasons] == ["success"]
     service.store.engine.dispose()
     service._store = open_store("postgresql+psycopg://nobody@127.0.0.1:1/nowhere")
     service._store._lookup = object()  # type: ignore[assignment]
-    assert [reason.why for reason in readiness.look(service).reasons] == ["database"]
+    assert [reason.why for reason in readiness.look(service.store, service.setup).reasons] == ["database"]
 
 
 # --- through apprise --------------------------------------------------------------------------------

@@ -97,8 +97,8 @@ def statements(store: Store) -> Iterator[list[str]]:
 
 
 LOOKS: dict[str, Callable[[Service], object]] = {
-    "status": lambda service: gather.gather(service, lambda _: UNCOUNTED),
-    "alerts": alerts.facts,
+    "status": lambda service: gather.gather(service.store, service.setup, lambda _: UNCOUNTED),
+    "alerts": lambda service: alerts.facts(service.store, service.setup),
 }
 
 
@@ -128,9 +128,9 @@ def test_sqlite_reads_no_history_from_end_to_end(tmp_path: Path) -> None:
             plans[statement] = [step[3] for step in steps]
 
     with many_accounts(f"sqlite:///{tmp_path}/shop.db", tmp_path, 3) as service:
-        gather.gather(service, lambda _: UNCOUNTED)
+        gather.gather(service.store, service.setup, lambda _: UNCOUNTED)
         sa.event.listen(service.store.engine, "before_cursor_execute", explain)
-        gather.gather(service, lambda _: UNCOUNTED)
+        gather.gather(service.store, service.setup, lambda _: UNCOUNTED)
     for table in ("runs", "windows"):
         steps = [step for statement, plan in plans.items() if f" {table}" in statement for step in plan]
         assert any(step.startswith(f"SEARCH {table} ") for step in steps)
@@ -139,7 +139,7 @@ def test_sqlite_reads_no_history_from_end_to_end(tmp_path: Path) -> None:
 
 def test_all_at_once_is_what_each_says_by_itself(database_url: str, tmp_path: Path) -> None:
     with many_accounts(database_url, tmp_path, 12) as service, service.store.read() as tx:
-        known = known_of(tx, service)
+        known = known_of(tx, service.setup)
         for key, (_, source) in service.sources.items():
             account = source.account
             assert known.sources.get(key) == ledger.load_source(tx, key)

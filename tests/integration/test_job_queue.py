@@ -39,17 +39,16 @@ def store(database_url: str, clock: SimulatedClock) -> Iterator[Store]:
 
 def scheduler(store: Store, *keys: str) -> SharedSchedule:
     """What one scheduler sees, with these sources in its configuration."""
-    service: Any = SimpleNamespace(
-        store=store,
+    setup: Any = SimpleNamespace(
         sources={key: (None, f"rules of {key}") for key in keys},
-        config=SimpleNamespace(settings=SimpleNamespace(poll_seconds=180)),
+        settings=SimpleNamespace(poll_seconds=180),
     )
-    return SharedSchedule(service)
+    return SharedSchedule(store, lambda: setup)
 
 
 def reconfigured(schedule: SharedSchedule, sources: dict[str, str]) -> None:
-    service: Any = schedule._service
-    service.sources = {key: (None, rules) for key, rules in sources.items()}
+    setup: Any = schedule._setup()
+    setup.sources = {key: (None, rules) for key, rules in sources.items()}
     schedule.plan_soon()
 
 

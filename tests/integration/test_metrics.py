@@ -48,7 +48,9 @@ def on_sqlite(tmp_path: Path) -> Iterator[Service]:
 def figures(service: Service) -> dict[str, dict[Labels, float]]:
     """Every sample by name and labels."""
     found: dict[str, dict[Labels, float]] = {}
-    for family in text_string_to_metric_families(render_metrics(service).decode()):
+    for family in text_string_to_metric_families(
+        render_metrics(service.store, service.setup, service.tally.counts()).decode()
+    ):
         for sample in family.samples:
             found.setdefault(sample.name, {})[tuple(sorted(sample.labels.items()))] = sample.value
     return found
@@ -194,7 +196,7 @@ def test_the_figures_are_those_of_the_database_and_of_the_process(service: Servi
 
 def test_no_label_says_anything_of_an_order_or_a_buyer(on_sqlite: Service) -> None:
     a_busy_shop(on_sqlite)
-    text = render_metrics(on_sqlite).decode()
+    text = render_metrics(on_sqlite.store, on_sqlite.setup, on_sqlite.tally.counts()).decode()
     assert not re.search(r"ann|@|\bo[123]\b|example", text)
     allowed = {"source", "account", "marketplace", "kind", "operation", "outcome", "basis", "hook", "field"}
     found = figures(on_sqlite)

@@ -195,7 +195,9 @@ def test_a_look_at_how_all_sources_stand_reads_no_history_from_end_to_end(
             connection.exec_driver_sql(GROWN)
             connection.exec_driver_sql("ANALYZE")
         seen = Explained(service.store.engine)
-        assert any(source.identity for source in gather(service, lambda _: UNCOUNTED).sources)
+        assert any(
+            source.identity for source in gather(service.store, service.setup, lambda _: UNCOUNTED).sources
+        )
     assert any("JOIN runs" in statement for statement in seen.statements)
     assert any("FROM windows" in statement for statement in seen.statements)
     assert any("JOIN run_days" in statement for statement in seen.statements)

@@ -14,7 +14,8 @@ from sqlalchemy.engine import Engine
 
 from connectors.simulator.api import Simulator
 from connectors.simulator.world import Seller, World
-from poller.bootstrap import Service, Unusable
+from poller.bootstrap import Service
+from poller.errors import Unusable
 from store import schema, tables, transfer
 from store.engine import COUNTED_FROM, create_engine
 from store.sealing import new_key

@@ -110,7 +110,7 @@ def test_down_to_nothing_and_up_again(engine: Engine) -> None:
 def test_what_runs_saw_of_their_buyers_is_carried_over_to_the_days(engine: Engine) -> None:
     schema.upgrade(engine)
     with engine.begin() as connection:
-        command.downgrade(schema._config(connection), "0011")
+        command.downgrade(schema._config(connection), "0012")
     days = "INSERT INTO run_days (source, day, runs, failed, pages, orders, requests) VALUES"
     each = (
         "INSERT INTO runs (source, started_at, pages, orders, requests, identifiable, with_email, with_name)"

@@ -10,7 +10,7 @@ from poller.actions import backfills
 from poller.actions.backfill_progress import Standing, standing_of
 from poller.actions.backfills import Plan, Wanted
 from poller.actions.places import FIELDS, places
-from poller.bootstrap import Service
+from poller.bootstrap import Service, utc_now
 from poller.errors import Refused
 from poller.web.console.forms import fields_of
 from poller.web.console.rendering import page, redirect_to
@@ -23,12 +23,12 @@ router = APIRouter()
 
 
 def _standing(tx: Transaction, service: Service, backfill_id: int) -> Standing:
-    return standing_of(tx, service, backfills.find(tx, backfill_id))
+    return standing_of(tx, service.setup, backfills.find(tx, backfill_id))
 
 
 def _all(service: Service) -> list[Standing]:
     with service.store.read() as tx:
-        return [standing_of(tx, service, b) for b in reversed(ledger.load_backfills(tx))]
+        return [standing_of(tx, service.setup, b) for b in reversed(ledger.load_backfills(tx))]
 
 
 @router.get("/backfills")
@@ -51,7 +51,7 @@ def _list_page(
     plan: Plan | None = None,
     wanted: Wanted | None = None,
 ) -> Response:
-    choices = sorted((place.polled.code, place.name) for place in places(service))
+    choices = sorted((place.polled.code, place.name) for place in places(service.accounts))
     return page(
         request,
         "backfills.html",
@@ -74,7 +74,14 @@ def _values(request: Request) -> dict[str, str]:
 def _parsed(service: Service, values: dict[str, str]) -> Wanted:
     marketplace, _, account = values["place"].partition(" ")
     return backfills.wanted(
-        service, marketplace, values["from"], values["to"], values["by"], account or None, FIELDS
+        service.accounts,
+        marketplace,
+        values["from"],
+        values["to"],
+        values["by"],
+        account or None,
+        utc_now(),
+        FIELDS,
     )
 
 
@@ -87,7 +94,7 @@ def plan_backfill(request: Request, service: ServiceDep) -> Response:
     except Refused as error:
         return _list_page(request, service, values, refused=str(error))
     with service.store.read() as tx:
-        plan = backfills.planned(tx, service, wanted)
+        plan = backfills.planned(tx, wanted, service.setup.settings.poll_seconds_busy)
     return _list_page(request, service, values, plan=plan, wanted=wanted)
 
 

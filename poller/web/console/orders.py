@@ -90,7 +90,7 @@ def _order_page(
         order = find_order(tx, order_id, account)
         title = headline(order)
         reasons = reasons_for(tx, order)
-        buyer_data = retained(tx, service, order)
+        buyer_data = retained(tx, service.setup.retention, order)
     (shown,) = orders_for(caller, [order_object(order, order_currency(order))])
     return page(
         request,
@@ -109,5 +109,5 @@ def fetch_order(
 ) -> Response:
     """Refetch one order from Amazon and store it."""
     with asking_amazon():
-        message = fetched(service, account_of(service, account), order_id)
+        message = fetched(service.store, account_of(service.accounts, account), order_id)
     return _order_page(request, service, caller, account, order_id, message)

@@ -63,7 +63,7 @@ class Snapshots:
 
     def _take(self, now: datetime) -> Snapshot:
         self._count_if_due(now)
-        status = gather(self._service, lambda _: self._totals)
+        status = gather(self._service.store, self._service.setup, lambda _: self._totals)
         with self._service.store.read() as tx:
             activities = {
                 source.source: charts.activity(

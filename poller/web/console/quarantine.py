@@ -64,7 +64,7 @@ def retry_quarantined(
     with service.store.read() as tx:
         entry = find_entry(tx, account, order_id)
     with asking_amazon() if refetch else nullcontext():
-        message = tried_again(service, entry, refetch)
+        message = tried_again(service.store, service.accounts, entry, refetch)
     if message is None:
         return page(request, "released.html", account=account, order_id=order_id)
     with service.store.read() as tx:
