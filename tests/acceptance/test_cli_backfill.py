@@ -1,4 +1,4 @@
-"""``order-sync backfill``: planned, carried out here or by whoever runs, paused, resumed, cancelled."""
+"""``order-sync backfill``: planned, run here or by a service, paused, resumed, cancelled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Customers as an order office works on them: create, edit, merge, duplicates, import; and every refusal."""
+"""Customers edited by hand: create, edit, merge, duplicates, import; and every refusal."""
 
 from __future__ import annotations
 

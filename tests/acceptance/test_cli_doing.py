@@ -1,4 +1,4 @@
-"""What changes something or asks Amazon: sync, fetch, retry, config check, db, keys; and every refusal."""
+"""Commands that change something or call Amazon: sync, fetch, retry, config check, db, keys; every refusal."""
 
 from __future__ import annotations
 

@@ -167,7 +167,7 @@ def test_orders_explain_answers_with_the_rules(
 
 def test_orders_explain_knows_the_quarantine(shop: Shop) -> None:
     text = shop("orders", "explain", POISONED).out
-    assert f"Order {POISONED} (acme) is in quarantine" in text
+    assert f"Order {POISONED} (acme) has been in quarantine" in text
     assert "quantity" in text
 
 

@@ -1,4 +1,4 @@
-"""``order-sync run`` as a process of its own: it starts, survives, hears its signals, and ends in time."""
+"""``order-sync run`` as a process of its own: it starts, survives, obeys its signals, and ends in time."""
 
 from __future__ import annotations
 

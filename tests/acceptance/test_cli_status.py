@@ -1,4 +1,4 @@
-"""``order-sync status``, opened first by everybody: calm when all is well, else the trouble first."""
+"""``order-sync status``, what a person opens first: calm if all is well, else the problem first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``order-sync users``: passwords come from standard input, and nobody sees them again."""
+"""``order-sync users``: passwords come from standard input and are never shown."""
 
 from __future__ import annotations
 

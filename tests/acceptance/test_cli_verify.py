@@ -1,4 +1,4 @@
-"""``order-sync verify`` as a person runs it: what it says, how it ends, and that it goes on where it was."""
+"""``order-sync verify`` as a person runs it: its output, its exit status, and that it continues where it was."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``order-sync webhooks``, and the service that tells receivers of what it reads from Amazon."""
+"""``order-sync webhooks``, and the service that notifies receivers of what it reads from Amazon."""
 
 from __future__ import annotations
 
