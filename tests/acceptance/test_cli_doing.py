@@ -1,4 +1,4 @@
-"""Commands that change something or call Amazon: sync, fetch, retry, config check, db, keys; every refusal."""
+"""Commands that change something or call Amazon: sync, fetch, retry, config check, db, keys; and refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``order-sync verify`` as a person runs it: its output, its exit status, and that it continues where it was."""
+"""``order-sync verify`` as a person runs it: its output, its exit status, and how it continues."""
 
 from __future__ import annotations
 
