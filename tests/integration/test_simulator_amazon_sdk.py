@@ -1,4 +1,4 @@
-"""Amazon's own Python SDK reads the simulator: so its answers are what Amazon's model promises."""
+"""Amazon's own Python SDK reads the simulator, so its answers are what Amazon's model promises."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ORDERS = 320
 
 @pytest.fixture(scope="module")
 def spapi() -> Any:
-    """The SDK, imported without the logging it sets up and the warnings it gives."""
+    """Import the SDK without its logging set-up and its warnings."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     with warnings.catch_warnings():
@@ -57,8 +57,8 @@ def connect(spapi: Any, url: str) -> Any:
     return spapi.SPAPIClient(config, oauth_endpoint=f"{url}/auth/o2/token", endpoint=url).api_client
 
 
-def moment(value: Any) -> datetime:
-    """The SDK gives a datetime where dateutil happens to be installed, else Amazon's text."""
+def time_of(value: Any) -> datetime:
+    """Read the SDK's time, a datetime if dateutil is installed, else Amazon's text."""
     return datetime.fromisoformat(str(value))
 
 
@@ -82,7 +82,7 @@ def test_the_sdk_reads_every_page_and_every_order(spapi: Any, simulator: Simulat
                 break
             token = {"pagination_token": page.pagination.next_token}
         client.rest_client.pool_manager.clear()
-    assert moment(page.created_before) == END + timedelta(days=1) - timedelta(minutes=2)
+    assert time_of(page.created_before) == END + timedelta(days=1) - timedelta(minutes=2)
     truth = {one.order_id: one.versions[-1] for one in simulator.world.orders()}
     assert len(found) == ORDERS
     assert {one.order_id for one in found} == truth.keys()
@@ -90,7 +90,7 @@ def test_the_sdk_reads_every_page_and_every_order(spapi: Any, simulator: Simulat
         version = truth[one.order_id]
         facts = version.facts
         precision = timedelta(milliseconds=1) if facts.milliseconds else timedelta(seconds=1)
-        assert timedelta(0) <= version.last_updated - moment(one.last_updated_time) < precision
+        assert timedelta(0) <= version.last_updated - time_of(one.last_updated_time) < precision
         assert one.fulfillment.fulfillment_status == facts.status
         assert [item.order_item_id for item in one.order_items] == [line.item_id for line in facts.lines]
         assert [item.quantity_ordered for item in one.order_items] == [line.quantity for line in facts.lines]
@@ -119,7 +119,7 @@ def test_the_sdk_reads_orders_by_id(spapi: Any, simulator: Simulator) -> None:
     assert json.loads(missing.value.body)["errors"][0]["code"] == "NotFound"
 
 
-def test_the_sdk_asks_for_a_report_and_reads_its_document(spapi: Any) -> None:
+def test_the_sdk_requests_a_report_and_reads_its_document(spapi: Any) -> None:
     from spapi.api.reports_v2021_06_30.reports_api import ReportsApi
     from spapi.models.reports_v2021_06_30 import CreateReportSpecification
 
@@ -140,7 +140,7 @@ def test_the_sdk_asks_for_a_report_and_reads_its_document(spapi: Any) -> None:
         assert api.get_report(report_id).processing_status == "IN_QUEUE"
         time += timedelta(minutes=10)
         report = api.get_report(report_id)
-        assert (report.processing_status, moment(report.created_time)) == ("DONE", END)
+        assert (report.processing_status, time_of(report.created_time)) == ("DONE", END)
         document = api.get_report_document(report.report_document_id)
         body = httpx.get(document.url).content
         client.rest_client.pool_manager.clear()

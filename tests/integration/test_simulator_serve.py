@@ -1,4 +1,4 @@
-"""The simulator behind a socket gives what it gives through httpx's transport, rudeness included."""
+"""The simulator behind a socket answers as through httpx's transport, faults included."""
 
 from __future__ import annotations
 
@@ -90,8 +90,8 @@ def test_the_server_ends_promptly_with_an_idle_and_a_hanging_client() -> None:
         def hang() -> None:
             try:
                 httpx.get(f"{url}/orders/2026-01-01/orders", params=QUERY, headers=headers, timeout=60)
-            except httpx.TransportError as trouble:
-                raised.append(trouble)
+            except httpx.TransportError as error:
+                raised.append(error)
 
         hanging = threading.Thread(target=hang, daemon=True)
         hanging.start()
@@ -103,7 +103,7 @@ def test_the_server_ends_promptly_with_an_idle_and_a_hanging_client() -> None:
     assert threading.active_count() == threads
 
 
-def test_it_settles_once_all_who_left_have_been_answered() -> None:
+def test_it_settles_once_every_client_that_left_is_answered() -> None:
     with served() as (client, server):
         for _ in range(20):
             with socket.create_connection(("127.0.0.1", server.server_port)) as leaving:

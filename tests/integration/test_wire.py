@@ -1,4 +1,4 @@
-"""An exchange over a real socket, where time passes between the bytes of an answer."""
+"""Exchanges over a real socket, where time passes between the bytes of an answer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from connectors.errors import Unreachable
 
 @contextmanager
 def answering(parts: Sequence[bytes], left: threading.Event, every: float = 0.0) -> Iterator[str]:
-    """A server that answers one request with these parts, ``every`` so many seconds, until ``left``."""
+    """Serve one request with these parts, one per ``every`` seconds, until ``left``."""
 
     def answer() -> None:
         connection, _ = listening.accept()
@@ -41,8 +41,8 @@ def answering(parts: Sequence[bytes], left: threading.Event, every: float = 0.0)
             thread.join()
 
 
-def test_an_answer_that_drips_for_ever_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each byte comes well within the read time-out, so only the limit for the whole answer ends it."""
+def test_an_answer_that_trickles_for_ever_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte arrives within the read time-out, so only the limit for the whole answer ends it."""
     monkeypatch.setattr(wire, "MAX_ANSWER_SECONDS", 0.2)
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"
     parts = [head, *[b"x"] * 100_000]
@@ -67,7 +67,7 @@ def test_a_compressed_answer_in_chunks_arrives_whole() -> None:
     assert (answer.status_code, answer.content, wire.rate_of(answer)) == (200, body, 0.5)
 
 
-def test_a_document_that_drips_for_ever_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_document_that_trickles_for_ever_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(documents, "MAX_DOWNLOAD_SECONDS", 0.2)
     parts = [b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", *[b"x"] * 100_000]
     with (

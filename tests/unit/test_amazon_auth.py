@@ -1,4 +1,4 @@
-"""Access tokens: asked for once, kept as long as granted, refused for the right reason, never shown."""
+"""Access tokens: requested once, kept as long as granted, refused for the right reason, never shown."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Handler = Callable[[httpx.Request], httpx.Response]
 
 
 class Scene:
-    """A provider in front of a handler, with a clock to turn."""
+    """A token provider on top of a handler, with an adjustable clock."""
 
     def __init__(self, handler: Handler, secrets: tuple[str, ...] = ("secret-new",)) -> None:
         self.now = START
@@ -53,7 +53,7 @@ class Scene:
 
 
 def granting(lifetime: Any = 3600) -> Handler:
-    """Grants ``token-1``, ``token-2``, …"""
+    """Grant ``token-1``, ``token-2``, …"""
     count = 0
 
     def handler(_: httpx.Request) -> httpx.Response:
@@ -68,7 +68,7 @@ def answering(status: int, **body: Any) -> Handler:
     return lambda _: httpx.Response(status, **body)
 
 
-def test_a_token_is_asked_for_with_the_refresh_token_and_kept() -> None:
+def test_a_token_is_requested_with_the_refresh_token_and_kept() -> None:
     scene = Scene(granting())
     assert [scene.tokens.get(), scene.tokens.get()] == ["token-1", "token-1"]
     assert scene.forms == [
@@ -114,7 +114,7 @@ def test_many_threads_cause_one_request() -> None:
     def slowly(request: httpx.Request) -> httpx.Response:
         if len(scene.forms) > 1:
             second_request.set()
-        second_request.wait(timeout=0.1)  # time enough for another thread to come in, if it could
+        second_request.wait(timeout=0.1)  # enough time for another thread to enter, if it could
         return grant(request)
 
     scene = Scene(slowly)
@@ -137,7 +137,7 @@ def accepting(good: str) -> Handler:
     return handler
 
 
-def test_while_a_secret_is_rotated_the_one_that_works_is_found_and_remembered() -> None:
+def test_during_a_rotation_the_secret_that_works_is_found_and_remembered() -> None:
     scene = Scene(accepting("secret-old"), ("secret-new", "secret-old"))
     assert scene.tokens.get() == "token"
     scene.tokens.drop("token")

@@ -1,4 +1,4 @@
-"""The connector as a whole: what it sends, what it spends, what it makes of every answer, what it hides."""
+"""The connector as a whole: what it sends and spends, how it judges every answer, what it hides."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ Answer = httpx.Response | Exception | Callable[[], httpx.Response]
 
 
 class Amazon:
-    """Answers SP-API requests from a list, the last one for ever; grants ``access-1``, ``access-2``, …"""
+    """Answers SP-API requests from a list, repeating the last; grants ``access-1``, ``access-2``, …"""
 
     def __init__(self, *answers: Answer, login: httpx.Response | None = None) -> None:
         self.now = START
@@ -90,7 +90,7 @@ class Amazon:
 
 
 class Purse:
-    """A budget of so many tokens that remembers what it was told."""
+    """A budget of N tokens that records its calls."""
 
     def __init__(self, tokens: int = 100) -> None:
         self.tokens = tokens
@@ -167,7 +167,7 @@ def test_the_connector_is_an_order_connector() -> None:
     assert connector.amazon_now() == START
 
 
-def test_a_search_asks_for_all_marketplaces_at_once_and_for_nothing_else() -> None:
+def test_a_search_requests_all_marketplaces_at_once_and_nothing_else() -> None:
     scene = Scene(page())
     found = scene.search()
     (request,) = scene.amazon.requests
@@ -284,7 +284,7 @@ def test_an_answer_about_another_order_is_garbled() -> None:
 
 
 @pytest.mark.parametrize("order_id", ["", ".", "..", " "])
-def test_what_cannot_be_an_order_id_is_not_asked_for(order_id: str) -> None:
+def test_what_cannot_be_an_order_id_is_not_requested(order_id: str) -> None:
     scene = Scene(page())
     with pytest.raises(OrderNotFound):
         scene.connector.get(order_id, (), scene.purse)
@@ -525,7 +525,7 @@ def test_an_empty_budget_ends_it_at_once_and_sends_nothing() -> None:
 
 
 def test_what_the_budget_does_not_allow_to_repeat_has_failed_as_it_did() -> None:
-    """Else something that always fails would be deferred for ever, and never count as failing."""
+    """Otherwise a request that always fails would be deferred for ever and never count as failing."""
     scene = Scene(busy, tokens=2)
     with pytest.raises(ServerFault):
         scene.search()
@@ -571,7 +571,7 @@ def test_a_second_403_is_final_also_when_a_hiccup_stood_between() -> None:
     assert scene.amazon.logins == 2
 
 
-def test_after_a_final_403_the_next_call_asks_for_a_fresh_token() -> None:
+def test_after_a_final_403_the_next_call_fetches_a_fresh_token() -> None:
     scene = Scene(error(403), error(403), page())
     with pytest.raises(AccessRefused):
         scene.search()
@@ -628,7 +628,7 @@ def test_the_usage_plans_are_amazons_defaults() -> None:
 # --- Amazon's time ---------------------------------------------------------------------------
 
 
-def test_amazons_time_is_asked_of_the_login_when_nothing_was_heard_yet() -> None:
+def test_before_the_first_answer_amazons_time_comes_from_the_login() -> None:
     scene = Scene(page())
     assert scene.connector.amazon_now() == START
     scene.amazon.now += timedelta(minutes=5)
@@ -670,7 +670,7 @@ def test_without_a_date_of_amazons_its_time_stays_unknown(date: str) -> None:
         scene.connector.amazon_now()
 
 
-def test_asking_for_amazons_time_survives_a_hiccup_of_the_login() -> None:
+def test_fetching_amazons_time_survives_a_hiccup_of_the_login() -> None:
     scene = Scene(page(), login=httpx.Response(502))
     with pytest.raises(ServerFault):
         scene.connector.amazon_now()

@@ -1,6 +1,6 @@
-"""What we rely on in python-amazon-sp-api. An upgrade that breaks one of these must not be merged unread.
+"""What we rely on in python-amazon-sp-api. An upgrade that breaks one of these tests needs a review.
 
-Amazon's own SDK (package ``spapi``) is the second witness: it must send the very same requests.
+Amazon's own SDK (package ``spapi``) is the second witness: it must send exactly the same requests.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def answering(response: httpx.Response) -> httpx.Client:
 
 @pytest.fixture
 def library() -> Iterator[Any]:
-    """The library's own client of the Orders API, as its documentation makes one."""
+    """Make the library's client of the Orders API as its documentation does."""
     client = OrdersV20260101(
         marketplace=Marketplaces.UK,
         credentials={"lwa_app_id": "i", "lwa_client_secret": "s", "refresh_token": "r"},
@@ -205,7 +205,7 @@ def test_the_librarys_environment_variables_change_nothing() -> None:
 
 
 class Recorder:
-    """Stands where the SDK's HTTP machinery is and keeps the request instead of sending it."""
+    """Replaces the SDK's HTTP machinery and records the request instead of sending it."""
 
     client_side_validation = True
 
@@ -237,7 +237,7 @@ class Recorder:
 
 class Purse:
     def take(self, operation: Operation, *, again: bool = False) -> None:
-        """Free."""
+        """Cost nothing."""
 
     def observe_rate(self, operation: Operation, rate: float) -> None:
         raise AssertionError("no rate was sent")
@@ -298,7 +298,7 @@ def test_amazons_sdk_sends_the_same_fetch_by_id() -> None:
     assert sent_by_us(lambda connector: connector.get("026/1 2", ("BUYER", "TAX"), Purse())) == amazons
 
 
-def test_amazons_sdk_asks_for_the_same_report() -> None:
+def test_amazons_sdk_requests_the_same_report() -> None:
     after, before = NOW - timedelta(days=30), NOW - timedelta(hours=1, milliseconds=1)
     query = ReportQuery(after, before, ("A1F83G8C2ARO7P", "A1PA6795UKMFR9"))
     specification = CreateReportSpecification(
@@ -311,7 +311,7 @@ def test_amazons_sdk_asks_for_the_same_report() -> None:
     assert sent_by_us(lambda connector: connector.request_report(query, Purse())) == amazons
 
 
-def test_amazons_sdk_asks_the_same_of_a_report_and_its_document() -> None:
+def test_amazons_sdk_sends_the_same_for_a_report_and_its_document() -> None:
     amazons = ReportsApi(Recorder())
     asked = sent_by_us(lambda connector: connector.report_state("50/0 1", Purse()))
     assert asked == amazons.get_report("50/0 1")

@@ -1,4 +1,4 @@
-"""Amazon's JSON into our vocabulary: strict about what we need, deaf to the rest, harmless to the page."""
+"""Amazon's JSON into our vocabulary: strict about what we need, ignoring the rest, order by order."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def money(amount: str, currency: str = "GBP") -> dict[str, str]:
 
 
 def full_order() -> dict[str, Any]:
-    """An order with every dataset that we read."""
+    """Return an order with every dataset that we read."""
     return {
         "orderId": "026-1520163-6049104",
         "orderAliases": [{"aliasId": "SHOP-7", "aliasType": "SELLER_ORDER_ID"}],
@@ -137,7 +137,7 @@ def full_order() -> dict[str, Any]:
 
 
 def bare_order() -> dict[str, Any]:
-    """What Amazon gives when no dataset was asked for."""
+    """Return an order as Amazon gives it if no dataset is requested."""
     return {
         "orderId": "026-1520163-6049104",
         "createdTime": "2026-11-01T10:00:00Z",
@@ -152,7 +152,7 @@ def page_of(body: dict[str, Any]) -> OrderPage:
 
 
 def read_in_all_ways(order: Any) -> AmazonOrder | UnreadableOrder:
-    """An order alone, as text, and in a page, where a perfect one is read in another way: all the same."""
+    """Read an order alone, as text, and in a page, which has a fast way of its own; all must be equal."""
     read = order_of(order)
     text = compact_json(order)
     assert order_of_json(text) == read
@@ -174,7 +174,7 @@ def unreadable(order: Any) -> UnreadableOrder:
 
 
 def changed(order: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
-    """A copy of ``order`` with ``value`` at a dotted path; lists are entered at their first element."""
+    """Return a copy of ``order`` with ``value`` at a dotted path; lists are entered at the first element."""
     order = copy.deepcopy(order)
     target: Any = order
     *parents, last = path.split(".")
@@ -440,7 +440,7 @@ def test_two_currencies_of_one_kind_are_not_added() -> None:
     assert "breakdowns[1].subtotal is in another currency" in unreadable(order).reason
 
 
-def test_an_unreadable_order_tells_what_it_can_and_keeps_its_payload() -> None:
+def test_an_unreadable_order_says_what_it_can_and_keeps_its_payload() -> None:
     order = changed(full_order(), "buyer", 1)
     read = unreadable(order)
     assert (read.order_id, read.marketplace_id) == ("026-1520163-6049104", "A1F83G8C2ARO7P")
@@ -476,7 +476,7 @@ def test_however_deep_an_order_is_nested_it_is_unreadable_or_its_page_is_garbled
             garbled += 1
         else:
             assert order.payload == text
-    # In between it is for the interpreter to say: each release of Python has a limit of its own.
+    # In between it depends on the interpreter: each release of Python has its own limit.
     assert depth > 100 or garbled == 0
     assert depth < 100_000 or garbled == 3
 

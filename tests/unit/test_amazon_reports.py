@@ -1,4 +1,4 @@
-"""Reports through the real connector: asking, fetching the document, reading the table, keeping quiet."""
+"""Reports through the Amazon connector: request, document, table, secrecy."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ STORED = "https://s3.test/report-documents/x"
 
 
 class Purse:
-    """A budget of so many tokens of each operation."""
+    """A budget of N tokens for each operation."""
 
     def __init__(self, tokens: int = 100) -> None:
         self.tokens = tokens
@@ -57,14 +57,14 @@ class Purse:
         self.taken.append(operation)
 
     def observe_rate(self, operation: Operation, rate: float) -> None:
-        """Of no interest here."""
+        """Ignore the rate."""
 
     def drain(self, operation: Operation) -> datetime:
         return NOON + timedelta(minutes=1)
 
 
 class Scene:
-    """The connector before the simulator, or before a storage that answers what it is told to."""
+    """The connector in front of the simulator, or of a storage with given answers."""
 
     def __init__(
         self,
@@ -139,7 +139,9 @@ ROW = ("A-1", "2026-05-01T10:00:00+00:00", "2026-05-02T10:00:00+00:00", "Shipped
 
 @pytest.mark.parametrize("compressed", [True, False])
 @pytest.mark.parametrize("charset", ["utf-8", "cp1252", "shift_jis"])
-def test_a_report_is_asked_for_waited_for_and_read_in_any_wrapping(compressed: bool, charset: str) -> None:
+def test_a_report_is_requested_awaited_and_read_in_any_compression_and_encoding(
+    compressed: bool, charset: str
+) -> None:
     scene = filled(Scene(compressed=compressed, charset=charset))
     report_id = scene.connector.request_report(QUERY, scene.purse)
     early = scene.connector.report_state(report_id, scene.purse)
@@ -159,10 +161,10 @@ def test_a_report_is_asked_for_waited_for_and_read_in_any_wrapping(compressed: b
         for number in range(3)
     ]
     assert scene.purse.taken == ["createReport", "getReport", "getReport", "getReportDocument"]
-    assert scene.outcomes("reportDocument") == ["ok"], "the download is told to the observer, and is free"
+    assert scene.outcomes("reportDocument") == ["ok"], "the download is reported to the observer, and is free"
 
 
-def test_the_download_carries_neither_an_access_token_nor_a_wish_for_compression() -> None:
+def test_the_download_carries_neither_an_access_token_nor_accepts_compression() -> None:
     scene = filled(Scene())
     scene.read()
     download = scene.requests[-1]
@@ -263,7 +265,7 @@ def stored(given: Exception | Callable[[], httpx.Response]) -> Scene:
     return filled(Scene(storage=storage, compressed=False))
 
 
-def test_an_expired_address_is_asked_for_once_more() -> None:
+def test_an_expired_address_is_requested_once_more() -> None:
     scene = filled(Scene(Faults.only("report_address_expired", calls=[1])))
     assert len(scene.read()) == 3
     assert scene.purse.taken.count("getReportDocument") == 2
@@ -326,8 +328,8 @@ def test_a_large_document_is_read_in_pieces_and_a_bomb_is_not_swallowed() -> Non
     packed = gzip.compress(body[: len(body) // 2]) + gzip.compress(body[len(body) // 2 :])
     scene = Scene(storage=lambda _: answer(200, packed))
     assert len(scene.connector._read_document(ReportAddress(STORED, "GZIP"))) == 5000
-    told = {"content-encoding": "gzip"}
-    scene = Scene(storage=lambda _: answer(200, packed, **told))
+    headers = {"content-encoding": "gzip"}
+    scene = Scene(storage=lambda _: answer(200, packed, **headers))
     assert len(scene.connector._read_document(ReportAddress(STORED, None))) == 5000
     bomb = gzip.compress(b"x" * (MAX_LINE_BYTES * 8))
     scene = Scene(storage=lambda _: answer(200, bomb))

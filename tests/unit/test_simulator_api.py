@@ -26,7 +26,7 @@ FAST = {"searchOrders": UsagePlan(1000, 10_000)}
 
 
 class Client:
-    """The least that a client can be: a clock to turn, a token, and the three operations."""
+    """A minimal client: an adjustable clock, a token, and the three operations."""
 
     def __init__(self, world: World | None = None, **options: Any) -> None:
         self.time = NOON
@@ -104,7 +104,7 @@ def test_a_refresh_token_is_exchanged_for_an_access_token_of_an_hour(client: Cli
 @pytest.mark.parametrize(
     ("form", "status", "word"),
     [
-        ({"client_id": "somebody"}, 401, "invalid_client"),
+        ({"client_id": "someone-else"}, 401, "invalid_client"),
         ({"client_secret": "wrong"}, 401, "invalid_client"),
         ({"refresh_token": "wrong"}, 400, "invalid_grant"),
         ({"grant_type": "client_credentials"}, 400, "unsupported_grant_type"),
@@ -185,7 +185,7 @@ def test_an_upper_bound_must_be_two_minutes_older_than_amazons_clock(seconds: in
     assert answer.status == status
 
 
-def test_without_an_upper_bound_amazon_tells_the_one_it_applied(client: Client) -> None:
+def test_without_an_upper_bound_amazon_names_the_one_it_applied(client: Client) -> None:
     assert client.page()["createdBefore"] == "2026-06-01T11:58:00Z"
     updated = client.search(lastUpdatedAfter="2026-05-01T00:00:00Z")
     assert json.loads(updated.body)["lastUpdatedBefore"] == "2026-06-01T11:58:00Z"
@@ -251,7 +251,7 @@ def test_pages_hold_every_order_once_and_the_last_has_no_pagination(client: Clie
     assert "pagination" not in client.page(maxResultsPerPage="7")
 
 
-def test_a_page_holds_a_hundred_orders_unless_told_otherwise() -> None:
+def test_a_page_holds_a_hundred_orders_by_default() -> None:
     client = Client()
     client.world.add(*many(101))
     assert [len(page) for page in walk(client)] == [100, 1]
@@ -409,7 +409,7 @@ _RICH: dict[str, Any] = {
         ("", set(), set()),
     ],
 )
-def test_a_dataset_is_there_only_when_asked_for(dataset: str, of_order: set[str], of_item: set[str]) -> None:
+def test_a_dataset_is_there_only_if_requested(dataset: str, of_order: set[str], of_item: set[str]) -> None:
     client = Client()
     client.world.order("R-1", created=NOON - timedelta(hours=1), **_RICH)
     found = client.one("R-1", dataset)
@@ -481,7 +481,7 @@ def test_a_phone_number_goes_once_the_promised_delivery_has_passed() -> None:
     assert "phone" not in client.one("P-1")["recipient"]["deliveryAddress"]
 
 
-def test_a_withheld_version_shows_nobody_and_the_next_one_does() -> None:
+def test_a_withheld_version_shows_no_buyer_and_the_next_one_does() -> None:
     client = Client()
     client.world.order("W-1", created=NOON - timedelta(hours=2), withheld=True)
     assert client.one("W-1").keys().isdisjoint({"buyer", "recipient"})
@@ -506,7 +506,7 @@ def test_an_updated_order_leaves_its_old_interval_and_enters_the_new_one(client:
     assert (ids(json.loads(old.body)), ids(json.loads(new.body))) == ([], ["A-001"])
 
 
-def test_money_has_no_decimals_in_yen_and_times_have_milliseconds_when_asked() -> None:
+def test_money_has_no_decimals_in_yen_and_times_have_milliseconds_if_requested() -> None:
     client = Client(World(Seller(marketplaces=("JP",))))
     created = datetime(2026, 5, 31, 1, 2, 3, 45_000, tzinfo=UTC)
     client.world.order("J-1", created=created, marketplace="JP", amount=1980, quantity=2, milliseconds=True)

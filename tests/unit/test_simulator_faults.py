@@ -1,4 +1,4 @@
-"""The simulator's rudeness: what each fault does to an answer, and that it does so at the same moments."""
+"""The simulator's faults: what each does to an answer, and that the same calls are struck each time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PLANS = {"searchOrders": UsagePlan(1000, 10_000), "getOrder": UsagePlan(1000, 10
 
 
 class Client:
-    """A naive client on httpx that looks at nothing but what it is told."""
+    """A naive client on httpx."""
 
     def __init__(self, faults: Faults, orders: int = 7) -> None:
         self.time = NOON
@@ -170,7 +170,7 @@ def test_an_order_can_come_on_two_pages_and_none_is_lost() -> None:
 
 
 def test_a_full_last_page_has_no_token_and_so_has_one_that_lost_it() -> None:
-    """Amazon names no token on the last page, however full it is: only a count tells the two apart."""
+    """Amazon names no token on the last page, however full: only a count distinguishes the two."""
     exact = Client(Faults(), orders=100).search(maxResultsPerPage="100").json()
     assert (len(exact["orders"]), "pagination" in exact) == (100, False)
     client = Client(Faults.only("missing_token"))
@@ -253,15 +253,15 @@ def test_everything_is_every_kind_but_the_final_ones_and_one_outright_fault_a_ca
 def test_two_simulators_of_one_seed_answer_alike() -> None:
     def story() -> list[Any]:
         client = Client(Faults.everything(3, intensity=0.6))
-        told: list[Any] = []
+        answers: list[Any] = []
         for _ in range(60):
             client.time += timedelta(minutes=1)
             try:
                 answer = client.search()
-            except (httpx.TransportError, KeyError, json.JSONDecodeError) as trouble:
-                told.append(type(trouble).__name__)
+            except (httpx.TransportError, KeyError, json.JSONDecodeError) as error:
+                answers.append(type(error).__name__)
             else:
-                told.append((answer.status_code, answer.content, sorted(answer.headers.items())))
-        return told
+                answers.append((answer.status_code, answer.content, sorted(answer.headers.items())))
+        return answers
 
     assert story() == story()

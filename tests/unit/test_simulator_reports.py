@@ -24,7 +24,7 @@ FIRST = NOON - timedelta(days=20)
 
 
 class Client:
-    """A clock to turn, a token, and the operations."""
+    """A minimal client: an adjustable clock, a token, and the operations."""
 
     def __init__(self, world: World | None = None, faults: Faults | None = None, **reports: Any) -> None:
         self.time = NOON
@@ -134,8 +134,8 @@ def test_one_row_for_each_line_without_an_id_of_the_line_or_of_the_buyer() -> No
     assert rows[0]["purchase-date"] == "2026-05-12T12:00:00+00:00"
     assert rows[0]["last-updated-date"] == "2026-05-13T12:00:00+00:00"
     assert (rows[0]["order-status"], rows[0]["sales-channel"]) == ("Shipped", "Amazon.co.uk")
-    told = "\n".join("\t".join(row.values()) for row in rows)
-    assert not [word for word in ("Secret", "item-1", "@") if word in told]
+    table = "\n".join("\t".join(row.values()) for row in rows)
+    assert not [word for word in ("Secret", "item-1", "@") if word in table]
 
 
 def test_marketplace_and_order_date_decide_what_is_listed_and_nothing_is_sorted() -> None:

@@ -24,7 +24,7 @@ def generate(seed: int = 1, orders: int = 3000, **habits: Any) -> World:
     return World.generate(seed=seed, marketplaces=PLACES, orders=orders, start=START, end=END, **habits)
 
 
-def told(world: World) -> list[Any]:
+def versions_of(world: World) -> list[Any]:
     return [(v.last_updated, v.visible_at, v.payload) for one in world.orders() for v in one.versions]
 
 
@@ -35,7 +35,7 @@ def world() -> World:
 
 @pytest.fixture(scope="module")
 def payloads(world: World) -> list[dict[str, Any]]:
-    """The last version of every order, as Amazon's JSON with everything."""
+    """Return the last version of every order as Amazon's complete JSON."""
     found: list[dict[str, Any]] = []
     for one in world.orders():
         payload = one.versions[-1].payload
@@ -45,8 +45,8 @@ def payloads(world: World) -> list[dict[str, Any]]:
 
 
 def test_the_same_seed_makes_the_same_world_and_another_seed_another() -> None:
-    assert told(generate(5, 200)) == told(generate(5, 200))
-    assert told(generate(5, 200)) != told(generate(6, 200))
+    assert versions_of(generate(5, 200)) == versions_of(generate(5, 200))
+    assert versions_of(generate(5, 200)) != versions_of(generate(6, 200))
 
 
 def test_every_time_lies_between_start_and_end_and_never_runs_backwards(world: World) -> None:
