@@ -91,14 +91,14 @@ class ReportReader:
     def _request(self, backfill: Backfill, part: ReportPart, now: datetime) -> ReportPart:
         query = ReportQuery(part.lower, part.upper, (backfill.marketplace_id,))
         report_id = self.context.connector.request_report(query, self.context.allowance)
-        look_at = reports.next_look(part.looks, now)
+        look_at = reports.next_check(part.looks, now)
         requested = replace(part, state="asked", report_id=report_id, asked_at=now, look_at=look_at)
         return self._save(part, requested, requests=1)
 
     def _read(self, backfill: Backfill, part: ReportPart, now: datetime) -> ReportPart:
         listed = reports.read(self.context.connector, part.report_id or "", self.context.allowance)
         if listed is None:
-            checked = replace(part, looks=part.looks + 1, look_at=reports.next_look(part.looks, now))
+            checked = replace(part, looks=part.looks + 1, look_at=reports.next_check(part.looks, now))
             return self._save(part, checked, requests=1)
         return self._enter(backfill, part, listed)
 

@@ -1,7 +1,7 @@
-"""Applying orders that were fetched: read what is known, match, save. One transaction's worth of work.
+"""Apply fetched orders within one transaction: read what is known, match, save.
 
-Everything that brings orders into the database goes through ``apply_orders``: a page of a window, one
-order fetched by id, orders whose marketplace became known, an order out of quarantine.
+All orders enter the database through ``apply_records``: a page of a window, one order fetched by id, orders
+whose marketplace became known, an order out of quarantine.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from store.records import CustomerRecord, OrderRecord, normal_email
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What applying did. ``seen_by_walk``: orders that this window's walk had brought before."""
+    """What applying did. ``seen_by_walk`` counts orders that an earlier page of the window's walk had."""
 
     changed: int
     created: int
@@ -42,10 +42,10 @@ def apply_orders(
     *,
     walk: int | None = None,
 ) -> Applied:
-    """Store what Amazon told, each order with its customer; what cannot be read goes to quarantine.
+    """Store fetched orders, each with its customer; those that cannot be read go to quarantine.
 
-    Raises a conflict (``store.engine.is_conflict``) when another process stored the same first: roll
-    back and call again with the same orders.
+    Raises a conflict (``store.engine.is_conflict``) if another process stored the same first: roll back and
+    call again with the same orders.
     """
     translated = [
         translate(order, rules.account, rules.by_marketplace.get(order.marketplace_id or ""))
@@ -58,17 +58,17 @@ def apply_orders(
     read: dict[str, datetime] = {}
     for order in fetched:
         read[order.order_id] = max(order.last_updated_at, read.get(order.order_id, order.last_updated_at))
-    # In this order: of what a page holds in both ways, the newer copy decides.
+    # In this order: if a page holds an order both ways, the newer copy decides.
     quarantine.release(tx, rules.account, read)
     if unreadable:
-        _put_aside(tx, rules, _not_outdated(tx, rules, unreadable))
+        _quarantine(tx, rules, _not_outdated(tx, rules, unreadable))
     return applied
 
 
 def apply_single(
     tx: Transaction, rules: AccountRules, fetched: AmazonOrder | UnreadableOrder
 ) -> UnreadableOrder | None:
-    """Store an order that was fetched by its id. Returns it when it could not be understood."""
+    """Store an order that was fetched by its id. Return it if it could not be read."""
     if isinstance(fetched, UnreadableOrder):
         apply_orders(tx, rules, [], [fetched])
         return fetched
@@ -79,7 +79,7 @@ def apply_single(
 def _not_outdated(
     tx: Transaction, rules: AccountRules, unreadable: Sequence[UnreadableOrder]
 ) -> list[UnreadableOrder]:
-    """Those of which we do not have a newer copy that could be read."""
+    """Return the orders that have no newer readable copy in the database."""
     timed = [o.order_id for o in unreadable if o.order_id is not None and o.last_updated_at is not None]
     stored = orders.update_times(tx, rules.account, timed)
     return [
@@ -91,8 +91,8 @@ def _not_outdated(
     ]
 
 
-def _put_aside(tx: Transaction, rules: AccountRules, unreadable: Sequence[UnreadableOrder]) -> None:
-    """Put orders that cannot be understood into quarantine; without payload what is past its term (R63)."""
+def _quarantine(tx: Transaction, rules: AccountRules, unreadable: Sequence[UnreadableOrder]) -> None:
+    """Put orders that cannot be read into quarantine, without the payload if its term is over (R63)."""
     over = rules.retention.over_since(tx.now)
     names = [quarantine.name_of(order.order_id, order.payload) for order in unreadable]
     closed = erasure.which_forgotten(tx, rules.account, names) | erasure.which_erased(
@@ -118,7 +118,7 @@ def _put_aside(tx: Transaction, rules: AccountRules, unreadable: Sequence[Unread
 def apply_records(
     tx: Transaction, rules: AccountRules, incoming: Sequence[OrderRecord], *, walk: int | None = None
 ) -> Applied:
-    """The same for orders in our own words: fresh copies, or stored ones to be decided again."""
+    """Match and save translated orders: fresh copies, or stored orders to match again."""
     if not incoming:
         return Applied(0, 0, 0)
     known, rows = _known(tx, rules, incoming)
@@ -151,7 +151,7 @@ def apply_records(
 
 
 def _journal_promotions(tx: Transaction, matched: match.Matched, ids: Mapping[int, int]) -> None:
-    """Write down which orders were promoted (R22): on the record they left for good, else on the new one."""
+    """Journal promoted orders (R22): on the record they left if that is a tombstone, else on the new."""
     buried = {left for left, _ in matched.tombstones}
     for order_id, left, joined in matched.promoted:
         target = ids.get(joined, joined)
@@ -163,12 +163,12 @@ def _journal_promotions(tx: Transaction, matched: match.Matched, ids: Mapping[in
 def _known(
     tx: Transaction, rules: AccountRules, incoming: Sequence[OrderRecord]
 ) -> tuple[match.Known, Mapping[str, Row]]:
-    wanted = {order.order_id for order in incoming}
-    wanted.update(order.replaces for order in incoming if order.replaces)
-    rows = orders.load_rows(tx, rules.account, wanted)
+    order_ids = {order.order_id for order in incoming}
+    order_ids.update(order.replaces for order in incoming if order.replaces)
+    rows = orders.load_rows(tx, rules.account, order_ids)
     stored = {order_id: orders.record_of(tx, row) for order_id, row in rows.items()}
-    # Not what was wanted and was not there: stored by another meanwhile, it is a conflict, not an original.
-    further = {o.replaces for o in stored.values() if o.replaces and o.replaces not in wanted}
+    # Not ``order_ids`` that had no row: if another process stored one meanwhile, that is a conflict.
+    further = {o.replaces for o in stored.values() if o.replaces and o.replaces not in order_ids}
     if further:
         originals = orders.load_rows(tx, rules.account, further)
         stored |= {order_id: orders.record_of(tx, row) for order_id, row in originals.items()}
@@ -194,11 +194,11 @@ def _known(
 def _check_still_there(
     by_email: Mapping[str, tuple[int, int]], records: Mapping[int, CustomerRecord]
 ) -> None:
-    """Between the search for an e-mail and the lock on its record others may have committed (R55).
+    """Raise Tombstone if a record has lost its e-mail between the search for it and the lock (R55).
 
-    A merge made the record a tombstone, forgetting emptied it (R62); an edit or an unmerge took the e-mail
-    off it (R13, R54). Of an erased e-mail only the slot can be compared. SQLite's transaction has had the
-    whole file from the beginning.
+    A merge made the record a tombstone, forgetting emptied it (R62), or an edit or an unmerge took the e-mail
+    off it (R13, R54). Of an erased e-mail only the slot can be compared. SQLite needs no such check: its
+    transaction locks the whole file from the beginning.
     """
     for email, (customer_id, slot) in by_email.items():
         for main in records[customer_id].emails:
@@ -209,12 +209,13 @@ def _check_still_there(
 
 
 def decide_again(tx: Transaction, rules: AccountRules, order_ids: Collection[str]) -> Applied:
-    """Match stored orders anew that have no customer yet (their marketplace became known: R26)."""
+    """Match stored orders again that have no customer yet (their marketplace became known: R26)."""
     rows = orders.load_rows(tx, rules.account, order_ids)
     lines = orders.load_lines(tx, [row["order_key"] for row in rows.values()])
     records = []
     for row in rows.values():
         record = orders.record_of(tx, row, lines.get(row["order_key"], ()))
-        mine = rules.by_marketplace.get(record.marketplace_id or "")
-        records.append(structs.replace(record, marketplace=mine.code if mine else record.marketplace))
+        marketplace = rules.by_marketplace.get(record.marketplace_id or "")
+        code = marketplace.code if marketplace else record.marketplace
+        records.append(structs.replace(record, marketplace=code))
     return apply_records(tx, rules, records)

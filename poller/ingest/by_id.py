@@ -1,6 +1,6 @@
-"""Single orders of a source, fetched by their ids from what getOrder's bucket holds beyond its reserve.
+"""Fetch individual orders by ID, spending only the getOrder tokens above a reserve.
 
-Orders that could not be understood are asked for again, and those that should have gone on long ago.
+These are orders in quarantine that are due, and orders that should have changed long ago.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from store.engine import Store, Transaction
 from store.progress import SourceProgress
 
 REFRESH_EVERY = timedelta(hours=1)
-REFRESH_AT_ONCE = 20
+ORDERS_PER_REFRESH = 20
 REFRESH_LEAVES = 10.0
-"""Orders fetched again by id take only what getOrder's bucket holds beyond this."""
+"""Tokens that refetching leaves in getOrder's bucket."""
 
 
 def refresh_is_due(progress: SourceProgress, now: datetime) -> bool:
-    """Whether it is time to look for orders that should have gone on."""
+    """Return True if it is time to refetch orders that should have changed."""
     return progress.refreshed_at is None or abs(now - progress.refreshed_at) >= REFRESH_EVERY
 
 
@@ -43,7 +43,7 @@ class SingleOrders:
     stopping: Callable[[], bool]
 
     def fetch(self, order_id: str, included_data: tuple[str, ...]) -> UnreadableOrder | None:
-        """Fetch one order and store it. Return it if it could not be understood.
+        """Fetch one order and store it. Return it if it could not be read.
 
         Raises the connector's errors.
         """
@@ -62,9 +62,9 @@ class SingleOrders:
         return self.store.commit(store)
 
     def refetch_quarantined(self) -> None:
-        """Ask again for what could not be understood and is due."""
+        """Refetch the orders in quarantine that are due."""
         with self.store.begin() as tx:
-            # Put off before it is asked for, so that no other source or process asks as well.
+            # Put off first, so that no other source or process requests them, too.
             later = tx.now + FIRST_REFETCH
             taken = [
                 replace(entry, next_attempt_at=later)
@@ -85,7 +85,7 @@ class SingleOrders:
                 quarantine.schedule(tx, entry, next_refetch(tx.now, refetches), refetches=refetches)
 
     def refresh_stale(self) -> None:
-        """Fetch what is pending for a week or should have been shipped, unless another process just has."""
+        """Refetch orders pending for a week or past their ship-by date, at most once an hour."""
         with self.store.begin(durable=False) as tx:
             progress = ledger.load_source(tx, self.source.key)
             if progress is None or not refresh_is_due(progress, tx.now):
@@ -110,14 +110,14 @@ class SingleOrders:
                 return
 
     def _idle(self, tx: Transaction) -> int:
-        """How many orders may be fetched without getting in anybody's way."""
+        """Return how many orders may be fetched now."""
         bucket = self.budget.bucket(tx, "getOrder")
-        return max(0, min(REFRESH_AT_ONCE, int(bucket.tokens - REFRESH_LEAVES)))
+        return max(0, min(ORDERS_PER_REFRESH, int(bucket.tokens - REFRESH_LEAVES)))
 
     def _datasets(self, marketplace_id: str | None) -> tuple[str, ...]:
-        """What an order's marketplace wants; of an unknown one, what any of the account's wants."""
-        rules = self.source.rules.by_marketplace
-        mine = rules.get(marketplace_id or "")
-        if mine is not None:
-            return tuple(sorted(mine.included_data))
-        return tuple(sorted({word for each in rules.values() for word in each.included_data}))
+        """Return the datasets of an order's marketplace; of an unknown one, those of all the account's."""
+        by_marketplace = self.source.rules.by_marketplace
+        rules = by_marketplace.get(marketplace_id or "")
+        if rules is not None:
+            return tuple(sorted(rules.included_data))
+        return tuple(sorted({word for each in by_marketplace.values() for word in each.included_data}))

@@ -1,4 +1,4 @@
-"""Reading the payload of an order in quarantine once more: after an upgrade by itself, else by hand."""
+"""Apply payloads in quarantine again: after an upgrade automatically, else by hand."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from store.quarantine import Quarantined
 def apply_stored(
     tx: Transaction, rules: AccountRules, entry: Quarantined, read_payload: PayloadReader
 ) -> str | None:
-    """Read a payload again and store the order. Returns why it stays in quarantine, or None.
+    """Read a payload again and store the order. Return why it stays in quarantine, or None.
 
     Raises a conflict (``store.engine.is_conflict``): roll back and call again.
     """
@@ -35,13 +35,13 @@ def apply_stored(
 
 
 def after_upgrade(tx: Transaction, rules: AccountRules, limit: int, read_payload: PayloadReader) -> int:
-    """Apply payloads that another version of this program could not read. Returns how many it were.
+    """Apply payloads that another version of this program could not read. Return how many there were.
 
-    For what cannot be read now either, the series of questions to Amazon begins anew.
+    An order that cannot be read now either is refetched as if it had just come.
     """
-    found = quarantine.of_older_readers(tx, rules.account, program_version(), limit)
-    for entry in found:
+    entries = quarantine.of_older_readers(tx, rules.account, program_version(), limit)
+    for entry in entries:
         if apply_stored(tx, rules, entry, read_payload) is not None:
             again = next_refetch(tx.now, 0) if quarantine.has_id(entry) else None
             quarantine.schedule(tx, entry, again, refetches=0)
-    return len(found)
+    return len(entries)

@@ -1,7 +1,7 @@
-"""When Amazon is asked again for an order that could not be understood. Pure.
+"""When an order that could not be read is refetched. Pure.
 
-Amazon mends its copies, sooner or later: it is asked after an hour, and then ever more seldom. When that
-has not helped for five days, a person is asked instead.
+Amazon corrects its copies sooner or later: the order is refetched after an hour, then at doubling intervals.
+If that has not helped for five days, a person must decide.
 """
 
 from __future__ import annotations
@@ -14,5 +14,5 @@ REFETCHES = 7
 
 
 def next_refetch(now: datetime, refetches: int) -> datetime | None:
-    """When Amazon is asked again for an order that was asked for so often; None: it is left to a person."""
+    """Return when to refetch an order that was refetched ``refetches`` times; None: leave it to a person."""
     return now + FIRST_REFETCH * 2**refetches if refetches < REFETCHES else None

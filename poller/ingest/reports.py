@@ -1,7 +1,7 @@
-"""Amazon's report of all orders, as history and proofs of completeness both ask for it.
+"""Amazon's report of all orders, as backfills and verifications both request it.
 
-A report takes some minutes, at times over an hour; how long that is waited for, and what its end means, is
-said here once. What it lists is a claim, and judged where it is used.
+A report takes minutes, sometimes over an hour. How long to wait for it, and what its end means, is said here
+once. What it lists is a claim, judged where it is used.
 """
 
 from __future__ import annotations
@@ -13,32 +13,32 @@ from connectors.base import Budget, OrderConnector
 from connectors.errors import ReportUnreadable, RequestRefused
 from connectors.orders import ListedOrder
 
-PATIENCE = timedelta(hours=6)
-"""After this long a report is taken to be never made."""
+OVERDUE_AFTER = timedelta(hours=6)
+"""A report that is not made within this time never will be."""
 
-LOOKS = (2.0, 30.0, 60.0, 60.0, 120.0, 300.0)
-"""Seconds between looks at a report that is being made, which a small one may be at once; the last one again
-and again."""
+CHECK_PAUSES = (2.0, 30.0, 60.0, 60.0, 120.0, 300.0)
+"""Seconds before each check of a report that is being made, the last one repeated; a small one may be made
+at once."""
 
 
 class ReportForgotten(Exception):
-    """Amazon does not know the report any more: it has to be asked for anew."""
+    """Amazon does not know the report any more: request another one."""
 
 
-def next_look(looks: int, now: datetime) -> datetime:
-    """When to ask again whether a report is done, after so many looks."""
-    return now + timedelta(seconds=LOOKS[min(looks, len(LOOKS) - 1)])
+def next_check(checks: int, now: datetime) -> datetime:
+    """Return when to check again if a report is done, after ``checks`` checks."""
+    return now + timedelta(seconds=CHECK_PAUSES[min(checks, len(CHECK_PAUSES) - 1)])
 
 
 def is_overdue(asked_at: datetime | None, now: datetime) -> bool:
-    """Whether a report has been waited for long enough."""
-    return asked_at is not None and now - asked_at >= PATIENCE
+    """Return True if a report was requested so long ago that it is given up."""
+    return asked_at is not None and now - asked_at >= OVERDUE_AFTER
 
 
 def read(connector: OrderConnector, report_id: str, budget: Budget) -> Sequence[ListedOrder] | None:
-    """The orders that a report lists; None while it is being made.
+    """Return the orders that a report lists; None while it is being made.
 
-    A cancelled one lists none: that is how Amazon says that there were no orders. Raises ReportUnreadable,
+    A cancelled one lists none: so Amazon says that there were no orders. Raises ReportUnreadable,
     ReportForgotten and the connector's other errors.
     """
     try:
@@ -57,5 +57,5 @@ def read(connector: OrderConnector, report_id: str, budget: Budget) -> Sequence[
 
 
 def has_version(stored_at: datetime, listed_at: datetime) -> bool:
-    """Whether a stored order is at least as new as a list says. Reports tell whole seconds."""
+    """Return True if a stored order is at least as new as listed. Reports have whole seconds."""
     return stored_at.replace(microsecond=0) >= listed_at.replace(microsecond=0)

@@ -13,7 +13,7 @@ from poller.matching.retention import KEEP_ALL, Retention
 
 @dataclass(frozen=True, slots=True)
 class AccountRules:
-    """All that matching needs to know of one account: its marketplaces' rules by marketplace id."""
+    """What matching needs to know of one account: its marketplaces' rules by marketplace id."""
 
     account: str
     business: str
@@ -24,7 +24,7 @@ class AccountRules:
 
     @property
     def specials(self) -> frozenset[str]:
-        """Keys of the shared and placeholder records that these rules may use (R21, R31)."""
+        """Return the keys of the shared and placeholder records that these rules may use (R21, R31)."""
         keys = set()
         for marketplace_id, rules in self.by_marketplace.items():
             if rules.without_email == "shared":
@@ -36,7 +36,7 @@ class AccountRules:
 
 @dataclass(frozen=True, slots=True)
 class PolledMarketplace:
-    """One enabled marketplace: what it wants from Amazon, and since when."""
+    """One enabled marketplace: which datasets are requested, and orders since when."""
 
     marketplace_id: str
     code: str
@@ -47,16 +47,16 @@ class PolledMarketplace:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Marketplaces of one account that are asked for in one call."""
+    """Marketplaces of one account that are polled in one request."""
 
     key: str
     account: str
     application: str
-    """Fingerprint of the application's client id: with the account, whose budget it is."""
+    """Fingerprint of the application's client id; a budget belongs to an application and an account."""
     credential: str
-    """Fingerprint of the account's credentials, to notice that refused ones have been replaced."""
+    """Fingerprint of the account's credentials: shows if refused ones were replaced."""
     secret: str
-    """The same of the application's part of them, which its accounts share."""
+    """Fingerprint of the application's part of the credentials, which its accounts share."""
     rules: AccountRules
     marketplaces: Mapping[str, PolledMarketplace]
 
@@ -69,7 +69,7 @@ def sources_of(
     credential: str,
     secret: str,
 ) -> tuple[Source, ...]:
-    """The sources of an account: ``acme:EU`` for all together, ``acme:UK`` for each that is split."""
+    """Return an account's sources: ``acme:EU`` for its marketplaces, ``acme:UK`` for each split one."""
     together: dict[str, PolledMarketplace] = {}
     groups: dict[str, dict[str, PolledMarketplace]] = {}
     for marketplace in polled:

@@ -81,7 +81,7 @@ def test_trouble_with_a_report_is_tried_again_twice_and_then_the_part_is_searche
 
 
 def test_looks_at_a_report_become_rarer_and_end() -> None:
-    pauses = [reports.next_look(n, NOON) - NOON for n in range(9)]
+    pauses = [reports.next_check(n, NOON) - NOON for n in range(9)]
     assert pauses == sorted(pauses)
     assert pauses[-1] == timedelta(minutes=5)
     assert not reports.is_overdue(NOON - 5 * HOUR, NOON)
