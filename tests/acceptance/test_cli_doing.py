@@ -72,13 +72,13 @@ def test_every_command_has_its_own_help(name: str) -> None:
     [
         (
             ("sync",),
-            "Exit status: 0 all covered, 75 deferred by the request budget (the last line on standard error "
-            "says until when), 1 when any account failed, after doing the others.",
+            "Exit status: 0 if all is covered, 75 if deferred by the request budget (the last line on "
+            "standard error says until when), 1 if an account failed (the others are synced all the same).",
         ),
         (
             ("privacy", "forget"),
-            "What a person entered by hand goes too. The orders stay, without their buyer; their "
-            "ids are remembered, so that nothing brings it back.",
+            "Fields entered by hand are erased, too. Orders stay, without their buyer; they never get buyer "
+            "data again, and the record no longer matches.",
         ),
     ],
 )
@@ -196,7 +196,7 @@ def test_sync_without_tokens_ends_with_75_and_says_until_when(tmp_path: Path) ->
         shop("sync", status=75)
         searches = [r for r in shop.simulator.requests[asked:] if r.operation == SEARCH]
         assert searches == [], "an empty budget sends nothing"
-        assert re.search("first page: not asked.* until ", shop("config", "check", "--online").out)
+        assert re.search("first page: not made.* until ", shop("config", "check", "--online").out)
 
 
 def test_sync_wait_waits_for_the_budget_until_all_is_covered(tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ def test_status_shows_a_gap_with_its_reason_and_what_is_done_about_it(shop: Shop
     assert source["windows"][0]["set_aside"] == 1
     lines = shop("status").lines
     assert "could not be read (searchOrders: status 400); tried again at" in lines[1]
-    assert any("(failed, tried again later)" in line for line in lines)
+    assert any("(failed, will be retried)" in line for line in lines)
 
 
 def test_status_tells_how_much_of_the_history_is_read(tmp_path: Path) -> None:
@@ -452,7 +452,7 @@ def test_everything_wrong_is_told_at_once_errors_first(shop: Shop) -> None:
 def test_an_account_without_a_marketplace_is_a_warning(shop: Shop) -> None:
     shop.environ |= account_variables("http://127.0.0.1:1", Seller(refresh_token="Atzr|x"), "spare")
     lines = shop("config", "check").lines
-    assert lines[0].startswith("warning: account spare has no marketplace file")
+    assert lines[0].startswith("warning: account spare has no usable marketplace file")
     assert lines[-1] == "configuration is fine: 1 marketplace, 1 account"
 
 
