@@ -22,14 +22,14 @@ from store.progress import Backfill
 router = APIRouter(tags=["backfills"])
 
 
-def _parsed(service: Service, body: schemas.BackfillWanted) -> Wanted:
+def _parsed(service: Service, body: schemas.BackfillRequest) -> Wanted:
     return backfills.wanted(
         service.accounts, body.marketplace, body.lower, body.upper, body.by, body.account, utc_now(), FIELDS
     )
 
 
 @router.post("/backfills/plan")
-def plan_backfill(service: ServiceDep, body: schemas.BackfillWanted) -> schemas.BackfillPlan:
+def plan_backfill(service: ServiceDep, body: schemas.BackfillRequest) -> schemas.BackfillPlan:
     """Estimate the requests and time of a backfill, without requesting anything from Amazon."""
     wanted = _parsed(service, body)
     with service.store.read() as tx:
@@ -73,7 +73,7 @@ def _cost(cost: Cost) -> dict[str, object]:
 
 
 @router.post("/backfills", status_code=201, response_model=schemas.BackfillChanged)
-def start_backfill(service: ServiceDep, change: ChangeDep, body: schemas.BackfillWanted) -> Response:
+def start_backfill(service: ServiceDep, change: ChangeDep, body: schemas.BackfillRequest) -> Response:
     """Create a backfill; the running service carries it out."""
     wanted = _parsed(service, body)
 

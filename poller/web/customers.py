@@ -99,7 +99,7 @@ def list_customers(
 
 @router.post("/customers/search")
 def search_customers(
-    service: ServiceDep, caller: CallerDep, body: schemas.SearchWanted
+    service: ServiceDep, caller: CallerDep, body: schemas.SearchRequest
 ) -> schemas.Page[schemas.Customer]:
     """Find customers of any business by a main e-mail. Needs the scope buyer-data: the answer reveals it."""
     if not caller.sees_buyers:
@@ -158,7 +158,7 @@ def show_journal(service: ServiceDep, caller: CallerDep, customer_id: Id) -> lis
 
 @router.post("/customers", status_code=201, response_model=schemas.Changed)
 def create_customer(
-    service: ServiceDep, caller: CallerDep, change: ChangeDep, body: schemas.CustomerNew
+    service: ServiceDep, caller: CallerDep, change: ChangeDep, body: schemas.NewCustomer
 ) -> Response:
     """Create a customer by hand."""
     changes = checked(body.field_values(), body.label_texts(), service.shared_emails)
@@ -207,7 +207,7 @@ def _changed(tx: Transaction, customer_id: int, changes: Changes, status: int, l
 
 @router.post("/customers/{customer_id}/merge/preview", response_model=schemas.MergePreview)
 def preview_merge(
-    service: ServiceDep, caller: CallerDep, customer_id: Id, body: schemas.MergeWanted
+    service: ServiceDep, caller: CallerDep, customer_id: Id, body: schemas.MergeRequest
 ) -> Response:
     """Preview merging another customer into this one; changes nothing."""
     with service.store.read() as tx:
@@ -237,7 +237,7 @@ def merge_customers(
     caller: CallerDep,
     change: ChangeDep,
     customer_id: Id,
-    body: schemas.MergeWanted,
+    body: schemas.MergeRequest,
     if_match: IfMatch = None,
 ) -> Response:
     """Merge another customer into this one; with the preview's ETag as If-Match, exactly as previewed."""
@@ -256,7 +256,7 @@ def merge_customers(
 
 @router.post("/customers/{customer_id}/unmerge", response_model=schemas.Unmerged)
 def unmerge_customer(
-    service: ServiceDep, caller: CallerDep, change: ChangeDep, customer_id: Id, body: schemas.UnmergeWanted
+    service: ServiceDep, caller: CallerDep, change: ChangeDep, customer_id: Id, body: schemas.UnmergeRequest
 ) -> Response:
     """Undo the merge of this customer; fields that were changed since the merge keep their values."""
 

@@ -134,7 +134,7 @@ def explain_order(service: ServiceDep, order_id: Word, account: Account = None) 
 
 @router.post("/orders/{order_id}/fetch", response_model=schemas.Fetched)
 def fetch_order(
-    service: ServiceDep, change: ChangeDep, order_id: Word, body: schemas.FetchWanted
+    service: ServiceDep, change: ChangeDep, order_id: Word, body: schemas.FetchRequest
 ) -> Response:
     """Refetch one order from Amazon and store it."""
     order = checked_id(order_id)

@@ -49,7 +49,7 @@ def show_quarantined(
 
 @router.post("/quarantine/{account}/{order_id}/retry", response_model=schemas.Retried)
 def retry_quarantined(
-    service: ServiceDep, change: ChangeDep, account: Word, order_id: Word, body: schemas.RetryWanted
+    service: ServiceDep, change: ChangeDep, account: Word, order_id: Word, body: schemas.RetryRequest
 ) -> Response:
     """Retry an order, from what is stored or from Amazon."""
 

@@ -199,7 +199,7 @@ class Explanation(BaseModel):
         match_basis="created",
         headline="Order 203-1234567-1234567 (acme, UK, UNSHIPPED) belongs to customer 1041: new customer.",
         reasons=["R6: no customer had its e-mail, so a new one was created."],
-        buyer_data="Buyer data stays until 2026-07-06.",
+        buyer_data="Buyer data is kept until 2026-07-06.",
     )
 
     order_id: str
@@ -208,10 +208,10 @@ class Explanation(BaseModel):
     match_basis: Basis | None
     headline: str
     reasons: list[str]
-    buyer_data: str = Field(description="Until when the order's buyer data stays, and why.")
+    buyer_data: str = Field(description="How long the order's buyer data is kept, and why.")
 
 
-class FetchWanted(BaseModel):
+class FetchRequest(BaseModel):
     model_config = example(account="acme")
     account: Word
 
@@ -227,7 +227,7 @@ class Fetched(BaseModel):
 
 
 class Customer(BaseModel):
-    """A customer with the keys of the export; tombstones too."""
+    """A customer with the keys of the export; tombstones, too."""
 
     model_config = example(
         customer_id=1041,
@@ -364,7 +364,7 @@ class CustomerEdit(BaseModel):
         return [f"{key}={value or ''}" for key, value in self.labels.items()]
 
 
-class CustomerNew(CustomerEdit):
+class NewCustomer(CustomerEdit):
     """A new customer; at least one field."""
 
     model_config = example(
@@ -384,12 +384,12 @@ class Changed(BaseModel):
     )
 
 
-class SearchWanted(BaseModel):
+class SearchRequest(BaseModel):
     model_config = example(email="bob@example.com")
     email: Annotated[str, StringConstraints(min_length=3, max_length=254, pattern=r"^[^\x00-\x1f]+$")]
 
 
-class MergeWanted(BaseModel):
+class MergeRequest(BaseModel):
     """The customer to merge into the one in the address."""
 
     model_config = example(other_id=1042, keep_emails=["bob@example.com"])
@@ -429,7 +429,7 @@ class Merged(BaseModel):
     moved: int
 
 
-class UnmergeWanted(BaseModel):
+class UnmergeRequest(BaseModel):
     model_config = example(leave=[])
     leave: list[Text] = Field(
         default_factory=list,
@@ -466,7 +466,7 @@ class Duplicates(BaseModel):
 # --- backfills --------------------------------------------------------------------------------------
 
 
-class BackfillWanted(BaseModel):
+class BackfillRequest(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={
@@ -584,7 +584,7 @@ class QuarantinedWhole(Quarantined):
     )
 
 
-class RetryWanted(BaseModel):
+class RetryRequest(BaseModel):
     model_config = example(refetch=True)
     refetch: bool = Field(
         default=False, description="Refetch the order from Amazon instead of applying the stored payload."
@@ -607,7 +607,7 @@ class Finding(BaseModel):
     outcome: FetchOutcome | None
 
 
-class VerificationWanted(BaseModel):
+class VerificationRequest(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={

@@ -47,7 +47,7 @@ def show_verification(service: ServiceDep, verification_id: Id) -> schemas.Verif
 
 
 @router.post("/verifications", status_code=202, response_model=schemas.VerificationBegun)
-def start_verification(service: ServiceDep, change: ChangeDep, body: schemas.VerificationWanted) -> Response:
+def start_verification(service: ServiceDep, change: ChangeDep, body: schemas.VerificationRequest) -> Response:
     """Compare the orders that Amazon lists for a period with the database; `repair` fetches missing ones."""
     lower, upper = stretch_of(body.lower, body.upper, FIELDS)
     place = chosen_place(service.accounts, body.marketplace, body.account, FIELDS)
