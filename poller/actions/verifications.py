@@ -1,4 +1,4 @@
-"""Proofs of completeness as people ask for them and read them."""
+"""Verifications as people request and read them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ KINDS = {
 
 
 def chosen_way(by: str, words: Words = OPTIONS) -> By:
-    """The way that somebody names. Raises Refused."""
+    """Return the way of that name. Raises Refused."""
     if by not in WAYS:
         raise Refused(f"{words.by} {by} is unknown: it is report or search.")
     return "search" if by == "search" else "report"
 
 
 def nothing_read(account: str, code: str, words: Words = OPTIONS) -> str:
-    """Why a proof cannot begin."""
+    """Say why a verification cannot begin."""
     return (
         f"{account}:{code}: nothing of that period has been read yet: "
         f"`order-sync sync` reads what is new; {words.lower} must be before that."
@@ -35,7 +35,7 @@ def nothing_read(account: str, code: str, words: Words = OPTIONS) -> str:
 
 
 def verification_object(job: Verification) -> dict[str, Any]:
-    """One proof with its fixed keys."""
+    """Return a verification with its exported keys."""
     return {
         "id": job.verification_id,
         "account": job.account,

@@ -1,8 +1,8 @@
-"""Is anything missing? Amazon's list of orders compared with the database. Pure.
+"""Compare Amazon's list of orders with the database. Pure.
 
-The lists are two: the report of all orders, which is made from other books than the ones that are polled
-and so knows of orders that no search lists; and the search by created-time. Neither is the truth: a
-report may be late, empty or of another moment. So every difference is judged by what may explain it.
+There are two lists: the report of all orders, which Amazon makes from other data than the search and which
+has orders that no search lists; and the search by created-time. Neither is the truth: a report may be late,
+empty or of another time. So every difference is judged by what may explain it.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from poller.ingest import reports
 from store.findings import Finding, FindingKind, Held, Listed, Verification, VerificationState
 from store.progress import Interval, joined
 
-SHORTEST = timedelta(hours=1)
+SHORTEST_RANGE = timedelta(hours=1)
 SHOWN_WITHIN = timedelta(days=1)
-"""A copy fetched by its id so long after an update is all that Amazon shows of it, whatever a list says."""
+"""An order refetched this long after an update is all that Amazon shows of it, whatever a list says."""
 
 ALMOST_A_SECOND = timedelta(microseconds=999_999)
 
-EVERY = timedelta(days=7)
-"""How often the service verifies each marketplace by itself."""
+SCHEDULED_EVERY = timedelta(days=7)
+"""How often the service verifies each marketplace by its own schedule."""
 
 _WORST_FIRST: tuple[FindingKind, ...] = ("missing", "older", "quarantined", "unknown")
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """``before_start``: listed orders from before the marketplace's start date, which nobody wants."""
+    """What a comparison found. ``before_start`` counts orders from before the start date, not wanted."""
 
     findings: tuple[Finding, ...]
     listed: int
@@ -48,47 +48,47 @@ def compare(
     start: datetime,
     settled: datetime,
 ) -> Compared:
-    """Where Amazon's list of the orders created in ``lower <= t < upper`` and the database differ.
+    """Compare Amazon's list of the orders created in ``lower <= t < upper`` with the database.
 
-    ``held``: what we have of that stretch, and whatever else is listed. ``start``: the marketplace's start
-    date. ``settled``: the database knows all updates up to then; later ones are not due yet.
+    ``held`` are the stored orders of that range, and of the listed ones all. ``start`` is the marketplace's
+    start date. Updates after ``settled`` need not be known yet.
     """
     findings: list[Finding] = []
     seen: set[str] = set()
-    many = before_start = 0
-    for one in listed:
-        if one.order_id in seen:
+    count = before_start = 0
+    for order in listed:
+        if order.order_id in seen:
             continue
-        seen.add(one.order_id)
-        if not _is_within(one, lower, upper):
+        seen.add(order.order_id)
+        if not _is_within(order, lower, upper):
             continue
-        many += 1
-        mine = held.get(one.order_id)
+        count += 1
+        stored = held.get(order.order_id)
         kind: FindingKind
-        if mine is None and one.order_id in quarantined:
+        if stored is None and order.order_id in quarantined:
             kind = "quarantined"
-        elif mine is None:
-            if one.created_at is not None and one.created_at < start:
+        elif stored is None:
+            if order.created_at is not None and order.created_at < start:
                 before_start += 1
                 continue
             kind = "missing"
-        elif _is_older(mine, one, settled):
-            kind = "quarantined" if one.order_id in quarantined else "older"
+        elif _is_older(stored, order, settled):
+            kind = "quarantined" if order.order_id in quarantined else "older"
         else:
             continue
-        findings.append(Finding(one.order_id, kind, one.created_at, one.last_updated_at))
+        findings.append(Finding(order.order_id, kind, order.created_at, order.last_updated_at))
     findings += [
-        Finding(mine.order_id, "unknown", mine.created_at, None)
-        for mine in held.values()
-        if mine.order_id not in seen
-        and mine.marketplace_id == marketplace_id
-        and lower <= mine.created_at < upper
+        Finding(stored.order_id, "unknown", stored.created_at, None)
+        for stored in held.values()
+        if stored.order_id not in seen
+        and stored.marketplace_id == marketplace_id
+        and lower <= stored.created_at < upper
     ]
-    return Compared(in_order(findings), many, before_start)
+    return Compared(in_order(findings), count, before_start)
 
 
 def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """The worst first, then by age."""
+    """Sort findings by kind, the worst first, then by age."""
     long_ago = datetime.min.replace(tzinfo=UTC)
     return tuple(
         sorted(
@@ -102,24 +102,24 @@ def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     )
 
 
-def _is_within(one: Listed, lower: datetime, upper: datetime) -> bool:
-    """Reports tell whole seconds."""
-    return one.created_at is None or lower.replace(microsecond=0) <= one.created_at < upper
+def _is_within(order: Listed, lower: datetime, upper: datetime) -> bool:
+    # Reports have whole seconds.
+    return order.created_at is None or lower.replace(microsecond=0) <= order.created_at < upper
 
 
-def _is_older(mine: Held, one: Listed, settled: datetime) -> bool:
-    if one.last_updated_at is None or one.last_updated_at > settled:
+def _is_older(stored: Held, order: Listed, settled: datetime) -> bool:
+    if order.last_updated_at is None or order.last_updated_at > settled:
         return False
-    if reports.has_version(mine.last_updated_at, one.last_updated_at):
+    if reports.has_version(stored.last_updated_at, order.last_updated_at):
         return False
-    return mine.refetched_at is None or mine.refetched_at - one.last_updated_at < SHOWN_WITHIN
+    return stored.refetched_at is None or stored.refetched_at - order.last_updated_at < SHOWN_WITHIN
 
 
-# --- how it is gone about ---------------------------------------------------------------------------
+# --- range by range ---------------------------------------------------------------------------------
 
 
 def next_range(verification: Verification) -> tuple[datetime, datetime]:
-    """What is compared next, of the whole: at most thirty days."""
+    """Return the range that is compared next: at most thirty days of the whole."""
     span = REPORT_SPAN
     if verification.span_seconds is not None:
         span = min(span, timedelta(seconds=verification.span_seconds))
@@ -127,43 +127,43 @@ def next_range(verification: Verification) -> tuple[datetime, datetime]:
 
 
 def halved(verification: Verification) -> float:
-    """Width, in seconds, of half of the stretch that is compared next."""
+    """Return half the width of the next range, in seconds."""
     lower, upper = next_range(verification)
-    return max((upper - lower) / 2, SHORTEST).total_seconds()
+    return max((upper - lower) / 2, SHORTEST_RANGE).total_seconds()
 
 
 def state_after(verification: Verification) -> VerificationState:
-    """What comes next once a stretch was compared, or some orders were fetched.
+    """Return the state after a range was compared, or some orders were fetched.
 
-    What was found is fetched before the next stretch: trouble with that one must not keep it from being had.
+    Findings are fetched before the next range is read: if that fails, they are repaired all the same.
     """
     if verification.repair and verification.unfetched:
         return "repairing"
     return "done" if verification.position >= verification.upper else "reading"
 
 
-# --- by the service's own schedule ------------------------------------------------------------------
+# --- the service's own schedule ---------------------------------------------------------------------
 
 
 def is_due(now: datetime, live_from: datetime, last: datetime | None) -> bool:
-    """Whether a marketplace is to be verified again, after the last time or since it was first read."""
-    return now - max(live_from, last or live_from) >= EVERY
+    """Return True if a marketplace must be verified: a week after the last time or after its first poll."""
+    return now - max(live_from, last or live_from) >= SCHEDULED_EVERY
 
 
 def covered_ranges(
     upper: datetime, start: datetime, live_from: datetime, seen: Sequence[Interval]
 ) -> tuple[Interval, ...]:
-    """What the service verifies by itself: of the thirty days before ``upper`` what is covered, oldest first.
+    """Return what is covered of the thirty days before ``upper``, oldest first, in whole seconds.
 
-    ``seen``: stretches of history that have been read; live reading has seen what came since ``live_from``.
-    In whole seconds, which is as finely as reports tell. A gap must not keep the rest from being verified.
+    ``seen`` are intervals of history that were read; live reading has seen what came since ``live_from``.
+    Reports have whole seconds. A gap must not keep the rest from being verified.
     """
     lower = max(upper - REPORT_SPAN, start)
     read = joined([*seen, Interval(live_from, max(live_from, upper))])
     parts = []
-    for one in read:
-        begin = (max(one.lower, lower) + ALMOST_A_SECOND).replace(microsecond=0)
-        end = min(one.upper, upper).replace(microsecond=0)
-        if end - begin >= SHORTEST:
+    for interval in read:
+        begin = (max(interval.lower, lower) + ALMOST_A_SECOND).replace(microsecond=0)
+        end = min(interval.upper, upper).replace(microsecond=0)
+        if end - begin >= SHORTEST_RANGE:
             parts.append(Interval(begin, end))
     return tuple(parts)
