@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from store import codec
-from store import orders as order_rows
 from store.engine import Row, Transaction
+from store.order_rows import LINES, ORDERS
 from store.records import OrderRecord
 from store.tables import (
     businesses,
@@ -32,9 +32,9 @@ TABLES = (
 )
 """Where something is erased."""
 
-_LINE_HOLDS = sa.or_(*(order_lines.c[name].is_not(None) for name in order_rows.LINE_BUYER_COLUMNS))
+_LINE_HOLDS = sa.or_(*(order_lines.c[name].is_not(None) for name in LINES.sealed))
 _HOLDS = sa.or_(
-    *(orders.c[name].is_not(None) for name in order_rows.BUYER_COLUMNS),
+    *(orders.c[name].is_not(None) for name in ORDERS.sealed),
     sa.exists().where(order_lines.c.order_key == orders.c.order_key, _LINE_HOLDS),
 )
 """Orders that have any buyer data."""
@@ -122,7 +122,7 @@ def erase_orders(tx: Transaction, refs: Sequence[OrderRef], *, whole: bool = Fal
     if not refs:
         return
     c = orders.c
-    gone: dict[str, Any] = dict.fromkeys(order_rows.BUYER_COLUMNS)
+    gone: dict[str, Any] = dict.fromkeys(ORDERS.sealed)
     if not whole:
         ours = c.billing_origin.in_(("hand", "import"))
         gone["billing"] = sa.case((ours, c.billing), else_=sa.null())
@@ -135,7 +135,7 @@ def erase_orders(tx: Transaction, refs: Sequence[OrderRef], *, whole: bool = Fal
     told = sa.update(orders).where(among(c.order_key, holding))
     tx.conn.execute(told.values(changed_at=tx.now, change_no=tx.change_no))
     lines = sa.update(order_lines).where(among(order_lines.c.order_key, holding), _LINE_HOLDS)
-    tx.conn.execute(lines.values(dict.fromkeys(order_rows.LINE_BUYER_COLUMNS)))
+    tx.conn.execute(lines.values(dict.fromkeys(LINES.sealed)))
 
 
 def without_term(tx: Transaction, limit: int) -> list[tuple[int, OrderRecord]]:

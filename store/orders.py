@@ -8,77 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Protocol
 
 import sqlalchemy as sa
 
 from store import codec
 from store.engine import Row, Transaction
-from store.records import Address, Basis, Buyer, LineRecord, OrderRecord, TaxNumber, says_something
+from store.order_rows import LINES, ORDERS
+from store.records import Amount, LineRecord, OrderRecord
 from store.tables import OPEN, ORDER_KEYS, RARE_BASIS, order_lines, orders
 from store.types import among, among_these
-
-GROUP_COLUMNS: Mapping[str, tuple[str, ...]] = {
-    "fulfillment": ("status", "seller_status", "fulfilled_by", "service_level", "ship_by", "deliver_by"),
-    "buyer": ("buyer",),
-    "delivery": ("delivery", "delivery_country", "delivery_instructions"),
-    "proceeds": ("total", "currency"),
-    "price": (),
-    "promotion": (),
-    "cancellation": ("cancel_requested", "cancelled_by", "cancel_reason"),
-    "packages": ("packages",),
-    "tax": ("tax_numbers",),
-    "withheld": ("withheld_tax",),
-}
-"""Columns of ``orders`` that a group of data consists of."""
-
-CORE_COLUMNS = (
-    "marketplace_id",
-    "marketplace",
-    "channel",
-    "created_at",
-    "last_updated_at",
-    "seller_order_id",
-    "replaces",
-)
-"""Columns that every copy of an order carries."""
-
-DECISION_COLUMNS = (
-    "programs",
-    "marketplace",
-    "seller_status",
-    "as_of",
-    "price_list",
-    "tax_code",
-    "labels",
-    "customer_id",
-    "match_basis",
-    "match_rules",
-    "ready",
-    "shown",
-    "delivered_at",
-    "shipped_at",
-    "cancelled_at",
-    "term_at",
-    "erased_at",
-)
-"""Columns that matching decides anew with every copy."""
-
-BUYER_COLUMNS = ("buyer", "delivery", "delivery_instructions", "billing", "tax_numbers", "cancel_reason")
-"""What retention erases of an order (R60)."""
-
-LINE_BUYER_COLUMNS = ("gift_message", "customization_url")
-
-LINE_GROUPS: Mapping[str, tuple[str, ...]] = {
-    "fulfillment": ("quantity_shipped", "gift_message"),
-    "proceeds": ("item_total", "tax", "shipping", "discount", "gift_wrap"),
-    "price": ("unit_price",),
-    "promotion": ("promotion_ids",),
-    "withheld": ("withheld_tax",),
-}
-LINE_CORE = ("position", "quantity", "currency")
-LINE_PRODUCT = ("sku", "asin", "title", "customization_url")
-"""What a line says of its product: a copy that says none of it does not erase it (R25)."""
 
 
 class OrderSave(Protocol):
@@ -103,79 +43,22 @@ class OrderSave(Protocol):
 
 
 def place(order_key: int, column: str) -> str:
-    """Where a sealed value of an order is bound to."""
+    """Return where a sealed value of an order is bound to."""
     return f"orders:{order_key}:{column}"
 
 
 def line_place(order_key: int, order_item_id: str, column: str) -> str:
+    """Return where a sealed value of a line is bound to."""
     return f"order_lines:{order_key}:{order_item_id}:{column}"
-
-
-def _address(tx: Transaction, row: Row, column: str) -> Address | None:
-    sealed = row[column]
-    if sealed is None:
-        country = row[f"{column}_country"]
-        return Address(country=country) if country else None
-    return tx.sealer.open_as(Address, sealed, place(row["order_key"], column))
-
-
-def _text(tx: Transaction, row: Row, column: str) -> str | None:
-    sealed = row[column]
-    return None if sealed is None else tx.sealer.open(sealed, place(row["order_key"], column)).decode()
 
 
 def record_of(tx: Transaction, row: Row, lines: tuple[LineRecord, ...] = ()) -> OrderRecord:
     """Open one row."""
-    key = row["order_key"]
-    buyer = row["buyer"]
-    numbers = row["tax_numbers"]
-    basis: Basis | None = row["match_basis"]
     return OrderRecord(
-        account=row["account"],
-        order_id=row["order_id"],
-        channel=row["channel"],
-        created_at=row["created_at"],
-        last_updated_at=row["last_updated_at"],
+        **ORDERS.fields(row, tx.sealer, partial(place, row["order_key"])),
         as_of=codec.load_as_of(row["as_of"], row["last_updated_at"]),
-        marketplace_id=row["marketplace_id"],
-        marketplace=row["marketplace"],
-        status=row["status"],
-        seller_status=row["seller_status"],
-        fulfilled_by=row["fulfilled_by"],
-        service_level=row["service_level"],
-        programs=codec.load_words(row["programs"]),
-        ship_by=row["ship_by"],
-        deliver_by=row["deliver_by"],
-        seller_order_id=row["seller_order_id"],
-        replaces=row["replaces"],
-        buyer=tx.sealer.open_as(Buyer, buyer, place(key, "buyer")) if buyer else None,
-        delivery=_address(tx, row, "delivery"),
-        billing=_address(tx, row, "billing"),
-        delivery_instructions=_text(tx, row, "delivery_instructions"),
-        total=codec.amount(row["total"], row["currency"]),
-        withheld_tax=codec.amount(row["withheld_tax"], row["currency"]),
         lines=lines,
-        packages=codec.load_packages(row["packages"]),
-        tax_numbers=tx.sealer.open_as(tuple[TaxNumber, ...], numbers, place(key, "tax_numbers"))
-        if numbers
-        else (),
-        cancel_requested=row["cancel_requested"],
-        cancelled_by=row["cancelled_by"],
-        cancel_reason=_text(tx, row, "cancel_reason"),
-        price_list=row["price_list"],
-        tax_code=row["tax_code"],
-        labels=codec.load_map(row["labels"]),
         customer_id=row["customer_id"],
-        match_basis=basis,
-        match_rules=codec.load_words(row["match_rules"]),
-        ready=row["ready"],
-        shown=row["shown"],
-        billing_origin=row["billing_origin"],
-        delivered_at=row["delivered_at"],
-        shipped_at=row["shipped_at"],
-        cancelled_at=row["cancelled_at"],
-        term_at=row["term_at"],
-        erased_at=row["erased_at"],
         first_seen_at=row["first_seen_at"],
         changed_at=row["changed_at"],
     )
@@ -225,141 +108,44 @@ def _line_rows(tx: Transaction, keys: Collection[int]) -> Iterable[Row]:
 
 
 def _line_record(tx: Transaction, row: Row) -> LineRecord:
-    def opened(column: str) -> str | None:
-        sealed = row[column]
-        if sealed is None:
-            return None
-        return tx.sealer.open(sealed, line_place(row["order_key"], row["order_item_id"], column)).decode()
-
-    currency = row["currency"]
-    return LineRecord(
-        order_item_id=row["order_item_id"],
-        quantity=row["quantity"],
-        sku=row["sku"],
-        asin=row["asin"],
-        title=row["title"],
-        unit_price=codec.amount(row["unit_price"], currency),
-        quantity_shipped=row["quantity_shipped"],
-        item_total=codec.amount(row["item_total"], currency),
-        tax=codec.amount(row["tax"], currency),
-        shipping=codec.amount(row["shipping"], currency),
-        discount=codec.amount(row["discount"], currency),
-        gift_wrap=codec.amount(row["gift_wrap"], currency),
-        withheld_tax=codec.amount(row["withheld_tax"], currency),
-        promotion_ids=codec.load_list(row["promotion_ids"]),
-        gift_message=opened("gift_message"),
-        customization_url=opened("customization_url"),
-    )
+    place_of = partial(line_place, row["order_key"], row["order_item_id"])
+    return LineRecord(**LINES.fields(row, tx.sealer, place_of))
 
 
-def _order_values(tx: Transaction, record: OrderRecord, key: int, ids: Mapping[int, int]) -> dict[str, Any]:
-    seal = tx.sealer.seal
-    seal_json = tx.sealer.seal_json
-    delivery, billing, total, withheld = record.delivery, record.billing, record.total, record.withheld_tax
+def _encoded(tx: Transaction, record: OrderRecord, key: int, ids: Mapping[int, int]) -> dict[str, Any]:
+    """Return the columns of an order, not sealed yet."""
+    customer_id = record.customer_id
     return {
+        **ORDERS.encoded(record),
         "order_key": key,
-        "account": record.account,
-        "order_id": record.order_id,
-        "marketplace_id": record.marketplace_id,
-        "marketplace": record.marketplace,
-        "channel": record.channel,
-        "status": record.status,
-        "seller_status": record.seller_status,
-        "fulfilled_by": record.fulfilled_by,
-        "service_level": record.service_level,
-        "programs": codec.dump_words(record.programs),
-        "created_at": record.created_at,
-        "last_updated_at": record.last_updated_at,
         "as_of": codec.dump_as_of(record.as_of, record.last_updated_at),
-        "ship_by": record.ship_by,
-        "deliver_by": record.deliver_by,
-        "seller_order_id": record.seller_order_id,
-        "replaces": record.replaces,
-        "buyer": seal_json(record.buyer, place(key, "buyer")) if record.buyer else None,
-        "delivery": seal_json(delivery, place(key, "delivery")) if says_something(delivery) else None,
-        "delivery_country": delivery.country if delivery else None,
-        "delivery_instructions": seal(
-            record.delivery_instructions.encode(), place(key, "delivery_instructions")
-        )
-        if record.delivery_instructions
-        else None,
-        "billing": seal_json(billing, place(key, "billing")) if says_something(billing) else None,
-        "billing_country": billing.country if billing else None,
-        "total": total.amount if total else None,
         "currency": order_currency(record),
-        "withheld_tax": withheld.amount if withheld else None,
-        "packages": codec.dump_packages(record.packages),
-        "tax_numbers": seal_json(record.tax_numbers, place(key, "tax_numbers"))
-        if record.tax_numbers
-        else None,
-        "cancel_requested": record.cancel_requested,
-        "cancelled_by": record.cancelled_by,
-        "cancel_reason": seal(record.cancel_reason.encode(), place(key, "cancel_reason"))
-        if record.cancel_reason
-        else None,
-        "price_list": record.price_list,
-        "tax_code": record.tax_code,
-        "labels": codec.dump_map(record.labels),
-        "customer_id": None
-        if record.customer_id is None
-        else ids.get(record.customer_id, record.customer_id),
-        "match_basis": record.match_basis,
-        "match_rules": codec.dump_words(record.match_rules),
-        "ready": record.ready,
-        "shown": record.shown,
-        "walk": None,
-        "refetch_tried_at": None,
-        "refetched_at": None,
-        "billing_origin": record.billing_origin,
-        "delivered_at": record.delivered_at,
-        "shipped_at": record.shipped_at,
-        "cancelled_at": record.cancelled_at,
-        "term_at": record.term_at,
-        "erased_at": record.erased_at,
-        "first_seen_at": tx.now,
-        "changed_at": tx.now,
-        "change_no": tx.change_no,
+        "customer_id": None if customer_id is None else ids.get(customer_id, customer_id),
     }
 
 
 def order_currency(record: OrderRecord) -> str | None:
-    """The currency of the grand total, else of the first priced line."""
+    """Return the currency of the grand total, else of the first priced line."""
     if record.total is not None:
         return record.total.currency
     return next((c for line in record.lines if (c := _line_currency(line))), None)
 
 
 def _line_currency(line: LineRecord) -> str | None:
-    amounts = (line.unit_price, line.item_total, line.tax, line.shipping, line.discount, line.gift_wrap)
-    return next((a.currency for a in amounts if a is not None), None)
+    for name in LINES.amounts:
+        amount: Amount | None = getattr(line, name)
+        if amount is not None:
+            return amount.currency
+    return None
 
 
-def _line_values(tx: Transaction, key: int, position: int, line: LineRecord) -> dict[str, Any]:
-    def sealed(text: str | None, column: str) -> bytes | None:
-        if text is None:
-            return None
-        return tx.sealer.seal(text.encode(), line_place(key, line.order_item_id, column))
-
+def _encoded_line(key: int, position: int, line: LineRecord) -> dict[str, Any]:
+    """Return the columns of a line, not sealed yet."""
     return {
+        **LINES.encoded(line),
         "order_key": key,
         "position": position,
-        "order_item_id": line.order_item_id,
-        "sku": line.sku,
-        "asin": line.asin,
-        "title": line.title,
-        "quantity": line.quantity,
-        "quantity_shipped": line.quantity_shipped,
         "currency": _line_currency(line),
-        "unit_price": line.unit_price.amount if line.unit_price else None,
-        "item_total": line.item_total.amount if line.item_total else None,
-        "tax": line.tax.amount if line.tax else None,
-        "shipping": line.shipping.amount if line.shipping else None,
-        "discount": line.discount.amount if line.discount else None,
-        "gift_wrap": line.gift_wrap.amount if line.gift_wrap else None,
-        "withheld_tax": line.withheld_tax.amount if line.withheld_tax else None,
-        "promotion_ids": codec.dump_list(line.promotion_ids),
-        "gift_message": sealed(line.gift_message, "gift_message"),
-        "customization_url": sealed(line.customization_url, "customization_url"),
     }
 
 
@@ -380,10 +166,20 @@ def save(
     rows, lines = [], []
     ids = customer_ids or {}
     for key, write in zip(tx.take_keys(ORDER_KEYS, len(fresh)), fresh, strict=True):
-        row = _order_values(tx, write.record, key, ids)
-        row["walk"] = walk
-        rows.append(row)
-        lines += [_line_values(tx, key, i, line) for i, line in enumerate(write.record.lines)]
+        row = _encoded(tx, write.record, key, ids)
+        row |= {
+            "walk": walk,
+            "refetch_tried_at": None,
+            "refetched_at": None,
+            "first_seen_at": tx.now,
+            "changed_at": tx.now,
+            "change_no": tx.change_no,
+        }
+        rows.append(ORDERS.seal(row, tx.sealer, partial(place, key)))
+        lines += [
+            LINES.seal(_encoded_line(key, i, line), tx.sealer, partial(line_place, key, line.order_item_id))
+            for i, line in enumerate(write.record.lines)
+        ]
     tx.insert(orders, rows)
     tx.insert(order_lines, lines)
     changed = _update(tx, [w for w in writes if not w.is_new], stored, ids, walk)
@@ -431,63 +227,53 @@ def _update(
 def _merged_row(
     tx: Transaction, write: OrderSave, old: Row, key: int, ids: Mapping[int, int]
 ) -> dict[str, Any]:
-    names = set(DECISION_COLUMNS)
-    if write.core:
-        names.update(CORE_COLUMNS)
-    for group in write.groups:
-        names.update(GROUP_COLUMNS[group])
-    if write.billing:
-        names.update(("billing", "billing_country", "billing_origin"))
+    columns = ORDERS.columns({"lasting", *_parts(write)})
     if write.record.erased_at is not None:
-        names.update(BUYER_COLUMNS)
-    values = _order_values(tx, write.record, key, ids)
+        columns.update(ORDERS.sealed)
+    encoded = _encoded(tx, write.record, key, ids)
     row = dict(old)
-    for name in names:
-        value = values[name]
-        if not _same(tx, old[name], value, place(key, name)):
-            row[name] = value
+    ORDERS.merge(row, encoded, columns, tx.sealer, partial(place, key))
+    row["customer_id"] = encoded["customer_id"]
     row["as_of"] = codec.dump_as_of(write.record.as_of, row["last_updated_at"])
-    if row["currency"] is None:
-        row["currency"] = values["currency"]
+    if "proceeds" in write.groups or row["currency"] is None:
+        row["currency"] = encoded["currency"]
     return row
 
 
-def _same(tx: Transaction, old: Any, new: Any, where: str) -> bool:
-    """Sealing the same value twice gives two values, so what is inside is compared."""
-    if isinstance(old, bytes) and isinstance(new, bytes):
-        return tx.sealer.open(old, where) == tx.sealer.open(new, where)
-    return bool(old == new)
+def _parts(write: OrderSave) -> set[str]:
+    """Return the parts of an order that are to be written (``store.order_fields.In``)."""
+    parts = {"decision", *write.groups}
+    if write.core:
+        parts.add("core")
+    if write.billing:
+        parts.add("billing")
+    return parts
 
 
 def _merged_lines(tx: Transaction, write: OrderSave, old: Mapping[str, Row], key: int) -> list[Row]:
-    """Return the lines of the copy if it is the newest and has any, else the stored ones; each by group."""
-    fresh = {line.order_item_id: _line_values(tx, key, i, line) for i, line in enumerate(write.record.lines)}
-    names: set[str] = set()
-    for group in write.groups:
-        names.update(LINE_GROUPS.get(group, ()))
+    """Return the order's lines: the copy's if it is the newest and has any, else the stored ones; each by group."""
+    fresh = {line.order_item_id: _encoded_line(key, i, line) for i, line in enumerate(write.record.lines)}
+    columns, lasting = LINES.columns(_parts(write)), LINES.columns({"lasting"})
     if write.core:
-        names.update(LINE_CORE)
-    gone: dict[str, None] = {}
+        columns |= {"position", "currency"}
+    erased: dict[str, None] = {}
     if write.record.erased_at is not None:
-        gone = dict.fromkeys(LINE_BUYER_COLUMNS)
+        erased = dict.fromkeys(LINES.sealed)
     merged: list[Row] = []
     for item_id in fresh if (write.core and fresh) or not old else old:
-        values, before = fresh.get(item_id), old.get(item_id)
-        if values is None or before is None:
-            merged.append({**(values or before or {}), **gone})
+        encoded, before = fresh.get(item_id), old.get(item_id)
+        place_of = partial(line_place, key, item_id)
+        if before is None and encoded is not None:
+            merged.append({**LINES.seal(encoded, tx.sealer, place_of), **erased})
             continue
-        row = dict(before)
-        has_product = any(values[name] is not None for name in LINE_PRODUCT)
-        had_product = any(before[name] is not None for name in LINE_PRODUCT)
-        product = LINE_PRODUCT if has_product and (write.core or not had_product) else ()
-        for name in (*names, *product):
-            value = values[name]
-            if not _same(tx, before[name], value, line_place(key, item_id, name)):
-                row[name] = value
-        # The newest copy may carry no amounts at all; those that stay keep their currency.
-        row["currency"] = row["currency"] or values["currency"] or before["currency"]
-        row.update(gone)
-        merged.append(row)
+        row = dict(before or {})
+        if before is not None and encoded is not None:
+            brings, had = (any(line[name] is not None for name in lasting) for line in (encoded, before))
+            decides = lasting if brings and (write.core or not had) else ()
+            LINES.merge(row, encoded, (*columns, *decides), tx.sealer, place_of)
+            # The newest copy may carry no amounts at all; those that stay keep their currency.
+            row["currency"] = row["currency"] or encoded["currency"] or before["currency"]
+        merged.append({**row, **erased})
     return merged
 
 

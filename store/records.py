@@ -14,9 +14,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+
+from store.order_fields import In, sealed_fields
 
 Origin = Literal["amazon", "hand", "import"]
 """Where a field of a customer came from. A field with an origin and no value was emptied on purpose."""
@@ -52,16 +54,15 @@ class Amount(msgspec.Struct, frozen=True, gc=False):
 
 
 class Discreet(msgspec.Struct, gc=False):
-    """A value with buyer data in some of its fields, ``UNTOLD``, which its ``repr`` leaves out."""
-
-    UNTOLD: ClassVar[frozenset[str]]
+    """A value whose ``repr`` leaves out its sealed fields."""
 
     def __repr__(self) -> str:
-        told = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
-        return f"{type(self).__name__}({told})"
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
+        return f"{type(self).__name__}({shown})"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return [(name, getattr(self, name)) for name in self.__struct_fields__ if name not in self.UNTOLD]
+        sealed = sealed_fields(type(self))
+        return [(name, getattr(self, name)) for name in self.__struct_fields__ if name not in sealed]
 
 
 class Personal(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -122,24 +123,22 @@ class TaxNumber(Personal, frozen=True, gc=False):
 class LineRecord(Discreet, gc=False):
     """One order line. ``discount`` is positive and lowers the price."""
 
-    UNTOLD = frozenset({"gift_message", "customization_url"})
-
-    order_item_id: str
-    quantity: int
-    sku: str | None = None
-    asin: str | None = None
-    title: str | None = None
-    unit_price: Amount | None = None
-    quantity_shipped: int | None = None
-    item_total: Amount | None = None
-    tax: Amount | None = None
-    shipping: Amount | None = None
-    discount: Amount | None = None
-    gift_wrap: Amount | None = None
-    withheld_tax: Amount | None = None
-    promotion_ids: tuple[str, ...] = ()
-    gift_message: str | None = None
-    customization_url: str | None = None
+    order_item_id: Annotated[str, In("key", 64)]
+    quantity: Annotated[int, In("core")]
+    sku: Annotated[str | None, In("lasting")] = None
+    asin: Annotated[str | None, In("lasting", 20)] = None
+    title: Annotated[str | None, In("lasting")] = None
+    unit_price: Annotated[Amount | None, In("price")] = None
+    quantity_shipped: Annotated[int | None, In("fulfillment")] = None
+    item_total: Annotated[Amount | None, In("proceeds")] = None
+    tax: Annotated[Amount | None, In("proceeds")] = None
+    shipping: Annotated[Amount | None, In("proceeds")] = None
+    discount: Annotated[Amount | None, In("proceeds")] = None
+    gift_wrap: Annotated[Amount | None, In("proceeds")] = None
+    withheld_tax: Annotated[Amount | None, In("withheld")] = None
+    promotion_ids: Annotated[tuple[str, ...], In("promotion")] = ()
+    gift_message: Annotated[str | None, In("fulfillment", sealed=True)] = None
+    customization_url: Annotated[str | None, In("lasting", sealed=True)] = None
 
 
 class PackageRecord(msgspec.Struct, frozen=True, gc=False):
@@ -159,61 +158,58 @@ class OrderRecord(Discreet, gc=False):
     time its copy had; a group not in it was never seen. ``shown`` is False for a pending order that
     is only remembered (R30). ``ready`` is True once the order was seen in a final state.
 
-    Not ``frozen``: whoever decides about an order completes a copy of it.
+    Not ``frozen``: matching completes a copy of it. Fields without ``In`` have columns that
+    ``store.orders`` fills itself.
     """
 
-    UNTOLD = frozenset(
-        {"buyer", "delivery", "billing", "delivery_instructions", "tax_numbers", "cancel_reason"}
-    )
-
-    account: str
-    order_id: str
-    channel: str
-    created_at: datetime
-    last_updated_at: datetime
+    account: Annotated[str, In("key", 64)]
+    order_id: Annotated[str, In("key", 64)]
+    channel: Annotated[str, In("core", 40)]
+    created_at: Annotated[datetime, In("key")]
+    last_updated_at: Annotated[datetime, In("core")]
     as_of: Mapping[str, datetime]
-    marketplace_id: str | None = None
-    marketplace: str | None = None
+    marketplace_id: Annotated[str | None, In("core", 32)] = None
+    marketplace: Annotated[str | None, In("decision", 8)] = None
     """Country code; None while the marketplace is not configured (R26)."""
-    status: str | None = None
-    seller_status: str | None = None
-    fulfilled_by: str | None = None
-    service_level: str | None = None
-    programs: tuple[str, ...] = ()
-    ship_by: datetime | None = None
-    deliver_by: datetime | None = None
-    seller_order_id: str | None = None
-    replaces: str | None = None
-    buyer: Buyer | None = None
-    delivery: Address | None = None
-    billing: Address | None = None
-    delivery_instructions: str | None = None
-    total: Amount | None = None
-    withheld_tax: Amount | None = None
+    status: Annotated[str | None, In("fulfillment", 40)] = None
+    seller_status: Annotated[str | None, In("decision")] = None
+    fulfilled_by: Annotated[str | None, In("fulfillment", 40)] = None
+    service_level: Annotated[str | None, In("fulfillment", 40)] = None
+    programs: Annotated[tuple[str, ...], In("lasting", joined=True)] = ()
+    ship_by: Annotated[datetime | None, In("fulfillment")] = None
+    deliver_by: Annotated[datetime | None, In("fulfillment")] = None
+    seller_order_id: Annotated[str | None, In("core")] = None
+    replaces: Annotated[str | None, In("core", 64)] = None
+    buyer: Annotated[Buyer | None, In("buyer", sealed=True)] = None
+    delivery: Annotated[Address | None, In("delivery", sealed=True)] = None
+    billing: Annotated[Address | None, In("billing", sealed=True)] = None
+    delivery_instructions: Annotated[str | None, In("delivery", sealed=True)] = None
+    total: Annotated[Amount | None, In("proceeds")] = None
+    withheld_tax: Annotated[Amount | None, In("withheld")] = None
     lines: tuple[LineRecord, ...] = ()
-    packages: tuple[PackageRecord, ...] = ()
-    tax_numbers: tuple[TaxNumber, ...] = ()
-    cancel_requested: bool = False
-    cancelled_by: str | None = None
-    cancel_reason: str | None = None
-    price_list: str | None = None
-    tax_code: str | None = None
-    labels: Mapping[str, str] = msgspec.field(default_factory=dict)
+    packages: Annotated[tuple[PackageRecord, ...], In("packages")] = ()
+    tax_numbers: Annotated[tuple[TaxNumber, ...], In("tax", sealed=True)] = ()
+    cancel_requested: Annotated[bool, In("cancellation")] = False
+    cancelled_by: Annotated[str | None, In("cancellation", 40)] = None
+    cancel_reason: Annotated[str | None, In("cancellation", sealed=True)] = None
+    price_list: Annotated[str | None, In("decision")] = None
+    tax_code: Annotated[str | None, In("decision")] = None
+    labels: Annotated[Mapping[str, str], In("decision")] = msgspec.field(default_factory=dict)
     customer_id: int | None = None
-    match_basis: Basis | None = None
-    match_rules: tuple[str, ...] = ()
+    match_basis: Annotated[Basis | None, In("decision", 20)] = None
+    match_rules: Annotated[tuple[str, ...], In("decision", joined=True)] = ()
     """The numbers of the rules that decided the customer, in the order they were applied."""
-    ready: bool = False
-    shown: bool = True
-    billing_origin: Origin | None = None
+    ready: Annotated[bool, In("decision")] = False
+    shown: Annotated[bool, In("decision")] = True
+    billing_origin: Annotated[Origin | None, In("billing", 8)] = None
     """Where the record's billing address came from when it was copied (R10)."""
-    delivered_at: datetime | None = None
+    delivered_at: Annotated[datetime | None, In("decision")] = None
     """Update time of the oldest copy that showed all of it delivered; so also the two that follow (R60)."""
-    shipped_at: datetime | None = None
-    cancelled_at: datetime | None = None
-    term_at: datetime | None = None
-    """The moment that the days of its buyer data are counted from (R60)."""
-    erased_at: datetime | None = None
+    shipped_at: Annotated[datetime | None, In("decision")] = None
+    cancelled_at: Annotated[datetime | None, In("decision")] = None
+    term_at: Annotated[datetime | None, In("decision")] = None
+    """The time that the days of its buyer data are counted from (R60)."""
+    erased_at: Annotated[datetime | None, In("decision")] = None
     """When its buyer data was erased, or refused because it came too late; none is ever taken again (R63)."""
     first_seen_at: datetime | None = None
     changed_at: datetime | None = None

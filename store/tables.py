@@ -7,8 +7,14 @@ from a position (``store/engine/`` says when one is readable).
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
 import sqlalchemy as sa
 
+from store.order_fields import fields_of, sealed_fields
+from store.records import Amount, LineRecord, OrderRecord
 from store.types import Exact, Identity, UtcTime
 
 metadata = sa.MetaData(
@@ -69,58 +75,35 @@ which cost more than anything else about a page of orders. In blocks, new lines 
 migration that has Alembic copy ``order_lines`` on SQLite has to create that index again.
 """
 
+_TYPES: Mapping[Any, Any] = {bool: sa.Boolean, int: sa.Integer, datetime: UtcTime, Amount: Exact}
+
+
+def _columns(record: type) -> Iterator[sa.Column[Any]]:
+    """Yield a column for each field that a record declares (``store.order_fields``)."""
+    for name, kind, optional, declared in fields_of(record):
+        if declared.sealed:
+            column: Any = sa.LargeBinary
+        elif kind is str and declared.length is not None:
+            column = sa.String(declared.length)
+        else:
+            column = _TYPES.get(kind, sa.Text)
+        never_null = not optional and (declared.joined or kind in (str, bool, int, datetime))
+        yield sa.Column(name, column, nullable=declared.sealed or not never_null)
+
+
 orders = sa.Table(
     "orders",
     metadata,
     sa.Column("order_key", Identity, primary_key=True, autoincrement=False),
-    sa.Column("account", sa.String(64), nullable=False),
-    sa.Column("order_id", sa.String(64), nullable=False),
-    sa.Column("marketplace_id", sa.String(32)),
-    sa.Column("marketplace", sa.String(8)),
-    sa.Column("channel", sa.String(40), nullable=False),
-    sa.Column("status", sa.String(40)),
-    sa.Column("seller_status", sa.Text),
-    sa.Column("fulfilled_by", sa.String(40)),
-    sa.Column("service_level", sa.String(40)),
-    sa.Column("programs", sa.Text, nullable=False),
-    sa.Column("created_at", UtcTime, nullable=False),
-    sa.Column("last_updated_at", UtcTime, nullable=False),
-    sa.Column("as_of", sa.Text, nullable=False),
-    sa.Column("ship_by", UtcTime),
-    sa.Column("deliver_by", UtcTime),
-    sa.Column("seller_order_id", sa.Text),
-    sa.Column("replaces", sa.String(64)),
-    sa.Column("buyer", sa.LargeBinary),
-    sa.Column("delivery", sa.LargeBinary),
+    *_columns(OrderRecord),
     sa.Column("delivery_country", sa.String(64)),
-    sa.Column("delivery_instructions", sa.LargeBinary),
-    sa.Column("billing", sa.LargeBinary),
     sa.Column("billing_country", sa.String(64)),
-    sa.Column("total", Exact),
     sa.Column("currency", sa.String(8)),
-    sa.Column("withheld_tax", Exact),
-    sa.Column("packages", sa.Text),
-    sa.Column("tax_numbers", sa.LargeBinary),
-    sa.Column("cancel_requested", sa.Boolean, nullable=False),
-    sa.Column("cancelled_by", sa.String(40)),
-    sa.Column("cancel_reason", sa.LargeBinary),
-    sa.Column("price_list", sa.Text),
-    sa.Column("tax_code", sa.Text),
-    sa.Column("labels", sa.Text),
+    sa.Column("as_of", sa.Text, nullable=False),
     sa.Column("customer_id", Identity, sa.ForeignKey("customers.customer_id"), index=True),
-    sa.Column("match_basis", sa.String(20)),
-    sa.Column("match_rules", sa.Text, nullable=False),
-    sa.Column("ready", sa.Boolean, nullable=False),
-    sa.Column("shown", sa.Boolean, nullable=False),
     sa.Column("walk", Identity),
     sa.Column("refetch_tried_at", UtcTime),
     sa.Column("refetched_at", UtcTime),
-    sa.Column("billing_origin", sa.String(8)),
-    sa.Column("delivered_at", UtcTime),
-    sa.Column("shipped_at", UtcTime),
-    sa.Column("cancelled_at", UtcTime),
-    sa.Column("term_at", UtcTime),
-    sa.Column("erased_at", UtcTime),
     sa.Column("first_seen_at", UtcTime, nullable=False),
     sa.Column("changed_at", UtcTime, nullable=False),
     sa.Column("change_no", Identity, nullable=False, index=True),
@@ -161,23 +144,8 @@ order_lines = sa.Table(
     metadata,
     sa.Column("order_key", Identity, sa.ForeignKey("orders.order_key"), primary_key=True),
     sa.Column("position", sa.Integer, primary_key=True),
-    sa.Column("order_item_id", sa.String(64), nullable=False),
-    sa.Column("sku", sa.Text),
-    sa.Column("asin", sa.String(20)),
-    sa.Column("title", sa.Text),
-    sa.Column("quantity", sa.Integer, nullable=False),
-    sa.Column("quantity_shipped", sa.Integer),
+    *_columns(LineRecord),
     sa.Column("currency", sa.String(8)),
-    sa.Column("unit_price", Exact),
-    sa.Column("item_total", Exact),
-    sa.Column("tax", Exact),
-    sa.Column("shipping", Exact),
-    sa.Column("discount", Exact),
-    sa.Column("gift_wrap", Exact),
-    sa.Column("withheld_tax", Exact),
-    sa.Column("promotion_ids", sa.Text),
-    sa.Column("gift_message", sa.LargeBinary),
-    sa.Column("customization_url", sa.LargeBinary),
     sa.Index(
         "ix_order_lines_sku_block",
         sa.text(f"(order_key / {SKU_BLOCK})"),
@@ -749,8 +717,8 @@ console_sessions = sa.Table(
 """Who is signed in; of what a browser keeps only a hash is here. They end with their user."""
 
 SEALED: dict[str, tuple[str, ...]] = {
-    "orders": ("buyer", "delivery", "delivery_instructions", "billing", "tax_numbers", "cancel_reason"),
-    "order_lines": ("gift_message", "customization_url"),
+    "orders": sealed_fields(OrderRecord),
+    "order_lines": sealed_fields(LineRecord),
     "customers": ("person", "aliases", "billing", "delivery"),
     "customer_emails": ("email",),
     "journal": ("details",),

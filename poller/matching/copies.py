@@ -14,36 +14,12 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from store.order_fields import parts_of
 from store.records import LineRecord, OrderRecord
 
-GROUP_FIELDS: Mapping[str, tuple[str, ...]] = {
-    "fulfillment": ("status", "fulfilled_by", "service_level", "ship_by", "deliver_by"),
-    "buyer": ("buyer",),
-    "delivery": ("delivery", "delivery_instructions"),
-    "proceeds": ("total",),
-    "price": (),
-    "promotion": (),
-    "cancellation": ("cancel_requested", "cancelled_by", "cancel_reason"),
-    "packages": ("packages",),
-    "tax": ("tax_numbers",),
-    "withheld": ("withheld_tax",),
-}
-"""The fields of an order that each group of data brings (R25)."""
-
-LINE_GROUP_FIELDS: Mapping[str, tuple[str, ...]] = {
-    "fulfillment": ("quantity_shipped", "gift_message"),
-    "proceeds": ("item_total", "tax", "shipping", "discount", "gift_wrap"),
-    "price": ("unit_price",),
-    "promotion": ("promotion_ids",),
-    "withheld": ("withheld_tax",),
-}
-"""The fields of a line that each group brings; the rest of a line is core."""
-
-_FACTS = ("marketplace_id", "marketplace", "seller_order_id", "replaces")
-"""Core fields that never change on Amazon: a newer copy that lacks one does not erase it."""
-
-PRODUCT = ("sku", "asin", "title", "customization_url")
-"""What a line says of its product: a copy that says none of it does not erase it."""
+_ORDER, _LINE = parts_of(OrderRecord), parts_of(LineRecord)
+_CORE = (*_ORDER["core"], "marketplace")
+"""What every copy brings. Absent in a newer copy it is not erased: it never changes on Amazon."""
 
 
 class Merged(msgspec.Struct, frozen=True, gc=False):
@@ -81,14 +57,12 @@ def _merge(base: OrderRecord, copy: OrderRecord) -> tuple[OrderRecord, bool, fro
     core = copy.last_updated_at >= base.last_updated_at
     groups = frozenset(g for g, time in copy.as_of.items() if g not in as_of or time >= as_of[g])
     as_of.update((group, copy.as_of[group]) for group in groups)
-    changes: dict[str, Any] = {name: getattr(copy, name) for group in groups for name in GROUP_FIELDS[group]}
+    names = [name for group in groups for name in _ORDER.get(group, ())]
+    changes: dict[str, Any] = {name: getattr(copy, name) for name in names}
     if core:
-        changes |= {name: value for name in _FACTS if (value := getattr(copy, name)) is not None}
-        changes |= {
-            "last_updated_at": copy.last_updated_at,
-            "channel": copy.channel,
-        }
-    newer, older = (copy, base) if core else (base, copy)
+        changes |= {name: value for name in _CORE if (value := getattr(copy, name)) is not None}
+    if _decides(copy, base, _ORDER["lasting"], core):
+        changes |= {name: getattr(copy, name) for name in _ORDER["lasting"]}
     merged = replace(
         base,
         as_of=as_of,
@@ -97,7 +71,6 @@ def _merge(base: OrderRecord, copy: OrderRecord) -> tuple[OrderRecord, bool, fro
         cancelled_at=_older(base.cancelled_at, copy.cancelled_at),
         lines=_merge_lines(base.lines, copy.lines, core, groups),
         ready=base.ready or copy.ready,
-        programs=newer.programs or older.programs,
         **changes,
     )
     return merged, core, groups
@@ -115,7 +88,7 @@ def _merge_lines(
         return copy or base
     older = {line.order_item_id: line for line in base}
     newer = {line.order_item_id: line for line in copy}
-    names = [name for group in groups for name in LINE_GROUP_FIELDS.get(group, ())]
+    names = [name for group in groups for name in _LINE.get(group, ())]
     merged = []
     for item_id, line in (newer if core else older).items():
         old, new = older.get(item_id), newer.get(item_id)
@@ -124,12 +97,14 @@ def _merge_lines(
             continue
         changes: dict[str, Any] = {name: getattr(new, name) for name in names}
         if core:
-            changes["quantity"] = new.quantity
-        if _has_product(new) and (core or not _has_product(old)):
-            changes |= {name: getattr(new, name) for name in PRODUCT}
+            changes |= {name: getattr(new, name) for name in _LINE["core"]}
+        if _decides(new, old, _LINE["lasting"], core):
+            changes |= {name: getattr(new, name) for name in _LINE["lasting"]}
         merged.append(replace(old, **changes))
     return tuple(merged)
 
 
-def _has_product(line: LineRecord) -> bool:
-    return any(getattr(line, name) is not None for name in PRODUCT)
+def _decides(new: Any, old: Any, names: tuple[str, ...], core: bool) -> bool:
+    """Return True if ``new`` brings any of the lasting fields, and is the newer copy or the first to bring one."""
+    brings, had = (any(getattr(copy, name) for name in names) for copy in (new, old))
+    return brings and (core or not had)

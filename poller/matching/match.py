@@ -70,7 +70,7 @@ class OrderWrite(msgspec.Struct, frozen=True, gc=False):
 
     ``core``: times, channel, marketplace, programs, seller_order_id, replaces, which lines there are and
     each line's sku, asin, title, quantity, unit price and customization link are to be written.
-    ``groups``: the groups whose fields (``GROUP_FIELDS``, ``LINE_GROUP_FIELDS``) are to be written; all
+    ``groups``: the groups whose fields (``store.order_fields.In``) are to be written; all
     others keep what is stored. ``billing``: the billing address was copied from the customer (R10).
     Customer, basis, rules, price list, tax code, labels, seller status, ready, shown and ``as_of`` are
     always the record's.

@@ -15,12 +15,12 @@ from typing import Any
 from msgspec import structs
 
 from connectors.orders import GROUPS, AmazonAddress, AmazonBuyer, AmazonLine, AmazonOrder, Money
-from poller.matching.copies import GROUP_FIELDS, LINE_GROUP_FIELDS
 from poller.matching.emails import relevant_emails
 from poller.matching.marketplaces import MarketplaceRules
 from poller.matching.match import Known, Matched, OrderWrite, match
 from poller.matching.translation import translate
-from store.records import Basis, CustomerRecord, MainEmail, OrderRecord, Origin, normal_email
+from store.order_fields import parts_of
+from store.records import Basis, CustomerRecord, LineRecord, MainEmail, OrderRecord, Origin, normal_email
 
 T0 = datetime(2026, 5, 1, 12, tzinfo=UTC)
 NOW = datetime(2026, 5, 2, tzinfo=UTC)
@@ -177,7 +177,7 @@ class World:
         if old is None:
             self.orders[new.order_id] = new
             return
-        names = {*DECISION, *(f for g in write.groups for f in GROUP_FIELDS[g])}
+        names = {*DECISION, *(f for g in write.groups for f in parts_of(OrderRecord).get(g, ()))}
         names |= set(CORE) if write.core else set()
         names |= {"billing", "billing_origin"} if write.billing else set()
         names |= set(BUYER) if new.erased_at is not None else set()
@@ -189,7 +189,7 @@ class World:
     def _lines(self, write: OrderWrite, old: OrderRecord) -> tuple[Any, ...]:
         before = {i.order_item_id: i for i in old.lines}
         now = {i.order_item_id: i for i in write.record.lines}
-        names = [f for g in write.groups for f in LINE_GROUP_FIELDS.get(g, ())]
+        names = [f for g in write.groups for f in parts_of(LineRecord).get(g, ())]
         names += LINE_CORE if write.core else ()
         lines = []
         for item in now if write.core else before:
