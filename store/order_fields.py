@@ -17,7 +17,7 @@ class In(NamedTuple):
     """Declares that a field has a column.
 
     ``part`` says which copy of an order decides about it (R25): ``core``, the newest; ``lasting``, the newest
-    that brings any of it; a group of data (``connectors.orders.GROUPS``, or ``withheld``), the newest that has
+    that brings any of it; a group of data (``connectors.orders.GROUPS``, or ``withheld``), the newest with
     that group. ``decision`` is set by matching each time, ``billing`` seldom; ``key`` never changes.
     ``length``: the most characters. ``sealed``: buyer data. ``joined``: words, kept as one text with commas.
     """

@@ -227,10 +227,11 @@ def _update(
 def _merged_row(
     tx: Transaction, write: OrderSave, old: Row, key: int, ids: Mapping[int, int]
 ) -> dict[str, Any]:
-    columns = ORDERS.columns({"lasting", *_parts(write)})
+    encoded = _encoded(tx, write.record, key, ids)
+    columns = ORDERS.columns(_parts(write))
+    columns.update(name for name in ORDERS.columns({"lasting"}) if write.core or encoded[name])
     if write.record.erased_at is not None:
         columns.update(ORDERS.sealed)
-    encoded = _encoded(tx, write.record, key, ids)
     row = dict(old)
     ORDERS.merge(row, encoded, columns, tx.sealer, partial(place, key))
     row["customer_id"] = encoded["customer_id"]
@@ -251,7 +252,7 @@ def _parts(write: OrderSave) -> set[str]:
 
 
 def _merged_lines(tx: Transaction, write: OrderSave, old: Mapping[str, Row], key: int) -> list[Row]:
-    """Return the order's lines: the copy's if it is the newest and has any, else the stored ones; each by group."""
+    """Return the order's lines: its own if the copy is the newest and has any, else the stored ones."""
     fresh = {line.order_item_id: _encoded_line(key, i, line) for i, line in enumerate(write.record.lines)}
     columns, lasting = LINES.columns(_parts(write)), LINES.columns({"lasting"})
     if write.core:

@@ -105,6 +105,6 @@ def _merge_lines(
 
 
 def _decides(new: Any, old: Any, names: tuple[str, ...], core: bool) -> bool:
-    """Return True if ``new`` brings any of the lasting fields, and is the newer copy or the first to bring one."""
+    """Return True if ``new`` brings any of these lasting fields, as the newer copy or as the first."""
     brings, had = (any(getattr(copy, name) for name in names) for copy in (new, old))
     return brings and (core or not had)

@@ -33,7 +33,7 @@ WITHHELD_TAKES = frozenset({"proceeds", "tax"})
 """What a copy must carry to bring it; one that lacks either erases nothing (R25)."""
 
 
-_IN_EVERY_COPY = frozenset({"key", "core"})
+_IN_EVERY_COPY = frozenset({"key", "core", "lasting"})
 
 _CONVERT: Mapping[Any, Callable[[Any], Any]] = {
     Amount: lambda money: Amount(money.amount, money.currency),
