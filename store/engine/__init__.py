@@ -1,13 +1,12 @@
-"""The databases, SQLite and PostgreSQL: the only package that asks which one it has.
+"""SQLite and PostgreSQL behind one interface: the only package that asks which one it has.
 
-SQLite: a transaction that may write begins with ``BEGIN IMMEDIATE``. The driver's own way of beginning
-waits for the first write, too late for "read, decide, write": eight threads took 150 of 20 tokens so.
-WAL lets readers go on meanwhile; ``secure_delete`` overwrites what is erased; ``synchronous = FULL``
-keeps a commit through a power cut, since positions already handed to readers must not come back.
+SQLite: a transaction that may write begins with ``BEGIN IMMEDIATE``. The driver begins at the first write,
+too late for "read, decide, write": in a trial eight threads took 150 of 20 tokens that way. WAL lets readers
+go on beside a writer; ``secure_delete`` overwrites erased data; ``synchronous = FULL`` keeps a commit through
+a power cut, because positions already handed to readers must not come back.
 
-PostgreSQL: row locks and the database's own clock. A change position is the transaction's id, counted
-from where another database stopped that this one continues, and is readable once no older transaction
-can still commit.
+PostgreSQL: row locks and the database's own clock. A change position is the transaction's id, counted from
+where the database that this one continues stopped; it is readable once no older transaction can still commit.
 """
 
 from sqlalchemy.engine import Engine

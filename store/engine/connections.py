@@ -23,8 +23,7 @@ Unavailable = (sa.exc.OperationalError, sa.exc.InterfaceError)
 """What a database that is away, starting or busy raises."""
 
 BUSY_SECONDS = 60
-"""How long SQLite waits for whoever writes."""
-
+"""How long SQLite waits for another writer."""
 
 SAFE_REASONS = (
     "password authentication failed",
@@ -46,28 +45,28 @@ SAFE_REASONS = (
     "disk I/O error",
     "too many clients already",
 )
-"""What a database may say about itself that is safe to repeat: its other words may quote data."""
+"""Parts of database errors that are safe to repeat; the rest of a message may quote data."""
 
 
 def reason_of(error: sa.exc.DBAPIError) -> str:
-    """What a database said, as far as that is safe to repeat; else the name of the error."""
+    """Return the safe part of what a database said; without one, the name of the error."""
     text = str(error.orig)
     return next((reason for reason in SAFE_REASONS if reason in text), type(error).__name__)
 
 
 CONNECTIONS = 12
-"""Connections that a process keeps: one for each source that it works on at once, and two."""
+"""Connections that a process keeps open: one for each source that it works on at once, and two."""
 
 BURST = 5
-"""Further ones that it may open for a moment."""
+"""Further connections that it may open for a short time."""
 
 _POSTGRESQL: Mapping[str, Any] = {
     "connect_timeout": 10,
-    # No statement, no wait for a lock and no pause within a transaction lasts longer than this: whoever
-    # hangs must not hold up the others. Milliseconds.
+    # Milliseconds. A process that hangs must not hold up the others: neither with a statement, nor waiting
+    # for a lock, nor idle within a transaction.
     "options": "-c timezone=UTC -c statement_timeout=60000 -c lock_timeout=60000"
     " -c idle_in_transaction_session_timeout=60000",
-    # A server that vanished without a word is noticed within a minute.
+    # A server that vanished silently is noticed within a minute.
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
@@ -89,16 +88,15 @@ def name_of(url: str | sa.URL) -> str:
 
 
 def connect_arguments(engine: Engine) -> dict[str, Any]:
-    """How psycopg itself connects to an engine's database, with the same time limits."""
-    _, found = engine.dialect.create_connect_args(engine.url)
-    return {**found, **_POSTGRESQL}
+    """Return psycopg's own arguments for connecting to an engine's database, with the same time limits."""
+    _, arguments = engine.dialect.create_connect_args(engine.url)
+    return {**arguments, **_POSTGRESQL}
 
 
 def create_engine(url: str, connections: int = CONNECTIONS) -> Engine:
-    """An engine for ``sqlite:///…`` or ``postgresql+psycopg://…`` that keeps the promises above.
+    """Return an engine for ``sqlite:///…`` or ``postgresql+psycopg://…`` as the package describes it.
 
-    ``connections``: how many it keeps open to PostgreSQL. One that the server has closed while it was idle is
-    noticed when it is taken, and replaced.
+    It keeps ``connections`` open to PostgreSQL, and replaces one that the server closed while it was idle.
     """
     parsed = sa.make_url(url)
     if file_of(parsed) is not None:
@@ -109,7 +107,7 @@ def create_engine(url: str, connections: int = CONNECTIONS) -> Engine:
         )
         sa.event.listen(engine, "connect", _prepare_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
-        sa.event.listen(engine, "handle_error", _say_whose)
+        sa.event.listen(engine, "handle_error", _attach_url)
         return engine
     engine = sa.create_engine(
         parsed,
@@ -119,29 +117,29 @@ def create_engine(url: str, connections: int = CONNECTIONS) -> Engine:
         pool_recycle=1800,
         connect_args=dict(_POSTGRESQL),
     )
-    sa.event.listen(engine, "checkout", _look_whether_it_lives)
-    sa.event.listen(engine, "checkin", _note_that_it_lived)
-    sa.event.listen(engine, "handle_error", _say_whose)
+    sa.event.listen(engine, "checkout", _check_idle)
+    sa.event.listen(engine, "checkin", _note_use)
+    sa.event.listen(engine, "handle_error", _attach_url)
     return engine
 
 
 WHOSE = "url"
-"""Attribute of a database's error: the URL of the database that it came from."""
+"""Attribute that holds the database's URL on each error that a database raises."""
 
 
-def _say_whose(context: sa.engine.ExceptionContext) -> None:
+def _attach_url(context: sa.engine.ExceptionContext) -> None:
     if context.sqlalchemy_exception is not None and context.engine is not None:
         vars(context.sqlalchemy_exception)[WHOSE] = context.engine.url
 
 
-_LIVELY = 10.0
-"""Seconds. A connection that was used so lately is not asked whether it lives: that took a third of all trips
-to the database. If it does not, whoever uses it finds the database away, tries again, and gets a new one."""
+_UNCHECKED_SECONDS = 10.0
+"""A connection used this recently is not checked before its next use: checks took a third of all trips to the
+database. If it is dead, its user finds the database unavailable, tries again and gets a new one."""
 
 
-def _look_whether_it_lives(connection: Any, record: Any, _proxy: Any) -> None:
+def _check_idle(connection: Any, record: Any, _proxy: Any) -> None:
     used_at = record.info.get("used_at")
-    if used_at is None or time.monotonic() - used_at < _LIVELY:
+    if used_at is None or time.monotonic() - used_at < _UNCHECKED_SECONDS:
         return
     try:
         connection.execute("SELECT 1")
@@ -150,12 +148,12 @@ def _look_whether_it_lives(connection: Any, record: Any, _proxy: Any) -> None:
         raise sa.exc.DisconnectionError from None
 
 
-def _note_that_it_lived(_connection: Any, record: Any) -> None:
+def _note_use(_connection: Any, record: Any) -> None:
     record.info["used_at"] = time.monotonic()
 
 
-# The driver asks how to adapt each value that is no plain number or text. An answer, that it stays as it is,
-# takes half the time of finding none, and rows are full of None.
+# The driver looks up an adapter for each value that is no plain number or text. Finding one that returns the
+# value takes half the time of finding none, and rows are full of None.
 sqlite3.register_adapter(type(None), lambda none: none)
 sqlite3.register_adapter(bytes, bytes)
 sqlite3.register_adapter(bool, int)
@@ -181,15 +179,15 @@ def _begin_sqlite(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN")
         return
     durable = options.get("durable", True)
-    driver: Any = connection.connection.driver_connection  # a setting waits for nobody, and cannot fail
+    driver: Any = connection.connection.driver_connection  # directly: a setting waits for no lock
     driver.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def try_writing(engine: Engine) -> None:
-    """Raises what a database raises that may only be read; changes nothing.
+    """Raise the database's error if it may only be read; change nothing.
 
-    SQLite lets a transaction that is to write begin on a file that may not be written to.
+    SQLite lets a writing transaction begin even on a file that it may not write to.
     """
     with engine.begin() as conn:
         conn.execute(sa.update(tables.counters).where(sa.false()).values(value=0))
@@ -198,16 +196,16 @@ def try_writing(engine: Engine) -> None:
 def hold_tables(conn: Connection, names: Collection[str]) -> None:
     """Lock whole tables until the end of the transaction, and lift its time limit.
 
-    SQLite does nothing: its transaction has the whole file, and no limit.
+    Does nothing on SQLite, whose transaction holds the whole file and has no limit.
     """
     if conn.dialect.name == "postgresql":
-        conn.exec_driver_sql("SET LOCAL statement_timeout = 0")  # an index of millions takes a while
+        conn.exec_driver_sql("SET LOCAL statement_timeout = 0")  # an index over millions of rows takes long
         if names:
             conn.exec_driver_sql(f"LOCK TABLE {', '.join(sorted(names))} IN ACCESS EXCLUSIVE MODE")
 
 
 def index_texts(conn: Connection) -> dict[str, str] | None:
-    """Return how each index was created, where SQLAlchemy cannot read indexes by expressions (SQLite)."""
+    """Return the SQL of each index on SQLite, where SQLAlchemy cannot read indexes over expressions."""
     if conn.dialect.name == "postgresql":
         return None
     query = "SELECT name, sql FROM sqlite_master WHERE type = 'index'"

@@ -1,11 +1,9 @@
-"""The outbox: what a transaction changed, written in the same transaction as the change.
+"""Write the outbox: what a transaction changed, in the same transaction as the change.
 
 One statement at the end of each transaction that took a change position finds every order and customer that
-carries it. So whatever changes a record and gives it the transaction's position, as it must for those who
-export from a position, is told; nobody has to remember to tell it. An event says which record and how it
-changed, never what is in it. ``store/changes.py`` reads them.
-
-Knows no more of a transaction than its connection, because ``store/engine/`` stands on it.
+carries this position. Exports need the position on each changed record anyway, so no code that changes a
+record has to remember the outbox. An event says which record changed and how, never what the record holds.
+``store/changes.py`` reads the events.
 """
 
 from __future__ import annotations
@@ -20,9 +18,9 @@ from store.tables import CUSTOMER_IDS, ORDER_KEYS, customers, orders, outbox
 from store.types import among
 
 CUSTOMER, ORDER = 1, 2
-"""In this order within a transaction: an order comes after the customer that was made for it."""
+"""Kinds of records, in their order within a transaction: a new customer comes before its order."""
 
-_NONE = (1, 0)
+_NO_KEYS = (1, 0)
 
 
 def _between(key: sa.ColumnElement[int], name: str) -> sa.ColumnElement[bool]:
@@ -63,10 +61,10 @@ _WRITE = _writing()
 
 
 def _writing_on_postgresql() -> sa.Select[Any]:
-    """The same, and whether a record of ours has an event of a later position already.
+    """Return the statement that writes the events and says if one of the records has a later event already.
 
-    Transactions have their numbers from when they first write, and may change a record in another order.
-    Positions of this server's past only: a restored dump may hold higher ones.
+    A transaction gets its number at its first write, so two may change a record in another order than that of
+    their numbers. Only positions of this server's past count: a restored dump may hold higher ones.
     """
     mine = sa.bindparam("mine", type_=sa.BigInteger)
     written = _writing().returning(outbox.c.what, outbox.c.key).cte("written")
@@ -82,18 +80,18 @@ _WRITE_ON_POSTGRESQL = _writing_on_postgresql()
 
 
 def write(
-    conn: Connection, change_no: int, given: Mapping[str, tuple[int, int]], revealed: Collection[int]
+    conn: Connection, change_no: int, new_keys: Mapping[str, tuple[int, int]], revealed: Collection[int]
 ) -> bool:
-    """Write the events of the transaction that has this position.
+    """Write the events of the transaction with this position. Return False if it must not be committed.
 
-    False when that may not be committed: a record was changed meanwhile by a transaction of a later
-    position, and who reads would be told of the older change last.
+    That is so if a transaction with a later position changed one of the records first: readers would receive
+    the older change last.
 
-    ``given``: the keys that it gave to new records, first and last; nobody else's record between them can
-    have its position. ``revealed``: orders that were only remembered until now, and so are new to a reader.
+    ``new_keys``: first and last key that the transaction took of each sequence. Between them only its own
+    records have its position. ``revealed``: keys of orders that were pending, which are new to a reader.
     """
-    first_customer, last_customer = given.get(CUSTOMER_IDS.name, _NONE)
-    first_order, last_order = given.get(ORDER_KEYS.name, _NONE)
+    first_customer, last_customer = new_keys.get(CUSTOMER_IDS.name, _NO_KEYS)
+    first_order, last_order = new_keys.get(ORDER_KEYS.name, _NO_KEYS)
     values = {
         "mine": change_no,
         "first_customer": first_customer,

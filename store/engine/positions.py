@@ -1,4 +1,4 @@
-"""Change positions across databases: what PostgreSQL counts them from."""
+"""Change positions across databases: the number from which PostgreSQL counts them."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from sqlalchemy.engine import Connection
 from store import tables
 
 COUNTED_FROM = "counted_from"
-"""The counter that PostgreSQL's change positions are counted from."""
+"""Name of the counter from which PostgreSQL's change positions are counted."""
 
 _LEAP = 1_000_000_000
+"""How far a restored database jumps ahead: more than any reader's lead over the restored rows."""
 
 
 def counted_from(conn: Connection) -> int:
-    """What change positions are counted from, seen to that new ones are higher than all there are.
+    """Return the number from which change positions are counted; make new positions the highest if needed.
 
-    A dump that was restored into another server has rows from transactions that this server has still
-    to come to. Readers may be at positions even above those: a leap leaves them behind.
+    A dump restored into another server has rows with transaction ids that this server has not reached yet,
+    and readers may have seen positions above even those. A leap puts new positions above both.
     """
-    if (counted := _counting_on(conn)) is not None:
+    if (counted := _recorded_if_ahead(conn)) is not None:
         return counted
-    # Of processes that start together one leaps, and the others keep to its number.
+    # If several processes start together, one leaps and the others use its number.
     conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock(hashtext('order-sync {COUNTED_FROM}'))")
-    if (counted := _counting_on(conn)) is not None:
+    if (counted := _recorded_if_ahead(conn)) is not None:
         return counted
     counted = newest_change(conn) + _LEAP
     insert = postgresql.insert(tables.counters).values(name=COUNTED_FROM, value=counted)
@@ -32,8 +33,8 @@ def counted_from(conn: Connection) -> int:
     return counted
 
 
-def _counting_on(conn: Connection) -> int | None:
-    """The recorded number, if all positions there are lie below those to come."""
+def _recorded_if_ahead(conn: Connection) -> int | None:
+    """Return the recorded number if it puts new positions above all stored ones."""
     c = tables.counters.c
     counted = conn.execute(sa.select(c.value).where(c.name == COUNTED_FROM)).scalar_one_or_none() or 0
     ahead = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
@@ -41,9 +42,9 @@ def _counting_on(conn: Connection) -> int | None:
 
 
 def newest_change(conn: Connection) -> int:
-    """The highest change position of any change; whoever follows them is above it at most by a leap."""
-    found = [
+    """Return the highest stored change position; a reader's position is above it by a leap at most."""
+    positions = [
         conn.execute(sa.select(sa.func.max(table.c.change_no))).scalar()
         for table in (tables.customers, tables.orders, tables.outbox)
     ]
-    return max((int(number) for number in found if number is not None), default=0)
+    return max((int(position) for position in positions if position is not None), default=0)

@@ -16,23 +16,22 @@ Row = Mapping[Any, Any]
 
 
 def _converters(dialect: sa.Dialect, types: Sequence[Any]) -> list[tuple[int, Callable[[Any], Any]]]:
-    """How values of our own types become the driver's, by their place; it takes all others as they are.
+    """Return how values of this project's types become the driver's, with their index; others need nothing.
 
-    For truth values and bytes SQLAlchemy has a way of its own, which costs more and ends in the same.
+    SQLAlchemy also converts truth values and bytes, which costs time and yields the same values.
     """
-    ours = [
+    converters = [
         (i, each.dialect_impl(dialect).bind_processor(dialect))
         for i, each in enumerate(types)
         if isinstance(each, TypeDecorator)
     ]
-    return [(i, convert) for i, convert in ours if convert is not None]
+    return [(i, convert) for i, convert in converters if convert is not None]
 
 
 class _Prepared:
-    """An INSERT or UPDATE compiled once: its text, and how to turn values into the driver's parameters.
+    """An INSERT or UPDATE that SQLAlchemy compiled once: its text, and how values become parameters.
 
-    SQLAlchemy compiles it; only the building of a statement and its parameters anew for every row, which
-    costs more than running it, is left out.
+    Building a statement and its parameters again for every row costs more than running it.
     """
 
     def __init__(
@@ -47,7 +46,7 @@ class _Prepared:
         self._converters = _converters(dialect, [types[name] for name in self._names])
 
     def parameters(self, rows: Sequence[Row]) -> list[Any]:
-        """The values of rows as the driver takes them, converted column by column."""
+        """Return the values of rows as the driver takes them, converted column by column."""
         columns: list[Iterable[Any]] = list(zip(*map(self._pick, rows), strict=True))
         for i, convert in self._converters:
             columns[i] = map(convert, columns[i])
@@ -64,23 +63,23 @@ def insertion(dialect: sa.Dialect, table: sa.Table, columns: tuple[str, ...]) ->
 def updating(
     dialect: sa.Dialect, table: sa.Table, columns: tuple[str, ...], where: tuple[str, ...]
 ) -> _Prepared:
-    found = sa.and_(
+    matches = sa.and_(
         *(table.c[name] == sa.bindparam(f"where_{name}", type_=table.c[name].type) for name in where)
     )
     values = {name: sa.bindparam(f"set_{name}", type_=table.c[name].type) for name in columns}
     types = {f"set_{name}": table.c[name].type for name in columns} | {
         f"where_{name}": table.c[name].type for name in where
     }
-    return _Prepared(dialect, sa.update(table).where(found).values(values), types)
+    return _Prepared(dialect, sa.update(table).where(matches).values(values), types)
 
 
 COPY_MINIMUM = 5
-"""From so many rows on, PostgreSQL takes them by COPY, as one statement."""
+"""From this number of rows on, PostgreSQL takes them by COPY, as one statement."""
 
 
 @lru_cache(maxsize=64)
 def _copying(dialect: sa.Dialect, table: sa.Table, columns: tuple[str, ...]) -> tuple[str, list[Any]]:
-    """The COPY statement of a table, and how its values are turned into the driver's."""
+    """Return the COPY statement of a table, and how its values become the driver's."""
     quote = dialect.identifier_preparer
     names = ", ".join(quote.format_column(table.c[name]) for name in columns)
     converters = _converters(dialect, [table.c[name].type for name in columns])
@@ -111,5 +110,5 @@ def copy(conn: Connection, table: sa.Table, columns: tuple[str, ...], rows: Iter
 
 @lru_cache(maxsize=64)
 def locking(query: sa.Select[Any]) -> sa.Select[Any]:
-    """The same query, locking what it finds; kept for those that are made once and asked with every page."""
+    """Return the query with row locks; cached for queries that are built once and run with every page."""
     return query.with_for_update()

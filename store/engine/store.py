@@ -1,4 +1,4 @@
-"""The seller's database."""
+"""The seller's database: its transactions, its clock and its lookup key."""
 
 from __future__ import annotations
 
@@ -21,15 +21,14 @@ from store.sealing import Lookup, Sealer, UnknownKey
 LOOKUP_KEY = "lookup_key"
 LOOKUP_KEY_PLACE = f"meta:{LOOKUP_KEY}"
 
-CONFLICTS = 20
-"""How often work is begun anew because somebody else was first, before that is taken for a fault."""
+COMMIT_ATTEMPTS = 20
+"""How often work that meets conflicts is tried before the conflict counts as a fault."""
 
 T = TypeVar("T")
 
-
 _NOT_DURABLE = ", set_config('synchronous_commit', 'off', true)"
 _PATIENT = ", set_config('idle_in_transaction_session_timeout', '0', true)"
-"""A reader holds up nobody, and whoever reads an export may take his time."""
+"""Lift the time limit of pauses: a reader holds up no other process, and an export may be read slowly."""
 
 
 class Store:
@@ -44,34 +43,34 @@ class Store:
 
     @contextmanager
     def begin(self, *, durable: bool = True) -> Iterator[Transaction]:
-        """A transaction that may write. Commits at the end, rolls back on any exception.
+        """Open a transaction that may write. Commits at the end, rolls back on any exception.
 
-        ``durable=False`` does not wait for the disk: a power cut (not a crash of ours) may take it back,
-        never without what came after it. For claims and tokens, which minutes later mean nothing.
+        ``durable=False`` does not wait for the disk: a power cut (not a crash of the process) may undo it,
+        together with all later transactions. For claims and tokens, which mean nothing minutes later.
         """
         lookup = self.lookup
         with self.engine.connect() as bare:
             conn = bare.execution_options(durable=durable)
             with conn.begin():
-                moment = self._now(conn, "" if durable else _NOT_DURABLE)
-                tx = Transaction(conn, self._sealer, lookup, moment, counted_from=self._counted_from)
+                now = self._now(conn, "" if durable else _NOT_DURABLE)
+                tx = Transaction(conn, self._sealer, lookup, now, counted_from=self._counted_from)
                 yield tx
                 tx.write_outbox()
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
-        """A transaction that only reads, of one moment; it holds up no writer."""
+        """Open a transaction that only reads: one snapshot, which holds up no writer."""
         lookup = self.lookup
         with self.engine.connect() as bare:
             level = {"isolation_level": "REPEATABLE READ"} if bare.dialect.name == "postgresql" else {}
             conn = bare.execution_options(reading=True, **level)
             with conn.begin():
-                moment = self._now(conn, _PATIENT)
-                yield Transaction(conn, self._sealer, lookup, moment, counted_from=self._counted_from)
+                now = self._now(conn, _PATIENT)
+                yield Transaction(conn, self._sealer, lookup, now, counted_from=self._counted_from)
 
     def commit(self, work: Callable[[Transaction], T], *, durable: bool = True) -> T:
-        """Do ``work`` in a transaction of its own; all of it once more when somebody else was first."""
-        for _ in range(CONFLICTS - 1):
+        """Do ``work`` in a transaction of its own; repeat all of it if another process was first."""
+        for _ in range(COMMIT_ATTEMPTS - 1):
             try:
                 with self.begin(durable=durable) as tx:
                     return work(tx)
@@ -83,27 +82,26 @@ class Store:
 
     @property
     def server_time(self) -> sa.ColumnElement[datetime]:
-        """The time at which PostgreSQL carries out a statement that has this in it."""
-        given = None if self._clock is None else self._clock()
-        return sa.func.clock_timestamp() if given is None else sa.literal(given, sa.DateTime(timezone=True))
+        """Return an expression for the time at which PostgreSQL runs the statement."""
+        now = None if self._clock is None else self._clock()
+        return sa.func.clock_timestamp() if now is None else sa.literal(now, sa.DateTime(timezone=True))
 
     @contextmanager
     def alone(self) -> Iterator[Connection]:
-        """A connection on which each statement is a transaction by itself: a trip to PostgreSQL, not four."""
+        """Open a connection on which each statement is a transaction: one trip to PostgreSQL, not four."""
         with self.engine.connect() as bare:
             yield bare.execution_options(isolation_level="AUTOCOMMIT")
 
     def leave_no_trace(self, tables: Sequence[str]) -> bool:
-        """See to it that what was overwritten or deleted in some tables is not left in files either.
+        """Remove overwritten and deleted rows of some tables from the database's files.
 
-        SQLite: everything goes from the log into the database, where ``secure_delete`` has overwritten it,
-        and the log is emptied, whatever the tables; False when somebody who reads or writes did not allow it
-        within two seconds.
-        PostgreSQL: the old versions of rows are vacuumed away.
+        SQLite: copy the whole log into the database, where ``secure_delete`` has overwritten them, and empty
+        it. Return False if readers or writers prevented that for two seconds.
+        PostgreSQL: vacuum the tables. Return True.
         """
         if self.engine.dialect.name == "postgresql":
             with self.alone() as conn:
-                # A second scheduler may be at it: it is waited for.
+                # Another scheduler may be vacuuming the same table: wait for it.
                 for limit in ("statement_timeout", "lock_timeout"):
                     conn.exec_driver_sql(f"SET {limit} = 0")
                 for name in tables:
@@ -122,22 +120,22 @@ class Store:
             bare_connection.close()
 
     def now(self) -> datetime:
-        """The time of a transaction that begins now."""
+        """Return the time of a transaction that begins now."""
         with self.read() as tx:
             return tx.now
 
     def _now(self, conn: Connection, also: str) -> datetime:
-        """The transaction's moment; ``also`` sets something for PostgreSQL on the same way to it."""
-        moment = datetime.now(UTC)
+        """Return the transaction's time; ``also`` sets options of PostgreSQL in the same trip."""
+        now = datetime.now(UTC)
         if conn.dialect.name == "postgresql" and (also or self._clock is None):
-            moment = conn.exec_driver_sql(f"SELECT clock_timestamp(){also}").scalar_one().astimezone(UTC)
-        return moment if self._clock is None else self._clock()
+            now = conn.exec_driver_sql(f"SELECT clock_timestamp(){also}").scalar_one().astimezone(UTC)
+        return now if self._clock is None else self._clock()
 
     @property
     def lookup(self) -> Lookup:
-        """The keyed hashes; their key is made on first use and stored sealed.
+        """Return the keyed hashes. Their key is made on first use and stored sealed.
 
-        So it is here that a wrong encryption key shows first. Raises SealError.
+        A wrong encryption key therefore shows here first. Raises SealError.
         """
         if self._lookup is None:
             with self.engine.begin() as conn:
@@ -146,12 +144,12 @@ class Store:
         return self._lookup
 
     def close(self) -> None:
-        """Give back all connections."""
+        """Close all connections."""
         self.engine.dispose()
 
 
 def has_lookup_key(engine: Engine) -> bool:
-    """Return True if the database was used with an encryption key before; until then any will do."""
+    """Return True if the database was used with an encryption key; a new one accepts any key."""
     with engine.connect() as conn:
         if not sa.inspect(conn).has_table(tables.meta.name):
             return False
@@ -175,5 +173,5 @@ def _lookup_key(conn: Connection, sealer: Sealer) -> bytes:
     except UnknownKey:
         raise UnknownKey(
             "this database was sealed with another encryption key: "
-            "put the key that it was used with last into ORDER_SYNC_ENCRYPTION_KEY"
+            "set ORDER_SYNC_ENCRYPTION_KEY to the key that it was last used with"
         ) from None

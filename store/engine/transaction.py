@@ -1,4 +1,4 @@
-"""One open transaction."""
+"""One open transaction: reading, locking, writing, keys and its change position."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from store.sealing import Lookup, Sealer
 
 
 class Tombstone(Exception):
-    """A customer that was read as living has been merged or forgotten meanwhile: decide again."""
+    """A customer was merged or forgotten after it was read as active: decide again."""
 
 
 class Overtaken(Exception):
-    """A record was changed by a transaction of a later position before ours changed it: begin anew."""
+    """A transaction with a later position changed the same record first: begin again."""
 
 
 def is_conflict(error: BaseException) -> bool:
-    """Whether somebody else was first, so that rolling back and deciding again will help."""
+    """Return True if another process was first, so that rolling back and deciding again helps."""
     if isinstance(error, sa.exc.IntegrityError | Tombstone | Overtaken):
         return True
     state = getattr(getattr(error, "orig", None), "sqlstate", None)
@@ -37,15 +37,15 @@ def is_conflict(error: BaseException) -> bool:
 
 
 _COUNT = "UPDATE counters SET value = value + ? WHERE name = ? RETURNING value"
-"""For SQLite; PostgreSQL counts by itself."""
+"""Counts on SQLite; PostgreSQL has sequences."""
 
 
 @dataclass
 class Transaction:
     """One open transaction: everything in it becomes visible together, or not at all.
 
-    ``now`` is one moment for the whole transaction: the database's clock on PostgreSQL, the
-    process's on SQLite.
+    ``now`` is the same for the whole transaction: by the database's clock on PostgreSQL, by the process's
+    on SQLite.
     """
 
     conn: Connection
@@ -53,58 +53,59 @@ class Transaction:
     lookup: Lookup
     now: datetime
     began_at: float = field(default_factory=time.monotonic)
-    """When it began, by the clock that tells how long something takes: seconds."""
+    """When it began, in seconds of the monotonic clock."""
     counted_from: int = 0
-    """What PostgreSQL's change positions are counted from."""
-    given: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """The first and the last key that was given out of each sequence."""
+    """The number from which PostgreSQL's change positions are counted."""
+    new_keys: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """The first and last key taken from each sequence, by its name."""
     revealed: set[int] = field(default_factory=set)
-    """Keys of orders that were only remembered before, and are shown from now on (R30)."""
+    """Keys of orders that were pending and are shown from now on (R30)."""
 
     @property
     def _on_postgresql(self) -> bool:
         return self.conn.dialect.name == "postgresql"
 
     def rows(self, statement: sa.Executable, *args: Any) -> Sequence[sa.Row[Any]]:
-        """All rows of a query."""
+        """Return all rows of a query."""
         return self.conn.execute(statement, *args).all()
 
     def these(self, words: Iterable[str]) -> sa.TableValuedAlias:
-        """Words as rows of one column, ``value``, to be joined: one parameter, however many they are."""
+        """Return words as rows of one column, ``value``, to join: a single parameter for all of them."""
         column = sa.column("value", sa.String)
         if self._on_postgresql:
-            given = sa.bindparam(None, list(words), type_=postgresql.ARRAY(sa.String))
-            return sa.func.unnest(given).table_valued(column).render_derived()
+            array = sa.bindparam(None, list(words), type_=postgresql.ARRAY(sa.String))
+            return sa.func.unnest(array).table_valued(column).render_derived()
         return sa.func.json_each(json.dumps(list(words))).table_valued(column)
 
     def lock(self, query: sa.Select[Any]) -> sa.Select[Any]:
-        """Lock what the query finds until the end; SQLite's transaction has the whole file already.
+        """Return the query with locks, held until the end, on the rows that it finds.
 
-        One that only reads locks nothing: it would wait for writers, and fail when they have written.
+        SQLite's transaction holds the whole file already. A reading transaction locks nothing: it would wait
+        for writers and fail after their commit.
         """
         reading = self.conn.get_execution_options().get("reading", False)
         return statements.locking(query) if self._on_postgresql and not reading else query
 
     def lock_all(self, query: sa.Select[Any]) -> None:
-        """Lock the rows that the query finds, in its order; SQLite has the whole file anyway."""
+        """Lock the rows that the query finds, in its order."""
         if self._on_postgresql:
             self.conn.execute(self.lock(query)).all()
 
     @property
     def sees_later_commits(self) -> bool:
-        """True where a statement sees what others committed since an earlier one of the same transaction."""
+        """Return True if a statement may see commits that an earlier one of this transaction did not."""
         return self._on_postgresql
 
     @cached_property
     def change_no(self) -> int:
-        """The change position of this transaction."""
+        """Return the change position of this transaction; the first call takes it."""
         if self._on_postgresql:
             number = self.conn.exec_driver_sql("SELECT pg_current_xact_id()::text::bigint").scalar_one()
             return self.counted_from + int(number)
         return self._count("change_no", 1)
 
     def readable_change_no(self) -> int:
-        """The newest position below which nothing can appear any more."""
+        """Return the newest position up to which no further changes can appear."""
         if self._on_postgresql:
             query = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1"
             return self.counted_from + int(self.conn.exec_driver_sql(query).scalar_one())
@@ -127,48 +128,48 @@ class Transaction:
             self.conn.execute(insert(table).on_conflict_do_nothing(), rows)
 
     def update(self, table: sa.Table, rows: Sequence[Row], **where: Any) -> int:
-        """Set the same columns of rows found by equality; returns how many were found.
+        """Set the same columns of rows found by equality. Return how many rows were found.
 
-        ``where`` holds a column's value, or None for the value that each row itself has for it.
+        ``where`` holds a column's value; None takes the value from each of ``rows``.
         """
         if not rows:
             return 0
-        given = {f"where_{name}": value for name, value in where.items() if value is not None}
+        shared = {f"where_{name}": value for name, value in where.items() if value is not None}
         own = [name for name, value in where.items() if value is None]
         columns = tuple(name for name in rows[0] if name not in own)
         prepared = statements.updating(self.conn.dialect, table, columns, tuple(where))
         named = [
-            {f"set_{name}": row[name] for name in columns} | {f"where_{n}": row[n] for n in own} | given
+            {f"set_{name}": row[name] for name in columns} | {f"where_{n}": row[n] for n in own} | shared
             for row in rows
         ]
         return self.conn.exec_driver_sql(prepared.sql, prepared.parameters(named)).rowcount
 
-    def take_keys(self, sequence: sa.Sequence, many: int) -> list[int]:
-        """Give out ``many`` new growing numbers."""
-        if many == 0:
+    def take_keys(self, sequence: sa.Sequence, number: int) -> list[int]:
+        """Return ``number`` new keys, in ascending order."""
+        if number == 0:
             return []
         if self._on_postgresql:
-            query = sa.text(f"SELECT nextval('{sequence.name}') FROM generate_series(1, :many)")
-            keys = sorted(int(row[0]) for row in self.conn.execute(query, {"many": many}))
+            query = sa.text(f"SELECT nextval('{sequence.name}') FROM generate_series(1, :number)")
+            keys = sorted(int(row[0]) for row in self.conn.execute(query, {"number": number}))
         else:
-            last = self._count(sequence.name, many)
-            keys = list(range(last - many + 1, last + 1))
-        self.given[sequence.name] = (self.given.get(sequence.name, keys)[0], keys[-1])
+            last = self._count(sequence.name, number)
+            keys = list(range(last - number + 1, last + 1))
+        self.new_keys[sequence.name] = (self.new_keys.get(sequence.name, keys)[0], keys[-1])
         return keys
 
     def write_outbox(self) -> None:
-        """What this transaction has changed, as events. The last thing before the commit.
+        """Write what this transaction changed as events, last before the commit.
 
-        Raises a conflict (``is_conflict``) when a record's events would not be in the order of its changes.
+        Raises a conflict (``is_conflict``) if a record's events would not be in the order of its changes.
         """
         if "change_no" not in vars(self):
             return
-        if not outbox.write(self.conn, self.change_no, self.given, self.revealed):
+        if not outbox.write(self.conn, self.change_no, self.new_keys, self.revealed):
             raise Overtaken
 
-    def _count(self, name: str, many: int) -> int:
-        counted = self.conn.exec_driver_sql(_COUNT, (many, name)).scalar_one_or_none()
-        if counted is None:
-            self.insert(tables.counters, [{"name": name, "value": many}])
-            return many
-        return int(counted)
+    def _count(self, name: str, number: int) -> int:
+        value = self.conn.exec_driver_sql(_COUNT, (number, name)).scalar_one_or_none()
+        if value is None:
+            self.insert(tables.counters, [{"name": name, "value": number}])
+            return number
+        return int(value)

@@ -326,7 +326,7 @@ def test_a_wrong_encryption_key_is_told_in_one_clear_sentence(store: Store, data
         pass
     assert str(told.value) == (
         "this database was sealed with another encryption key: "
-        "put the key that it was used with last into ORDER_SYNC_ENCRYPTION_KEY"
+        "set ORDER_SYNC_ENCRYPTION_KEY to the key that it was last used with"
     )
     stranger.close()
 
