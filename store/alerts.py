@@ -1,4 +1,4 @@
-"""What people have been told is wrong, in the database that all processes share."""
+"""Alerts in the database that all processes share: what is wrong, and if people were notified."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from store.tables import alerts, credentials, quarantine
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Something that is wrong ``since`` then. ``over_at``: since when it is not, as long as nobody knows.
+    """Something that is wrong ``since`` then.
 
-    ``telling_until``: until then some process is telling people.
+    ``over_at``: when it ended, while people do not know yet. ``telling_until``: until then a process is
+    notifying people.
     """
 
     alert: str
@@ -29,7 +30,7 @@ class Standing:
 
 
 def load(tx: Transaction) -> dict[str, Standing]:
-    """All that is wrong, locked, by name."""
+    """Return all that is wrong by name, locked."""
     query = tx.lock(sa.select(alerts).order_by(alerts.c.alert))
     return {row.alert: Standing(**row._mapping) for row in tx.rows(query)}
 
@@ -41,41 +42,44 @@ def count_open(tx: Transaction) -> int:
 
 
 def save(tx: Transaction, standing: Iterable[Standing], known: Collection[str]) -> None:
-    """Remember; ``known``: the names that ``load`` found in this transaction.
+    """Store alerts. ``known``: the names that ``load`` returned in this transaction.
 
-    Raises a conflict (``engine.is_conflict``) when another process entered one of the others meanwhile: what
-    is not locked must not be written over.
+    Raises a conflict (``engine.is_conflict``) if another process has entered one of the others since: only
+    locked rows may be overwritten.
     """
-    for each in standing:
-        if each.alert in known:
-            mine = sa.update(alerts).where(alerts.c.alert == each.alert)
-            tx.conn.execute(mine.values(asdict(each)))
+    for alert in standing:
+        if alert.alert in known:
+            changed = sa.update(alerts).where(alerts.c.alert == alert.alert)
+            tx.conn.execute(changed.values(asdict(alert)))
         else:
-            tx.conn.execute(sa.insert(alerts).values(asdict(each)))
+            tx.conn.execute(sa.insert(alerts).values(asdict(alert)))
 
 
 def forget(tx: Transaction, names: Iterable[str]) -> None:
-    """These are over, and people know."""
+    """Delete alerts that are over and of which people know that."""
     tx.conn.execute(sa.delete(alerts).where(alerts.c.alert.in_(list(names))))
 
 
-def told(tx: Transaction, name: str) -> None:
-    """People were told that this is wrong."""
+def note_notified(tx: Transaction, name: str) -> None:
+    """Record that people were notified of this alert."""
     values = {"told_at": tx.now, "times": alerts.c.times + 1, "telling_until": None}
     tx.conn.execute(sa.update(alerts).where(alerts.c.alert == name).values(values))
 
 
 Used = Mapping[tuple[str, str], str]
-"""Fingerprints of credentials that are in use, by account and kind."""
+"""Fingerprints of the credentials in use, by account and kind."""
 
 
 def in_use_since(tx: Transaction, used: Used) -> dict[tuple[str, str], datetime]:
-    """Since when these credentials have been in use, as far as is known here: nothing of one that is new."""
+    """Return since when these credentials have been in use; new ones are left out."""
     return {name: since for name, (known, since) in _in_use(tx).items() if used.get(name) == known}
 
 
 def note_use(tx: Transaction, used: Used) -> dict[tuple[str, str], datetime]:
-    """The same, with what is new remembered as in use from now on. Raises a conflict (``is_conflict``)."""
+    """Record new credentials as in use from now on. Return since when each of them all has been in use.
+
+    Raises a conflict (``engine.is_conflict``) if another process records the same.
+    """
     before = _in_use(tx)
     new = [
         {"account": account, "kind": kind, "fingerprint": fingerprint, "since": tx.now}
@@ -94,6 +98,6 @@ def _in_use(tx: Transaction) -> dict[tuple[str, str], tuple[str, datetime]]:
 
 
 def quarantined_since(tx: Transaction, since: datetime) -> int:
-    """How many of the orders in quarantine came there after the given time."""
+    """Return how many of the orders in quarantine entered it after the given time."""
     query = sa.select(sa.func.count()).select_from(quarantine).where(quarantine.c.first_seen_at > since)
     return int(tx.conn.execute(query).scalar_one())

@@ -1,7 +1,7 @@
-"""Reports of a backfill in the database: its parts, and the ids that are still to be fetched.
+"""A backfill by reports in the database: its parts, and the ids that are still to be fetched.
 
-Ids are no buyer data, and are stored plainly. They are kept by backfill and age, so that the oldest are found
-at one end and the newest at the other.
+Ids are no buyer data and are stored in the clear. They are ordered by backfill and age, so both the oldest
+and the newest are found quickly.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from store.ledger import CLAIM
 from store.progress import Backfill, HistoryId, ReportPart
 from store.tables import backfills, history_ids, history_parts, orders
 
-# --- whose turn it is -------------------------------------------------------------------------------
+# --- claims -----------------------------------------------------------------------------------------
 
 
 def claim(tx: Transaction, backfill_id: int, owner: str) -> bool:
-    """Take a backfill's ids for two minutes. False when somebody else has them, or it is not wanted now."""
+    """Claim a backfill's ids for two minutes. Return False if another has them or it does not run now."""
     c = backfills.c
     free = sa.or_(c.owner.is_(None), c.owner == owner, c.claimed_until <= tx.now)
-    taken = tx.conn.execute(
+    claimed = tx.conn.execute(
         sa.update(backfills)
         .where(c.backfill_id == backfill_id, c.state.in_(("planned", "running")), free)
         .values(owner=owner, claimed_until=tx.now + CLAIM, state="running")
     )
-    return taken.rowcount == 1
+    return claimed.rowcount == 1
 
 
 def holds(tx: Transaction, backfill_id: int, owner: str) -> bool:
-    """Whether a backfill's ids are still with this owner, be it paused meanwhile, or can be had again.
+    """Return True if ``owner`` still holds the claim (even if the backfill was paused) or can re-acquire it.
 
-    The backfill is locked by that: whoever else has them by now has written, or writes later.
+    This locks the backfill: another owner has written already, or will write later.
     """
     c = backfills.c
     renewed = tx.conn.execute(
@@ -49,7 +49,7 @@ def holds(tx: Transaction, backfill_id: int, owner: str) -> bool:
 def count_and_renew(
     tx: Transaction, backfill_id: int, owner: str, *, fetched: int = 0, requests: int = 1
 ) -> bool:
-    """Count what was fetched, and hold the ids for two minutes more. False when they are ours no more."""
+    """Count what was fetched and renew the claim for two minutes. Return False if the claim is lost."""
     c = backfills.c
     tx.conn.execute(
         sa.update(backfills)
@@ -60,6 +60,7 @@ def count_and_renew(
 
 
 def release(tx: Transaction, backfill_id: int, owner: str) -> None:
+    """Give up the claim of this owner."""
     c = backfills.c
     tx.conn.execute(
         sa.update(backfills)
@@ -72,19 +73,19 @@ def release(tx: Transaction, backfill_id: int, owner: str) -> None:
 
 
 def load_parts(tx: Transaction, backfill_id: int) -> tuple[ReportPart, ...]:
-    """The parts of a backfill, oldest first; none before they were planned."""
+    """Return the parts of a backfill, oldest first; none before they were planned."""
     c = history_parts.c
     query = sa.select(history_parts).where(c.backfill_id == backfill_id).order_by(c.lower)
     return tuple(ReportPart(**row._mapping) for row in tx.rows(query))
 
 
 def enter_parts(tx: Transaction, parts: Iterable[ReportPart]) -> None:
-    """Record the parts of a backfill that reports are wanted for."""
+    """Store the parts of a backfill for which reports will be requested."""
     tx.insert(history_parts, [{f.name: getattr(part, f.name) for f in fields(part)} for part in parts])
 
 
 def save_part(tx: Transaction, part: ReportPart) -> None:
-    """Write what has become of a part."""
+    """Store the new state of a part."""
     values = {f.name: getattr(part, f.name) for f in fields(part)}
     tx.update(history_parts, [values], backfill_id=None, lower=None)
 
@@ -93,22 +94,22 @@ def save_part(tx: Transaction, part: ReportPart) -> None:
 
 
 def enter_ids(tx: Transaction, backfill_id: int, ids: Sequence[HistoryId]) -> None:
-    """Record ids to be fetched; those that are known already stay as they are."""
+    """Store ids to fetch; ids that are stored already stay as they are."""
     rows = [
         {
             "backfill_id": backfill_id,
-            "created_at": one.created_at,
-            "order_id": one.order_id,
-            "last_updated_at": one.last_updated_at,
+            "created_at": entry.created_at,
+            "order_id": entry.order_id,
+            "last_updated_at": entry.last_updated_at,
             "attempts": 0,
         }
-        for one in ids
+        for entry in ids
     ]
     tx.insert_missing(history_ids, rows)
 
 
 def forget(tx: Transaction, backfill_id: int, *, parts: bool) -> None:
-    """A backfill is over: what is left of its ids, and its ``parts``, are not needed any more."""
+    """Delete the remaining ids, and with ``parts`` the parts, of a backfill that is over."""
     tx.conn.execute(sa.delete(history_ids).where(history_ids.c.backfill_id == backfill_id))
     if parts:
         tx.conn.execute(sa.delete(history_parts).where(history_parts.c.backfill_id == backfill_id))
@@ -117,9 +118,9 @@ def forget(tx: Transaction, backfill_id: int, *, parts: bool) -> None:
 def oldest_ids(
     tx: Transaction, account: str, backfill_id: int, below: datetime | None, limit: int
 ) -> list[tuple[HistoryId, datetime | None]]:
-    """The oldest ids below a time that may be asked for now; with the time of each order's stored version."""
+    """Return the oldest due ids below a time, each with the time of the order's stored version."""
     c = history_ids.c
-    mine = sa.and_(orders.c.account == account, orders.c.order_id == c.order_id)
+    stored = sa.and_(orders.c.account == account, orders.c.order_id == c.order_id)
     query = (
         sa.select(
             c.created_at,
@@ -129,46 +130,47 @@ def oldest_ids(
             c.retry_at,
             orders.c.last_updated_at.label("stored_at"),
         )
-        .select_from(history_ids.outerjoin(orders, mine))
+        .select_from(history_ids.outerjoin(orders, stored))
         .where(
-            *_stretch(backfill_id, below, None),
+            *_in_range(backfill_id, below, None),
             sa.or_(c.retry_at.is_(None), c.retry_at <= tx.now),
         )
         .order_by(c.created_at, c.order_id)
         .limit(limit)
     )
-    found = []
-    for row in tx.rows(query):
-        one = HistoryId(row.created_at, row.order_id, row.updated_at, row.attempts, row.retry_at)
-        found.append((one, row.stored_at))
-    return found
+    return [
+        (HistoryId(row.created_at, row.order_id, row.updated_at, row.attempts, row.retry_at), row.stored_at)
+        for row in tx.rows(query)
+    ]
 
 
 def take_out(tx: Transaction, backfill_id: int, ids: Sequence[HistoryId]) -> None:
-    """These are fetched, or stored already."""
+    """Delete ids that are fetched, or whose orders are stored already."""
     c = history_ids.c
-    gone = sa.delete(history_ids).where(
+    deletion = sa.delete(history_ids).where(
         c.backfill_id == backfill_id,
         c.created_at == sa.bindparam("its_time", type_=c.created_at.type),
         c.order_id == sa.bindparam("its_id"),
     )
     if ids:
-        tx.conn.execute(gone, [{"its_time": one.created_at, "its_id": one.order_id} for one in ids])
+        tx.conn.execute(deletion, [{"its_time": i.created_at, "its_id": i.order_id} for i in ids])
 
 
-def postpone(tx: Transaction, backfill_id: int, one: HistoryId) -> None:
-    """This one could not be had; its attempts and its next one are noted."""
-    values = {"attempts": one.attempts, "retry_at": one.retry_at}
-    mine = {"backfill_id": backfill_id, "created_at": one.created_at, "order_id": one.order_id}
-    tx.update(history_ids, [values], **mine)
+def postpone(tx: Transaction, backfill_id: int, entry: HistoryId) -> None:
+    """Store the attempts and the next attempt of an id that could not be fetched."""
+    values = {"attempts": entry.attempts, "retry_at": entry.retry_at}
+    key = {"backfill_id": backfill_id, "created_at": entry.created_at, "order_id": entry.order_id}
+    tx.update(history_ids, [values], **key)
 
 
 def next_retry(tx: Transaction, backfill_id: int, below: datetime | None) -> datetime | None:
-    """When the first of a stretch's ids that were put off is due."""
+    """Return when the first postponed id of a range is due."""
     c = history_ids.c
-    query = sa.select(sa.func.min(c.retry_at)).where(*_stretch(backfill_id, below, None), c.retry_at > tx.now)
-    found: datetime | None = tx.conn.execute(query).scalar_one()
-    return found
+    in_range = _in_range(backfill_id, below, None)
+    retry_at: datetime | None = tx.conn.execute(
+        sa.select(sa.func.min(c.retry_at)).where(*in_range, c.retry_at > tx.now)
+    ).scalar_one()
+    return retry_at
 
 
 def count_ids(
@@ -179,8 +181,8 @@ def count_ids(
     *,
     due: bool = False,
 ) -> int:
-    """How many ids are left, of a stretch; ``due``: that may be asked for now."""
-    query = sa.select(sa.func.count()).select_from(history_ids).where(*_stretch(backfill_id, below, since))
+    """Return how many ids of a range are left; ``due``: only those that may be fetched now."""
+    query = sa.select(sa.func.count()).select_from(history_ids).where(*_in_range(backfill_id, below, since))
     if due:
         retry_at = history_ids.c.retry_at
         query = query.where(sa.or_(retry_at.is_(None), retry_at <= tx.now))
@@ -188,7 +190,7 @@ def count_ids(
 
 
 def has_more(tx: Transaction, backfill: Backfill, is_awaited: Callable[[Backfill, ReportPart], bool]) -> bool:
-    """Whether ids of a backfill are still to be fetched, or reports to come in."""
+    """Return True if a backfill still waits for ids to be fetched or for reports."""
     if count_ids(tx, backfill.backfill_id):
         return True
     return any(is_awaited(backfill, part) for part in load_parts(tx, backfill.backfill_id))
@@ -197,31 +199,31 @@ def has_more(tx: Transaction, backfill: Backfill, is_awaited: Callable[[Backfill
 def oldest_left(
     tx: Transaction, backfill_id: int, below: datetime, since: datetime, *, untried: bool = False
 ) -> datetime | None:
-    """The oldest id of a stretch that is still to be fetched; ``untried``: of those never asked for."""
-    query = sa.select(sa.func.min(history_ids.c.created_at)).where(*_stretch(backfill_id, below, since))
+    """Return the time of the oldest id left in a range; ``untried``: of those never requested."""
+    query = sa.select(sa.func.min(history_ids.c.created_at)).where(*_in_range(backfill_id, below, since))
     if untried:
         query = query.where(history_ids.c.attempts == 0)
-    found: datetime | None = tx.conn.execute(query).scalar_one()
-    return found
+    created_at: datetime | None = tx.conn.execute(query).scalar_one()
+    return created_at
 
 
 def newest_of(
     tx: Transaction, backfill_id: int, below: datetime, since: datetime, number: int
 ) -> datetime | None:
-    """The time of the ``number``-th newest id of a stretch; None when there are not so many."""
+    """Return the time of the ``number``-th newest id of a range; None if there are fewer."""
     c = history_ids.c
     query = (
         sa.select(c.created_at)
-        .where(*_stretch(backfill_id, below, since))
+        .where(*_in_range(backfill_id, below, since))
         .order_by(c.created_at.desc())
         .offset(number - 1)
         .limit(1)
     )
-    found: datetime | None = tx.conn.execute(query).scalar_one_or_none()
-    return found
+    created_at: datetime | None = tx.conn.execute(query).scalar_one_or_none()
+    return created_at
 
 
-def _stretch(
+def _in_range(
     backfill_id: int, below: datetime | None, since: datetime | None
 ) -> list[sa.ColumnElement[bool]]:
     c = history_ids.c
@@ -233,11 +235,11 @@ def _stretch(
     return conditions
 
 
-# --- what is known already --------------------------------------------------------------------------
+# --- stored orders ----------------------------------------------------------------------------------
 
 
 def count_orders(tx: Transaction, account: str, marketplace_id: str, lower: datetime, upper: datetime) -> int:
-    """How many orders of a marketplace are stored that were placed in a stretch."""
+    """Return how many stored orders of a marketplace were placed in a range."""
     c = orders.c
     query = (
         sa.select(sa.func.count())

@@ -1,6 +1,6 @@
-"""The request budget: Amazon's token bucket, kept in the database that every process shares.
+"""Request budgets: Amazon's token buckets, kept in the database that all processes share.
 
-The arithmetic is in ``store/bucket.py``; here are the locked read and write around it.
+The arithmetic is in ``store/bucket.py``; this file reads and writes buckets under lock.
 """
 
 from __future__ import annotations
@@ -19,17 +19,16 @@ from store.tables import budgets
 
 @dataclass(frozen=True, slots=True)
 class BudgetKey:
-    """Whose bucket: Amazon counts per application, selling partner (in a region) and operation."""
+    """What Amazon counts by: application, selling partner (in a region) and operation."""
 
     application: str
     account: str
     operation: str
 
 
-_FOUND = sa.select(budgets).where(
+_BY_KEY = sa.select(budgets).where(
     *(budgets.c[name] == sa.bindparam(name) for name in ("application", "account", "operation"))
 )
-
 
 _TAKE = (
     sa.update(budgets)
@@ -45,18 +44,18 @@ def _names(key: BudgetKey) -> dict[str, str]:
 
 
 def read(tx: Transaction, key: BudgetKey, rate: float, burst: float) -> Bucket:
-    """The bucket as of now, without taking; a full one of the given plan when there is none yet."""
-    row = tx.conn.execute(_FOUND, _names(key)).one_or_none()
+    """Return the bucket as of now without taking a token; if none is stored, a full one of this plan."""
+    row = tx.conn.execute(_BY_KEY, _names(key)).one_or_none()
     return full(rate, burst, tx.now) if row is None else _bucket(row).at(tx.now)
 
 
 def full(rate: float, burst: float, now: datetime) -> Bucket:
-    """What a bucket is before the first request."""
+    """Return the bucket before the first request."""
     return Bucket(rate, burst, burst, now)
 
 
 def all_of(tx: Transaction, operations: Collection[str]) -> dict[BudgetKey, Bucket]:
-    """The buckets of some operations, of all accounts that have one, as of now."""
+    """Return all stored buckets of some operations as of now."""
     query = sa.select(budgets).where(budgets.c.operation.in_(operations))
     return {
         BudgetKey(row.application, row.account, row.operation): _bucket(row).at(tx.now)
@@ -69,7 +68,7 @@ def _bucket(row: sa.Row[Any]) -> Bucket:
 
 
 def _locked(tx: Transaction, key: BudgetKey, rate: float, burst: float) -> Bucket:
-    query = tx.lock(_FOUND)
+    query = tx.lock(_BY_KEY)
     row = tx.conn.execute(query, _names(key)).one_or_none()
     if row is None:
         fresh = {
@@ -88,18 +87,18 @@ def _locked(tx: Transaction, key: BudgetKey, rate: float, burst: float) -> Bucke
 def take(
     tx: Transaction, key: BudgetKey, rate: float, burst: float, reserve: float = 0.0
 ) -> tuple[Bucket, datetime | None]:
-    """Take a token under lock, leaving ``reserve``. Returns the bucket; when to come, if it had none."""
+    """Take a token under lock if ``reserve`` is left. Return the bucket; when to retry, if it has too few."""
     bucket, ready = spend(_locked(tx, key, rate, burst), tx.now, reserve)
     if ready is None:
-        left = {"left": bucket.tokens, "at": bucket.counted_at}
-        tx.conn.execute(_TAKE, {f"its_{name}": value for name, value in _names(key).items()} | left)
+        values = {"left": bucket.tokens, "at": bucket.counted_at}
+        tx.conn.execute(_TAKE, {f"its_{name}": value for name, value in _names(key).items()} | values)
     return bucket, ready
 
 
 def set_rate(tx: Transaction, key: BudgetKey, rate: float, burst: float, observed: float) -> None:
-    """Amazon named the rate: refill with the old one up to now, then count with the new one.
+    """Store the rate that Amazon named: refill at the old one up to now, count at the new one from now on.
 
-    Believed down to a hundredth of the plan: with less no request would ever be made that could correct it.
+    A rate below a hundredth of the plan is raised to that: with less, no request would follow to correct it.
     """
     observed = max(observed, rate / 100)
     bucket = _locked(tx, key, rate, burst)
@@ -110,7 +109,7 @@ def set_rate(tx: Transaction, key: BudgetKey, rate: float, burst: float, observe
 
 
 def drain(tx: Transaction, key: BudgetKey, rate: float, burst: float) -> datetime:
-    """Amazon said 429: nothing is left. Returns when the next token is there."""
+    """Empty the bucket after a 429. Return when it holds the next token."""
     bucket = replace(_locked(tx, key, rate, burst).at(tx.now), tokens=0.0)
     values = {"tokens": bucket.tokens, "counted_at": bucket.counted_at}
     tx.update(budgets, [values], **_names(key))
@@ -118,5 +117,5 @@ def drain(tx: Transaction, key: BudgetKey, rate: float, burst: float) -> datetim
 
 
 def taken(tx: Transaction) -> dict[BudgetKey, int]:
-    """Tokens taken since ever, per bucket."""
+    """Return the number of tokens ever taken from each bucket."""
     return {BudgetKey(r.application, r.account, r.operation): r.taken for r in tx.rows(sa.select(budgets))}

@@ -1,9 +1,9 @@
-"""The change feed: the outbox read from a position, and trimmed.
+"""The change feed: read the outbox from a position, and trim it.
 
-A position is that of an event, and means "up to and with this one". Positions grow as changes become
-readable, for each record and over all: an event is readable only when no transaction with a smaller position
-can still commit, so whoever goes on from the last position that was given misses nothing. A plain number, as
-``order-sync export`` prints it, means all events of that number.
+A position names an event and means "up to and including this one". An event is readable only when no
+transaction with a smaller position can still commit, so positions grow in the order in which changes become
+readable, and a reader that continues from its last position misses nothing. A plain number, as
+``order-sync export`` prints it, includes all events of that number.
 """
 
 from __future__ import annotations
@@ -27,35 +27,35 @@ Kind = Literal[
     "customer.merged",
     "customer.forgotten",
 ]
-"""What became of a record. ``merged``: it is a tombstone that points to another one."""
+"""What happened to a record. ``merged``: it is a tombstone that points to another one."""
 
 KEPT = timedelta(days=30)
 """How long events are kept."""
 
 KEPT_FOR_HOOKS = timedelta(days=90)
-"""How long events are kept that some web hook has not dealt with."""
+"""How long events are kept that a web hook has not handled yet."""
 
-LONGEST = 1000
-"""Events that are read at once, at most."""
+EVENTS_AT_ONCE = 1000
+"""The most events that one call reads."""
 
-_TRIM = 5000
+_TRIMMED_AT_ONCE = 5000
 _AFTER_ALL = 9
 _TRIMMED = "trimmed"
-"""The kind of a mark in the outbox, before all events: up to there they have been let go."""
+"""Kind of a mark before all events: those up to its position were deleted."""
 
 _NUMBER = re.compile(r"(\d{1,18})(?:\.([12])\.(\d{1,18}))?", re.ASCII)
 
 
 class BadPosition(ValueError):
-    """What was given is no position from which one can go on."""
+    """A text that is no position, or a position from which a reader cannot continue."""
 
 
 class PositionGone(BadPosition):
-    """Events after that position have been let go: whoever was there has to read everything anew."""
+    """Events after that position were deleted: the reader must export everything again."""
 
 
 class Position(NamedTuple):
-    """A place between events: after the one named so, or after all of ``change_no``."""
+    """A place between events: after the named one, or after all of ``change_no``."""
 
     change_no: int
     what: int = _AFTER_ALL
@@ -71,11 +71,11 @@ START = Position(0)
 
 
 def read_position(text: str) -> Position:
-    """The position written so. Raises BadPosition."""
-    found = _NUMBER.fullmatch(text.strip())
-    if found is None:
+    """Return the position that a text names. Raises BadPosition."""
+    match = _NUMBER.fullmatch(text.strip())
+    if match is None:
         raise BadPosition("a position is a number, as the last answer or `order-sync export` gave it")
-    number, what, key = found.groups()
+    number, what, key = match.groups()
     return Position(int(number)) if what is None else Position(int(number), int(what), int(key))
 
 
@@ -99,13 +99,13 @@ class Change:
 
     @property
     def record(self) -> tuple[int, int]:
-        """Which record it is about: events of one record have an order."""
+        """Return the record's kind and key; events of one record are ordered."""
         return self.position.what, self.position.key
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Some events, oldest first, and the position from which to go on. ``more``: there are some already."""
+    """Some events, oldest first, and the position from which to continue. ``more``: more are readable."""
 
     events: tuple[Change, ...]
     position: Position
@@ -113,7 +113,7 @@ class Changes:
 
 
 def later_than(after: Position) -> sa.ColumnElement[bool]:
-    """Events after a position."""
+    """Return the condition for events after a position."""
     c = outbox.c
     same = sa.and_(
         c.change_no == after.change_no,
@@ -125,9 +125,9 @@ def later_than(after: Position) -> sa.ColumnElement[bool]:
 def events(
     tx: Transaction, which: sa.ColumnElement[bool], limit: int
 ) -> tuple[list[Change], Position | None]:
-    """Some events, oldest first, with the ids of their records; and where to go on when there may be more.
+    """Return events, oldest first, with the ids of their records; and where to continue if there may be more.
 
-    An event whose record was erased altogether is left out.
+    Events of deleted records are left out.
     """
     c, o, p = outbox.c, orders.c, customers.c
     query = (
@@ -149,8 +149,8 @@ def events(
         .limit(limit)
     )
     rows = tx.rows(query)
-    found = [change for row in rows if (change := _change(row)) is not None]
-    return found, _position(rows[-1]) if len(rows) == limit else None
+    changes = [change for row in rows if (change := _change(row)) is not None]
+    return changes, _position(rows[-1]) if len(rows) == limit else None
 
 
 def _position(row: sa.Row[Any]) -> Position:
@@ -179,15 +179,15 @@ def _of_customer(kind: str) -> Kind:
 
 
 def readable(tx: Transaction) -> Position:
-    """The newest position that may be given to a reader."""
+    """Return the newest position that a reader may receive."""
     return Position(tx.readable_change_no())
 
 
 def reached(tx: Transaction, position: Position) -> Position:
-    """The newest position that may be given to a reader, when one can go on from this one.
+    """Return the newest position that a reader may receive, if it can continue from this one.
 
-    Raises BadPosition for one that has not been reached, as after an older backup was restored, and
-    PositionGone for one that was left behind too long ago. From ``START`` one can always begin.
+    Raises BadPosition if this one lies ahead, as after an older backup was restored, and PositionGone if
+    events after it were deleted. ``START`` is always valid.
     """
     newest = readable(tx)
     if position > newest:
@@ -195,29 +195,34 @@ def reached(tx: Transaction, position: Position) -> Position:
     c = outbox.c
     oldest = tx.conn.execute(sa.select(c.change_no, c.kind).order_by(c.change_no).limit(1)).first()
     if oldest is not None and oldest.kind == _TRIMMED and START < position < Position(oldest.change_no):
-        raise PositionGone(f"changes are kept from position {oldest.change_no} on: export everything anew")
+        raise PositionGone(f"changes are kept from position {oldest.change_no} on: export everything again")
     return newest
 
 
 def changes_after(tx: Transaction, after: Position, limit: int) -> Changes:
-    """The events after a position, at most ``limit`` (and ``LONGEST``). Raises BadPosition (``reached``).
+    """Return the events after a position, ``limit`` (and ``EVENTS_AT_ONCE``) at most. Raises BadPosition.
 
-    Use it in ``Store.read``: what is readable and what is read must be of one moment.
+    Call it in ``Store.read``: the newest position and the events must come from one snapshot.
     """
-    limit = max(1, min(limit, LONGEST))
+    limit = max(1, min(limit, EVENTS_AT_ONCE))
     upto = reached(tx, after)
-    found, last = events(tx, sa.and_(later_than(after), outbox.c.change_no <= upto.change_no), limit)
-    return Changes(tuple(found), last or upto, last is not None)
+    changes, last = events(tx, sa.and_(later_than(after), outbox.c.change_no <= upto.change_no), limit)
+    return Changes(tuple(changes), last or upto, last is not None)
 
 
 def trim(tx: Transaction) -> int:
-    """Let go of some events that are older than they are kept. Returns how many; 0 when none is left.
+    """Delete a batch of events past their time. Return how many; 0 if none is left.
 
-    What a web hook has not dealt with stays longer, so that a receiver may be away for long.
+    Events that a web hook has not handled stay longer, because a receiver may be down for long.
     """
     c = outbox.c
-    some = sa.select(c.change_no, c.at).where(c.kind != _TRIMMED).order_by(c.change_no).limit(_TRIM)
-    oldest = some.subquery()
+    oldest = (
+        sa.select(c.change_no, c.at)
+        .where(c.kind != _TRIMMED)
+        .order_by(c.change_no)
+        .limit(_TRIMMED_AT_ONCE)
+        .subquery()
+    )
     ends = [
         tx.conn.execute(sa.select(sa.func.min(t.c.change_no))).scalar_one()
         for t in (webhooks, webhook_events)
@@ -231,7 +236,7 @@ def trim(tx: Transaction) -> int:
         return 0
     tx.conn.execute(sa.delete(webhook_events).where(webhook_events.c.change_no <= upto))
     tx.conn.execute(sa.delete(outbox).where(c.kind == _TRIMMED, c.change_no <= upto))
-    gone = tx.conn.execute(sa.delete(outbox).where(c.change_no <= upto)).rowcount
+    deleted = tx.conn.execute(sa.delete(outbox).where(c.change_no <= upto)).rowcount
     mark = {**Position(upto)._asdict(), "kind": _TRIMMED, "at": tx.now, "merged_into": None}
     tx.insert(outbox, [mark])
-    return gone
+    return deleted

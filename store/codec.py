@@ -1,7 +1,7 @@
-"""Between records and rows: small encodings shared by orders, customers and exports.
+"""Small encodings between records and rows, shared by orders, customers and exports.
 
 Sealed groups are JSON objects without their absent members. Lists of plain words are comma-joined.
-``as_of`` leaves out the time of a group that is as old as the row itself, which is nearly all of them.
+``as_of`` omits the time of a group that equals the row's own, as nearly all do.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from store.records import Amount, PackageRecord
 
 
 def dump(value: Any) -> str:
-    """Compact JSON."""
+    """Return compact JSON."""
     return msgspec.json.encode(value).decode()
 
 
 def dump_words(words: Iterable[str]) -> str:
-    """A list of words without commas, such as programs or rule numbers."""
+    """Join words without commas, such as programs or rule numbers."""
     return ",".join(words)
 
 
@@ -32,7 +32,7 @@ def load_words(text: str | None) -> tuple[str, ...]:
 
 
 def dump_list(items: tuple[str, ...]) -> str | None:
-    """A list of any strings, None when empty."""
+    """Encode any strings; None if there are none."""
     return dump(list(items)) if items else None
 
 
@@ -95,8 +95,9 @@ def dump_packages(packages: tuple[PackageRecord, ...]) -> str | None:
 def load_packages(text: str | None) -> tuple[PackageRecord, ...]:
     if not text:
         return ()
-    found = []
+    packages = []
     for item in msgspec.json.decode(text):
         shipped = item.pop("shipped_at")
-        found.append(PackageRecord(**item, shipped_at=datetime.fromisoformat(shipped) if shipped else None))
-    return tuple(found)
+        shipped_at = datetime.fromisoformat(shipped) if shipped else None
+        packages.append(PackageRecord(**item, shipped_at=shipped_at))
+    return tuple(packages)

@@ -1,8 +1,8 @@
-"""Customer records: finding them by e-mail hash, opening, creating, changing.
+"""Customer records: find them by e-mail hash, open, create and change them.
 
-Whoever decides on customers does so inside one transaction on rows read by ``load`` (locked in id
-order on PostgreSQL). The unique index over e-mail hashes settles what locks cannot: two first orders
-of one buyer at the same moment (R16).
+Decisions on customers are made in one transaction, on rows that ``load`` read (locked in id order on
+PostgreSQL). Locks cannot prevent that two processes create the same buyer at once; the unique index over
+e-mail hashes does (R16).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _PERSON = ("name", "company", "amazon_name", "phone")
 
 
 def place(customer_id: int, column: str) -> str:
-    """Where a sealed value of a customer is bound to."""
+    """Return the place to which a sealed value of a customer is bound."""
     return f"customers:{customer_id}:{column}"
 
 
@@ -53,16 +53,16 @@ _BY_HASH = sa.select(
 
 
 def find_emails(tx: Transaction, business: str, emails: Collection[str]) -> dict[str, tuple[int, int]]:
-    """Which customer has a main e-mail: ``normal_email -> (customer_id, slot)``."""
+    """Return which customers have these main e-mails: ``normal_email -> (customer_id, slot)``."""
     by_hash = {tx.lookup.email(business, email): normal_email(email) for email in emails}
     if not by_hash:
         return {}
-    found = tx.rows(_BY_HASH, {"business": business, "these": sorted(by_hash)})
-    return {by_hash[row.email_hash]: (row.customer_id, row.slot) for row in found}
+    rows = tx.rows(_BY_HASH, {"business": business, "these": sorted(by_hash)})
+    return {by_hash[row.email_hash]: (row.customer_id, row.slot) for row in rows}
 
 
 def find_special(tx: Transaction, business: str, specials: Collection[str]) -> dict[str, int]:
-    """Shared and placeholder records of marketplaces, by their special key."""
+    """Return the shared and placeholder records of marketplaces by their special key."""
     if not specials:
         return {}
     c = customers.c
@@ -73,15 +73,15 @@ def find_special(tx: Transaction, business: str, specials: Collection[str]) -> d
 
 
 def order_counts(tx: Transaction, customer_ids: Collection[int]) -> dict[int, int]:
-    """How many orders each of these customers has."""
+    """Return how many orders each of these customers has."""
     c = orders.c
     query = (
-        sa.select(c.customer_id, sa.func.count().label("many"))
+        sa.select(c.customer_id, sa.func.count().label("number"))
         .where(among(c.customer_id, sorted(customer_ids)))
         .group_by(c.customer_id)
     )
     counts = dict.fromkeys(customer_ids, 0)
-    counts.update((row.customer_id, row.many) for row in tx.rows(query))
+    counts.update((row.customer_id, row.number) for row in tx.rows(query))
     return counts
 
 
@@ -96,11 +96,11 @@ _EMAILS = (
 
 
 def load(tx: Transaction, customer_ids: Collection[int]) -> dict[int, CustomerRecord]:
-    """Open some customers, locked in id order."""
+    """Open these customers, locked in id order."""
     if not customer_ids:
         return {}
-    found = tx.conn.execute(tx.lock(_BY_CUSTOMER_ID), {"these": sorted(customer_ids)})
-    return records_of(tx, found.mappings().all())
+    result = tx.conn.execute(tx.lock(_BY_CUSTOMER_ID), {"these": sorted(customer_ids)})
+    return records_of(tx, result.mappings().all())
 
 
 def records_of(tx: Transaction, rows: Sequence[Row]) -> dict[int, CustomerRecord]:
@@ -208,7 +208,7 @@ def _email_values(tx: Transaction, key: int, business: str, email: MainEmail) ->
 
 
 def _word_values(tx: Transaction, record: CustomerRecord, key: int) -> list[dict[str, Any]]:
-    if record.status == "merged":  # its name leads nobody to a tombstone
+    if record.status == "merged":  # a search by name must not lead to a tombstone
         return []
     words: set[int] = set()
     texts = {record.name, record.company, record.delivery.name if record.delivery else None}
@@ -219,7 +219,7 @@ def _word_values(tx: Transaction, record: CustomerRecord, key: int) -> list[dict
 
 
 class Person(msgspec.Struct, omit_defaults=True, gc=False):
-    """The sealed ``person`` of a customer, as far as it can be like another's. Its ``repr`` tells nothing."""
+    """The parts of a customer's sealed ``person`` that can be like another's. Its ``repr`` shows nothing."""
 
     name: str | None = None
     company: str | None = None
@@ -232,7 +232,7 @@ class Person(msgspec.Struct, omit_defaults=True, gc=False):
 
 @dataclass(slots=True, repr=False)
 class Likeness:
-    """What of a living customer can be like another: the person, and one address, rather where goods went."""
+    """The parts of a customer that can be like another's: person and address (of delivery, else billing)."""
 
     customer_id: int
     business: str
@@ -240,17 +240,17 @@ class Likeness:
     address: Address | None
 
 
-_NOBODY = Person()
+_NO_PERSON = Person()
 
 
 def likenesses(tx: Transaction, chunk: int) -> Iterator[list[Likeness]]:
-    """All living customers that are somebody, in chunks by ascending id; each value is opened once."""
+    """Yield all active customers that stand for a person, in chunks by ascending id."""
     c = customers.c
     columns = (c.customer_id, c.business, c.person, c.delivery, c.billing)
-    living = sa.and_(c.status.in_(("active", "unidentified")), c.special.is_(None))
+    persons = sa.and_(c.status.in_(("active", "unidentified")), c.special.is_(None))
     after = 0
     while True:
-        query = sa.select(*columns).where(c.customer_id > after, living).order_by(c.customer_id).limit(chunk)
+        query = sa.select(*columns).where(c.customer_id > after, persons).order_by(c.customer_id).limit(chunk)
         rows = tx.rows(query)
         if not rows:
             return
@@ -260,19 +260,19 @@ def likenesses(tx: Transaction, chunk: int) -> Iterator[list[Likeness]]:
 
 def _likeness(tx: Transaction, row: sa.Row[Any]) -> Likeness:
     key, opened = row.customer_id, tx.sealer.open_as
-    who = opened(Person, row.person, place(key, "person")) if row.person is not None else _NOBODY
+    person = _NO_PERSON if row.person is None else opened(Person, row.person, place(key, "person"))
     address = None
     if row.delivery is not None:
         address = opened(Address, row.delivery, place(key, "delivery"))
     elif row.billing is not None:
         address = opened(Address, row.billing, place(key, "billing"))
-    return Likeness(key, row.business, who, address)
+    return Likeness(key, row.business, person, address)
 
 
 def create(tx: Transaction, records: Sequence[CustomerRecord]) -> list[int]:
-    """Store new customers and return their ids in order.
+    """Store new customers. Return their ids in the same order.
 
-    Raises a conflict (``engine.is_conflict``) on a doubled e-mail.
+    Raises a conflict (``engine.is_conflict``) if an e-mail is taken.
     """
     ids = tx.take_keys(CUSTOMER_IDS, len(records))
     if not ids:
@@ -288,11 +288,11 @@ def create(tx: Transaction, records: Sequence[CustomerRecord]) -> list[int]:
 
 
 def change(tx: Transaction, record: CustomerRecord, before: CustomerRecord | None = None) -> None:
-    """Write a changed customer whole, with its e-mails and searchable words.
+    """Store a changed customer with its e-mails and searchable words.
 
-    ``before`` is the record as it was read in this transaction, if it was: e-mails and words that it had
-    already are left alone. Of an erased e-mail (R61) the hash stays in its slot. Raises a conflict
-    (``engine.is_conflict``) on a doubled e-mail.
+    ``before`` is the record as this transaction read it, if it did: equal e-mails and words are not written
+    again. The hash of an erased e-mail (R61) stays in its slot. Raises a conflict (``engine.is_conflict``)
+    if an e-mail is taken.
     """
     key = record.customer_id
     values = _values(tx, record, key)
@@ -308,20 +308,20 @@ def change(tx: Transaction, record: CustomerRecord, before: CustomerRecord | Non
 
 
 def email_hashes(tx: Transaction, customer_id: int) -> dict[int, bytes]:
-    """The keyed hash of each main e-mail, by slot; also of one that is erased (R61)."""
-    query = sa.select(customer_emails.c.slot, customer_emails.c.email_hash)
-    mine = query.where(customer_emails.c.customer_id == customer_id)
-    return {row.slot: row.email_hash for row in tx.rows(mine)}
+    """Return the keyed hash of each main e-mail by slot, erased ones (R61) included."""
+    c = customer_emails.c
+    query = sa.select(c.slot, c.email_hash).where(c.customer_id == customer_id)
+    return {row.slot: row.email_hash for row in tx.rows(query)}
 
 
 def find_hashes(tx: Transaction, business: str, hashes: Collection[bytes]) -> dict[bytes, int]:
-    """Whose main e-mails these hashes stand for."""
-    found = tx.rows(_BY_HASH, {"business": business, "these": sorted(hashes)}) if hashes else ()
-    return {row.email_hash: row.customer_id for row in found}
+    """Return the customer of each hash that is one of a main e-mail."""
+    rows = tx.rows(_BY_HASH, {"business": business, "these": sorted(hashes)}) if hashes else ()
+    return {row.email_hash: row.customer_id for row in rows}
 
 
 def find_external_ids(tx: Transaction, business: str, external_ids: Collection[str]) -> dict[str, int]:
-    """Which customer has an external id; a tombstone may."""
+    """Return the customer, maybe a tombstone, of each external id."""
     if not external_ids:
         return {}
     c = customers.c
@@ -332,9 +332,9 @@ def find_external_ids(tx: Transaction, business: str, external_ids: Collection[s
 
 
 def place_emails(tx: Transaction, record: CustomerRecord, erased: Mapping[int, bytes]) -> None:
-    """Write the main e-mails anew; ``erased``: the hash of each of which only that is left, by slot.
+    """Replace the main e-mails; ``erased``: by slot the hash of each erased one.
 
-    Raises a conflict (``engine.is_conflict``) on a doubled e-mail.
+    Raises a conflict (``engine.is_conflict``) if an e-mail is taken.
     """
     key = record.customer_id
     tx.conn.execute(sa.delete(customer_emails).where(customer_emails.c.customer_id == key))
@@ -380,7 +380,7 @@ def bury(tx: Transaction, customer_id: int, into: int) -> None:
 
 
 def suggest(tx: Transaction, customer_id: int, into: int) -> None:
-    """Remember that a person should look whether these two are one (R22)."""
+    """Suggest to a person that these two may be one customer (R22)."""
     tx.conn.execute(
         sa.update(customers).where(customers.c.customer_id == customer_id).values(suggested_into=into)
     )
@@ -397,9 +397,9 @@ def write_journal(
     details: Mapping[str, Any] | None = None,
     facts: object = None,
 ) -> int:
-    """Add what was done to a customer; returns the entry.
+    """Add what was done to a customer. Return the entry's number.
 
-    ``details`` (before, after) are sealed. ``facts`` are not: they hold nothing that a buyer gave.
+    ``details`` (before, after) are sealed. ``facts`` are not: they hold no buyer data.
     """
     values = {
         "at": tx.now,
@@ -418,5 +418,5 @@ def write_journal(
 
 
 def journal_place(entry: int) -> str:
-    """Where the sealed details of a journal entry are bound to."""
+    """Return the place to which the sealed details of a journal entry are bound."""
     return f"journal:{entry}:details"

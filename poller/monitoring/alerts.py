@@ -107,7 +107,7 @@ class Alerting:
                     if notice.kind == "over":
                         stored.forget(tx, [notice.standing.alert])
                     else:
-                        stored.told(tx, notice.standing.alert)
+                        stored.note_notified(tx, notice.standing.alert)
 
     def _claimed(self, wrong: Sequence[Trouble]) -> Sequence[Notice]:
         """What this process is to tell; nothing when another one was first."""

@@ -19,7 +19,7 @@ from poller.web.access import Caller
 from poller.web.dependencies import ServiceDep
 from poller.web.problems import Problem
 from poller.webhooks.rules import event_object
-from store.changes import LONGEST, START, BadPosition, PositionGone, changes_after, read_position
+from store.changes import EVENTS_AT_ONCE, START, BadPosition, PositionGone, changes_after, read_position
 
 router = APIRouter(tags=["operation"])
 
@@ -78,7 +78,7 @@ def changes(
         str,
         Query(max_length=60, description="`position` of the last answer or of an export; 0 to begin."),
     ] = str(START),
-    limit: Annotated[int, Query(ge=1, le=LONGEST, description="The most events to return.")] = 100,
+    limit: Annotated[int, Query(ge=1, le=EVENTS_AT_ONCE, description="The most events to return.")] = 100,
 ) -> schemas.Changes:
     """List events after a position, oldest first: IDs, kind and version, never buyer data."""
     try:

@@ -91,4 +91,4 @@ def test_a_position_that_cannot_be_continued_is_refused(
     monkeypatch.setattr(changes, "KEPT", changes.KEPT * -1)
     with place.store.begin() as tx:
         assert changes.trim(tx) > 0
-    assert "export everything anew" in problem(client.get("/changes?after=1"), 410, "position-gone")
+    assert "export everything again" in problem(client.get("/changes?after=1"), 410, "position-gone")
