@@ -19,7 +19,7 @@ from store.engine import Transaction
 from store.engine.outbox import CUSTOMER, ORDER
 from store.tables import customers, orders, outbox, webhook_events, webhooks
 
-Kind = Literal[
+EventKind = Literal[
     "order.created",
     "order.changed",
     "customer.created",
@@ -84,7 +84,7 @@ class Change:
     """One event. ``version`` grows with every change of the record; ids are as they are now."""
 
     position: Position
-    kind: Kind
+    kind: EventKind
     at: datetime
     account: str | None = None
     order_id: str | None = None
@@ -159,7 +159,7 @@ def _position(row: sa.Row[Any]) -> Position:
 
 def _change(row: sa.Row[Any]) -> Change | None:
     if row.order_key is not None:
-        kind: Kind = "order.created" if row.kind == "created" else "order.changed"
+        kind: EventKind = "order.created" if row.kind == "created" else "order.changed"
         ids = {"account": row.account, "order_id": row.order_id, "marketplace": row.marketplace}
         return Change(_position(row), kind, row.at, **ids, customer_id=row.of_order)
     if row.customer_id is None:
@@ -169,8 +169,8 @@ def _change(row: sa.Row[Any]) -> Change | None:
     return Change(_position(row), kind, row.at, **ids)
 
 
-def _of_customer(kind: str) -> Kind:
-    kinds: dict[str, Kind] = {
+def _of_customer(kind: str) -> EventKind:
+    kinds: dict[str, EventKind] = {
         "created": "customer.created",
         "merged": "customer.merged",
         "forgotten": "customer.forgotten",

@@ -1,8 +1,8 @@
-"""The journal of customers: what changed, in words that can be read and, where they quote a buyer, erased.
+"""The journal of customers: who changed what, with values that can be erased if they quote a buyer.
 
-An entry has sealed ``details``: for every field that changed its value before and after, and where each of
-the two came from (the record's ``origins``). So what Amazon gave can be taken out of an entry while what a
-person entered stays (R60), and nothing else in the database has to be searched for copies.
+An entry has sealed ``details``: for every changed field the value before and after, and the origin of each
+(the record's ``origins``). So Amazon's values can be erased from an entry while a person's stay (R60), and no
+other table has to be searched for copies.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ BUYER_FIELDS = (
     "email_3",
     "aliases",
 )
-"""Fields that quote a buyer; the others are the seller's words."""
+"""Fields that quote a buyer; all others are the seller's."""
 
 _SELLERS = ("price_list", "currency", "tax_code", "discount_percent", "labels", "external_id", "status")
 
 
 def _values(record: CustomerRecord) -> dict[str, tuple[Any, str]]:
-    """Every field's value and origin. Aliases were Amazon's as far as anybody knows."""
-    found: dict[str, tuple[Any, str]] = {
+    """Return each field's value and origin. Aliases count as Amazon's."""
+    values: dict[str, tuple[Any, str]] = {
         name: (getattr(record, name), record.origins.get(name, "amazon"))
         for name in (*BUYER_FIELDS[:6], *_SELLERS)
     }
-    found |= {f"email_{slot}": (None, "amazon") for slot in (1, 2, 3)}
-    found |= {f"email_{main.slot}": (main.email, main.origin) for main in record.emails}
-    found["aliases"] = (list(record.aliases) or None, "amazon")
-    found["labels"] = (dict(record.labels) or None, "hand")
-    return found
+    values |= {f"email_{slot}": (None, "amazon") for slot in (1, 2, 3)}
+    values |= {f"email_{main.slot}": (main.email, main.origin) for main in record.emails}
+    values["aliases"] = (list(record.aliases) or None, "amazon")
+    values["labels"] = (dict(record.labels) or None, "hand")
+    return values
 
 
 def difference(before: CustomerRecord | None, after: CustomerRecord) -> dict[str, Any]:
-    """The details of a change: what, from what, to what. ``before`` is None for a new record."""
+    """Return the details of a change; empty if nothing changed. ``before`` is None for a new record."""
     old = {} if before is None else _values(before)
     details: dict[str, Any] = {"before": {}, "after": {}, "origins": {}}
     for name, (value, origin) in _values(after).items():
@@ -62,19 +62,18 @@ def difference(before: CustomerRecord | None, after: CustomerRecord) -> dict[str
 
 
 def opened(tx: Transaction, row: sa.Row[Any]) -> dict[str, Any]:
-    """The details of an entry; empty when there are none."""
+    """Return the details of an entry; empty if it has none."""
     if row.details is None:
         return {}
-    found: dict[str, Any] = tx.sealer.open_json(row.details, journal_place(row.entry))
-    return found
+    details: dict[str, Any] = tx.sealer.open_json(row.details, journal_place(row.entry))
+    return details
 
 
 def erase(tx: Transaction, customer_ids: Collection[int], *, keep_entered: bool, keep_hashes: bool) -> int:
-    """Take buyer data out of all entries that speak of these customers; returns how many were changed.
+    """Erase buyer data from all entries about these customers. Return how many entries changed.
 
-    ``keep_entered``: what a person entered or imported stays (R60); without it nothing that an entry quotes
-    does (R62). ``keep_hashes``: whether merges can still be undone, for which the keyed hashes of e-mails
-    must remain (R61).
+    ``keep_entered``: values that a person entered or imported stay (R60); without it no quoted value stays
+    (R62). ``keep_hashes``: the keyed hashes of e-mails stay (R61), without which merges cannot be undone.
     """
     c = journal.c
     query = sa.select(c.entry, c.details, c.facts).where(_about(tx, customer_ids)).order_by(c.entry)
@@ -82,9 +81,9 @@ def erase(tx: Transaction, customer_ids: Collection[int], *, keep_entered: bool,
     for row in tx.rows(tx.lock(query)):
         values: dict[str, Any] = {}
         before = opened(tx, row)
-        left = _without_amazons(before) if keep_entered else {}
-        if left != before:
-            values["details"] = tx.sealer.seal_json(left, journal_place(row.entry)) if left else None
+        kept = _without_amazons(before) if keep_entered else {}
+        if kept != before:
+            values["details"] = tx.sealer.seal_json(kept, journal_place(row.entry)) if kept else None
         if not keep_hashes and row.facts is not None:
             values["facts"] = None
             tx.conn.execute(sa.delete(merged_orders).where(merged_orders.c.entry == row.entry))
@@ -95,10 +94,10 @@ def erase(tx: Transaction, customer_ids: Collection[int], *, keep_entered: bool,
 
 
 def _about(tx: Transaction, customer_ids: Collection[int]) -> sa.ColumnElement[bool]:
-    """Entries of these customers, and those of others that had their data while they were merged.
+    """Return the condition for entries of these customers, and of others that had their data while merged.
 
-    A customer that was merged into another and separated again has lent its name and address meanwhile, and
-    the other may have passed them on by being merged itself.
+    A customer that was merged into another and separated again has lent it name and address for that time,
+    and the other may have passed them on in a merge of its own.
     """
     c = journal.c
     spans: list[tuple[int, int, int | None]] = []
@@ -120,25 +119,25 @@ def _about(tx: Transaction, customer_ids: Collection[int]) -> sa.ColumnElement[b
 
 
 def _merges_of(tx: Transaction, others: Sequence[int]) -> list[tuple[int, int, int, int | None]]:
-    """Every merge of these into another: both ids, its entry, and the entry that undid it, if one did."""
+    """Return each merge of these into another: both ids, its entry, and the entry that undid it or None."""
     c = journal.c
     query = sa.select(c.entry, c.action, c.customer_id, c.other_id).where(
         among(c.other_id, others), c.action.in_(("merge", "unmerge"))
     )
     standing: dict[tuple[int, int], int] = {}
-    found: list[tuple[int, int, int, int | None]] = []
+    undone: list[tuple[int, int, int, int | None]] = []
     for row in tx.rows(query.order_by(c.entry)):
         pair = (row.customer_id, row.other_id)
         if row.action == "merge":
             standing[pair] = row.entry
         elif pair in standing:
-            found.append((*pair, standing.pop(pair), row.entry))
-    return [*found, *((*pair, entry, None) for pair, entry in standing.items())]
+            undone.append((*pair, standing.pop(pair), row.entry))
+    return [*undone, *((*pair, entry, None) for pair, entry in standing.items())]
 
 
 def _without_amazons(details: Mapping[str, Any]) -> dict[str, Any]:
-    """Details without what Amazon gave. What does not say where it came from is taken for Amazon's."""
-    left: dict[str, Any] = {"before": {}, "after": {}, "origins": {}}
+    """Return details without Amazon's values; a value without an origin counts as Amazon's."""
+    kept: dict[str, Any] = {"before": {}, "after": {}, "origins": {}}
     for name, origins in details.get("origins", {}).items():
         values = [details["before"].get(name), details["after"].get(name)]
         if name in BUYER_FIELDS:
@@ -146,6 +145,6 @@ def _without_amazons(details: Mapping[str, Any]) -> dict[str, Any]:
             values = [value if stays else None for value, stays in zip(values, entered, strict=True)]
             if not any(entered):
                 continue
-        left["before"][name], left["after"][name] = values
-        left["origins"][name] = list(origins)
-    return left if left["origins"] else {}
+        kept["before"][name], kept["after"][name] = values
+        kept["origins"][name] = list(origins)
+    return kept if kept["origins"] else {}

@@ -1,6 +1,6 @@
-"""The ledger in the database: windows, coverage, what sources and marketplaces have reached.
+"""The ledger in the database: windows, coverage, and the progress of sources and marketplaces.
 
-Every change to a window compares its version: whoever read an older one loses cleanly (``Superseded``).
+Every change to a window compares its version: a process that read an older one loses (``Superseded``).
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from store.tables import UNFINISHED, windows
 from store.types import among
 
 CLAIM = timedelta(minutes=2)
-"""How long a claim on a window holds without being renewed."""
+"""How long a claim on a window holds unless it is renewed."""
 
 KEPT = timedelta(days=3)
-"""How long a finished window stays, to see how something came about."""
+"""How long a finished window stays for people who look into a problem."""
 
 
 class Superseded(Exception):
-    """Another worker has this window, or has advanced it; what was fetched for it is to be dropped."""
+    """Another worker holds or advanced this window: drop what was fetched for it."""
 
 
 def token_place(window_id: int) -> str:
-    """Where a page token is bound to."""
+    """Return the place to which a window's page token is bound."""
     return f"windows:{window_id}:page_token"
 
 
@@ -107,30 +107,30 @@ _PENDING = (
 )
 _SOURCE = sa.select(tables.sources).where(tables.sources.c.source == sa.bindparam("source"))
 _MARKETPLACES = sa.select(tables.marketplaces).where(tables.marketplaces.c.account == sa.bindparam("account"))
-# Made once: with every page they are asked several times, and building them took as long as running them.
+# Built once: each page runs them several times, and building them took as long as running them.
 
 
 def pending_windows(tx: Transaction, account: str, source: str) -> tuple[Window, ...]:
-    """Windows of an account's source that are not finished, oldest first."""
+    """Return the unfinished windows of an account's source, oldest first."""
     rows = tx.rows(_PENDING, {"of_account": account})
     return tuple(_window(tx, row) for row in rows if row.source == source)
 
 
 def all_pending(tx: Transaction, sources: Iterable[str]) -> dict[str, list[Window]]:
-    """The same by source, for each of some sources that has any."""
+    """Return the unfinished windows of some sources by source, oldest first."""
     c = windows.c
     query = sa.select(windows).where(among(c.source, list(sources)), sa.text(UNFINISHED))
-    found: dict[str, list[Window]] = {}
+    pending: dict[str, list[Window]] = {}
     for row in tx.rows(query.order_by(c.window_id)):
-        found.setdefault(row.source, []).append(_window(tx, row))
-    return found
+        pending.setdefault(row.source, []).append(_window(tx, row))
+    return pending
 
 
 _OPEN = sa.insert(windows).returning(windows.c.window_id)
 
 
 def open_windows(tx: Transaction, new: Iterable[Window]) -> list[Window]:
-    """Enter new windows into the ledger; returns them with their numbers."""
+    """Enter new windows into the ledger. Return them with their numbers."""
     opened = []
     for window in new:
         window = replace(window, page_token=None)
@@ -141,7 +141,7 @@ def open_windows(tx: Transaction, new: Iterable[Window]) -> list[Window]:
 
 
 def save_window(tx: Transaction, window: Window) -> Window:
-    """Write a changed window if its version is still the one that was read. Raises Superseded."""
+    """Store a changed window. Raises Superseded if its version is not the one that was read."""
     values = _values(tx, replace(window, version=window.version + 1))
     values["finished_at"] = tx.now if window.state in ("done", "cancelled") else None
     if tx.update(windows, [values], window_id=window.window_id, version=window.version) != 1:
@@ -150,64 +150,64 @@ def save_window(tx: Transaction, window: Window) -> Window:
 
 
 def windows_with_token(tx: Transaction, account: str) -> list[Window]:
-    """Windows of an account, finished or not, that hold a page token."""
+    """Return the windows of an account, finished or not, that hold a page token; locked."""
     c = windows.c
     query = sa.select(windows).where(c.account == account, c.page_token.is_not(None)).order_by(c.window_id)
     return [_window(tx, row) for row in tx.rows(tx.lock(query))]
 
 
 def claim(tx: Transaction, window: Window, owner: str) -> Window:
-    """Take a window for two minutes. Raises Superseded when somebody else holds it."""
+    """Claim a window for two minutes. Raises Superseded if another owner holds it."""
     held = window.claimed_until is not None and window.claimed_until > tx.now
     if held and window.owner not in (None, owner):
         raise Superseded
     return save_window(tx, replace(window, owner=owner, claimed_until=tx.now + CLAIM))
 
 
-FRESH = timedelta(seconds=10)
-"""A claim that is no older need not be renewed: it outlives any answer, with what is waited for it."""
+UNRENEWED = timedelta(seconds=10)
+"""A claim younger than this need not be renewed: it outlives any answer and the waiting for it."""
 
 
 def renew(tx: Transaction, window: Window) -> None:
-    """Hold a claimed window for another two minutes. Raises Superseded when it is not ours any more."""
-    if window.claimed_until is not None and window.claimed_until - tx.now > CLAIM - FRESH:
+    """Renew the claim on a window for two minutes. Raises Superseded if its owner lost it."""
+    if window.claimed_until is not None and window.claimed_until - tx.now > CLAIM - UNRENEWED:
         return
-    held = {"claimed_until": tx.now + CLAIM}
-    mine = {"window_id": window.window_id, "version": window.version, "owner": window.owner or ""}
-    if tx.update(windows, [held], **mine) != 1:
+    values = {"claimed_until": tx.now + CLAIM}
+    as_read = {"window_id": window.window_id, "version": window.version, "owner": window.owner or ""}
+    if tx.update(windows, [values], **as_read) != 1:
         raise Superseded
 
 
 def release(window: Window) -> Window:
-    """The same window, held by nobody."""
+    """Return the window without an owner."""
     return replace(window, owner=None, claimed_until=None)
 
 
 def read_coverage(tx: Transaction, account: str, marketplace_id: str, look: Look) -> list[Interval]:
-    """What has been seen of a marketplace, sorted and joined."""
+    """Return the coverage of a marketplace, sorted and joined."""
     c = tables.coverage.c
-    mine = (c.account == account, c.marketplace_id == marketplace_id, c.look == look)
-    return _coverage(tx, *mine).get((account, marketplace_id, look), [])
+    which = (c.account == account, c.marketplace_id == marketplace_id, c.look == look)
+    return _coverage(tx, *which).get((account, marketplace_id, look), [])
 
 
 def all_coverage(tx: Transaction, *looks: Look) -> dict[tuple[str, str, Look], list[Interval]]:
-    """The same of every marketplace of which something has been seen, by account, marketplace and look."""
+    """Return the coverage of all marketplaces by account, marketplace and look."""
     return _coverage(tx, tables.coverage.c.look.in_(looks))
 
 
 def _coverage(tx: Transaction, *which: sa.ColumnElement[bool]) -> dict[tuple[str, str, Look], list[Interval]]:
-    found: dict[tuple[str, str, Look], list[Interval]] = {}
+    covered: dict[tuple[str, str, Look], list[Interval]] = {}
     for row in tx.rows(sa.select(tables.coverage).where(*which)):
         place = (row.account, row.marketplace_id, row.look)
-        found.setdefault(place, []).append(Interval(row.lower, row.upper))
-    return {place: joined(stretches) for place, stretches in found.items()}
+        covered.setdefault(place, []).append(Interval(row.lower, row.upper))
+    return {place: joined(intervals) for place, intervals in covered.items()}
 
 
-_MINE = sa.and_(
+_OF_MARKETPLACE = sa.and_(
     *(tables.coverage.c[name] == sa.bindparam(f"of_{name}") for name in ("account", "marketplace_id", "look"))
 )
 _TOUCHING = sa.select(tables.coverage.c.lower, tables.coverage.c.upper).where(
-    _MINE,
+    _OF_MARKETPLACE,
     tables.coverage.c.lower <= sa.bindparam("seen_upper"),
     tables.coverage.c.upper >= sa.bindparam("seen_lower"),
 )
@@ -216,33 +216,33 @@ _TOUCHING = sa.select(tables.coverage.c.lower, tables.coverage.c.upper).where(
 def cover(
     tx: Transaction, account: str, marketplace_ids: Collection[str], look: Look, seen: Interval
 ) -> None:
-    """Add a stretch to what has been seen of some marketplaces."""
+    """Add an interval to the coverage of some marketplaces."""
     for marketplace_id in sorted(marketplace_ids):
-        mine = {"account": account, "marketplace_id": marketplace_id, "look": look}
-        named = {f"of_{name}": value for name, value in mine.items()}
-        # Only what was read is replaced: what another worker adds meanwhile stays, and is joined when read.
+        key = {"account": account, "marketplace_id": marketplace_id, "look": look}
+        named = {f"of_{name}": value for name, value in key.items()}
+        # Only rows read here are replaced: what another worker adds stays, and is joined when read.
         rows = tx.rows(tx.lock(_TOUCHING), {**named, "seen_lower": seen.lower, "seen_upper": seen.upper})
         whole = joined([seen, *(Interval(row.lower, row.upper) for row in rows)])[0]
         if [row.lower for row in rows] == [whole.lower]:
-            # Nearly always: what was seen grows at its end.
-            tx.update(tables.coverage, [{"upper": whole.upper}], **mine, lower=whole.lower)
+            # The usual case: coverage grows at its end.
+            tx.update(tables.coverage, [{"upper": whole.upper}], **key, lower=whole.lower)
             continue
         if rows:
             old = sa.delete(tables.coverage).where(
-                _MINE, tables.coverage.c.lower.in_([row.lower for row in rows])
+                _OF_MARKETPLACE, tables.coverage.c.lower.in_([row.lower for row in rows])
             )
             tx.conn.execute(old, named)
-        tx.insert(tables.coverage, [{**mine, "lower": whole.lower, "upper": whole.upper}])
+        tx.insert(tables.coverage, [{**key, "lower": whole.lower, "upper": whole.upper}])
 
 
 def load_source(tx: Transaction, source: str) -> SourceProgress | None:
-    """What a source did last, locked; None before its first run."""
+    """Return the progress of a source, locked; None before its first run."""
     row = tx.conn.execute(tx.lock(_SOURCE), {"source": source}).one_or_none()
     return None if row is None else _source(row)
 
 
 def all_sources(tx: Transaction) -> dict[str, SourceProgress]:
-    """What every source did last."""
+    """Return the progress of every source."""
     return {row.source: _source(row) for row in tx.rows(sa.select(tables.sources))}
 
 
@@ -256,7 +256,7 @@ def _source(row: sa.Row[Any]) -> SourceProgress:
 
 
 def save_source(tx: Transaction, progress: SourceProgress, *, new: bool = False) -> None:
-    """Write what a source has reached."""
+    """Store the progress of a source."""
     values = {f.name: getattr(progress, f.name) for f in fields(progress)}
     values["turns"] = codec.dump(dict(progress.turns))
     values |= _failure_values(progress.last_error)
@@ -267,17 +267,17 @@ def save_source(tx: Transaction, progress: SourceProgress, *, new: bool = False)
 
 
 def load_marketplaces(tx: Transaction, account: str) -> dict[str, MarketplaceProgress]:
-    """What has been reached of every marketplace of an account."""
+    """Return the progress of an account's marketplaces by marketplace id."""
     rows = tx.rows(_MARKETPLACES, {"account": account})
     return {row.marketplace_id: MarketplaceProgress(**row._mapping) for row in rows}
 
 
 def all_marketplaces(tx: Transaction) -> dict[str, dict[str, MarketplaceProgress]]:
-    """The same of all accounts."""
-    found: dict[str, dict[str, MarketplaceProgress]] = {}
+    """Return the progress of all marketplaces by account and marketplace id."""
+    progress: dict[str, dict[str, MarketplaceProgress]] = {}
     for row in tx.rows(sa.select(tables.marketplaces)):
-        found.setdefault(row.account, {})[row.marketplace_id] = MarketplaceProgress(**row._asdict())
-    return found
+        progress.setdefault(row.account, {})[row.marketplace_id] = MarketplaceProgress(**row._asdict())
+    return progress
 
 
 _LOCKING = (
@@ -289,15 +289,15 @@ _LOCKING = (
 
 
 def lock_account(tx: Transaction, account: str) -> None:
-    """Let nobody else do the same for an account until the end. Before its first run nothing can be locked.
+    """Lock an account until the end of the transaction. Before its first run there is nothing to lock.
 
-    One row stands for all of it: who waits for several could wait for a run that waits for one of them.
+    One row stands for the account: waiting for several could deadlock with a run that waits for one of them.
     """
     tx.rows(tx.lock(_LOCKING), {"account": account})
 
 
 def save_marketplace(tx: Transaction, progress: MarketplaceProgress, *, new: bool = False) -> None:
-    """Write what has been reached of a marketplace."""
+    """Store the progress of a marketplace."""
     values = {f.name: getattr(progress, f.name) for f in fields(progress)}
     if new:
         tx.insert(tables.marketplaces, [values])
@@ -308,25 +308,25 @@ def save_marketplace(tx: Transaction, progress: MarketplaceProgress, *, new: boo
 def adopt_windows(
     tx: Transaction, account: str, source: str, source_of: Mapping[str, str]
 ) -> tuple[Window, ...]:
-    """Give unfinished windows to the source of their marketplace, when none of it is in theirs any more.
+    """Move unfinished windows to the source that polls their marketplaces now, if their own polls none.
 
-    Returns those of ``source``, oldest first.
+    Returns the unfinished windows of ``source``, oldest first.
     """
-    own = []
+    adopted = []
     for row in tx.rows(_PENDING, {"of_account": account}):
         homes = [source_of[m] for m in codec.load_words(row.marketplace_ids) if m in source_of]
         home = homes[0] if homes and row.source not in homes else row.source
         if home != row.source:
             tx.update(windows, [{"source": home}], window_id=row.window_id)
         if home == source:
-            own.append(replace(_window(tx, row), source=home))
-    return tuple(own)
+            adopted.append(replace(_window(tx, row), source=home))
+    return tuple(adopted)
 
 
 def forget_finished(tx: Transaction, source: str) -> None:
-    """Delete a source's windows that were done or cancelled three days ago: coverage has what they showed.
+    """Delete a source's windows that were done or cancelled three days ago; coverage keeps their result.
 
-    The newest window stays whatever it is, so that SQLite never gives its number to another.
+    The newest window always stays, because SQLite would give its number to the next one.
     """
     c = windows.c
     tx.conn.execute(
@@ -343,7 +343,7 @@ def _backfill(row: sa.Row[Any]) -> Backfill:
     return Backfill(**row._mapping)
 
 
-_WANTED = (
+_RUNNABLE = (
     sa.select(tables.backfills)
     .where(
         tables.backfills.c.account == sa.bindparam("account"),
@@ -354,12 +354,12 @@ _WANTED = (
 
 
 def wanted_backfills(tx: Transaction, account: str) -> tuple[Backfill, ...]:
-    """The backfills of an account that are to be carried out, oldest first."""
-    return tuple(_backfill(row) for row in tx.rows(_WANTED, {"account": account}))
+    """Return the planned and running backfills of an account, oldest first."""
+    return tuple(_backfill(row) for row in tx.rows(_RUNNABLE, {"account": account}))
 
 
 def load_backfills(tx: Transaction, account: str | None = None) -> tuple[Backfill, ...]:
-    """All backfills, of one account or of all, oldest first."""
+    """Return all backfills of one account, or of all accounts, oldest first."""
     c = tables.backfills.c
     query = sa.select(tables.backfills).order_by(c.backfill_id)
     if account is not None:
@@ -368,7 +368,7 @@ def load_backfills(tx: Transaction, account: str | None = None) -> tuple[Backfil
 
 
 def unfinished_backfills(tx: Transaction) -> tuple[Backfill, ...]:
-    """The backfills of all accounts that are neither done nor cancelled, oldest first."""
+    """Return the backfills of all accounts that are neither done nor cancelled, oldest first."""
     c = tables.backfills.c
     query = sa.select(tables.backfills).where(c.state.not_in(("done", "cancelled"))).order_by(c.backfill_id)
     return tuple(_backfill(row) for row in tx.rows(query))
@@ -384,7 +384,7 @@ def open_backfill(
     way: Way = "search",
     state: BackfillState = "running",
 ) -> int:
-    """Record a backfill to be carried out. Returns its id."""
+    """Store a new backfill. Return its id."""
     new_id: int = tx.conn.execute(
         sa.insert(tables.backfills)
         .values(
@@ -406,7 +406,7 @@ def open_backfill(
 
 
 def save_backfill(tx: Transaction, backfill: Backfill) -> None:
-    """Write how far a backfill has got."""
+    """Store the progress of a backfill."""
     c = tables.backfills.c
     tx.conn.execute(
         sa.update(tables.backfills)
@@ -424,14 +424,14 @@ def save_backfill(tx: Transaction, backfill: Backfill) -> None:
 
 
 def lock_backfill(tx: Transaction, backfill_id: int) -> Backfill | None:
-    """One backfill, locked."""
-    mine = tables.backfills.c.backfill_id == backfill_id
-    row = tx.conn.execute(tx.lock(sa.select(tables.backfills).where(mine))).one_or_none()
+    """Return a backfill, locked; None if there is none with this id."""
+    query = sa.select(tables.backfills).where(tables.backfills.c.backfill_id == backfill_id)
+    row = tx.conn.execute(tx.lock(query)).one_or_none()
     return None if row is None else _backfill(row)
 
 
 def advance_backfill(tx: Transaction, backfill_id: int, position: datetime) -> None:
-    """The next window is entered. Raises Superseded when it was paused or cancelled meanwhile."""
+    """Store that the next window was entered. Raises Superseded if the backfill was paused or cancelled."""
     c = tables.backfills.c
     advanced = tx.conn.execute(
         sa.update(tables.backfills)
@@ -443,7 +443,7 @@ def advance_backfill(tx: Transaction, backfill_id: int, position: datetime) -> N
 
 
 def count_backfill(tx: Transaction, backfill_id: int, fetched: int) -> None:
-    """One more request was made for a backfill, and brought some orders."""
+    """Count one more request of a backfill, and the orders that it fetched."""
     c = tables.backfills.c
     tx.conn.execute(
         sa.update(tables.backfills)
@@ -453,7 +453,7 @@ def count_backfill(tx: Transaction, backfill_id: int, fetched: int) -> None:
 
 
 def _pending_of(backfill_id: int) -> sa.ColumnElement[bool]:
-    """Which windows of a backfill are still to be read; its account leads to them."""
+    """Return the condition for a backfill's unfinished windows; its account leads to their index."""
     b = tables.backfills.c
     account = sa.select(b.account).where(b.backfill_id == backfill_id).scalar_subquery()
     c = windows.c
@@ -461,7 +461,7 @@ def _pending_of(backfill_id: int) -> sa.ColumnElement[bool]:
 
 
 def has_pending(tx: Transaction, backfill_id: int) -> bool:
-    """Whether some of a backfill's windows are still to be read."""
+    """Return True if a backfill has unfinished windows."""
     query = sa.select(windows.c.window_id).where(_pending_of(backfill_id))
     return tx.conn.execute(query.limit(1)).first() is not None
 
@@ -469,9 +469,9 @@ def has_pending(tx: Transaction, backfill_id: int) -> bool:
 def direct_backfill(
     tx: Transaction, backfill_id: int, state: BackfillState, of: Collection[BackfillState]
 ) -> bool:
-    """Pause, resume or cancel a backfill that is in one of the states ``of``. False when it is in another.
+    """Pause, resume or cancel a backfill if its state is one of ``of``. Return False if it is not.
 
-    The pages and ids that are being fetched meanwhile are stored; what is cancelled is not asked for again.
+    Pages and ids whose fetch is under way are still stored; cancelled windows are not requested again.
     """
     c = tables.backfills.c
     changed = tx.conn.execute(
@@ -490,14 +490,14 @@ def direct_backfill(
 
 
 def pending_of(tx: Transaction, backfill_id: int) -> list[Interval]:
-    """The stretches of a backfill's windows that are still to be read."""
+    """Return the intervals of a backfill's unfinished windows."""
     c = windows.c
     query = sa.select(c.lower, c.upper).where(_pending_of(backfill_id))
     return [Interval(row.lower, row.upper) for row in tx.rows(query)]
 
 
 def release_all(tx: Transaction, owner: str) -> None:
-    """Give back every window that a process holds; whatever it still does with them is superseded."""
+    """Release all claims of a process; what it still does with those windows is superseded."""
     b = tables.backfills.c
     tx.conn.execute(
         sa.update(tables.backfills).where(b.owner == owner).values(owner=None, claimed_until=None)

@@ -1,4 +1,4 @@
-"""Progress as plain values: windows, sources, marketplaces, backfills. Standard library only."""
+"""Plain values of the ledger: windows, sources, marketplaces, backfills. Standard library only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-Kind = Literal["live", "sweep", "backfill"]
+WindowKind = Literal["live", "sweep", "backfill"]
 Axis = Literal["updated", "created"]
 WindowState = Literal["open", "unproven", "set_aside", "done", "cancelled"]
 Look = Literal["first", "second", "created"]
@@ -37,15 +37,15 @@ class Failure:
 class Window:
     """An interval that is being read, frozen with everything that a page token depends on.
 
-    ``state``: *open* (to be read, perhaps half-way), *unproven* (read to the end in several pages
-    while the list may have shifted), *set_aside* (failed too often; a visible gap, tried again at
-    ``retry_at``), *done*, *cancelled* (replaced by others). ``walk_started_at`` and ``walk_ended_at``
-    are Amazon's time of the first and last page.
+    ``state``: *open* (unread or partly read), *unproven* (read to the end in several pages while the
+    list may have shifted), *set_aside* (failed too often; a visible gap, retried at ``retry_at``),
+    *done*, *cancelled* (replaced by others). ``walk_started_at`` and ``walk_ended_at`` are Amazon's
+    time at the first and last page.
     """
 
     source: str
     account: str
-    kind: Kind
+    kind: WindowKind
     axis: Axis
     marketplace_ids: tuple[str, ...]
     included_data: tuple[str, ...]
@@ -69,7 +69,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class SourceProgress:
-    """What a source did last. ``turns``: requests served to others since a waiting kind had its turn."""
+    """What a source did last. ``turns``: by waiting kind, requests made for others since its last turn."""
 
     source: str
     account: str
@@ -90,7 +90,7 @@ class MarketplaceProgress:
     """How far a marketplace has been read.
 
     ``position``: where the next live window begins (less the overlap). ``second_position``: where
-    the next second look begins. ``alone_since``: it gave trouble in a group and is read by itself.
+    the next second look begins. ``alone_since``: since when it is read alone, after failing in a group.
     """
 
     account: str
@@ -107,10 +107,10 @@ class MarketplaceProgress:
 
 @dataclass(frozen=True, slots=True)
 class Backfill:
-    """History by created-time, newest first. ``span_seconds``: width of the next window, as measured.
+    """History by created time, newest first. ``span_seconds``: measured width of the next window.
 
-    ``way``: *search* alone, *report* (ids of reports are fetched from the oldest, too), *auto* (that as
-    soon as searching has to wait). ``owner`` holds the ids, as an owner holds a window.
+    ``way``: *search* alone, *report* (also fetch ids of reports, oldest first), *auto* (use reports once
+    searching has to wait). ``owner`` holds the claim on the ids.
     """
 
     backfill_id: int
@@ -136,8 +136,8 @@ class Backfill:
 class ReportPart:
     """A part of a backfill, and the report about it.
 
-    ``state``: *wanted*, *asked* (being made), *ready* (its ids are stored), *searched* (no report that could
-    be believed), *done*. ``lost``: orders of the report that Amazon did not know.
+    ``state``: *wanted*, *asked* (Amazon is making it), *ready* (its ids are stored), *searched* (there was no
+    reliable report), *done*. ``lost``: orders of the report that Amazon did not know.
     """
 
     backfill_id: int
@@ -160,7 +160,7 @@ class ReportPart:
 
 @dataclass(frozen=True, slots=True)
 class HistoryId:
-    """An order of a report that is still to be fetched, or found stored in this version or a newer one."""
+    """An order of a report that must still be fetched, unless this version or a newer one is stored."""
 
     created_at: datetime
     order_id: str
@@ -171,14 +171,14 @@ class HistoryId:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Interval:
-    """A stretch of time, both ends belonging to it."""
+    """A range of time, both ends included."""
 
     lower: datetime
     upper: datetime
 
 
 def joined(intervals: Iterable[Interval]) -> list[Interval]:
-    """The same stretches, sorted, with those that touch or overlap made one."""
+    """Return the intervals sorted, with those that touch or overlap joined."""
     result: list[Interval] = []
     for interval in sorted(intervals):
         if result and interval.lower <= result[-1].upper:
@@ -190,16 +190,13 @@ def joined(intervals: Iterable[Interval]) -> list[Interval]:
 
 
 def complete_until(covered: Iterable[Interval], start: datetime) -> datetime | None:
-    """Up to where nothing is missing from ``start`` on; None when that is nowhere.
-
-    What lies beyond a gap does not count.
-    """
-    whole = [stretch for stretch in joined(covered) if stretch.lower <= start]
-    return whole[-1].upper if whole else None
+    """Return the end of the coverage without a gap from ``start`` on; None if it does not cover ``start``."""
+    reaching = [interval for interval in joined(covered) if interval.lower <= start]
+    return reaching[-1].upper if reaching else None
 
 
 def gaps(covered: Iterable[Interval], lower: datetime, upper: datetime) -> list[Interval]:
-    """What of ``lower … upper`` the sorted, joined stretches leave out."""
+    """Return the parts of ``lower … upper`` that the sorted, joined intervals leave out."""
     missing: list[Interval] = []
     reached = lower
     for interval in covered:

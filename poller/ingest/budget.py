@@ -119,7 +119,10 @@ class Allowance:
 
     def _check_claim(self, claimed_at: float) -> None:
         """Renew the claim, unless it was made just now. Raises Superseded if it is lost."""
-        if self.window is not None and self.budget.monotonic() - claimed_at > ledger.FRESH.total_seconds():
+        if (
+            self.window is not None
+            and self.budget.monotonic() - claimed_at > ledger.UNRENEWED.total_seconds()
+        ):
             with self.budget.store.begin(durable=False) as tx:
                 ledger.renew(tx, self.window)
 

@@ -34,11 +34,11 @@ from store import erasure, quarantine, queries
 from store.bucket import Bucket
 from store.engine import Store, Transaction
 from store.findings import Finding, Verification, unsettled
-from store.progress import Interval, Kind, MarketplaceProgress, Window, complete_until, gaps
+from store.progress import Interval, MarketplaceProgress, Window, WindowKind, complete_until, gaps
 from store.queries import Totals
 from store.runs import Refusal
 
-KINDS: tuple[Kind, ...] = ("live", "sweep", "backfill")
+KINDS: tuple[WindowKind, ...] = ("live", "sweep", "backfill")
 PROOF_OVERDUE = timedelta(days=2)
 """A weekly verification that is so late, or has been going on for so long: a person is told why."""
 PROOF_LEFT = timedelta(days=1)

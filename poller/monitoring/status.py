@@ -19,7 +19,7 @@ from connectors.base import Operation
 from poller.matching.buyer_visibility import Day, Drop
 from poller.text import time_text
 from store.findings import By, VerificationState
-from store.progress import Interval, Kind, Way
+from store.progress import Interval, Way, WindowKind
 from store.quarantine import Counts
 from store.queries import Totals
 from store.runs import Run
@@ -98,7 +98,7 @@ class MarketplaceStatus:
 class WindowsStatus:
     """Unfinished windows of one kind: live, sweep (a second look) or backfill (history)."""
 
-    kind: Kind
+    kind: WindowKind
     windows: int
     set_aside: int
     oldest: datetime

@@ -25,7 +25,7 @@ from typing import Literal
 from connectors.base import PAGE_SIZE, WALK_LIMIT
 from poller.backfill import history
 from store.bucket import CLOCK_WAS_SET, Bucket
-from store.progress import Axis, Backfill, Failure, Kind, MarketplaceProgress, SourceProgress, Window
+from store.progress import Axis, Backfill, Failure, MarketplaceProgress, SourceProgress, Window, WindowKind
 
 SIGNPOST_MARGIN = timedelta(seconds=129)
 """Amazon refuses an upper bound younger than two minutes; ten seconds are for differences between clocks.
@@ -346,7 +346,7 @@ def decide(view: View) -> Decision:
         if _passed(window, view):
             return Prove(window)
     readable = _by_age([w for w in view.windows if _readable(w, view)])
-    waiting: dict[Kind, Window | Enter] = {}
+    waiting: dict[WindowKind, Window | Enter] = {}
     sweep = _first(readable, "sweep") or _plan_second_look(view) or _plan_created_pass(view)
     if sweep is not None:
         waiting["sweep"] = sweep
@@ -449,7 +449,7 @@ def _by_age(windows: Sequence[Window]) -> list[Window]:
     return sorted(windows, key=lambda w: (w.state != "open", w.attempts, w.window_id))
 
 
-def _first(windows: Sequence[Window], kind: Kind) -> Window | None:
+def _first(windows: Sequence[Window], kind: WindowKind) -> Window | None:
     return next((w for w in windows if w.kind == kind), None)
 
 
@@ -564,7 +564,7 @@ def _live_window(
 
 def _window(
     view: View,
-    kind: Kind,
+    kind: WindowKind,
     axis: Axis,
     ids: Sequence[str],
     lower: datetime,
@@ -676,16 +676,18 @@ def _pace(view: View, others_waiting: bool) -> timedelta:
     return timedelta(seconds=view.pace.busy if others_waiting and scarce else view.pace.alone)
 
 
-def _choose(waiting: Mapping[Kind, object], turns: Mapping[str, int]) -> Kind:
+def _choose(waiting: Mapping[WindowKind, object], turns: Mapping[str, int]) -> WindowKind:
     """Live first; after eight requests for others a waiting kind has its turn."""
-    others: list[Kind] = [kind for kind in ("sweep", "backfill") if kind in waiting]
+    others: list[WindowKind] = [kind for kind in ("sweep", "backfill") if kind in waiting]
     if "live" in waiting:
         starved = [kind for kind in others if turns.get(kind, 0) >= TURN]
         return max(starved, key=lambda kind: turns.get(kind, 0)) if starved else "live"
     return max(others, key=lambda kind: turns.get(kind, 0))
 
 
-def _turns(chosen: Kind, waiting: Mapping[Kind, object], turns: Mapping[str, int]) -> dict[str, int]:
+def _turns(
+    chosen: WindowKind, waiting: Mapping[WindowKind, object], turns: Mapping[str, int]
+) -> dict[str, int]:
     counted = {}
     for kind in ("sweep", "backfill"):
         counted[kind] = turns.get(kind, 0) + 1 if kind in waiting and kind != chosen else 0

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from poller.customers.fields import ADDRESS_PARTS
 from poller.monitoring.readiness import Why
 from poller.web.dependencies import LARGEST_ID, Word
-from store.changes import Kind
+from store.changes import EventKind
 from store.findings import By, FetchOutcome, FindingKind, VerificationState
 from store.progress import BackfillState, Way
 from store.records import Basis, CustomerStatus
@@ -727,7 +727,7 @@ class Event(BaseModel):
     """One change of a record; ``version`` grows with each change of it."""
 
     model_config = ConfigDict(extra="forbid")
-    type: Kind
+    type: EventKind
     timestamp: str
     data: OrderEvent | CustomerEvent
 

@@ -30,7 +30,7 @@ from poller.export import ADDRESS_KEYS, order_object
 from poller.matching.explanations import TEXTS
 from poller.webhooks.rules import event_object
 from store import schema, tables
-from store.changes import Change, Kind, Position
+from store.changes import Change, EventKind, Position
 from store.engine import create_engine
 from store.records import Basis, LineRecord, OrderRecord, PackageRecord
 
@@ -391,7 +391,7 @@ def test_the_columns_of_an_import_are_documented_and_no_other() -> None:
 
 def test_every_kind_of_event_is_documented_and_no_other() -> None:
     documented = [quoted(row[0])[0] for row in rows(section("docs/changes.md", "## Events"))]
-    assert sorted(documented) == sorted(typing.get_args(Kind))
+    assert sorted(documented) == sorted(typing.get_args(EventKind))
 
 
 def test_the_example_of_an_event_has_the_keys_of_one() -> None:

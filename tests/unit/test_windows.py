@@ -39,10 +39,10 @@ from store.progress import (
     Backfill,
     Failure,
     Interval,
-    Kind,
     MarketplaceProgress,
     SourceProgress,
     Window,
+    WindowKind,
     gaps,
     joined,
 )
@@ -926,7 +926,7 @@ maybe = st.one_of(st.none(), around)
 @st.composite
 def any_window(draw: st.DrawFn, number: int) -> Window:
     lower = draw(around)
-    kind: Kind = draw(st.sampled_from(["live", "sweep", "backfill"]))
+    kind: WindowKind = draw(st.sampled_from(["live", "sweep", "backfill"]))
     return Window(
         source="acme:EU",
         account="acme",
