@@ -107,7 +107,7 @@ def direct(shop: Shop, number: int, new: BackfillState, *of: BackfillState) -> N
 
 
 def physical_limit(orders: int) -> timedelta:
-    """The least time in which the two buckets can give so many orders, live polling taking one each 900 s.
+    """The least time in which the two buckets can give that many orders, live polling taking one each 900 s.
 
     100 orders a search at 0.0056 searches a second, of which some are left; one order a getOrder at 0.5 a
     second, burst 30.
@@ -462,7 +462,7 @@ def _change(world: World, rng: random.Random, now: datetime) -> int:
     """Some orders of the history get a newer version, which live polling brings.
 
     It shows all that the one before did: what Amazon withdraws while an answer is lost with its process
-    nobody could have stored.
+    no one could have stored.
     """
     ready = [o for o in world.orders() if o.versions[-1].facts.status == "UNSHIPPED"]
     for one in rng.sample(ready, min(2, len(ready))):

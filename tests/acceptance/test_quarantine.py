@@ -1,4 +1,4 @@
-"""Orders that nobody can read: all of them and only they wait, nothing stops for them, and they get out."""
+"""Orders that cannot be read: all of them and only they wait, nothing stops for them, and they get out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The proof that nothing is missing, on a simulated clock: what it finds, repairs, and that it goes on."""
+"""Verification on a simulated clock: what it finds, what it repairs, and that it goes on after a stop."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def strike(shop: ReadShop, operation: str, call: int, kind: str) -> None:
 
 
 def fetched(shop: ReadShop) -> list[str]:
-    """Ids that were asked for one by one."""
+    """Ids that were requested one by one."""
     orders: list[Any] = [
         o for served in shop.simulator.served if served.operation == GET for o in served.orders
     ]
@@ -132,7 +132,7 @@ def stored(shop: ReadShop) -> set[str]:
 
 
 def delete(shop: ReadShop, *names: str) -> None:
-    """Somebody deletes rows behind the program's back."""
+    """Rows are deleted behind the program's back."""
     o, lines = tables.orders.c, tables.order_lines
     with shop.store.begin() as tx:
         keys = tx.conn.execute(sa.select(o.order_key).where(o.order_id.in_(names))).scalars().all()
@@ -235,7 +235,7 @@ def test_what_amazon_does_not_give_by_its_id_stays_missing(shop: ReadShop) -> No
     assert (left.order_id, left.outcome) == (UNLISTED[0], "not_found")
 
 
-def test_trouble_while_repairing_is_gone_on_from(shop: ReadShop) -> None:
+def test_a_failure_while_repairing_is_gone_on_from(shop: ReadShop) -> None:
     delete(shop, LISTED[3])
     shop.simulator.faults = Faults.only("forbidden", operations=[GET])
     with pytest.raises(AccessRefused):
@@ -246,7 +246,7 @@ def test_trouble_while_repairing_is_gone_on_from(shop: ReadShop) -> None:
     assert stored(shop) >= set(LISTED)
 
 
-def test_who_does_not_ask_for_repair_gets_none_also_of_what_was_begun_with_it(shop: ReadShop) -> None:
+def test_without_repair_nothing_is_repaired_though_it_was_begun_with_it(shop: ReadShop) -> None:
     delete(shop, LISTED[3])
     shop.simulator.faults = Faults.only("forbidden", operations=[GET])
     with pytest.raises(AccessRefused):
@@ -259,7 +259,7 @@ def test_who_does_not_ask_for_repair_gets_none_also_of_what_was_begun_with_it(sh
     assert LISTED[3] not in stored(shop)
 
 
-def test_trouble_with_the_last_stretch_does_not_keep_what_was_found_from_being_had(shop: ReadShop) -> None:
+def test_a_failure_in_the_last_range_does_not_keep_findings_from_being_repaired(shop: ReadShop) -> None:
     delete(shop, LISTED[3], LISTED[19])
     made = sum(request.operation == CREATE_REPORT for request in shop.simulator.requests)
     calls = range(made + 2, made + 2 + RANGE_ATTEMPTS)
@@ -275,7 +275,7 @@ def test_trouble_with_the_last_stretch_does_not_keep_what_was_found_from_being_h
     assert stored(shop) >= set(LISTED)
 
 
-def test_what_a_failed_proof_has_found_is_repaired_by_the_next_call(shop: ReadShop) -> None:
+def test_what_a_failed_verification_has_found_is_repaired_by_the_next_call(shop: ReadShop) -> None:
     delete(shop, LISTED[3])
     made = sum(request.operation == CREATE_REPORT for request in shop.simulator.requests)
     calls = range(made + 2, made + 2 + RANGE_ATTEMPTS)
@@ -297,7 +297,7 @@ def test_one_that_failed_long_ago_is_not_gone_on_with(shop: ReadShop) -> None:
 # --- reports are not believed blindly ---------------------------------------------------------------
 
 
-def test_no_report_is_asked_for_more_than_thirty_days(shop: ReadShop) -> None:
+def test_no_report_is_requested_for_more_than_thirty_days(shop: ReadShop) -> None:
     verify(shop, lower=START - 50 * DAY)
     assert asked(shop, CREATE_REPORT) == 3
     assert asked(shop, GET_DOCUMENT) == 2, "the oldest thirty days were cancelled: nothing to report"
@@ -321,7 +321,7 @@ def test_an_empty_report_is_a_claim_that_a_search_refutes(shop: ReadShop) -> Non
         ("report_malformed", GET_DOCUMENT, "columns"),
     ],
 )
-def test_a_report_that_is_none_proves_nothing(shop: ReadShop, fault: str, operation: str, why: str) -> None:
+def test_a_report_that_is_none_verifies_nothing(shop: ReadShop, fault: str, operation: str, why: str) -> None:
     shop.simulator.faults = Faults.only(fault, operations=[operation])
     job = verify(shop)
     assert job.state == "failed"
@@ -331,7 +331,7 @@ def test_a_report_that_is_none_proves_nothing(shop: ReadShop, fault: str, operat
     assert verify(shop).state == "done", "asked for again it begins anew"
 
 
-def test_a_report_that_amazon_has_forgotten_is_asked_for_again(shop: ReadShop) -> None:
+def test_a_report_that_amazon_has_forgotten_is_requested_again(shop: ReadShop) -> None:
     with pytest.raises(Deferred):
         verifier_of(shop).carry_out(begun(shop))
     shop.clock.sleep((31 * DAY).total_seconds())
@@ -420,7 +420,7 @@ def test_what_a_search_writes_for_a_page_does_not_grow_with_the_pages_before_it(
         assert tx.conn.execute(rows).scalar_one() == 0
 
 
-def test_a_page_token_that_is_refused_starts_the_stretch_again_in_halves(shop: ReadShop) -> None:
+def test_a_page_token_that_is_refused_starts_the_range_again_in_halves(shop: ReadShop) -> None:
     made = shop.simulator.world
     made.add(*(order(f"MANY-{n:03}", created=START + DAY + n * timedelta(hours=1)) for n in range(150)))
     strike(shop, SEARCH, 2, "page_token_refused")
@@ -444,7 +444,7 @@ def test_of_two_processes_one_goes_on(shop: ReadShop) -> None:
         verifier_of(shop).carry_out(job)
 
 
-def test_of_those_who_ask_for_the_same_at_once_one_begins_it(shop: ReadShop) -> None:
+def test_of_identical_requests_at_once_one_begins_it(shop: ReadShop) -> None:
     for upper in (NOON - timedelta(days=days) for days in range(5)):
 
         def ask(_: int, upper: datetime = upper) -> int:
@@ -453,7 +453,7 @@ def test_of_those_who_ask_for_the_same_at_once_one_begins_it(shop: ReadShop) -> 
         assert len(set(together(4, ask))) == 1
 
 
-def test_before_anything_was_read_there_is_nothing_to_prove(shop: ReadShop) -> None:
+def test_before_anything_was_read_there_is_nothing_to_verify(shop: ReadShop) -> None:
     assert (
         verifier_of(shop).begin(UK, shop.clock() + DAY, shop.clock() + 2 * DAY, "report", repair=False)
         is None
@@ -480,7 +480,7 @@ def covered(shop: ReadShop, marketplace_id: str, look: Look) -> list[Interval]:
 
 
 def cut(shop: ReadShop, marketplace_id: str, look: Look, lower: datetime, upper: datetime) -> None:
-    """What was seen of this stretch is seen no more."""
+    """Remove coverage of this interval."""
     c = tables.coverage.c
     mine = sa.and_(c.account == "acme", c.marketplace_id == marketplace_id, c.look == look)
     (before,) = [one for one in covered(shop, marketplace_id, look) if one.lower < lower < one.upper]
@@ -490,7 +490,7 @@ def cut(shop: ReadShop, marketplace_id: str, look: Look, lower: datetime, upper:
             ledger.cover(tx, "acme", [marketplace_id], look, seen)
 
 
-def proofs(shop: ReadShop) -> list[Verification]:
+def verifications_of(shop: ReadShop) -> list[Verification]:
     with shop.store.read() as tx:
         return verifications.of_account(tx, "acme")
 
@@ -503,18 +503,18 @@ def run_for(shop: ReadShop, span: timedelta) -> None:
         shop.sync()
 
 
-def test_every_week_the_service_proves_each_marketplace_and_repairs_it(shop: ReadShop) -> None:
+def test_every_week_the_service_verifies_each_marketplace_and_repairs_it(shop: ReadShop) -> None:
     hide(shop, *UNLISTED)
     run_for(shop, 6.5 * DAY)
-    assert proofs(shop) == [], "not in the first week"
+    assert verifications_of(shop) == [], "not in the first week"
     searches = asked(shop, SEARCH)
     run_for(shop, 2 * DAY)
-    assert {(p.marketplace_id, p.state, p.by, p.reason) for p in proofs(shop)} == {
+    assert {(p.marketplace_id, p.state, p.by, p.reason) for p in verifications_of(shop)} == {
         (UK, "done", "report", "scheduled"),
         (BY_NAME["DE"].id, "done", "report", "scheduled"),
     }
     assert asked(shop, CREATE_REPORT) == 2
-    (uk,) = [p for p in proofs(shop) if p.marketplace_id == UK]
+    (uk,) = [p for p in verifications_of(shop) if p.marketplace_id == UK]
     within = [name for n, name in enumerate(UNLISTED) if START + (5 + 8 * n) * DAY >= uk.lower]
     assert within
     assert found(uk, "missing") == within
@@ -522,26 +522,26 @@ def test_every_week_the_service_proves_each_marketplace_and_repairs_it(shop: Rea
     assert stored(shop) >= set(within)
     assert asked(shop, SEARCH) - searches < 25, "searches are left to polling"
     run_for(shop, 4 * DAY)
-    assert len(proofs(shop)) == 2, "and not again before a week has passed"
+    assert len(verifications_of(shop)) == 2, "and not again before a week has passed"
 
 
-def test_a_gap_of_history_does_not_silence_the_weekly_proof(shop: ReadShop) -> None:
+def test_a_gap_of_history_does_not_silence_the_weekly_verification(shop: ReadShop) -> None:
     run_for(shop, 6 * DAY)
     cut(shop, UK, "created", NOON - 15 * DAY, NOON - 13 * DAY)
     run_for(shop, 3 * DAY)
-    found = sorted((p.lower, p.upper) for p in proofs(shop) if p.marketplace_id == UK)
-    assert [(p.state, p.reason) for p in proofs(shop)] == [("done", "scheduled")] * 3
+    found = sorted((p.lower, p.upper) for p in verifications_of(shop) if p.marketplace_id == UK)
+    assert [(p.state, p.reason) for p in verifications_of(shop)] == [("done", "scheduled")] * 3
     ((lower, gap), (after, upper)) = found
     assert (gap, after) == (NOON - 15 * DAY, NOON - 13 * DAY)
     assert lower == upper - 30 * DAY
     assert upper > shop.clock() - 5 * DAY
 
 
-def test_one_marketplace_in_trouble_does_not_hold_up_the_proof_of_another(shop: ReadShop) -> None:
+def test_a_failing_marketplace_does_not_hold_up_the_verification_of_another(shop: ReadShop) -> None:
     run_for(shop, 6.5 * DAY)
     shop.simulator.faults = Faults.only("forbidden", operations=[GET_REPORT])
     run_for(shop, 2 * DAY)
-    assert {(p.marketplace_id, p.state) for p in proofs(shop)} == {
+    assert {(p.marketplace_id, p.state) for p in verifications_of(shop)} == {
         (UK, "reading"),
         (BY_NAME["DE"].id, "reading"),
     }
@@ -552,10 +552,10 @@ def test_what_is_not_settled_is_kept_and_what_has_settled_a_part_of_it(shop: Rea
     ids = [verify(shop).verification_id]
     ids.append(verify(shop, lower=START + 20 * DAY, repair=True).verification_id)
     long_after(shop)
-    assert [p.verification_id for p in proofs(shop)] == ids[::-1], "one of the two is missing still"
+    assert [p.verification_id for p in verifications_of(shop)] == ids[::-1], "one of the two is missing still"
     ids.append(verify(shop, repair=True).verification_id)
     long_after(shop)
-    assert [p.verification_id for p in proofs(shop)] == ids[2:]
+    assert [p.verification_id for p in verifications_of(shop)] == ids[2:]
 
 
 def long_after(shop: ReadShop) -> None:
@@ -575,16 +575,16 @@ def test_single_orders_are_left_to_others_by_the_schedule(shop: ReadShop) -> Non
             .values(tokens=0.0, rate=1e-6, counted_at=tx.now)
         )
     run_for(shop, 2 * DAY)
-    assert {p.state for p in proofs(shop) if p.marketplace_id == UK} <= {"repairing", "done"}
+    assert {p.state for p in verifications_of(shop) if p.marketplace_id == UK} <= {"repairing", "done"}
 
 
-def test_trouble_with_reports_does_not_trouble_polling(shop: ReadShop) -> None:
+def test_failing_reports_do_not_disturb_polling(shop: ReadShop) -> None:
     shop.simulator.faults = Faults.only("forbidden", operations=[CREATE_REPORT, GET_REPORT])
     run_for(shop, 8 * DAY)
     assert {report.outcome for report in shop.sync()} <= {"complete", "deferred"}
-    (first, *_) = proofs(shop)
+    (first, *_) = verifications_of(shop)
     assert first.state == "reading"
     assert "status 403" in (first.message or "")
     shop.simulator.faults = Faults()
     run_for(shop, DAY)
-    assert {p.state for p in proofs(shop)} == {"done"}
+    assert {p.state for p in verifications_of(shop)} == {"done"}

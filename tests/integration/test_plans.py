@@ -93,7 +93,7 @@ def _on_postgresql(connection: Any, statement: str, values: Any) -> set[str]:
 
 
 def _on_sqlite(connection: Any, statement: str, values: Any) -> set[str]:
-    """Without statistics, which nobody has it gather, SQLite plans alike whatever is stored."""
+    """Without statistics, which it is never made to gather, SQLite plans alike whatever is stored."""
     plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
     return set(scans_on_sqlite(plan)) - FEW
 

@@ -143,7 +143,7 @@ def test_a_token_that_was_refused_is_not_counted(store: Store) -> None:
 def test_a_token_that_was_taken_ahead_serves_as_long_as_the_window_is_ours(
     store: Store, clock: SimulatedClock, waited: int
 ) -> None:
-    """Somebody else may take the window while this process stands still; that is seen before the request."""
+    """Another process may claim the window while this process stands still; that shows before the request."""
     window = Window("acme:EU", "acme", "live", "updated", ("A1F83G8C2ARO7P",), ("BUYER",), NOON, NOON)
     since = time.monotonic()
     budget = AccountBudget(store, "app", "acme", PLANS, monotonic=lambda: since + waited)

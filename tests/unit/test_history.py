@@ -1,4 +1,4 @@
-"""Decisions about history by reports and ids, and what a stretch is said to cost."""
+"""Decisions about history by reports and ids, and estimates of what a backfill costs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def backfill(days: float = 90, upper: datetime = NOON, **changed: Any) -> Backfi
 
 
 def part(lower: float, upper: float, state: Any = "ready", **more: Any) -> ReportPart:
-    """A part from so many days ago to so many."""
+    """A part between two numbers of days ago."""
     return ReportPart(1, NOON - lower * DAY, NOON - upper * DAY, state, **more)
 
 

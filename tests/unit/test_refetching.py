@@ -1,4 +1,4 @@
-"""When Amazon is asked again for an order that could not be understood."""
+"""When an order that could not be read is refetched."""
 
 from __future__ import annotations
 
