@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from fastapi import APIRouter, Response
 
@@ -11,7 +11,8 @@ from poller.actions.backfill_progress import standing_of
 from poller.actions.backfills import Wanted, backfill_object
 from poller.actions.places import FIELDS
 from poller.backfill.estimates import Cost
-from poller.bootstrap import Service, utc_now
+from poller.bootstrap import utc_now
+from poller.ingest.accounts import Account
 from poller.text import iso_rounded_up
 from poller.web import schemas
 from poller.web.dependencies import Answer, ChangeDep, Id, ServiceDep
@@ -22,16 +23,16 @@ from store.progress import Backfill
 router = APIRouter(tags=["backfills"])
 
 
-def _parsed(service: Service, body: schemas.BackfillRequest) -> Wanted:
+def _parsed(accounts: Mapping[str, Account], body: schemas.BackfillRequest) -> Wanted:
     return backfills.wanted(
-        service.accounts, body.marketplace, body.lower, body.upper, body.by, body.account, utc_now(), FIELDS
+        accounts, body.marketplace, body.lower, body.upper, body.by, body.account, utc_now(), FIELDS
     )
 
 
 @router.post("/backfills/plan")
 def plan_backfill(service: ServiceDep, body: schemas.BackfillRequest) -> schemas.BackfillPlan:
     """Estimate the requests and time of a backfill, without requesting anything from Amazon."""
-    wanted = _parsed(service, body)
+    wanted = _parsed(service.accounts, body)
     with service.store.read() as tx:
         plan = backfills.planned(tx, wanted, service.setup.settings.poll_seconds_busy)
         notes = _notes(tx, wanted)
@@ -75,7 +76,7 @@ def _cost(cost: Cost) -> dict[str, object]:
 @router.post("/backfills", status_code=201, response_model=schemas.BackfillChanged)
 def start_backfill(service: ServiceDep, change: ChangeDep, body: schemas.BackfillRequest) -> Response:
     """Create a backfill; the running service carries it out."""
-    wanted = _parsed(service, body)
+    wanted = _parsed(service.accounts, body)
 
     def work(tx: Transaction) -> Answer:
         notes = _notes(tx, wanted)

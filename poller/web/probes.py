@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from poller.bootstrap import Service
+from poller.ingest.accounts import Setup
 from poller.monitoring import readiness
 from poller.monitoring.metrics import CONTENT_TYPE, render_metrics
 from poller.monitoring.readiness import Readiness, Reason
@@ -20,6 +20,7 @@ from poller.web.dependencies import ServiceDep
 from poller.web.problems import Problem
 from poller.webhooks.rules import event_object
 from store.changes import EVENTS_AT_ONCE, START, BadPosition, PositionGone, changes_after, read_position
+from store.engine import Store
 
 router = APIRouter(tags=["operation"])
 
@@ -37,11 +38,11 @@ class ReadinessCache:
         self._newest: Readiness | None = None
         self._taken_at = 0.0
 
-    def get(self, service: Service) -> Readiness:
+    def get(self, store: Store, setup: Setup) -> Readiness:
         """Return the readiness of now or of a few seconds ago."""
         with self._lock:
             if self._newest is None or time.monotonic() - self._taken_at > FRESH_SECONDS:
-                self._newest, self._taken_at = readiness.look(service.store, service.setup), time.monotonic()
+                self._newest, self._taken_at = readiness.look(store, setup), time.monotonic()
             return self._newest
 
 
@@ -53,7 +54,7 @@ class ReadinessCache:
 def ready(service: ServiceDep, request: Request) -> Response:
     """Return 200 if the service keeps up, else 503. Callers with the scope read get the reasons."""
     cache: ReadinessCache = request.app.state.readiness
-    newest = cache.get(service) if service.is_open else STARTING
+    newest = cache.get(service.store, service.setup) if service.is_open else STARTING
     caller: Caller | None = getattr(request.state, "caller", None)
     reasons = None
     if caller is not None and "read" in caller.scopes:

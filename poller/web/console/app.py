@@ -37,7 +37,7 @@ def make_console(service: Service, handlers: Mapping[type[Exception], Handler]) 
     """Return the console. ``handlers``: the API's error handlers, whose answers are shown as pages."""
     console = FastAPI(openapi_url=None, redirect_slashes=False, dependencies=[Depends(_check_form)])
     console.state.service = service
-    console.state.snapshots = overview.Snapshots(service)
+    console.state.snapshots = overview.Snapshots()
     console.state.duplicates = customers.DuplicateSearch(service.stop)
     for module in ROUTERS:
         console.include_router(module.router)

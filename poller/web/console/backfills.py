@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import get_args
 
 from fastapi import APIRouter, Request, Response
@@ -12,23 +13,20 @@ from poller.actions.backfills import Plan, Wanted
 from poller.actions.places import FIELDS, places
 from poller.bootstrap import Service, utc_now
 from poller.errors import Refused
+from poller.ingest.accounts import Account, Setup
 from poller.web.console.forms import fields_of
 from poller.web.console.rendering import page, redirect_to
 from poller.web.dependencies import Id, ServiceDep
 from store import ledger
-from store.engine import Transaction
+from store.engine import Store
 from store.progress import Way
 
 router = APIRouter()
 
 
-def _standing(tx: Transaction, service: Service, backfill_id: int) -> Standing:
-    return standing_of(tx, service.setup, backfills.find(tx, backfill_id))
-
-
-def _all(service: Service) -> list[Standing]:
-    with service.store.read() as tx:
-        return [standing_of(tx, service.setup, b) for b in reversed(ledger.load_backfills(tx))]
+def _standings(store: Store, setup: Setup) -> list[Standing]:
+    with store.read() as tx:
+        return [standing_of(tx, setup, b) for b in reversed(ledger.load_backfills(tx))]
 
 
 @router.get("/backfills")
@@ -40,7 +38,7 @@ def list_backfills(request: Request, service: ServiceDep) -> Response:
 @router.get("/backfills/live")
 def refresh_backfills(request: Request, service: ServiceDep) -> Response:
     """Return the part of the page that refreshes."""
-    return page(request, "_backfills.html", standings=_all(service))
+    return page(request, "_backfills.html", standings=_standings(service.store, service.setup))
 
 
 def _list_page(
@@ -56,7 +54,7 @@ def _list_page(
         request,
         "backfills.html",
         200 if refused is None else 422,
-        standings=_all(service),
+        standings=_standings(service.store, service.setup),
         choices=choices,
         ways=get_args(Way),
         values={"place": "", "from": "", "to": "", "by": "auto", **values},
@@ -71,10 +69,10 @@ def _values(request: Request) -> dict[str, str]:
     return {name: fields.one(name) for name in ("place", "from", "to", "by")}
 
 
-def _parsed(service: Service, values: dict[str, str]) -> Wanted:
+def _parsed(accounts: Mapping[str, Account], values: dict[str, str]) -> Wanted:
     marketplace, _, account = values["place"].partition(" ")
     return backfills.wanted(
-        service.accounts,
+        accounts,
         marketplace,
         values["from"],
         values["to"],
@@ -90,7 +88,7 @@ def plan_backfill(request: Request, service: ServiceDep) -> Response:
     """Estimate the requests and time of a backfill, without requesting anything from Amazon."""
     values = _values(request)
     try:
-        wanted = _parsed(service, values)
+        wanted = _parsed(service.accounts, values)
     except Refused as error:
         return _list_page(request, service, values, refused=str(error))
     with service.store.read() as tx:
@@ -101,7 +99,7 @@ def plan_backfill(request: Request, service: ServiceDep) -> Response:
 @router.post("/backfills")
 def start_backfill(request: Request, service: ServiceDep) -> Response:
     """Create a backfill; the running service carries it out."""
-    wanted = _parsed(service, _values(request))
+    wanted = _parsed(service.accounts, _values(request))
     number = service.store.commit(lambda tx: backfills.start(tx, wanted))
     return redirect_to(f"/backfills/{number}")
 
@@ -110,14 +108,20 @@ def start_backfill(request: Request, service: ServiceDep) -> Response:
 def show_backfill(request: Request, service: ServiceDep, backfill_id: Id) -> Response:
     """Show the progress of a backfill and its expected end."""
     with service.store.read() as tx:
-        return page(request, "backfill.html", standing=_standing(tx, service, backfill_id))
+        return page(
+            request, "backfill.html", standing=standing_of(tx, service.setup, backfills.find(tx, backfill_id))
+        )
 
 
 @router.get("/backfills/{backfill_id}/live")
 def refresh_backfill(request: Request, service: ServiceDep, backfill_id: Id) -> Response:
     """Return the part of the page that refreshes."""
     with service.store.read() as tx:
-        return page(request, "_backfill.html", standing=_standing(tx, service, backfill_id))
+        return page(
+            request,
+            "_backfill.html",
+            standing=standing_of(tx, service.setup, backfills.find(tx, backfill_id)),
+        )
 
 
 @router.post("/backfills/{backfill_id}/pause")

@@ -14,6 +14,7 @@ import structlog
 from fastapi import APIRouter, Request, Response
 
 from poller.bootstrap import Service
+from poller.ingest.accounts import Setup
 from poller.monitoring.gather import gather
 from poller.monitoring.status import Status
 from poller.web.console import charts
@@ -21,8 +22,7 @@ from poller.web.console.charts import Activity
 from poller.web.console.rendering import page
 from poller.web.dependencies import ServiceDep
 from store import queries, runs
-from store.engine import Transaction
-from store.queries import Totals
+from store.engine import Store
 
 router = APIRouter()
 log = structlog.get_logger("order_sync")
@@ -45,26 +45,25 @@ class Snapshot:
 class Snapshots:
     """The newest snapshot, retaken when it is old."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counting = threading.Lock()
         self._totals = queries.UNCOUNTED
         self._counted_at: datetime | None = None
         self._taken: Snapshot | None = None
 
-    def newest(self) -> Snapshot:
+    def newest(self, store: Store, setup: Setup) -> Snapshot:
         """Return the snapshot of now or of a few seconds ago."""
         with self._lock:
-            now = self._service.store.now()
+            now = store.now()
             if self._taken is None or self._taken.status.at + SNAPSHOT_EVERY <= now:
-                self._taken = self._take(now)
+                self._taken = self._take(store, setup, now)
             return self._taken
 
-    def _take(self, now: datetime) -> Snapshot:
-        self._count_if_due(now)
-        status = gather(self._service.store, self._service.setup, lambda _: self._totals)
-        with self._service.store.read() as tx:
+    def _take(self, store: Store, setup: Setup, now: datetime) -> Snapshot:
+        self._count_if_due(store, now)
+        status = gather(store, setup, lambda _: self._totals)
+        with store.read() as tx:
             activities = {
                 source.source: charts.activity(
                     runs.since(tx, source.source, status.at - charts.SHOWN), status.at
@@ -73,42 +72,38 @@ class Snapshots:
             }
         return Snapshot(status, activities, self._counted_at)
 
-    def _count_if_due(self, now: datetime) -> None:
+    def _count_if_due(self, store: Store, now: datetime) -> None:
         if self._counted_at is not None and self._counted_at + COUNT_EVERY > now:
             return
         if not self._counting.acquire(blocking=False):
             return
-        thread = threading.Thread(target=self._count, name="counts", daemon=True)
+        thread = threading.Thread(target=self._count, args=(store,), name="counts", daemon=True)
         thread.start()
         if self._counted_at is None:
             thread.join(FIRST_COUNT_SECONDS)
 
-    def _count(self) -> None:
+    def _count(self, store: Store) -> None:
         try:
-            with self._service.store.read() as tx:
-                self._totals, self._counted_at = _counted(tx)
+            with store.read() as tx:
+                self._totals, self._counted_at = queries.totals(tx), tx.now
         except Exception as error:
             log.error("counting broke", error=type(error).__name__)
         finally:
             self._counting.release()
 
 
-def _counted(tx: Transaction) -> tuple[Totals, datetime]:
-    return queries.totals(tx), tx.now
-
-
-def _newest(request: Request) -> Snapshot:
+def _newest(request: Request, service: Service) -> Snapshot:
     snapshots: Snapshots = request.app.state.snapshots
-    return snapshots.newest()
+    return snapshots.newest(service.store, service.setup)
 
 
 @router.get("/")
 def show_overview(request: Request, service: ServiceDep) -> Response:
     """Show the overview."""
-    return page(request, "overview.html", snapshot=_newest(request), bar_chart=charts.bar_chart)
+    return page(request, "overview.html", snapshot=_newest(request, service), bar_chart=charts.bar_chart)
 
 
 @router.get("/live")
 def refresh_overview(request: Request, service: ServiceDep) -> Response:
     """Return the part of the page that refreshes."""
-    return page(request, "_overview.html", snapshot=_newest(request), bar_chart=charts.bar_chart)
+    return page(request, "_overview.html", snapshot=_newest(request, service), bar_chart=charts.bar_chart)
