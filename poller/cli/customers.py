@@ -59,7 +59,7 @@ def list_customers(
         put_json([customer_object(record) for record in records])
     elif records:
         put_table(
-            (">id", "name", "company", "status", "e-mail", "shop", "price list", "since (UTC)"),
+            (">id", "name", "company", "status", "e-mail", "marketplace", "price list", "since (UTC)"),
             [
                 (
                     c.customer_id,
@@ -182,7 +182,7 @@ def _put_orders(orders: list[OrderRecord]) -> None:
         return
     put()
     put_table(
-        ("orders placed (UTC)", "order", "shop", "status", "because"),
+        ("orders placed (UTC)", "order", "marketplace", "status", "match basis"),
         [
             (when(o.created_at), o.order_id, o.marketplace, o.status, BASIS.get(o.match_basis or "none"))
             for o in orders[:ORDERS_SHOWN]

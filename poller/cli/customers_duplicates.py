@@ -46,7 +46,7 @@ def duplicates(
         )
     elif result.pairs:
         put_table(
-            (">keep", "name", ">other", "name", ">score", "because"),
+            (">keep", "name", ">other", "name", ">score", "reasons"),
             [
                 (
                     p.customer_id,

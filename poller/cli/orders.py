@@ -69,13 +69,13 @@ def list_orders(
             (
                 "placed (UTC)",
                 "order",
-                "shop",
+                "marketplace",
                 "status",
                 "your status",
                 ">total",
                 "buyer",
                 ">customer",
-                "because",
+                "match basis",
             ),
             [_row(order) for order in orders],
         )

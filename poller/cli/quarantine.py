@@ -43,7 +43,7 @@ def list_quarantine(
             (
                 "order",
                 "account",
-                "shop",
+                "marketplace",
                 ">attempts",
                 "since (UTC)",
                 "next refetch (UTC)",

@@ -214,7 +214,7 @@ def _days(intervals: Sequence[Interval]) -> str:
 
 
 def _quarantine(kept: Counts) -> str:
-    waiting = f"; {kept.waiting} need a person" if kept.waiting else ""
+    waiting = f"; {kept.waiting} need{'s' if kept.waiting == 1 else ''} a person" if kept.waiting else ""
     return f"could not be read, the oldest since {when(kept.oldest)} UTC{waiting}"
 
 

@@ -46,7 +46,7 @@ class Result:
         return self.out.splitlines()
 
     @property
-    def told(self) -> list[str]:
+    def messages(self) -> list[str]:
         """The lines on standard error."""
         return self.err.splitlines()
 

@@ -112,8 +112,8 @@ def test_what_lies_out_of_reach_is_told_and_left_out(shop: Shop) -> None:
 def test_started_with_wait_it_is_carried_out_here(shop: Shop, by: str) -> None:
     result = shop("backfill", "start", *STRETCH, "--by", by, "--wait")
     number = int(result.out)
-    assert result.told[-1] == f"backfill {number} is done"
-    assert any(line.startswith(f"backfill {number}: 12 orders in ") for line in result.told)
+    assert result.messages[-1] == f"backfill {number} is done"
+    assert any(line.startswith(f"backfill {number}: 12 orders in ") for line in result.messages)
     assert stored(shop) >= OLD_ONES
     mine = listed(shop, number)
     assert (mine["state"], mine["by"], mine["marketplace"]) == ("done", by, "UK")
@@ -158,10 +158,10 @@ def test_paused_nothing_is_asked_for_and_resumed_it_is_done(shop: Shop) -> None:
     shop("sync", "--wait")
     assert listed(shop, int(number))["state"] == "paused"
     assert stored(shop) == {"NEW-1"}
-    twice = shop("backfill", "pause", number, status=2).told
+    twice = shop("backfill", "pause", number, status=2).messages
     again = f"nothing has to be paused; `order-sync backfill resume {number}` goes on"
     assert twice == [f"error: backfill {number} is paused already: {again}."]
-    assert shop("backfill", "resume", number, "--wait").told[-1] == f"backfill {number} is done"
+    assert shop("backfill", "resume", number, "--wait").messages[-1] == f"backfill {number} is done"
     assert stored(shop) == OLD_ONES | {"NEW-1"}
     for word in ("pause", "resume", "cancel"):
         assert f"backfill {number} is done" in shop("backfill", word, number, status=2).err
@@ -223,7 +223,7 @@ def test_that_a_report_is_awaited_is_not_blamed_on_the_budget(tmp_path: Path) ->
         shop("sync", "--wait")
         shop("backfill", "start", *STRETCH, "--by", "report")
         shop("sync", status=75)  # asks for the report
-        told = shop("sync", status=75).told
+        told = shop("sync", status=75).messages
         assert "up to date; history waits for Amazon's report, or for the budget of getOrder" in told[0]
         source = shop("status", "--json").json()["sources"][0]
         assert source["next_why"] == "Amazon is making a report"
@@ -291,7 +291,7 @@ def test_bad_input_is_one_sentence(shop: Shop, command: str, changed: dict[str, 
     words = [word for pair in options.items() for word in pair]
     result = shop("backfill", command, *words, status=2)
     assert said in result.err
-    assert len(result.told) == 1
+    assert len(result.messages) == 1
     assert result.out == ""
 
 
@@ -313,7 +313,7 @@ def test_another_that_overlaps_is_told(shop: Shop) -> None:
     which = f"backfill {number} ({day(61)} to {day(30)} UTC)"
     told = f"{which} is planned and overlaps: both would fetch 11 days"
     assert f"  {told}" in shop("backfill", "plan", *others).lines
-    assert told in shop("backfill", "start", *others, "--by", "search").told
+    assert told in shop("backfill", "start", *others, "--by", "search").messages
     elsewhere = ("--marketplace", "UK", "--from", day(90), "--to", day(80))
     assert "overlaps" not in shop("backfill", "start", *elsewhere, "--by", "search").err
 
@@ -321,7 +321,7 @@ def test_another_that_overlaps_is_told(shop: Shop) -> None:
 def test_without_any_backfill_the_list_says_so(shop: Shop) -> None:
     shop.configure("UK", days=-1)
     shop("sync", "--wait")
-    assert shop("backfill", "list").told == ["there are no backfills"]
+    assert shop("backfill", "list").messages == ["there are no backfills"]
     assert shop("backfill", "list", "--json").json() == []
 
 

@@ -77,14 +77,14 @@ def exported(shop: Shop) -> list[dict[str, Any]]:
 def test_r57_create_prints_the_id_and_edit_changes_what_is_named(shop: Shop) -> None:
     created = shop("customers", "create", "--name", "Cem Invented", "--email-1", "cem@example.com")
     customer_id = created.out.strip()
-    assert created.told == [f"customer {customer_id} was created in business acme"]
+    assert created.messages == [f"customer {customer_id} was created in business acme"]
     result = shop(
         *("customers", "edit", customer_id, "--email-1", "", "--email-2", "two@example.com"),
         *("--billing-line1", "1 Invented Street", "--price-list", "Trade", "--discount-percent", "2.5"),
         *("--label", "tier=gold", "--external-id", "C-1"),
     )
     assert result.out == ""
-    assert result.told == [
+    assert result.messages == [
         f"customer {customer_id}: changed external id, email 1, email 2, billing line1, price list, "
         "discount percent, label tier"
     ]
@@ -141,7 +141,7 @@ def test_r51_r54_a_merge_is_previewed_done_and_undone(shop: Shop) -> None:
 
     done = shop("customers", "merge", str(keep), str(other))
     assert done.out == planned.out
-    assert done.told == [
+    assert done.messages == [
         f"customer {other} is merged into customer {keep}, 1 order moved",
         f"`order-sync customers unmerge {other}` undoes it",
     ]
@@ -151,7 +151,7 @@ def test_r51_r54_a_merge_is_previewed_done_and_undone(shop: Shop) -> None:
     assert f"so customer {other} was created from the order" in explained
 
     undone = shop("customers", "unmerge", str(other))
-    assert undone.told == [f"customer {other} is separate from customer {keep} again, 1 order moved"]
+    assert undone.messages == [f"customer {other} is separate from customer {keep} again, 1 order moved"]
     assert exported(shop) == before
     found = shop("customers", "show", str(other), "--json").json()
     assert [e["action"] for e in found["journal"]] == ["edit", "merge", "unmerge"]
@@ -161,7 +161,7 @@ def test_r53_show_of_a_tombstone_says_where_it_went(shop: Shop) -> None:
     keep, other = (customer_of(shop, i) for i in (ANN, ANN_TOO))
     shop("customers", "merge", str(keep), str(other), "--keep-email", "ann@marketplace.amazon.de")
     result = shop("customers", "show", str(other), "--json")
-    assert result.told == [f"customer {other} was merged into customer {keep}"]
+    assert result.messages == [f"customer {other} was merged into customer {keep}"]
     assert result.json()["customer_id"] == keep
     assert result.json()["emails"] == ["ann@marketplace.amazon.de"]
     merged = shop("customers", "list", "--status", "merged", "--json").json()
@@ -174,7 +174,7 @@ def test_r54_an_address_that_a_third_customer_has_is_named_and_may_be_left(shop:
     shop("customers", "merge", str(keep), str(other))
     third = shop("customers", "create", "--email-1", "ann@marketplace.amazon.de").out.strip()
     refused = shop("customers", "unmerge", str(other), status=2)
-    assert refused.told == [
+    assert refused.messages == [
         f"error: addresses of this merge are on customer {third} now; merge, or leave them there (--leave): "
         "ann@marketplace.amazon.de"
     ]
@@ -186,7 +186,7 @@ def test_r54_an_address_that_was_entered_on_the_kept_record_since_stays_and_is_n
     keep, other = (customer_of(shop, i) for i in (ANN, ANN_TOO))
     shop("customers", "merge", str(keep), str(other))
     shop("customers", "edit", str(keep), "--email-3", "ann@marketplace.amazon.de")
-    told = shop("customers", "unmerge", str(other)).told
+    told = shop("customers", "unmerge", str(other)).messages
     assert told[1:] == [
         f"ann@marketplace.amazon.de stays with customer {keep}: it was entered there after the merge"
     ]
@@ -221,7 +221,7 @@ def test_a_terminal_is_asked_before_a_merge_and_an_import(
         ("customers", "import", str(file)),
     )
     for command in commands:
-        assert shop(*command, status=1).told[-1] == "error: cancelled: nothing was changed."
+        assert shop(*command, status=1).messages[-1] == "error: cancelled: nothing was changed."
     assert asked == [
         f"merge customer {other} into customer {keep}?",
         f"undo the merge of customer {other}?",
@@ -238,11 +238,11 @@ def test_a_terminal_is_asked_before_a_merge_and_an_import(
 def test_r56_duplicates_are_listed_with_reason_and_score(shop: Shop) -> None:
     keep, other = sorted(customer_of(shop, i) for i in (ANN, ANN_TOO))
     result = shop("customers", "duplicates")
-    assert result.lines[0].split() == ["keep", "name", "other", "name", "score", "because"]
+    assert result.lines[0].split() == ["keep", "name", "other", "name", "score", "reasons"]
     who = ["Ann", "Invented"]
     assert result.lines[1].split()[:6] == [str(keep), *who, str(other), *who]
     assert "same name and postcode" in result.lines[1]
-    assert result.told == [
+    assert result.messages == [
         "`order-sync customers merge KEEP OTHER --dry-run` shows what merging a pair would do"
     ]
     (pair,) = shop("customers", "duplicates", "--json").json()
@@ -251,7 +251,7 @@ def test_r56_duplicates_are_listed_with_reason_and_score(shop: Shop) -> None:
     assert pair["name"] == pair["other_name"] == "Ann Invented"
     shop("customers", "merge", str(keep), str(other))
     result = shop("customers", "duplicates")
-    assert (result.out, result.told) == ("", ["no customers look like duplicates"])
+    assert (result.out, result.messages) == ("", ["no customers look like duplicates"])
     assert shop("customers", "duplicates", "--json").json() == []
 
 
@@ -299,14 +299,14 @@ def test_r12_import_tells_line_by_line_and_bad_lines_spoil_nothing(shop: Shop, t
         "line 4: refused: it has neither an external_id nor an e-mail to know the customer by.",
         "line 5: refused: there is no business elsewhere; there is acme.",
     ]
-    assert planned.told == ["would be: 1 new, 1 changed, 2 refused"]
+    assert planned.messages == ["would be: 1 new, 1 changed, 2 refused"]
     assert exported(shop) == before
 
     done = shop("customers", "import", str(file), status=1)
     assert done.out == ""
-    assert done.told == [*planned.lines[2:], "1 new, 1 changed, 2 refused"]
+    assert done.messages == [*planned.lines[2:], "1 new, 1 changed, 2 refused"]
     assert shop("customers", "list", "--email", "cem@example.com", "--json").json()[0]["external_id"] == "C-1"
-    assert shop("customers", "import", str(file), status=1).told[-1] == "2 unchanged, 2 refused"
+    assert shop("customers", "import", str(file), status=1).messages[-1] == "2 unchanged, 2 refused"
 
 
 def test_a_large_import_tells_how_far_it_is(
@@ -317,7 +317,7 @@ def test_a_large_import_tells_how_far_it_is(
     monkeypatch.setattr(
         "poller.cli.customers_import.progress", lambda text, total, _: output.progress(text, total, 200)
     )
-    told = shop("customers", "import", str(file)).told
+    told = shop("customers", "import", str(file)).messages
     assert told == ["importing: 200 of 450", "importing: 400 of 450", "450 new"]
 
 
@@ -331,10 +331,10 @@ def test_a_dry_run_before_the_first_sync(tmp_path: Path) -> None:
 
 def test_import_refuses_a_file_that_is_none(shop: Shop, tmp_path: Path) -> None:
     missing = tmp_path / "missing.csv"
-    assert shop("customers", "import", str(missing), status=2).told == [
+    assert shop("customers", "import", str(missing), status=2).messages == [
         f"error: {missing} cannot be read: No such file or directory."
     ]
-    assert shop("customers", "import", str(tmp_path), status=2).told == [
+    assert shop("customers", "import", str(tmp_path), status=2).messages == [
         f"error: {tmp_path}: it is not a file: save what it holds as one first."
     ]
     file = tmp_path / "customers.csv"
@@ -343,10 +343,10 @@ def test_import_refuses_a_file_that_is_none(shop: Shop, tmp_path: Path) -> None:
         (b"email_1\rann@example.com\r", "its lines end with a carriage return alone: save it with ordinary"),
     ):
         file.write_bytes(content)
-        (told,) = shop("customers", "import", str(file), status=2).told
+        (told,) = shop("customers", "import", str(file), status=2).messages
         assert told.startswith(f"error: {file}: {sentence}")
     file.write_text("name,surname\nAnn,Invented\n")
-    (told,) = shop("customers", "import", str(file), status=2).told
+    (told,) = shop("customers", "import", str(file), status=2).messages
     assert told.startswith(
         f"error: {file}: there is no column surname; there are external_id, business, name"
     )
@@ -461,7 +461,7 @@ def test_bad_input_is_one_sentence_and_status_two(
     shop, ids = refusing
     before = exported(shop)
     result = shop("customers", *(word.format(**ids) for word in arguments), status=2)
-    assert result.told == [f"error: {sentence.format(**ids)}"]
+    assert result.messages == [f"error: {sentence.format(**ids)}"]
     assert exported(shop) == before
 
 
@@ -479,4 +479,4 @@ def test_bad_input_is_one_sentence_and_status_two(
 def test_a_command_that_is_not_complete_is_one_sentence_and_status_two(arguments: tuple[str, ...]) -> None:
     result = order_sync(*arguments, status=2)
     assert result.out == ""
-    assert len(result.told) == 1
+    assert len(result.messages) == 1

@@ -113,7 +113,7 @@ def test_version_is_one_line() -> None:
 def test_bad_input_is_one_sentence_and_status_two(arguments: tuple[str, ...]) -> None:
     result = order_sync(*arguments, status=2)
     assert result.out == ""
-    assert len(result.told) == 1
+    assert len(result.messages) == 1
     assert result.err.startswith("error: ")
 
 
@@ -141,7 +141,7 @@ def test_a_surprise_is_one_sentence_without_its_text(shop: Shop, monkeypatch: py
 
     monkeypatch.setattr("store.queries.list_orders", surprise)
     quiet = shop("orders", "list", status=1)
-    assert quiet.told == [
+    assert quiet.messages == [
         "error: unexpected error (ZeroDivisionError); set ORDER_SYNC_LOG_LEVEL=debug to see where."
     ]
     verbose = shop("orders", "list", status=1, ORDER_SYNC_LOG_LEVEL="debug")
@@ -165,29 +165,29 @@ def test_keys_new_is_a_key_on_standard_output() -> None:
 def test_sync_tells_each_source_in_a_line_and_ends_with_zero(shop: Shop) -> None:
     result = shop("sync")
     assert result.out == ""
-    (line,) = result.told
+    (line,) = result.messages
     assert re.fullmatch(r"acme:EU: all covered \(\d pages?, \d orders?, \d requests?\)", line)
-    assert shop("sync").told == ["acme:EU: all covered (0 pages, 0 orders, 0 requests)"]
+    assert shop("sync").messages == ["acme:EU: all covered (0 pages, 0 orders, 0 requests)"]
 
 
 def test_sync_of_one_source_leaves_the_others(shop: Shop) -> None:
     shop.configure("DE", split="true")
-    assert [line.split(" ")[0] for line in shop("sync", "--source", "acme:DE").told] == ["acme:DE:"]
-    assert [line.split(" ")[0] for line in shop("sync").told] == ["acme:DE:", "acme:EU:"]
+    assert [line.split(" ")[0] for line in shop("sync", "--source", "acme:DE").messages] == ["acme:DE:"]
+    assert [line.split(" ")[0] for line in shop("sync").messages] == ["acme:DE:", "acme:EU:"]
 
 
 def test_an_unknown_source_is_refused_with_those_that_there_are(shop: Shop) -> None:
     result = shop("sync", "--source", "acme:NA", status=2)
-    assert result.told == ["error: there is no source acme:NA; known sources: acme:EU."]
+    assert result.messages == ["error: there is no source acme:NA; known sources: acme:EU."]
 
 
 def test_sync_without_tokens_ends_with_75_and_says_until_when(tmp_path: Path) -> None:
     plans = {**GENEROUS, SEARCH: UsagePlan(0.01, 1)}
     with open_shop(tmp_path / "shop", small_world(), plans=plans) as shop:
         result = shop("sync", status=75)
-        assert result.told[0].startswith("acme:EU: deferred until ")
-        assert re.fullmatch(f"deferred until {TIME}", result.told[-1])
-        until = datetime.fromisoformat(result.told[-1].removeprefix("deferred until "))
+        assert result.messages[0].startswith("acme:EU: deferred until ")
+        assert re.fullmatch(f"deferred until {TIME}", result.messages[-1])
+        until = datetime.fromisoformat(result.messages[-1].removeprefix("deferred until "))
         assert timedelta(0) < until - datetime.now(UTC) < timedelta(seconds=101)
         told = shop("status").out
         assert "deferred" not in told
@@ -203,8 +203,8 @@ def test_sync_wait_waits_for_the_budget_until_all_is_covered(tmp_path: Path) -> 
     plans = {**GENEROUS, SEARCH: UsagePlan(3, 1)}
     with open_shop(tmp_path / "shop", small_world(), plans=plans) as shop:
         result = shop("sync", "--wait")
-        assert any(re.fullmatch(f"waiting until {TIME}", line) for line in result.told)
-        assert result.told[-1].startswith("acme:EU: all covered")
+        assert any(re.fullmatch(f"waiting until {TIME}", line) for line in result.messages)
+        assert result.messages[-1].startswith("acme:EU: all covered")
         assert shop("orders", "show", GOOD, "--json").json()["order_id"] == GOOD
 
 
@@ -214,23 +214,23 @@ def test_a_failing_account_does_not_stop_the_others(shop: Shop) -> None:
     shop.environ |= account_variables(url, other, "aaa")
     shop.configure("UK", "zeta", account="aaa")
     result = shop("sync", status=1)
-    assert [line[:8] for line in result.told] == ["aaa:EU: ", "acme:EU:"]
+    assert [line[:8] for line in result.messages] == ["aaa:EU: ", "acme:EU:"]
     assert "authorise the application again" in shop("status").out
-    assert "all covered" in result.told[1]
+    assert "all covered" in result.messages[1]
     assert "Atzr" not in result.err
 
 
 def test_what_the_configuration_stops_is_not_covered(shop: Shop) -> None:
     (shop.folder / "marketplaces" / "de.toml").write_text("marketplace = 'DE'\n")
     result = shop("sync", status=1)
-    assert result.told[0].startswith("error: marketplaces/de.toml: ")
-    assert result.told[-1].startswith("acme:EU: all covered")
-    assert shop("sync", "--source", "acme:EU").told[-1].startswith("acme:EU: all covered")
+    assert result.messages[0].startswith("error: marketplaces/de.toml: ")
+    assert result.messages[-1].startswith("acme:EU: all covered")
+    assert shop("sync", "--source", "acme:EU").messages[-1].startswith("acme:EU: all covered")
 
 
 def test_sync_says_which_marketplace_it_has_left_out(shop: Shop) -> None:
     shop.configure("FR")
-    told = shop("sync", "--wait").told[-1]
+    told = shop("sync", "--wait").messages[-1]
     assert told.startswith("acme:EU: all covered except FR, where the seller is not enrolled (")
     assert "all covered except FR, where the seller is not enrolled;" in shop("status").out
 
@@ -245,7 +245,7 @@ def test_sync_says_what_to_do_about_a_refused_token_each_time(shop: Shop) -> Non
 def test_a_refused_secret_is_told_without_counting_nothing(shop: Shop) -> None:
     shop.environ["ORDER_SYNC_ACCOUNTS__ACME__LWA_CLIENT_SECRET"] = "another"
     for _ in range(2):
-        (told,) = shop("sync", status=1).told
+        (told,) = shop("sync", status=1).messages
         assert told.endswith("are the application's present ones")
 
 
@@ -344,19 +344,19 @@ def test_fetch_says_what_became_of_the_order(shop: Shop) -> None:
 
 def test_fetch_refuses_what_it_cannot_do(shop: Shop) -> None:
     unknown = shop("orders", "fetch", "999-9999999-9999999", "--account", "acme", status=1)
-    assert unknown.told == ["error: Amazon knows no order 999-9999999-9999999 of account acme."]
+    assert unknown.messages == ["error: Amazon knows no order 999-9999999-9999999 of account acme."]
     stranger = shop("orders", "fetch", GOOD, "--account", "acmee", status=2)
-    assert stranger.told == ["error: there is no account acmee that can be used; there is acme."]
+    assert stranger.messages == ["error: there is no account acmee that can be used; there is acme."]
     unreadable = shop("orders", "fetch", BAD, "--account", "acme", status=1)
     assert unreadable.out == ""
-    (sentence,) = unreadable.told
+    (sentence,) = unreadable.messages
     assert sentence.startswith(
         f"error: {BAD}: not stored: what Amazon sent could not be understood and is in q"
     )
     assert f"`order-sync quarantine show {BAD}`" in sentence
     shop.simulator.plans = {**GENEROUS, GET: UsagePlan(0.01, 0)}
     deferred = shop("orders", "fetch", GOOD, "--account", "acme", status=75)
-    assert re.fullmatch(f"deferred until {TIME}", deferred.told[-1])
+    assert re.fullmatch(f"deferred until {TIME}", deferred.messages[-1])
 
 
 @pytest.mark.parametrize(
@@ -364,7 +364,7 @@ def test_fetch_refuses_what_it_cannot_do(shop: Shop) -> None:
 )
 def test_fetch_asks_amazon_for_nothing_that_is_no_order_id(shop: Shop, word: str) -> None:
     refused = shop("orders", "fetch", word, "--account", "acme", status=2)
-    assert len(refused.told) == 1
+    assert len(refused.messages) == 1
     assert "is no order id: Amazon's are like 123-1234567-1234567" in refused.err
     assert shop.simulator.requests == []
 
@@ -398,8 +398,8 @@ def test_retry_applies_the_stored_payload_and_releases(shop: Shop) -> None:
     asked = len(shop.simulator.requests)
     assert shop("quarantine", "retry", "--all").lines == [f"{BAD}: stored"]
     assert len(shop.simulator.requests) == asked, "Amazon was not asked"
-    assert shop("quarantine", "list").told == ["nothing is in quarantine"]
-    assert shop("quarantine", "retry", "--all").told == ["nothing is in quarantine"]
+    assert shop("quarantine", "list").messages == ["nothing is in quarantine"]
+    assert shop("quarantine", "retry", "--all").messages == ["nothing is in quarantine"]
     assert shop("orders", "show", BAD, "--json").json()["match_basis"] == "created"
 
 
@@ -415,7 +415,7 @@ def test_retry_of_what_is_not_there_or_cannot_be_asked_for(shop: Shop) -> None:
     shop.world.order("111-0000000-0000009", created=YESTERDAY, amend=lambda body: {**body, "orderId": 5})
     shop("sync")
     missing = shop("quarantine", "retry", GOOD, status=1)
-    assert missing.told == [f"{GOOD}: not in quarantine"]
+    assert missing.messages == [f"{GOOD}: not in quarantine"]
     name = next(
         entry["order_id"]
         for entry in shop("quarantine", "list", "--json").json()
@@ -560,7 +560,7 @@ def test_db_refuses_a_url_that_is_none(tmp_path: Path) -> None:
     result = order_sync(
         "db", "upgrade", environ={"ORDER_SYNC_DATABASE_URL": "mysql://u:hidden@h/x"}, status=2
     )
-    assert result.told == [
+    assert result.messages == [
         "error: ORDER_SYNC_DATABASE_URL must start with sqlite:/// or postgresql+psycopg://"
     ]
 
@@ -605,14 +605,16 @@ def test_a_file_that_may_not_be_written_is_named_with_its_folder(shop: Shop, com
     shop.environ["ORDER_SYNC_DATABASE_URL"] = f"sqlite:///file:{file}?mode=ro&uri=true"
     assert shop("orders", "show", GOOD, "--json").json()["order_id"] == GOOD
     result = shop(command, status=1)
-    assert result.told[-1].startswith(f"error: the database {file} cannot be used (")
-    assert f"allowed to write to the file and to its folder {shop.folder}, where" in result.told[-1]
+    assert result.messages[-1].startswith(f"error: the database {file} cannot be used (")
+    assert f"allowed to write to the file and to its folder {shop.folder}, where" in result.messages[-1]
 
 
 def test_a_folder_is_no_database(shop: Shop) -> None:
     for command in ("status", "sync", "run"):
         result = shop(command, status=2, ORDER_SYNC_DATABASE_URL=f"sqlite:///{shop.folder}")
-        assert result.told == [f"error: {shop.folder} is a folder: ORDER_SYNC_DATABASE_URL must name a file."]
+        assert result.messages == [
+            f"error: {shop.folder} is a folder: ORDER_SYNC_DATABASE_URL must name a file."
+        ]
 
 
 def test_a_newer_database_is_refused(shop: Shop) -> None:
@@ -622,7 +624,7 @@ def test_a_newer_database_is_refused(shop: Shop) -> None:
     connection.close()
     for command in ("sync", "status"):
         result = shop(command, status=1)
-        assert len(result.told) == 1
+        assert len(result.messages) == 1
         assert "9999" in result.err
 
 
@@ -639,5 +641,5 @@ def test_postgresql_is_refused_until_it_is_upgraded(shop: Shop, postgres_url: st
         assert [line.split()[0] for line in shop("db", "check").lines] == ["ok"] * 3
         exported = shop("export", "orders")
         assert len(exported.lines) == 1
-        assert shop("export", "orders", "--since", exported.told[-1]).out == ""
+        assert shop("export", "orders", "--since", exported.messages[-1]).out == ""
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))

@@ -82,7 +82,9 @@ def test_orders_list_is_a_table_of_the_newest(shop: Shop) -> None:
     assert result.lines[0].split() == heading
     placed = [line[:16] for line in result.lines[1:]]
     assert placed == sorted(placed, reverse=True)
-    assert result.told == ["only the newest 5 are shown; see --limit, or `order-sync export orders` for all"]
+    assert result.messages == [
+        "only the newest 5 are shown; see --limit, or `order-sync export orders` for all"
+    ]
 
 
 def test_orders_list_as_json_has_the_exported_keys(shop: Shop) -> None:
@@ -117,10 +119,10 @@ def test_orders_list_says_what_there_is_when_a_filter_can_match_nothing(shop: Sh
     assert len(there) > 2
     told = [f"no order matches: the statuses of stored orders are {', '.join(there)}"]
     mistyped = shop("orders", "list", "--status", "shiped")
-    assert (mistyped.out, mistyped.told) == ("", told)
+    assert (mistyped.out, mistyped.messages) == ("", told)
     as_json = shop("orders", "list", "--status", "shiped", "--json")
-    assert (as_json.json(), as_json.told) == ([], told)
-    nobody = shop("orders", "list", "--customer", "987654").told
+    assert (as_json.json(), as_json.messages) == ([], told)
+    nobody = shop("orders", "list", "--customer", "987654").messages
     assert nobody == ["no order matches: there is no customer 987654"]
 
 
@@ -175,16 +177,16 @@ def test_orders_explain_knows_the_quarantine(shop: Shop) -> None:
 def test_an_unknown_order_is_said_to_be_unknown(shop: Shop, command: str) -> None:
     result = shop("orders", command, UNKNOWN, status=2)
     fetch = f"`order-sync orders fetch {UNKNOWN} --account acme` fetches it"
-    assert result.told == [f"error: order {UNKNOWN} is not in the database; {fetch}."]
+    assert result.messages == [f"error: order {UNKNOWN} is not in the database; {fetch}."]
 
 
 @pytest.mark.parametrize("command", ["show", "explain"])
 def test_what_is_no_order_id_and_no_account_is_said_to_be_none(shop: Shop, command: str) -> None:
     strange = shop("orders", command, "123", status=2)
-    assert strange.told == ["error: 123 is no order id: Amazon's are like 123-1234567-1234567."]
+    assert strange.messages == ["error: 123 is no order id: Amazon's are like 123-1234567-1234567."]
     for order_id in (PLAIN, UNKNOWN, "123"):
         result = shop("orders", command, "--account", "acm", order_id, status=2)
-        assert result.told == ["error: there is no account acm; accounts: acme."]
+        assert result.messages == ["error: there is no account acm; accounts: acme."]
     assert f"order {UNKNOWN} of account acme is not" in (
         shop("orders", command, "--account", "acme", UNKNOWN, status=2).err
     )
@@ -208,7 +210,7 @@ def test_customers_list_is_a_table(shop: Shop) -> None:
     assert result.lines[0].split()[:2] == ["id", "name"]
     assert len(result.lines) == 3
     assert "--limit" in result.err
-    assert shop("customers", "list", "--status", "forgotten").told == ["no customer matches"]
+    assert shop("customers", "list", "--status", "forgotten").messages == ["no customer matches"]
 
 
 def test_customers_show_has_record_and_orders(shop: Shop) -> None:
@@ -224,7 +226,7 @@ def test_customers_show_has_record_and_orders(shop: Shop) -> None:
 
 
 def test_an_unknown_customer_is_said_to_be_unknown(shop: Shop) -> None:
-    assert shop("customers", "show", "987654", status=2).told == ["error: there is no customer 987654."]
+    assert shop("customers", "show", "987654", status=2).messages == ["error: there is no customer 987654."]
 
 
 # --- export -----------------------------------------------------------------------------------------
@@ -236,13 +238,13 @@ def test_export_is_json_lines_and_ends_with_the_position(shop: Shop) -> None:
     assert len(orders) == shop("status", "--json").json()["totals"]["orders"]
     assert {tuple(order) for order in orders} == {KEYS["orders"]}
     assert PENDING not in {order["order_id"] for order in orders}
-    assert result.told[-1].isdigit()
+    assert result.messages[-1].isdigit()
 
 
 def test_export_goes_on_from_a_position(shop: Shop) -> None:
-    position = shop("export", "customers").told[-1]
+    position = shop("export", "customers").messages[-1]
     again = shop("export", "customers", "--since", position)
-    assert (again.out, again.told[-1]) == ("", position)
+    assert (again.out, again.messages[-1]) == ("", position)
     later = shop("export", "orders", "--since", str(int(position) // 2))
     assert 0 < len(later.lines) < len(shop("export", "orders").lines)
 
@@ -255,7 +257,7 @@ def test_export_as_csv_has_a_row_for_each_line_item(shop: Shop) -> None:
 
 
 def test_an_empty_csv_has_its_heading(shop: Shop) -> None:
-    position = shop("export", "orders").told[-1]
+    position = shop("export", "orders").messages[-1]
     for what in ("orders", "customers"):
         whole = shop("export", what, "--format", "csv").lines[0]
         assert shop("export", what, "--format", "csv", "--since", position).lines == [whole]
@@ -264,7 +266,7 @@ def test_an_empty_csv_has_its_heading(shop: Shop) -> None:
 @pytest.mark.parametrize("position", ["x", "-1", "1.5", "999999999"])
 def test_export_refuses_what_is_no_position(shop: Shop, position: str) -> None:
     result = shop("export", "orders", "--since", position, status=2)
-    assert len(result.told) == 1
+    assert len(result.messages) == 1
     assert result.out == ""
 
 
@@ -305,7 +307,7 @@ def test_quarantine_show_puts_the_payload_on_standard_output(shop: Shop) -> None
     assert result.json()["orderId"] == POISONED
     assert "quantity" in result.err
     missing = shop("quarantine", "show", PLAIN, status=2)
-    assert missing.told == [f"error: order {PLAIN} is not in quarantine."]
+    assert missing.messages == [f"error: order {PLAIN} is not in quarantine."]
 
 
 # --- status -----------------------------------------------------------------------------------------
@@ -369,7 +371,7 @@ def test_a_merged_customer_sends_on(shop: Shop) -> None:
         customers.write_journal(tx, "tests", "merge", kept, other_id=left)
     store.close()
     result = shop("customers", "show", str(left), "--json")
-    assert result.told == [f"customer {left} was merged into customer {kept}"]
+    assert result.messages == [f"customer {left} was merged into customer {kept}"]
     assert result.json()["customer_id"] == kept
     assert result.json()["journal"][0]["action"] == "merge"
     assert "merge" in shop("customers", "show", str(left)).out
@@ -383,7 +385,7 @@ def test_a_merged_customer_sends_on(shop: Shop) -> None:
 def test_reading_does_not_make_a_database(shop: Shop, command: tuple[str, ...]) -> None:
     file = shop.folder / "nothing.db"
     result = shop(*command, status=1, ORDER_SYNC_DATABASE_URL=f"sqlite:///{file}")
-    assert result.told == [
+    assert result.messages == [
         f"error: there is no database at {file} yet: `order-sync sync` or `order-sync run` creates it."
     ]
     assert not file.exists()
@@ -392,7 +394,7 @@ def test_reading_does_not_make_a_database(shop: Shop, command: tuple[str, ...]) 
 def test_a_database_that_is_away_is_one_sentence(shop: Shop) -> None:
     url = "postgresql+psycopg://somebody:hidden@127.0.0.1:1/nowhere"
     result = shop("orders", "list", status=1, ORDER_SYNC_DATABASE_URL=url)
-    assert result.told == [
+    assert result.messages == [
         "error: the database nowhere at 127.0.0.1:1 cannot be used (Connection refused): nobody "
         "listens there, see whether it runs, and host and port in ORDER_SYNC_DATABASE_URL."
     ]
@@ -401,7 +403,7 @@ def test_a_database_that_is_away_is_one_sentence(shop: Shop) -> None:
 def test_another_key_is_refused(shop: Shop) -> None:
     other = order_sync("keys", "new").out.strip()
     result = shop("orders", "list", status=2, ORDER_SYNC_ENCRYPTION_KEY=other)
-    assert len(result.told) == 1
+    assert len(result.messages) == 1
     assert "ORDER_SYNC_ENCRYPTION_KEY" in result.err
     assert other not in result.err
 

@@ -126,7 +126,7 @@ def test_quarantine_is_counted_and_tells_when_it_needs_a_person(shop: Shop) -> N
     assert lines[1].startswith(
         "  - 1 order in quarantine: not understood, and asking Amazon again has not helped"
     )
-    assert any(re.search(r"quarantine +1  .*; 1 need a person", line) for line in lines)
+    assert any(re.search(r"quarantine +1  .*; 1 needs a person", line) for line in lines)
     assert shop("status", "--json").json()["quarantine"]["waiting"] == 1
     assert shop("quarantine", "list", "--json").json()[0]["next_attempt_at"] is None
     assert "needs a person" in shop("quarantine", "list").out

@@ -63,7 +63,7 @@ def test_a_port_that_is_taken_is_one_sentence(shop: Shop) -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         address = f"127.0.0.1:{other.getsockname()[1]}"
-        (told,) = shop("run", status=1, ORDER_SYNC_LISTEN=address).told
+        (told,) = shop("run", status=1, ORDER_SYNC_LISTEN=address).messages
     assert told == (
         f"error: cannot listen on {address}: another program is listening there; "
         "set ORDER_SYNC_LISTEN to another address, or to off."

@@ -40,8 +40,8 @@ def add(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Add:
 
 def test_of_a_password_only_an_argon2_hash_is_kept(shop: Shop, add: Add) -> None:
     made = add("ann", "--scope", "write", "--scope", "buyer-data")
-    assert made.told == ["user ann may read, write, buyer-data"]
-    assert add("bob").told == ["user bob may read"]
+    assert made.messages == ["user ann may read, write, buyer-data"]
+    assert add("bob").messages == ["user bob may read"]
     engine = create_engine(shop.environ["ORDER_SYNC_DATABASE_URL"])
     with engine.connect() as connection:
         ann, bob = connection.execute(sa.select(tables.console_users)).all()

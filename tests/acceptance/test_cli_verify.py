@@ -137,13 +137,13 @@ def test_what_a_proof_has_found_before_it_fails_is_told_and_had(shop: Shop) -> N
     assert re.search(r"NOT complete: \d+ orders? listed, \d missing", result.lines[1])
     assert early in result.out
     assert re.fullmatch(r"  compared so far: only up to \d{4}-\d\d-\d\d 00:00 UTC", result.lines[2])
-    assert re.search(r"nothing after \d{4}-\d\d-\d\d 00:00 UTC was compared", result.told[-1])
+    assert re.search(r"nothing after \d{4}-\d\d-\d\d 00:00 UTC was compared", result.messages[-1])
     attention = "\n".join(shop("status").lines[1:3])
     assert "could not be verified that nothing is missing" in attention
     assert "that Amazon lists" in attention
 
     again = shop(*wide, "--repair")
-    assert re.match(r"continuing the verification of .*: compared up to .* missing so far", again.told[0])
+    assert re.match(r"continuing the verification of .*: compared up to .* missing so far", again.messages[0])
     assert re.search(f"{early} .* fetched and stored", again.out)
     assert asked(shop, CREATE_REPORT) == 6, "what had been compared was not compared anew"
     assert shop("status").lines[0].startswith("All is well")
@@ -166,7 +166,9 @@ def test_without_repair_nothing_is_repaired_whatever_was_begun(shop: Shop) -> No
     shop.simulator.faults = Faults()
     gets = asked(shop, GET)
     result = shop(*VERIFY, status=3)
-    assert re.match("continuing the verification of .*; without --repair, nothing is fetched", result.told[0])
+    assert re.match(
+        "continuing the verification of .*; without --repair, nothing is fetched", result.messages[0]
+    )
     assert asked(shop, GET) == gets
     assert result.lines[1] == "  NOT complete: 14 orders listed, 2 missing"
 
@@ -177,8 +179,8 @@ def test_a_period_whose_end_has_not_been_read_is_not_called_complete(shop: Shop)
     result = shop(*tomorrow, status=75)
     assert "complete: 14 orders listed" in result.lines[1]
     assert re.fullmatch("  orders placed after .* UTC have not been read yet", result.lines[2])
-    assert re.search("orders placed after .* UTC have not been read yet: not compared", result.told[0])
-    until = datetime.fromisoformat(result.told[-1].removeprefix("deferred until "))
+    assert re.search("orders placed after .* UTC have not been read yet: not compared", result.messages[0])
+    until = datetime.fromisoformat(result.messages[-1].removeprefix("deferred until "))
     assert until > STARTED.replace(hour=0, minute=0, second=0) + DAY
     delete(shop, LISTED[2])
     found = shop(*tomorrow, "--json", status=3).json()
@@ -234,9 +236,9 @@ def test_the_result_as_json_has_its_fixed_keys(shop: Shop) -> None:
 def test_while_the_report_is_being_made_it_is_deferred_and_goes_on_later(slow: Shop) -> None:
     result = slow(*VERIFY, status=75)
     assert result.out == ""
-    assert result.told[0] == "Amazon is still making the report; run the same command again to continue"
-    assert re.fullmatch(f"deferred until {TIME}", result.told[-1])
-    until = datetime.fromisoformat(result.told[-1].removeprefix("deferred until "))
+    assert result.messages[0] == "Amazon is still making the report; run the same command again to continue"
+    assert re.fullmatch(f"deferred until {TIME}", result.messages[-1])
+    until = datetime.fromisoformat(result.messages[-1].removeprefix("deferred until "))
     assert timedelta(0) < until - datetime.now(UTC) < timedelta(seconds=62)
     slow(*VERIFY, status=75)
     assert asked(slow, CREATE_REPORT) == 1, "the second call asks after the first one's report"
@@ -279,7 +281,7 @@ def test_wait_waits_for_the_request_budget(tmp_path: Path) -> None:
                 sa.update(tables.budgets).values(tokens=1.2, rate=2.0, counted_at=datetime.now(UTC))
             )
         engine.dispose()
-        assert "budget for searchOrders" in shop(*VERIFY, "--by", "search", status=75).told[0]
+        assert "budget for searchOrders" in shop(*VERIFY, "--by", "search", status=75).messages[0]
         result = shop(*VERIFY, "--by", "search", "--wait")
         assert result.lines[1] == "  complete: 12 orders listed, none of them is missing"
 
@@ -305,7 +307,7 @@ def test_wait_waits_for_the_request_budget(tmp_path: Path) -> None:
 def test_bad_input_is_one_sentence_and_status_two(shop: Shop, arguments: tuple[str, ...], words: str) -> None:
     result = shop("verify", *arguments, status=2)
     assert result.out == ""
-    assert len(result.told) == 1
+    assert len(result.messages) == 1
     assert words in result.err
     assert asked(shop, CREATE_REPORT) == 0
 
@@ -315,20 +317,20 @@ def test_of_two_accounts_one_must_be_named(shop: Shop) -> None:
     shop.environ |= account_variables(url, Seller("beta", refresh_token="Atzr|other"), "beta")
     shop.configure("UK", "beta", account="beta")
     result = shop(*VERIFY, status=2)
-    assert result.told == ["error: accounts acme and beta both sell in UK: add --account."]
+    assert result.messages == ["error: accounts acme and beta both sell in UK: add --account."]
     shop(*VERIFY, "--account", "acme", status=3)
 
 
 def test_what_has_not_been_read_cannot_be_verified(shop: Shop) -> None:
     later = [str((STARTED + n * DAY).date()) for n in (2, 3)]
     result = shop("verify", "--marketplace", "UK", "--from", later[0], "--to", later[1], status=1)
-    assert result.told[0].startswith("error: acme:UK: nothing of that period has been read yet")
+    assert result.messages[0].startswith("error: acme:UK: nothing of that period has been read yet")
 
 
 def test_an_empty_report_is_not_believed(shop: Shop) -> None:
     shop.simulator.faults = Faults.only("report_empty", operations=[GET_DOCUMENT])
     result = shop(*VERIFY, status=1)
-    (sentence,) = result.told
+    (sentence,) = result.messages
     assert sentence == (
         "error: acme:UK: verification failed: the report is empty, though the search lists orders; "
         "nothing was compared; try `--by search`."
@@ -349,7 +351,7 @@ def test_a_period_without_orders_is_proven_with_one_search(shop: Shop) -> None:
 def test_amazon_saying_no_is_one_sentence(shop: Shop) -> None:
     shop.simulator.faults = Faults.only("forbidden", operations=[CREATE_REPORT])
     result = shop(*VERIFY, status=1)
-    assert len(result.told) == 1
+    assert len(result.messages) == 1
     assert "createReport: status 403" in result.err
     shop.simulator.faults = Faults()
     assert shop(*VERIFY, "--json", status=3).json()["id"] == 1, "the same proof goes on"

@@ -62,7 +62,7 @@ def test_the_service_tells_a_receiver_what_it_reads(shop: Shop, receiver: Receiv
 
 def test_web_hooks_are_listed_replayed_and_removed(shop: Shop, receiver: Receiver) -> None:
     shop("sync")
-    position = shop("export", "orders").told[-1]
+    position = shop("export", "orders").messages[-1]
     shop("webhooks", "add", receiver.url)
     shop("webhooks", "add", "https://example.com/second", "--since", "0")
     first, second = shop("webhooks", "list", "--json").json()
@@ -95,6 +95,6 @@ def test_bad_input_is_told_in_one_sentence(shop: Shop) -> None:
         (("replay", "7"), "error: give --since P or --dead"),
         (("replay", "7", "--dead", "--since", "1"), "error: give --since P or --dead"),
     ):
-        told = shop("webhooks", *arguments, status=2).told
+        told = shop("webhooks", *arguments, status=2).messages
         assert len(told) == 1
         assert told[0].startswith(sentence)

@@ -121,7 +121,7 @@ def test_a_port_that_is_taken_is_told_with_what_to_do() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         result = order_sync("simulator", "--port", str(port), "--orders", "0", status=1)
-    assert result.told == [
+    assert result.messages == [
         f"error: cannot serve on port {port}: Address already in use; "
         "choose another --port, or 0 for a free one."
     ]

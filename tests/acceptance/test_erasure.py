@@ -202,7 +202,7 @@ def test_r60_privacy_purge_says_what_is_due_and_erases_it(shop: Shop) -> None:
     assert "R60: Its buyer data stays until" in shop("orders", "explain", DELIVERED).out
     assert "is off" in shop("privacy", "purge", **LATE).err
     assert shown(shop, DELIVERED)["buyer_name"] == "Ann Buyer"
-    assert shop("privacy", "purge", "--dry-run").told[0] == "1 order past the retention period of 30 days"
+    assert shop("privacy", "purge", "--dry-run").messages[0] == "1 order past the retention period of 30 days"
     assert shown(shop, DELIVERED)["buyer_name"] == "Ann Buyer"
     late = shop("status").out
     assert "buyer data of 1 order should have been erased" in late
@@ -219,7 +219,7 @@ def test_r60_privacy_purge_says_what_is_due_and_erases_it(shop: Shop) -> None:
     shop("orders", "fetch", DELIVERED, "--account", "acme")
     assert shown(shop, DELIVERED)["buyer_name"] is None
     customer_id = str(shown(shop, DELIVERED)["customer_id"])
-    edited = shop("customers", "edit", customer_id, "--email-1", "new@example.com").told
+    edited = shop("customers", "edit", customer_id, "--email-1", "new@example.com").messages
     assert edited[1:] == ["1 erased e-mail dropped: a returning buyer with it becomes a new customer"]
 
 
