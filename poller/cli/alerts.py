@@ -10,7 +10,7 @@ from config.load import load
 from connectors.marketplaces import BY_NAME
 from poller.cli.failures import BAD_INPUT, FAULT, Failure
 from poller.cli.output import put
-from poller.monitoring.alerts import through
+from poller.monitoring.alerts import through_apprise
 
 app = typer.Typer()
 
@@ -33,7 +33,7 @@ def test() -> None:
             "ORDER_SYNC_ALERT_URLS is not set: set it to the apprise URLs that alerts go to.",
             status=BAD_INPUT,
         )
-    results = through(urls)("amazon-order-sync: test", "This is a test: alerts arrive here.", True)
+    results = through_apprise(urls)("amazon-order-sync: test", "This is a test: alerts arrive here.", True)
     for result in results:
         put(f"{'ok    ' if result.accepted else 'wrong '} {result.address}{_why(result.problem)}")
     if not all(result.accepted for result in results):

@@ -25,7 +25,7 @@ from poller.cli.failures import BAD_INPUT, FAULT, INTERRUPTED, Failure
 from poller.cli.options import AsJson, From, Marketplace, OfAccount, To
 from poller.cli.output import put, put_json, put_table, say
 from poller.cli.session import opened, stopped_by_signals
-from poller.monitoring.attention import REFUSED
+from poller.monitoring.attention import REFUSAL_REMEDIES
 from poller.text import counted, lasting, when
 from store import backfill_reports, ledger, runs
 from store.engine import Transaction
@@ -306,7 +306,7 @@ def _carry_out(service: Service, place: Place, backfill_id: int) -> None:
                 break
             display(standing)
             if refused is not None:
-                raise Failure(f"{refused.reason}: {REFUSED[refused.kind]}.")
+                raise Failure(f"{refused.reason}: {REFUSAL_REMEDIES[refused.kind]}.")
             if report.outcome == "failed" and report.message and report.message != reported:
                 reported = report.message
                 say(f"{reported}; it is retried until it works")

@@ -39,7 +39,7 @@ from poller.cli.session import NO_KEY, check_place, log_quietly, open_store, sql
 from poller.ingest.accounts import Account
 from poller.ingest.budget import AccountBudget, Allowance
 from poller.matching.statuses import SHOWING_BUYERS
-from poller.monitoring.attention import ACCESS_REMEDY, REFUSED
+from poller.monitoring.attention import ACCESS_REMEDY, REFUSAL_REMEDIES
 from poller.privacy.key_rotation import about_keys
 from poller.sync.windows import SIGNPOST_MARGIN
 from poller.text import counted, iso_rounded_up
@@ -257,7 +257,7 @@ def _failed(name: str, error: ConnectorError, account: Account) -> Answer:
         )
     if isinstance(error, CredentialsRefused):
         kind = "application" if isinstance(error, ApplicationRefused) else "account"
-        return Answer(False, f"{name}: {error}; {REFUSED[kind]}")
+        return Answer(False, f"{name}: {error}; {REFUSAL_REMEDIES[kind]}")
     hint = f"; {ACCESS_REMEDY}" if isinstance(error, AccessRefused) else ""
     return Answer(False, f"{name}: {error}{hint}")
 

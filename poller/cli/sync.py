@@ -17,7 +17,7 @@ from poller.bootstrap import Service, spare_the_collector, utc_now
 from poller.cli.failures import BAD_INPUT, DEFERRED, FAULT, INTERRUPTED, Failure, sentences_of, show_traceback
 from poller.cli.output import say, wait_until
 from poller.cli.session import opened, stopped_by_signals
-from poller.monitoring.attention import REFUSED, remedy
+from poller.monitoring.attention import REFUSAL_REMEDIES, remedy
 from poller.sync.run import RunReport
 from poller.text import counted, iso_rounded_up
 from store.engine import Unavailable
@@ -126,7 +126,7 @@ def summary_of(report: RunReport) -> str:
         words += f" except {report.message}"
     elif report.outcome == "failed":
         kind = None if report.failure is None else report.failure.kind
-        advice = remedy(kind) if report.refused is None else REFUSED[report.refused]
+        advice = remedy(kind) if report.refused is None else REFUSAL_REMEDIES[report.refused]
         words += f": {report.message}; {advice}"
         if report.refused is not None and not report.requests:  # refused a token: nothing to count
             return words

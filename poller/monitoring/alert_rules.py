@@ -1,8 +1,7 @@
-"""Alerts, decided: what is wrong, and who has to be told of it now.
+"""Decide what is wrong, and which of it people are notified of now. Pure.
 
-Two questions, both pure. ``troubles`` says what is wrong at this moment. ``decide`` compares it with what
-people have been told: a trouble is told once, again after ``repeat`` while it lasts, and when it is over.
-What comes back within ``CALM`` was not over.
+An alert is sent once, again after ``repeat`` while it lasts, and once more when it is over. What comes back
+within ``OVER_AFTER`` was not over.
 """
 
 from __future__ import annotations
@@ -14,42 +13,46 @@ from typing import Literal, get_args
 
 from poller.monitoring.readiness import Limits, readiness
 from poller.monitoring.status import Status
+from poller.text import counted, when
 from store.alerts import Standing
 from store.webhooks import Backlog, Hook
 
-REPEAT = timedelta(days=1)
-CALM = timedelta(minutes=10)
-TELLING = timedelta(minutes=2)
-"""How long a process has for telling; then another one tells it."""
+REPEATED_AFTER = timedelta(days=1)
+OVER_AFTER = timedelta(minutes=10)
+SENT_WITHIN = timedelta(minutes=2)
+"""How long a process may take to send a notice before another one sends it."""
 
-QUARANTINE_GROWS = 5
-"""So many orders that came into quarantine within a day are worth an alert."""
+QUARANTINE_GROWTH = 5
+QUARANTINE_GROWTH_WITHIN = timedelta(days=1)
+"""That many orders that came into quarantine within that time are worth an alert."""
 
-LATELY = timedelta(days=1)
-HOOK_FAILS = timedelta(hours=1)
+HOOK_FAILING_FOR = timedelta(hours=1)
 
-Kind = Literal["secret", "authorisation"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+CredentialKind = Literal["secret", "authorisation"]
+CREDENTIAL_KINDS: tuple[CredentialKind, ...] = get_args(CredentialKind)
 
-LIVES: Mapping[Kind, timedelta] = {"secret": timedelta(days=180), "authorisation": timedelta(days=365)}
-"""How long Amazon lets a client secret, and the authorisation of a public application, be valid."""
+VALID_FOR: Mapping[CredentialKind, timedelta] = {
+    "secret": timedelta(days=180),
+    "authorisation": timedelta(days=365),
+}
+"""How long Amazon accepts a client secret, and the authorisation of a public application."""
 
-WARNED_BEFORE = timedelta(days=30)
-REMIND = timedelta(days=7)
+EXPIRY_WARNED_BEFORE = timedelta(days=30)
+EXPIRY_REPEATED_AFTER = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What an account signs in with, and since when it is known to be in use: it may be older."""
+    """A credential of an account; ``since``: when it was first seen in use, so it may be older."""
 
     account: str
-    kind: Kind
+    kind: CredentialKind
     since: datetime
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that another part of the program has found wrong; ``subject`` says with what."""
+class Concern:
+    """Something that the status already says in words; ``subject`` names the place."""
 
     subject: str
     sentence: str
@@ -57,96 +60,96 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All that alerts are decided from.
+    """Everything that alerts depend on.
 
-    ``unproven``: verifications that failed, found orders missing or are late, by marketplace.
-    ``unshown``: sources whose share of orders with an e-mail, or a buyer's name, has dropped.
+    ``verifications``: marketplaces whose verification failed, is late or found orders missing. ``buyers``:
+    sources whose share of orders with an e-mail, or with a buyer's name, has dropped.
     """
 
     status: Status
     quarantined_lately: int = 0
     credentials: tuple[Credential, ...] = ()
     hooks: tuple[tuple[Hook, Backlog], ...] = ()
-    unproven: tuple[Finding, ...] = ()
-    unshown: tuple[Finding, ...] = ()
+    verifications: tuple[Concern, ...] = ()
+    buyers: tuple[Concern, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
-    """One thing that is wrong; ``alert`` names it, and stays while it lasts."""
+class Alert:
+    """One thing that is wrong; ``name`` identifies it as long as it lasts."""
 
-    alert: str
+    name: str
     sentence: str
-    repeat: timedelta = REPEAT
+    repeat: timedelta = REPEATED_AFTER
 
 
-def troubles(facts: Facts, limits: Limits) -> list[Trouble]:
-    """What is wrong now."""
-    now = facts.status.at
-    found = [
-        Trouble(f"{_NAMES.get(r.why, r.why)}:{r.subject}", r.sentence)
-        for r in readiness(facts.status, limits).reasons
-        if not (r.why == "success" and _is_new(facts.status, r.subject))
+def alerts_of(facts: Facts, limits: Limits) -> list[Alert]:
+    """Return what is wrong now."""
+    status = facts.status
+    alerts = [
+        Alert(f"{_NAMES.get(reason.why, reason.why)}:{reason.subject}", reason.sentence)
+        for reason in readiness(status, limits).reasons
+        if not (reason.why == "success" and _is_new(status, reason.subject))
     ]
-    found += _expiring(facts.credentials, now)
-    if facts.quarantined_lately >= QUARANTINE_GROWS:
-        many = f"{facts.quarantined_lately} orders came into quarantine within a day"
-        found.append(
-            Trouble("quarantine", f"{many}: `order-sync quarantine list` says why; an upgrade may help.")
-        )
-    found += _of_hooks(facts.hooks, now)
-    found += [Trouble(f"unproven:{finding.subject}", finding.sentence) for finding in facts.unproven]
-    found += [Trouble(f"unshown:{finding.subject}", finding.sentence) for finding in facts.unshown]
-    return found
+    alerts += _expiring(facts.credentials, status.at)
+    if facts.quarantined_lately >= QUARANTINE_GROWTH:
+        orders = f"{facts.quarantined_lately} orders came into quarantine within a day"
+        see = "`order-sync quarantine list` says why; an upgrade may help"
+        alerts.append(Alert("quarantine", f"{orders}: {see}."))
+    alerts += _of_hooks(facts.hooks, status.at)
+    alerts += [Alert(f"unproven:{concern.subject}", concern.sentence) for concern in facts.verifications]
+    alerts += [Alert(f"unshown:{concern.subject}", concern.sentence) for concern in facts.buyers]
+    return alerts
 
 
 _NAMES = {"success": "stalled", "authorisation": "refused"}
 
 
 def _is_new(status: Status, source: str) -> bool:
-    """A source that has never succeeded, and has not failed either, has only just been set up."""
+    """Return True if a source has neither succeeded nor failed yet: it was only just set up."""
     return any(
         s.source == source and s.succeeded_at is None and s.failing_since is None for s in status.sources
     )
 
 
-def _expiring(credentials: Iterable[Credential], now: datetime) -> Iterator[Trouble]:
-    for each in credentials:
-        left = each.since + LIVES[each.kind] - now
-        if left > WARNED_BEFORE:
+def _expiring(credentials: Iterable[Credential], now: datetime) -> Iterator[Alert]:
+    for credential in credentials:
+        expires_at = credential.since + VALID_FOR[credential.kind]
+        if expires_at - now > EXPIRY_WARNED_BEFORE:
             continue
-        latest = f"{each.since + LIVES[each.kind]:%Y-%m-%d}"
-        if each.kind == "secret":
-            what = f"the client secret is in use since {each.since:%Y-%m-%d} or longer"
-            do = (
-                f"Amazon lets it expire 180 days after it was made, by {latest} at the latest: make a new one"
-            )
+        in_use = f"in use since {credential.since:%Y-%m-%d} or longer"
+        latest = f"by {expires_at:%Y-%m-%d} at the latest"
+        if credential.kind == "secret":
+            what = f"the client secret is {in_use}"
+            do = f"Amazon lets it expire 180 days after it was made, {latest}: make a new one"
         else:
-            what = f"the authorisation is in use since {each.since:%Y-%m-%d} or longer"
+            what = f"the authorisation is {in_use}"
             do = (
-                f"a seller authorises a public application again every 365 days, by {latest} at the latest; "
-                "a private one needs it only when its roles change"
+                f"a seller must renew that of a public application every 365 days, {latest}; "
+                "that of a private one only when its roles change"
             )
-        yield Trouble(f"expires:{each.account}:{each.kind}", f"{each.account}: {what}: {do}.", REMIND)
+        name = f"expires:{credential.account}:{credential.kind}"
+        yield Alert(name, f"{credential.account}: {what}: {do}.", EXPIRY_REPEATED_AFTER)
 
 
-def _of_hooks(hooks: Iterable[tuple[Hook, Backlog]], now: datetime) -> Iterator[Trouble]:
+def _of_hooks(hooks: Iterable[tuple[Hook, Backlog]], now: datetime) -> Iterator[Alert]:
     for hook, backlog in hooks:
-        if hook.failing_since is not None and now - hook.failing_since > HOOK_FAILS:
-            since = f"has taken nothing since {hook.failing_since:%Y-%m-%d %H:%M} UTC"
-            yield Trouble(f"receiver:{hook.hook_id}", f"web hook {hook.hook_id} {since} ({hook.last_error}).")
+        name = f"webhook {hook.hook_id}"
+        if hook.failing_since is not None and now - hook.failing_since > HOOK_FAILING_FOR:
+            since = f"has accepted nothing since {when(hook.failing_since)} UTC"
+            yield Alert(f"receiver:{hook.hook_id}", f"{name} {since} ({hook.last_error}).")
         if backlog.dead:
-            many = f"{backlog.dead} events were given up" if backlog.dead > 1 else "an event was given up"
+            events = f"{counted(backlog.dead, 'event was', 'events were')} given up"
             see = f"`order-sync webhooks dead {hook.hook_id}` lists them"
-            yield Trouble(f"dead:{hook.hook_id}", f"web hook {hook.hook_id}: {many}: {see}.")
+            yield Alert(f"dead:{hook.hook_id}", f"{name}: {events}: {see}.")
 
 
-# --- telling ----------------------------------------------------------------------------------------
+# --- who is notified, and when ----------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something to be told."""
+    """A message to send about an alert."""
 
     kind: Literal["new", "still", "over"]
     standing: Standing
@@ -160,7 +163,7 @@ class Notice:
     def text(self) -> str:
         if self.kind == "new":
             return self.standing.sentence
-        since = f"since {self.standing.since:%Y-%m-%d %H:%M} UTC"
+        since = f"since {when(self.standing.since)} UTC"
         if self.kind == "still":
             return f"{self.standing.sentence} ({since})"
         return f"No longer so ({since}): {self.standing.sentence}"
@@ -168,41 +171,41 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to tell, what to remember, and what to forget without a word."""
+    """What to send, what to remember, and what to forget because it was never sent."""
 
-    tell: tuple[Notice, ...]
+    notices: tuple[Notice, ...]
     save: tuple[Standing, ...]
     forget: tuple[str, ...]
 
 
-def decide(wrong: Sequence[Trouble], standing: Mapping[str, Standing], now: datetime) -> Decision:
-    """Compare what is wrong with what people know. What is told has to be claimed by saving it first."""
-    tell: list[Notice] = []
+def decide(alerts: Sequence[Alert], standing: Mapping[str, Standing], now: datetime) -> Decision:
+    """Compare what is wrong with what was sent. Save first: that claims the notices for this process."""
+    notices: list[Notice] = []
     save: list[Standing] = []
     forget: list[str] = []
-    for trouble in wrong:
-        known = standing.get(trouble.alert)
-        fresh = known or Standing(trouble.alert, trouble.sentence, now)
-        fresh = replace(fresh, sentence=trouble.sentence, over_at=None)
-        due = fresh.told_at is None or now - fresh.told_at >= trouble.repeat
-        if due and not _is_being_told(fresh, now):
-            fresh = replace(fresh, telling_until=now + TELLING)
-            tell.append(Notice("still" if fresh.told_at else "new", fresh))
+    for alert in alerts:
+        known = standing.get(alert.name)
+        fresh = known or Standing(alert.name, alert.sentence, now)
+        fresh = replace(fresh, sentence=alert.sentence, over_at=None)
+        due = fresh.told_at is None or now - fresh.told_at >= alert.repeat
+        if due and not _is_being_sent(fresh, now):
+            fresh = replace(fresh, telling_until=now + SENT_WITHIN)
+            notices.append(Notice("still" if fresh.told_at else "new", fresh))
         if fresh != known:
             save.append(fresh)
-    for alert in sorted(standing.keys() - {trouble.alert for trouble in wrong}):
-        known = standing[alert]
+    for name in sorted(standing.keys() - {alert.name for alert in alerts}):
+        known = standing[name]
         if known.over_at is None:
             save.append(replace(known, over_at=now))
-        elif now - known.over_at >= CALM and not _is_being_told(known, now):
+        elif now - known.over_at >= OVER_AFTER and not _is_being_sent(known, now):
             if known.told_at is None:
-                forget.append(alert)
+                forget.append(name)
                 continue
-            claimed = replace(known, telling_until=now + TELLING)
+            claimed = replace(known, telling_until=now + SENT_WITHIN)
             save.append(claimed)
-            tell.append(Notice("over", claimed))
-    return Decision(tuple(tell), tuple(save), tuple(forget))
+            notices.append(Notice("over", claimed))
+    return Decision(tuple(notices), tuple(save), tuple(forget))
 
 
-def _is_being_told(standing: Standing, now: datetime) -> bool:
+def _is_being_sent(standing: Standing, now: datetime) -> bool:
     return standing.telling_until is not None and standing.telling_until > now

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 from connectors.errors import AccessRefused, OrderNotFound, RequestRefused
@@ -10,24 +10,30 @@ from connectors.marketplaces import BY_ID
 from poller.ingest.accounts import Setup
 from poller.matching.buyer_visibility import sentence
 from poller.monitoring.status import MarketplaceStatus, RetentionStatus, SourceStatus, VerificationStatus
-from poller.verification import comparison
+from poller.text import counted, when
+from poller.verification.comparison import ALMOST_A_SECOND
 from store.quarantine import Counts
 from store.queries import Totals, Unconfigured
 
-ERASING_OVERDUE = timedelta(days=2)
-"""Buyer data that should have been erased so long ago is worth a word."""
-OVERDUE = timedelta(hours=2)
-"""A source that has work to do and has not been run for so long: nobody sees to it."""
+ERASURE_OVERDUE = timedelta(days=2)
+"""How late erasing may be before it is reported."""
 
+RUN_OVERDUE = timedelta(hours=2)
+"""How long a source with work to do may go without a run before it is reported."""
 
 ACCESS_REMEDY = (
     "Amazon refuses access: check that the application has the roles it needs and that the seller "
     "authorised it after they were granted"
 )
+REFUSAL_REMEDIES = {
+    "account": "authorise the application again in Seller Central and set the new refresh token",
+    "application": "check that LWA_CLIENT_ID and LWA_CLIENT_SECRET are the application's current ones",
+}
+"""What to do when Login with Amazon refuses an account or an application."""
 
 
 def remedy(kind: str | None) -> str:
-    """Say what to do about a failure of this kind; None is that of a row that an older version stored."""
+    """Say what to do about a failure of this kind; None if an older version stored it."""
     if kind == AccessRefused.kind:
         return f"{ACCESS_REMEDY}; the next run retries it"
     if kind in (RequestRefused.kind, OrderNotFound.kind):
@@ -35,206 +41,180 @@ def remedy(kind: str | None) -> str:
     return "the next run retries it"
 
 
-REFUSED = {
-    "account": "authorise the application again in Seller Central and set the new refresh token",
-    "application": "see that LWA_CLIENT_ID and LWA_CLIENT_SECRET are the application's present ones",
-}
-"""What to do when Login with Amazon refuses an account or an application."""
-
-
 def attention(
     setup: Setup,
     sources: Sequence[SourceStatus],
     totals: Totals,
-    kept: Counts,
+    quarantined: Counts,
     retention: RetentionStatus,
     now: datetime,
 ) -> tuple[str, ...]:
-    """All sentences, the worst first."""
+    """Return all sentences, the most urgent first."""
     return (
         *(problem.message for problem in setup.problems),
-        *(sentence for source in sources for sentence in _attention(source, now)),
-        *_attention_of_quarantine(kept),
-        *_attention_of_totals(totals),
-        *_attention_of_files(setup, totals),
-        *_attention_of_retention(retention, now),
+        *(sentence for source in sources for sentence in _about_source(source, now)),
+        *_about_quarantine(quarantined),
+        *_about_totals(totals),
+        *_about_files(setup, totals),
+        *_about_retention(retention, now),
     )
 
 
-def _attention(source: SourceStatus, now: datetime) -> list[str]:
-    found = []
+def _about_source(source: SourceStatus, now: datetime) -> Iterator[str]:
     if source.refusal is not None:
         refusal = source.refusal
-        found.append(
-            f"{source.source}: Login with Amazon refuses the {refusal.kind} since "
-            f"{_since(refusal.since, now)}: {refusal.remedy}."
-        )
+        since = f"Login with Amazon refuses the {refusal.kind} since {_since(refusal.since, now)}"
+        yield f"{source.source}: {since}: {refusal.remedy}."
     elif source.failing_since is not None:
-        message = source.last_error
-        found.append(
-            f"{source.source}: failing since {_since(source.failing_since, now)} ({message or 'no answer'}): "
-            f"{remedy(source.last_error_kind)}."
-        )
-    elif (left := _left_alone_since(source, now)) is not None:
-        found.append(
-            f"{source.source}: Amazon has not been asked since {_since(left, now)}: is the service running? "
+        since, why = _since(source.failing_since, now), source.last_error or "no answer"
+        yield f"{source.source}: failing since {since} ({why}): {remedy(source.last_error_kind)}."
+    elif (idle_since := _idle_since(source, now)) is not None:
+        yield (
+            f"{source.source}: No request to Amazon since {_since(idle_since, now)}. Is the service running? "
             "`order-sync run` is the service, `order-sync sync` one pass."
         )
-    found += [sentence(source.source, drop) for drop in source.identity_drops]
+    for drop in source.identity_drops:
+        yield sentence(source.source, drop)
     for marketplace in source.marketplaces:
-        name = f"{source.account}:{marketplace.marketplace}"
-        if marketplace.enrolled is False:
-            found.append(
-                f"{name}: the seller is not enrolled in this marketplace, so it is not asked for: "
-                "enrol, or set enabled = false in its file."
+        yield from _about_marketplace(source.account, marketplace)
+
+
+def _about_marketplace(account: str, marketplace: MarketplaceStatus) -> Iterator[str]:
+    name = f"{account}:{marketplace.marketplace}"
+    if marketplace.enrolled is False:
+        yield (
+            f"{name}: the seller is not enrolled in this marketplace, so its orders are not requested: "
+            "enrol, or set enabled = false in its file."
+        )
+    elif marketplace.alone_since is not None:
+        since = _minute(marketplace.alone_since)
+        yield f"{name}: failing, and read apart from the others since {since} ({marketplace.trouble})."
+    for gap in marketplace.gaps:
+        if gap.state == "set_aside" and gap.retry_at is not None:
+            yield (
+                f"{name}: orders updated between {_minute(gap.lower)} and {_minute(gap.upper)} could not be "
+                f"read ({gap.reason}); next retry at {_minute(gap.retry_at)}."
             )
-        elif marketplace.alone_since is not None:
-            found.append(
-                f"{name}: gives trouble and is read apart from the others since "
-                f"{_minute(marketplace.alone_since)} ({marketplace.trouble})."
-            )
-        found += [
-            f"{name}: orders updated between {_minute(gap.lower)} and {_minute(gap.upper)} could not be read "
-            f"({gap.reason}); tried again at {_minute(gap.retry_at)}."
-            for gap in marketplace.gaps
-            if gap.state == "set_aside" and gap.retry_at is not None
-        ]
-        found += unproven(source.account, marketplace)
-    return found
+    yield from about_verifications(account, marketplace)
 
 
-def unproven(account: str, marketplace: MarketplaceStatus) -> list[str]:
-    """What a person should know of the verifications of a marketplace."""
-    found = []
-    for proof in marketplace.unsettled_verifications:
-        found += _attention_of_verification(account, marketplace.marketplace, proof)
-    if marketplace.verification_waits is not None:
-        name = f"{account}:{marketplace.marketplace}"
-        found.append(f"{name}: the weekly verification is late: {marketplace.verification_waits}.")
-    return found
+def about_verifications(account: str, marketplace: MarketplaceStatus) -> Iterator[str]:
+    """Yield what a person should know of a marketplace's verifications."""
+    for verification in marketplace.unsettled_verifications:
+        yield from _about_verification(account, marketplace.marketplace, verification)
+    if (why := marketplace.verification_waits) is not None:
+        yield f"{account}:{marketplace.marketplace}: the weekly verification is late: {why}."
 
 
-def _attention_of_verification(account: str, code: str, proof: VerificationStatus) -> list[str]:
-    """What was found missing, what could not be compared, and the command that does something about it."""
-    found = []
-    name = f"{account}:{code}"
-    placed = f"placed from {proof.lower:%Y-%m-%d} to {proof.upper:%Y-%m-%d}"
-    verify = (
+def _about_verification(account: str, code: str, verification: VerificationStatus) -> Iterator[str]:
+    """Yield what is missing, what was not compared, and the command that helps."""
+    lower, upper, missing = verification.lower, verification.upper, verification.still_missing
+    placed = f"placed from {lower:%Y-%m-%d} to {upper:%Y-%m-%d}"
+    command = (
         f"order-sync verify --marketplace {code} --account {account} "
-        f"--from {_option(proof.lower)} --to {_option(proof.upper + comparison.ALMOST_A_SECOND)}"
+        f"--from {_option(lower)} --to {_option(upper + ALMOST_A_SECOND)}"
     )
-    if proof.still_missing:
-        many = proof.still_missing
-        what = f"{_orders(many)} that Amazon lists, {placed}, {_are(many)} not here"
-        do = f"`{verify} --repair` fetches what is missing"
-        if proof.went_to_quarantine:
-            what += f", {proof.went_to_quarantine} of them in quarantine"
-            see = "`order-sync quarantine list` says what could not be understood"
-            do = see if proof.went_to_quarantine == many else f"{do}, {see}"
-        found.append(f"{name}: {what}: {do}.")
-    if proof.not_compared:
-        what = f"it could not be verified that nothing is missing ({proof.message}) of what was {placed}"
-        found.append(f"{name}: {what}: `{verify}` tries again, also with `--by search`.")
-    return found
+    if missing:
+        are = "is" if missing == 1 else "are"
+        what = f"Amazon lists {counted(missing, 'order')}, {placed}, that {are} missing from the database"
+        remedies = [f"`{command} --repair` fetches what is missing"]
+        if verification.went_to_quarantine:
+            what += f", {verification.went_to_quarantine} of them in quarantine"
+            remedies.append("`order-sync quarantine list` says why they could not be read")
+            if verification.went_to_quarantine == missing:
+                del remedies[0]
+        yield f"{account}:{code}: {what}: {', '.join(remedies)}."
+    if verification.not_compared:
+        failed = f"verification failed: {verification.message} (orders {placed})"
+        yield f"{account}:{code}: {failed}: `{command}` retries it, or the same with `--by search`."
 
 
-def _option(moment: datetime) -> str:
-    """A moment as ``--from`` and ``--to`` take it, in whole seconds."""
-    if moment.hour == moment.minute == moment.second == 0:
-        return f"{moment:%Y-%m-%d}"
-    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+def _option(time: datetime) -> str:
+    """Return a time as ``--from`` and ``--to`` take it, in whole seconds."""
+    if time.hour == time.minute == time.second == 0:
+        return f"{time:%Y-%m-%d}"
+    return f"{time:%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _are(number: int) -> str:
-    return "is" if number == 1 else "are"
-
-
-def _left_alone_since(source: SourceStatus, now: datetime) -> datetime | None:
-    """Since when nobody has seen to a source that has work to do."""
+def _idle_since(source: SourceStatus, now: datetime) -> datetime | None:
+    """Return when a source last ran, if it has had work to do for too long."""
     run = source.last_run
     if run is None or source.next_at > now:
         return None
-    seen = run.finished_at or run.started_at
-    return seen if now - seen > OVERDUE else None
+    ran_at = run.finished_at or run.started_at
+    return ran_at if now - ran_at > RUN_OVERDUE else None
 
 
-def _attention_of_quarantine(kept: Counts) -> list[str]:
-    found = []
-    do = "see why with `order-sync quarantine list`, and look for a newer version of this program"
-    for waiting, why in (
-        (kept.waiting - kept.without_id, "and asking Amazon again has not helped"),
-        (kept.without_id, "not even the order id, so that Amazon cannot be asked again"),
-    ):
-        if waiting:
-            found.append(f"{_orders(waiting)} in quarantine: not understood, {why}: {do}.")
-    trying = kept.orders - kept.waiting
-    if trying and kept.next_attempt_at is not None:
-        what = f"not understood; Amazon is asked again by itself, next after {_minute(kept.next_attempt_at)}"
-        found.append(f"{_orders(trying)} in quarantine: {what} (`order-sync quarantine list`).")
-    return found
+def _about_quarantine(quarantined: Counts) -> Iterator[str]:
+    see = "`order-sync quarantine list` says why"
+    upgrade = f"{see}, and a newer version of this program may help"
+    unhelped = quarantined.waiting - quarantined.without_id
+    if unhelped:
+        yield f"{counted(unhelped, 'order')} in quarantine, refetching has not helped: {upgrade}."
+    if quarantined.without_id:
+        has, it = ("has", "it") if quarantined.without_id == 1 else ("have", "they")
+        orders = f"{counted(quarantined.without_id, 'order')} could not be read and {has} no usable id"
+        yield f"{orders}, so {it} can't be requested again: {upgrade}."
+    retried = quarantined.orders - quarantined.waiting
+    if retried and quarantined.next_attempt_at is not None:
+        after = f"refetched automatically, next after {_minute(quarantined.next_attempt_at)}"
+        yield f"{counted(retried, 'order')} in quarantine, {after}: {see}."
 
 
-def _attention_of_totals(totals: Totals) -> list[str]:
-    found = []
+def _about_totals(totals: Totals) -> Iterator[str]:
     if totals.held:
-        what = "held: without e-mail, waiting for a customer (`order-sync orders list --basis held`)"
-        found.append(f"{_orders(totals.held)} {what}.")
+        why = "without e-mail, waiting for a customer (`order-sync orders list --basis held`)"
+        yield f"{counted(totals.held, 'order')} held: {why}."
     if totals.suggested:
-        pairs = f"{totals.suggested} pair{'' if totals.suggested == 1 else 's'} of customers"
-        found.append(f"{pairs} suggested for merging (`order-sync customers duplicates`).")
-    return found
+        pairs = f"{counted(totals.suggested, 'pair')} of customers"
+        yield f"{pairs} suggested for merging (`order-sync customers duplicates`)."
 
 
 def without_file(totals: Totals) -> list[Unconfigured]:
-    """Orders that a marketplace file would give their customers.
+    """Return the orders that would get customers if their marketplace had a file.
 
     Orders of other shops, which Amazon only ships, name none of Amazon's marketplaces (``of_other_shops``).
     """
-    return [one for one in totals.unconfigured if one.marketplace_id in BY_ID]
+    return [group for group in totals.unconfigured if group.marketplace_id in BY_ID]
 
 
 def of_other_shops(totals: Totals) -> list[Unconfigured]:
-    """Orders of shops that are not Amazon's, or that name none: no file can give them customers."""
-    return [one for one in totals.unconfigured if one.marketplace_id not in BY_ID]
+    """Return the orders of shops that are not Amazon's, or that name none: no file gives them customers."""
+    return [group for group in totals.unconfigured if group.marketplace_id not in BY_ID]
 
 
-def _attention_of_files(setup: Setup, totals: Totals) -> list[str]:
-    """Which marketplaces need a file, or a better one. An account that was taken out needs none."""
+def _about_files(setup: Setup, totals: Totals) -> Iterator[str]:
+    """Yield which marketplaces need a file, or a better one; an account that was removed needs none."""
     in_use = {(name, place) for name, account in setup.accounts.items() for place in account.marketplaces}
     broken = {problem.place for problem in setup.problems if problem.place is not None}
-    found = []
-    for one in without_file(totals):
-        account, place = one.account, one.marketplace_id or ""
+    for group in without_file(totals):
+        account, place = group.account, group.marketplace_id or ""
         if (account, place) in in_use or account not in setup.settings.accounts:
             continue
         if broken & {(account, place), ("", place)}:
-            what = f"whose file for account {account} cannot be used: no customer until it can"
+            why = f"whose file for account {account} cannot be used: no customer until it can"
         else:
-            what = f"which has no file for account {account}: no customer until it has one"
-        found.append(f"{_orders(one.orders)} of {BY_ID[place].code}, {what}.")
-    return found
+            why = f"which has no file for account {account}: no customer until it has one"
+        yield f"{counted(group.orders, 'order')} of {BY_ID[place].code}, {why}."
 
 
-def _attention_of_retention(retention: RetentionStatus, now: datetime) -> list[str]:
+def _about_retention(retention: RetentionStatus, now: datetime) -> Iterator[str]:
     if retention.days is None or retention.oldest_term is None:
-        return []
+        return
     late = now - retention.oldest_term - timedelta(days=retention.days)
-    if late < ERASING_OVERDUE:
-        return []
-    whose = f"buyer data of {_orders(retention.due)} should have been erased, the first {late.days} days ago"
-    return [f"{whose}: `order-sync privacy purge` does it; a running service does it several times a day."]
-
-
-def _orders(number: int) -> str:
-    return f"{number} order{'' if number == 1 else 's'}"
+    if late >= ERASURE_OVERDUE:
+        yield (
+            f"buyer data of {counted(retention.due, 'order')} should have been erased, the first {late.days} "
+            "days ago: `order-sync privacy purge` erases it; a running service does so several times a day."
+        )
 
 
 def _minute(time: datetime) -> str:
-    return f"{time:%Y-%m-%d %H:%M} UTC"
+    return f"{when(time)} UTC"
 
 
 def _since(time: datetime, now: datetime) -> str:
-    """A time with its age, from an hour on."""
+    """Return a time, with its age if that is an hour or more."""
     hours = int((now - time) / timedelta(hours=1))
     if hours < 1:
         return _minute(time)

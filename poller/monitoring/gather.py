@@ -1,4 +1,4 @@
-"""Read a service's status from the database and the configuration, in one transaction."""
+"""Read the status from database and configuration in one transaction, without asking Amazon."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from poller.ingest.accounts import Setup
 from poller.ingest.sources import PolledMarketplace, Source
 from poller.matching.buyer_visibility import days_of, drops
 from poller.matching.retention import Retention
-from poller.monitoring.attention import REFUSED, attention
+from poller.monitoring.attention import REFUSAL_REMEDIES, attention
 from poller.monitoring.snapshot import SHOWN_BUDGETS, Known, known_of
 from poller.monitoring.status import (
     BackfillStatus,
@@ -38,21 +38,22 @@ from store.progress import Interval, MarketplaceProgress, Window, WindowKind, co
 from store.queries import Totals
 from store.runs import Refusal
 
-KINDS: tuple[WindowKind, ...] = ("live", "sweep", "backfill")
-PROOF_OVERDUE = timedelta(days=2)
-"""A weekly verification that is so late, or has been going on for so long: a person is told why."""
-PROOF_LEFT = timedelta(days=1)
-"""What a verification has found and not fetched for so long is told, though it is not over."""
+WINDOW_KINDS: tuple[WindowKind, ...] = ("live", "sweep", "backfill")
+VERIFICATION_OVERDUE = timedelta(days=2)
+"""How late a weekly verification may be, or how long it may run, before the reason is reported."""
+
+FINDINGS_REPORTED_AFTER = timedelta(days=1)
+"""When the findings of a verification that is still running are reported."""
 
 
 def gather(store: Store, setup: Setup, count: Callable[[Transaction], Totals] = queries.totals) -> Status:
-    """How an opened and wired service stands. ``count``: where the totals are had from."""
+    """Return the status; ``count`` supplies the totals."""
     with store.read() as tx:
         known = known_of(tx, setup)
         sources = tuple(_source(tx, setup, known, source) for _, (_, source) in sorted(setup.sources.items()))
         totals = count(tx)
         retention = _retention(tx, setup.retention)
-        kept = quarantine.counts(tx)
+        quarantined = quarantine.counts(tx)
         now = tx.now
     not_polled = tuple(
         f"{name}:{marketplace.code}"
@@ -60,8 +61,8 @@ def gather(store: Store, setup: Setup, count: Callable[[Transaction], Totals] = 
         for marketplace in account.marketplaces.values()
         if not marketplace.enabled
     )
-    sentences = attention(setup, sources, totals, kept, retention, now)
-    return Status(now, sentences, sources, not_polled, totals, kept, retention)
+    sentences = attention(setup, sources, totals, quarantined, retention, now)
+    return Status(now, sentences, sources, not_polled, totals, quarantined, retention)
 
 
 def _source(tx: Transaction, setup: Setup, known: Known, source: Source) -> SourceStatus:
@@ -75,8 +76,7 @@ def _source(tx: Transaction, setup: Setup, known: Known, source: Source) -> Sour
         for polled in sorted(source.marketplaces.values(), key=lambda polled: polled.code)
     )
     shown = known.shown.get(key, {})
-    read = [m for m in marketplaces if m.enrolled is not False]
-    bounds = [m.covered_until for m in read]
+    bounds = [m.covered_until for m in marketplaces if m.enrolled is not False]
     covered_until = min((b for b in bounds if b is not None), default=None) if None not in bounds else None
     next_at, next_why = _next(tx, setup, known, source)
     return SourceStatus(
@@ -105,7 +105,7 @@ def _source(tx: Transaction, setup: Setup, known: Known, source: Source) -> Sour
 
 
 def _next(tx: Transaction, setup: Setup, known: Known, source: Source) -> tuple[datetime, str]:
-    """When there is something to do for a source, and what."""
+    """Return when a source next has work to do, and what."""
     progress, places = known.sources.get(source.key), known.marketplaces.get(source.account, {})
     if progress is None or not source.marketplaces.keys() <= places.keys():
         return tx.now, "it has not run yet"
@@ -137,7 +137,7 @@ def _next(tx: Transaction, setup: Setup, known: Known, source: Source) -> tuple[
     if not isinstance(step, windows.Wait):
         return tx.now, "there is work to do"
     next_at = step.until
-    next_why = "all covered; the next look for new orders" if step.why == "all covered" else step.why
+    next_why = "all covered; the next poll for new orders" if step.why == "all covered" else step.why
     failing = progress.retry_at is not None and progress.retry_at > tx.now
     for backfill in () if failing else active:
         place = places[backfill.marketplace_id]
@@ -164,15 +164,15 @@ def _marketplace(
 ) -> MarketplaceStatus:
     account, marketplace_id = source.account, polled.marketplace_id
     progress = known.marketplaces.get(account, {}).get(marketplace_id)
-    proofs = known.proofs.get((account, marketplace_id), ())
+    verifications = known.verifications.get((account, marketplace_id), ())
     covered = known.coverage.get((account, marketplace_id, "first"), ())
     history = known.coverage.get((account, marketplace_id, "created"), ())
     until: datetime | None = None
     missing: list[Gap] = []
     history_missing: list[Interval] = []
     if progress is not None:
-        mine = [w for w in pending if w.axis == "updated" and marketplace_id in w.marketplace_ids]
-        missing = [_gap(g, mine) for g in gaps(covered, progress.live_from, progress.position)]
+        reading = [w for w in pending if w.axis == "updated" and marketplace_id in w.marketplace_ids]
+        missing = [_gap(g, reading) for g in gaps(covered, progress.live_from, progress.position)]
         until = complete_until(covered, progress.live_from)
         if progress.history_from is not None:
             history_missing = gaps(history, progress.history_from, progress.live_from)
@@ -190,96 +190,94 @@ def _marketplace(
         enrolled=None if progress is None else progress.enrolled,
         alone_since=None if progress is None else progress.alone_since,
         trouble=None if progress is None else progress.trouble,
-        verification=_verification(proofs),
+        verification=_newest(verifications),
         unsettled_verifications=tuple(
-            _verification_status(one.proof, one.left, failed=one.failed)
-            for one in unsettled(proofs)
-            if one.proof.is_over or now - (one.proof.created_at or now) >= PROOF_LEFT
+            _verification(each.proof, each.left, failed=each.failed)
+            for each in unsettled(verifications)
+            if each.proof.is_over or now - (each.proof.created_at or now) >= FINDINGS_REPORTED_AFTER
         ),
         verification_waits=None
         if progress is None
-        else _verification_waits(polled, progress, history, proofs, now),
+        else _why_late(polled, progress, history, verifications, now),
     )
 
 
-def _verification(proofs: Sequence[Verification]) -> VerificationStatus | None:
-    """The newest that is over, else the newest."""
-    proof = next((proof for proof in proofs if proof.is_over), next(iter(proofs), None))
-    return None if proof is None else _verification_status(proof, proof.left, failed=proof.state == "failed")
+def _newest(verifications: Sequence[Verification]) -> VerificationStatus | None:
+    """Return the newest that has ended, else the newest."""
+    ended = (v for v in verifications if v.is_over)
+    newest = next(ended, next(iter(verifications), None))
+    return None if newest is None else _verification(newest, newest.left, failed=newest.state == "failed")
 
 
-def _verification_status(proof: Verification, left: Sequence[Finding], *, failed: bool) -> VerificationStatus:
-    kinds = Counter(finding.kind for finding in proof.findings)
+def _verification(verification: Verification, left: Sequence[Finding], *, failed: bool) -> VerificationStatus:
+    kinds = Counter(finding.kind for finding in verification.findings)
     return VerificationStatus(
-        id=proof.verification_id,
-        lower=proof.lower,
-        upper=proof.upper,
-        by=proof.by,
-        state=proof.state,
-        listed=proof.listed,
+        id=verification.verification_id,
+        lower=verification.lower,
+        upper=verification.upper,
+        by=verification.by,
+        state=verification.state,
+        listed=verification.listed,
         missing=kinds["missing"],
         older=kinds["older"],
         unknown=kinds["unknown"],
         still_missing=len(left),
         went_to_quarantine=sum(finding.outcome == "quarantined" for finding in left),
         not_compared=failed,
-        started_at=proof.created_at,
-        finished_at=proof.finished_at,
-        message=proof.message,
+        started_at=verification.created_at,
+        finished_at=verification.finished_at,
+        message=verification.message,
     )
 
 
-def _verification_waits(
+def _why_late(
     polled: PolledMarketplace,
     progress: MarketplaceProgress,
     history: Sequence[Interval],
-    proofs: Sequence[Verification],
+    verifications: Sequence[Verification],
     now: datetime,
 ) -> str | None:
-    """Why the weekly verification is late; None when it is not, or trouble of the whole source is told."""
-    scheduled = [proof for proof in proofs if proof.reason == "scheduled"]
+    """Return why the weekly verification is late, or None if it is not."""
+    scheduled = [v for v in verifications if v.reason == "scheduled"]
     begun = scheduled[0].created_at if scheduled else None
-    for proof in scheduled:
-        if not proof.is_over and proof.created_at is not None and now - proof.created_at >= PROOF_OVERDUE:
-            return proof.message or "it is going on"
+    for each in scheduled:
+        if not each.is_over and each.created_at is not None and now - each.created_at >= VERIFICATION_OVERDUE:
+            return each.message or "it is still running"
     start = datetime.combine(polled.start_date, time(), UTC)
-    wanted = progress.enrolled is not False and start < progress.second_position
-    if not wanted or not comparison.is_due(now - PROOF_OVERDUE, progress.live_from, begun):
+    possible = progress.enrolled is not False and start < progress.second_position
+    if not possible or not comparison.is_due(now - VERIFICATION_OVERDUE, progress.live_from, begun):
         return None
     if progress.alone_since is not None:
-        return "the marketplace gives trouble"
+        return "the marketplace is failing"
     if not comparison.covered_ranges(progress.second_position, start, progress.live_from, history):
-        return "nothing of the last 30 days has been read and looked for twice"
+        return "no part of the last 30 days has been read twice yet"
     return None
 
 
 def _gap(gap: Interval, pending: Sequence[Window]) -> Gap:
-    over = [w for w in pending if w.lower < gap.upper and w.upper > gap.lower]
-    for window in over:
+    overlapping = [w for w in pending if w.lower < gap.upper and w.upper > gap.lower]
+    for window in overlapping:
         if window.state == "set_aside":
             reason = None if window.last_error is None else window.last_error.message
             return Gap(gap.lower, gap.upper, "set_aside", window.retry_at, reason)
-    if any(w.state == "open" for w in over):
+    if any(w.state == "open" for w in overlapping):
         return Gap(gap.lower, gap.upper, "reading")
-    return Gap(gap.lower, gap.upper, "proving" if over else "waiting")
+    return Gap(gap.lower, gap.upper, "proving" if overlapping else "waiting")
 
 
 def _windows(pending: Sequence[Window]) -> tuple[WindowsStatus, ...]:
-    found = []
-    for kind in KINDS:
-        mine = [w for w in pending if w.kind == kind]
-        if mine:
-            found.append(
-                WindowsStatus(
-                    kind,
-                    len(mine),
-                    sum(w.state == "set_aside" for w in mine),
-                    min(w.lower for w in mine),
-                    sum(w.pages for w in mine),
-                    sum(w.orders for w in mine),
-                )
-            )
-    return tuple(found)
+    return tuple(
+        WindowsStatus(
+            kind,
+            len(group),
+            sum(w.state == "set_aside" for w in group),
+            min(w.lower for w in group),
+            sum(w.pages for w in group),
+            sum(w.orders for w in group),
+        )
+        for kind in WINDOW_KINDS
+        if (group := [w for w in pending if w.kind == kind])
+    )
 
 
 def _backfill(standing: Standing) -> BackfillStatus:
@@ -304,7 +302,7 @@ def _budget(operation: Operation, bucket: Bucket) -> BudgetStatus:
     return BudgetStatus(operation, bucket.tokens, bucket.burst, bucket.rate, bucket.has_at(1.0))
 
 
-def _refusal(refused: Refusal | None) -> RefusalStatus | None:
-    if refused is None:
+def _refusal(refusal: Refusal | None) -> RefusalStatus | None:
+    if refusal is None:
         return None
-    return RefusalStatus(refused.kind, refused.reason, refused.since, REFUSED[refused.kind])
+    return RefusalStatus(refusal.kind, refusal.reason, refusal.since, REFUSAL_REMEDIES[refusal.kind])

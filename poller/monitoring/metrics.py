@@ -1,4 +1,4 @@
-"""Figures for Prometheus: what ``status`` tells, as gauges, and what has been done, as counters.
+"""Metrics for Prometheus: what ``status`` shows, as gauges, and what has been done, as counters.
 
 Labels are names from the configuration and fixed words, so their number is bounded; no order, customer or
 e-mail is ever one. Counters of runs, pages and orders are read from the database and go on over restarts;
@@ -34,16 +34,16 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BUDGET = ("account", "operation")
 
 Requests = tuple[Mapping[tuple[str, str], int], Mapping[str, int]]
-"""Attempts by operation and outcome, and those that were followed by another one, by outcome."""
+"""Attempts by operation and outcome, and attempts that were followed by a retry, by outcome."""
 
 Labelled = tuple[Sequence[str], float | None]
-"""The values of a metric's labels, and its own; None for what is not known yet, which is left out."""
+"""The values of a metric's labels, and its own; None leaves it out, because it is not known yet."""
 
 
 def render_metrics(store: Store, setup: Setup, requests: Requests) -> bytes:
-    """All figures of an opened and wired service, in Prometheus's text format.
+    """Return all metrics in Prometheus's text format.
 
-    A database that is away is a figure, too: ``order_sync_database_up`` is 0 then, and most are missing.
+    While the database is away ``order_sync_database_up`` is 0, and most others are missing.
     """
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
@@ -52,7 +52,7 @@ def render_metrics(store: Store, setup: Setup, requests: Requests) -> bytes:
 
 
 class ServiceCollector(Collector):
-    """Reads all figures anew with every collection."""
+    """Reads all metrics at every collection."""
 
     def __init__(self, store: Store, setup: Setup, requests: Requests) -> None:
         self._store = store
@@ -60,24 +60,24 @@ class ServiceCollector(Collector):
         self._requests = requests
 
     def describe(self) -> list[Metric]:
-        """Nothing: being registered must not ask the database."""
+        """Return nothing: registering must not query the database."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """All families; those of the database only while it answers."""
+        """Yield all families, those of the database only if it answers."""
         try:
             status = gather(self._store, self._setup)
             with self._store.read() as tx:
-                stored = [*_of_runs(tx), *_of_budgets(tx), *_of_hooks(tx), *_of_alerts(tx)]
+                counted = [*_of_runs(tx), *_of_budgets(tx), *_of_hooks(tx), *_of_alerts(tx)]
             limits = readiness.limits_of(self._setup.settings)
             ready = readiness.readiness(status, limits).ready
-            known = [*_of_status(status), *stored]
+            known = [*_of_status(status), *counted]
         except Unavailable:
             ready, known = False, []
             yield _one("database_up", "1 while the database answers.", 0)
         else:
             yield _one("database_up", "1 while the database answers.", 1)
-        yield _one("ready", "1 when no source is beyond its limits, as /readyz answers.", ready)
+        yield _one("ready", "1 if no source exceeds its limits, as /readyz answers.", ready)
         yield from known
         yield from _of_process(*self._requests)
 
@@ -123,13 +123,13 @@ def _of_sources(sources: Sequence[SourceStatus]) -> Iterator[Metric]:
     label = ("source",)
     yield _gauge(
         "source_behind_seconds",
-        "Age of the newest moment up to which all changes of a source's orders have been read.",
+        "Age of the time up to which all changes of a source's orders have been read.",
         label,
         [((s.source,), s.behind_seconds) for s in sources],
     )
     yield _gauge(
         "source_succeeded_timestamp_seconds",
-        "When a page of a source was stored last.",
+        "When a page of a source was last stored.",
         label,
         [((s.source,), _stamp(s.succeeded_at)) for s in sources],
     )
@@ -152,26 +152,26 @@ def _of_marketplaces(status: Status) -> Iterator[Metric]:
     all_of_them = [((s.account, m.marketplace), m) for s in status.sources for m in s.marketplaces]
     yield _gauge(
         "marketplace_behind_seconds",
-        "Age of the newest moment up to which all changes of a marketplace's orders have been read.",
+        "Age of the time up to which all changes of a marketplace's orders have been read.",
         label,
         [(names, m.behind_seconds) for names, m in all_of_them],
     )
     yield _gauge(
         "marketplace_gaps",
-        "Stretches of time that have not been read yet, or could not be.",
+        "Ranges of time that have not been read yet, or could not be.",
         label,
         [(names, len(m.gaps)) for names, m in all_of_them],
     )
     oldest = [(names, readiness.oldest_gap(m)) for names, m in all_of_them]
     yield _gauge(
         "marketplace_oldest_gap_seconds",
-        "Age of the beginning of the oldest gap; 0 without one.",
+        "Age of the start of the oldest gap; 0 without one.",
         label,
         [(names, 0 if gap is None else (status.at - gap).total_seconds()) for names, gap in oldest],
     )
     yield _gauge(
         "marketplace_alone",
-        "1 while a marketplace gives trouble and is read apart from the others.",
+        "1 while a marketplace fails and is read apart from the others.",
         label,
         [(names, m.alone_since is not None) for names, m in all_of_them],
     )
@@ -187,21 +187,21 @@ def _of_verifications(sources: Sequence[SourceStatus]) -> Iterator[Metric]:
     ]
     yield _gauge(
         "verification_finished_timestamp_seconds",
-        "When the newest verification of a marketplace came to its end.",
+        "When the newest verification of a marketplace ended.",
         label,
         [(names, _stamp(newest.finished_at)) for names, newest, _ in each],
     )
     yield _gauge(
         "verification_failed",
-        "1 while something could not be compared, and no later one has done that.",
+        "1 while a range that a failed verification did not compare has not been compared by a later one.",
         label,
-        [(names, any(proof.not_compared for proof in unsettled)) for names, _, unsettled in each],
+        [(names, any(v.not_compared for v in unsettled)) for names, _, unsettled in each],
     )
     yield _gauge(
         "verification_missing_orders",
-        "Orders that Amazon lists and that are not here, or only in an older copy, as far as is known.",
+        "Orders that Amazon lists and that are missing from the database, or stored in an older version.",
         label,
-        [(names, sum(proof.still_missing for proof in unsettled)) for names, _, unsettled in each],
+        [(names, sum(v.still_missing for v in unsettled)) for names, _, unsettled in each],
     )
 
 
@@ -222,7 +222,7 @@ def _of_identity(sources: Sequence[SourceStatus]) -> Iterator[Metric]:
     )
     yield _gauge(
         "identity_dropped",
-        "1 when that share fell today or yesterday below half of what it was in the 14 days before.",
+        "1 if that share fell today or yesterday below half of its mean of the 14 days before.",
         label,
         [
             ((s.source, field), any(drop.field == field for drop in s.identity_drops))
@@ -233,12 +233,16 @@ def _of_identity(sources: Sequence[SourceStatus]) -> Iterator[Metric]:
 
 
 def _of_budget(sources: Sequence[SourceStatus]) -> Iterator[Metric]:
-    """Sources of one account share its budget."""
+    """Yield each budget once, though the sources of an account share it."""
     by_place = {(s.account, str(b.operation)): b for s in sources for b in s.budgets}
     for name, what, values in (
         ("tokens", "Requests that Amazon's budget allows at once.", [b.tokens for b in by_place.values()]),
-        ("burst", "The most that it ever allows at once.", [b.burst for b in by_place.values()]),
-        ("rate_per_second", "How fast it is refilled.", [b.rate for b in by_place.values()]),
+        ("burst", "Requests that a full budget allows at once.", [b.burst for b in by_place.values()]),
+        (
+            "rate_per_second",
+            "How fast the budget refills, in requests per second.",
+            [b.rate for b in by_place.values()],
+        ),
     ):
         yield _gauge(f"budget_{name}", what, BUDGET, zip(by_place, values, strict=True))
 
@@ -248,13 +252,13 @@ def _of_windows(sources: Sequence[SourceStatus]) -> Iterator[Metric]:
     label = ("source", "kind")
     yield _gauge(
         "windows",
-        "Stretches of time that are being read or wait to be, by kind: live, sweep or backfill.",
+        "Ranges of time that are being read or wait to be, by kind: live, sweep or backfill.",
         label,
         [((source, w.kind), w.windows) for source, w in each],
     )
     yield _gauge(
         "windows_set_aside",
-        "Those of them that failed too often, and are tried again more and more rarely.",
+        "Windows that failed too often and are retried with growing pauses.",
         label,
         [((source, w.kind), w.set_aside) for source, w in each],
     )
@@ -262,7 +266,7 @@ def _of_windows(sources: Sequence[SourceStatus]) -> Iterator[Metric]:
 
 def _of_backfills(sources: Sequence[SourceStatus]) -> Iterator[Metric]:
     each = sorted((s.account, b.marketplace, b.done) for s in sources for b in s.backfills)
-    by_place = [(place, [b[2] for b in found]) for place, found in groupby(each, key=lambda b: b[:2])]
+    by_place = [(place, [b[2] for b in group]) for place, group in groupby(each, key=lambda b: b[:2])]
     label = ("account", "marketplace")
     yield _gauge(
         "backfills",
@@ -272,7 +276,7 @@ def _of_backfills(sources: Sequence[SourceStatus]) -> Iterator[Metric]:
     )
     yield _gauge(
         "backfill_done_ratio",
-        "How much of the unfinished backfill that has got least far has been read, 0 to 1.",
+        "Share that has been read of the unfinished backfill that is furthest behind, 0 to 1.",
         label,
         [(place, min(done)) for place, done in by_place],
     )
@@ -284,22 +288,22 @@ def _of_records(status: Status) -> Iterator[Metric]:
     keeps = timedelta(days=status.retention.days or 0)
     late = 0.0 if oldest is None else max(0.0, (status.at - oldest - keeps).total_seconds())
     bases = (*get_args(Basis), "none")
-    waiting = sum(one.orders for one in without_file(totals))
+    waiting = sum(group.orders for group in without_file(totals))
     yield _gauge(
         "stored_orders",
-        "Orders in the database, by why they have their customer (match basis).",
+        "Orders in the database, by match basis (why an order has its customer).",
         ("basis",),
         [((basis,), totals.by_basis.get(basis, 0)) for basis in bases],
     )
     for name, what, number in (
-        ("customers", "Living customer records.", totals.customers),
-        ("unidentified_customers", "Those of them that no e-mail identifies.", totals.unidentified),
-        ("pending_orders", "Orders that are remembered until Amazon makes them ready.", totals.pending),
+        ("customers", "Active customer records.", totals.customers),
+        ("unidentified_customers", "Customer records without an identifying e-mail.", totals.unidentified),
+        ("pending_orders", "Orders that wait until Amazon makes them ready.", totals.pending),
         ("unknown_marketplace_orders", "Orders of a marketplace without a file.", totals.unknown_marketplace),
-        ("without_file_orders", "Those of them that a marketplace file would give their customers.", waiting),
-        ("quarantined_orders", "Orders that could not be understood.", status.quarantine.orders),
-        ("quarantine_waiting_orders", "Those of them that wait for a person.", status.quarantine.waiting),
-        ("erasing_overdue_seconds", "For how long buyer data should have been erased already.", late),
+        ("without_file_orders", "Orders that would get a customer if their marketplace had a file.", waiting),
+        ("quarantined_orders", "Orders that could not be read.", status.quarantine.orders),
+        ("quarantine_waiting_orders", "Orders in quarantine that need a person.", status.quarantine.waiting),
+        ("erasing_overdue_seconds", "How long ago the oldest buyer data should have been erased.", late),
     ):
         yield _one(name, what, number)
 
@@ -308,14 +312,14 @@ def _of_records(status: Status) -> Iterator[Metric]:
 
 
 def _of_runs(tx: Transaction) -> Iterator[Metric]:
-    """Runs, and what they brought: the days that were added up, and the runs since."""
+    """Yield totals of runs: of the days that were condensed, and of the runs since."""
     totals = sorted(runs.totals_by_source(tx).items())
     for i, (name, what) in enumerate(
         (
             ("runs", "Runs of a source."),
             ("failed_runs", "Runs of a source that failed."),
             ("pages", "Pages of orders that were stored."),
-            ("orders", "Orders on those pages, repeated ones included."),
+            ("orders", "Orders on those pages, repeats included."),
             ("run_requests", "Requests that finished runs made."),
         )
     ):
@@ -324,30 +328,30 @@ def _of_runs(tx: Transaction) -> Iterator[Metric]:
 
 def _of_budgets(tx: Transaction) -> Iterator[Metric]:
     taken: dict[tuple[str, str], int] = {}
-    for key, many in budgets.taken(tx).items():
+    for key, requests in budgets.taken(tx).items():
         place = (key.account, key.operation)
-        taken[place] = taken.get(place, 0) + many
-    yield _counter(
-        "budget_taken", "Requests that were made, retries included, by all processes.", BUDGET, taken.items()
-    )
+        taken[place] = taken.get(place, 0) + requests
+    yield _counter("budget_taken", "Requests by all processes, retries included.", BUDGET, taken.items())
 
 
 def _of_hooks(tx: Transaction) -> Iterator[Metric]:
-    found: list[tuple[Hook, Backlog]] = [(hook, webhooks.backlog(tx, hook)) for hook in webhooks.load(tx)]
+    hooks: list[tuple[Hook, Backlog]] = [(hook, webhooks.backlog(tx, hook)) for hook in webhooks.load(tx)]
 
     def gauge(name: str, what: str, values: Iterable[float]) -> Metric:
-        names = [(str(hook.hook_id),) for hook, _ in found]
+        names = [(str(hook.hook_id),) for hook, _ in hooks]
         return _gauge(f"webhook_{name}", what, ("hook",), zip(names, values, strict=True))
 
-    ages = [0.0 if b.oldest is None else max(0.0, (tx.now - b.oldest).total_seconds()) for _, b in found]
-    yield gauge("behind_seconds", "Age of the oldest event that a web hook has not been told.", ages)
-    yield gauge("failures", "Failures of a web hook since its last success.", [h.failures for h, _ in found])
-    yield gauge("waiting_events", "Events that a web hook did not take yet.", [b.waiting for _, b in found])
-    yield gauge("dead_events", "Events that were given up.", [b.dead for _, b in found])
+    ages = [0.0 if b.oldest is None else max(0.0, (tx.now - b.oldest).total_seconds()) for _, b in hooks]
+    yield gauge("behind_seconds", "Age of the oldest event that a webhook has not accepted.", ages)
+    yield gauge("failures", "Failures of a webhook since its last success.", [h.failures for h, _ in hooks])
+    yield gauge(
+        "waiting_events", "Events that a webhook has not accepted yet.", [b.waiting for _, b in hooks]
+    )
+    yield gauge("dead_events", "Events that were given up.", [b.dead for _, b in hooks])
 
 
 def _of_alerts(tx: Transaction) -> Iterator[Metric]:
-    yield _one("alerts", "Things that are wrong, as people are alerted of.", alerts.count_open(tx))
+    yield _one("alerts", "Alerts that are open.", alerts.count_open(tx))
 
 
 # --- what this process counts -----------------------------------------------------------------------
@@ -356,13 +360,13 @@ def _of_alerts(tx: Transaction) -> Iterator[Metric]:
 def _of_process(requests: Mapping[tuple[str, str], int], retried: Mapping[str, int]) -> Iterator[Metric]:
     yield _counter(
         "requests",
-        "Requests to Amazon, each attempt, by operation and outcome, of this process.",
+        "Attempts at requests to Amazon by this process, by operation and outcome.",
         ("operation", "outcome"),
         sorted(requests.items()),
     )
     yield _counter(
         "retries",
-        "Those of them after which another attempt at the same request was made, by outcome.",
+        "Attempts that were followed by a retry, by outcome.",
         ("outcome",),
-        [((outcome,), many) for outcome, many in sorted(retried.items())],
+        [((outcome,), attempts) for outcome, attempts in sorted(retried.items())],
     )

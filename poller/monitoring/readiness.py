@@ -1,7 +1,7 @@
-"""Whether the service may be relied upon: the decisions behind ``/healthz`` and ``/readyz``.
+"""Decide whether the service is ready, as ``/readyz`` answers.
 
-``healthz`` is ``poller.service.lifecycle.is_alive``: the process gives signs of life. ``readiness`` judges
-a status that was gathered; ``look`` gathers it, and takes a database that is away for an answer as well.
+``readiness`` decides from a status; ``check`` gathers that status first. (``/healthz`` only asks whether the
+process is alive: ``poller.service.lifecycle.is_alive``.)
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from config.settings import Settings
 from poller.ingest.accounts import Setup
 from poller.monitoring.gather import gather
 from poller.monitoring.status import MarketplaceStatus, SourceStatus, Status
+from poller.text import when
 from store.engine import Store, Unavailable, reason_of
 from store.queries import UNCOUNTED
 
@@ -23,7 +24,7 @@ Why = Literal["database", "sources", "success", "gap", "authorisation"]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How old the newest success, the oldest gap and a refusal of a source may be."""
+    """How old a source's last success, oldest gap and refusal may be."""
 
     success: timedelta = timedelta(hours=1)
     gap: timedelta = timedelta(hours=6)
@@ -32,7 +33,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One thing that is beyond its limit. ``subject``: the source, or ``account:UK`` for a gap."""
+    """One limit that is exceeded. ``subject``: the source, or ``account:UK`` for a gap."""
 
     why: Why
     subject: str
@@ -41,7 +42,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """The answer. Its reasons are for those who may read, not for everybody."""
+    """The answer. Its reasons are shown only to callers who may read."""
 
     reasons: tuple[Reason, ...]
 
@@ -51,7 +52,7 @@ class Readiness:
 
 
 def limits_of(settings: Settings) -> Limits:
-    """The limits that are set."""
+    """Return the configured limits."""
     return Limits(
         timedelta(seconds=settings.ready_success_seconds),
         timedelta(seconds=settings.ready_gap_seconds),
@@ -59,8 +60,8 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
-def look(store: Store, setup: Setup) -> Readiness:
-    """Whether an opened and wired service is ready now."""
+def check(store: Store, setup: Setup) -> Readiness:
+    """Gather the status and decide; a database that is away makes the service not ready."""
     try:
         return readiness(gather(store, setup, lambda _: UNCOUNTED), limits_of(setup.settings))
     except Unavailable as error:
@@ -68,7 +69,7 @@ def look(store: Store, setup: Setup) -> Readiness:
 
 
 def readiness(status: Status, limits: Limits) -> Readiness:
-    """What keeps the service from being ready, the worst first."""
+    """Return what keeps the service from being ready, the worst first."""
     if not status.sources:
         nothing = "no source can be polled: `order-sync config check` says why."
         return Readiness((Reason("sources", "", nothing),))
@@ -79,27 +80,23 @@ def readiness(status: Status, limits: Limits) -> Readiness:
 def _of_source(source: SourceStatus, now: datetime, limits: Limits) -> Iterator[Reason]:
     name, refusal = source.source, source.refusal
     if refusal is not None and now - refusal.since > limits.refusal:
-        since = f"Login with Amazon refuses the {refusal.kind} since {_minute(refusal.since)}"
+        since = f"Login with Amazon refuses the {refusal.kind} since {when(refusal.since)} UTC"
         yield Reason("authorisation", name, f"{name}: {since}: {refusal.remedy}.")
     if source.succeeded_at is None:
         yield Reason("success", name, f"{name}: nothing has been read from Amazon yet.")
     elif now - source.succeeded_at > limits.success:
-        since = _minute(source.succeeded_at)
+        since = f"{when(source.succeeded_at)} UTC"
         yield Reason("success", name, f"{name}: nothing has been read from Amazon since {since}.")
     for marketplace in source.marketplaces:
         gap = oldest_gap(marketplace)
         if gap is not None and now - gap > limits.gap:
             place = f"{source.account}:{marketplace.marketplace}"
-            missing = f"orders updated since {_minute(gap)} have not all been read"
-            yield Reason("gap", place, f"{place}: {missing}: `order-sync status` has the gaps.")
+            missing = f"orders updated since {when(gap)} UTC have not all been read"
+            yield Reason("gap", place, f"{place}: {missing}: `order-sync status` lists the gaps.")
 
 
 def oldest_gap(marketplace: MarketplaceStatus) -> datetime | None:
-    """Where the oldest gap of a marketplace begins; one that the seller is not enrolled in has none."""
+    """Return where a marketplace's oldest gap begins; without enrolment there are no gaps."""
     if marketplace.enrolled is False:
         return None
     return min((gap.lower for gap in marketplace.gaps), default=None)
-
-
-def _minute(time: datetime) -> str:
-    return f"{time:%Y-%m-%d %H:%M} UTC"

@@ -1,8 +1,8 @@
-"""What is stored about all sources of a service, read with a handful of statements however many they are.
+"""Everything that is stored about all sources, read with a handful of statements, however many there are.
 
-Asked for each source anew, it was fourteen statements a source, and four fifths of what a scheduler of many
-idle sources did. Tables of a few rows for each account are read whole; of those that grow with time, what is
-not finished and what is newest.
+One source at a time took fourteen statements each, four fifths of the work of a scheduler with many idle
+sources. Tables with a few rows per account are read whole; of tables that grow with time, only what is
+unfinished and what is newest.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ SHOWN_BUDGETS: tuple[Operation, ...] = ("searchOrders", "getOrder")
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """By source, by account, or by account and marketplace; where nothing is stored, nothing is here."""
+    """By source, by account, or by account and marketplace; without an entry where nothing is stored."""
 
     sources: Mapping[str, SourceProgress]
     marketplaces: Mapping[str, Mapping[str, MarketplaceProgress]]
     coverage: Mapping[tuple[str, str, Look], Sequence[Interval]]
     pending: Mapping[str, Sequence[Window]]
     backfills: Mapping[str, Sequence[Backfill]]
-    """Those of marketplaces that are polled and that are neither done nor cancelled, by source."""
-    proofs: Mapping[tuple[str, str], Sequence[Verification]]
-    """As far as they tell how things stand, newest first."""
+    """Unfinished ones of polled marketplaces, by source."""
+    verifications: Mapping[tuple[str, str], Sequence[Verification]]
+    """Those that the status depends on, newest first."""
     runs: Mapping[str, Run]
     """The newest of each source."""
     shown: Mapping[str, Mapping[date, Seen]]
@@ -48,23 +48,23 @@ class Known:
     refusals: Mapping[tuple[str, str], Refusal]
 
     def bucket(self, tx: Transaction, source: Source, operation: Operation) -> Bucket:
-        """A source's stored budget for one operation, as of now; a full one before the first request."""
+        """Return a source's budget for one operation as of now; a full one before the first request."""
         plans = self.accounts[source.account].plans
         if operation not in SHOWN_BUDGETS:
             return stored_bucket(tx, source.application, source.account, operation, plans)
-        found = self.buckets.get(BudgetKey(source.application, source.account, operation))
+        bucket = self.buckets.get(BudgetKey(source.application, source.account, operation))
         plan = plans[operation]
-        return found or budgets.full(plan.rate, plan.burst, tx.now)
+        return bucket or budgets.full(plan.rate, plan.burst, tx.now)
 
     def refusal(self, source: Source) -> Refusal | None:
-        """The refusal in force; one about credentials that have been replaced since is over."""
+        """Return the refusal in force, or None; one of credentials that were replaced is over."""
         names = {"account": source.account, "application": source.secret}
-        mine = {k: self.refusals[k, name] for k, name in names.items() if (k, name) in self.refusals}
-        return runs.standing(mine, source.credential)
+        refusals = {k: self.refusals[k, name] for k, name in names.items() if (k, name) in self.refusals}
+        return runs.standing(refusals, source.credential)
 
 
 def known_of(tx: Transaction, setup: Setup) -> Known:
-    """All that is stored about the sources that may run."""
+    """Read what is stored about the sources that may run."""
     sources = setup.sources
     return Known(
         sources=ledger.all_sources(tx),
@@ -72,7 +72,7 @@ def known_of(tx: Transaction, setup: Setup) -> Known:
         coverage=ledger.all_coverage(tx, "first", "created"),
         pending=ledger.all_pending(tx, sources),
         backfills=_backfills(tx, setup.accounts),
-        proofs=verifications.telling(tx, setup.accounts),
+        verifications=verifications.telling(tx, setup.accounts),
         runs=runs.latest_of_each(tx, sources),
         shown=buyers_shown(tx, sources),
         buckets=budgets.all_of(tx, SHOWN_BUDGETS),
@@ -89,9 +89,9 @@ def buyers_shown(tx: Transaction, sources: Collection[str]) -> dict[str, dict[da
 
 
 def _backfills(tx: Transaction, accounts: Mapping[str, Account]) -> Mapping[str, Sequence[Backfill]]:
-    found: dict[str, list[Backfill]] = {}
+    by_source: dict[str, list[Backfill]] = {}
     for backfill in ledger.unfinished_backfills(tx):
         place = place_of(accounts, backfill)
         if place is not None:
-            found.setdefault(place.source.key, []).append(backfill)
-    return found
+            by_source.setdefault(place.source.key, []).append(backfill)
+    return by_source

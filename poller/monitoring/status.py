@@ -1,12 +1,11 @@
-"""How the service stands: what a person opens first, as plain values.
+"""The status of a service as plain values, and their JSON.
 
-``gather`` reads it from the database and the configuration, in one transaction, without asking Amazon
-and without changing anything; ``as_object`` makes the JSON of it. The names of the fields are the keys
-of ``order-sync status --json``, and stay. Times are aware UTC, spans are seconds.
+``gather`` reads them. Field names are the keys of ``order-sync status --json`` and never change. Times are
+aware UTC, durations are seconds.
 
-A marketplace is *covered* where every order that Amazon showed for that stretch of updated-time has been
-stored; what is missing between the start of live reading and where it has got to is a *gap*. History is
-counted by created-time, from the marketplace's start date to the start of live reading.
+A range of updated-time is *covered* in a marketplace if every order that Amazon showed for it is stored;
+what is not covered between the start of live polling and its position is a *gap*. History is counted by
+created-time, from the marketplace's start date to the start of live polling.
 """
 
 from __future__ import annotations
@@ -27,11 +26,10 @@ from store.runs import Run
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A stretch that is not covered. ``state``: what is being done about it.
+    """A range that is not covered.
 
-    ``reading``: a window over it is open; ``proving``: it was read, and it is being made sure that nothing
-    was skipped; ``set_aside``: it failed too often and is tried again at ``retry_at``, for ``reason``;
-    ``waiting``: its turn has not come.
+    ``state``: *reading* (a window over it is open), *proving* (it was read, but an order may have been
+    skipped), *set_aside* (it failed too often, for ``reason``, and is retried at ``retry_at``), *waiting*.
     """
 
     lower: datetime
@@ -43,11 +41,11 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class VerificationStatus:
-    """A proof of completeness: what Amazon's own list of orders was compared with.
+    """A comparison of Amazon's list of orders with the database, and what it found.
 
-    ``missing`` and ``older`` were found so; ``still_missing`` of both after fetching what could be fetched,
-    ``went_to_quarantine`` of those could not be understood when they came. ``not_compared``: it failed before
-    all of its stretch was compared, and no later one has done that.
+    ``missing`` and ``older`` count its findings; ``still_missing`` counts those that are left after fetching,
+    of which ``went_to_quarantine`` could not be read. ``not_compared``: it failed before its whole range was
+    compared, and no later verification has done so.
     """
 
     id: int
@@ -85,18 +83,18 @@ class MarketplaceStatus:
     alone_since: datetime | None
     trouble: str | None
     verification: VerificationStatus | None
-    """The newest proof that has come to its end; the one that is going on when there is none yet."""
+    """The newest that has ended, else the one that is running."""
     unsettled_verifications: tuple[VerificationStatus, ...]
-    """Proofs that found something missing or failed, and that no later one has made good; newest first.
+    """Those that failed or found orders missing, and that no later one has settled; newest first.
 
-    ``still_missing`` counts what no later one has judged anew."""
+    ``still_missing`` leaves out what a later one has compared again."""
     verification_waits: str | None
-    """Why the weekly verification does not come to its end, though it has been due for days."""
+    """Why the weekly verification has not ended, if it is days late."""
 
 
 @dataclass(frozen=True, slots=True)
 class WindowsStatus:
-    """Unfinished windows of one kind: live, sweep (a second look) or backfill (history)."""
+    """Unfinished windows of one kind: live, sweep (a second read) or backfill (history)."""
 
     kind: WindowKind
     windows: int
@@ -108,7 +106,7 @@ class WindowsStatus:
 
 @dataclass(frozen=True, slots=True)
 class BackfillStatus:
-    """History being fetched, newest first. Windows have been entered from ``upper`` down to ``position``."""
+    """History that is being fetched, newest first: windows exist from ``upper`` down to ``position``."""
 
     id: int
     marketplace: str
@@ -117,31 +115,31 @@ class BackfillStatus:
     upper: datetime
     position: datetime
     done: float
-    """Share of the stretch that is behind it, 0 to 1; 1 only when it is done."""
+    """Share of the range that has been read, 0 to 1; 1 only if it is done."""
     orders: int
     requests: int
     by: Way
     eta: datetime | None
-    """When it will be ready, going by the budget; None when nobody can tell."""
+    """When the budget will have paid for it; None if that cannot be estimated."""
     waits: str | None
-    """What is being waited for, in words; None when it goes on."""
+    """What it waits for, in words; None if it does not wait."""
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetStatus:
-    """The stored request budget of one operation of Amazon's."""
+    """The stored request budget of one of Amazon's operations."""
 
     operation: Operation
     tokens: float
     burst: float
     rate: float
-    """Requests a second."""
+    """Requests per second."""
     next_request_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class RefusalStatus:
-    """Login with Amazon refuses these credentials; nothing is asked until they change."""
+    """Login with Amazon refuses these credentials; no request is made until they change."""
 
     kind: str
     reason: str
@@ -151,7 +149,7 @@ class RefusalStatus:
 
 @dataclass(frozen=True, slots=True)
 class SourceStatus:
-    """One source. ``covered_until`` and ``behind_seconds`` are those of its worst marketplace."""
+    """One source; ``covered_until`` and ``behind_seconds`` are those of its worst marketplace."""
 
     source: str
     account: str
@@ -174,13 +172,13 @@ class SourceStatus:
     backfills: tuple[BackfillStatus, ...]
     budgets: tuple[BudgetStatus, ...]
     identity: tuple[Day, ...]
-    """How many orders showed their buyer, on each of the last days, newest first."""
+    """How many orders showed their buyer, by day, newest first."""
     identity_drops: tuple[Drop, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class RetentionStatus:
-    """Erasing buyer data. ``due``: orders past their term by now, of which the oldest is ``oldest_term``."""
+    """Erasing buyer data. ``due``: orders past their term, the oldest of which ended at ``oldest_term``."""
 
     days: int | None
     hash_months: int | None
@@ -190,20 +188,20 @@ class RetentionStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Everything. ``attention``: sentences about what a person should look at, the worst first."""
+    """The whole status. ``attention``: sentences about what a person should act on, the most urgent first."""
 
     at: datetime
     attention: tuple[str, ...]
     sources: tuple[SourceStatus, ...]
     not_polled: tuple[str, ...]
-    """Marketplaces that are configured and not enabled, as ``account:UK``."""
+    """Marketplaces that are configured but not enabled, as ``account:UK``."""
     totals: Totals
     quarantine: Counts
     retention: RetentionStatus
 
 
 def as_object(value: Any) -> Any:
-    """JSON of a status or a part of it: times as ISO 8601 in UTC, field names as keys."""
+    """Return a status, or a part of it, as JSON values: times in ISO 8601 (UTC), field names as keys."""
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: as_object(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, datetime):

@@ -61,7 +61,7 @@ class Chores:
         def look() -> None:
             now = time.monotonic()
             if now >= self._alerts_at:
-                alerting.look()
+                alerting.check()
                 self._alerts_at = now + alerts_in(time.monotonic() - now)
 
         self._deliverer = deliverer

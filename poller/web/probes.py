@@ -42,7 +42,7 @@ class ReadinessCache:
         """Return the readiness of now or of a few seconds ago."""
         with self._lock:
             if self._newest is None or time.monotonic() - self._taken_at > FRESH_SECONDS:
-                self._newest, self._taken_at = readiness.look(store, setup), time.monotonic()
+                self._newest, self._taken_at = readiness.check(store, setup), time.monotonic()
             return self._newest
 
 

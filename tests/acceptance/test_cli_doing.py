@@ -314,7 +314,7 @@ def test_status_shows_a_gap_with_its_reason_and_what_is_done_about_it(shop: Shop
     assert (gap["state"], gap["reason"]) == ("set_aside", "searchOrders: status 400")
     assert source["windows"][0]["set_aside"] == 1
     lines = shop("status").lines
-    assert "could not be read (searchOrders: status 400); tried again at" in lines[1]
+    assert "could not be read (searchOrders: status 400); next retry at" in lines[1]
     assert any("(failed, will be retried)" in line for line in lines)
 
 

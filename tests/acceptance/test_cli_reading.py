@@ -317,7 +317,7 @@ def test_status_begins_with_what_needs_attention(shop: Shop) -> None:
     lines = shop("status").lines
     totals = shop("status", "--json").json()["totals"]
     assert lines[0] == "Needs attention:"
-    assert lines[1].startswith("  - 1 order in quarantine: not understood; Amazon is asked again by itself")
+    assert lines[1].startswith("  - 1 order in quarantine, refetched automatically, next after ")
     assert lines[2].startswith(f"  - {totals['held']} orders held: without e-mail")
     assert totals["without_marketplace"] > 0
     assert lines[3] == (

@@ -148,7 +148,7 @@ def test_the_overview_shows_every_source_and_refreshes_by_itself(browser: Browse
     with at(browser, place) as page:
         expect(page.get_by_role("heading", name="Overview")).to_be_visible()
         expect(page.get_by_role("heading", name="acme:EU")).to_be_visible()
-        expect(page.get_by_text("1 order in quarantine: not understood")).to_be_visible()
+        expect(page.get_by_text("1 order in quarantine, refetched automatically")).to_be_visible()
         assert page.get_by_role("img").count() == 3
         expect(
             page.get_by_role("img", name=re.compile("[0-9,]+ orders stored in the last 24"))

@@ -14,10 +14,9 @@ import pytest
 from pydantic import SecretStr
 
 from poller.bootstrap import Service
-from poller.monitoring import alert_rules as deciding
 from poller.monitoring import readiness
-from poller.monitoring.alert_rules import CALM, Facts
-from poller.monitoring.alerts import Alerting, Tell, Told, facts, through
+from poller.monitoring.alert_rules import OVER_AFTER, Concern, Facts
+from poller.monitoring.alerts import Alerting, Delivery, Send, facts, through_apprise
 from store import alerts, quarantine, tables, verifications
 from store.findings import Finding, Verification
 from tests.acceptance.command_line import order_sync
@@ -42,16 +41,16 @@ def receiver() -> Iterator[Receiver]:
 def ill(service: Service) -> Facts:
     return replace(
         facts(service.store, service.setup),
-        unproven=(deciding.Finding("acme:UK", "two orders are missing."),),
+        verifications=(Concern("acme:UK", "two orders are missing."),),
     )
 
 
-def telling(heard: list[str], reached: bool = True) -> Tell:
-    def tell(title: str, text: str, good: bool) -> Sequence[Told]:
+def telling(heard: list[str], reached: bool = True) -> Send:
+    def send(title: str, text: str, good: bool) -> Sequence[Delivery]:
         heard.append(f"{title}: {text}")
-        return [Told("number 1 (json)", reached)]
+        return [Delivery("number 1 (json)", reached)]
 
-    return tell
+    return send
 
 
 def test_a_trouble_is_told_once_and_when_it_is_over(service: Service) -> None:
@@ -59,12 +58,12 @@ def test_a_trouble_is_told_once_and_when_it_is_over(service: Service) -> None:
     alerting = Alerting(service.store, lambda: service.setup, telling(heard))
     clock = clock_of(service.store)
     for _ in range(3):
-        alerting.see(ill(service))
+        alerting.notify(ill(service))
         clock.sleep(60)
     assert heard == ["amazon-order-sync: needs attention: two orders are missing."]
-    alerting.see(facts(service.store, service.setup))
-    clock.sleep(CALM.total_seconds())
-    alerting.see(facts(service.store, service.setup))
+    alerting.notify(facts(service.store, service.setup))
+    clock.sleep(OVER_AFTER.total_seconds())
+    alerting.notify(facts(service.store, service.setup))
     assert len(heard) == 2
     assert heard[1].startswith("amazon-order-sync: over: No longer so")
     assert count(service.store, tables.alerts) == 0
@@ -73,15 +72,15 @@ def test_a_trouble_is_told_once_and_when_it_is_over(service: Service) -> None:
 def test_what_nobody_took_is_told_again(service: Service) -> None:
     heard: list[str] = []
     clock = clock_of(service.store)
-    Alerting(service.store, lambda: service.setup, telling(heard, reached=False)).see(ill(service))
+    Alerting(service.store, lambda: service.setup, telling(heard, reached=False)).notify(ill(service))
     clock.sleep(60)
-    Alerting(service.store, lambda: service.setup, telling(heard)).see(ill(service))
+    Alerting(service.store, lambda: service.setup, telling(heard)).notify(ill(service))
     assert len(heard) == 1
     clock.sleep(120)
-    Alerting(service.store, lambda: service.setup, telling(heard)).see(ill(service))
+    Alerting(service.store, lambda: service.setup, telling(heard)).notify(ill(service))
     assert len(heard) == 2
     clock.sleep(3600)
-    Alerting(service.store, lambda: service.setup, telling(heard)).see(ill(service))
+    Alerting(service.store, lambda: service.setup, telling(heard)).notify(ill(service))
     assert len(heard) == 2
 
 
@@ -98,7 +97,7 @@ def test_several_processes_tell_once(service: Service, database_url: str) -> Non
             other._store = store
             alertings.append(Alerting(other.store, partial(getattr, other, "setup"), telling(heard)))
         for _ in range(3):
-            together(4, lambda number: alertings[number].see(given))
+            together(4, lambda number: alertings[number].notify(given))
             clock_of(service.store).sleep(60)
     assert len(heard) == 1
     with service.store.read() as tx:
@@ -119,7 +118,7 @@ def test_the_facts_are_those_of_the_database(service: Service) -> None:
     assert later.quarantined_lately == 0
     assert {c.since for c in later.credentials} == {began}
     heard: list[str] = []
-    Alerting(service.store, lambda: service.setup, telling(heard)).look()
+    Alerting(service.store, lambda: service.setup, telling(heard)).check()
     assert any("acme: the client secret is in use since" in told for told in heard)
 
 
@@ -136,20 +135,20 @@ def test_what_other_parts_found_wrong_is_among_the_facts(service: Service) -> No
         for ago, many in ((1, 10), (0, 1)):
             count_buyers(tx, "acme:EU", (tx.now - timedelta(days=ago)).date(), 10, many, many)
     found = facts(service.store, service.setup)
-    (unproven,) = found.unproven
+    (unproven,) = found.verifications
     assert unproven.subject == "acme:UK"
-    assert "1 order that Amazon lists" in unproven.sentence
+    assert "Amazon lists 1 order" in unproven.sentence
     assert "o9" not in unproven.sentence
-    assert [finding.subject for finding in found.unshown] == ["acme:EU:email", "acme:EU:name"]
+    assert [finding.subject for finding in found.buyers] == ["acme:EU:email", "acme:EU:name"]
     heard: list[str] = []
-    Alerting(service.store, lambda: service.setup, telling(heard)).look()
+    Alerting(service.store, lambda: service.setup, telling(heard)).check()
     assert sum("came with" in told for told in heard) == 2
     with service.store.begin() as tx:
         begun = verifications.begin(tx, replace(proof, position=proof.lower))
         failed = replace(begun, state="failed", message="no report")
         verifications.save(tx, failed)
-    (unproven,) = facts(service.store, service.setup).unproven
-    assert "could not be verified that nothing is missing (no report)" in unproven.sentence
+    (unproven,) = facts(service.store, service.setup).verifications
+    assert "verification failed: no report" in unproven.sentence
 
 
 def test_a_new_secret_begins_its_life_anew(service: Service) -> None:
@@ -167,12 +166,12 @@ def test_a_new_secret_begins_its_life_anew(service: Service) -> None:
 
 
 def test_readiness_of_a_whole_service_and_of_one_whose_database_is_away(service: Service) -> None:
-    found = readiness.look(service.store, service.setup)
+    found = readiness.check(service.store, service.setup)
     assert [reason.why for reason in found.reasons] == ["success"]
     service.store.engine.dispose()
     service._store = open_store("postgresql+psycopg://nobody@127.0.0.1:1/nowhere")
     service._store._lookup = object()  # type: ignore[assignment]
-    assert [reason.why for reason in readiness.look(service.store, service.setup).reasons] == ["database"]
+    assert [reason.why for reason in readiness.check(service.store, service.setup).reasons] == ["database"]
 
 
 # --- through apprise --------------------------------------------------------------------------------
@@ -183,7 +182,7 @@ def apprise_url(receiver: Receiver) -> str:
 
 
 def test_apprise_carries_title_and_text(receiver: Receiver) -> None:
-    (told,) = through([apprise_url(receiver)])("a title", "a text", False)
+    (told,) = through_apprise([apprise_url(receiver)])("a title", "a text", False)
     assert (told.address, told.accepted, told.problem) == ("number 1 (json)", True, None)
     (request,) = receiver.seen
     assert request.event["title"] == "a title"
@@ -197,7 +196,7 @@ def test_an_address_that_fails_keeps_the_others_from_nothing_and_is_never_named(
     with receiving() as refusing:
         refusing.answer = lambda request: 500
         urls = ["nonsense://very-secret", apprise_url(refusing), apprise_url(receiver)]
-        results = through(urls)("a title", "a text", True)
+        results = through_apprise(urls)("a title", "a text", True)
     assert [told.accepted for told in results] == [False, False, True]
     assert results[0].problem == "apprise does not understand it"
     assert "very-secret" not in "".join(map(repr, results)) + caplog.text

@@ -289,7 +289,7 @@ def test_proofs_that_are_left_out_change_nothing(store: Store, seed: int) -> Non
                 few = telling.get((account, place), [])
                 assert set(few) <= set(mine)
                 assert unsettled(few) == unsettled(mine)
-                assert gather._verification(few) == gather._verification(mine)
+                assert gather._newest(few) == gather._newest(mine)
                 newest = [
                     next((p for p in proofs if p.reason == "scheduled"), None) for proofs in (few, mine)
                 ]

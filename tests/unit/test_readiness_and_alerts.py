@@ -7,18 +7,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from poller.monitoring.alert_rules import (
-    CALM,
-    QUARANTINE_GROWS,
-    REMIND,
-    REPEAT,
-    TELLING,
+    EXPIRY_REPEATED_AFTER,
+    OVER_AFTER,
+    QUARANTINE_GROWTH,
+    REPEATED_AFTER,
+    SENT_WITHIN,
+    Alert,
+    Concern,
     Credential,
     Facts,
-    Finding,
     Notice,
-    Trouble,
+    alerts_of,
     decide,
-    troubles,
 )
 from poller.monitoring.readiness import Limits, Reason, readiness
 from poller.monitoring.status import (
@@ -152,9 +152,9 @@ def test_a_refusal_may_last_as_long_as_its_limit() -> None:
 # --- what is wrong ----------------------------------------------------------------------------------
 
 
-def wrong(**facts: Any) -> dict[str, Trouble]:
+def wrong(**facts: Any) -> dict[str, Alert]:
     given = Facts(**{"status": status(source()), **facts})
-    return {trouble.alert: trouble for trouble in troubles(given, LIMITS)}
+    return {alert.name: alert for alert in alerts_of(given, LIMITS)}
 
 
 def test_when_all_is_well_nothing_is_wrong() -> None:
@@ -177,8 +177,8 @@ def test_a_source_that_has_just_been_set_up_is_not_wrong_until_it_fails() -> Non
 
 
 def test_a_quarantine_that_grows_is_wrong() -> None:
-    assert wrong(quarantined_lately=QUARANTINE_GROWS - 1) == {}
-    assert wrong(quarantined_lately=QUARANTINE_GROWS).keys() == {"quarantine"}
+    assert wrong(quarantined_lately=QUARANTINE_GROWTH - 1) == {}
+    assert wrong(quarantined_lately=QUARANTINE_GROWTH).keys() == {"quarantine"}
 
 
 def test_credentials_that_are_about_to_expire_are_told_a_month_before() -> None:
@@ -188,7 +188,7 @@ def test_credentials_that_are_about_to_expire_are_told_a_month_before() -> None:
     assert wrong(credentials=used("secret", 149)) == {}
     trouble = wrong(credentials=used("secret", 150))["expires:acme:secret"]
     assert "by 2026-07-15 at the latest" in trouble.sentence
-    assert trouble.repeat == REMIND
+    assert trouble.repeat == EXPIRY_REPEATED_AFTER
     assert wrong(credentials=used("authorisation", 334)) == {}
     assert wrong(credentials=used("authorisation", 335)).keys() == {"expires:acme:authorisation"}
 
@@ -206,7 +206,7 @@ def test_a_web_hook_that_takes_nothing_or_gave_up_is_wrong() -> None:
 
 
 def test_what_other_parts_found_is_wrong() -> None:
-    found = wrong(unproven=(Finding("acme:UK", "a"),), unshown=(Finding("acme:EU:email", "b"),))
+    found = wrong(verifications=(Concern("acme:UK", "a"),), buyers=(Concern("acme:EU:email", "b"),))
     assert {name: t.sentence for name, t in found.items()} == {
         "unproven:acme:UK": "a",
         "unshown:acme:EU:email": "b",
@@ -215,7 +215,7 @@ def test_what_other_parts_found_is_wrong() -> None:
 
 # --- telling ----------------------------------------------------------------------------------------
 
-TROUBLE = Trouble("stalled:acme:EU", "nothing is read.")
+ALERT = Alert("stalled:acme:EU", "nothing is read.")
 
 
 class People:
@@ -226,16 +226,16 @@ class People:
         self.told: list[tuple[str, str]] = []
         self.reached = reached
 
-    def look(self, now: datetime, *troubles: Trouble) -> list[str]:
+    def look(self, now: datetime, *alerts: Alert) -> list[str]:
         """Decide at this moment; returns what was told."""
-        decision = decide(troubles, self.standing, now)
+        decision = decide(alerts, self.standing, now)
         self.standing |= {each.alert: each for each in decision.save}
         for alert in decision.forget:
             del self.standing[alert]
-        for notice in decision.tell:
+        for notice in decision.notices:
             if self.reached:
                 self._note(notice, now)
-        return [notice.kind for notice in decision.tell]
+        return [notice.kind for notice in decision.notices]
 
     def _note(self, notice: Notice, now: datetime) -> None:
         alert = notice.standing.alert
@@ -249,34 +249,34 @@ class People:
 def test_a_trouble_is_told_once_then_daily_and_when_it_is_over() -> None:
     people, told, now = People(), [], NOON
     while now < NOON + timedelta(hours=50):
-        told += [(now - NOON, kind) for kind in people.look(now, TROUBLE)]
+        told += [(now - NOON, kind) for kind in people.look(now, ALERT)]
         now += timedelta(minutes=1)
-    assert told == [(timedelta(), "new"), (REPEAT, "still"), (2 * REPEAT, "still")]
+    assert told == [(timedelta(), "new"), (REPEATED_AFTER, "still"), (2 * REPEATED_AFTER, "still")]
     ended = now
     told = []
     while now < ended + timedelta(hours=1):
         told += [(now - ended, kind) for kind in people.look(now)]
         now += timedelta(minutes=1)
-    assert told == [(CALM, "over")]
+    assert told == [(OVER_AFTER, "over")]
     assert people.standing == {}
 
 
 def test_what_comes_back_at_once_was_not_over() -> None:
     people = People()
-    people.look(NOON, TROUBLE)
+    people.look(NOON, ALERT)
     assert people.look(NOON + timedelta(minutes=1)) == []
-    assert people.look(NOON + timedelta(minutes=9), TROUBLE) == []
+    assert people.look(NOON + timedelta(minutes=9), ALERT) == []
     assert people.look(NOON + timedelta(minutes=10)) == []
     assert people.look(NOON + timedelta(minutes=19)) == []
     assert people.look(NOON + timedelta(minutes=21)) == ["over"]
-    assert people.look(NOON + timedelta(minutes=22), TROUBLE) == ["new"]
+    assert people.look(NOON + timedelta(minutes=22), ALERT) == ["new"]
 
 
 def test_what_nobody_heard_is_told_again_soon_and_only_if_it_lasts() -> None:
     people = People(reached=False)
-    assert people.look(NOON, TROUBLE) == ["new"]
-    assert people.look(NOON + timedelta(minutes=1), TROUBLE) == []
-    assert people.look(NOON + TELLING, TROUBLE) == ["new"]
+    assert people.look(NOON, ALERT) == ["new"]
+    assert people.look(NOON + timedelta(minutes=1), ALERT) == []
+    assert people.look(NOON + SENT_WITHIN, ALERT) == ["new"]
     people.look(NOON + timedelta(minutes=5))
     assert people.look(NOON + timedelta(minutes=16)) == []
     assert people.standing == {}
@@ -285,9 +285,9 @@ def test_what_nobody_heard_is_told_again_soon_and_only_if_it_lasts() -> None:
 def test_a_reminder_of_what_expires_comes_weekly() -> None:
     people, told, now = People(), [], NOON
     while now < NOON + timedelta(days=15):
-        told += [now - NOON for _ in people.look(now, replace(TROUBLE, repeat=REMIND))]
+        told += [now - NOON for _ in people.look(now, replace(ALERT, repeat=EXPIRY_REPEATED_AFTER))]
         now += timedelta(hours=1)
-    assert told == [timedelta(), REMIND, 2 * REMIND]
+    assert told == [timedelta(), EXPIRY_REPEATED_AFTER, 2 * EXPIRY_REPEATED_AFTER]
 
 
 def test_notices_say_what_when_and_that_it_is_over() -> None:
