@@ -1,10 +1,9 @@
-"""Sealing everything anew with the first key, while others read and write (see docs/operation.md).
+"""Reseal everything with the first key while other processes read and write (see docs/operation.md).
 
-A value is replaced only if it is still the one that was read, so nothing is ever locked for longer than the
-replacing takes, and whoever changes a row meanwhile wins. What others write with an older first key in the
-meantime is found by the next pass. The sealed lookup key comes last: until then, a process that has not got
-the old key is refused at its start, so that nobody can take the old key away too early. The hashes made with
-the lookup key stay what they are, and so every customer is still found.
+A value is replaced only if it is still the one that was read: locks last no longer than the replacement, and
+another process that changes the row wins. The next pass finds what others wrote with an older first key. The
+sealed lookup key comes last: until then a process without the old key cannot start, so the old key cannot be
+removed too early. Hashes made with the lookup key stay the same, so every customer is still found.
 """
 
 from __future__ import annotations
@@ -30,20 +29,20 @@ PLACES: Mapping[str, Callable[[Row, str], str]] = {
     "webhooks": lambda row, column: webhooks.place(row["hook_id"], column),
     "meta": lambda row, column: LOOKUP_KEY_PLACE,
 }
-"""Where the sealed values of each table are bound to. The order is that of a pass."""
+"""The place to which each table's sealed values are bound, in the order of a pass."""
 
 LAST = "meta"
-"""Has one sealed value, the lookup key: it is sealed anew when nothing else is left."""
+"""Holds one sealed value, the lookup key, which is resealed when no other is left."""
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {**tables.SEALED, "meta": ("value",)}
 
 Position = tuple[object, ...]
-"""The primary key of the last row that was looked at."""
+"""The primary key of the last row that was checked."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """Rows of one table that need another key, and where to go on; ``after`` is None at the table's end."""
+class Batch:
+    """Rows of a table that need the first key, and where to continue: ``after``, None at the table's end."""
 
     table: str
     rows: tuple[Row, ...]
@@ -51,7 +50,7 @@ class Found:
 
 
 def _key_id(column: sa.ColumnElement[bytes]) -> sa.ColumnElement[bytes]:
-    """The key id in a sealed value, as SQL: bytes two to five."""
+    """Return the SQL for the key id in a sealed value: bytes two to five."""
     return sa.func.substr(column, 2, 4, type_=sa.LargeBinary)
 
 
@@ -62,24 +61,24 @@ def _is_old(table: sa.Table, column: str, current: bytes) -> sa.ColumnElement[bo
 
 
 def left(tx: Transaction) -> Counter[bytes]:
-    """How many values are sealed with each key other than the first, by key id."""
+    """Return how many values are sealed with each key other than the first, by key id."""
     counts: Counter[bytes] = Counter()
     for name in PLACES:
         table = tables.metadata.tables[name]
         for column in COLUMNS[name]:
             of = _key_id(table.c[column])
             query = (
-                sa.select(of.label("key_id"), sa.func.count().label("many"))
+                sa.select(of.label("key_id"), sa.func.count().label("number"))
                 .where(_is_old(table, column, tx.sealer.current))
                 .group_by(of)
             )
             for row in tx.rows(query):
-                counts[bytes(row.key_id)] += row.many
+                counts[bytes(row.key_id)] += row.number
     return counts
 
 
-def find(tx: Transaction, name: str, after: Position | None, limit: int) -> Found:
-    """The next rows of a table, by primary key, that hold values of another key than the first."""
+def find(tx: Transaction, name: str, after: Position | None, limit: int) -> Batch:
+    """Return the next rows of a table, by primary key, with values of another key than the first."""
     table = tables.metadata.tables[name]
     keys = list(table.primary_key.columns)
     further = [table.c["order_item_id"]] if name == "order_lines" else []
@@ -90,19 +89,19 @@ def find(tx: Transaction, name: str, after: Position | None, limit: int) -> Foun
         query = query.where(sa.tuple_(*keys) > sa.tuple_(*map(sa.literal, after)))
     rows = tx.conn.execute(query.order_by(*keys).limit(limit)).mappings().all()
     last = tuple(rows[-1][key.name] for key in keys) if len(rows) == limit else None
-    return Found(name, tuple(dict(row) for row in rows), last)
+    return Batch(name, tuple(dict(row) for row in rows), last)
 
 
-def reseal(tx: Transaction, found: Found) -> int:
-    """Seal these rows' old values with the first key, where nobody has changed them meanwhile.
+def reseal(tx: Transaction, batch: Batch) -> int:
+    """Seal the old values of these rows with the first key, unless another process changed them.
 
-    Returns how many values were replaced. Raises SealError for one whose key is not configured.
+    Returns how many values were replaced. Raises SealError if the key of one is not configured.
     """
-    table, place = tables.metadata.tables[found.table], PLACES[found.table]
+    table, place = tables.metadata.tables[batch.table], PLACES[batch.table]
     keys = [column.name for column in table.primary_key.columns]
     replaced = 0
-    for row in found.rows:
-        for column in COLUMNS[found.table]:
+    for row in batch.rows:
+        for column in COLUMNS[batch.table]:
             old = row[column]
             if old is None or not tx.sealer.is_old(old):
                 continue

@@ -1,11 +1,11 @@
-"""Sealing of buyer data at rest, and the keyed hashes by which it is found again.
+"""Sealing of buyer data at rest, and the keyed hashes that find it.
 
-A sealed value is ``version byte · key id (4) · nonce (12) · AES-256-GCM ciphertext``. It is bound to
-its place (table, row, column) as associated data, so that a value moved to another row does not open.
-The key id in the value lets old keys open old values while a rotation is under way.
+A sealed value is ``version byte · key id (4) · nonce (12) · AES-256-GCM ciphertext``. Its place (table, row,
+column) is its associated data, so a value moved to another row does not open. The key id lets old keys open
+old values during a rotation.
 
-E-mails and the words of names are found by HMAC-SHA-256 under a lookup key of their own, which is
-made once, stored sealed, and never changed by a rotation: otherwise no customer would match again.
+E-mails and the words of names are found by HMAC-SHA-256 under a lookup key, which is made once and stored
+sealed. A rotation does not change it: with another key no customer would match again.
 """
 
 from __future__ import annotations
@@ -30,12 +30,11 @@ _VERSION = b"\x01"
 _KEY_ID = slice(1, 5)
 _NONCE = slice(5, 17)
 
-
 T = TypeVar("T")
 
 
 class SealError(Exception):
-    """A sealed value does not open: its key is not configured, or the value was damaged or moved."""
+    """A sealed value does not open: its key is not configured, or it was damaged or moved."""
 
 
 class UnknownKey(SealError):
@@ -47,12 +46,12 @@ class BadKey(ValueError):
 
 
 def new_key() -> str:
-    """A fresh random key in the form that the setting takes."""
+    """Return a new random key in the form of the setting."""
     return base64.b64encode(os.urandom(32)).decode()
 
 
 def decode_key(text: str) -> bytes:
-    """The 32 bytes of a configured key. Raises BadKey, without echoing the text."""
+    """Return the 32 bytes of a configured key. Raises BadKey, without repeating the text."""
     try:
         key = base64.b64decode(text.strip(), validate=True)
     except (binascii.Error, ValueError):
@@ -63,12 +62,12 @@ def decode_key(text: str) -> bytes:
 
 
 def key_id(key: bytes) -> bytes:
-    """Four bytes that name a key and say nothing about it."""
+    """Return four bytes that name a key and reveal nothing about it."""
     return hashlib.sha256(b"key id" + key).digest()[:4]
 
 
 class Sealer:
-    """Seals with the first key, opens with any. Thread-safe; its ``repr`` tells nothing."""
+    """Seals with the first key, opens with any. Thread-safe; its ``repr`` shows no key."""
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         if not keys:
@@ -80,17 +79,17 @@ class Sealer:
         self._cipher = self._ciphers[self.current]
 
     def seal(self, plain: bytes, place: str) -> bytes:
-        """Seal a value for one place."""
+        """Seal a value for its place."""
         nonce = os.urandom(12)
         return self._prefix + nonce + self._cipher.encrypt(nonce, plain, place.encode())
 
     @property
     def key_ids(self) -> tuple[bytes, ...]:
-        """The ids of all keys, in the order in which they are configured."""
+        """Return the ids of all keys in their configured order."""
         return tuple(self._ciphers)
 
     def is_old(self, sealed: bytes) -> bool:
-        """Whether a value was sealed with another key than the first."""
+        """Return True if a value was sealed with another key than the first."""
         return sealed[_KEY_ID] != self.current
 
     def open(self, sealed: bytes, place: str) -> bytes:
@@ -100,15 +99,15 @@ class Sealer:
             raise UnknownKey(f"{place}: sealed with a key that is not in ORDER_SYNC_ENCRYPTION_KEY")
         try:
             return cipher.decrypt(sealed[_NONCE], sealed[17:], place.encode())
-        except (InvalidTag, ValueError):  # the latter when even the nonce is cut short
+        except (InvalidTag, ValueError):  # ValueError if even the nonce is cut short
             raise SealError(f"{place}: the sealed value is damaged, or was moved from another row") from None
 
     def seal_json(self, value: Any, place: str) -> bytes:
-        """Seal a group of values as one."""
+        """Seal a group of values as one value."""
         return self.seal(msgspec.json.encode(value), place)
 
     def open_as(self, kind: type[T], sealed: bytes, place: str) -> T:
-        """Open a group sealed by ``seal_json`` as what it was; members unknown here are ignored."""
+        """Open a group sealed by ``seal_json`` as this type, ignoring unknown members. Raises SealError."""
         return msgspec.json.decode(self.open(sealed, place), type=kind)
 
     def open_json(self, sealed: bytes, place: str) -> Any:
@@ -120,7 +119,7 @@ _WORD = re.compile(r"\w+", re.UNICODE)
 
 
 class Lookup:
-    """Keyed hashes for finding sealed values. ``business`` is part of every hash: no match across it."""
+    """Keyed hashes that find sealed values. Each includes the business, so none matches across businesses."""
 
     def __init__(self, key: bytes) -> None:
         self._mac = hmac.new(key, digestmod="sha256")
@@ -131,11 +130,11 @@ class Lookup:
         return mac.digest()
 
     def email(self, business: str, email: str) -> bytes:
-        """16 bytes that stand for an e-mail of a business, compared as R15 says."""
+        """Return 16 bytes that stand for an e-mail of a business, normalised as R15 says."""
         return self._digest("email", business, normal_email(email))[:16]
 
     def words(self, business: str, text: str) -> set[int]:
-        """One 63-bit number per word of a name, accents and case folded away."""
+        """Return a 63-bit number for each word of a name, ignoring accents and case."""
         plain = text.casefold()
         if not plain.isascii():
             plain = unicodedata.normalize("NFKD", plain)
@@ -146,5 +145,5 @@ class Lookup:
         }
 
     def fingerprint(self, value: str) -> str:
-        """Short stand-in for a credential, to notice that it has changed."""
+        """Return a short stand-in for a credential that shows if it changes."""
         return self._digest("credential", "", value)[:12].hex()

@@ -13,7 +13,7 @@ from store.tables import api_tokens
 
 @dataclass(frozen=True, slots=True)
 class StoredToken:
-    """A token as it is kept. ``digest``: the hash of what was handed out."""
+    """A token as stored. ``digest``: the hash of the token itself."""
 
     name: str
     scopes: tuple[str, ...]
@@ -22,13 +22,13 @@ class StoredToken:
 
 
 def load(tx: Transaction) -> list[StoredToken]:
-    """All tokens, by name."""
+    """Return all tokens by name."""
     rows = tx.rows(sa.select(api_tokens).order_by(api_tokens.c.name))
     return [StoredToken(r.name, tuple(r.scopes.split()), bytes(r.digest), r.created_at) for r in rows]
 
 
 def add(tx: Transaction, name: str, scopes: tuple[str, ...], digest: bytes) -> bool:
-    """Keep a new token; False when there is one of that name."""
+    """Store a new token. Return False if there is one of that name."""
     if any(token.name == name for token in load(tx)):
         return False
     row = {"name": name, "digest": digest, "scopes": " ".join(scopes), "created_at": tx.now}
@@ -37,5 +37,5 @@ def add(tx: Transaction, name: str, scopes: tuple[str, ...], digest: bytes) -> b
 
 
 def remove(tx: Transaction, name: str) -> bool:
-    """Take a token back; False when there is none of that name."""
+    """Delete a token. Return False if there is none of that name."""
     return tx.conn.execute(sa.delete(api_tokens).where(api_tokens.c.name == name)).rowcount == 1

@@ -1,4 +1,4 @@
-"""Users of the console and who of them is signed in."""
+"""Users of the console and their sessions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from store.tables import console_sessions, console_users
 
 @dataclass(frozen=True, slots=True)
 class ConsoleUser:
-    """A user as kept. ``password``: its hash. ``failures``: attempts since one succeeded."""
+    """A user as stored. ``password``: its hash. ``failures``: failed attempts since the last success."""
 
     name: str
     password: str = field(repr=False)
@@ -25,7 +25,7 @@ class ConsoleUser:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Somebody who is signed in. ``seen_at``: when they last asked for something by themselves."""
+    """A user who is signed in. ``seen_at``: when the user, not the page by itself, last made a request."""
 
     name: str
     scopes: tuple[str, ...]
@@ -34,22 +34,22 @@ class Session:
 
 
 def load(tx: Transaction) -> list[ConsoleUser]:
-    """All users, by name."""
+    """Return all users by name."""
     return [_user(row) for row in tx.rows(sa.select(console_users).order_by(console_users.c.name))]
 
 
 def _user(row: sa.Row[tuple[object, ...]]) -> ConsoleUser:
-    found = dict(row._mapping)
-    return ConsoleUser(**{**found, "scopes": tuple(found["scopes"].split())})
+    values = dict(row._mapping)
+    return ConsoleUser(**{**values, "scopes": tuple(values["scopes"].split())})
 
 
-def anybody(tx: Transaction) -> bool:
-    """Whether there is any user."""
+def is_any(tx: Transaction) -> bool:
+    """Return True if there is any user."""
     return tx.conn.execute(sa.select(console_users.c.name).limit(1)).first() is not None
 
 
 def add(tx: Transaction, name: str, password: str, scopes: tuple[str, ...]) -> bool:
-    """Keep a new user with the hash of a password; False when there is one of that name."""
+    """Store a new user with the hash of a password. Return False if there is one of that name."""
     if any(user.name == name for user in load(tx)):
         return False
     row = {
@@ -65,7 +65,7 @@ def add(tx: Transaction, name: str, password: str, scopes: tuple[str, ...]) -> b
 
 
 def remove(tx: Transaction, name: str) -> bool:
-    """Take a user away with all sessions; False when there is none of that name."""
+    """Delete a user and all sessions. Return False if there is none of that name."""
     return tx.conn.execute(sa.delete(console_users).where(console_users.c.name == name)).rowcount == 1
 
 
@@ -73,9 +73,9 @@ def remove(tx: Transaction, name: str) -> bool:
 
 
 def take_attempt(tx: Transaction, name: str, most: int, locked_for: timedelta) -> ConsoleUser | None:
-    """Count an attempt to sign in before its password is looked at; None when it may not be made.
+    """Count an attempt to sign in, before the password is checked. Return None if it is not allowed.
 
-    So that many attempts at one moment are not more than one after the other.
+    Counting first limits attempts that arrive at once like those that follow one another.
     """
     c = console_users.c
     row = tx.conn.execute(tx.lock(sa.select(console_users).where(c.name == name))).one_or_none()
@@ -93,9 +93,9 @@ def take_attempt(tx: Transaction, name: str, most: int, locked_for: timedelta) -
 
 
 def begin(tx: Transaction, user: ConsoleUser, digest: bytes, longest: timedelta) -> bool:
-    """An attempt has succeeded: sign the user in. False when the user is gone or has another password.
+    """Sign the user in after a successful attempt. Return False if the user or the password changed since.
 
-    Sessions that are over are taken away.
+    Deletes sessions that are over.
     """
     c, s = console_users.c, console_sessions.c
     same = sa.and_(c.name == user.name, c.password == user.password)
@@ -109,7 +109,7 @@ def begin(tx: Transaction, user: ConsoleUser, digest: bytes, longest: timedelta)
 
 
 def find_session(tx: Transaction, digest: bytes) -> Session | None:
-    """The session that a browser names."""
+    """Return the session of a browser's cookie."""
     c, s = console_users.c, console_sessions.c
     query = (
         sa.select(s.name, c.scopes, s.created_at, s.seen_at)
@@ -121,11 +121,11 @@ def find_session(tx: Transaction, digest: bytes) -> Session | None:
 
 
 def see(tx: Transaction, digest: bytes) -> None:
-    """The user of a session asked for something."""
+    """Store the time of a user's request."""
     s = console_sessions.c
     tx.conn.execute(sa.update(console_sessions).where(s.digest == digest).values(seen_at=tx.now))
 
 
 def end(tx: Transaction, digest: bytes) -> None:
-    """Sign out."""
+    """Sign out of a session."""
     tx.conn.execute(sa.delete(console_sessions).where(console_sessions.c.digest == digest))

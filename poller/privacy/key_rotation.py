@@ -57,7 +57,7 @@ class Rotation:
                 return
 
 
-def _reseal(found: rotation.Found, tx: Transaction) -> int:
+def _reseal(found: rotation.Batch, tx: Transaction) -> int:
     return rotation.reseal(tx, found)
 
 

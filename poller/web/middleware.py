@@ -96,7 +96,7 @@ class GuardMiddleware:
             raise starting()
         try:
             with self._service.store.read() as tx:
-                stored, has_users = tokens.load(tx), users.anybody(tx)
+                stored, has_users = tokens.load(tx), users.is_any(tx)
             if sessions.is_page(request.path):
                 closed = self._authenticator.is_closed(stored, has_users)
                 return sessions.authenticate(self._service.store, request, closed)

@@ -79,7 +79,7 @@ def test_a_session_ends_with_its_user_and_is_cleared_away(with_ann: Store, clock
     assert with_ann.commit(lambda tx: users.remove(tx, "ann"))
     with with_ann.read() as tx:
         assert users.find_session(tx, b"2" * 32) is None
-        assert not users.anybody(tx)
+        assert not users.is_any(tx)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def show_form(request: Request, service: ServiceDep, next: str = "") -> Response
     has_users = False
     if service.is_open:
         with service.store.read() as tx:
-            has_users = users.anybody(tx)
+            has_users = users.is_any(tx)
     return page(request, "sign_in.html", next=next, refused=False, name="", has_users=has_users)
 
 
