@@ -33,7 +33,8 @@ def import_customers(
 ) -> None:
     """Import customers of other channels from CSV, so that their e-mails match.
 
-    A line is an existing customer's by external_id, else by e-mail. Invalid lines are reported and skipped;
+    A line belongs to an existing customer by external_id, else by e-mail. Invalid lines are reported and
+    skipped;
     the exit status is then 1. Importing a file again changes nothing.
     """
     try:

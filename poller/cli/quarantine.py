@@ -116,7 +116,7 @@ def _pretty(value: Any, indent: str = "") -> str:
 
 @app.command()
 def retry(
-    order_ids: Annotated[list[str] | None, typer.Argument(metavar="ORDER_ID...")] = None,
+    order_ids: Annotated[list[str] | None, typer.Argument(metavar="ORDER_ID")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Retry all orders in quarantine.")] = False,
     refetch: Annotated[
         bool, typer.Option("--refetch", help="Refetch from Amazon, instead of rereading what is stored.")
