@@ -10,6 +10,7 @@ from config.load import load
 from connectors.marketplaces import BY_NAME
 from poller.cli.failures import BAD_INPUT, FAULT, Failure
 from poller.cli.output import put
+from poller.cli.session import problems_of
 from poller.monitoring.alerts import through_apprise
 
 app = typer.Typer()
@@ -24,9 +25,8 @@ def alerts() -> None:
 def test() -> None:
     """Send a test message to every address. Exit status 0 if all accepted it, else 1."""
     config = load(os.environ, BY_NAME)
-    wrong = [p.message for p in config.problems if p.message.upper().startswith("ORDER_SYNC_ALERT_URLS")]
-    if wrong:
-        raise Failure(*wrong, status=BAD_INPUT)
+    if problems := problems_of(config, "ORDER_SYNC_ALERT_URLS"):
+        raise Failure(*problems, status=BAD_INPUT)
     urls = [url.get_secret_value() for url in config.settings.alert_urls]
     if not urls:
         raise Failure(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from poller.actions.places import Place, place_of
 from poller.backfill import estimates, history
 from poller.backfill.estimates import Cost
 from poller.bootstrap import Service, spare_the_collector, utc_now
-from poller.cli.failures import BAD_INPUT, FAULT, INTERRUPTED, Failure
+from poller.cli.failures import BAD_INPUT, FAULT, Failure
 from poller.cli.options import AsJson, From, Marketplace, OfAccount, To
 from poller.cli.output import put, put_json, put_table, say
 from poller.cli.session import opened, stopped_by_signals
@@ -315,7 +314,7 @@ def _carry_out(service: Service, place: Place, backfill_id: int) -> None:
             display(standing, last=True)
     if signals:
         say(f"stopped; a running service continues, or `order-sync backfill resume {backfill_id} --wait`")
-        raise typer.Exit(INTERRUPTED if signals[0] == signal.SIGINT else 128 + signals[0])
+        raise typer.Exit(128 + signals[0])
     state = "removed" if standing is None else standing.backfill.state
     if state != "done":
         say(f"backfill {backfill_id} was {state} meanwhile")

@@ -35,7 +35,7 @@ from poller.bootstrap import Service, endpoint_of, token_url_of
 from poller.cli.db import closing_engine, key_problems
 from poller.cli.failures import Failure, sentences_of
 from poller.cli.output import put, say
-from poller.cli.session import NO_KEY, check_place, log_quietly, open_store, sqlite_file
+from poller.cli.session import NO_KEY, check_place, log_quietly, open_store, problems_of, sqlite_file
 from poller.ingest.accounts import Account
 from poller.ingest.budget import AccountBudget, Allowance
 from poller.matching.statuses import SHOWING_BUYERS
@@ -87,9 +87,7 @@ def check(
 
 def _further(read: Config) -> Iterator[Problem]:
     """Yield the problems that only show when all parts are checked together."""
-    if read.settings.encryption_key is None and not any(
-        p.message.upper().startswith("ORDER_SYNC_ENCRYPTION_KEY") for p in read.problems
-    ):
+    if read.settings.encryption_key is None and not problems_of(read, "ORDER_SYNC_ENCRYPTION_KEY"):
         yield Problem(NO_KEY, "everything")
     polled = {m.account for m in read.marketplaces}
     for name in sorted(read.settings.accounts.keys() - polled):

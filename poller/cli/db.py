@@ -13,7 +13,7 @@ from config.load import Config, load
 from connectors.marketplaces import BY_NAME
 from poller.cli.failures import BAD_INPUT, Failure, sentences_of
 from poller.cli.output import progress, put, say
-from poller.cli.session import NO_KEY, check_place, sqlite_file
+from poller.cli.session import NO_KEY, check_place, problems_of, sqlite_file
 from poller.text import counted
 from store import job_queue, schema, transfer
 from store.engine import DatabaseError, Engine, Store, create_engine, damages, has_lookup_key, name_of
@@ -114,11 +114,8 @@ def copy(
 def _settings() -> tuple[Config, str]:
     """Return the configuration and the database's URL; accounts and marketplaces may be wrong or missing."""
     config = load(os.environ, BY_NAME)
-    about_url = [
-        p.message for p in config.problems if p.message.upper().startswith("ORDER_SYNC_DATABASE_URL")
-    ]
-    if about_url:
-        raise Failure(*about_url, status=BAD_INPUT)
+    if problems := problems_of(config, "ORDER_SYNC_DATABASE_URL"):
+        raise Failure(*problems, status=BAD_INPUT)
     return config, config.settings.database_url.get_secret_value()
 
 
@@ -145,10 +142,7 @@ def key_problems(config: Config, engine: Engine) -> list[str]:
     """Return why the configured key does not open the database; empty if it does or nothing is sealed yet."""
     keys = config.settings.encryption_key
     if keys is None:
-        invalid = [
-            p.message for p in config.problems if p.message.upper().startswith("ORDER_SYNC_ENCRYPTION_KEY")
-        ]
-        return invalid or [NO_KEY]
+        return problems_of(config, "ORDER_SYNC_ENCRYPTION_KEY") or [NO_KEY]
     try:
         if has_lookup_key(engine):
             _ = Store(engine, Sealer([key.get_secret_value() for key in keys])).lookup

@@ -9,7 +9,7 @@ import typer
 from poller.actions.quarantine import quarantine_object
 from poller.bootstrap import Service
 from poller.cli.failures import BAD_INPUT, Failure
-from poller.cli.options import CustomerId, DryRun, Yes
+from poller.cli.options import DryRun, Yes
 from poller.cli.output import progress, put_json, say
 from poller.cli.session import confirm, opened, operator, stopped_by_signals
 from poller.export import customer_object, journal_object, order_object
@@ -98,7 +98,7 @@ def _say_clean(clean: bool) -> None:
 
 
 @app.command()
-def show(customer_id: CustomerId) -> None:
+def show(customer_id: Annotated[int, typer.Argument(metavar="CUSTOMER_ID")]) -> None:
     """Print all stored data of a person as JSON: customer records, orders, journal, quarantine."""
     with opened() as service, service.store.read() as tx:
         person = find_person(tx, customer_id, service.read_payload)

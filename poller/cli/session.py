@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from poller.cli.failures import BAD_INPUT, Failure
 
 if TYPE_CHECKING:
+    from config.load import Config
     from poller.bootstrap import Service
 
 
@@ -33,6 +34,11 @@ def confirm(question: str, *, yes: bool) -> None:
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise Failure("cancelled: nothing was changed.")
+
+
+def problems_of(config: Config, setting: str) -> list[str]:
+    """Return the problems with one setting."""
+    return [p.message for p in config.problems if p.message.upper().startswith(setting)]
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from rich.console import Console
 
 from config.problems import Problem
 from poller.bootstrap import Service, spare_the_collector, utc_now
-from poller.cli.failures import BAD_INPUT, DEFERRED, FAULT, INTERRUPTED, Failure, sentences_of, show_traceback
+from poller.cli.failures import BAD_INPUT, DEFERRED, FAULT, Failure, sentences_of, show_traceback
 from poller.cli.output import say, wait_until
 from poller.cli.session import opened, stopped_by_signals
 from poller.monitoring.attention import REFUSAL_REMEDIES, remedy
@@ -48,7 +47,7 @@ def sync(
         failed, deferred = _carry_out(service, keys, wait)
         if signals:
             say("stopped; everything read so far is stored")
-            raise typer.Exit(INTERRUPTED if signals[0] == signal.SIGINT else 128 + signals[0])
+            raise typer.Exit(128 + signals[0])
         if failed or (source is None and _leaves_out_something(service.problems)):
             raise typer.Exit(FAULT)
         if deferred is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated
@@ -14,7 +13,7 @@ from connectors.marketplaces import BY_ID
 from poller.actions.places import chosen_place, stretch_of
 from poller.actions.verifications import KINDS, chosen_way, nothing_read, verification_object
 from poller.bootstrap import Service, utc_now
-from poller.cli.failures import DEFERRED, INTERRUPTED, MISSING, Failure
+from poller.cli.failures import DEFERRED, MISSING, Failure
 from poller.cli.options import AsJson, From, Marketplace, OfAccount, To
 from poller.cli.output import put, put_json, put_table, say, wait_until
 from poller.cli.session import opened, stopped_by_signals
@@ -122,7 +121,7 @@ def _carried_out(
             until, why = utc_now() + REPORT_CHECKED_EVERY, "another process works on it"
         if signals:
             say("stopped; run the same command again to continue")
-            raise typer.Exit(INTERRUPTED if signals[0] == signal.SIGINT else 128 + signals[0])
+            raise typer.Exit(128 + signals[0])
         if not wait:
             say(f"{why}; run the same command again to continue")
             if missing := verifier.latest(job).left:
