@@ -38,7 +38,7 @@ DATASETS = tuple(sorted(ALL_DATASETS))
 
 @dataclass
 class SimulatedClock:
-    """A clock that goes on only when it is told to. ``tick`` makes each sleep count."""
+    """A clock that a test moves. ``tick`` makes each sleep count."""
 
     time: datetime = NOON
 
@@ -156,7 +156,7 @@ class Shop:
         )
 
     def sync(self) -> list[RunReport]:
-        """One pass over every source at the present moment."""
+        """One pass over every source at the present time."""
         return [self.syncer(source).run() for source in self.sources()]
 
     def run_until(self, end: datetime) -> list[RunReport]:

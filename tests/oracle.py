@@ -3,7 +3,7 @@
 Decision: what is *true* in a test is worked out a second time, here, from the customer rules alone. Reason:
 a product that is compared with its own code agrees with itself even when both are wrong. So this file imports
 nothing of the product, is slow on purpose, and keeps every copy of every order that was served; after each
-copy it works the order out anew from all of them.
+copy it works the order out again from all of them.
 
 It knows neither edits by hand, merges, retention nor several accounts: a test that uses those compares before
 it does. Rule numbers (R1, R2, …) are those of the customer rules; field names of the payloads are those of
@@ -331,7 +331,7 @@ class Oracle:
             self.decide(merged(self.copies[copy["order_id"]]))
 
     def decide(self, order: dict[str, Any]) -> None:
-        """Gives the order its customer when it can be told, once and for all but for R22 and R31 (R19)."""
+        """Gives the order its customer when it can be known, once and for all but for R22 and R31 (R19)."""
         link = self.links.setdefault(order["order_id"], {"basis": None, "record": None, "billing": None})
         place = self.marketplaces.get(order["marketplace_id"])
         was, never_ready = link["basis"], link["basis"] in (None, "placeholder")
@@ -383,7 +383,7 @@ class Oracle:
         link.update(basis=basis, record=record, billing=billing)
 
     def usable_email(self, order: dict[str, Any]) -> str | None:
-        """The buyer's e-mail, unless it identifies nobody (R17) or the order has no Amazon buyer (R24)."""
+        """The buyer's e-mail, unless it identifies no one (R17) or the order has no Amazon buyer (R24)."""
         if order["channel"] == "NON_AMAZON" or self.identifies_nobody(order):
             return None
         email: str | None = (order["groups"]["buyer"] or {}).get("email")
@@ -442,7 +442,7 @@ class Oracle:
     # ------------------------------------------------------------------------------ what must have come of it
 
     def exported(self) -> list[str]:
-        """The ids of the orders that are shown: all but pending ones nobody stands in for (R30)."""
+        """The ids of the orders that are shown: all but pending ones without a placeholder (R30)."""
         shown = []
         for order_id, copies in self.copies.items():
             if merged(copies)["status"] not in PENDING or self.links[order_id]["basis"] is not None:
@@ -450,7 +450,7 @@ class Oracle:
         return shown
 
     def orders(self) -> dict[str, dict[str, Any]]:
-        """The exported orders by id, in the exported shape, with the keys that can be told from here."""
+        """The exported orders by id, in the exported shape, with the keys that can be known from here."""
         return {order_id: self.as_exported(order_id) for order_id in self.exported()}
 
     def as_exported(self, order_id: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """A shop that lives through an afternoon in which everything goes wrong, and through the quiet days after.
 
-``chaos(seed, database_url)`` puts all troubles into one life; a test about one trouble makes a ``Life`` of
+``chaos(seed, database_url)`` puts all faults into one life; a test about one fault makes a ``Life`` of
 its own. Either way the answer is a list of what is wrong, empty when all is right. A seed is lived through
 again with ``python -m tests.acceptance.chaos SEED [DATABASE_URL]``.
 
@@ -41,7 +41,7 @@ from tests.oracle import compare
 
 HISTORY = timedelta(days=1)
 AFTERNOON = timedelta(hours=3)
-"""How long the trouble lasts; Amazon's quota allows about 80 requests in it."""
+"""How long the faults last; Amazon's quota allows about 80 requests in it."""
 
 LAST_CHANGE = timedelta(hours=3, minutes=30)
 DAILY_PASS = timedelta(hours=24, minutes=10)
@@ -57,7 +57,7 @@ CODES = ("UK", "DE", "FR", "IT", "ES", "NL")
 
 
 def burst(random: Random, seed: int, codes: tuple[str, ...], orders: int, at: datetime) -> list[Order]:
-    """Many orders within five minutes, most of which change again while somebody reads them."""
+    """Many orders within five minutes, most of which change again while they are read."""
     made = populate(
         seed=seed, marketplaces=codes, orders=orders, start=at, end=at + timedelta(minutes=5), poisoned=0.01
     )
@@ -107,7 +107,7 @@ def a_world(
 
 
 class Line(httpx.BaseTransport):
-    """The way to the simulator: takes its time, and notes which trouble struck where it could bite."""
+    """The way to the simulator: takes its time, and records which fault struck where it mattered."""
 
     def __init__(self, simulator: Simulator, clock: SimulatedClock, random: Random) -> None:
         self._simulator, self._clock, self._random = simulator, clock, random
@@ -164,7 +164,7 @@ class Life:
         self.wrongs += [f"at {self.shop.clock():%d. %H:%M}: {wrong}" for wrong in overclaimed(self.shop)]
 
     def empty_budget(self) -> None:
-        """Somebody else of this account spends all there is: the next pages come three minutes apart."""
+        """Another program spends the account's whole budget: the next pages come three minutes apart."""
         plan = PLANS["searchOrders"]
         with self.shop.store.begin() as tx:
             budgets.drain(tx, BudgetKey("app", "acme", "searchOrders"), plan.rate, plan.burst)
@@ -174,7 +174,7 @@ class Life:
         self.shop.simulator.world.revoke(self.shop.seller.refresh_token)
 
     def authorise_again(self) -> None:
-        """The seller authorises anew: another refresh token, and so another fingerprint."""
+        """The seller authorises again: another refresh token, and so another fingerprint."""
         shop = self.shop
         self.revoke()
         self.authorisations += 1
@@ -260,7 +260,7 @@ def a_life(
 
 
 def chaos(seed: int, database_url: str) -> list[str]:
-    """All troubles in one afternoon, different ones for each seed; returns what is wrong at the end."""
+    """All faults in one afternoon, different ones for each seed; returns what is wrong at the end."""
     life = a_chaotic_life(seed, database_url)
     try:
         return life.live()
@@ -269,7 +269,7 @@ def chaos(seed: int, database_url: str) -> list[str]:
 
 
 def a_chaotic_life(seed: int, database_url: str) -> Life:
-    """Policies, world, troubles and their hours are all drawn from the seed."""
+    """Policies, world, faults and their hours are all drawn from the seed."""
     random = Random(f"chaos {seed}")
     codes = tuple(random.sample(CODES, random.choice((2, 3, 4))))
     stranger = random.random() < 0.3  # configured, but the seller is not enrolled there

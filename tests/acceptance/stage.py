@@ -1,7 +1,7 @@
 """What tests of killed and of many processes stand on: copied databases, a served world, and the verdict.
 
 The simulator runs in the test's process, behind a socket. Its world does not change while it is read, so that
-a page that is asked for again brings the same orders again, and digesting it twice must do no harm.
+a page that is requested again brings the same orders, and storing it twice must do no harm.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ CONTENTS = (
 
 @dataclass
 class Copies:
-    """Makes copies of databases that nobody has open. ``url``: one with the schema and nothing in it."""
+    """Makes copies of databases that no process has open. ``url``: one with the schema and nothing in it."""
 
     url: str
     numbers: Iterator[int] = field(default_factory=itertools.count)
@@ -155,7 +155,7 @@ class Stage:
         return endings
 
     def complete(self) -> Ending:
-        """A life that nobody ends: it must end by itself with everything read."""
+        """A life that is not killed: it must end by itself with everything read."""
         (ending,) = self.live(self.life())
         assert not ending.killed
         assert ending.outcomes[-1] == "complete"
@@ -170,7 +170,7 @@ class Stage:
         return [tuple(sorted(s.query.items())) for s in searches if f"{axis}After" in s.query or not axis]
 
     def repeated(self) -> int:
-        """How many pages were asked for again."""
+        """The number of pages that were requested again."""
         return sum(many - 1 for many in Counter(self.answered()).values())
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Each trouble alone, and all at random together, end with exactly the right orders and customers.
+"""Each fault alone, and all at random together, end with exactly the right orders and customers.
 
 Right is what the naive oracle says of all that was served, and what the simulator's world holds of all that
 was not (``truth``). The lives themselves are in ``chaos``.
@@ -168,7 +168,7 @@ def test_a_list_that_changes_while_it_is_read_is_read_again(sqlite_url: str) -> 
 def test_one_order_that_leaves_the_list_between_two_pages_is_noticed(
     late: timedelta, facts: dict[str, Any], sqlite_url: str
 ) -> None:
-    """Whoever stood first on the second page is skipped, so the walk must not count as proven.
+    """The first order of the second page is skipped, so the walk must not count as proven.
 
     The orders are older than the overlap: nothing else would show the skipped one within a day.
     """

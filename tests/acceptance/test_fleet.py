@@ -71,7 +71,7 @@ class Fleet:
         self.processes[name] = self.shop.start(command, ORDER_SYNC_LOG_LEVEL="error")
 
     def kill(self, name: str) -> None:
-        """Without a warning; somebody starts it again."""
+        """Without a warning; it is started again."""
         self.faults += 1
         self.processes[name].kill()
         self.processes[name].communicate()
@@ -178,7 +178,7 @@ def fleet(
     end: datetime,
     **settings: str,
 ) -> Iterator[Fleet]:
-    """So many accounts of one marketplace; their orders come in until ``end``. Nothing runs yet."""
+    """Accounts of one marketplace each; their orders come in until ``end``. Nothing runs yet."""
     names = [business_of(number) for number in range(sources)]
     world = World(*(Seller(name, ("UK",), refresh_token=f"Atzr|{name}") for name in names))
     start = datetime.now(UTC) - timedelta(hours=6)
@@ -215,7 +215,7 @@ def fleet(
 
 
 def shut(running: Fleet, seconds: float) -> None:
-    """The database throws everybody out and lets nobody in for a while."""
+    """The database closes every connection and accepts none for a while."""
     running.faults += 1
     url = running.database_url.replace("+psycopg", "")
     name = sa.make_url(running.database_url).database

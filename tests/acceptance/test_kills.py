@@ -1,4 +1,4 @@
-"""A process that syncs may be killed at any moment: whoever starts next finishes the work, and all is right.
+"""A process that syncs may be killed at any time: the next process finishes the work, and all is right.
 
 The clock stands still within a life, and goes on by more than a claim lasts between two.
 """

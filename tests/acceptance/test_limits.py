@@ -61,7 +61,7 @@ def asked(served: Served, name: str) -> datetime | None:
 
 
 def walk_of(shop: Shop, live_from: datetime) -> list[Served]:
-    """The pages of the history before ``live_from``: what backfills asked for."""
+    """The pages of the history before ``live_from``: what backfills requested."""
     return [s for s in shop.simulator.served if (asked(s, "createdBefore") or NOON + 99 * DAY) <= live_from]
 
 
@@ -197,8 +197,8 @@ def test_ten_marketplaces_together_are_fresh_within_310_seconds_also_while_sweep
 ) -> None:
     """Three days with 300 updates a day, the service's own second looks and created-time passes included.
 
-    Every hour one order is updated a millisecond after the bound that was just asked for: the worst
-    moment there is. The clock's odd fraction of a second is the worst for a Date header of whole seconds.
+    Every hour one order is updated a millisecond after the bound that was just requested: the worst
+    time there is. The clock's odd fraction of a second is the worst for a Date header of whole seconds.
     """
     days, every = 3, timedelta(seconds=288)
     began = NOON + timedelta(milliseconds=999)

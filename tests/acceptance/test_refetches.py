@@ -1,4 +1,4 @@
-"""Orders fetched again by their ids: what a failed fetch leaves behind, and whom it may hold up."""
+"""Orders refetched by their ids: what a failed fetch leaves behind, and whom it may hold up."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """No credential, no token and nothing of a buyer is ever in the clear outside the seller's own hands.
 
-A shop lives through a few days of orders of every kind and of trouble of every kind, with every logger as
+A shop lives through a few days of orders of every kind and faults of every kind, with every logger as
 talkative as it can be. Then everything that was written anywhere is searched for everything that must not
 be there, and, so that the search itself is proven, for some things that must.
 """
@@ -182,7 +182,7 @@ def everything_logged(capsys: pytest.CaptureFixture[str]) -> Iterator[io.StringI
 
 
 def errors_of_the_connector(shop: Shop) -> Iterator[str]:
-    """Every kind of trouble once more, directly, with all that an error can show."""
+    """Every kind of fault once more, directly, with all that an error can show."""
 
     class NoLimit:
         def take(self, operation: Operation, *, again: bool = False) -> None: ...

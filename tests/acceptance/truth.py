@@ -89,7 +89,7 @@ def overclaimed(shop: Shop) -> list[str]:
 
 
 def _within(moment: datetime, seen: list[Interval], beyond: timedelta = timedelta(0)) -> bool:
-    """Whether a moment, and what follows it, was seen without a gap."""
+    """Whether a time, and what follows it, was seen without a gap."""
     return any(interval.lower <= moment and moment + beyond <= interval.upper for interval in seen)
 
 

@@ -1,4 +1,4 @@
-"""Processes that sync, may be killed at any moment, and are cheap enough to be killed by the hundred.
+"""Processes that sync, may be killed at any time, and are cheap enough to be killed by the hundred.
 
 Decision: one helper program imports everything once and forks a child for every life. It has no threads and
 opens nothing, so that forking is safe; a child opens its own database, network and connector, syncs until
@@ -65,7 +65,7 @@ class Life:
     ahead. It is killed after ``killed_after`` seconds; or at a ``boundary`` of the transaction that stores
     its first page with orders that has, or has not, ``more`` pages behind it: number one is right before
     the first statement, the last right before COMMIT; ``AT_COMMIT`` is that one, however many there are,
-    and ``AFTER_COMMIT`` the moment after it.
+    and ``AFTER_COMMIT`` right after it.
     """
 
     database_url: str
@@ -90,7 +90,7 @@ class Life:
 
 @dataclass(frozen=True)
 class Ending:
-    """``boundaries`` and ``tokens``: how many it passed and took; ``trouble``: why it fell over by itself."""
+    """``boundaries`` and ``tokens``: how many it passed and took; ``error``: why it failed by itself."""
 
     killed: bool
     seconds: float
@@ -98,7 +98,7 @@ class Ending:
     pages: int = 0
     boundaries: int = 0
     tokens: int = 0
-    trouble: str = ""
+    error: str = ""
 
 
 def plans_of(rate: float, burst: int) -> dict[Operation, UsagePlan]:
@@ -185,7 +185,7 @@ def sources_for(life: Life) -> tuple[Source, ...]:
 
 
 def live(life: Life) -> dict[str, Any]:
-    """Sync until nothing is left to do, as a service does; returns what is told of it."""
+    """Sync until nothing is left to do, as a service does; returns the result."""
     now = clock_of(life.at, life.ahead)
     natural = life.at is None and not life.ahead
     store = Store(create_engine(life.database_url), Sealer([KEY]), clock=None if natural else now)
@@ -293,7 +293,7 @@ def _forked(work: Callable[[], dict[str, Any]]) -> tuple[int, int]:
     try:
         told = work()
     except BaseException:
-        told = {"trouble": traceback.format_exc()}
+        told = {"error": traceback.format_exc()}
     os.write(outer, json.dumps(told).encode())
     os._exit(0)
 
@@ -320,8 +320,8 @@ class Victims:
         self._helper.stdin.write(json.dumps([asdict(life) for life in lives]) + "\n")
         self._helper.stdin.flush()
         endings = [Ending(**told) for told in json.loads(self._helper.stdout.readline())]
-        troubles = [ending.trouble for ending in endings if ending.trouble]
-        assert not troubles, "\n".join(troubles)
+        errors = [ending.error for ending in endings if ending.error]
+        assert not errors, "\n".join(errors)
         return endings
 
 

@@ -60,7 +60,7 @@ def worlds(folder: Path, first_seed: int, many: int) -> Iterator[Path]:
 
 
 def grow(database: Path, folder: Path, there: int, wanted: int) -> None:
-    """Fill a database from so many worlds to so many."""
+    """Fill a database from one number of worlds to another."""
     for number, pages in enumerate(worlds(folder, FIRST_SEED + there, wanted - there), there + 1):
         figures = ingest(database, pages)
         say(f"filling: {number * RUN:,} of {wanted * RUN:,} orders, {figures['wall']:.1f} s")

@@ -22,7 +22,7 @@ from tests.harness import KEY, NOON
 
 BATCH = 2_000
 ALIKE = 0.02
-"""The share of customers that are somebody else's double."""
+"""The share of customers that duplicate another."""
 
 
 def fill(store: Store, many: int) -> None:

@@ -1,6 +1,6 @@
 """Fills a PostgreSQL database with any number of orders, by the database itself: no page ever brought them.
 
-What is sealed is noise of the usual length, so nobody can open it; nothing that a page asks for meets it.
+What is sealed is noise of the usual length, so it cannot be opened; nothing that a page reads meets it.
 Nothing was erased, as with ORDER_SYNC_RETENTION_DAYS=off: that is when most is stored.
 Three lines for two orders, a customer for two orders, nine of ten with an e-mail, two words in a name.
 """
@@ -130,7 +130,7 @@ STEP = 250_000
 
 
 def fill(engine: Engine, orders: int) -> None:
-    """Put so many orders, and what belongs to them, into a database with an empty schema."""
+    """Put ``count`` orders, and what belongs to them, into a database with an empty schema."""
     customers = orders // 2 + 1
     for first in range(1, customers + 1, STEP):
         last = min(first + STEP - 1, customers)

@@ -3,7 +3,7 @@
 Every actor has a thread or a process, a store with connections of its own, and a generator of its own, so
 that a seed repeats what each of them tries; how they meet is up to the machine. An actor is a function of a
 ``Worker`` that does one thing and returns; to add another one, put it into ``ACTORS``. A refusal is part of
-the game. Whoever syncs is late: what a purge has erased looks to it as if it had days left.
+the game. A process that syncs is late: what a purge has erased looks to it as if it had days left.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from tests.unit.matching_world import DE, UK, after, an_order
 
 EMAILS = tuple(f"buyer{i}@example.com" for i in range(16))
 ORDERS = 40
-"""So many are about at any time; with each page, two are new and two are seen no more."""
+"""The number at any time; with each page, two are new and two are seen no more."""
 
 
 @dataclass
@@ -157,7 +157,7 @@ def purge(worker: Worker) -> None:
 
 
 def forget(worker: Worker) -> None:
-    """Whose orders have come; not in every turn, or nobody would be left."""
+    """Whose orders have come; not in every turn, or none would be left."""
     if worker.forgotten and worker.rng.random() < 0.8:
         return
     customer_id = worker.customer(with_orders=not worker.forgotten)
@@ -187,7 +187,7 @@ ACTORS: dict[str, Callable[[Worker], None]] = {
 }
 
 CAME_THROUGH = {"purge": "erased order", "forget": "forgotten order"}
-"""What says that an actor came through, where its turns prove nothing: one may find nobody there yet."""
+"""What says that an actor came through, where its turns prove nothing: one may find no customer yet."""
 
 
 @dataclass

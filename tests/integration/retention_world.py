@@ -26,7 +26,7 @@ MONTH = Retention(30, 18)
 
 
 def day(number: float) -> datetime:
-    """So many days after the first order was placed."""
+    """The time this number of days after the first order was placed."""
     return T0 + timedelta(days=number)
 
 

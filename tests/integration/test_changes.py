@@ -198,7 +198,7 @@ def test_what_is_no_position_is_refused(text: str) -> None:
 
 
 def test_a_position_that_has_not_been_reached_is_refused(store: Store) -> None:
-    """A reader who was further than an older backup must not wait for events that were told already."""
+    """A reader who was further than an older backup must not wait for events that were sent already."""
     apply(store, an_order("o1", "a@example.com"))
     _, position = told(store)
     with pytest.raises(BadPosition, match="not been reached"):

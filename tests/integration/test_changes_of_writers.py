@@ -1,4 +1,4 @@
-"""Whoever changes an order or a customer tells it with the change: every writer there is."""
+"""Every writer that changes an order or a customer records the event with the change."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def life(tmp_path: Path) -> Iterator[Life]:
 
 
 def read_pages(life: Life, many: int) -> datetime:
-    """Go on until so many more pages with orders were served; returns when the next is worth asking for."""
+    """Run until ``many`` more pages with orders were served; return when to request the next."""
     served, clock = life.shop.simulator.served, life.shop.clock
     known, until = len(served), life.shop.clock()
     while len([page for page in served[known:] if page.orders]) < many:

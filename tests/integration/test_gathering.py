@@ -37,7 +37,7 @@ UK = "A1F83G8C2ARO7P"
 
 @contextmanager
 def many_accounts(database_url: str, folder: Path, many: int) -> Iterator[Service]:
-    """So many accounts beside ``acme``, each with a marketplace that has been polled for some days."""
+    """Accounts beside ``acme``, each with a marketplace that has been polled for some days."""
     with opened_service(database_url, folder) as service:
         (folder / "accounts").mkdir()
         for number in range(many):

@@ -246,7 +246,7 @@ def test_r53_a_line_about_a_merged_customer_changes_nothing(store: Store, tmp_pa
 
 
 def all_rows(store: Store) -> list[Any]:
-    """Whatever an import may write; not as exported, which may be a moment behind on PostgreSQL."""
+    """Whatever an import may write; not as exported, which may be slightly behind on PostgreSQL."""
     tables = (t.customers, t.customer_emails, t.orders, t.journal, t.outbox)
     with store.read() as tx:
         return [sorted(map(repr, tx.rows(sa.select(table)))) for table in tables]

@@ -309,7 +309,7 @@ def test_r54_what_somebody_changed_since_stays_changed(store: Store) -> None:
 
 
 def test_r54_an_address_that_was_entered_on_the_kept_record_since_stays_there(store: Store) -> None:
-    """Whether the merge had made it an older one, or somebody moved it, it was said to be the kept one's."""
+    """Whether the merge had made it an older one, or a person moved it, it was said to be the kept one's."""
     kept, other = two_with_three(store)
     merge(store, kept, other, "k1@example.com", "o1@example.com")
     edit(store, kept, email_3="O2@example.com")

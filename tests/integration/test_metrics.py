@@ -239,7 +239,7 @@ _TOKEN = re.compile(
 
 
 def names_of(expression: str) -> tuple[set[str], dict[str, set[str]]]:
-    """The metrics of an expression, and the labels that each, or a grouping of it, is asked for.
+    """The metrics of an expression, and the labels that each, or a grouping of it, must have.
 
     Fails on what is no PromQL: an unknown word, a stray character, brackets that do not match.
     """

@@ -1,4 +1,4 @@
-"""Rotating the encryption key while everybody goes on: nothing unreadable, nobody doubled, nothing left."""
+"""Rotating the encryption key while all others run: nothing unreadable, no customer doubled, nothing left."""
 
 from __future__ import annotations
 

@@ -238,7 +238,7 @@ def test_r16_two_first_orders_at_the_same_moment_end_on_one_record(database_url:
 def test_r16_two_pages_with_the_same_new_buyers_in_opposite_order_do_not_block_each_other(
     store: Store,
 ) -> None:
-    """Each page locks what the other wants next: a database that gives up one of them must be asked again."""
+    """Each page locks what the other wants next: a database that gives up one must get it again."""
     start = Barrier(2)
 
     def apply_page(worker: int) -> None:

@@ -31,7 +31,7 @@ START = NOON - timedelta(days=3)
 
 @pytest.fixture
 def world() -> World:
-    """Orders until after the move, some of which nobody can understand."""
+    """Orders until after the move, some of which cannot be understood."""
     return World.generate(
         seed=5,
         marketplaces=("UK", "DE"),
@@ -96,7 +96,7 @@ class Interrupted(Exception):
 
 
 def interrupted(shop: Shop, target: Engine, after: int) -> None:
-    """A copy that gets no further than so many steps."""
+    """A copy that gets no further than this number of steps."""
     steps = iter(range(after))
 
     def step(_table: str, _rows: int) -> None:

@@ -51,7 +51,7 @@ def postgres(postgres_url: str) -> Iterator[Store]:
 
 
 def together(many: int, work: Callable[[int], Any]) -> list[Any]:
-    """Run ``work`` in many threads that start at the same moment."""
+    """Run ``work`` in many threads that start at once."""
     start = Barrier(many)
 
     def run(number: int) -> Any:

@@ -70,7 +70,7 @@ def orders(store: Store, many: int, *, updated: int = 0, state: str = "UNSHIPPED
 
 
 def go_on(store: Store, at_work: Deliverer, lasting: timedelta) -> None:
-    """Deliver as the service does, on simulated time; time in which nobody is due goes by faster."""
+    """Deliver as the service does, on simulated time; time in which no hook is due passes faster."""
     end = clock_of(store)() + lasting
     while clock_of(store)() < end:
         clock_of(store).sleep(2 if at_work.deliver() else 20)

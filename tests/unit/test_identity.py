@@ -16,7 +16,7 @@ TODAY = date(2026, 6, 15)
 
 
 def history(share: float = 1.0, days: int = 14, orders: int = 20) -> dict[date, Seen]:
-    """So many days before today, each with this share of e-mails and names."""
+    """Days before today, each with this share of e-mails and names."""
     shown = round(orders * share)
     return {TODAY - timedelta(days=i): Seen(orders, shown, shown) for i in range(1, days + 1)}
 

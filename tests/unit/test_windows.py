@@ -621,7 +621,7 @@ def test_while_live_reading_is_held_up_all_else_goes_on() -> None:
 
 @dataclass
 class Ledger:
-    """Carries out decisions; ``outcome`` is what Amazon does with the page that is asked for."""
+    """Carries out decisions; ``outcome`` is what Amazon does with the requested page."""
 
     now: datetime
     marketplaces: dict[str, MarketplaceProgress]
@@ -782,7 +782,7 @@ class Ledger:
                 self.now = min(step.until, end)
 
     def faults(self) -> Iterator[str]:
-        """What is not as promised once all trouble is over."""
+        """What is not as promised once all faults are over."""
         for each in self.pending.values():
             if each.kind != "live" or each.upper < self.now - 3 * HOUR:
                 yield f"window {each} is still pending"
