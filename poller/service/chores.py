@@ -1,7 +1,7 @@
-"""What the service does beside its sources, in the same scheduler: telling receivers, alerting, tidying.
+"""Periodic work beside the sources, in the same scheduler: webhooks, alerts, trimming the outbox.
 
-Chores have threads of their own, so that a receiver that hangs takes none from a source. Each may run in
-several processes at once: what they must not do twice is settled in the database.
+Chores have their own threads, so a receiver that hangs blocks no source. Several processes may run the same
+chore at once: the database decides who does what must happen once.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from store.engine import Unavailable, reason_of
 log = structlog.get_logger("order_sync")
 
 EXECUTOR = "chores"
-"""The scheduler's executor for chores, by which their jobs are known."""
+"""Name of the scheduler's executor for chores."""
 
 DELIVER_SECONDS = 2
 ALERT_SECONDS = 60
 ALERT_SHARE = 1 / 100
-"""Looking at thousands of sources takes a while: no more of the time than this, but every five minutes."""
+"""The share of time that checking for alerts may take: with thousands of sources a check is slow."""
 
-ALERT_SECONDS_MANY = 300
+ALERT_SECONDS_MOST = 300
 ALERT_GRACE = timedelta(minutes=3)
-"""After a start, sources get so long to succeed before anybody is alerted."""
+"""How long sources may take after a start to succeed before alerts are sent."""
 
 TRIM_SECONDS = 3600
 
 
 def alerts_in(took: float) -> float:
-    """Seconds from one look for alerts, which took so many, to the next one at the earliest."""
-    return again_in(took, ALERT_SHARE, most=ALERT_SECONDS_MANY)
+    """Return the seconds to wait after a check that took this many."""
+    return again_in(took, ALERT_SHARE, most=ALERT_SECONDS_MOST)
 
 
 class Chores:
-    """The chores of one service. ``running``: where the names of those at work are kept."""
+    """The chores of one service. ``running`` collects the names of those that are at work."""
 
     def __init__(self, service: Service, running: set[str]) -> None:
         self._service = service
@@ -53,12 +53,12 @@ class Chores:
         self._alerts_at = 0.0
 
     def start(self, scheduler: BaseScheduler) -> None:
-        """Enter the chores into a scheduler; the store is open and the service wired."""
+        """Add the chores to a scheduler. The store must be open and the service wired."""
         service = self._service
         deliverer = Deliverer(service.store, service.owner, utc_now, service.stop.is_set)
         alerting = Alerting(service.store, lambda: service.setup)
 
-        def look() -> None:
+        def check() -> None:
             now = time.monotonic()
             if now >= self._alerts_at:
                 alerting.check()
@@ -66,12 +66,12 @@ class Chores:
 
         self._deliverer = deliverer
         scheduler.add_executor(ThreadPoolExecutor(3), EXECUTOR)
-        self._every(scheduler, DELIVER_SECONDS, "web hooks", deliverer.deliver_all)
-        self._every(scheduler, ALERT_SECONDS, "alerts", look, ALERT_GRACE)
+        self._every(scheduler, DELIVER_SECONDS, "webhooks", deliverer.deliver_all)
+        self._every(scheduler, ALERT_SECONDS, "alerts", check, ALERT_GRACE)
         self._every(scheduler, TRIM_SECONDS, "outbox", self._trim)
 
     def stop(self) -> None:
-        """Give back connections."""
+        """Close connections."""
         if self._deliverer is not None:
             self._deliverer.close()
 

@@ -1,7 +1,7 @@
-"""Where a tick runs: APScheduler's executor, by the setting ``executor``.
+"""Where a tick runs: APScheduler's executor, chosen by the setting ``executor``.
 
-With ``threads`` a tick runs here. With ``procrastinate`` it becomes a job in the database, which some
-worker carries out (``poller/service/worker.py``): the schedule stays APScheduler's either way.
+With ``threads`` a tick runs in this process. With ``procrastinate`` it becomes a job in the database that a
+worker carries out (``poller/service/worker.py``). The schedule is APScheduler's either way.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ from apscheduler.executors.base import BaseExecutor
 from apscheduler.executors.pool import ThreadPoolExecutor as ThreadsExecutor
 from apscheduler.job import Job
 
-THREADS = 10
+SOURCES_AT_ONCE = 10
 """Sources synced at the same time; each spends nearly all of its time waiting for Amazon."""
 
-TOGETHER = 100
-"""Ticks that are handed to the queue at once."""
+TICKS_AT_ONCE = 100
+"""Most ticks that one transaction queues."""
 
 Defer = Callable[[Collection[str]], None]
 
 
 def make_executor(kind: str, defer: Defer) -> BaseExecutor:
-    """The executor for a value of the setting. Raises ValueError for an unknown one.
+    """Return the executor for a value of the setting. Raises ValueError for an unknown one.
 
-    ``defer`` puts the ticks of some sources into the queue, if that is where ticks go.
+    ``defer`` queues the ticks of some sources; only ``procrastinate`` uses it.
     """
     if kind == "threads":
-        return ThreadsExecutor(THREADS)
+        return ThreadsExecutor(SOURCES_AT_ONCE)
     if kind == "procrastinate":
         return QueueExecutor(defer)
     raise ValueError(f"no such executor: {kind}")
 
 
 class QueueExecutor(BaseExecutor):  # type: ignore[misc]
-    """Hands a tick's source to the queue instead of calling the tick's function.
+    """Queues a tick's source instead of calling the tick's function.
 
-    In a thread, so that a database that hangs does not hold up the schedule; and all that are due together
-    at once, since a transaction for each took most of what a scheduler of thousands of sources did.
+    A thread does so, because a database that hangs must not hold up the schedule. Ticks that are due together
+    share a transaction: one each took most of the time of a scheduler with thousands of sources.
     """
 
     def __init__(self, defer: Defer) -> None:
@@ -54,9 +54,9 @@ class QueueExecutor(BaseExecutor):  # type: ignore[misc]
         self._thread.submit(self._hand_over)
 
     def _hand_over(self) -> None:
-        """All that are due by now; nothing when an earlier call has seen to them."""
+        """Queue all that are due; an earlier call may have left none."""
         jobs: list[Job] = []
-        while len(jobs) < TOGETHER:
+        while len(jobs) < TICKS_AT_ONCE:
             try:
                 jobs.append(self._due.get_nowait())
             except Empty:
@@ -73,5 +73,5 @@ class QueueExecutor(BaseExecutor):  # type: ignore[misc]
                 self._run_job_success(job.id, [])
 
     def shutdown(self, wait: bool = True) -> None:
-        """Give up what was not handed over yet: it is still due, and handed over after the next start."""
+        """Drop ticks that were not queued yet: they are still due, and queued after the next start."""
         self._thread.shutdown(wait=wait, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""What every long-running process does: it gives signs of life, waits for its database, and gives back."""
+"""Heartbeats, waiting for the database at startup, releasing claims at shutdown."""
 
 from __future__ import annotations
 
@@ -21,53 +21,53 @@ log = structlog.get_logger("order_sync")
 
 RELOAD_SECONDS = 5
 RELOAD_SHARE = 1 / 300
-RELOAD_SECONDS_MANY = 15
-"""Looking at the files of thousands of accounts takes a while: no more of the time than this share, but
-every quarter of a minute."""
+RELOAD_SECONDS_MOST = 15
+"""The configuration is checked every five seconds; with thousands of accounts, whose files take a while to
+check, that takes no more than this share of the time, but happens every 15 seconds."""
 
 HEARTBEAT_SECONDS = 10
-HEARTBEAT_MISSED = 60
+HEARTBEAT_MISSED_SECONDS = 60
 
 STOP_WITHIN = 6.0
-"""Seconds that running pages get to finish when the process is told to stop."""
+"""Seconds that running pages may take to finish when the process stops."""
 
 RELEASE_WITHIN = 2.0
-"""Seconds that giving back the claims of unfinished pages may take then."""
+"""Seconds that releasing the claims of unfinished pages may take after that."""
 
 
 def heartbeat_file() -> Path:
-    """Written by a running service; how ``order-sync health`` knows it without asking anybody."""
+    """Return the file that a running service writes and ``order-sync health`` reads."""
     return Path(tempfile.gettempdir()) / f"order-sync-{os.getuid()}.heartbeat"
 
 
 def beat() -> None:
-    """Give a sign of life."""
+    """Write the heartbeat."""
     heartbeat_file().write_text(utc_now().isoformat())
 
 
 def again_in(took: float, share: float, *, least: float = 0.0, most: float) -> float:
-    """Seconds until something is done again that took so many, and may take this share of the time."""
+    """Return the seconds to wait after work that took ``took``, so that it takes this share of the time."""
     return min(max(least, took / share), most)
 
 
 def reload_in(took: float) -> float:
-    """Seconds until the configuration's files are looked at again, when looking took so many."""
-    return again_in(took, RELOAD_SHARE, least=RELOAD_SECONDS, most=RELOAD_SECONDS_MANY)
+    """Return the seconds until the configuration's files are checked again."""
+    return again_in(took, RELOAD_SHARE, least=RELOAD_SECONDS, most=RELOAD_SECONDS_MOST)
 
 
 def is_alive() -> bool:
-    """Whether a service of this user has given a sign of life within the last minute."""
+    """Return True if a service of this user wrote its heartbeat within the last minute."""
     try:
-        beaten = datetime.fromisoformat(heartbeat_file().read_text())
+        written_at = datetime.fromisoformat(heartbeat_file().read_text())
     except (OSError, ValueError):
         return False
-    return utc_now() - beaten < timedelta(seconds=HEARTBEAT_MISSED)
+    return utc_now() - written_at < timedelta(seconds=HEARTBEAT_MISSED_SECONDS)
 
 
 def open_when_up(stop: threading.Event, open_it: Callable[[], None]) -> bool:
-    """Open the store, waiting for a database that is not up yet. False when told to stop first.
+    """Open the store, waiting until the database is up. Return False if ``stop`` is set first.
 
-    Raises Unusable for one that waiting does not help.
+    Raises Unusable if waiting does not help.
     """
     while not stop.is_set():
         try:
@@ -82,12 +82,12 @@ def open_when_up(stop: threading.Event, open_it: Callable[[], None]) -> bool:
     return False
 
 
-def give_back(left: list[str], release: Callable[[], None]) -> None:
-    """The end: give back what was not finished, and the sign of life."""
-    if left:
-        # In a thread of its own: a database that hangs must not hold up the end.
+def shut_down(unfinished: list[str], release: Callable[[], None]) -> None:
+    """Release what was not finished, and remove the heartbeat."""
+    if unfinished:
+        # In a thread: a database that hangs must not hold up the shutdown.
         releasing = threading.Thread(target=release, daemon=True)
         releasing.start()
         releasing.join(RELEASE_WITHIN)
     heartbeat_file().unlink(missing_ok=True)
-    log.info("stopped", unfinished=left)
+    log.info("stopped", unfinished=unfinished)

@@ -1,9 +1,8 @@
-"""The long-running service: APScheduler ticks each source, and each run says when the next is worth it.
+"""The long-running service: APScheduler ticks each source, and each run decides when the next is due.
 
-With threads the schedule is not stored: it is made anew from the configuration at every start, while
-progress is in the database. With workers, when each source is due is in the database as well, because
-workers say it and several schedulers share it. A database that is away, or not there yet at start, is
-waited for.
+With threads the schedule is made from the configuration at every start; only progress is in the database.
+With workers the database also holds when each source is due, because workers decide it and several
+schedulers share it. The service waits for a database that is away.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ from poller.service.lifecycle import (
     HEARTBEAT_SECONDS,
     STOP_WITHIN,
     beat,
-    give_back,
     open_when_up,
     reload_in,
+    shut_down,
 )
 from poller.service.tick import DATABASE_RETRY, tick
 from poller.sync.run import RunReport
@@ -48,21 +47,21 @@ SOURCES = "sources"
 """Name of the executor of sources' ticks; all other jobs run in threads of their own."""
 
 LINING_UP = "lining up"
-"""Id of the job that takes due ticks from the database; sources have a colon in theirs."""
+"""ID of the job that takes due ticks from the database. (IDs of sources contain a colon.)"""
 
 PURGE_EVERY = timedelta(hours=6)
-"""The term of an order is counted in days; a few times a day is often enough."""
+"""Terms are counted in days: a few times a day is enough."""
 
 RETENTION = "retention"
-"""Id of the job that erases what is due; sources have a colon in theirs."""
+"""ID of the job that erases what is due."""
 
 IDENTITY_EVERY = timedelta(hours=1)
 IDENTITY = "identity"
-"""Id of the job that looks whether Amazon still shows who buys."""
+"""ID of the job that checks whether Amazon still shows buyers."""
 
 
 class Schedule:
-    """Ticks for every source of a service, until stopped."""
+    """Ticks every source of a service until stopped."""
 
     def __init__(self, service: Service, on_report: Callable[[RunReport], None] | None = None) -> None:
         self._service = service
@@ -82,11 +81,11 @@ class Schedule:
         self._chores = Chores(service, self._running)
 
     def ask_reload(self) -> None:
-        """Read the configuration again soon, changed or not (SIGHUP). Safe in a signal handler."""
+        """Reload the configuration soon, changed or not (SIGHUP). Safe in a signal handler."""
         self._reload_asked = True
 
     def run(self) -> None:
-        """Serve until ``service.stop`` is set. Raises Unusable when the configuration cannot work."""
+        """Serve until ``service.stop`` is set. Raises Unusable if the configuration cannot work."""
         if not open_when_up(self._service.stop, self._open):
             return
         self._scheduler.start()
@@ -94,22 +93,22 @@ class Schedule:
         self._plan()
         for name, job, every in (
             (RETENTION, self._purge, PURGE_EVERY),
-            (IDENTITY, self._look_at_identity, IDENTITY_EVERY),
+            (IDENTITY, self._check_identity, IDENTITY_EVERY),
         ):
             seconds = every.total_seconds()
             self._scheduler.add_job(job, "interval", seconds=seconds, next_run_time=utc_now(), id=name)
         if self._shared is not None:
             self._scheduler.add_job(self._line_up, "interval", seconds=1, id=LINING_UP)
         self._chores.start(self._scheduler)
-        beaten = look_at = 0.0
+        beaten_at = reload_at = 0.0
         while not self._service.stop.wait(0.5):
             now = time.monotonic()
-            if now - beaten >= HEARTBEAT_SECONDS:
+            if now - beaten_at >= HEARTBEAT_SECONDS:
                 beat()
-                beaten = now
-            if self._reload_asked or now >= look_at:
+                beaten_at = now
+            if self._reload_asked or now >= reload_at:
                 self._reload()
-                look_at = now + reload_in(time.monotonic() - now)
+                reload_at = now + reload_in(time.monotonic() - now)
         self._shut_down()
 
     def _open(self) -> None:
@@ -136,20 +135,20 @@ class Schedule:
         if self._service.problems != before:
             self._log_problems()
         if changed:
-            log.info("configuration read again", sources=sorted(self._service.sources))
+            log.info("configuration reloaded", sources=sorted(self._service.sources))
             self._plan()
 
     def _plan(self) -> None:
-        """One job per source, due at once; sources that are gone lose theirs."""
-        wanted = set(self._service.sources)
+        """Give each source a job that is due at once; remove those of sources that are gone."""
+        sources = set(self._service.sources)
         for job in self._scheduler.get_jobs():
-            if job.executor == SOURCES and job.id not in wanted:
+            if job.executor == SOURCES and job.id not in sources:
                 job.remove()
-        self._lined_up &= wanted
+        self._lined_up &= sources
         if self._shared is not None:
             self._shared.plan_soon()
             return
-        for key in sorted(wanted - self._running):
+        for key in sorted(sources - self._running):
             self._at(key, utc_now())
 
     def _at(self, key: str, when: datetime) -> None:
@@ -162,7 +161,7 @@ class Schedule:
 
     @cached_property
     def _shared(self) -> SharedSchedule | None:
-        """The schedule in the database, when workers carry out the ticks."""
+        """The schedule in the database, if workers carry out the ticks."""
         if self._service.config.settings.executor == "threads":
             return None
         from poller.service.queue import SharedSchedule
@@ -170,24 +169,24 @@ class Schedule:
         return SharedSchedule(self._service.store, lambda: self._service.setup)
 
     def _line_up(self) -> None:
-        """Take from the database what is due within the next moment."""
+        """Take from the database what is due within a second."""
         assert self._shared is not None
         self._running.add(LINING_UP)
         try:
             due = self._shared.due(time.monotonic())
-            # All at the same moment, so that they are handed over at once.
-            moment = max((due_at for _, due_at in due), default=utc_now())
+            # All at the same time, so that one transaction queues them.
+            latest = max((due_at for _, due_at in due), default=utc_now())
             for key, _ in due:
                 if key not in self._lined_up:
                     self._lined_up.add(key)
-                    self._at(key, moment)
+                    self._at(key, latest)
         except Unavailable as error:
             log.warning("database is away", error=reason_of(error))
         finally:
             self._running.discard(LINING_UP)
 
     def _defer(self, keys: Collection[str]) -> None:
-        """Hand ticks to the queue; those that cannot be handed over are still due."""
+        """Queue ticks; if that fails they are still due."""
         assert self._shared is not None
         self._running.update(keys)
         try:
@@ -212,7 +211,7 @@ class Schedule:
             self._at(key, utc_now() + pause)
 
     def _purge(self) -> None:
-        """Erase buyer data that is due. What a stop leaves undone is done after the next start."""
+        """Erase buyer data that is due. The next start does what a stop leaves undone."""
         stop = self._service.stop
         self._running.add(RETENTION)
         try:
@@ -223,7 +222,7 @@ class Schedule:
             if done.orders or done.records or done.hashes or done.payloads:
                 log.info("erased buyer data", **done.counts())
             if not done.clean:
-                log.info("erased", note="the log is emptied by the next purge: somebody was reading")
+                log.info("erased", note="a reader held the log; the next purge empties it")
             for sentence in about_keys(self._service.store):
                 log.info("encryption keys", note=sentence)
         except Unavailable as error:
@@ -233,12 +232,12 @@ class Schedule:
         finally:
             self._running.discard(RETENTION)
 
-    def _look_at_identity(self) -> None:
-        """Warn once of every day and field whose share fell by more than half."""
+    def _check_identity(self) -> None:
+        """Warn once of each day and field whose share fell by more than half."""
         try:
             with self._service.store.read() as tx:
                 today = tx.now.date()
-                found = {
+                newest = {
                     (key, drop.day, drop.field): drop
                     for key, shown in buyers_shown(tx, self._service.sources).items()
                     for drop in buyer_visibility.drops(shown, today)
@@ -246,23 +245,23 @@ class Schedule:
         except Unavailable as error:
             log.warning("database is away", job=IDENTITY, error=reason_of(error))
             return
-        for name in found.keys() - self._warned:
-            log.warning("buyers are not shown", problem=buyer_visibility.sentence(name[0], found[name]))
-        self._warned |= found.keys()
+        for name in newest.keys() - self._warned:
+            log.warning("buyers are not shown", problem=buyer_visibility.sentence(name[0], newest[name]))
+        self._warned |= newest.keys()
 
     def _shut_down(self) -> None:
-        """Let pages finish or roll back; what still waits for Amazon is left, and asked again next time."""
+        """Let pages finish or roll back; requests that still wait are dropped, and repeated next time."""
         log.info("stopping", running=sorted(self._running))
         self._scheduler.remove_all_jobs()
         deadline = time.monotonic() + STOP_WITHIN
         while self._running and time.monotonic() < deadline:
             time.sleep(0.05)
-        left = sorted(self._running)
-        give_back(left, self._release)
+        unfinished = sorted(self._running)
+        shut_down(unfinished, self._release)
         self._scheduler.shutdown(wait=False)
         self._chores.stop()
-        if left:
-            os._exit(0)  # threads that wait for an answer cannot be ended otherwise
+        if unfinished:
+            os._exit(0)  # nothing else ends threads that wait for an answer
 
     def _release(self) -> None:
         try:
@@ -270,5 +269,5 @@ class Schedule:
                 ledger.release_all(tx, self._service.owner)
                 webhooks.release_all(tx, self._service.owner)
         except Unavailable as error:
-            note = "claims run out by themselves within two minutes"
+            note = "claims expire within two minutes"
             log.warning("database is away", error=reason_of(error), note=note)

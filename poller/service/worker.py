@@ -1,11 +1,11 @@
-"""A worker: carries out ticks that schedulers have queued, any number of them at once.
+"""A worker: carries out ticks that schedulers queued, several at a time.
 
-procrastinate gives each job to one worker. A tick runs in a thread, as in a service without workers; what
-it says about the next one goes to the database, for the schedulers. The loop of procrastinate ends when
-the database goes away: then a new one begins, under a new number, as soon as it is back.
+procrastinate gives each job to one worker. A tick runs in a thread, as in a service without workers; when the
+next one is due goes to the database, for the schedulers. procrastinate's loop ends when the database goes
+away; a new one, with a new number, begins as soon as it is back.
 
-Workers give a sign of life every ten seconds. What one leaves behind that has given none for half a
-minute, because it was killed or its machine is gone, is taken back by any other.
+Workers write a heartbeat every ten seconds. If one misses it for half a minute, because it was killed or its
+machine is gone, any other worker takes its jobs back.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from poller.service.lifecycle import (
     HEARTBEAT_SECONDS,
     STOP_WITHIN,
     beat,
-    give_back,
     open_when_up,
     reload_in,
+    shut_down,
 )
 from poller.service.queue import QUEUE, TASK, require
 from poller.service.tick import DATABASE_RETRY, tick
@@ -42,16 +42,16 @@ from store.job_queue import SCHEMA
 
 log = structlog.get_logger("order_sync")
 
-LOOK_EVERY = 1.0
-"""Seconds between looks into the queue. Being told of every job would wake all workers for each of them."""
+FETCH_EVERY_SECONDS = 1.0
+"""Pause between reads of the queue. A notification of each job would wake all workers each time."""
 
-SIGN_OF_LIFE = 10.0
-STALLED = 30.0
-TAKE_BACK_EVERY = 10.0
-"""So that the work of a killed worker is taken back within a minute. Seconds."""
+WORKER_HEARTBEAT_SECONDS = 10.0
+STALLED_AFTER_SECONDS = 30.0
+TAKE_BACK_EVERY_SECONDS = 10.0
+"""Together these take back the work of a killed worker within a minute."""
 
-ELSEWHERE = timedelta(seconds=5)
-"""Another worker may know a source that this one does not, or this one will, having read its files again."""
+UNKNOWN_SOURCE_PAUSE = timedelta(seconds=5)
+"""Then another worker may know the source, or this one, if it reloads its files."""
 
 
 class Worker:
@@ -65,11 +65,11 @@ class Worker:
         self._reload_asked = False
 
     def ask_reload(self) -> None:
-        """Read the configuration again soon, changed or not (SIGHUP). Safe in a signal handler."""
+        """Reload the configuration soon, changed or not (SIGHUP). Safe in a signal handler."""
         self._reload_asked = True
 
     def run(self) -> None:
-        """Work until told to stop. Raises Unusable when the configuration or the queue cannot work."""
+        """Work until stopped. Raises Unusable if the configuration or the queue cannot work."""
         if open_when_up(self._service.stop, self._open):
             asyncio.run(self._work())
         self._shut_down()
@@ -86,7 +86,7 @@ class Worker:
     # --- the queue ----------------------------------------------------------------------------------
 
     async def _work(self) -> None:
-        """Carry out jobs, and what goes on beside: signs of life, the configuration, taking back."""
+        """Carry out jobs, beside heartbeats and reloading the configuration."""
         beside = [
             asyncio.create_task(self._repeat(self._beat, lambda _: HEARTBEAT_SECONDS)),
             asyncio.create_task(self._repeat(self._reload, reload_in)),
@@ -102,26 +102,26 @@ class Worker:
             self._shut_down()
 
     async def _carry_out(self) -> None:
-        """One incarnation of a worker after the other, each until the database goes away."""
+        """Run one procrastinate worker after the other, each until the database goes away."""
         while True:
-            # Tasks are bound to the app that they were declared on, so each incarnation has its own.
+            # Tasks are bound to the app that declared them, so each worker has its own.
             app = self._app()
             try:
-                await self._incarnation(app)
+                await self._run_worker(app)
             except (ConnectorException, psycopg.Error) as error:
                 log.warning("database is away", error=type(error).__name__)
             except Exception as error:
-                # A fault of ours must not leave a worker behind that lives and does nothing.
+                # A bug must not leave a worker that lives and does nothing.
                 log.exception("worker broke", error=type(error).__name__)
             await asyncio.sleep(DATABASE_RETRY.total_seconds())
 
     def _app(self) -> procrastinate.App:
         connector = procrastinate.PsycopgConnector(
-            # Each of its statements stands alone, so none needs BEGIN and COMMIT around it.
+            # Each of its statements stands alone and needs no transaction.
             kwargs=connect_arguments(self._service.store.engine)
             | _own_schema(self._service.store)
             | {"autocommit": True},
-            pool_factory=_unasked,
+            pool_factory=_unchecked_pool,
             min_size=1,
             max_size=3,
         )
@@ -133,47 +133,47 @@ class Worker:
 
         return app
 
-    async def _incarnation(self, app: procrastinate.App) -> None:
+    async def _run_worker(self, app: procrastinate.App) -> None:
         async with app.open_async():
             taking_back = asyncio.create_task(
-                self._repeat(lambda: self._take_back(app), lambda _: TAKE_BACK_EVERY)
+                self._repeat(lambda: self._take_back(app), lambda _: TAKE_BACK_EVERY_SECONDS)
             )
             try:
                 await app.run_worker_async(
                     queues=[QUEUE],
                     concurrency=self._concurrency,
-                    fetch_job_polling_interval=LOOK_EVERY,
+                    fetch_job_polling_interval=FETCH_EVERY_SECONDS,
                     listen_notify=False,
                     delete_jobs="always",
                     install_signal_handlers=False,
-                    update_heartbeat_interval=SIGN_OF_LIFE,
-                    stalled_worker_timeout=STALLED,
+                    update_heartbeat_interval=WORKER_HEARTBEAT_SECONDS,
+                    stalled_worker_timeout=STALLED_AFTER_SECONDS,
                     shutdown_graceful_timeout=STOP_WITHIN,
                 )
             finally:
                 taking_back.cancel()
 
     async def _take_back(self, app: procrastinate.App) -> None:
-        """Make due again what workers hold that give no sign of life any more.
+        """Make due again what workers without a heartbeat hold.
 
-        The tick first, then the job: a crash between the two repeats this, and loses nothing.
+        The tick first, then the job: a crash in between repeats this and loses nothing.
         """
         manager = app.job_manager
-        for job in await manager.get_stalled_jobs(queue=QUEUE, seconds_since_heartbeat=STALLED):
+        for job in await manager.get_stalled_jobs(queue=QUEUE, seconds_since_heartbeat=STALLED_AFTER_SECONDS):
             source = str(job.task_kwargs["source"])
             await asyncio.to_thread(self._finish, source, timedelta(0))
             try:
                 await manager.finish_job(job, Status.ABORTED, delete_job=True)
             except ConnectorException:
                 continue  # another worker was first, or the database is away
-            log.warning("taken back from a worker that gives no sign of life", source=source)
+            log.warning("taken back from a worker without a heartbeat", source=source)
 
     # --- a tick -------------------------------------------------------------------------------------
 
     def _tick(self, key: str) -> None:
-        """In a thread: run a source, and say when it is due again, however long the database is away."""
+        """Run a source and record when it is due again, however long the database is away (in a thread)."""
         self._running.add(key)
-        pause = ELSEWHERE
+        pause = UNKNOWN_SOURCE_PAUSE
         if key in self._service.sources:
             pause = tick(self._service.syncer, key)
         else:
@@ -181,7 +181,7 @@ class Worker:
         until = time.monotonic() + pause.total_seconds()
         while not self._finished(key, timedelta(seconds=max(0.0, until - time.monotonic()))):
             if self._service.stop.wait(DATABASE_RETRY.total_seconds()):
-                return  # given back when the process ends, or taken back after that
+                return  # released when the process ends, or taken back after that
         self._running.discard(key)
 
     def _finished(self, key: str, pause: timedelta) -> bool:
@@ -191,7 +191,7 @@ class Worker:
             log.warning("database is away", source=key, error=reason_of(error))
             return False
         except Exception as error:
-            # Until this is said the source is not due again: so it is tried again, whatever went wrong.
+            # Until this is recorded the source is not due again: retry whatever went wrong.
             log.exception("worker broke", source=key, error=type(error).__name__)
             return False
         return True
@@ -204,7 +204,7 @@ class Worker:
     # --- beside -------------------------------------------------------------------------------------
 
     async def _repeat(self, work: Callable[[], Awaitable[None]], rest: Callable[[float], float]) -> None:
-        """``rest``: how many seconds until the next time, when this time took so many."""
+        """Repeat work for ever; ``rest`` maps the seconds that it took to the pause."""
         while True:
             began = time.monotonic()
             try:
@@ -229,36 +229,38 @@ class Worker:
         if self._service.problems != before:
             self._log_problems()
         if changed:
-            log.info("configuration read again", sources=len(self._service.sources))
+            log.info("configuration reloaded", sources=len(self._service.sources))
 
     # --- the end ------------------------------------------------------------------------------------
 
     def _shut_down(self) -> None:
-        """Give back what was not finished; what still waits for Amazon cannot be ended otherwise."""
-        left = sorted(self._running)
-        give_back(left, lambda: self._release(left))
-        if left:
-            os._exit(0)
+        """Release what was not finished, and exit."""
+        unfinished = sorted(self._running)
+        shut_down(unfinished, lambda: self._release(unfinished))
+        if unfinished:
+            os._exit(0)  # nothing else ends threads that wait for an answer
 
-    def _release(self, left: Sequence[str]) -> None:
+    def _release(self, unfinished: Sequence[str]) -> None:
         store = self._service.store
         try:
             with store.begin() as tx:
                 ledger.release_all(tx, self._service.owner)
-                for key in left:
+                for key in unfinished:
                     ticks.finish(tx.conn, key, store.server_time)
         except Unavailable as error:
-            log.warning("database is away", error=reason_of(error), note="others take back what is left")
+            log.warning(
+                "database is away", error=reason_of(error), note="other workers take back what is left"
+            )
 
 
-def _unasked(**arguments: Any) -> AsyncConnectionPool:
-    """A pool that does not ask a connection whether it lives before each use: that doubled the trips.
+def _unchecked_pool(**arguments: Any) -> AsyncConnectionPool:
+    """Return a pool that does not check connections before each use: that doubled the round trips.
 
-    From one that does not, the worker begins anew.
+    If one is dead, the worker starts over.
     """
     return AsyncConnectionPool(**(arguments | {"check": None}))
 
 
 def _own_schema(store: Store) -> dict[str, str]:
-    given = connect_arguments(store.engine)["options"]
-    return {"options": f"{given} -c search_path={SCHEMA}"}
+    options = connect_arguments(store.engine)["options"]
+    return {"options": f"{options} -c search_path={SCHEMA}"}

@@ -91,7 +91,7 @@ def test_the_service_runs_reloads_and_ends_with_its_signals(shop: Shop) -> None:
 
         shop.configure("DE")
         process.send_signal(signal.SIGHUP)
-        assert next_event(process, "configuration read again")["sources"] == ["acme:EU"]
+        assert next_event(process, "configuration reloaded")["sources"] == ["acme:EU"]
         until(lambda: knows(shop, SECOND))
 
         (shop.folder / "marketplaces" / "fr.toml").write_text("not TOML")

@@ -83,9 +83,9 @@ def test_two_schedulers_and_two_workers_share_the_work_and_end_with_their_signal
         (shop.folder / "accounts" / "other.toml").unlink()
         (shop.folder / "marketplaces" / "other.toml").unlink()
         for process in processes[:2]:
-            next_event(process, "configuration read again", sources=["acme:EU"])
+            next_event(process, "configuration reloaded", sources=["acme:EU"])
         for process in processes[2:]:
-            next_event(process, "configuration read again", sources=1)
+            next_event(process, "configuration reloaded", sources=1)
         for process in processes:
             stops(process, signal.SIGTERM)
     assert database.execute(f"SELECT count(*) FROM {JOBS} WHERE status = 'doing'").fetchone() == (0,)
@@ -101,8 +101,8 @@ def silent(database: psycopg.Connection) -> None:
 def test_what_a_killed_worker_was_at_is_taken_back_within_a_minute(
     shop: Shop, database: psycopg.Connection
 ) -> None:
-    assert worker.SIGN_OF_LIFE * 2 < worker.STALLED
-    assert worker.STALLED + worker.TAKE_BACK_EVERY + 2 * worker.LOOK_EVERY < 60
+    assert worker.WORKER_HEARTBEAT_SECONDS * 2 < worker.STALLED_AFTER_SECONDS
+    assert worker.STALLED_AFTER_SECONDS + worker.TAKE_BACK_EVERY_SECONDS + 2 * worker.FETCH_EVERY_SECONDS < 60
     shop("db", "upgrade")
     shop.simulator.faults = Faults.only("hang", operations=[SEARCH])
     with started(shop, "run", "worker") as (scheduler, killed):
@@ -114,7 +114,7 @@ def test_what_a_killed_worker_was_at_is_taken_back_within_a_minute(
         # The window that it had claimed is its own for two minutes.
         database.execute("UPDATE windows SET claimed_until = now() WHERE owner IS NOT NULL")
         with started(shop, "worker") as (other,):
-            entry = next_event(other, "taken back from a worker that gives no sign of life")
+            entry = next_event(other, "taken back from a worker without a heartbeat")
             assert entry["source"] == "acme:EU"
             until(lambda: knows(shop, FIRST))
             stops(other, signal.SIGTERM)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from poller.service.queue import PLAN_EVERY, SharedSchedule, spread
+from poller.service.queue import PLAN_EVERY_SECONDS, SharedSchedule, spread
 from store import job_queue, schema, ticks
 from store.engine import Store, create_engine
 from store.sealing import Sealer
@@ -141,7 +141,7 @@ def test_sources_come_change_and_go_without_a_restart(store: Store, clock: Simul
     reconfigured(schedule, {"c:EU": "rules of c:EU"})
     assert [key for key, _ in schedule.due(3)] == ["c:EU"]
     clock.sleep(2 * ticks.FORGOTTEN.total_seconds())
-    assert [key for key, _ in schedule.due(3 + PLAN_EVERY)] == ["c:EU"]
+    assert [key for key, _ in schedule.due(3 + PLAN_EVERY_SECONDS)] == ["c:EU"]
     with store.read() as tx:
         assert ticks.known(tx) == {"c:EU"}
 
