@@ -63,6 +63,8 @@ from connectors.errors import (
 )
 from connectors.orders import AmazonOrder, ListedOrder, OrderPage, UnreadableOrder
 
+PARTICIPATIONS: Operation = "getMarketplaceParticipations"
+
 _BOUNDS: dict[Axis, tuple[str, str]] = {
     "updated": ("lastUpdatedAfter", "lastUpdatedBefore"),
     "created": ("createdAfter", "createdBefore"),
@@ -164,14 +166,14 @@ class AmazonConnector:
 
     def participations(self, budget: Budget) -> frozenset[str]:
         """Return the IDs of the marketplaces that the seller is enrolled in."""
-        question = Question("getMarketplaceParticipations", _enrolled)
+        question = Question(PARTICIPATIONS, _enrolled)
 
         def request(access_token: str) -> frozenset[str]:
             client = self._client(SellersClient, question, access_token, budget)
             enrolled: frozenset[str] = client.get_marketplace_participation()
             return enrolled
 
-        return self._ask("getMarketplaceParticipations", budget, request)
+        return self._ask(PARTICIPATIONS, budget, request)
 
     # --- reports ---------------------------------------------------------------------------
 
@@ -224,9 +226,12 @@ class AmazonConnector:
     def _read_document(self, address: ReportAddress) -> tuple[ListedOrder, ...]:
         """Download and read a document. Needs neither budget nor access token: the address is the secret."""
         retries = Retries(self._sleep, self._rng)
-        while True:
-            with retries.attempt(self._observing(DOCUMENT)):
-                return orders_of(document_lines(self._http, address.url, address.compression, USER_AGENT))
+        for attempt in retries:
+            retries.observe = self._observing(DOCUMENT)
+            with attempt:
+                lines = document_lines(self._http, address.url, address.compression, USER_AGENT)
+                return retries.succeeded(orders_of(lines))
+        raise AssertionError("an attempt returns or raises")
 
     # --- one request -----------------------------------------------------------------------
 
@@ -237,21 +242,23 @@ class AmazonConnector:
         counts as merely deferred, and a request that always fails would be deferred for ever, unreported.
         """
         retries = Retries(self._sleep, self._rng)
-        while True:
+        for attempt in retries:
             access_token = self._access_token()
             try:
                 budget.take(operation, again=retries.failure is not None)
             except BudgetEmpty as empty:
                 raise retries.failure or empty from None
-            with retries.attempt(self._observing(operation)):
-                return request(access_token)
+            retries.observe = self._observing(operation)
+            with attempt:
+                return retries.succeeded(request(access_token))
+        raise AssertionError("an attempt returns or raises")
 
     def _access_token(self) -> str:
         """Return an access token, fetched with attempts of its own if necessary."""
-        retries = Retries(self._sleep, self._rng)
-        while True:
-            with retries.attempt():
+        for attempt in Retries(self._sleep, self._rng):
+            with attempt:
                 return self._tokens.get()
+        raise AssertionError("an attempt returns or raises")
 
     def _observing(self, operation: str) -> Callable[[str, bool], None]:
         """Return the callback that reports an attempt that begins now."""
@@ -272,7 +279,8 @@ class AmazonConnector:
             rate = rate_of(answer)
             if rate is not None:
                 budget.observe_rate(question.operation, rate)
-            if answer.status_code in (401, 403):
+            # A 403 to the question where the seller is enrolled says only that a role is missing.
+            if answer.status_code in (401, 403) and question.operation != PARTICIPATIONS:
                 self._tokens.drop(access_token)
             if answer.status_code == 429:
                 code, _ = error_of(json_object(answer.content))

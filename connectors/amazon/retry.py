@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from typing import TypeVar
+
+from tenacity import AttemptManager, RetryCallState, Retrying
 
 from connectors.base import Sleep
 from connectors.errors import AccessRefused, ConnectorError, Retriable
@@ -25,6 +27,8 @@ _MIN_WAIT = 1.0
 _MAX_WAIT = 20.0
 _GROWTH = 3
 
+T = TypeVar("T")
+
 
 def waiting_time(attempt: int, rng: random.Random) -> float:
     """Return the seconds to wait after failed attempt number ``attempt``: 1-3, then 1-9, then 1-20."""
@@ -32,34 +36,43 @@ def waiting_time(attempt: int, rng: random.Random) -> float:
 
 
 class Retries:
-    """The attempts at one request. Use as ``while True: with retries.attempt(): return …``."""
+    """The attempts at one request.
+
+    Use as ``for attempt in retries: with attempt: return retries.succeeded(…)``. An error that allows another
+    attempt ends the block; after its wait the loop goes on. Others are raised.
+    """
 
     def __init__(self, sleep: Sleep, rng: random.Random) -> None:
         self._sleep = sleep
         self._rng = rng
         self._failures = 0
         self._access_was_refused = False
+        self._wait = 0.0
         self.failure: ConnectorError | None = None
         """What the last attempt ended in."""
+        self.observe: Callable[[str, bool], None] = lambda outcome, repeated: None
+        """Called with "ok" or the error's class name, and True if another attempt follows."""
 
-    @contextmanager
-    def attempt(self, observe: Callable[[str, bool], None] = lambda *_: None) -> Iterator[None]:
-        """Make one attempt. An error that allows another ends the block after its wait; others are raised.
+    def __iter__(self) -> Iterator[AttemptManager]:
+        return iter(
+            Retrying(retry=self._is_repeated, wait=lambda state: self._wait, sleep=self._sleep, reraise=True)
+        )
 
-        Calls ``observe`` with "ok" or the error's class name, and True if another attempt follows.
-        """
-        try:
-            yield
-        except ConnectorError as error:
-            self.failure = error
-            wait = self._wait_after(error)
-            observe(type(error).__name__, wait is not None)
-            if wait is None:
-                raise
-            if wait:
-                self._sleep(wait)
-        else:
-            observe("ok", False)
+    def succeeded(self, answer: T) -> T:
+        """Return the answer of the attempt that needs no other."""
+        self.observe("ok", False)
+        return answer
+
+    def _is_repeated(self, state: RetryCallState) -> bool:
+        """Decide whether another attempt follows a failed one, and after which wait."""
+        error = state.outcome.exception() if state.outcome is not None else None
+        if not isinstance(error, ConnectorError):
+            return False
+        self.failure = error
+        wait = self._wait_after(error)
+        self.observe(type(error).__name__, wait is not None)
+        self._wait = wait or 0.0
+        return wait is not None
 
     def _wait_after(self, error: ConnectorError) -> float | None:
         """Return the seconds until the next attempt, None if there is none."""

@@ -759,3 +759,10 @@ def test_no_object_shows_a_secret() -> None:
     for thing in (scene.connector, *vars(scene.connector).values()):
         shown += f"{thing!r} {thing}"
     assert leaked(shown.replace("https://sp.test", "")) == []
+
+
+def test_a_missing_role_for_participations_costs_no_access_token() -> None:
+    scene = Scene(error(403), error(403))
+    with pytest.raises(AccessRefused):
+        scene.connector.participations(scene.purse)
+    assert scene.amazon.logins == 1
