@@ -54,9 +54,14 @@ class Retries:
         """Called with "ok" or the error's class name, and True if another attempt follows."""
 
     def __iter__(self) -> Iterator[AttemptManager]:
-        return iter(
-            Retrying(retry=self._is_repeated, wait=lambda state: self._wait, sleep=self._sleep, reraise=True)
+        policy = Retrying(
+            retry=self._is_repeated, wait=lambda state: self._wait, sleep=self._pause, reraise=True
         )
+        return iter(policy)
+
+    def _pause(self, seconds: float) -> None:
+        if seconds:
+            self._sleep(seconds)
 
     def succeeded(self, answer: T) -> T:
         """Return the answer of the attempt that needs no other."""
