@@ -1,48 +1,223 @@
-"""Orders and customers as other programs read them: JSON objects and CSV rows with fixed keys.
+"""Orders and customers as other programs read them; each kind of object is declared once.
 
-The keys are a promise to programs outside this repository: always present, null when unknown. Money is
-a decimal string, a time ISO 8601 in UTC with ``Z``.
+The keys are a promise to programs outside this repository: always present, in this order, null when unknown.
+Money is a decimal string, a time ISO 8601 in UTC with ``Z``. JSON, the headings of CSV and the schemas of the
+HTTP API follow from the types below; a docstring below a key is its description in the API.
 """
 
 from __future__ import annotations
 
-import csv
-import json
-import re
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TextIO
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, get_type_hints
+
+from pydantic import ConfigDict, with_config
+from typing_extensions import TypedDict
 
 from poller.matching.customer_records import shown_name
 from poller.matching.emails import contact_email
 from poller.text import time_text
-from store.queries import JournalEntry
-from store.records import Address, Amount, CustomerRecord, LineRecord, OrderRecord, PackageRecord
-
-ADDRESS_KEYS = (
-    "name",
-    "company",
-    "line1",
-    "line2",
-    "line3",
-    "city",
-    "county",
-    "state",
-    "postal_code",
-    "country",
-    "phone",
+from store.queries import JournalEntry as StoredEntry
+from store.records import Address as StoredAddress
+from store.records import (
+    Amount,
+    Basis,
+    CustomerRecord,
+    CustomerStatus,
+    LineRecord,
+    OrderRecord,
+    PackageRecord,
 )
+
+BUYER_DATA = "buyer data"
+"""Marks a key that is masked for callers without the scope buyer-data (``poller.web.masking``)."""
+
+
+_SCHEMA = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+@with_config(_SCHEMA)
+class Address(TypedDict):
+    name: str | None
+    company: str | None
+    line1: str | None
+    line2: str | None
+    line3: str | None
+    city: str | None
+    county: str | None
+    state: str | None
+    postal_code: str | None
+    country: str | None
+    phone: str | None
+
+
+@with_config(_SCHEMA)
+class Line(TypedDict):
+    order_item_id: str
+    sku: str | None
+    asin: str | None
+    title: str | None
+    quantity: int
+    quantity_shipped: int | None
+    unit_price: str | None
+    item_total: str | None
+    tax: str | None
+    shipping: str | None
+    discount: str | None
+    """Positive; it lowers the price."""
+    gift_wrap: str | None
+    gift_message: Annotated[str | None, BUYER_DATA]
+    promotion_ids: list[str]
+
+
+@with_config(_SCHEMA)
+class Package(TypedDict):
+    reference: str
+    status: str | None
+    detailed_status: str | None
+    carrier: str | None
+    service: str | None
+    tracking_number: str | None
+    shipped_at: str | None
+
+
+@with_config(_SCHEMA)
+class Order(TypedDict):
+    """An order with the keys of the export. Without the scope buyer-data, texts of a buyer are ``***``."""
+
+    order_id: str
+    account: str
+    marketplace: str | None
+    """The country code."""
+    marketplace_id: str | None
+    status: str | None
+    """Amazon's word, for example UNSHIPPED."""
+    seller_status: str | None
+    fulfilled_by: str | None
+    programs: list[str]
+    service_level: str | None
+    created_at: str
+    last_updated_at: str
+    """When Amazon changed it last."""
+    ship_by: str | None
+    deliver_by: str | None
+    seller_order_id: str | None
+    replaces: str | None
+    purchase_order_number: Annotated[str | None, BUYER_DATA]
+    buyer_name: Annotated[str | None, BUYER_DATA]
+    buyer_email: Annotated[str | None, BUYER_DATA]
+    currency: str | None
+    total: str | None
+    """The grand total."""
+    customer_id: int | None
+    match_basis: Basis | None
+    """Why this customer."""
+    delivery: Annotated[Address | None, BUYER_DATA]
+    billing: Annotated[Address | None, BUYER_DATA]
+    price_list: str | None
+    tax_code: str | None
+    labels: dict[str, str]
+    lines: list[Line]
+    packages: list[Package]
+    cancel_requested: bool
+    cancelled_by: str | None
+    withheld_tax: str | None
+    """The tax that Amazon keeps and pays."""
+    changed_at: str | None
+    """When it changed here."""
+
+
+@with_config(_SCHEMA)
+class Customer(TypedDict):
+    """A customer with the keys of the export; tombstones, too."""
+
+    customer_id: int
+    business: str
+    account: str | None
+    marketplace: str | None
+    status: CustomerStatus
+    merged_into: int | None
+    external_id: str | None
+    name: Annotated[str | None, BUYER_DATA]
+    company: Annotated[str | None, BUYER_DATA]
+    amazon_name: Annotated[str | None, BUYER_DATA]
+    emails: Annotated[list[str | None], BUYER_DATA]
+    """Main ones in slot order; null once only a hash is left."""
+    aliases: Annotated[list[str], BUYER_DATA]
+    phone: Annotated[str | None, BUYER_DATA]
+    billing: Annotated[Address | None, BUYER_DATA]
+    delivery: Annotated[Address | None, BUYER_DATA]
+    price_list: str | None
+    currency: str | None
+    tax_code: str | None
+    discount_percent: str | None
+    labels: dict[str, str]
+    contactable: bool
+    contact_email: Annotated[str | None, BUYER_DATA]
+    created_from_order: str | None
+    created_at: str
+    changed_at: str | None
+
+
+@with_config(_SCHEMA)
+class JournalEntry(TypedDict):
+    """Who changed what on a customer, when, from what to what."""
+
+    at: str
+    who: str
+    action: str
+    other_id: int | None
+    order_id: str | None
+    customer_id: int
+    before: dict[str, Any]
+    after: dict[str, Any]
+
+
+EXPORTED: Mapping[str, Any] = {"orders": Order, "customers": Customer}
+
+KEYS: Mapping[str, tuple[str, ...]] = {name: tuple(kind.__annotations__) for name, kind in EXPORTED.items()}
+"""The exported keys."""
+
+ADDRESS_KEYS = tuple(Address.__annotations__)
+
+
+def buyer_keys(kind: Any) -> tuple[str, ...]:
+    """Return the keys of an exported type that are marked as buyer data."""
+    hints = get_type_hints(kind, include_extras=True)
+    return tuple(key for key, hint in hints.items() if BUYER_DATA in getattr(hint, "__metadata__", ()))
+
+
+# --- objects ----------------------------------------------------------------------------------------
+
+
+def _time(time: datetime) -> str:
+    return time_text(time) or ""
 
 
 def _money(amount: Amount | None) -> str | None:
     return None if amount is None else format(amount.amount, "f")
 
 
-def address_object(address: Address | None) -> dict[str, Any] | None:
-    """An address with all its keys."""
-    return None if address is None else {key: getattr(address, key) for key in ADDRESS_KEYS}
+def address_object(address: StoredAddress | None) -> Address | None:
+    """Return an address with all its keys."""
+    if address is None:
+        return None
+    return {
+        "name": address.name,
+        "company": address.company,
+        "line1": address.line1,
+        "line2": address.line2,
+        "line3": address.line3,
+        "city": address.city,
+        "county": address.county,
+        "state": address.state,
+        "postal_code": address.postal_code,
+        "country": address.country,
+        "phone": address.phone,
+    }
 
 
-def _line_object(line: LineRecord) -> dict[str, Any]:
+def _line_object(line: LineRecord) -> Line:
     return {
         "order_item_id": line.order_item_id,
         "sku": line.sku,
@@ -61,7 +236,7 @@ def _line_object(line: LineRecord) -> dict[str, Any]:
     }
 
 
-def _package_object(package: PackageRecord) -> dict[str, Any]:
+def _package_object(package: PackageRecord) -> Package:
     return {
         "reference": package.reference,
         "status": package.status,
@@ -73,10 +248,10 @@ def _package_object(package: PackageRecord) -> dict[str, Any]:
     }
 
 
-def journal_object(entry: JournalEntry) -> dict[str, Any]:
-    """One entry of a customer's journal, with what it quotes."""
-    return {
-        "at": time_text(entry.at),
+def journal_object(entry: StoredEntry) -> dict[str, Any]:
+    """Return one entry of a customer's journal, with what it quotes."""
+    exported: JournalEntry = {
+        "at": _time(entry.at),
         "who": entry.who,
         "action": entry.action,
         "other_id": entry.other_id,
@@ -85,12 +260,13 @@ def journal_object(entry: JournalEntry) -> dict[str, Any]:
         "before": entry.details.get("before", {}),
         "after": entry.details.get("after", {}),
     }
+    return dict(exported)
 
 
 def order_object(order: OrderRecord, currency: str | None) -> dict[str, Any]:
-    """One order; ``currency`` is that of its amounts."""
+    """Return one order; ``currency`` is that of its amounts."""
     buyer = order.buyer
-    return {
+    exported: Order = {
         "order_id": order.order_id,
         "account": order.account,
         "marketplace": order.marketplace,
@@ -100,8 +276,8 @@ def order_object(order: OrderRecord, currency: str | None) -> dict[str, Any]:
         "fulfilled_by": order.fulfilled_by,
         "programs": list(order.programs),
         "service_level": order.service_level,
-        "created_at": time_text(order.created_at),
-        "last_updated_at": time_text(order.last_updated_at),
+        "created_at": _time(order.created_at),
+        "last_updated_at": _time(order.last_updated_at),
         "ship_by": time_text(order.ship_by),
         "deliver_by": time_text(order.deliver_by),
         "seller_order_id": order.seller_order_id,
@@ -125,13 +301,14 @@ def order_object(order: OrderRecord, currency: str | None) -> dict[str, Any]:
         "withheld_tax": _money(order.withheld_tax),
         "changed_at": time_text(order.changed_at),
     }
+    return dict(exported)
 
 
 def customer_object(customer: CustomerRecord) -> dict[str, Any]:
-    """One customer, tombstones too."""
+    """Return one customer; tombstones, too."""
     contact = contact_email(customer)
     discount = customer.discount_percent
-    return {
+    exported: Customer = {
         "customer_id": customer.customer_id,
         "business": customer.business,
         "account": customer.account,
@@ -155,75 +332,7 @@ def customer_object(customer: CustomerRecord) -> dict[str, Any]:
         "contactable": contact is not None,
         "contact_email": contact,
         "created_from_order": customer.created_from_order,
-        "created_at": time_text(customer.created_at),
+        "created_at": _time(customer.created_at),
         "changed_at": time_text(customer.changed_at),
     }
-
-
-def write_jsonl(objects: Iterable[dict[str, Any]], out: TextIO) -> int:
-    """One JSON object a line. Returns how many."""
-    written = 0
-    for item in objects:
-        out.write(json.dumps(item, ensure_ascii=False) + "\n")
-        written += 1
-    return written
-
-
-def _flat(item: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in item.items():
-        if isinstance(value, dict) and key != "labels":
-            yield from _flat(value, f"{prefix}{key}.")
-        elif isinstance(value, dict | list):
-            yield f"{prefix}{key}", json.dumps(value, ensure_ascii=False) if value else None
-        else:
-            yield f"{prefix}{key}", value
-
-
-_NO_ADDRESS: dict[str, Any] = dict.fromkeys(ADDRESS_KEYS)
-_NO_LINE: dict[str, Any] = dict.fromkeys(_line_object(LineRecord("", 0)))
-
-
-def _order_rows(item: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for line in item["lines"] or [_NO_LINE]:
-        yield item | {"lines": line}
-
-
-def _customer_rows(item: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield item
-
-
-CSV_ROWS: dict[str, Callable[[dict[str, Any]], Iterator[dict[str, Any]]]] = {
-    "orders": _order_rows,
-    "customers": _customer_rows,
-}
-
-
-def write_csv(what: str, objects: Iterable[dict[str, Any]], keys: Iterable[str], out: TextIO) -> int:
-    """The same keys as columns, nested ones joined with a dot; orders one row a line item.
-
-    ``keys`` are the object's own, so that an empty export has its heading too. Returns the number of
-    objects. Spreadsheets run a cell that begins like a formula, so such a text gets an apostrophe.
-    """
-    blank = {key: _NO_ADDRESS if key in ("delivery", "billing") else None for key in keys}
-    heading = [name for name, _ in _flat(next(CSV_ROWS[what](blank)))]
-    # Lines end as RFC 4180 has it; with any other ending the module would leave a lone \r unquoted.
-    writer = csv.DictWriter(out, heading, lineterminator="\r\n")
-    writer.writeheader()
-    written = 0
-    for item in objects:
-        whole = item | {key: item[key] or _NO_ADDRESS for key in ("delivery", "billing")}
-        for row in CSV_ROWS[what](whole):
-            writer.writerow({name: _cell(value) for name, value in _flat(row)})
-        written += 1
-    return written
-
-
-_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?").fullmatch
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, bool):
-        return json.dumps(value)
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") and not _NUMBER(value):
-        return "'" + value
-    return value
+    return dict(exported)

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
+from poller.cli.export_files import write_csv, write_jsonl
 from poller.cli.failures import BAD_INPUT, Failure
 from poller.cli.output import say
 from poller.cli.session import opened
-from poller.export import customer_object, order_object, write_csv, write_jsonl
+from poller.export import customer_object, order_object
 from store import queries
 from store.engine import Transaction
 from store.orders import order_currency
-from store.records import CustomerRecord, OrderRecord
 
 app = typer.Typer()
 
@@ -32,13 +31,6 @@ class Format(StrEnum):
     JSONL = "jsonl"
     CSV = "csv"
 
-
-_NEVER = datetime(1, 1, 1, tzinfo=UTC)
-KEYS = {
-    "orders": tuple(order_object(OrderRecord("", "", "", _NEVER, _NEVER, {}), None)),
-    "customers": tuple(customer_object(CustomerRecord("", None, None, _NEVER))),
-}
-"""The exported keys: an export without a record has its heading too."""
 
 AsFormat = Annotated[Format, typer.Option("--format", help="One JSON object per line, or CSV with a header.")]
 Since = Annotated[
@@ -91,7 +83,7 @@ def _export(
             )
         objects = changed(tx, since, upto)
         if as_format is Format.CSV:
-            write_csv(what, objects, KEYS[what], sys.stdout)
+            write_csv(what, objects, sys.stdout)
         else:
             write_jsonl(objects, sys.stdout)
     sys.stdout.flush()

@@ -18,10 +18,7 @@ from poller.matching.emails import is_shared_email
 from store.records import Address, CustomerRecord, MainEmail, Origin, normal_email
 
 EMAILS = ("email_1", "email_2", "email_3")
-ADDRESS_PARTS = (
-    *("name", "company", "line1", "line2", "line3"),
-    *("city", "county", "state", "postal_code", "country", "phone"),
-)
+ADDRESS_PARTS = tuple(name for name in Address.__struct_fields__ if name != "kind")
 BILLING = tuple(f"billing_{part}" for part in ADDRESS_PARTS)
 DELIVERY = tuple(f"delivery_{part}" for part in ADDRESS_PARTS)
 PERSONAL = ("name", "company", *EMAILS, "phone", *BILLING, *DELIVERY)

@@ -23,6 +23,7 @@ from poller.web.access import PUBLIC, Authenticator, Caller
 from poller.web.console import forms, sessions
 from poller.web.console.app import make_console
 from poller.web.dependencies import only_known_parameters
+from poller.web.examples import EXAMPLES
 from poller.web.masking import disclosed
 from poller.web.middleware import DATABASE_ERRORS, App, GuardMiddleware, database_away, fault
 from poller.web.problems import MEDIA_TYPE, Problem, ProblemShape
@@ -105,7 +106,9 @@ def _description(api: FastAPI) -> dict[str, Any]:
         for name in ("HTTPValidationError", "ValidationError"):
             components.pop(name, None)
         for name, schema in components.items():
-            if "examples" in schema and hasattr(schemas, name):
+            if name in EXAMPLES:
+                schema["examples"] = [EXAMPLES[name]]
+            elif "examples" in schema and hasattr(schemas, name):
                 # FastAPI drops null values from examples; our answers always hold all keys.
                 schema["examples"] = getattr(schemas, name).model_config["json_schema_extra"]["examples"]
         api.openapi_schema = description

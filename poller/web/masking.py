@@ -11,18 +11,14 @@ from typing import Any
 
 import structlog
 
+from poller.export import Customer, Line, Order, buyer_keys
 from poller.web.access import Caller
 from store.journal import BUYER_FIELDS
 
 MASK = "***"
 """Replaces a text that is present but hidden; what is absent stays null."""
 
-ORDER_KEYS = ("purchase_order_number", "buyer_name", "buyer_email", "delivery", "billing")
-LINE_KEYS = ("gift_message",)
-CUSTOMER_KEYS = (
-    *("name", "company", "amazon_name", "emails", "aliases", "phone"),
-    *("billing", "delivery", "contact_email"),
-)
+ORDER_KEYS, LINE_KEYS, CUSTOMER_KEYS = map(buyer_keys, (Order, Line, Customer))
 
 logging.getLogger("order_sync.audit").setLevel(logging.INFO)
 audit = structlog.get_logger("order_sync.audit")

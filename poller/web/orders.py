@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Response
 
 from connectors.marketplaces import BY_NAME
 from poller.actions.orders import account_of, checked_id, fetched, headline, reasons_for, retained
-from poller.export import order_object
+from poller.export import Order, order_object
 from poller.web import schemas
 from poller.web.dependencies import (
     Answer,
@@ -48,7 +48,7 @@ def list_orders(
     created_to: Annotated[datetime | None, Query(description="Placed before this time.")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
-) -> schemas.Page[schemas.Order]:
+) -> schemas.Page[Order]:
     """List orders, the most recently placed first."""
     with service.store.read() as tx:
         before = None
@@ -72,7 +72,7 @@ def list_orders(
     more = (
         cursor_of(records[limit - 1].account, records[limit - 1].order_id) if len(records) > limit else None
     )
-    return schemas.Page[schemas.Order].model_validate({"items": items, "next": more})
+    return schemas.Page[Order].model_validate({"items": items, "next": more})
 
 
 def _utc(time: datetime | None) -> datetime | None:
@@ -104,15 +104,15 @@ def find_order(tx: Transaction, order_id: str, account: str | None) -> OrderReco
     return matches[0]
 
 
-@router.get("/orders/{order_id}")
+@router.get("/orders/{order_id}", response_model=Order)
 def show_order(
     service: ServiceDep, caller: CallerDep, order_id: Word, account: Account = None
-) -> schemas.Order:
+) -> dict[str, Any]:
     """Show one order with its lines."""
     with service.store.read() as tx:
         order = find_order(tx, order_id, account)
     (shown,) = orders_for(caller, [order_object(order, order_currency(order))])
-    return schemas.Order.model_validate(shown)
+    return shown
 
 
 @router.get("/orders/{order_id}/explanation")

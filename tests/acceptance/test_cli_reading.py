@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from connectors.simulator.world import Seller, World
-from poller.cli.export import KEYS
+from poller.export import KEYS
 from store import customers
 from store.engine import Store, create_engine
 from store.sealing import Sealer, decode_key

@@ -23,10 +23,9 @@ from config.marketplaces import INCLUDED_DATA, MarketplaceSettings
 from config.settings import ACCOUNT_KEYS, PREFIX, SCALARS, check_settings
 from connectors.marketplaces import BY_NAME, MARKETPLACES
 from poller.cli import COMMANDS, failures
-from poller.cli.export import KEYS
 from poller.cli.simulator import KEY_FILE, marketplace_file
 from poller.customers.imports import COLUMNS
-from poller.export import ADDRESS_KEYS, order_object
+from poller.export import ADDRESS_KEYS, KEYS, order_object
 from poller.matching.explanations import TEXTS
 from poller.webhooks.rules import event_object
 from store import schema, tables

@@ -14,7 +14,8 @@ import msgspec
 import pytest
 from msgspec import structs
 
-from poller.export import customer_object, order_object, write_csv, write_jsonl
+from poller.cli.export_files import write_csv, write_jsonl
+from poller.export import customer_object, order_object
 from poller.text import time_text
 from store.records import (
     Address,
@@ -193,9 +194,9 @@ def test_json_lines_are_one_object_a_line_in_readable_letters() -> None:
     assert json.loads(second)["order_id"] == "o2"
 
 
-def as_csv(what: str, objects: list[dict[str, Any]], names: str) -> tuple[list[str], list[dict[str, str]]]:
+def as_csv(what: str, objects: list[dict[str, Any]]) -> tuple[list[str], list[dict[str, str]]]:
     out = io.StringIO(newline="")
-    assert write_csv(what, objects, keys(names), out) == len(objects)
+    assert write_csv(what, objects, out) == len(objects)
     reader = csv.DictReader(io.StringIO(out.getvalue(), newline=""))
     rows = list(reader)
     return list(reader.fieldnames or ()), rows
@@ -203,7 +204,7 @@ def as_csv(what: str, objects: list[dict[str, Any]], names: str) -> tuple[list[s
 
 def test_orders_in_csv_are_one_row_a_line_item() -> None:
     objects = [order_object(order, "GBP") for order in (ORDER, BARE_ORDER)]
-    _, rows = as_csv("orders", objects, ORDER_KEYS)
+    _, rows = as_csv("orders", objects)
     assert [r["order_id"] for r in rows] == ["o1", "o1", "o2"]
     assert [r["lines.order_item_id"] for r in rows] == ["i1", "i2", ""]
     assert rows[0]["delivery.line1"] == rows[1]["delivery.line1"] == "1 High Street"
@@ -216,7 +217,7 @@ def test_orders_in_csv_are_one_row_a_line_item() -> None:
 
 def test_the_columns_are_the_keys_with_nested_ones_joined_by_a_dot() -> None:
     whole = [order_object(structs.replace(ORDER, billing=HOME), "GBP")]
-    columns, _ = as_csv("orders", whole, ORDER_KEYS)
+    columns, _ = as_csv("orders", whole)
     expected: list[str] = []
     for key in keys(ORDER_KEYS):
         if key in ("delivery", "billing"):
@@ -226,13 +227,13 @@ def test_the_columns_are_the_keys_with_nested_ones_joined_by_a_dot() -> None:
         else:
             expected.append(key)
     assert columns == expected
-    assert as_csv("orders", [], ORDER_KEYS) == (expected, [])
+    assert as_csv("orders", []) == (expected, [])
 
 
 def test_customers_in_csv_are_one_row_each() -> None:
     objects = [customer_object(customer) for customer in (CUSTOMER, BARE_CUSTOMER)]
-    columns, rows = as_csv("customers", objects, CUSTOMER_KEYS)
-    assert columns == as_csv("customers", [], CUSTOMER_KEYS)[0]
+    columns, rows = as_csv("customers", objects)
+    assert columns == as_csv("customers", [])[0]
     assert "billing.postal_code" in columns
     assert [r["customer_id"] for r in rows] == ["7", "0"]
     assert json.loads(rows[0]["emails"])[2] == "ann@example.com"
@@ -244,7 +245,7 @@ def test_customers_in_csv_are_one_row_each() -> None:
 )
 def test_a_text_that_a_spreadsheet_would_run_gets_an_apostrophe(text: str) -> None:
     order = structs.replace(ORDER, buyer=Buyer(name=text), lines=(structs.replace(LINE, gift_message=text),))
-    _, rows = as_csv("orders", [order_object(order, "GBP")], ORDER_KEYS)
+    _, rows = as_csv("orders", [order_object(order, "GBP")])
     assert rows[0]["buyer_name"] == rows[0]["lines.gift_message"] == "'" + text
 
 
@@ -253,5 +254,5 @@ def test_a_text_that_a_spreadsheet_would_run_gets_an_apostrophe(text: str) -> No
 )
 def test_a_number_or_a_plain_text_stays_as_it_is(text: str) -> None:
     order = structs.replace(ORDER, buyer=Buyer(name=text))
-    _, rows = as_csv("orders", [order_object(order, "GBP")], ORDER_KEYS)
+    _, rows = as_csv("orders", [order_object(order, "GBP")])
     assert rows[0]["buyer_name"] == text
