@@ -1,4 +1,4 @@
-"""A database that cannot be used, in words: which one, what it said, and what a person can do about it."""
+"""Sentences about a database that cannot be used: which one, what it said, and what to do."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from store.engine import WHOSE, Unavailable, file_of, name_of, reason_of
 _URL = "ORDER_SYNC_DATABASE_URL"
 
 _WRITE = (
-    "whoever runs this must be allowed to write to the file and to its folder {folder}, where SQLite keeps "
+    "the user that runs this needs write access to the file and to its folder {folder}, where SQLite keeps "
     "its log"
 )
 
 _REMEDIES = {
     "attempt to write a readonly database": _WRITE,
     "unable to open database file": _WRITE,
-    "file is not a database": f"the file is something else, see the path in {_URL}",
-    "database disk image is malformed": "`order-sync db check` tells what is broken; restore a backup",
-    "database or disk is full": "make room on the disk that the folder {folder} is on",
-    "disk I/O error": "see to the disk that the folder {folder} is on, which must not be a network's",
-    "database is locked": "another program has been writing to it for a minute; end it, or try again later",
-    "no such table": "`order-sync db upgrade` makes what is missing",
-    "Connection refused": f"nobody listens there, see whether it runs, and host and port in {_URL}",
-    "No such file or directory": f"nobody listens there, see whether it runs, and the host in {_URL}",
-    "could not translate host name": f"no such host is known here, see {_URL}",
-    "failed to resolve host": f"no such host is known here, see {_URL}",
-    "timeout expired": f"no answer came in time, see the network between, and host and port in {_URL}",
-    "password authentication failed": f"see user and password in {_URL}",
-    "does not exist": f"see the database's name and the user in {_URL}; whoever runs the server makes them",
+    "file is not a database": f"the file is no SQLite database, check the path in {_URL}",
+    "database disk image is malformed": "`order-sync db check` shows what is broken; restore a backup",
+    "database or disk is full": "free space on the disk of the folder {folder}",
+    "disk I/O error": "check the disk of the folder {folder}, which must not be a network drive",
+    "database is locked": "another program has been writing to it for a minute; stop it, or try again later",
+    "no such table": "run `order-sync db upgrade` to create what is missing",
+    "Connection refused": f"no server listens there, check that it runs, and the host and port in {_URL}",
+    "No such file or directory": f"no server listens there, check that it runs, and the host in {_URL}",
+    "could not translate host name": f"this host name is unknown, check {_URL}",
+    "failed to resolve host": f"this host name is unknown, check {_URL}",
+    "timeout expired": f"no answer came in time, check the network, and the host and port in {_URL}",
+    "password authentication failed": f"check user and password in {_URL}",
+    "does not exist": f"check the names of database and user in {_URL}; both must exist on the server",
     "too many clients already": "raise the server's max_connections, or lower "
     "ORDER_SYNC_DATABASE_CONNECTIONS",
-    "the database system is starting up": "try again in a moment",
-    "the database system is shutting down": "it has to be started again",
+    "the database system is starting up": "try again in a few seconds",
+    "the database system is shutting down": "start the server again",
 }
-"""What to do, by what the database said; braces are for the folder of SQLite's file."""
+"""What to do, by what the database said; braces stand for the folder of SQLite's file."""
 
 _LASTING = ("attempt to write a readonly database", "unable to open database file")
 
 
 def sentence_of(error: sa.exc.DBAPIError) -> str | None:
-    """What is wrong with which database, and what to do; None when something else is wrong."""
+    """Return which database has which problem and what to do; None for an error of another kind."""
     reason = reason_of(error)
     if reason == type(error).__name__ and not isinstance(error, Unavailable):
         return None
@@ -54,5 +54,5 @@ def sentence_of(error: sa.exc.DBAPIError) -> str | None:
 
 
 def is_lasting(error: sa.exc.DBAPIError) -> bool:
-    """Whether waiting does not help: an SQLite file that may not be written to, or not be opened."""
+    """Return True if waiting does not help: an SQLite file that cannot be opened or written to."""
     return reason_of(error) in _LASTING

@@ -1,7 +1,7 @@
-"""Erasing buyer data: finding what is due, and taking it out of rows without opening them (R60-R63).
+"""Erase buyer data: find what is due and clear it without opening it (R60-R63).
 
-Everything here is one transaction's worth of bounded work. Rows are locked in the order in which applying a
-page locks them, orders by key and then customers by id, so that the two seldom get in each other's way.
+Each function does a bounded amount of work for one transaction. Rows are locked in the order in which storing
+a page locks them, orders by key and then customers by id, so the two seldom block each other.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ TABLES = (
     *("orders", "order_lines", "customers", "customer_emails", "customer_words"),
     *("journal", "quarantine", "windows"),
 )
-"""Where something is erased."""
+"""Tables from which data is erased."""
 
 _LINE_HOLDS = sa.or_(*(order_lines.c[name].is_not(None) for name in LINES.sealed))
 _HOLDS = sa.or_(
     *(orders.c[name].is_not(None) for name in ORDERS.sealed),
     sa.exists().where(order_lines.c.order_key == orders.c.order_key, _LINE_HOLDS),
 )
-"""Orders that have any buyer data."""
+"""Condition for orders that hold any buyer data."""
 
 
 class OrderRef(NamedTuple):
-    """An order that is to lose its buyer data."""
+    """An order whose buyer data will be erased; ``holds``: it has any."""
 
     order_key: int
     account: str
@@ -54,7 +54,7 @@ class OrderRef(NamedTuple):
 
 
 def due_orders(tx: Transaction, over: datetime, limit: int) -> list[OrderRef]:
-    """Orders whose days are over and whose buyer data is still there, longest overdue first; locked."""
+    """Return orders whose term has passed and that were not erased yet, longest overdue first; locked."""
     c = orders.c
     due = sa.and_(c.erased_at.is_(None), c.term_at <= over)
     keys = tx.conn.execute(sa.select(c.order_key).where(due).order_by(c.term_at).limit(limit)).scalars().all()
@@ -62,18 +62,18 @@ def due_orders(tx: Transaction, over: datetime, limit: int) -> list[OrderRef]:
 
 
 def count_due(tx: Transaction, over: datetime) -> int:
-    """How many orders ``due_orders`` has still to give."""
+    """Return how many orders ``due_orders`` has left."""
     c = orders.c
     query = sa.select(sa.func.count()).where(c.erased_at.is_(None), c.term_at <= over)
     return int(tx.conn.execute(query.select_from(orders)).scalar_one())
 
 
 def oldest_due(tx: Transaction, over: datetime) -> datetime | None:
-    """The term of the order that is due longest."""
+    """Return the term of the order that has been due longest."""
     c = orders.c
     query = sa.select(c.term_at).where(c.erased_at.is_(None), c.term_at <= over).order_by(c.term_at).limit(1)
-    found: datetime | None = tx.conn.execute(query).scalar_one_or_none()
-    return found
+    term_at: datetime | None = tx.conn.execute(query).scalar_one_or_none()
+    return term_at
 
 
 def _refs(tx: Transaction, which: sa.ColumnElement[bool]) -> list[OrderRef]:
@@ -87,21 +87,21 @@ def _refs(tx: Transaction, which: sa.ColumnElement[bool]) -> list[OrderRef]:
 
 
 def orders_of(tx: Transaction, customer_ids: Collection[int]) -> list[OrderRef]:
-    """All orders of these customers; locked."""
+    """Return all orders of these customers, locked."""
     return _refs(tx, among(orders.c.customer_id, sorted(customer_ids)))
 
 
 def orders_to_forget(tx: Transaction, account: str, limit: int) -> list[OrderRef]:
-    """Orders of an account that are not among the forgotten ones yet; locked."""
+    """Return orders of an account that are not forgotten yet, locked."""
     c, f = orders.c, forgotten_orders.c
     known = sa.exists().where(f.account == c.account, f.order_id == c.order_id)
     query = sa.select(c.order_key).where(c.account == account, sa.not_(known)).limit(limit)
-    found = tx.conn.execute(query).scalars().all()
-    return _refs(tx, among(c.order_key, found)) if found else []
+    keys = tx.conn.execute(query).scalars().all()
+    return _refs(tx, among(c.order_key, keys)) if keys else []
 
 
 def count_to_forget(tx: Transaction, account: str) -> int:
-    """How many orders of an account are not forgotten yet."""
+    """Return how many orders of an account are not forgotten yet."""
     c, f = orders.c, forgotten_orders.c
     known = sa.exists().where(f.account == c.account, f.order_id == c.order_id)
     query = sa.select(sa.func.count()).where(c.account == account, sa.not_(known))
@@ -109,37 +109,37 @@ def count_to_forget(tx: Transaction, account: str) -> int:
 
 
 def known_accounts(tx: Transaction) -> list[str]:
-    """Accounts that anything was ever stored of."""
+    """Return all accounts with stored data, sorted."""
     return list(tx.conn.execute(sa.select(businesses.c.account).order_by(businesses.c.account)).scalars())
 
 
 def erase_orders(tx: Transaction, refs: Sequence[OrderRef], *, whole: bool = False) -> None:
-    """Take buyer data out of orders and lines, for good; countries stay.
+    """Erase buyer data from orders and lines for good; countries stay.
 
-    A billing address that is not Amazon's stays too, unless the order is forgotten as a ``whole``. Who
-    reads changes is told of those orders that had something to lose.
+    A billing address that is not Amazon's stays, too, unless ``whole``. Orders that held anything get a new
+    change position, so readers of changes are notified.
     """
     if not refs:
         return
     c = orders.c
-    gone: dict[str, Any] = dict.fromkeys(ORDERS.sealed)
+    cleared: dict[str, Any] = dict.fromkeys(ORDERS.sealed)
     if not whole:
-        ours = c.billing_origin.in_(("hand", "import"))
-        gone["billing"] = sa.case((ours, c.billing), else_=sa.null())
+        entered = c.billing_origin.in_(("hand", "import"))
+        cleared["billing"] = sa.case((entered, c.billing), else_=sa.null())
     keys = [ref.order_key for ref in refs]
     holding = [ref.order_key for ref in refs if ref.holds]
-    marked = sa.update(orders).where(among(c.order_key, keys))
-    tx.conn.execute(marked.values(**gone, erased_at=sa.func.coalesce(c.erased_at, tx.now)))
+    erased = sa.update(orders).where(among(c.order_key, keys))
+    tx.conn.execute(erased.values(**cleared, erased_at=sa.func.coalesce(c.erased_at, tx.now)))
     if not holding:
         return
-    told = sa.update(orders).where(among(c.order_key, holding))
-    tx.conn.execute(told.values(changed_at=tx.now, change_no=tx.change_no))
+    changed = sa.update(orders).where(among(c.order_key, holding))
+    tx.conn.execute(changed.values(changed_at=tx.now, change_no=tx.change_no))
     lines = sa.update(order_lines).where(among(order_lines.c.order_key, holding), _LINE_HOLDS)
     tx.conn.execute(lines.values(dict.fromkeys(LINES.sealed)))
 
 
 def without_term(tx: Transaction, limit: int) -> list[tuple[int, OrderRecord]]:
-    """Orders that an older version of the program stored, which knew no terms, with their keys."""
+    """Return orders, with their keys, that a version of the program without terms stored."""
     c = orders.c
     query = sa.select(orders).where(c.erased_at.is_(None), c.term_at.is_(None)).limit(limit)
     rows = tx.conn.execute(tx.lock(query.order_by(c.order_key))).mappings().all()
@@ -147,7 +147,7 @@ def without_term(tx: Transaction, limit: int) -> list[tuple[int, OrderRecord]]:
 
 
 def _dated(row: Row) -> OrderRecord:
-    """What of an order its term depends on; nothing sealed is opened."""
+    """Return the fields of an order that its term depends on, without opening anything sealed."""
     return OrderRecord(
         account=row["account"],
         order_id=row["order_id"],
@@ -165,7 +165,7 @@ def _dated(row: Row) -> OrderRecord:
 
 
 def which_erased(tx: Transaction, account: str, order_ids: Collection[str]) -> frozenset[str]:
-    """Those of the stored orders that take no buyer data any more (R63)."""
+    """Return those of the stored orders that accept no buyer data any more (R63)."""
     c = orders.c
     query = sa.select(c.order_id).where(
         c.account == account, among(c.order_id, sorted(order_ids)), c.erased_at.is_not(None)
@@ -174,16 +174,16 @@ def which_erased(tx: Transaction, account: str, order_ids: Collection[str]) -> f
 
 
 def save_terms(tx: Transaction, terms: Mapping[int, datetime]) -> None:
-    """Write terms by order key."""
+    """Store terms by order key."""
     rows = [{"order_key": key, "term_at": at} for key, at in sorted(terms.items())]
     tx.update(orders, rows, order_key=None)
 
 
-# --- orders that are forgotten --------------------------------------------------------------------------
+# --- forgotten orders -----------------------------------------------------------------------------------
 
 
 def remember_forgotten(tx: Transaction, order_ids: Iterable[tuple[str, str]]) -> None:
-    """Never take buyer data of these (account, order id) again, whatever brings it (R63)."""
+    """Refuse buyer data of these (account, order id) from now on, whatever its source (R63)."""
     rows = [{"account": a, "order_id": o, "forgotten_at": tx.now} for a, o in sorted(set(order_ids))]
     tx.insert_missing(forgotten_orders, rows)
 
@@ -196,7 +196,7 @@ _ANY_FORGOTTEN = (
 
 
 def which_forgotten(tx: Transaction, account: str, order_ids: Collection[str]) -> frozenset[str]:
-    """Those of the orders that are forgotten."""
+    """Return those of the orders that are forgotten."""
     if not order_ids or tx.conn.execute(_ANY_FORGOTTEN, {"account": account}).first() is None:
         return frozenset()
     c = forgotten_orders.c
@@ -205,21 +205,21 @@ def which_forgotten(tx: Transaction, account: str, order_ids: Collection[str]) -
 
 
 def forgotten_at(tx: Transaction, account: str, order_id: str) -> datetime | None:
-    """When an order was forgotten, if it was."""
+    """Return when an order was forgotten; None if it was not."""
     c = forgotten_orders.c
     query = sa.select(c.forgotten_at).where(c.account == account, c.order_id == order_id)
-    found: datetime | None = tx.conn.execute(query).scalar_one_or_none()
-    return found
+    at: datetime | None = tx.conn.execute(query).scalar_one_or_none()
+    return at
 
 
 # --- customers --------------------------------------------------------------------------------------------
 
 
 def not_waiting(tx: Transaction, customer_ids: Collection[int], over: datetime) -> list[int]:
-    """Those of the records none of whose orders has a term after ``over``.
+    """Return those of the records without an order whose term is after ``over``.
 
-    Shared and placeholder records hold nobody's data and are left out. So are tombstones: what was merged
-    waits with the record that it was merged into.
+    Leaves out shared and placeholder records, which hold no one's data, and tombstones, whose data waits with
+    the record that they were merged into.
     """
     if not customer_ids:
         return []
@@ -239,17 +239,17 @@ def _waits(over: datetime) -> sa.ColumnElement[bool]:
 
 
 def with_tombstones(tx: Transaction, customer_ids: Collection[int]) -> list[int]:
-    """These records and all that were ever merged into them."""
+    """Return these records and all that were ever merged into them."""
     c = customers.c
-    found, fresh = set(customer_ids), set(customer_ids)
+    ids, fresh = set(customer_ids), set(customer_ids)
     while fresh:
         query = sa.select(c.customer_id).where(among(c.merged_into, sorted(fresh)))
-        fresh = set(tx.conn.execute(query).scalars()) - found
-        found |= fresh
-    return sorted(found)
+        fresh = set(tx.conn.execute(query).scalars()) - ids
+        ids |= fresh
+    return sorted(ids)
 
 
-_AMAZONS = sa.or_(
+_HAS_AMAZON_DATA = sa.or_(
     *(
         customers.c.origins.contains(f'"{name}":"amazon"', autoescape=True)
         for name in ("name", "company", "amazon_name", "phone", "billing", "delivery")
@@ -263,7 +263,7 @@ _AMAZONS = sa.or_(
 
 
 def lock_customers(tx: Transaction, customer_ids: Collection[int]) -> None:
-    """Hold these records, so that no page gives them another order meanwhile."""
+    """Lock these records, so that no page gives them another order."""
     c = customers.c
     if customer_ids:
         query = sa.select(c.customer_id).where(among(c.customer_id, sorted(customer_ids)))
@@ -273,10 +273,11 @@ def lock_customers(tx: Transaction, customer_ids: Collection[int]) -> None:
 def left_behind(
     tx: Transaction, after: int, over: datetime, unchanged_since: datetime, chunk: int
 ) -> tuple[list[int], int | None]:
-    """Among the next ``chunk`` records, those with Amazon's data that wait for no order's term.
+    """Return those of the next ``chunk`` records with Amazon's data that wait for no order's term.
 
-    A record whose orders have all gone elsewhere must not have been changed since ``unchanged_since``. For a
-    tombstone the record that it was merged into is returned. Returns also where to go on, None at the end.
+    A record whose orders have all moved elsewhere counts if it has not changed since ``unchanged_since``. A
+    tombstone is replaced by the record that it was merged into. Returns also the id from which to continue,
+    None at the end.
     """
     c = customers.c
     ids = sa.select(c.customer_id).where(c.customer_id > after).order_by(c.customer_id).limit(chunk)
@@ -284,19 +285,19 @@ def left_behind(
     if not last:
         return [], None
     due = sa.or_(c.status == "merged", _may_go(over, unchanged_since))
-    which = sa.and_(c.customer_id > after, c.customer_id <= last[-1], c.special.is_(None), _AMAZONS)
-    found: set[int] = set()
+    which = sa.and_(c.customer_id > after, c.customer_id <= last[-1], c.special.is_(None), _HAS_AMAZON_DATA)
+    due_ids: set[int] = set()
     while True:
         rows = tx.rows(sa.select(c.customer_id, c.merged_into).where(which, due))
-        found.update(row.customer_id for row in rows if row.merged_into is None)
+        due_ids.update(row.customer_id for row in rows if row.merged_into is None)
         into = sorted({row.merged_into for row in rows if row.merged_into is not None})
         if not into:
-            return sorted(found), last[-1]
+            return sorted(due_ids), last[-1]
         which = among(c.customer_id, into)
 
 
 def _may_go(over: datetime, unchanged_since: datetime) -> sa.ColumnElement[bool]:
-    """Records that no order keeps, whether they have any or not."""
+    """Return the condition for records that no order keeps, whether they have orders or not."""
     c, o = customers.c, orders.c
     has_orders = sa.exists().where(o.customer_id == c.customer_id)
     waits = sa.exists().where(o.customer_id == c.customer_id, _waits(over))
@@ -304,7 +305,7 @@ def _may_go(over: datetime, unchanged_since: datetime) -> sa.ColumnElement[bool]
 
 
 def last_orders(tx: Transaction, customer_ids: Collection[int]) -> dict[int, datetime]:
-    """When each of the customers ordered last."""
+    """Return when each of the customers ordered last."""
     c = orders.c
     query = (
         sa.select(c.customer_id, sa.func.max(c.created_at, type_=c.created_at.type).label("last"))
@@ -315,39 +316,39 @@ def last_orders(tx: Transaction, customer_ids: Collection[int]) -> dict[int, dat
 
 
 def idle_customers(tx: Transaction, since: datetime, limit: int) -> list[int]:
-    """Records of which hashes were kept, and that may have had no order since then."""
+    """Return records with kept hashes that may have had no order since then, longest idle first."""
     c = customers.c
     query = sa.select(c.customer_id).where(c.idle_since <= since).order_by(c.idle_since).limit(limit)
     return list(tx.conn.execute(query).scalars())
 
 
 def count_idle(tx: Transaction, since: datetime) -> int:
-    """How many ``idle_customers`` there are."""
+    """Return how many records ``idle_customers`` has left."""
     query = sa.select(sa.func.count()).where(customers.c.idle_since <= since)
     return int(tx.conn.execute(query.select_from(customers)).scalar_one())
 
 
 def set_idle(tx: Transaction, customer_id: int, since: datetime) -> None:
     """Correct since when a record has had no order."""
-    mine = customers.c.customer_id == customer_id
-    tx.conn.execute(sa.update(customers).where(mine).values(idle_since=since))
+    record = sa.update(customers).where(customers.c.customer_id == customer_id)
+    tx.conn.execute(record.values(idle_since=since))
 
 
 def customers_to_forget(tx: Transaction, account: str, limit: int) -> list[int]:
-    """Records of a seller that are not forgotten yet, tombstones aside.
+    """Return records of an account that are not forgotten yet, without tombstones.
 
-    All of its business, when it is the only account of it; else those that came from this account and
-    have no order of another one.
+    If the account is the only one of its business, all records of the business; else those that came from
+    this account and have no order of another one.
     """
     c, o = customers.c, orders.c
     business, alone = business_of(tx, account)
-    mine: sa.ColumnElement[bool] = c.business == business
+    of_account: sa.ColumnElement[bool] = c.business == business
     if not alone:
         elsewhere = sa.exists().where(o.customer_id == c.customer_id, o.account != account)
-        mine = sa.and_(mine, c.account == account, sa.not_(elsewhere))
+        of_account = sa.and_(of_account, c.account == account, sa.not_(elsewhere))
     query = (
         sa.select(c.customer_id)
-        .where(mine, c.special.is_(None), c.status.not_in(("merged", "forgotten")))
+        .where(of_account, c.special.is_(None), c.status.not_in(("merged", "forgotten")))
         .order_by(c.customer_id)
         .limit(limit)
     )
@@ -355,9 +356,9 @@ def customers_to_forget(tx: Transaction, account: str, limit: int) -> list[int]:
 
 
 def business_of(tx: Transaction, account: str) -> tuple[str, bool]:
-    """The business of an account, and whether no other account is of it."""
+    """Return the business of an account, and True if it has no other account."""
     c = businesses.c
-    found = tx.conn.execute(sa.select(c.business).where(c.account == account)).scalar_one_or_none()
-    business = account if found is None else str(found)
+    recorded = tx.conn.execute(sa.select(c.business).where(c.account == account)).scalar_one_or_none()
+    business = account if recorded is None else str(recorded)
     others = sa.select(sa.func.count()).where(c.business == business, c.account != account)
     return business, tx.conn.execute(others.select_from(businesses)).scalar_one() == 0

@@ -1,12 +1,11 @@
-"""The schema of the job queue: procrastinate's own, in a PostgreSQL schema of its own.
+"""The tables of the job queue: procrastinate's own, in a PostgreSQL schema of their own.
 
-Apart from our tables, so that neither side's migrations see the other's, and a procrastinate that
-somebody else uses in the same database is left alone. procrastinate does not record which of its
-migrations were carried out: a comment on the schema does.
+Neither its migrations nor ours see the other's tables, and another program's procrastinate in the same
+database is left alone. procrastinate does not record which of its migrations were applied: a comment on the
+schema does.
 
-Its migrations come in two kinds: "pre" ones are for old and new code alike, "post" ones take away what
-only old code needs. So those at the end of the line wait for the next ``db upgrade``, when no old
-process runs any more.
+Its migrations come in two kinds: "pre" ones work with old and new code, "post" ones remove what only old code
+needs. So "post" ones at the end wait for the next ``db upgrade``, when no old process runs any more.
 """
 
 from __future__ import annotations
@@ -32,29 +31,29 @@ class Forbidden(Exception):
 
 
 def migrations() -> list[str]:
-    """The names of all migrations of the procrastinate that is installed, in order."""
+    """Return the names of all migrations of the installed procrastinate, in order."""
     folder = resources.files("procrastinate.sql") / "migrations"
     return sorted(f.name.removesuffix(".sql") for f in folder.iterdir() if f.name.endswith(".sql"))
 
 
 def steps(names: Sequence[str], installed: str) -> list[str]:
-    """Which migrations are to be carried out now, in a queue that has those up to ``installed``."""
-    left = [name for name in names if name > installed]
-    pre = [number for number, name in enumerate(left) if "_pre_" in name]
-    return left[: pre[-1] + 1] if pre else left
+    """Return the migrations to apply now, in a queue that has those up to ``installed``."""
+    missing = [name for name in names if name > installed]
+    pre = [number for number, name in enumerate(missing) if "_pre_" in name]
+    return missing[: pre[-1] + 1] if pre else missing
 
 
 def installed(connection: Connection) -> str | None:
-    """The last migration that was carried out; None when there is no queue."""
+    """Return the last applied migration; None if there is no queue."""
     query = f"SELECT obj_description(to_regnamespace('{SCHEMA}'), 'pg_namespace')"
     mark = connection.exec_driver_sql(query).scalar_one()
     return mark.removeprefix(_MARK) if mark is not None and mark.startswith(_MARK) else None
 
 
 def upgrade(engine: Engine) -> tuple[str | None, str]:
-    """Install the queue or bring it up to date; safe to repeat. Raises Forbidden.
+    """Install or upgrade the queue; safe to repeat. Raises Forbidden.
 
-    Returns the migration that it was at, and the one that it is at.
+    Returns the last migration before and after.
     """
     names = migrations()
     try:
@@ -67,7 +66,7 @@ def upgrade(engine: Engine) -> tuple[str | None, str]:
 
 
 def _upgrade(connection: Connection, names: Sequence[str]) -> tuple[str | None, str]:
-    # Two that upgrade at once: the second waits, and finds nothing left to do.
+    # If two processes upgrade at once, the second waits here and has nothing left to do.
     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock(hashtext('{SCHEMA}'))")
     connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
     before = installed(connection)
@@ -87,14 +86,14 @@ def _upgrade(connection: Connection, names: Sequence[str]) -> tuple[str | None, 
 
 
 def driver_of(tx: Transaction) -> Any:
-    """Return the driver's connection of a transaction, which finds the queue's tables until its end."""
+    """Return a transaction's driver connection, on which the queue's tables need no schema name."""
     tx.conn.exec_driver_sql(f"SET LOCAL search_path = {SCHEMA}")
     return tx.conn.connection.driver_connection
 
 
 def _run(connection: Connection, script: resources.abc.Traversable) -> None:
     connection.exec_driver_sql(f"SET LOCAL search_path = {SCHEMA}")
-    # Without parameters, psycopg takes several statements at once and leaves every % alone.
+    # Without parameters, psycopg accepts several statements at once and leaves each % as it is.
     driver = connection.connection.driver_connection
     assert driver is not None
     driver.execute(script.read_text(encoding="utf-8"))
@@ -102,14 +101,14 @@ def _run(connection: Connection, script: resources.abc.Traversable) -> None:
 
 
 def problems(engine: Engine) -> list[str]:
-    """What keeps schedulers and workers from using the queue, in sentences; empty when nothing does."""
+    """Return what keeps schedulers and workers from using the queue, in sentences; empty if nothing does."""
     names = migrations()
     with engine.connect() as connection:
-        found = installed(connection)
-    if found is None:
-        return ["the job queue is not there: run `order-sync db upgrade`"]
-    if found > names[-1]:
-        return [f"the job queue is at {found}, which the procrastinate that is installed here does not know"]
-    if any("_pre_" in name for name in steps(names, found)):
-        return [f"the job queue is at {found}, procrastinate needs {names[-1]}: run `order-sync db upgrade`"]
+        last = installed(connection)
+    if last is None:
+        return ["the job queue is missing: run `order-sync db upgrade`"]
+    if last > names[-1]:
+        return [f"the job queue is at {last}, which the installed procrastinate does not know"]
+    if any("_pre_" in name for name in steps(names, last)):
+        return [f"the job queue is at {last}, procrastinate needs {names[-1]}: run `order-sync db upgrade`"]
     return []

@@ -1,4 +1,4 @@
-"""The rows of a merge of two customers: orders that move together, and what undoing it has to find again."""
+"""Rows of a merge of two customers: the orders that move, and what undoing the merge needs."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def lock_orders(tx: Transaction, customer_id: int) -> None:
 
 
 def count_orders(tx: Transaction, customer_id: int) -> int:
-    """How many orders a customer has, pending ones too."""
+    """Return how many orders a customer has, pending ones included."""
     query = sa.select(sa.func.count()).where(orders.c.customer_id == customer_id)
     return int(tx.conn.execute(query).scalar_one())
 
 
 def move_orders(tx: Transaction, entry: int, other: int, kept: int) -> int:
-    """Give all orders of one customer to another, and remember whose they were; returns how many moved."""
+    """Move all orders of one customer to another and record whose they were. Return how many moved."""
     both = sa.select(sa.literal(entry), orders.c.order_key, orders.c.customer_id == other).where(
         orders.c.customer_id.in_((kept, other))
     )
@@ -50,19 +50,19 @@ def _give(tx: Transaction, which: sa.ColumnElement[bool], customer_id: int) -> i
 
 
 def give_back(tx: Transaction, entry: int, kept: int, other: int) -> int:
-    """Give back what a merge moved, as far as it is still on the kept record; returns how many."""
-    mine = sa.select(merged_orders.c.order_key).where(merged_orders.c.entry == entry, merged_orders.c.moved)
-    return _give(tx, sa.and_(orders.c.customer_id == kept, orders.c.order_key.in_(mine)), other)
+    """Move back the orders of a merge that are still on the kept record. Return how many moved."""
+    moved = sa.select(merged_orders.c.order_key).where(merged_orders.c.entry == entry, merged_orders.c.moved)
+    return _give(tx, sa.and_(orders.c.customer_id == kept, orders.c.order_key.in_(moved)), other)
 
 
 def forget_merge(tx: Transaction, entry: int) -> None:
-    """The merge is undone: nobody will ask again what it changed and which orders it found."""
+    """Delete what undoing a merge needed, after it was undone."""
     tx.conn.execute(sa.delete(merged_orders).where(merged_orders.c.entry == entry))
     tx.conn.execute(sa.update(journal).where(journal.c.entry == entry).values(facts=None))
 
 
 def hold_hashes(tx: Transaction, customer_ids: Collection[int]) -> frozenset[int]:
-    """Those of the customers whose standing merges hold hashes of e-mails."""
+    """Return those of the customers whose standing merges hold hashes of e-mails."""
     c = journal.c
     query = sa.select(c.customer_id).where(among(c.customer_id, sorted(customer_ids)), c.facts.is_not(None))
     return frozenset(tx.conn.execute(query.distinct()).scalars())
@@ -70,9 +70,9 @@ def hold_hashes(tx: Transaction, customer_ids: Collection[int]) -> frozenset[int
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """An order that came to the kept record since a merge.
+    """An order that the kept record received since a merge.
 
-    Only that much of it is opened as says whose it is: channel, programs, buyer, and why it has its customer.
+    Opened are only the fields that decide whose it is: channel, programs, buyer and match basis.
     """
 
     order_key: int
@@ -80,15 +80,15 @@ class Arrived:
 
 
 def arrived_since(tx: Transaction, entry: int, kept: int) -> list[Arrived]:
-    """The kept record's orders that the merge did not find."""
+    """Return the kept record's orders that it received after the merge."""
     o, m = orders.c, merged_orders.c
-    found = sa.select(sa.literal(1)).where(m.entry == entry, m.order_key == o.order_key)
+    in_merge = sa.select(sa.literal(1)).where(m.entry == entry, m.order_key == o.order_key)
     query = (
         sa.select(
             *(o.order_key, o.account, o.order_id, o.channel, o.programs, o.buyer),
             *(o.created_at, o.last_updated_at, o.match_basis, o.match_rules),
         )
-        .where(o.customer_id == kept, ~found.exists())
+        .where(o.customer_id == kept, ~in_merge.exists())
         .order_by(o.order_key)
     )
     return [Arrived(row.order_key, _opened(tx, row)) for row in tx.rows(query)]
@@ -111,23 +111,23 @@ def _opened(tx: Transaction, row: sa.Row[Any]) -> OrderRecord:
 
 
 def give_arrived(tx: Transaction, arrived: Sequence[Arrived], other: int) -> None:
-    """Give orders that came since to another customer, for the reason that each now has."""
+    """Give orders received since a merge to another customer, each with its new match basis."""
     rows = [
         {
-            "order_key": each.order_key,
+            "order_key": a.order_key,
             "customer_id": other,
-            "match_basis": each.order.match_basis,
-            "match_rules": codec.dump_words(each.order.match_rules),
+            "match_basis": a.order.match_basis,
+            "match_rules": codec.dump_words(a.order.match_rules),
             "changed_at": tx.now,
             "change_no": tx.change_no,
         }
-        for each in arrived
+        for a in arrived
     ]
     tx.update(orders, rows, order_key=None)
 
 
 def point_to(tx: Transaction, order_ids: Sequence[str], kept: int, other: int) -> None:
-    """Records left for the kept one when these orders were promoted (R22) now point to the other."""
+    """Let records that pointed to the kept one since these orders' promotion (R22) point to the other."""
     if not order_ids:
         return
     c = customers.c
@@ -139,19 +139,19 @@ def point_to(tx: Transaction, order_ids: Sequence[str], kept: int, other: int) -
 
 
 def merged_into(tx: Transaction, customer_id: int) -> int | None:
-    """The record that a tombstone points to; None for any other, and for none."""
+    """Return the record that a tombstone points to; None for any other id."""
     query = sa.select(customers.c.merged_into).where(customers.c.customer_id == customer_id)
     return tx.conn.execute(query).scalar_one_or_none()
 
 
 def free_external_id(tx: Transaction, customer_id: int) -> None:
-    """A tombstone gives up its external id."""
-    mine = sa.update(customers).where(customers.c.customer_id == customer_id)
-    tx.conn.execute(mine.values(external_id=None))
+    """Remove the external id of a tombstone."""
+    record = sa.update(customers).where(customers.c.customer_id == customer_id)
+    tx.conn.execute(record.values(external_id=None))
 
 
 def facts_of(tx: Transaction, kept: int, other: int, kind: type[T]) -> tuple[int, T | None] | None:
-    """The standing merge of one customer into another: its entry, and its facts unless they were erased."""
+    """Return the standing merge of one customer into another: its entry, and its facts unless erased."""
     c = journal.c
     query = (
         sa.select(c.entry, c.action, c.facts)
@@ -166,7 +166,7 @@ def facts_of(tx: Transaction, kept: int, other: int, kind: type[T]) -> tuple[int
 
 
 def merged_later(tx: Transaction, kept: int, entry: int) -> int | None:
-    """The customer that was merged into this one last, after the merge of that entry, and still is."""
+    """Return the customer of the last standing merge into this one after ``entry``; None without one."""
     c = journal.c
     query = (
         sa.select(c.other_id)

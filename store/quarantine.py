@@ -1,9 +1,8 @@
-"""Orders that could not be understood: kept with their payload and reason until they can.
+"""Orders that could not be read, kept with their payload and reason until they can.
 
-Two ways lead out: the stored payload is read again by a newer version of this program (``of_older_readers``),
-or Amazon is asked for the order again (``due``). Any later version that can be read opens the door as well
-(``release``). When to ask next, and when to leave it to a person, is decided in
-``poller/ingest/quarantine.py``.
+An order leaves when a newer version of this program reads the stored payload (``of_older_readers``), when it
+is requested from Amazon again (``due``), or when any later version of it can be read (``release``).
+``poller/ingest/quarantine.py`` decides when to request it next and when to leave it to a person.
 """
 
 from __future__ import annotations
@@ -25,9 +24,8 @@ from store.types import among
 class Quarantined:
     """One order in quarantine. ``payload`` is Amazon's JSON and holds buyer data; empty once erased (R60).
 
-    ``attempts``: how often it was read in vain, whatever brought it. ``next_attempt_at``: when Amazon is
-    asked for it again; None when only a person can help. ``term_at``: the moment that the days of its
-    buyer data are counted from (R60).
+    ``attempts``: how often reading it failed. ``next_attempt_at``: when it is requested again; None if only a
+    person can help. ``term_at``: the time from which the days of its buyer data count (R60).
     """
 
     account: str
@@ -46,28 +44,28 @@ class Quarantined:
 
 
 ERASED = ""
-"""In place of a payload that was erased, or never kept."""
+"""Stands for a payload that was erased or never kept."""
 
 HAS_BEEN_ERASED = "what Amazon sent has been erased"
-"""Why it cannot be read again."""
+"""The reason why an order without a payload cannot be read."""
 
 _NAMELESS = "unreadable-"
 
 
 def name_of(order_id: str | None, payload: str) -> str:
-    """The order's id, or a stable stand-in when even that cannot be read."""
+    """Return the order's id, or a stable stand-in if it cannot be read."""
     if order_id is not None:
         return order_id[:80]
     return _NAMELESS + hashlib.sha256(payload.encode()).hexdigest()[:20]
 
 
 def has_id(entry: Quarantined) -> bool:
-    """Whether Amazon can be asked for it."""
+    """Return True if the order has an id with which Amazon can be asked."""
     return not entry.order_id.startswith(_NAMELESS)
 
 
 def place(account: str, order_id: str) -> str:
-    """Where a payload is bound to."""
+    """Return the place to which a payload is bound."""
     return f"quarantine:{account}:{order_id}:payload"
 
 
@@ -77,10 +75,10 @@ def _is(entry: Quarantined) -> sa.ColumnElement[bool]:
 
 
 def put(tx: Transaction, entry: Quarantined) -> None:
-    """Keep an order, or count another attempt at one that is there already, whose turn does not change.
+    """Store an order, or count another attempt if it is stored already; its next attempt stays.
 
-    An older copy counts, and does not take the place of a newer one. Of one that does not tell its time it
-    is taken to be the newest; what is known of those before is kept, as a bound for what may release it.
+    An older copy counts without replacing a newer one. A copy without a time counts as the newest; the time
+    of the copy before stays, as a bound for what may release it.
     """
     c = quarantine.c
     values: dict[str, Any] = {
@@ -95,10 +93,10 @@ def put(tx: Transaction, entry: Quarantined) -> None:
     if entry.last_updated_at is not None:
         values["last_updated_at"] = entry.last_updated_at
         newest = sa.or_(c.last_updated_at.is_(None), c.last_updated_at <= entry.last_updated_at)
-    again = sa.update(quarantine).where(_is(entry)).values(attempts=c.attempts + 1)
-    known = tx.conn.execute(again.where(newest).values(values)).rowcount
-    known = known or tx.conn.execute(again.values(last_seen_at=tx.now)).rowcount
-    if not known:
+    counted = sa.update(quarantine).where(_is(entry)).values(attempts=c.attempts + 1)
+    is_stored = tx.conn.execute(counted.where(newest).values(values)).rowcount
+    is_stored = is_stored or tx.conn.execute(counted.values(last_seen_at=tx.now)).rowcount
+    if not is_stored:
         tx.conn.execute(
             sa.insert(quarantine).values(
                 account=entry.account,
@@ -116,9 +114,9 @@ _ANY = sa.select(quarantine.c.order_id).where(quarantine.c.account == sa.bindpar
 
 
 def release(tx: Transaction, account: str, read: Mapping[str, datetime]) -> None:
-    """These orders could be read, in the version of the given time.
+    """Release orders that could be read, each in its version of the given time.
 
-    A newer one that cannot be read stays: an old copy must not make it be forgotten.
+    A newer version that could not be read stays: reading an old copy does not settle it.
     """
     c = quarantine.c
     if not read or not tx.conn.execute(_ANY, {"account": account}).first():
@@ -126,28 +124,28 @@ def release(tx: Transaction, account: str, read: Mapping[str, datetime]) -> None
     query = sa.select(c.order_id, c.last_updated_at).where(
         c.account == account, among(c.order_id, sorted(read))
     )
-    gone = [
+    released = [
         row.order_id
         for row in tx.rows(tx.lock(query))
         if row.last_updated_at is None or row.last_updated_at <= read[row.order_id]
     ]
-    if gone:
-        tx.conn.execute(sa.delete(quarantine).where(c.account == account, c.order_id.in_(gone)))
+    if released:
+        tx.conn.execute(sa.delete(quarantine).where(c.account == account, c.order_id.in_(released)))
 
 
 def remove(tx: Transaction, entry: Quarantined) -> None:
-    """Its payload has been understood, unless another one took its place meanwhile."""
+    """Delete an order whose payload was read, unless another payload has replaced it."""
     same = quarantine.c.last_seen_at == entry.last_seen_at
     tx.conn.execute(sa.delete(quarantine).where(_is(entry), same))
 
 
 def read_again(tx: Transaction, entry: Quarantined, version: str) -> None:
-    """This version of the program need not look at its payload again."""
+    """Record that this version of the program has tried to read the payload."""
     tx.conn.execute(sa.update(quarantine).where(_is(entry)).values(read_by=version))
 
 
 def schedule(tx: Transaction, entry: Quarantined, at: datetime | None, *, refetches: int) -> bool:
-    """When Amazon is asked for it next, and how often it was; False when somebody else has set that first."""
+    """Store the time of the next request and the count of requests. Return False if another process did."""
     c = quarantine.c
     as_read = c.next_attempt_at.is_not_distinct_from(
         sa.literal(entry.next_attempt_at, c.next_attempt_at.type)
@@ -161,30 +159,30 @@ def schedule(tx: Transaction, entry: Quarantined, at: datetime | None, *, refetc
 
 
 def erase(tx: Transaction, which: Collection[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Take the payload out of these (account, order id), where they are there; returns those that lost it."""
+    """Erase the payload of these (account, order id). Return those that had one."""
     c = quarantine.c
-    lost = []
+    erased = []
     for account in sorted({account for account, _ in which}):
         ids = sorted(order_id for of, order_id in which if of == account)
         query = sa.select(c.order_id, c.payload).where(c.account == account, among(c.order_id, ids))
         for row in tx.rows(tx.lock(query.order_by(c.order_id))):
             where = place(account, row.order_id)
             if tx.sealer.open(row.payload, where).decode() != ERASED:
-                gone = sa.update(quarantine).where(c.account == account, c.order_id == row.order_id)
-                tx.conn.execute(gone.values(payload=tx.sealer.seal(ERASED.encode(), where), term_at=None))
-                lost.append((account, row.order_id))
-    return lost
+                entry = sa.update(quarantine).where(c.account == account, c.order_id == row.order_id)
+                tx.conn.execute(entry.values(payload=tx.sealer.seal(ERASED.encode(), where), term_at=None))
+                erased.append((account, row.order_id))
+    return erased
 
 
 def past_term(tx: Transaction, over: datetime, limit: int) -> list[tuple[str, str]]:
-    """(account, order id) of those whose payload has had its days (R60)."""
+    """Return (account, order id) of entries whose payload is past its term (R60)."""
     c = quarantine.c
     query = sa.select(c.account, c.order_id).where(c.term_at <= over).limit(limit)
     return [(row.account, row.order_id) for row in tx.rows(query)]
 
 
 def without_term(tx: Transaction) -> list[tuple[str, str, datetime]]:
-    """(account, order id, first seen) of those that an older version of the program put there."""
+    """Return (account, order id, first seen) of entries that a version without terms stored."""
     c = quarantine.c
     query = sa.select(c.account, c.order_id, c.first_seen_at, c.payload).where(c.term_at.is_(None))
     return [
@@ -195,14 +193,14 @@ def without_term(tx: Transaction) -> list[tuple[str, str, datetime]]:
 
 
 def set_term(tx: Transaction, account: str, order_id: str, term_at: datetime) -> None:
-    """Say when the days of a payload begin."""
+    """Store the time from which the days of a payload count."""
     c = quarantine.c
-    mine = sa.update(quarantine).where(c.account == account, c.order_id == order_id)
-    tx.conn.execute(mine.values(term_at=term_at))
+    entry = sa.update(quarantine).where(c.account == account, c.order_id == order_id)
+    tx.conn.execute(entry.values(term_at=term_at))
 
 
 def seen_since(tx: Transaction, account: str, since: datetime) -> bool:
-    """Whether an order of the account came, and could not be understood, after the given time."""
+    """Return True if an order of the account that could not be read arrived after the given time."""
     c = quarantine.c
     query = sa.select(sa.literal(1)).where(c.account == account, c.last_seen_at > since).limit(1)
     return tx.conn.execute(query).first() is not None
@@ -212,7 +210,7 @@ def seen_since(tx: Transaction, account: str, since: datetime) -> bool:
 
 
 def entries(tx: Transaction, order_ids: Sequence[str] | None = None) -> list[Quarantined]:
-    """Some or all orders in quarantine, oldest first."""
+    """Return some or all orders in quarantine, oldest first."""
     c = quarantine.c
     query = sa.select(quarantine).order_by(c.first_seen_at, c.order_id)
     if order_ids is not None:
@@ -220,14 +218,14 @@ def entries(tx: Transaction, order_ids: Sequence[str] | None = None) -> list[Qua
     return _opened(tx, query)
 
 
-def _opened(tx: Transaction, query: sa.Select[Any], **asked: object) -> list[Quarantined]:
-    found = []
-    for row in tx.conn.execute(query, asked).mappings():
+def _opened(tx: Transaction, query: sa.Select[Any], **parameters: object) -> list[Quarantined]:
+    opened = []
+    for row in tx.conn.execute(query, parameters).mappings():
         values = dict(row)
         sealed = values.pop("payload")
         payload = tx.sealer.open(sealed, place(row["account"], row["order_id"])).decode()
-        found.append(Quarantined(**values, payload=payload))
-    return found
+        opened.append(Quarantined(**values, payload=payload))
+    return opened
 
 
 _OF_ACCOUNT = sa.select(quarantine).where(quarantine.c.account == sa.bindparam("of_account"))
@@ -236,25 +234,25 @@ _OF_OLDER_READERS = _OF_ACCOUNT.where(
 )
 _DUE = _OF_ACCOUNT.where(quarantine.c.next_attempt_at <= sa.bindparam("now"))
 IS_ANY_OF_OLDER_READERS = _OF_OLDER_READERS.exists()
-"""With ``of_account`` and ``version``."""
+"""Takes the parameters ``of_account`` and ``version``."""
 
 _IS_ANY_DUE = sa.select(_DUE.exists())
 
 
 def of_older_readers(tx: Transaction, account: str, version: str, limit: int) -> list[Quarantined]:
-    """Orders that another version of this program could not read, oldest first."""
+    """Return orders that only other versions of this program have tried to read, oldest first."""
     c = quarantine.c
     query = _OF_OLDER_READERS.order_by(c.first_seen_at, c.order_id).limit(limit)
     return _opened(tx, query, of_account=account, version=version)
 
 
 def is_any_due(tx: Transaction, account: str) -> bool:
-    """Whether ``due`` would find any."""
+    """Return True if ``due`` would return any."""
     return bool(tx.conn.execute(_IS_ANY_DUE, {"of_account": account, "now": tx.now}).scalar_one())
 
 
 def due(tx: Transaction, account: str, limit: int) -> list[Quarantined]:
-    """Orders that Amazon is to be asked for again by now, longest due first."""
+    """Return orders whose next request to Amazon is due, longest due first."""
     c = quarantine.c
     query = _DUE.order_by(c.next_attempt_at, c.order_id).limit(limit)
     return _opened(tx, query, of_account=account, now=tx.now)
@@ -262,9 +260,9 @@ def due(tx: Transaction, account: str, limit: int) -> list[Quarantined]:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Quarantine in figures. ``waiting``: for a person, because asking Amazon again has not helped.
+    """Quarantine in figures. ``waiting``: for a person, because further requests have not helped.
 
-    ``without_id``: those of them that Amazon cannot be asked for, because not even their id could be read.
+    ``without_id``: those of them without a readable id, which cannot be requested.
     """
 
     orders: int
@@ -275,7 +273,7 @@ class Counts:
 
 
 def counts(tx: Transaction) -> Counts:
-    """How many there are, over all accounts."""
+    """Count the quarantine of all accounts."""
     c = quarantine.c
     query = sa.select(
         sa.func.count(),
@@ -284,5 +282,5 @@ def counts(tx: Transaction) -> Counts:
         sa.func.min(c.next_attempt_at),
         sa.func.count(sa.case((c.order_id.startswith(_NAMELESS, autoescape=True), 1))),
     )
-    many, scheduled, oldest, following, nameless = tx.conn.execute(query).one()
-    return Counts(many, many - scheduled, oldest, following, nameless)
+    total, scheduled, oldest, next_attempt_at, nameless = tx.conn.execute(query).one()
+    return Counts(total, total - scheduled, oldest, next_attempt_at, nameless)

@@ -1,4 +1,4 @@
-"""Runs: one attempt at a source each; and what Login with Amazon has refused."""
+"""Runs, each one attempt at a source; and the credentials that Login with Amazon refused."""
 
 from __future__ import annotations
 
@@ -15,20 +15,29 @@ from store.engine import Transaction
 from store.tables import refusals, run_days, runs
 
 RunOutcome = Literal["complete", "deferred", "failed", "superseded"]
+
 KEPT = timedelta(days=30)
-"""Runs older than this are kept as daily totals only."""
+"""Older runs are kept as daily totals only."""
 
 QUIET_KEPT = timedelta(days=2)
-"""The same for those that went well and brought nothing: of thousands of sources they are nearly all."""
+"""The same for successful runs without orders, which nearly all are where there are thousands of sources."""
 
-
-TOTALS = ("runs", "failed", "pages", "orders", "requests")
 BUYERS = ("identifiable", "with_email", "with_name")
+
+
+class RunTotals(NamedTuple):
+    """What the runs of a source add up to."""
+
+    runs: int
+    failed: int
+    pages: int
+    orders: int
+    requests: int
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run as stored; without ``outcome`` while it is going on, or when its process died."""
+    """One run as stored; ``outcome`` is None while it lasts, and if its process died."""
 
     run: int
     source: str
@@ -40,16 +49,16 @@ class Run:
     requests: int
     message: str | None
     identifiable: int = 0
-    """Orders that live reading brought and that may show their buyer; then those that did."""
+    """Orders read live that may show their buyer; the next two count those that did."""
     with_email: int = 0
     with_name: int = 0
     retries: int = 0
-    """Requests that had to be made again."""
+    """Requests that were retries."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """``kind`` is ``account`` or ``application``; ``fingerprint`` of the credentials that were refused."""
+    """``kind`` is ``account`` or ``application``; ``fingerprint`` is that of the refused credentials."""
 
     kind: str
     name: str
@@ -62,7 +71,7 @@ _START = sa.insert(runs).returning(runs.c.run)
 
 
 def start(tx: Transaction, source: str) -> int:
-    """Begin a run. Returns its number."""
+    """Begin a run. Return its number."""
     values = {"source": source, "started_at": tx.now, "pages": 0, "orders": 0, "requests": 0}
     number: int = tx.conn.execute(_START, values).scalar_one()
     return number
@@ -103,10 +112,10 @@ def buyers_by_day(
 
     Omits days without any such order.
     """
-    wanted, d = tx.these(sources), run_days.c
+    keys, d = tx.these(sources), run_days.c
     query = (
         sa.select(d.source, d.day, *(d[name] for name in BUYERS))
-        .join_from(wanted, run_days, d.source == wanted.c.value)
+        .join_from(keys, run_days, d.source == keys.c.value)
         .where(d.day.between(first, last), d.identifiable > 0)
     )
     counts: dict[str, dict[date, tuple[int, int, int]]] = {}
@@ -121,19 +130,19 @@ def add_to_day(tx: Transaction, source: str, day: date, more: Mapping[str, int])
     values = {name: d[name] + number for name, number in more.items()}
     changed = tx.conn.execute(sa.update(run_days).where(d.source == source, d.day == day).values(values))
     if changed.rowcount == 0:
-        zeros = dict.fromkeys((*TOTALS, *BUYERS), 0)
+        zeros = dict.fromkeys((*RunTotals._fields, *BUYERS), 0)
         tx.conn.execute(sa.insert(run_days).values(source=source, day=day, **{**zeros, **more}))
 
 
 def add_order(tx: Transaction, run: int) -> None:
-    """One more order that this run fetched by its id is stored."""
+    """Count one more stored order that this run fetched by its id."""
     tx.conn.execute(sa.update(runs).where(runs.c.run == run).values(orders=runs.c.orders + 1))
 
 
 def finish(
     tx: Transaction, run: int, outcome: RunOutcome, requests: int, message: str | None, retries: int = 0
 ) -> None:
-    """End a run; ``retries``: how many of its requests were made again."""
+    """End a run; ``retries``: how many of its requests were retries."""
     values = {
         "finished_at": tx.now,
         "outcome": outcome,
@@ -145,38 +154,38 @@ def finish(
 
 
 def latest(tx: Transaction, source: str) -> Run | None:
-    """The newest run of a source."""
+    """Return the newest run of a source; None before its first."""
     return latest_of_each(tx, [source]).get(source)
 
 
 def latest_of_each(tx: Transaction, sources: Iterable[str]) -> dict[str, Run]:
-    """The newest run of each of some sources that has any: one look into the index for each.
+    """Return the newest run of each source that has any, by one look into the index for each.
 
-    Runs from times that are still to come, of a clock that was wrong then, count as the oldest.
+    Runs in the future, begun by a clock that was wrong, count as the oldest.
     """
-    wanted = set(sources)
-    found = _latest(tx, wanted, tx.now + CLOCK_WAS_SET)
-    rest = wanted - found.keys()
-    return found | (_latest(tx, rest, _EVER) if rest else {})
+    keys = set(sources)
+    newest = _latest(tx, keys, tx.now + CLOCK_WAS_SET)
+    others = keys - newest.keys()
+    return newest | (_latest(tx, others, _END_OF_TIME) if others else {})
 
 
-_EVER = datetime.max.replace(tzinfo=UTC)
+_END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
 
 def _latest(tx: Transaction, sources: Collection[str], until: datetime) -> dict[str, Run]:
-    wanted, its = tx.these(sources), runs.alias()
+    keys, its = tx.these(sources), runs.alias()
     newest = (
         sa.select(its.c.run)
-        .where(its.c.source == wanted.c.value, its.c.started_at <= until)
+        .where(its.c.source == keys.c.value, its.c.started_at <= until)
         .order_by(its.c.started_at.desc(), its.c.run.desc())
         .limit(1)
     )
-    query = sa.select(runs).join_from(wanted, runs, runs.c.run == newest.scalar_subquery())
+    query = sa.select(runs).join_from(keys, runs, runs.c.run == newest.scalar_subquery())
     return {row.source: Run(**row._asdict()) for row in tx.rows(query)}
 
 
 def listed(tx: Transaction, *, limit: int, source: str | None = None, before: int | None = None) -> list[Run]:
-    """The newest runs, of one source or of all; ``before``: those with smaller numbers."""
+    """Return the newest runs of one source or of all; ``before``: those with smaller numbers."""
     c = runs.c
     query = sa.select(runs).order_by(c.run.desc()).limit(limit)
     if source is not None:
@@ -186,40 +195,30 @@ def listed(tx: Transaction, *, limit: int, source: str | None = None, before: in
     return [Run(**row._mapping) for row in tx.rows(query)]
 
 
-def since(tx: Transaction, source: str, moment: datetime) -> list[Run]:
-    """The runs of a source that began at a moment or later, oldest first."""
+def since(tx: Transaction, source: str, time: datetime) -> list[Run]:
+    """Return the runs of a source that began at a time or later, oldest first."""
     c = runs.c
-    query = sa.select(runs).where(c.source == source, c.started_at >= moment).order_by(c.started_at, c.run)
+    query = sa.select(runs).where(c.source == source, c.started_at >= time).order_by(c.started_at, c.run)
     return [Run(**row._mapping) for row in tx.rows(query)]
 
 
 def condense(tx: Transaction, source: str) -> None:
-    """Turn a source's old runs into daily totals."""
+    """Turn old runs of a source into daily totals."""
     days: dict[date, Counter[str]] = {}
     c = runs.c
     quiet = sa.and_(c.outcome == "complete", c.orders == 0, c.started_at < tx.now - QUIET_KEPT)
     old = sa.and_(c.source == source, sa.or_(c.started_at < tx.now - KEPT, quiet))
-    # Deleted as they are read, so that no other process counts the same ones.
+    # Deleted as they are read, so that no other process counts the same runs.
     for row in tx.rows(sa.delete(runs).where(old).returning(runs)):
         counted = (1, int(row.outcome == "failed"), row.pages, row.orders, row.requests)
         total = days.setdefault(row.started_at.date(), Counter())
-        total.update(dict(zip(TOTALS, counted, strict=True)))
+        total.update(RunTotals(*counted)._asdict())
     for day, total in days.items():
         add_to_day(tx, source, day, total)
 
 
-class RunTotals(NamedTuple):
-    """What the runs of a source add up to."""
-
-    runs: int
-    failed: int
-    pages: int
-    orders: int
-    requests: int
-
-
 def totals_by_source(tx: Transaction) -> dict[str, RunTotals]:
-    """Sum up the runs of each source: those that were condensed to days, and those since."""
+    """Sum up the runs of each source: condensed ones and those that still stand alone."""
     c, d = runs.c, run_days.c
     failed = sa.case((c.outcome == "failed", 1), else_=0)
     totals: dict[str, RunTotals] = {}
@@ -236,12 +235,12 @@ def totals_by_source(tx: Transaction) -> dict[str, RunTotals]:
 
 
 def refuse(tx: Transaction, kind: str, name: str, fingerprint: str, reason: str) -> None:
-    """Remember that these credentials were refused."""
-    mine = sa.and_(refusals.c.kind == kind, refusals.c.name == name)
-    known = tx.conn.execute(sa.select(refusals.c.fingerprint).where(mine)).scalar_one_or_none()
-    if known == fingerprint:
+    """Store that these credentials were refused, unless it is stored already."""
+    which = sa.and_(refusals.c.kind == kind, refusals.c.name == name)
+    stored = tx.conn.execute(sa.select(refusals.c.fingerprint).where(which)).scalar_one_or_none()
+    if stored == fingerprint:
         return
-    tx.conn.execute(sa.delete(refusals).where(mine))
+    tx.conn.execute(sa.delete(refusals).where(which))
     tx.conn.execute(
         sa.insert(refusals).values(kind=kind, name=name, fingerprint=fingerprint, reason=reason, since=tx.now)
     )
@@ -258,38 +257,38 @@ _IN_FORCE = sa.select(refusals).where(
 
 
 def in_force(tx: Transaction, account: str, secret: str) -> dict[str, Refusal]:
-    """The refusals of an account and of its application, by kind, about whatever credentials."""
-    found = tx.rows(_IN_FORCE, {"account": account, "application": secret})
-    return {row.kind: Refusal(**row._mapping) for row in found}
+    """Return the refusals of an account and of its application by kind, of any credentials."""
+    rows = tx.rows(_IN_FORCE, {"account": account, "application": secret})
+    return {row.kind: Refusal(**row._mapping) for row in rows}
 
 
 def all_in_force(tx: Transaction) -> dict[tuple[str, str], Refusal]:
-    """The refusals of all accounts and applications, by kind and name, about whatever credentials."""
+    """Return the refusals of all accounts and applications by kind and name, of any credentials."""
     return {(row.kind, row.name): Refusal(**row._mapping) for row in tx.rows(sa.select(refusals))}
 
 
 def standing_refusal(tx: Transaction, account: str, credential: str, secret: str) -> Refusal | None:
-    """The refusal of these very credentials; one about credentials that were replaced since is over."""
+    """Return the refusal of exactly these credentials; None if others were refused."""
     return standing(in_force(tx, account, secret), credential)
 
 
 def admit(tx: Transaction, account: str, credential: str, secret: str) -> Refusal | None:
-    """The refusal of these very credentials. Without one they may be tried: what is over is forgiven."""
-    found = in_force(tx, account, secret)
-    refused = standing(found, credential)
-    if refused is None and "account" in found:
+    """Return the refusal of exactly these credentials. Without one, delete that of replaced credentials."""
+    refusals_in_force = in_force(tx, account, secret)
+    refused = standing(refusals_in_force, credential)
+    if refused is None and "account" in refusals_in_force:
         forgive(tx, "account", account)
     return refused
 
 
-def standing(found: Mapping[str, Refusal], credential: str) -> Refusal | None:
-    """Which of an account's refusals, by kind, is about these very credentials."""
-    if "application" in found:
-        return found["application"]
-    of_account = found.get("account")
+def standing(refusals_by_kind: Mapping[str, Refusal], credential: str) -> Refusal | None:
+    """Return which of an account's refusals concerns exactly these credentials; None if none does."""
+    if "application" in refusals_by_kind:
+        return refusals_by_kind["application"]
+    of_account = refusals_by_kind.get("account")
     return of_account if of_account is not None and of_account.fingerprint == credential else None
 
 
 def forgive(tx: Transaction, kind: str, name: str) -> None:
-    """The credentials work, or have changed."""
+    """Delete a refusal, because the credentials work or have changed."""
     tx.conn.execute(sa.delete(refusals).where(refusals.c.kind == kind, refusals.c.name == name))

@@ -1,4 +1,4 @@
-"""Creating and upgrading the schema, and saying what is wrong with it."""
+"""Create, upgrade and check the database's schema."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FOLDER = Path(__file__).parent / "migrations"
 
 
 class NewerDatabase(Exception):
-    """The database was upgraded by a newer version of the program than this one."""
+    """A newer version of the program has upgraded the database."""
 
 
 def _config(connection: Connection | None = None) -> Config:
@@ -33,50 +33,50 @@ def _config(connection: Connection | None = None) -> Config:
 
 
 def newest_revision() -> str | None:
-    """The revision that this version of the program works with."""
+    """Return the revision that this version of the program needs."""
     return ScriptDirectory.from_config(_config()).get_current_head()
 
 
 def revision(engine: Engine) -> str | None:
-    """The revision that the database is at; None for an empty one."""
+    """Return the database's revision; None for an empty database."""
     with engine.connect() as connection:
         return MigrationContext.configure(connection).get_current_revision()
 
 
 def upgrade(engine: Engine) -> None:
-    """Bring the database to the newest revision, also beside services; repeatable. Raises NewerDatabase."""
-    for attempt in range(_ATTEMPTS):
+    """Upgrade to the newest revision; safe to repeat, and beside running services. Raises NewerDatabase."""
+    for attempt in range(_UPGRADE_ATTEMPTS):
         try:
             with engine.begin() as connection:
                 _upgrade(connection)
                 return
         except sa.exc.DBAPIError as error:
-            if not is_conflict(error) or attempt == _ATTEMPTS - 1:
+            if not is_conflict(error) or attempt == _UPGRADE_ATTEMPTS - 1:
                 raise
 
 
-_ATTEMPTS = 5
-"""How often an upgrade is begun anew that was the one to give way to a service."""
+_UPGRADE_ATTEMPTS = 5
+"""How often an upgrade is tried that loses a deadlock to a service."""
 
 
 def _upgrade(connection: Connection) -> None:
-    stranger = _unknown_revision(connection)
-    if stranger is not None:
-        raise NewerDatabase(stranger)
+    unknown = _unknown_revision(connection)
+    if unknown is not None:
+        raise NewerDatabase(unknown)
     if MigrationContext.configure(connection).get_current_revision() != newest_revision():
-        # All tables before any work: an upgrade that waits for one later may lose what it did to a deadlock.
+        # Lock all tables first: an upgrade that waits for one later may lose its work to a deadlock.
         hold_tables(connection, metadata.tables.keys() & set(sa.inspect(connection).get_table_names()))
     command.upgrade(_config(connection), "head")
 
 
 def differences(engine: Engine) -> list[str]:
-    """What keeps this program from working with the database, in sentences; empty when nothing does."""
+    """Return what keeps this program from using the database, in sentences; empty if nothing does."""
     with engine.connect() as connection:
         if not sa.inspect(connection).get_table_names():
             return ["the database is empty"]
         context = MigrationContext.configure(connection)
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*expression-based index")  # those are looked at below
+            warnings.filterwarnings("ignore", ".*expression-based index")  # _wrong_expressions checks them
             changes = compare_metadata(context, metadata)
         return [
             *_about_revision(connection),
@@ -86,7 +86,7 @@ def differences(engine: Engine) -> list[str]:
 
 
 def _wrong_expressions(connection: Connection) -> Iterator[str]:
-    """Yield what is wrong with indexes by expressions, where SQLAlchemy cannot read them."""
+    """Yield what is wrong with indexes over expressions, where SQLAlchemy cannot read them."""
     there = index_texts(connection)
     if there is None:
         return
@@ -101,7 +101,7 @@ def _wrong_expressions(connection: Connection) -> Iterator[str]:
 
 
 def _unknown_revision(connection: Connection) -> str | None:
-    """A sentence about a revision that this version of the program has never heard of."""
+    """Return a sentence about a revision that this version of the program does not know; None if it does."""
     current = MigrationContext.configure(connection).get_current_revision()
     known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
     if current is None or current in known:
@@ -110,9 +110,9 @@ def _unknown_revision(connection: Connection) -> str | None:
 
 
 def _about_revision(connection: Connection) -> list[str]:
-    stranger = _unknown_revision(connection)
-    if stranger is not None:
-        return [stranger]
+    unknown = _unknown_revision(connection)
+    if unknown is not None:
+        return [unknown]
     current, newest = MigrationContext.configure(connection).get_current_revision(), newest_revision()
     if current == newest:
         return []
@@ -120,7 +120,7 @@ def _about_revision(connection: Connection) -> list[str]:
 
 
 def _in_words(change: Any) -> list[str]:
-    """Alembic says what it would do to the database; a reader wants to know what is wrong with it."""
+    """Turn Alembic's proposed changes into sentences about what is wrong with the database."""
     if isinstance(change, list):
         return [sentence for part in change for sentence in _in_words(part)]
     kind, *parts = change

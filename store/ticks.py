@@ -1,7 +1,7 @@
-"""When each source is due, where several schedulers and workers share the schedule.
+"""When each source is due, if several schedulers and workers share the schedule.
 
-A tick is due, is queued once (``mark_queued`` compares and sets), runs, and is due again when its run
-has said so. Nothing here excludes two runs of a source: the ledger does that. It only saves effort.
+A tick is due, is queued once (``mark_queued`` compares and sets), runs, and is due again at the time that its
+run sets. This saves effort; only the ledger excludes two runs of a source.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from store.tables import ticks
 from store.types import among
 
 LOST = timedelta(minutes=10)
-"""A job that has neither run nor been taken back for so long is gone, say from the queue of a backup."""
+"""A job that has not run for this long is lost, for example in the queue of a restored backup."""
 
 FORGOTTEN = timedelta(days=1)
-"""A source that nobody has run for so long is not configured any more."""
+"""A source that has not run for this long is not configured any more."""
 
 
 def enter(tx: Transaction, due: Mapping[str, datetime]) -> None:
-    """Enter sources that are not known yet, each with the time when it is due."""
+    """Store the due times of sources that are not stored yet."""
     tx.insert_missing(ticks, [{"source": source, "due_at": at} for source, at in sorted(due.items())])
 
 
 def known(tx: Transaction) -> set[str]:
-    """The sources that were entered."""
+    """Return the stored sources."""
     return set(tx.conn.execute(sa.select(ticks.c.source)).scalars())
 
 
 def forget(tx: Transaction) -> None:
-    """Drop sources that nobody has run for a day."""
+    """Delete sources that have not run for a day."""
     tx.conn.execute(sa.delete(ticks).where(ticks.c.due_at < tx.now - FORGOTTEN))
 
 
 def hasten(tx: Transaction, sources: Collection[str]) -> None:
-    """Something has changed about these sources: they are due now."""
+    """Make sources due now, because something about them has changed."""
     if sources:
         later = sa.and_(among(ticks.c.source, sorted(sources)), ticks.c.due_at > tx.now)
         tx.conn.execute(sa.update(ticks).where(later).values(due_at=tx.now))
@@ -49,19 +49,19 @@ def _unqueued(tx: Transaction) -> sa.ColumnElement[bool]:
     return sa.or_(ticks.c.queued_at.is_(None), ticks.c.queued_at < tx.now - LOST)
 
 
-def due_until(tx: Transaction, moment: datetime) -> list[tuple[str, datetime]]:
-    """Sources that are due by then and not queued, the longest waiting first."""
+def due_until(tx: Transaction, time: datetime) -> list[tuple[str, datetime]]:
+    """Return sources that are due by a time and not queued, longest due first."""
     c = ticks.c
-    query = sa.select(c.source, c.due_at).where(c.due_at <= moment, _unqueued(tx)).order_by(c.due_at)
+    query = sa.select(c.source, c.due_at).where(c.due_at <= time, _unqueued(tx)).order_by(c.due_at)
     return [(row.source, row.due_at) for row in tx.rows(query)]
 
 
 def mark_queued(tx: Transaction, sources: Collection[str]) -> list[str]:
-    """Those of these sources whose ticks are on us to queue: they are due, and nobody else has."""
-    mine = sa.and_(among(ticks.c.source, sources), ticks.c.due_at <= tx.now, _unqueued(tx))
-    # Locked in one order: two schedulers may mark the same ones at once.
-    found = sa.select(ticks.c.source).where(mine).order_by(ticks.c.source).with_for_update()
-    keys = list(tx.conn.execute(found).scalars())
+    """Mark those of the sources as queued that are due and not queued by another scheduler. Return them."""
+    due = sa.and_(among(ticks.c.source, sources), ticks.c.due_at <= tx.now, _unqueued(tx))
+    # Locked in one order: two schedulers may mark the same sources at once.
+    query = sa.select(ticks.c.source).where(due).order_by(ticks.c.source).with_for_update()
+    keys = list(tx.conn.execute(query).scalars())
     if keys:
         marked = sa.update(ticks).where(among(ticks.c.source, keys)).values(queued_at=tx.now)
         tx.conn.execute(marked)
@@ -69,5 +69,5 @@ def mark_queued(tx: Transaction, sources: Collection[str]) -> list[str]:
 
 
 def finish(conn: Connection, source: str, due_at: sa.ColumnElement[datetime]) -> None:
-    """The tick has run, or was given up: it is due again at this time, by ``Store.server_time``."""
+    """Make a tick that ran or was given up due again at this time, by ``Store.server_time``."""
     conn.execute(sa.update(ticks).where(ticks.c.source == source).values(due_at=due_at, queued_at=None))

@@ -1,12 +1,12 @@
-"""Moving a database from SQLite to PostgreSQL: every table, resumable, and proven equal at the end.
+"""Copy a database from SQLite to PostgreSQL: all tables, resumable, compared at the end.
 
-The source is read in one transaction, of one moment. Rows go over table by table in the order of their
-keys, a few thousand a transaction, so what an interrupted copy has brought over is simply the first so
-many rows. Every run reads both sides whole and compares counts and checksums: a table that differs,
-because the source went on in between, is copied anew. Knows no table by name but ``counters``, which
-is translated: PostgreSQL has sequences instead, and counts change positions from where SQLite stopped.
+The source is read in one transaction, so from one snapshot. Rows are copied table by table in the order of
+their keys, a few thousand in a transaction, so an interrupted copy has left the first rows of a table. Each
+run reads both sides whole and compares counts and checksums: a table that differs, because the source changed
+in between, is copied again. Only ``counters`` is known by name and translated: PostgreSQL has sequences
+instead, and counts change positions from where SQLite stopped.
 
-Until all is proven a mark stands in the target, and no service opens it (``is_unfinished``).
+Until both sides are equal, a mark in the target keeps services from opening it (``is_unfinished``).
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ COPYING = "copying"
 """The counter whose number names the source of a copy that is not finished."""
 
 ROWS = 5000
-"""Rows of a transaction, and of a step of the progress."""
+"""Rows in a transaction and in a step of the progress."""
 
 _LOCK = "hashtext('order-sync copying')"
 
 _WRITTEN_TO = "the database was written to while it was copied: stop what writes to it, and copy again."
 
 Progress = Callable[[str, int], None]
-"""Told of a table and how many more of its rows have been copied or compared."""
+"""Called with a table's name and how many more of its rows were copied or compared."""
 
 
 class Refused(Exception):
-    """The target cannot take a copy of this source. The message is a sentence that says why."""
+    """The target cannot take a copy of this source. The message is a sentence with the reason."""
 
 
 class Unequal(Exception):
-    """After copying, a table is not the same on both sides. The message is a sentence."""
+    """After copying, a table differs between both sides. The message is a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """How many rows, and a sum of their hashes, which does not depend on their order."""
+    """The number of rows and the sum of their hashes, which does not depend on their order."""
 
     rows: int = 0
     hashes: int = 0
@@ -62,14 +62,14 @@ class Sum:
 
 @dataclass
 class Copying:
-    """One run of a copy from ``source`` (SQLite) to ``target`` (PostgreSQL), both of the newest schema."""
+    """One run of a copy from ``source`` (SQLite) to ``target`` (PostgreSQL), both at the newest revision."""
 
     source: Engine
     target: Engine
     progress: Progress = field(default=lambda table, rows: None)
 
     def run(self) -> dict[str, Sum]:
-        """Copy what is missing, and prove it. Returns what each table has. Raises Refused, Unequal."""
+        """Copy missing rows and compare both sides. Return the sum of each table. Raises Refused, Unequal."""
         with self._alone(), self._reading() as watch, self._reading() as source:
             version = _version(watch)
             with source.begin():
@@ -82,10 +82,10 @@ class Copying:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Nobody else copies into the target meanwhile."""
+        """Keep other copies out of the target."""
         with self.target.connect() as guard:
             if not guard.exec_driver_sql(f"SELECT pg_try_advisory_lock({_LOCK})").scalar_one():
-                raise Refused("another copy to the same database is going on.")
+                raise Refused("another copy to the same database is running.")
             guard.commit()  # the lock is the connection's, not the transaction's
             try:
                 yield
@@ -95,7 +95,7 @@ class Copying:
 
     @contextmanager
     def _patient(self) -> Iterator[Connection]:
-        """A transaction in the target without time limits: tables may be large."""
+        """Open a transaction in the target without time limits, because tables may be large."""
         with self.target.begin() as target:
             for limit in ("statement_timeout", "idle_in_transaction_session_timeout"):
                 target.exec_driver_sql(f"SET LOCAL {limit} = 0")
@@ -109,77 +109,75 @@ class Copying:
     # --- beginning and end --------------------------------------------------------------------------
 
     def _begin(self, source: Connection) -> None:
-        """See that the target is empty, or a copy of this source that was not finished; mark it as such."""
+        """Check that the target is empty or an unfinished copy of this source, and mark it."""
         name = identity(source)
         with self.target.begin() as target:
             mark = _counter(target, COPYING)
             if mark is None:
                 full = [t.name for t in metadata.sorted_tables if _any(target, t)]
                 if full:
-                    there = ", ".join(full[:3])
-                    raise Refused(
-                        f"the database to copy to is not empty (it has {there}): give an empty one."
-                    )
+                    names = ", ".join(full[:3])
+                    raise Refused(f"the database to copy to is not empty (it has {names}): use an empty one.")
                 target.execute(sa.insert(counters).values(name=COPYING, value=name))
             elif mark != name:
                 raise Refused(
                     "the database to copy to holds a half-finished copy of another database, or of this one "
-                    "before its keys were rotated: give an empty one."
+                    "before its keys were rotated: use an empty one."
                 )
-            # Rows refer to others that come later, and what is copied anew is deleted first.
+            # Rows refer to others that are copied later, and a table is emptied before it is copied again.
             for key in _foreign_keys(target):
                 target.execute(sa.schema.DropConstraint(key))
 
     def _end(self, source: Connection) -> None:
-        """All is equal: let the target go on counting where the source stopped, and take the mark away."""
+        """Let the equal target continue counting where the source stopped, and remove the mark."""
         with self._patient() as target:
-            there = set(_foreign_keys(target))
+            present = set(_foreign_keys(target))
             for table in _copied():
-                for key in table.foreign_key_constraints - there:
+                for key in table.foreign_key_constraints - present:
                     target.execute(sa.schema.AddConstraint(key, isolate_from_table=False))
             counted = {row.name: int(row.value) for row in source.execute(sa.select(counters))}
             position = max(counted.pop("change_no", 0), newest_change(source))
             for name, value in counted.items():
                 target.execute(sa.select(sa.func.setval(name, value)))
             for table in _copied():
-                _go_on_counting(target, table)
+                _continue_numbers(target, table)
             target.execute(sa.delete(counters).where(counters.c.name.in_((COPYING, COUNTED_FROM))))
             target.execute(sa.insert(counters).values(name=COUNTED_FROM, value=position))
             for table in _copied():
-                # Until it knows how much there is, PostgreSQL would read whole tables for a page.
+                # Without statistics PostgreSQL would read whole tables for each page.
                 target.exec_driver_sql(f"ANALYZE {table.name}")
 
     # --- one table ----------------------------------------------------------------------------------
 
     def _bring(self, source: Connection, table: sa.Table) -> Sum:
         with self._patient() as target:
-            there = target.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
+            copied = target.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
         try:
-            wanted = self._copy(source, table, there)
-            found = self._sum(table)
+            source_sum = self._copy(source, table, copied)
+            target_sum = self._sum(table)
         except sa.exc.IntegrityError as error:
-            if getattr(error.orig, "sqlstate", None) != "23505":  # a key that is there already
+            if getattr(error.orig, "sqlstate", None) != "23505":  # the key exists already
                 raise
-            wanted, found = Sum(), Sum(-1)
-        if found != wanted:
+            source_sum, target_sum = Sum(), Sum(-1)
+        if target_sum != source_sum:
             with self._patient() as target:
                 target.execute(sa.delete(table))
-            wanted = self._copy(source, table, 0)
-            found = self._sum(table)
-        if found != wanted:
+            source_sum = self._copy(source, table, 0)
+            target_sum = self._sum(table)
+        if target_sum != source_sum:
             raise Unequal(
-                f"table {table.name} is not the same on both sides: {wanted.rows} rows with checksum "
-                f"{wanted.hashes:016x} became {found.rows} with {found.hashes:016x}."
+                f"table {table.name} is not the same on both sides: {source_sum.rows} rows with checksum "
+                f"{source_sum.hashes:016x} became {target_sum.rows} with {target_sum.hashes:016x}."
             )
-        return found
+        return target_sum
 
-    def _copy(self, source: Connection, table: sa.Table, there: int) -> Sum:
-        """Copy all rows but the first ``there``. Returns the sum of all."""
+    def _copy(self, source: Connection, table: sa.Table, copied: int) -> Sum:
+        """Copy all rows but the first ``copied``. Return the sum of all rows."""
         total = Sum()
         query = sa.select(table).order_by(*table.primary_key.columns)
         rows = source.execute(query.execution_options(yield_per=ROWS))
         while chunk := [tuple(row) for row in islice(rows, ROWS)]:
-            fresh = chunk[max(0, there - total.rows) :]
+            fresh = chunk[max(0, copied - total.rows) :]
             for row in chunk:
                 total += row
             if fresh:
@@ -193,12 +191,12 @@ class Copying:
                 copy(target, table, tuple(table.columns.keys()), rows)
             except sa.exc.DataError as error:
                 if getattr(error.orig, "sqlstate", None) is not None:
-                    raise  # the server's; the driver itself refuses nothing but a NUL
+                    raise  # the server's error; the driver itself refuses only a NUL
                 what = f"a row of table {table.name} cannot be stored in PostgreSQL"
                 raise Unequal(f"{what} ({type(error).__name__}): it holds a NUL character.") from None
 
     def _sum(self, table: sa.Table) -> Sum:
-        """The sum of a table of the target."""
+        """Return the sum of a table of the target."""
         total = Sum()
         query = sa.select(table).execution_options(yield_per=ROWS)
         with self._patient() as target, target.execute(query) as rows:
@@ -214,14 +212,14 @@ def _copied() -> list[sa.Table]:
 
 
 def _version(watch: Connection) -> int:
-    """A number that is another one when somebody has written to the source."""
+    """Return a number that differs after another process has written to the source."""
     version = watch.exec_driver_sql("PRAGMA data_version").scalar_one()
     watch.rollback()
     return int(version)
 
 
 def rows_of(source: Engine) -> int:
-    """How many rows there are to copy."""
+    """Return the number of rows to copy."""
     with source.connect() as bare:
         connection = bare.execution_options(reading=True)
         counts = (sa.select(sa.func.count()).select_from(table) for table in _copied())
@@ -229,7 +227,7 @@ def rows_of(source: Engine) -> int:
 
 
 def identity(source: Connection) -> int:
-    """A number for this very database, whatever is in it: made of its sealed key of hashes."""
+    """Return a number that identifies the database whatever it holds, made from its sealed lookup key."""
     key = source.execute(
         sa.select(tables.meta.c.value).where(tables.meta.c.name == LOOKUP_KEY)
     ).scalar_one_or_none()
@@ -237,7 +235,7 @@ def identity(source: Connection) -> int:
 
 
 def is_unfinished(engine: Engine) -> bool:
-    """Whether a database is a copy that was not finished."""
+    """Return True if a database is an unfinished copy."""
     with engine.connect() as connection:
         return _counter(connection, COPYING) is not None
 
@@ -251,15 +249,15 @@ def _any(connection: Connection, table: sa.Table) -> bool:
 
 
 def _foreign_keys(target: Connection) -> Iterator[sa.ForeignKeyConstraint]:
-    """Those of our foreign keys that the target has."""
+    """Yield those of our foreign keys that the target has."""
     inspector = sa.inspect(target)
     for table in _copied():
-        there = {key["name"] for key in inspector.get_foreign_keys(table.name)}
-        yield from (key for key in table.foreign_key_constraints if key.name in there)
+        names = {key["name"] for key in inspector.get_foreign_keys(table.name)}
+        yield from (key for key in table.foreign_key_constraints if key.name in names)
 
 
-def _go_on_counting(target: Connection, table: sa.Table) -> None:
-    """A column that numbers its rows itself goes on after the last one."""
+def _continue_numbers(target: Connection, table: sa.Table) -> None:
+    """Let a column that numbers its rows continue after the last one."""
     column = table.autoincrement_column
     if column is None:
         return

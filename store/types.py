@@ -1,8 +1,8 @@
 """Column types that mean the same on SQLite and PostgreSQL.
 
-SQLite has neither exact numbers nor times with a zone: its ``Numeric`` is a float and its ``DateTime``
-drops the offset. So money is text there and a time is ISO 8601 text of fixed width, which sorts as time
-does. PostgreSQL keeps its own NUMERIC and TIMESTAMPTZ.
+SQLite has neither exact numbers nor times with a zone: its ``Numeric`` is a float and its ``DateTime`` drops
+the offset. So money is text there, and a time is ISO 8601 text of fixed width, which sorts like the time.
+PostgreSQL uses its own NUMERIC and TIMESTAMPTZ.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 Identity = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-"""A whole-number key; on SQLite it must be called INTEGER to be the row id itself."""
+"""A whole-number key. On SQLite the type must be INTEGER, so that the key is the row id itself."""
 
 
 def _in_utc(value: datetime | None) -> datetime | None:
@@ -41,7 +41,7 @@ def _time_text(value: datetime | None) -> str | None:
         return None
     if value.tzinfo is not UTC:
         value = _in_utc(value) or value
-    # As isoformat(timespec="microseconds"), which asks the zone first and so takes three times as long.
+    # Same as isoformat(timespec="microseconds"), which takes three times as long because it asks the zone.
     text = _encoded(value)[1:-2].decode()
     return f"{text}+00:00" if value.microsecond else f"{text}.000000+00:00"
 
@@ -117,7 +117,7 @@ class _Among(FunctionElement[bool]):
     inherit_cache = True
 
     def self_group(self, against: Any = None) -> Any:
-        return self  # a condition as it is: SQLAlchemy would compare it with 1, and no index would serve
+        return self  # as it is: SQLAlchemy would compare it with 1, and SQLite would use no index
 
 
 @compiles(_Among, "sqlite")
@@ -133,22 +133,22 @@ def _in_array(element: _Among, compiler: Any, **how: Any) -> str:
 
 
 def among(column: sa.ColumnElement[Any], values: Collection[Any]) -> sa.ColumnElement[bool]:
-    """``column IN (values)`` with a single parameter.
+    """Return ``column IN (values)`` with a single parameter.
 
-    With one for each value SQLAlchemy takes longer to bind them than the database takes to find the rows.
+    With one for each value, SQLAlchemy takes longer to bind them than the database takes to find the rows.
     """
     return _among(column, None, list(values))
 
 
 def among_these(column: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
-    """The same for a statement that is built once: its values are a list, the parameter ``these``."""
+    """Return ``column IN (:these)`` for a statement that is built once; ``these`` is a list."""
     return _among(column, "these", None)
 
 
 def _among(
     column: sa.ColumnElement[Any], name: str | None, values: list[Any] | None
 ) -> sa.ColumnElement[bool]:
-    if isinstance(column.type, sa.LargeBinary):  # SQLite has no way to hand over many as one
+    if isinstance(column.type, sa.LargeBinary):  # SQLite cannot take several as one value
         each = sa.bindparam(name, values, column.type, expanding=True, required=values is None)
         return column.in_(each)
     return _Among(column, sa.bindparam(name, values, _several(column.type), required=values is None))

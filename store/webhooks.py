@@ -1,8 +1,8 @@
-"""Web hooks in the database: who is told of changes, how far each has been told, and what it did not take.
+"""Web hooks in the database: receivers of changes, the position of each, and the events that it refused.
 
-A hook is worked on by one process at a time: it is claimed for ``CLAIM``, and every change compares its
-version, so that whoever lost the claim, or works on a hook that was replayed or removed meanwhile, writes
-nothing (``Superseded``). What such a one has sent is sent again.
+One process at a time works on a hook: it claims the hook for ``CLAIM``, and each change compares the version.
+So a process that lost the claim, or whose hook was replayed or removed, writes nothing (``Superseded``); what
+it has sent is sent again.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from store.tables import outbox, webhook_events, webhooks
 from store.types import among
 
 CLAIM = timedelta(minutes=1)
-"""How long a process has a hook to itself; it must be done with its turn well before."""
+"""How long a process holds a hook; its turn must end well before."""
 
 State = Literal["waiting", "dead"]
 
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """A receiver. ``position``: the last event that was dealt with, taken by it or entered as ``Held``."""
+    """A receiver. ``position``: the last event that was handled: accepted, or stored as ``Held``."""
 
     hook_id: int
     url: str = field(repr=False)
@@ -46,7 +46,7 @@ class Hook:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """An event that was not taken, or waits behind one of its record. ``failed_at``: since when."""
+    """An event that was not accepted, or waits behind another of its record. ``failed_at``: since when."""
 
     position: Position
     state: State
@@ -58,7 +58,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """How a hook stands: what waits, what was given up, and since when its oldest event is undelivered."""
+    """What a hook has not accepted: events waiting and given up, and the time of the oldest."""
 
     waiting: int
     dead: int
@@ -66,7 +66,7 @@ class Backlog:
 
 
 def place(hook_id: int, column: str) -> str:
-    """Where a sealed value of a hook is bound to."""
+    """Return the place to which a sealed value of a hook is bound."""
     return f"webhooks:{hook_id}:{column}"
 
 
@@ -92,7 +92,7 @@ def _hook(tx: Transaction, row: Row) -> Hook:
 
 
 def add(tx: Transaction, url: str, secret: str, position: Position | None = None) -> Hook:
-    """A new receiver, to be told what changes after a position; from now on without one.
+    """Store a new receiver of the changes after a position; by default of those from now on.
 
     Raises BadPosition (``store.changes.reached``).
     """
@@ -114,7 +114,7 @@ def add(tx: Transaction, url: str, secret: str, position: Position | None = None
 
 
 def load(tx: Transaction, hook_id: int | None = None) -> list[Hook]:
-    """All hooks, or the one of this id."""
+    """Return all hooks, or the one with this id."""
     query = sa.select(webhooks).order_by(webhooks.c.hook_id)
     if hook_id is not None:
         query = query.where(webhooks.c.hook_id == hook_id)
@@ -122,7 +122,7 @@ def load(tx: Transaction, hook_id: int | None = None) -> list[Hook]:
 
 
 def remove(tx: Transaction, hook_id: int) -> bool:
-    """Tell this receiver nothing more. Whether there was one."""
+    """Delete a hook and its events. Return False if there is none with this id."""
     tx.conn.execute(sa.delete(webhook_events).where(webhook_events.c.hook_id == hook_id))
     return tx.conn.execute(sa.delete(webhooks).where(webhooks.c.hook_id == hook_id)).rowcount == 1
 
@@ -131,7 +131,7 @@ def remove(tx: Transaction, hook_id: int) -> bool:
 
 
 def _first_due(now: datetime) -> sa.ColumnElement[bool]:
-    """Waiting events that are due and that no older one of their record waits before."""
+    """Return the condition for due events without an older one of the same record waiting before them."""
     e, older = webhook_events.c, aliased(webhook_events)
     same = (older.c.hook_id == e.hook_id, older.c.what == e.what, older.c.key == e.key)
     overtakes = sa.exists().where(*same, older.c.state == "waiting", older.c.change_no < e.change_no)
@@ -139,25 +139,25 @@ def _first_due(now: datetime) -> sa.ColumnElement[bool]:
 
 
 def due(tx: Transaction) -> list[int]:
-    """Hooks that there is something to do for, claimed by nobody. Opens nothing, changes nothing."""
+    """Return unclaimed hooks with something to do. Opens and changes nothing."""
     c, e, o = webhooks.c, webhook_events.c, outbox.c
     free = sa.or_(c.claimed_until.is_(None), c.claimed_until <= tx.now)
     rested = sa.or_(c.retry_at.is_(None), c.retry_at <= tx.now)
-    found = []
+    hook_ids = []
     query = sa.select(c.hook_id, c.change_no, c.what, c.key).where(free, rested).order_by(c.hook_id)
     rows = tx.rows(query)
     upto = readable(tx).change_no if rows else 0
     for row in rows:
         fresh = sa.and_(later_than(Position(row.change_no, row.what, row.key)), o.change_no <= upto)
         waiting = sa.and_(e.hook_id == row.hook_id, _first_due(tx.now))
-        either = (sa.select(sa.literal(1)).where(fresh), sa.select(sa.literal(1)).where(waiting))
-        if any(tx.conn.execute(each.limit(1)).first() for each in either):
-            found.append(row.hook_id)
-    return found
+        queries = (sa.select(sa.literal(1)).where(fresh), sa.select(sa.literal(1)).where(waiting))
+        if any(tx.conn.execute(query.limit(1)).first() for query in queries):
+            hook_ids.append(row.hook_id)
+    return hook_ids
 
 
 def claim(tx: Transaction, hook_id: int, owner: str) -> Hook:
-    """Take a hook for a turn. Raises Superseded when somebody else has it, or it is not due or gone."""
+    """Claim a hook for a turn. Raises Superseded if another process holds it, or it is deleted or not due."""
     query = tx.lock(sa.select(webhooks).where(webhooks.c.hook_id == hook_id))
     row = tx.conn.execute(query).mappings().one_or_none()
     if row is None or any(
@@ -170,7 +170,7 @@ def claim(tx: Transaction, hook_id: int, owner: str) -> Hook:
 
 
 def save(tx: Transaction, hook: Hook) -> None:
-    """Write what a turn came to, and give the hook back. Raises Superseded when it is not ours any more."""
+    """Store the result of a turn and release the hook. Raises Superseded if the claim was lost."""
     values = {
         **hook.position._asdict(),
         "failures": hook.failures,
@@ -187,14 +187,14 @@ def save(tx: Transaction, hook: Hook) -> None:
 
 
 def release_all(tx: Transaction, owner: str) -> None:
-    """Give back every hook that a process holds; what it still does with them is superseded."""
+    """Release all hooks of a process; what it still does with them is superseded."""
     c = webhooks.c
-    given_back = {"owner": None, "claimed_until": None, "version": c.version + 1}
-    tx.conn.execute(sa.update(webhooks).where(c.owner == owner).values(given_back))
+    released = {"owner": None, "claimed_until": None, "version": c.version + 1}
+    tx.conn.execute(sa.update(webhooks).where(c.owner == owner).values(released))
 
 
 def blocked(tx: Transaction, hook_id: int, records: Collection[tuple[int, int]]) -> set[tuple[int, int]]:
-    """Those of some records that have an event waiting: a newer one may not overtake it."""
+    """Return those of the records with a waiting event, which no newer one may overtake."""
     e = webhook_events.c
     query = sa.select(e.what, e.key).where(
         e.hook_id == hook_id, e.state == "waiting", among(e.key, sorted({key for _, key in records}))
@@ -203,7 +203,7 @@ def blocked(tx: Transaction, hook_id: int, records: Collection[tuple[int, int]])
 
 
 def waiting_first(tx: Transaction, hook_id: int, limit: int) -> list[tuple[Held, Change | None]]:
-    """Of each record with waiting events the oldest, if it is due; None for a record that was erased."""
+    """Return the oldest waiting event of each record, if due; the change is None for a deleted record."""
     e = webhook_events.c
     query = (
         sa.select(webhook_events)
@@ -211,9 +211,9 @@ def waiting_first(tx: Transaction, hook_id: int, limit: int) -> list[tuple[Held,
         .order_by(e.next_at, e.change_no, e.what, e.key)
         .limit(limit)
     )
-    held = [_held(row) for row in tx.rows(query)]
-    told = changes_at(tx, [each.position for each in held])
-    return [(each, told.get(each.position)) for each in held]
+    events_held = [_held(row) for row in tx.rows(query)]
+    changes = changes_at(tx, [event.position for event in events_held])
+    return [(event, changes.get(event.position)) for event in events_held]
 
 
 def _held(row: sa.Row[tuple[object, ...]]) -> Held:
@@ -222,60 +222,62 @@ def _held(row: sa.Row[tuple[object, ...]]) -> Held:
 
 
 def changes_at(tx: Transaction, positions: Sequence[Position]) -> dict[Position, Change]:
-    """The events at some positions."""
+    """Return the changes at some positions."""
     if not positions:
         return {}
     c = outbox.c
     which = sa.tuple_(c.change_no, c.what, c.key).in_([tuple(position) for position in positions])
-    found, _ = events(tx, which, len(positions))
-    return {change.position: change for change in found}
+    changes, _ = events(tx, which, len(positions))
+    return {change.position: change for change in changes}
 
 
 def hold(tx: Transaction, hook_id: int, held: Iterable[Held]) -> None:
-    """Enter events that were not taken, or changed what is known of them."""
-    e = webhook_events.c
-    for each in held:
-        known = {
-            "state": each.state,
-            "attempts": each.attempts,
-            "failed_at": each.failed_at,
-            "next_at": each.next_at,
-            "last_error": each.last_error,
+    """Store events that were not accepted, or their new state."""
+    for event in held:
+        values = {
+            "state": event.state,
+            "attempts": event.attempts,
+            "failed_at": event.failed_at,
+            "next_at": event.next_at,
+            "last_error": event.last_error,
         }
-        at = each.position._asdict()
-        mine = sa.and_(e.hook_id == hook_id, *(e[name] == value for name, value in at.items()))
-        if tx.conn.execute(sa.update(webhook_events).where(mine).values(known)).rowcount == 0:
-            tx.conn.execute(sa.insert(webhook_events).values(hook_id=hook_id, **at, **known))
+        stored = sa.update(webhook_events).where(_is_at(hook_id, event.position))
+        if tx.conn.execute(stored.values(values)).rowcount == 0:
+            row = {"hook_id": hook_id, **event.position._asdict(), **values}
+            tx.conn.execute(sa.insert(webhook_events).values(row))
 
 
-def let_go(tx: Transaction, hook_id: int, positions: Iterable[Position]) -> None:
-    """These events were taken."""
-    e = webhook_events.c
+def accept(tx: Transaction, hook_id: int, positions: Iterable[Position]) -> None:
+    """Delete held events that the receiver has accepted."""
     for position in positions:
-        mine = sa.and_(e.hook_id == hook_id, *(e[n] == value for n, value in position._asdict().items()))
-        tx.conn.execute(sa.delete(webhook_events).where(mine))
+        tx.conn.execute(sa.delete(webhook_events).where(_is_at(hook_id, position)))
 
 
-# --- what people ask and do ---------------------------------------------------------------------------
+def _is_at(hook_id: int, position: Position) -> sa.ColumnElement[bool]:
+    e = webhook_events.c
+    return sa.and_(e.hook_id == hook_id, *(e[n] == value for n, value in position._asdict().items()))
+
+
+# --- for people -------------------------------------------------------------------------------------
 
 
 def dead(tx: Transaction, hook_id: int) -> list[tuple[Held, Change | None]]:
-    """The events that were given up, oldest first."""
+    """Return the events that were given up, oldest first; the change is None for a deleted record."""
     e = webhook_events.c
-    mine = sa.and_(e.hook_id == hook_id, e.state == "dead")
-    query = sa.select(webhook_events).where(mine).order_by(e.change_no, e.what, e.key)
-    held = [_held(row) for row in tx.rows(query)]
-    told: dict[Position, Change] = {}
-    for first in range(0, len(held), 500):
-        told |= changes_at(tx, [each.position for each in held[first : first + 500]])
-    return [(each, told.get(each.position)) for each in held]
+    which = sa.and_(e.hook_id == hook_id, e.state == "dead")
+    query = sa.select(webhook_events).where(which).order_by(e.change_no, e.what, e.key)
+    events_held = [_held(row) for row in tx.rows(query)]
+    changes: dict[Position, Change] = {}
+    for first in range(0, len(events_held), 500):
+        changes |= changes_at(tx, [event.position for event in events_held[first : first + 500]])
+    return [(event, changes.get(event.position)) for event in events_held]
 
 
 def backlog(tx: Transaction, hook: Hook) -> Backlog:
-    """What this hook has not taken yet."""
+    """Return what this hook has not accepted yet."""
     e, c = webhook_events.c, outbox.c
-    query = sa.select(e.state, sa.func.count().label("many")).where(e.hook_id == hook.hook_id)
-    many: dict[str, int] = {row.state: row.many for row in tx.rows(query.group_by(e.state))}
+    query = sa.select(e.state, sa.func.count().label("number")).where(e.hook_id == hook.hook_id)
+    numbers: dict[str, int] = {row.state: row.number for row in tx.rows(query.group_by(e.state))}
     same = sa.and_(c.change_no == e.change_no, c.what == e.what, c.key == e.key)
     waiting = sa.and_(e.hook_id == hook.hook_id, e.state == "waiting")
     first_waiting = (
@@ -292,19 +294,19 @@ def backlog(tx: Transaction, hook: Hook) -> Backlog:
         .order_by(c.change_no, c.what, c.key)
         .limit(1)
     )
-    ends = [tx.conn.execute(each).scalar_one_or_none() for each in (first_waiting, first_fresh)]
-    oldest = min((end for end in ends if end is not None), default=None)
-    return Backlog(many.get("waiting", 0), many.get("dead", 0), oldest)
+    times = [tx.conn.execute(first).scalar_one_or_none() for first in (first_waiting, first_fresh)]
+    oldest = min((time for time in times if time is not None), default=None)
+    return Backlog(numbers.get("waiting", 0), numbers.get("dead", 0), oldest)
 
 
 def replay(tx: Transaction, hook_id: int, position: Position) -> bool:
-    """Tell this receiver again all that came after a position. Whether there is such a hook.
+    """Send a receiver all changes after a position again. Return False if there is no such hook.
 
     Raises BadPosition (``store.changes.reached``).
     """
     reached(tx, position)
     e, c = webhook_events.c, webhooks.c
-    again = {
+    restarted = {
         **position._asdict(),
         "failures": 0,
         "failing_since": None,
@@ -313,20 +315,20 @@ def replay(tx: Transaction, hook_id: int, position: Position) -> bool:
         "claimed_until": None,
         "version": c.version + 1,
     }
-    found = tx.conn.execute(sa.update(webhooks).where(c.hook_id == hook_id).values(again)).rowcount == 1
+    result = tx.conn.execute(sa.update(webhooks).where(c.hook_id == hook_id).values(restarted))
     further = sa.or_(e.what > position.what, sa.and_(e.what == position.what, e.key > position.key))
     later = sa.or_(e.change_no > position.change_no, sa.and_(e.change_no == position.change_no, further))
-    # They are read anew; those before the position wait as they did.
+    # The outbox yields these again; those before the position go on waiting.
     tx.conn.execute(sa.delete(webhook_events).where(e.hook_id == hook_id, later))
-    return found
+    return result.rowcount == 1
 
 
 def revive(tx: Transaction, hook_id: int) -> int:
-    """Try the events that were given up once more. Returns how many."""
+    """Retry the events that were given up. Return how many."""
     e, c = webhook_events.c, webhooks.c
-    mine = sa.and_(e.hook_id == hook_id, e.state == "dead")
+    which = sa.and_(e.hook_id == hook_id, e.state == "dead")
     fresh = {"state": "waiting", "attempts": 0, "failed_at": tx.now, "next_at": tx.now}
-    revived = tx.conn.execute(sa.update(webhook_events).where(mine).values(fresh)).rowcount
+    revived = tx.conn.execute(sa.update(webhook_events).where(which).values(fresh)).rowcount
     tx.conn.execute(
         sa.update(webhooks).where(c.hook_id == hook_id).values(retry_at=None, version=c.version + 1)
     )

@@ -130,7 +130,7 @@ class Deliverer:
     def _conclude(self, tx: Transaction, hook: Hook, plan: Plan, answers: dict[Position, str | None]) -> None:
         result = deciding.outcome(hook, plan, answers, tx.now)
         stored.save(tx, result.hook)
-        stored.let_go(tx, hook.hook_id, result.done)
+        stored.accept(tx, hook.hook_id, result.done)
         stored.hold(tx, hook.hook_id, result.hold)
         for held in result.hold:
             if held.state == "dead":

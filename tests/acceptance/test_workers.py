@@ -140,7 +140,7 @@ def test_a_worker_that_is_told_to_stop_gives_back_what_it_cannot_finish(
 @on_postgresql
 def test_without_a_queue_service_and_worker_are_refused_in_a_sentence(shop: Shop) -> None:
     shop("db", "upgrade", ORDER_SYNC_EXECUTOR="threads")
-    assert "wrong  job queue: the job queue is not there: run `order-sync db upgrade`" in (
+    assert "wrong  job queue: the job queue is missing: run `order-sync db upgrade`" in (
         shop("db", "check", status=1).lines
     )
     for command in ("run", "worker"):
@@ -148,7 +148,7 @@ def test_without_a_queue_service_and_worker_are_refused_in_a_sentence(shop: Shop
             assert process.wait() == 1
             assert process.stderr is not None
             told = process.stderr.read().splitlines()
-            assert told[-1] == "error: the job queue is not there: run `order-sync db upgrade`."
+            assert told[-1] == "error: the job queue is missing: run `order-sync db upgrade`."
 
 
 @pytest.mark.parametrize("command", ["run", "worker"])

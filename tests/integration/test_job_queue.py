@@ -186,9 +186,7 @@ def test_an_older_queue_is_brought_up_to_date_and_a_newer_one_is_refused(
     with store.engine.begin() as connection:
         connection.exec_driver_sql(f"COMMENT ON SCHEMA {job_queue.SCHEMA} IS 'procrastinate 99.99'")
     (problem,) = job_queue.problems(store.engine)
-    assert (
-        problem == "the job queue is at 99.99, which the procrastinate that is installed here does not know"
-    )
+    assert problem == "the job queue is at 99.99, which the installed procrastinate does not know"
 
 
 def test_what_only_old_processes_need_is_taken_away_by_the_next_upgrade(database_url: str) -> None:
