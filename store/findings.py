@@ -1,4 +1,4 @@
-"""Proofs of completeness as plain values: what is compared, what was found. Standard library only."""
+"""Verifications as plain values: what is compared and what was found. Standard library only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FetchOutcome = Literal["stored", "quarantined", "unreadable", "not_found"]
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """An order that Amazon's list names. Times are None when the list does not tell them."""
+    """An order in Amazon's list. Times are None if the list has none."""
 
     order_id: str
     created_at: datetime | None
@@ -27,7 +27,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """An order that we have."""
+    """A stored order."""
 
     order_id: str
     marketplace_id: str | None
@@ -38,11 +38,11 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """An order about which Amazon's list and the database differ.
+    """An order that differs between Amazon's list and the database.
 
-    ``kind``: *missing* (Amazon has it, we do not), *older* (Amazon's copy is newer than ours),
-    *quarantined* (we have it, and cannot read it), *unknown* (we have it, the list does not).
-    ``outcome``: what came of fetching it by its id; None when it was not fetched.
+    ``kind``: *missing* (listed but not stored), *older* (the stored copy is older than Amazon's),
+    *quarantined* (stored but not readable), *unknown* (stored but not listed). ``outcome``: the result of
+    fetching it by its id; None if it was not fetched.
     """
 
     order_id: str
@@ -54,14 +54,13 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """One proof, from being asked for to its result; everything that is needed to go on after a crash.
+    """A verification from its request to its result, with all that is needed to continue after a crash.
 
-    It is about orders of a marketplace created in ``lower <= t < upper``: what was asked for (up to
-    ``asked_upper``), as far as the marketplace had been read; of a scheduled one it is up to where
-    every update had been looked for twice. What lies before ``position`` has been compared. ``report_id`` or
-    ``page_token`` belong to the stretch that begins there, ``attempts`` counts what went wrong with it,
-    ``reason``: asked for by a person who carries it out,
-    requested of the service, or by the service's own schedule.
+    It compares orders of a marketplace created in ``lower <= t < upper``. ``asked_upper`` is the requested
+    end; ``upper`` stops where the marketplace had been read (a scheduled one: where it had been read twice).
+    Orders before ``position`` have been compared. ``report_id`` or ``page_token`` belong to the range that
+    begins there, and ``attempts`` counts its failures. ``reason``: *asked* (a command carries it out),
+    *requested* (of the service), *scheduled* (by the service itself).
     """
 
     account: str
@@ -91,14 +90,14 @@ class Verification:
     finished_at: datetime | None = None
 
     @property
-    def left(self) -> tuple[Finding, ...]:
-        """What is missing or older still, whether or not it was fetched."""
+    def lacking(self) -> tuple[Finding, ...]:
+        """Return the orders that are still missing or older, fetched or not."""
         return tuple(f for f in self.findings if is_lacking(f))
 
     @property
     def unfetched(self) -> tuple[Finding, ...]:
-        """What is missing or older, and has not been asked for by its id."""
-        return tuple(f for f in self.left if f.outcome is None)
+        """Return the missing or older orders that were not requested by their id yet."""
+        return tuple(f for f in self.lacking if f.outcome is None)
 
     @property
     def is_over(self) -> bool:
@@ -106,57 +105,59 @@ class Verification:
 
 
 def is_lacking(finding: Finding) -> bool:
-    """Whether Amazon has something that we have not. What went to quarantine when it came is not had yet."""
+    """Return True if Amazon has something that is not stored. An order in quarantine counts as not stored."""
     return finding.kind in ("missing", "older") and finding.outcome != "stored"
 
 
-# --- what is not settled ----------------------------------------------------------------------------
+# --- unsettled verifications ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Unsettled:
-    """A proof that did not come out well, and what of it no later one has judged anew.
+    """A verification with problems that no later one has compared again.
 
-    ``left``: orders that are missing or older still. ``failed``: some of its stretch was never compared.
+    ``lacking``: orders that are still missing or older. ``failed``: part of its range was never compared.
     """
 
-    proof: Verification
-    left: tuple[Finding, ...]
+    verification: Verification
+    lacking: tuple[Finding, ...]
     failed: bool
 
 
-def unsettled(proofs: Sequence[Verification]) -> tuple[Unsettled, ...]:
-    """Of all proofs of one marketplace, in any order, those that are not settled; newest first.
+def unsettled(verifications: Sequence[Verification]) -> tuple[Unsettled, ...]:
+    """Return the unsettled ones among all verifications of one marketplace, newest first.
 
-    A later proof settles what it has compared once more: what it found again is told by itself. But what a
-    report has found no search settles, which does not list every order. One that is still going on settles
-    nothing.
+    A later verification that is over settles what it compared again; if it found the same, it reports that
+    itself. A search does not settle what a report found, because it does not list all orders.
     """
-    found = []
-    for proof in sorted(proofs, key=lambda one: -one.verification_id):
-        later = [other for other in proofs if _is_later(other, proof)]
-        left = tuple(f for f in proof.left if not any(_settles(other, proof, f) for other in later))
+    result = []
+    for verification in sorted(verifications, key=lambda v: -v.verification_id):
+        later = [other for other in verifications if _is_later(other, verification)]
+        lacking = tuple(
+            f for f in verification.lacking if not any(_settles(other, verification, f) for other in later)
+        )
         compared = joined([Interval(o.lower, o.position) for o in later if o.position > o.lower])
-        failed = proof.state == "failed" and bool(gaps(compared, proof.position, proof.upper))
-        if left or failed:
-            found.append(Unsettled(proof, left, failed))
-    return tuple(found)
+        uncompared = gaps(compared, verification.position, verification.upper)
+        failed = verification.state == "failed" and bool(uncompared)
+        if lacking or failed:
+            result.append(Unsettled(verification, lacking, failed))
+    return tuple(result)
 
 
-def _is_later(other: Verification, proof: Verification) -> bool:
-    """Whether a proof that is over was begun when this one had said what it had to say."""
-    if not other.is_over or other.verification_id <= proof.verification_id:
+def _is_later(other: Verification, verification: Verification) -> bool:
+    """Return True if ``other`` is over and began after this verification had ended."""
+    if not other.is_over or other.verification_id <= verification.verification_id:
         return False
-    if proof.finished_at is None or other.created_at is None:
+    if verification.finished_at is None or other.created_at is None:
         return True
-    return other.created_at >= proof.finished_at
+    return other.created_at >= verification.finished_at
 
 
-def _settles(other: Verification, proof: Verification, finding: Finding) -> bool:
+def _settles(other: Verification, verification: Verification, finding: Finding) -> bool:
     if any(f.order_id == finding.order_id for f in other.findings):
         return True
-    if other.by == "search" and proof.by == "report":
+    if other.by == "search" and verification.by == "report":
         return False
     if finding.created_at is None:
-        return other.lower <= proof.lower and proof.upper <= other.position
+        return other.lower <= verification.lower and verification.upper <= other.position
     return other.lower <= finding.created_at < other.position

@@ -60,7 +60,7 @@ def _is_old(table: sa.Table, column: str, current: bytes) -> sa.ColumnElement[bo
     return sa.and_(old, c["name"] == LOOKUP_KEY) if table.name == "meta" else old
 
 
-def left(tx: Transaction) -> Counter[bytes]:
+def count_old(tx: Transaction) -> Counter[bytes]:
     """Return how many values are sealed with each key other than the first, by key id."""
     counts: Counter[bytes] = Counter()
     for name in PLACES:

@@ -1,6 +1,6 @@
-"""Proofs of completeness in the database: what is compared, how far it has got, what it has found.
+"""Verifications in the database: their range, position and findings, and what they compare.
 
-Every change compares a version: of two processes that go on with the same proof, one loses (``Superseded``).
+Every change compares a version: of two processes that continue the same one, one loses (``Superseded``).
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from store.tables import orders, quarantine, verification_orders, verifications
 from store.types import among
 
 KEPT = timedelta(days=90)
-"""How long a finished proof stays; the newest of each marketplace, and what is not settled, for ever."""
+"""How long a finished verification stays; unsettled ones and each marketplace's newest stay for ever."""
 
 CONTINUED = timedelta(days=1)
-"""For so long a proof that failed is gone on with; later, what it had compared is compared anew."""
+"""How long a failed verification is continued; after that its range is compared again from the start."""
 
 ABANDONED = timedelta(days=30)
-"""A proof that nobody went on with for so long has lost its report at Amazon."""
+"""An unfinished verification that is this old has lost its report at Amazon."""
 
-_MANY = 500
+_IDS_AT_ONCE = 500
 
 
 def token_place(verification_id: int) -> str:
-    """Where a page token is bound to."""
+    """Return the place to which a verification's page token is bound."""
     return f"verifications:{verification_id}:page_token"
 
 
@@ -59,7 +59,7 @@ def _verification(tx: Transaction, row: sa.Row[Any]) -> Verification:
 
 
 def begin(tx: Transaction, verification: Verification) -> Verification:
-    """Record a new proof."""
+    """Store a new verification. Return it with its number."""
     values = _values(tx, replace(verification, created_at=tx.now))
     del values["verification_id"]
     query = sa.insert(verifications).values(values).returning(verifications.c.verification_id)
@@ -68,7 +68,7 @@ def begin(tx: Transaction, verification: Verification) -> Verification:
 
 
 def save(tx: Transaction, verification: Verification) -> Verification:
-    """Write how far a proof has got. Raises Superseded when another process was first."""
+    """Store the progress of a verification. Raises Superseded if another process was first."""
     newer = replace(
         verification,
         version=verification.version + 1,
@@ -82,11 +82,11 @@ def save(tx: Transaction, verification: Verification) -> Verification:
 
 
 def load(tx: Transaction, verification_id: int) -> Verification:
-    """One proof, locked. Raises Superseded when it has been deleted."""
-    found = find(tx, verification_id)
-    if found is None:
+    """Return a verification, locked. Raises Superseded if it was deleted."""
+    verification = find(tx, verification_id)
+    if verification is None:
         raise Superseded
-    return found
+    return verification
 
 
 _OF_ACCOUNT = (
@@ -97,43 +97,43 @@ _OF_ACCOUNT = (
 
 
 def of_account(tx: Transaction, account: str) -> list[Verification]:
-    """All proofs of an account, newest first."""
+    """Return all verifications of an account, newest first."""
     return [_verification(tx, row) for row in tx.rows(_OF_ACCOUNT, {"of_account": account})]
 
 
-def telling(tx: Transaction, accounts: Iterable[str]) -> dict[tuple[str, str], list[Verification]]:
-    """By account and marketplace what tells how its proofs stand, newest first.
+def for_status(tx: Transaction, accounts: Iterable[str]) -> dict[tuple[str, str], list[Verification]]:
+    """Return the verifications that ``status`` needs, by account and marketplace, newest first.
 
-    Of each marketplace the newest proof of every reason and state; all, where one is not well and done,
+    These are the newest of each reason and state; of a marketplace where one is not done or has findings all,
     because a later one may have settled it (``findings.unsettled``).
     """
     c = verifications.c
     place = (c.account, c.marketplace_id)
     newest = sa.select(sa.func.max(c.verification_id)).group_by(*place, c.reason, c.state)
-    unwell = sa.select(*place).where(sa.or_(c.state != "done", c.findings != codec.dump(())))
+    with_problems = sa.select(*place).where(sa.or_(c.state != "done", c.findings != codec.dump(())))
     query = (
         sa.select(verifications)
         .where(
             among(c.account, list(accounts)),
-            sa.or_(c.verification_id.in_(newest), sa.tuple_(*place).in_(unwell)),
+            sa.or_(c.verification_id.in_(newest), sa.tuple_(*place).in_(with_problems)),
         )
         .order_by(c.verification_id.desc())
     )
-    found: dict[tuple[str, str], list[Verification]] = {}
+    by_marketplace: dict[tuple[str, str], list[Verification]] = {}
     for row in tx.rows(query):
-        found.setdefault((row.account, row.marketplace_id), []).append(_verification(tx, row))
-    return found
+        by_marketplace.setdefault((row.account, row.marketplace_id), []).append(_verification(tx, row))
+    return by_marketplace
 
 
 def find(tx: Transaction, verification_id: int) -> Verification | None:
-    """One proof, if it is there; locked."""
+    """Return a verification, locked; None if there is none with this id."""
     query = sa.select(verifications).where(verifications.c.verification_id == verification_id)
     row = tx.conn.execute(tx.lock(query)).one_or_none()
     return None if row is None else _verification(tx, row)
 
 
 def listed(tx: Transaction, *, limit: int, before: int | None) -> list[Verification]:
-    """The newest proofs; ``before``: those with smaller numbers."""
+    """Return the newest verifications; ``before``: those with smaller numbers."""
     c = verifications.c
     query = sa.select(verifications).order_by(c.verification_id.desc()).limit(limit)
     if before is not None:
@@ -150,9 +150,9 @@ def unfinished(
     asked_upper: datetime,
     reason: Reason = "asked",
 ) -> Verification | None:
-    """The proof of this very stretch that was asked for and can be gone on with, locked.
+    """Return the newest verification of exactly this range if it can be continued, locked.
 
-    It has not come to its end, or failed not long ago.
+    It can if it has not ended, or failed less than ``CONTINUED`` ago.
     """
     c = verifications.c
     query = (
@@ -177,29 +177,29 @@ def unfinished(
 
 
 def forget_old(tx: Transaction, account: str) -> None:
-    """Delete what of an account is long over, and what nobody will go on with.
+    """Delete verifications of an account that are long over or abandoned.
 
-    The newest of a marketplace stays, and so does what is not settled, with all that came later: it may have
-    settled a part of it.
+    The newest of a marketplace stays, and so do unsettled ones with all later ones, which may have settled a
+    part.
     """
     c = verifications.c
-    places: dict[str, list[Verification]] = {}
-    for proof in of_account(tx, account):
-        places.setdefault(proof.marketplace_id, []).append(proof)
-    gone = []
-    for proofs in places.values():
-        needed = {one.proof.verification_id for one in unsettled(proofs)}
-        oldest = min(needed | {proofs[0].verification_id})
-        for proof in proofs:
-            begun = proof.created_at or tx.now
-            if proof.finished_at is not None:
-                is_gone = proof.finished_at < tx.now - KEPT and proof.verification_id < oldest
+    by_marketplace: dict[str, list[Verification]] = {}
+    for verification in of_account(tx, account):
+        by_marketplace.setdefault(verification.marketplace_id, []).append(verification)
+    old = []
+    for newest_first in by_marketplace.values():
+        needed = {u.verification.verification_id for u in unsettled(newest_first)}
+        oldest = min(needed | {newest_first[0].verification_id})
+        for verification in newest_first:
+            begun = verification.created_at or tx.now
+            if verification.finished_at is not None:
+                is_old = verification.finished_at < tx.now - KEPT and verification.verification_id < oldest
             else:
-                is_gone = begun < tx.now - ABANDONED and proof.verification_id not in needed
-            if is_gone:
-                gone.append(proof.verification_id)
-    for start in range(0, len(gone), _MANY):
-        some = gone[start : start + _MANY]
+                is_old = begun < tx.now - ABANDONED and verification.verification_id not in needed
+            if is_old:
+                old.append(verification.verification_id)
+    for start in range(0, len(old), _IDS_AT_ONCE):
+        some = old[start : start + _IDS_AT_ONCE]
         tx.conn.execute(sa.delete(verification_orders).where(verification_orders.c.verification_id.in_(some)))
         tx.conn.execute(sa.delete(verifications).where(c.verification_id.in_(some)))
 
@@ -245,8 +245,8 @@ def add_walked(tx: Transaction, verification_id: int, page: Mapping[str, Listed]
 
 def clear_walked(tx: Transaction, verification_id: int) -> None:
     """Delete the list: its range is compared, or read again from the beginning."""
-    mine = verification_orders.c.verification_id == verification_id
-    tx.conn.execute(sa.delete(verification_orders).where(mine))
+    c = verification_orders.c
+    tx.conn.execute(sa.delete(verification_orders).where(c.verification_id == verification_id))
 
 
 # --- what is compared -------------------------------------------------------------------------------
@@ -268,24 +268,24 @@ def held(
     upper: datetime,
     listed: Collection[str],
 ) -> dict[str, Held]:
-    """A marketplace's orders created in ``lower <= t < upper`` that we have, and of the listed ones all."""
+    """Return the stored orders of a marketplace created in ``lower <= t < upper``, and all listed ones."""
     c = orders.c
     query = sa.select(*_HELD).where(
         c.account == account, c.marketplace_id == marketplace_id, c.created_at >= lower, c.created_at < upper
     )
-    found = {row.order_id: Held(**row._mapping) for row in tx.rows(query)}
-    for some in _in_parts(sorted(set(listed) - found.keys())):
+    stored = {row.order_id: Held(**row._mapping) for row in tx.rows(query)}
+    for some in _in_parts(sorted(set(listed) - stored.keys())):
         query = sa.select(*_HELD).where(c.account == account, c.order_id.in_(some))
-        found |= {row.order_id: Held(**row._mapping) for row in tx.rows(query)}
-    return found
+        stored |= {row.order_id: Held(**row._mapping) for row in tx.rows(query)}
+    return stored
 
 
 def in_quarantine(tx: Transaction, account: str) -> frozenset[str]:
-    """Ids of an account's orders that could not be understood."""
+    """Return the ids of an account's orders in quarantine."""
     query = sa.select(quarantine.c.order_id).where(quarantine.c.account == account)
     return frozenset(tx.conn.execute(query).scalars())
 
 
 def _in_parts(values: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(values), _MANY):
-        yield values[start : start + _MANY]
+    for start in range(0, len(values), _IDS_AT_ONCE):
+        yield values[start : start + _IDS_AT_ONCE]

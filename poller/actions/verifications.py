@@ -49,7 +49,7 @@ def verification_object(job: Verification) -> dict[str, Any]:
         "listed": job.listed,
         "before_start": job.before_start,
         **{kind: sum(f.kind == kind for f in job.findings) for kind in KINDS},
-        "still_missing": len(job.left),
+        "still_missing": len(job.lacking),
         "orders": [_finding_object(finding) for finding in job.findings],
         "started_at": time_text(job.created_at),
         "finished_at": time_text(job.finished_at),

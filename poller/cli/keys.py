@@ -39,7 +39,7 @@ def rotate() -> None:
     """
     with opened() as service, stopped_by_signals(service) as signals:
         with service.store.read() as tx:
-            old = rotation.left(tx)
+            old = rotation.count_old(tx)
             locked = sum(values for key, values in old.items() if key not in tx.sealer.key_ids)
         if locked:
             raise Failure(

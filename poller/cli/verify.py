@@ -82,7 +82,7 @@ def verify(
         compared = "" if job.position <= job.lower else f" after {when(job.position)} UTC"
         advice = "; try `--by search`" if job.by == "report" else ""
         raise Failure(f"{name}: verification failed: {job.message}; nothing{compared} was compared{advice}.")
-    if job.left:
+    if job.lacking:
         raise typer.Exit(MISSING)
     if job.upper < job.asked_upper:
         say(f"{name}: orders placed after {when(job.upper)} UTC have not been read yet: not compared")
@@ -94,7 +94,7 @@ def verify(
 def _continuation(job: Verification) -> str:
     """Return which verification is continued, and how."""
     done = f"compared up to {when(job.position)} UTC" if job.position > job.lower else "nothing compared yet"
-    missing = f", {len(job.left)} missing so far" if job.left else ""
+    missing = f", {len(job.lacking)} missing so far" if job.lacking else ""
     repair = "missing orders are fetched" if job.repair else "without --repair, nothing is fetched"
     return f"continuing the verification of {when(job.created_at)} UTC: {done}{missing}; {repair}"
 
@@ -124,7 +124,7 @@ def _carried_out(
             raise typer.Exit(128 + signals[0])
         if not wait:
             say(f"{why}; run the same command again to continue")
-            if missing := verifier.latest(job).left:
+            if missing := verifier.latest(job).lacking:
                 say(f"missing so far: {_named(missing)}")
             say(f"deferred until {iso_rounded_up(until)}")
             raise typer.Exit(DEFERRED)
@@ -169,7 +169,7 @@ def _verdict(job: Verification) -> str:
         verdict = "complete" if job.state == "done" else "NOT verified"
         return f"{verdict}: {listed}, none of them is missing"
     parts = [f"{counts[kind]} {KINDS[kind]}" for kind in ("missing", "older") if counts[kind]]
-    still_missing = len(job.left)
+    still_missing = len(job.lacking)
     if still_missing == lacking:
         return f"NOT complete: {listed}, {', '.join(parts)}"
     if still_missing:

@@ -192,9 +192,10 @@ def _marketplace(
         trouble=None if progress is None else progress.trouble,
         verification=_newest(verifications),
         unsettled_verifications=tuple(
-            _verification(each.proof, each.left, failed=each.failed)
+            _verification(each.verification, each.lacking, failed=each.failed)
             for each in unsettled(verifications)
-            if each.proof.is_over or now - (each.proof.created_at or now) >= FINDINGS_REPORTED_AFTER
+            if each.verification.is_over
+            or now - (each.verification.created_at or now) >= FINDINGS_REPORTED_AFTER
         ),
         verification_waits=None
         if progress is None
@@ -206,7 +207,7 @@ def _newest(verifications: Sequence[Verification]) -> VerificationStatus | None:
     """Return the newest that has ended, else the newest."""
     ended = (v for v in verifications if v.is_over)
     newest = next(ended, next(iter(verifications), None))
-    return None if newest is None else _verification(newest, newest.left, failed=newest.state == "failed")
+    return None if newest is None else _verification(newest, newest.lacking, failed=newest.state == "failed")
 
 
 def _verification(verification: Verification, left: Sequence[Finding], *, failed: bool) -> VerificationStatus:

@@ -72,7 +72,7 @@ def known_of(tx: Transaction, setup: Setup) -> Known:
         coverage=ledger.all_coverage(tx, "first", "created"),
         pending=ledger.all_pending(tx, sources),
         backfills=_backfills(tx, setup.accounts),
-        verifications=verifications.telling(tx, setup.accounts),
+        verifications=verifications.for_status(tx, setup.accounts),
         runs=runs.latest_of_each(tx, sources),
         shown=buyers_shown(tx, sources),
         buckets=budgets.all_of(tx, SHOWN_BUDGETS),

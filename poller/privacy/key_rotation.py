@@ -41,7 +41,7 @@ class Rotation:
 
     def _left(self) -> int:
         with self.store.read() as tx:
-            return rotation.left(tx).total()
+            return rotation.count_old(tx).total()
 
     def _table(self, name: str) -> None:
         after: rotation.Position | None = None
@@ -65,7 +65,7 @@ def about_keys(store: Store) -> list[str]:
     """A sentence about each configured key but the first: what still needs it, or that nothing does."""
     with store.read() as tx:
         ids = tx.sealer.key_ids
-        needed = rotation.left(tx) if len(ids) > 1 else {}
+        needed = rotation.count_old(tx) if len(ids) > 1 else {}
     sentences = []
     for number, key in enumerate(ids[1:], start=2):
         many = needed.get(key, 0)

@@ -404,7 +404,7 @@ def test_a_rotation_that_is_killed_goes_on_with_the_next_call(tmp_path: Path, da
 
     def left() -> int:
         with both.read() as tx:
-            return rotation.left(tx).total()
+            return rotation.count_old(tx).total()
 
     def all_is_read(store: Store) -> int:
         with store.read() as tx:

@@ -161,7 +161,7 @@ def test_orders_that_no_list_ever_names_are_found_and_brought(shop: ReadShop) ->
     assert not stored(shop) & set(UNLISTED), "nothing was asked to be repaired"
     repaired = verify(shop, repair=True)
     assert found(repaired, "missing") == UNLISTED
-    assert repaired.left == ()
+    assert repaired.lacking == ()
     assert fetched(shop) == UNLISTED
     assert stored(shop) >= set(UNLISTED)
     assert verify(shop).findings == ()
@@ -172,7 +172,7 @@ def test_rows_that_were_deleted_are_found_and_brought(shop: ReadShop, by: By) ->
     gone = [LISTED[3], LISTED[11], LISTED[19]]
     delete(shop, *gone)
     assert found(verify(shop, by), "missing") == gone
-    assert verify(shop, by, repair=True).left == ()
+    assert verify(shop, by, repair=True).lacking == ()
     assert fetched(shop) == gone
     assert verify(shop, by).findings == ()
     assert stored(shop) >= set(LISTED)
@@ -187,7 +187,7 @@ def test_a_copy_that_is_older_than_amazons_is_found_and_renewed(shop: ReadShop, 
             sa.update(tables.orders).where(mine).values(status="UNSHIPPED", last_updated_at=START - DAY)
         )
     assert found(verify(shop, by), "older") == [name]
-    assert verify(shop, by, repair=True).left == ()
+    assert verify(shop, by, repair=True).lacking == ()
     assert fetched(shop) == [name]
     assert {o["status"] for o in shop.exported()[0] if o["order_id"] == name} == {"SHIPPED"}
     assert verify(shop, by).findings == ()
@@ -204,7 +204,7 @@ def test_what_is_wanted_nowhere_and_what_waits_is_not_missing(shop: ReadShop) ->
     shop.sync()
     job = verify(shop, lower=START - 5 * DAY, upper=now + HOUR)
     assert job.listed == len(LISTED) + 4
-    assert job.left == ()
+    assert job.lacking == ()
     assert job.before_start == 1
     assert [(f.order_id, f.kind) for f in job.findings] == [("POISON", "quarantined")]
 
@@ -212,7 +212,7 @@ def test_what_is_wanted_nowhere_and_what_waits_is_not_missing(shop: ReadShop) ->
 def test_what_amazon_lists_no_more_is_said_and_is_not_missing(shop: ReadShop) -> None:
     shop.simulator.world.order(LISTED[5], created=START + 10 * DAY + HOUR, late=99 * DAY)
     job = verify(shop)
-    assert (found(job, "unknown"), job.left) == ([LISTED[5]], ())
+    assert (found(job, "unknown"), job.lacking) == ([LISTED[5]], ())
 
 
 def test_what_amazon_does_not_give_by_its_id_stays_missing(shop: ReadShop) -> None:
@@ -231,7 +231,7 @@ def test_what_amazon_does_not_give_by_its_id_stays_missing(shop: ReadShop) -> No
     with pytest.raises(Deferred):
         verifier.carry_out(begun(shop, repair=True))
     shop.clock.sleep(600)
-    (left,) = verifier.carry_out(begun(shop, repair=True)).left
+    (left,) = verifier.carry_out(begun(shop, repair=True)).lacking
     assert (left.order_id, left.outcome) == (UNLISTED[0], "not_found")
 
 
@@ -241,7 +241,7 @@ def test_a_failure_while_repairing_is_gone_on_from(shop: ReadShop) -> None:
     with pytest.raises(AccessRefused):
         verify(shop, repair=True)
     shop.simulator.faults = Faults()
-    assert verify(shop, repair=True).left == (), "what was to be repaired is repaired by the next call"
+    assert verify(shop, repair=True).lacking == (), "what was to be repaired is repaired by the next call"
     assert asked(shop, CREATE_REPORT) == 2
     assert stored(shop) >= set(LISTED)
 
@@ -254,7 +254,7 @@ def test_without_repair_nothing_is_repaired_though_it_was_begun_with_it(shop: Re
     shop.simulator.faults = Faults()
     gets = asked(shop, GET)
     job = verify(shop)
-    assert (job.state, found(job, "missing"), len(job.left)) == ("done", [LISTED[3]], 1)
+    assert (job.state, found(job, "missing"), len(job.lacking)) == ("done", [LISTED[3]], 1)
     assert asked(shop, GET) == gets
     assert LISTED[3] not in stored(shop)
 
@@ -270,7 +270,7 @@ def test_a_failure_in_the_last_range_does_not_keep_findings_from_being_repaired(
 
     again = verify(shop, repair=True)
     assert again.verification_id == failed.verification_id, "it goes on"
-    assert (again.state, found(again, "missing"), again.left) == ("done", [LISTED[3], LISTED[19]], ())
+    assert (again.state, found(again, "missing"), again.lacking) == ("done", [LISTED[3], LISTED[19]], ())
     assert asked(shop, CREATE_REPORT) == 1 + RANGE_ATTEMPTS + 1, "the first stretch was not compared anew"
     assert stored(shop) >= set(LISTED)
 
@@ -281,8 +281,8 @@ def test_what_a_failed_verification_has_found_is_repaired_by_the_next_call(shop:
     calls = range(made + 2, made + 2 + RANGE_ATTEMPTS)
     shop.simulator.faults = Faults.only("report_fatal", operations=[CREATE_REPORT], calls=calls)
     failed = verify(shop)
-    assert (failed.state, len(failed.left)) == ("failed", 1)
-    assert verify(shop, repair=True).left == ()
+    assert (failed.state, len(failed.lacking)) == ("failed", 1)
+    assert verify(shop, repair=True).lacking == ()
     assert stored(shop) >= set(LISTED)
 
 
@@ -378,7 +378,7 @@ def test_killed_at_every_step_it_asks_for_nothing_twice(shop: ReadShop, by: By) 
             continue
         except Deferred as error:
             shop.clock.go_to(error.until)
-    assert (job.state, job.left, job.listed) == ("done", (), len(LISTED))
+    assert (job.state, job.lacking, job.listed) == ("done", (), len(LISTED))
     assert lives > 3
     assert stored(shop) >= set(LISTED)
     assert asked(shop, CREATE_REPORT) == (2 if by == "report" else 0)

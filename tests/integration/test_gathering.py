@@ -280,7 +280,7 @@ def test_proofs_that_are_left_out_change_nothing(store: Store, seed: int) -> Non
     with store.begin() as tx:
         some_proofs(tx, Random(seed))
     with store.read() as tx:
-        telling = verifications.telling(tx, ["acme", "beta"])
+        telling = verifications.for_status(tx, ["acme", "beta"])
         read = 0
         for account in ("acme", "beta"):
             every = verifications.of_account(tx, account)
@@ -309,5 +309,5 @@ def test_of_proofs_that_are_well_and_done_the_newest_is_read(store: Store) -> No
                 lower = upper - timedelta(days=30)
                 proof = Verification(account, UK, lower, upper, upper, "report", "scheduled", True, upper)
                 verifications.save(tx, replace(verifications.begin(tx, proof), state="done"))
-        telling = verifications.telling(tx, ["acme", "beta"])
+        telling = verifications.for_status(tx, ["acme", "beta"])
         assert {place: len(proofs) for place, proofs in telling.items()} == {("acme", UK): 1, ("beta", UK): 1}

@@ -94,7 +94,7 @@ def contents(store: Store) -> list[object]:
 def of_keys(store: Store, *keys: bytes) -> list[int]:
     """How many values are left of each key."""
     with store.read() as tx:
-        left = rotation.left(tx)
+        left = rotation.count_old(tx)
     return [left[key_id(key)] for key in keys]
 
 

@@ -46,7 +46,7 @@ def verification(
 def left(*verifications: Verification) -> dict[int, list[str]]:
     """What is in sight: by verification, the orders; ``-`` says that a part of it was never compared."""
     return {
-        one.proof.verification_id: [f.order_id for f in one.left] + ["-"] * one.failed
+        one.verification.verification_id: [f.order_id for f in one.lacking] + ["-"] * one.failed
         for one in unsettled(verifications)
     }
 

@@ -190,7 +190,7 @@ def test_what_was_stored_is_lacking_no_more_and_what_went_to_quarantine_is() -> 
     job = replace(
         JOB, findings=(*found, Finding("x", "older", None, None), Finding("y", "unknown", None, None))
     )
-    assert [f.order_id for f in job.left] == ["0", "2", "3", "4", "x"]
+    assert [f.order_id for f in job.lacking] == ["0", "2", "3", "4", "x"]
     assert [f.order_id for f in job.unfetched] == ["0", "x"]
 
 
