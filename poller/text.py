@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
 
 
 def time_text(time: datetime | None) -> str | None:
@@ -45,3 +48,28 @@ def lasting(span: timedelta) -> str:
         return f"{hours} h {minutes} min" if minutes else f"{hours} h"
     days, hours = divmod(hours, 24)
     return f"{counted(days, 'day')} {hours} h" if hours else counted(days, "day")
+
+
+def indented(text: str, *, ascii_only: bool = True) -> str:
+    """Return JSON with a line for each member, every number as it was written.
+
+    Text that is no JSON, or is nested more deeply than this Python can follow, stays as it is.
+    """
+    try:
+        return _indented(json.loads(text, parse_float=Decimal), ascii_only)
+    except (ValueError, ArithmeticError, RecursionError):
+        return text
+
+
+def _indented(value: Any, ascii_only: bool, indent: str = "") -> str:
+    inner = indent + "  "
+    if isinstance(value, dict) and value:
+        names = (json.dumps(name, ensure_ascii=ascii_only) for name in value)
+        parts = (_indented(part, ascii_only, inner) for part in value.values())
+        lines = [f"{inner}{name}: {part}" for name, part in zip(names, parts, strict=True)]
+        return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
+    if isinstance(value, list) and value:
+        return (
+            "[\n" + ",\n".join(inner + _indented(part, ascii_only, inner) for part in value) + f"\n{indent}]"
+        )
+    return str(value) if isinstance(value, Decimal) else json.dumps(value, ensure_ascii=ascii_only)

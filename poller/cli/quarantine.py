@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -14,7 +12,7 @@ from poller.cli.failures import BAD_INPUT, FAULT, Failure
 from poller.cli.options import AsJson, OfAccount
 from poller.cli.output import put, put_json, put_table, say
 from poller.cli.session import opened
-from poller.text import counted, plain, when
+from poller.text import counted, indented, plain, when
 from store import quarantine
 from store.quarantine import Quarantined
 
@@ -87,7 +85,7 @@ def show(
     if entry.next_attempt_at is not None:
         again = f"it is refetched at {when(entry.next_attempt_at)} UTC"
     say(plain(f"{entry.order_id} ({entry.account}): {entry.reason}; {attempts}; {again}"))
-    put(_pretty(json.loads(entry.payload, parse_float=Decimal)))
+    put(indented(entry.payload))
 
 
 def _waits(entry: Quarantined) -> str:
@@ -97,18 +95,6 @@ def _waits(entry: Quarantined) -> str:
 
 def _of(entries: Sequence[Quarantined], account: str | None) -> list[Quarantined]:
     return [entry for entry in entries if account in (None, entry.account)]
-
-
-def _pretty(value: Any, indent: str = "") -> str:
-    """Return indented JSON with every number as Amazon wrote it."""
-    inner = indent + "  "
-    if isinstance(value, dict) and value:
-        items = [f"{inner}{json.dumps(key)}: {_pretty(item, inner)}" for key, item in value.items()]
-        return "{\n" + ",\n".join(items) + f"\n{indent}}}"
-    if isinstance(value, list) and value:
-        items = [inner + _pretty(item, inner) for item in value]
-        return "[\n" + ",\n".join(items) + f"\n{indent}]"
-    return str(value) if isinstance(value, Decimal) else json.dumps(value)
 
 
 # --- retry ------------------------------------------------------------------------------------------

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import nullcontext
 
 from fastapi import APIRouter, Request, Response
 
 from poller.actions.quarantine import quarantine_object, tried_again
+from poller.text import indented
 from poller.web.access import Caller
 from poller.web.console.forms import fields_of
 from poller.web.console.rendering import page
@@ -39,20 +39,12 @@ def show_quarantined(
 
 
 def _entry_page(request: Request, caller: Caller, entry: Quarantined, message: str | None) -> Response:
-    payload = _readable(entry.payload) if entry.payload else None
+    payload = indented(entry.payload, ascii_only=False) if entry.payload else None
     if payload is not None and caller.sees_buyers:
         disclosed(caller, "quarantine", [entry.order_id])
     elif payload is not None:
         payload = MASK
     return page(request, "quarantined.html", entry=quarantine_object(entry), payload=payload, message=message)
-
-
-def _readable(payload: str) -> str:
-    """Return JSON indented; any other text stays unchanged."""
-    try:
-        return json.dumps(json.loads(payload), indent=2, ensure_ascii=False)
-    except ValueError:
-        return payload
 
 
 @router.post("/quarantine/{account}/{order_id}/retry")
