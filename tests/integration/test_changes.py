@@ -346,7 +346,7 @@ def trim(store: Store) -> int:
 
 
 def test_events_are_kept_for_thirty_days(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(changes, "_TRIM", 3)
+    monkeypatch.setattr(changes, "_TRIMMED_AT_ONCE", 3)
     for i in range(5):
         apply(store, an_order(f"o{i}", f"{i}@example.com"))
     clock_of(store).sleep(timedelta(days=20).total_seconds())

@@ -104,7 +104,7 @@ def test_customers_are_found_by_all_words_of_a_name_in_every_business(
     first = add_customer(store, "ann@example.com", name="Ann Example")
     second = add_customer(store, name="Ann Sample", company="Example Ltd")
     third = add_customer(store, "bob@example.com", name="Bob Exámple", business="other")
-    monkeypatch.setattr(search, "_AT_ONCE", 1)
+    monkeypatch.setattr(search, "_WORD_BLOCKS_AT_ONCE", 1)
 
     def found(name: str, limit: int = 10) -> list[int | None]:
         with store.read() as tx:

@@ -24,7 +24,7 @@ from tests.unit.matching_world import DE, a_pending_order, after, an_order
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queries, "_CHUNK", 3)
+    monkeypatch.setattr(queries, "_ROWS_AT_ONCE", 3)
 
 
 def ids(found: list[OrderRecord]) -> list[str]:
