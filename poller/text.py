@@ -9,12 +9,12 @@ from typing import Any
 
 
 def time_text(time: datetime | None) -> str | None:
-    """``2026-01-31T12:00:00Z``, with a fraction only when there is one."""
+    """Return ``2026-01-31T12:00:00Z``, with a fraction only if there is one."""
     return None if time is None else time.isoformat().replace("+00:00", "Z")
 
 
 def iso_rounded_up(time: datetime) -> str:
-    """``2026-01-31T12:00:00Z``, rounded up to a second: coming back then is not too early."""
+    """Return ``2026-01-31T12:00:00Z``, rounded up to a second: to return then is not too early."""
     utc = time.astimezone(UTC)
     if utc.microsecond:
         utc = utc.replace(microsecond=0) + timedelta(seconds=1)
@@ -22,22 +22,22 @@ def iso_rounded_up(time: datetime) -> str:
 
 
 def plain(text: object) -> str:
-    """Text from elsewhere, safe to show: an order must not be able to steer a terminal."""
+    """Return foreign text without control characters, so that an order cannot control a terminal."""
     return "".join(c if c.isprintable() else " " for c in str(text))
 
 
-def counted(number: int, one: str, many: str | None = None) -> str:
-    """``1 page``, ``2 pages``."""
-    return f"{number} {one if number == 1 else many or one + 's'}"
+def counted(number: int, singular: str, plural: str | None = None) -> str:
+    """Return ``1 page``, ``2 pages``."""
+    return f"{number} {singular if number == 1 else plural or singular + 's'}"
 
 
 def when(time: datetime | None, *, otherwise: str = "") -> str:
-    """``2026-01-31 12:00`` (UTC), for people."""
+    """Return ``2026-01-31 12:00`` (UTC), for people."""
     return otherwise if time is None else time.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def lasting(span: timedelta) -> str:
-    """``40 s``, ``3 min``, ``2 h 5 min``, ``3 days 4 h``."""
+    """Return ``40 s``, ``3 min``, ``2 h 5 min``, ``3 days 4 h``."""
     seconds = max(0, round(span.total_seconds()))
     if seconds < 60:
         return f"{seconds} s"
