@@ -267,7 +267,7 @@ def test_a_report_that_takes_longer_than_usual_is_not_promised(tmp_path: Path) -
 def test_a_backfill_that_is_done_shows_when_and_nothing_empty(shop: Shop) -> None:
     number = shop("backfill", "start", *STRETCH, "--by", "search", "--wait").out.strip()
     lines = shop("backfill", "show", number).lines
-    assert re.fullmatch(r"ended +20\d\d-\d\d-\d\d \d\d:\d\d UTC", lines[-1].strip())
+    assert re.fullmatch(r"finished +20\d\d-\d\d-\d\d \d\d:\d\d UTC", lines[-1].strip())
     assert all(len(line.split()) > 1 for line in lines)
 
 
