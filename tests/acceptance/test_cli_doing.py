@@ -246,7 +246,7 @@ def test_a_refused_secret_is_told_without_counting_nothing(shop: Shop) -> None:
     shop.environ["ORDER_SYNC_ACCOUNTS__ACME__LWA_CLIENT_SECRET"] = "another"
     for _ in range(2):
         (told,) = shop("sync", status=1).messages
-        assert told.endswith("are the application's present ones")
+        assert told.endswith("are the application's current ones")
 
 
 def test_what_is_stored_can_be_looked_at_without_any_marketplace(shop: Shop) -> None:

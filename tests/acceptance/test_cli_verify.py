@@ -274,11 +274,11 @@ def test_wait_waits_for_the_request_budget(tmp_path: Path) -> None:
     world = small_world()
     with open_shop(tmp_path / "shop", world) as shop:
         shop("sync")
-        shop.simulator.plans = {**GENEROUS, SEARCH: UsagePlan(2, 2)}
+        shop.simulator.plans = {**GENEROUS, SEARCH: UsagePlan(0.25, 2)}
         engine = create_engine(shop.environ["ORDER_SYNC_DATABASE_URL"])
         with engine.begin() as connection:
             connection.execute(
-                sa.update(tables.budgets).values(tokens=1.2, rate=2.0, counted_at=datetime.now(UTC))
+                sa.update(tables.budgets).values(tokens=1.2, rate=0.25, counted_at=datetime.now(UTC))
             )
         engine.dispose()
         assert "budget for searchOrders" in shop(*VERIFY, "--by", "search", status=75).messages[0]
