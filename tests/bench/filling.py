@@ -82,6 +82,10 @@ _OTHERS = (
     FROM generate_series(1, :many) AS i, LATERAL (SELECT now() - interval '1 second' * i AS at) AS t
     """,
     """
+    INSERT INTO run_days (source, day, runs, failed, pages, orders, requests)
+    SELECT 'other-' || i, current_date, 400, 0, 400, 5, 400 FROM generate_series(1, :many) AS i
+    """,
+    """
     INSERT INTO coverage (account, marketplace_id, look, lower, upper)
     SELECT 'other', 'A1F83G8C2ARO7P', 'first', at, at + interval '1 second'
     FROM generate_series(1, :many) AS i, LATERAL (SELECT now() - interval '1 minute' * i AS at) AS t
