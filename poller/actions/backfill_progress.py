@@ -1,4 +1,4 @@
-"""Backfills as people see them: which there are, how far they have got, how long they will take."""
+"""How far a backfill has got, and when it will be ready."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from poller.backfill.estimates import Budgets
 from poller.backfill.history import is_awaited, share_done
 from poller.ingest.accounts import Setup
 from poller.ingest.budget import stored_bucket
-from poller.sync.windows import BACKFILL_FIRST_SPAN, signpost
+from poller.sync.windows import BACKFILL_FIRST_SPAN
 from store import backfill_reports, ledger
 from store.bucket import Bucket
 from store.engine import Transaction
@@ -26,10 +26,10 @@ ACTIVE = ("planned", "running")
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A backfill with what can be told about it.
+    """The progress of a backfill.
 
-    ``share``: of its stretch that is behind it, 1 only when it is done. ``left``: orders. ``waits``: what is
-    being waited for, as the rest of a sentence. ``eta``: None when nobody can tell.
+    ``share``: of its range that has been read, 1 only if it is done. ``left``: orders. ``waits``: what it
+    waits for, in words. ``left`` and ``eta`` are None if they cannot be estimated.
     """
 
     backfill: Backfill
@@ -42,7 +42,7 @@ class Standing:
 
 
 def budgets_of(tx: Transaction, place: Place, busy: float) -> Budgets:
-    """The account's stored budget as it is now."""
+    """Return the account's budgets as of now; ``busy``: seconds between live polls beside a backfill."""
 
     def bucket(operation: Operation) -> Bucket:
         return stored_bucket(tx, place.source.application, place.name, operation, place.account.plans)
@@ -50,24 +50,25 @@ def budgets_of(tx: Transaction, place: Place, busy: float) -> Budgets:
     return Budgets(bucket("searchOrders"), bucket("getOrder"), busy)
 
 
-def expected_in(tx: Transaction, account: str, marketplace_id: str, stretch: Interval) -> int | None:
-    """How many orders a stretch may hold, judged by those that are stored; None when nobody can tell."""
-    seen = ledger.read_coverage(tx, account, marketplace_id, "created")
+def expected_in(tx: Transaction, account: str, marketplace_id: str, interval: Interval) -> int | None:
+    """Estimate the orders in an interval from the stored ones; None if too few are stored."""
+    read = ledger.read_coverage(tx, account, marketplace_id, "created")
     progress = ledger.load_marketplaces(tx, account).get(marketplace_id)
     if progress is not None and progress.position > progress.live_from:
-        seen = [*seen, Interval(max([progress.live_from, *(i.upper for i in seen)]), progress.position)]
-    stretches = [i for i in seen if i.upper > i.lower]
+        read = [*read, Interval(max([progress.live_from, *(i.upper for i in read)]), progress.position)]
     known = {
-        i: backfill_reports.count_orders(tx, account, marketplace_id, i.lower, i.upper) for i in stretches
+        i: backfill_reports.count_orders(tx, account, marketplace_id, i.lower, i.upper)
+        for i in read
+        if i.upper > i.lower
     }
-    return estimates.expected_orders(known, stretch)
+    return estimates.expected_orders(known, interval)
 
 
 def standing_of(tx: Transaction, setup: Setup, backfill: Backfill) -> Standing:
-    """How a backfill stands."""
+    """Return the progress of a backfill."""
     place = place_of(setup.accounts, backfill)
-    known = BY_ID.get(backfill.marketplace_id)
-    code = known.code if known is not None else backfill.marketplace_id
+    marketplace = BY_ID.get(backfill.marketplace_id)
+    code = marketplace.code if marketplace is not None else backfill.marketplace_id
     if backfill.state == "done":
         return Standing(backfill, code, backfill.windows_done, 1.0, 0, None)
     parts = () if backfill.way == "search" else backfill_reports.load_parts(tx, backfill.backfill_id)
@@ -103,7 +104,7 @@ def _ready_at(
     parts: Sequence[ReportPart],
     budgets: Budgets,
 ) -> datetime | None:
-    """When a backfill will be ready; None when nobody can tell, as of a report that takes long."""
+    """Estimate when a backfill will be ready; None if that cannot be told, as of a report that is late."""
     if left is None:
         return None
     if backfill.way == "search":
@@ -118,20 +119,15 @@ def _ready_at(
         elif parts:
             takes = timedelta()
         cost = estimates.by_report(left, span, budgets, takes)
-    # Several share the budget.
+    # All backfills of an account share its budget.
     others = ledger.wanted_backfills(tx, backfill.account)
     return None if cost.time is None else tx.now + cost.time * max(1, len(others))
 
 
 def _orders_left(tx: Transaction, backfill: Backfill, span: timedelta) -> int | None:
-    """Ids that are known are counted; of the rest the stored orders of the neighbourhood tell."""
+    """Count the ids that are left; without any, estimate from the orders stored around."""
     ids = backfill_reports.count_ids(tx, backfill.backfill_id, backfill.position)
     if ids:
         return ids
-    stretch = Interval(backfill.lower, backfill.lower + span)
-    return expected_in(tx, backfill.account, backfill.marketplace_id, stretch)
-
-
-def latest_end(now: datetime) -> datetime:
-    """The youngest end that a stretch of history can have."""
-    return signpost(now)
+    unread = Interval(backfill.lower, backfill.lower + span)
+    return expected_in(tx, backfill.account, backfill.marketplace_id, unread)

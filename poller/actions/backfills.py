@@ -1,4 +1,4 @@
-"""History of a given stretch as a person asks for it: understood, planned, begun, paused, cancelled."""
+"""Backfills on request: parse, plan, start, pause, resume and cancel."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, get_args
 
-from poller.actions.backfill_progress import ACTIVE, Standing, budgets_of, expected_in, latest_end
-from poller.actions.places import OPTIONS, Place, Words, chosen_place, stretch_of
+from poller.actions.backfill_progress import ACTIVE, Standing, budgets_of, expected_in
+from poller.actions.places import OPTIONS, Place, Words, chosen_place, parsed_range
 from poller.backfill import estimates
 from poller.backfill.estimates import Budgets
 from poller.errors import Refused, Unknown
 from poller.ingest.accounts import Account
+from poller.sync.windows import signpost
 from poller.text import iso_rounded_up
-from store import backfill_reports as stored
-from store import ledger
+from store import backfill_reports, ledger
 from store.engine import Transaction
 from store.progress import Backfill, BackfillState, Interval, Way
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """A stretch of history that a person asked for; ``notes`` say where it had to be shortened."""
+class Request:
+    """A requested backfill; ``notes`` say where its range was shortened."""
 
     place: Place
-    stretch: Interval
+    interval: Interval
     way: Way
     notes: tuple[str, ...]
 
 
-def wanted(
+def parsed(
     accounts: Mapping[str, Account],
     marketplace: str,
     first: str,
@@ -39,40 +39,40 @@ def wanted(
     account: str | None,
     now: datetime,
     words: Words = OPTIONS,
-) -> Wanted:
-    """Understand what somebody asks for. Raises Refused with one sentence about what is wrong."""
+) -> Request:
+    """Parse a request. Raises Refused with one sentence about what is wrong."""
     if by not in get_args(Way):
-        raise Refused(f"{words.by} {by} is no way to fetch history: there are search, report and auto.")
+        raise Refused(f"{words.by} {by} is unknown: it is search, report or auto.")
     way: Way = "search" if by == "search" else "report" if by == "report" else "auto"
-    lower, upper = stretch_of(first, end, words)
+    lower, upper = parsed_range(first, end, words)
     place = chosen_place(accounts, marketplace, account, words)
     notes = []
-    latest, oldest = latest_end(now), estimates.earliest(place.polled.code, now)
+    latest, oldest = signpost(now), estimates.earliest(place.polled.code, now)
     if lower >= latest:
         raise Refused(f"{words.lower} {first} is in the future: there are no orders yet.")
     if upper <= oldest:
         raise Refused(
             f"{words.upper} {end} is too early: Amazon shows orders of {place.polled.code} "
-            f"since {oldest:%Y-%m-%d}."
+            f"only since {oldest:%Y-%m-%d}."
         )
     if upper > latest:
-        notes.append("until now, because the end lies ahead")
+        notes.append(f"until now, because {words.upper} is in the future")
         upper = latest
     if lower < oldest:
-        notes.append(f"from {oldest:%Y-%m-%d} on: older orders Amazon does not show any more")
+        notes.append(f"from {oldest:%Y-%m-%d} on: Amazon no longer shows older orders")
         lower = oldest
-    return Wanted(place, Interval(lower, upper), way, tuple(notes))
+    return Request(place, Interval(lower, upper), way, tuple(notes))
 
 
 # --- plan -------------------------------------------------------------------------------------------
 
-PER = 1_000
-"""Orders that costs are told for when nobody can tell how many there are."""
+ASSUMED_ORDERS = 1_000
+"""How many orders a cost is given for if their number cannot be estimated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a stretch costs. ``expected`` orders, None when nobody can tell; ``again``: read already."""
+    """The cost of a backfill. ``expected``: orders, None if unknown; ``again``: what was read already."""
 
     expected: int | None
     budgets: Budgets
@@ -81,49 +81,49 @@ class Plan:
     report: estimates.Cost
 
 
-def planned(tx: Transaction, wanted: Wanted, busy: float) -> Plan:
-    """What a stretch of history costs, before anything is asked for."""
-    place, stretch = wanted.place, wanted.stretch
-    expected = expected_in(tx, place.name, place.polled.marketplace_id, stretch)
+def planned(tx: Transaction, request: Request, busy: float) -> Plan:
+    """Estimate a backfill without requesting anything."""
+    place, interval = request.place, request.interval
+    expected = expected_in(tx, place.name, place.polled.marketplace_id, interval)
     budgets = budgets_of(tx, place, busy)
     read = ledger.read_coverage(tx, place.name, place.polled.marketplace_id, "created")
-    number, span = PER if expected is None else expected, stretch.upper - stretch.lower
+    number, span = ASSUMED_ORDERS if expected is None else expected, interval.upper - interval.lower
     return Plan(
         expected,
         budgets,
-        sum((_common(i, stretch) for i in read), timedelta()),
+        sum((_common(i, interval) for i in read), timedelta()),
         estimates.by_search(number, span, budgets),
         estimates.by_report(number, span, budgets),
     )
 
 
-def overlapping(tx: Transaction, wanted: Wanted) -> list[tuple[Backfill, timedelta]]:
-    """Each backfill of the marketplace that is not over and fetches some of this, too; and how much."""
-    place = wanted.place
+def overlapping(tx: Transaction, request: Request) -> list[tuple[Backfill, timedelta]]:
+    """Return unfinished backfills of this marketplace that overlap the range, and by how much."""
+    place = request.place
     return [
         (other, common)
         for other in ledger.load_backfills(tx, place.name)
         if other.marketplace_id == place.polled.marketplace_id
         and other.state in ("paused", *ACTIVE)
-        and (common := _common(Interval(other.lower, other.upper), wanted.stretch)) > timedelta()
+        and (common := _common(Interval(other.lower, other.upper), request.interval)) > timedelta()
     ]
 
 
-def _common(one: Interval, other: Interval) -> timedelta:
-    return max(timedelta(), min(one.upper, other.upper) - max(one.lower, other.lower))
+def _common(first: Interval, second: Interval) -> timedelta:
+    return max(timedelta(), min(first.upper, second.upper) - max(first.lower, second.lower))
 
 
 # --- start and direct -------------------------------------------------------------------------------
 
 
-def start(tx: Transaction, wanted: Wanted) -> int:
-    """Record a backfill; returns its number. Raises Refused for one that is going on already."""
-    place, stretch = wanted.place, wanted.stretch
+def start(tx: Transaction, request: Request) -> int:
+    """Record a backfill and return its ID. Raises Refused if one of this range is unfinished."""
+    place, interval = request.place, request.interval
     for other in ledger.wanted_backfills(tx, place.name):
-        same = (other.marketplace_id, other.lower) == (place.polled.marketplace_id, stretch.lower)
-        if same and abs(other.upper - stretch.upper) < timedelta(days=1):
+        same = (other.marketplace_id, other.lower) == (place.polled.marketplace_id, interval.lower)
+        if same and abs(other.upper - interval.upper) < timedelta(days=1):
             raise Refused(
-                f"backfill {other.backfill_id} fetches this already: `order-sync backfill show "
+                f"backfill {other.backfill_id} already fetches this: `order-sync backfill show "
                 f"{other.backfill_id}`."
             )
     return ledger.open_backfill(
@@ -131,33 +131,33 @@ def start(tx: Transaction, wanted: Wanted) -> int:
         place.name,
         place.polled.marketplace_id,
         "manual",
-        stretch.lower,
-        stretch.upper,
-        wanted.way,
+        interval.lower,
+        interval.upper,
+        request.way,
         "planned",
     )
 
 
 def find(tx: Transaction, backfill_id: int) -> Backfill:
-    """One backfill, locked. Raises Unknown."""
-    found = ledger.lock_backfill(tx, backfill_id) if 0 < backfill_id < 2**63 else None
-    if found is None:
-        raise Unknown(f"there is no backfill {backfill_id}: `order-sync backfill list` shows them.")
-    return found
+    """Return one backfill, locked. Raises Unknown."""
+    backfill = ledger.lock_backfill(tx, backfill_id) if 0 < backfill_id < 2**63 else None
+    if backfill is None:
+        raise Unknown(f"there is no backfill {backfill_id}: `order-sync backfill list` shows all.")
+    return backfill
 
 
 def pause(tx: Transaction, backfill_id: int) -> Backfill:
-    """Ask for nothing more of a backfill until it is resumed. Raises Refused."""
+    """Stop requests for a backfill until it is resumed. Raises Refused."""
     return _direct(tx, backfill_id, "paused", ACTIVE, "paused")
 
 
 def resume(tx: Transaction, backfill_id: int, *, running_too: bool = False) -> Backfill:
-    """Go on with a paused backfill, or ``running_too`` with one that is going on. Raises Refused."""
+    """Resume a paused backfill; ``running_too`` accepts one that is not paused. Raises Refused."""
     return _direct(tx, backfill_id, "running", ("paused", *ACTIVE) if running_too else ("paused",), "resumed")
 
 
 def cancel(tx: Transaction, backfill_id: int) -> Backfill:
-    """Give a backfill up for good; what it fetched stays. Raises Refused."""
+    """End a backfill for good; what it fetched stays. Raises Refused."""
     return _direct(tx, backfill_id, "cancelled", ("paused", *ACTIVE), "cancelled")
 
 
@@ -168,15 +168,15 @@ def _direct(
     of: tuple[BackfillState, ...] = tuple(s for s in get_args(BackfillState) if s in may)
     changed = ledger.direct_backfill(tx, backfill_id, state, of)
     if changed and state == "cancelled":
-        stored.forget(tx, backfill_id, parts=True)
+        backfill_reports.forget(tx, backfill_id, parts=True)
     now = find(tx, backfill_id)
     if not changed:
         cannot = f"it cannot be {word}"
         if now.state == state or (state == "running" and now.state in ACTIVE):
-            cannot = f"nothing has to be {word}"
+            cannot = f"it need not be {word}"
         if now.state == "paused":
-            cannot += f"; `order-sync backfill resume {backfill_id}` goes on"
-        raise Refused(f"backfill {backfill_id} is {now.state} already: {cannot}.")
+            cannot += f"; `order-sync backfill resume {backfill_id}` continues it"
+        raise Refused(f"backfill {backfill_id} is already {now.state}: {cannot}.")
     return now
 
 
@@ -184,18 +184,18 @@ def _direct(
 
 
 def backfill_object(standing: Standing) -> dict[str, Any]:
-    """One backfill with its fixed keys."""
-    found = standing.backfill
+    """Return a backfill with its fixed keys."""
+    backfill = standing.backfill
     return {
-        "id": found.backfill_id,
+        "id": backfill.backfill_id,
         "marketplace": standing.marketplace,
-        "from": iso_rounded_up(found.lower),
-        "to": iso_rounded_up(found.upper),
-        "by": found.way,
-        "state": found.state,
-        "windows_done": found.windows_done,
+        "from": iso_rounded_up(backfill.lower),
+        "to": iso_rounded_up(backfill.upper),
+        "by": backfill.way,
+        "state": backfill.state,
+        "windows_done": backfill.windows_done,
         "windows_total": standing.windows_total,
-        "orders": found.orders,
-        "requests": found.requests,
+        "orders": backfill.orders,
+        "requests": backfill.requests,
         "eta": None if standing.eta is None else iso_rounded_up(standing.eta),
     }

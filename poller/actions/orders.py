@@ -1,9 +1,9 @@
-"""One order: fetching it from Amazon on request, and explaining its customer and retention term."""
+"""One order on request: fetch it from Amazon, explain its customer and its retention term."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from connectors.errors import OrderNotFound
 from connectors.marketplaces import BY_ID
@@ -20,58 +20,57 @@ from store.engine import Store, Transaction
 from store.records import OrderRecord
 
 _ORDER_ID = re.compile(r"[A-Z0-9]{3}-[0-9]{7}-[0-9]{7}")
-"""Three digits in front; orders of other channels, which Amazon only ships, have a letter there (S01)."""
+"""Orders of other channels, which Amazon only ships, begin with a letter (S01) instead of three digits."""
 
 
 class NotStored(Exception):
-    """Amazon does not know the order, or what it sent could not be understood."""
+    """Amazon does not know the order, or what it sent could not be read."""
 
 
 class NotUnderstood(NotStored):
-    """Amazon gave an order that could not be understood: it is in quarantine."""
+    """Amazon sent an order that could not be read: it is in quarantine."""
 
-    def __init__(self, order_id: str, found: UnreadableOrder) -> None:
-        self.reason = found.reason
-        show = "list`" if found.order_id is None else f"show {order_id}`"
+    def __init__(self, order_id: str, unreadable: UnreadableOrder) -> None:
+        self.reason = unreadable.reason
+        show = "list`" if unreadable.order_id is None else f"show {order_id}`"
         super().__init__(
-            f"{order_id}: not stored: what Amazon sent could not be understood and is in quarantine "
-            f"({found.reason}): see it with `order-sync quarantine {show}; Amazon is asked again by itself, "
+            f"{order_id}: not stored: what Amazon sent could not be read and is in quarantine "
+            f"({self.reason}): see it with `order-sync quarantine {show}; it is refetched automatically, "
             "and a newer version of this program reads it again."
         )
 
 
 def checked_id(text: str) -> str:
-    """An order id as Amazon writes it. Raises Refused."""
+    """Return an order id as Amazon writes it. Raises Refused."""
     order_id = text.strip()
     if not _ORDER_ID.fullmatch(order_id):
-        wanted = "Amazon's are like 123-1234567-1234567"
-        raise Refused(f"{order_id or 'nothing'} is no order id: {wanted}.")
+        raise Refused(f"{order_id or 'nothing'} is not an order id: those look like 123-1234567-1234567.")
     return order_id
 
 
 def account_of(accounts: Mapping[str, Account], name: str) -> Account:
-    """An account that may run. Raises Refused, naming those that there are."""
+    """Return a usable account that polls a marketplace. Raises Refused."""
     account = accounts.get(name)
     if account is None:
-        known = ", ".join(sorted(accounts)) or "none"
-        raise Refused(f"there is no account {name} that can be used; there is {known}.")
+        names = ", ".join(sorted(accounts)) or "none"
+        raise Refused(f"there is no usable account {name}; there is {names}.")
     if not account.sources:
-        raise Refused(f"account {name} has no marketplace that is enabled.")
+        raise Refused(f"account {name} has no enabled marketplace.")
     return account
 
 
 def fetched(store: Store, account: Account, order_id: str) -> str:
-    """Fetch one order and store it; says what happened.
+    """Fetch and store one order. Return what happened, in words.
 
-    Raises NotStored when there is nothing to store, and the connector's errors.
+    Raises NotStored and the connector's errors.
     """
     name, source = account.name, account.sources[0]
     before = _version(store, name, order_id)
-    wanted = _datasets(account, before)
+    datasets = _datasets(account, before)
     budget = AccountBudget(store, source.application, name, account.plans)
     orders = SingleOrders(store, account.connector, source, budget, stopping=lambda: False)
     try:
-        unreadable = orders.fetch(order_id, wanted)
+        unreadable = orders.fetch(order_id, datasets)
     except OrderNotFound:
         raise NotStored(f"Amazon knows no order {order_id} of account {name}.") from None
     if unreadable is not None:
@@ -90,39 +89,38 @@ def _version(store: Store, account: str, order_id: str) -> OrderRecord | None:
 
 
 def _datasets(account: Account, stored: OrderRecord | None) -> tuple[str, ...]:
-    """What the order's marketplace wants; of an unknown one, what any of the account's wants."""
+    """Return the datasets of the order's marketplace; if that is unknown, of all of the account's."""
     settings = account.marketplaces.get(stored.marketplace_id or "") if stored is not None else None
     if settings is not None:
         return tuple(settings.included_data)
-    wanted: Iterator[str] = (word for m in account.marketplaces.values() for word in m.included_data)
-    return tuple(sorted(set(wanted)))
+    return tuple(sorted({word for m in account.marketplaces.values() for word in m.included_data}))
 
 
 # --- explaining ---------------------------------------------------------------------------------------------
 
 
 def reasons_for(tx: Transaction, order: OrderRecord) -> tuple[str, ...]:
-    """Why this order has this customer, or none; with the numbers of the customer rules."""
+    """Explain why an order has its customer, or none, with the numbers of the customer rules."""
     customer = None if order.customer_id is None else queries.get_customer(tx, order.customer_id)
     return explain(order, customer, queries.merges_of(tx, order))
 
 
 def retained(tx: Transaction, retention: Retention, order: OrderRecord) -> str:
-    """When the order's buyer data will be or was erased, and why."""
+    """Say when the order's buyer data will be or was erased, and why."""
     forgotten_at = erasure.forgotten_at(tx, order.account, order.order_id)
     return explain_term(order, retention, forgotten_at)
 
 
 def headline(order: OrderRecord) -> str:
-    """What became of an order, in one sentence."""
+    """Say what became of an order, in one sentence."""
     place = order.marketplace or order.marketplace_id or "no marketplace"
     name = f"Order {order.order_id} ({order.account}, {place}, {order.status or 'status unknown'})"
     if order.customer_id is not None:
         return f"{name} belongs to customer {order.customer_id}: {BASIS.get(order.match_basis or 'none')}."
     if order.match_basis == "held":
-        return f"{name} is held: it waits for its customer."
+        return f"{name} is held: it waits for a customer."
     if "R33" in order.match_rules:
-        return f"{name} has no customer: it was cancelled before it was ever seen ready."
+        return f"{name} has no customer: it was cancelled before it was ready."
     if order.marketplace_id is None:
         return f"{name} has no customer: it names no marketplace."
     if order.marketplace_id not in BY_ID:
@@ -130,5 +128,5 @@ def headline(order: OrderRecord) -> str:
     if order.marketplace is None:
         return f"{name} has no customer: its marketplace has no file."
     if not order.shown:
-        return f"{name} is pending: it is remembered, and not an order yet."
+        return f"{name} is pending: it is not shown as an order yet."
     return f"{name} has no customer."

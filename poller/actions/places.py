@@ -1,4 +1,4 @@
-"""What people mean: a marketplace that is polled, a stretch of time."""
+"""Parse what people name: a polled marketplace, a range of time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from store.progress import Backfill
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A marketplace that is polled."""
+    """A polled marketplace."""
 
     account: Account
     source: Source
@@ -27,7 +27,7 @@ class Place:
 
 
 def places(accounts: Mapping[str, Account]) -> Iterable[Place]:
-    """Every marketplace that is polled."""
+    """Yield every polled marketplace."""
     for account in accounts.values():
         for source in account.sources:
             for polled in source.marketplaces.values():
@@ -35,7 +35,7 @@ def places(accounts: Mapping[str, Account]) -> Iterable[Place]:
 
 
 def place_of(accounts: Mapping[str, Account], backfill: Backfill) -> Place | None:
-    """Where a backfill belongs; None when its marketplace is not polled any more."""
+    """Return a backfill's marketplace, or None if it is no longer polled."""
     account = accounts.get(backfill.account)
     for source in () if account is None else account.sources:
         polled = source.marketplaces.get(backfill.marketplace_id)
@@ -46,7 +46,7 @@ def place_of(accounts: Mapping[str, Account], backfill: Backfill) -> Place | Non
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """How a person calls what a function is given, so that sentences speak of what was typed."""
+    """The names of arguments, as options or as fields, so that messages name what was typed."""
 
     lower: str = "from"
     upper: str = "to"
@@ -61,43 +61,43 @@ FIELDS = Words()
 def chosen_place(
     accounts: Mapping[str, Account], marketplace: str, account: str | None, words: Words = OPTIONS
 ) -> Place:
-    """The polled marketplace that somebody names. Raises Refused."""
-    known = BY_NAME.get(marketplace.strip().upper()) or BY_NAME.get(marketplace.strip())
-    if known is None:
+    """Return the polled marketplace of a name. Raises Refused."""
+    named = BY_NAME.get(marketplace.strip().upper()) or BY_NAME.get(marketplace.strip())
+    if named is None:
         codes = ", ".join(sorted({place.code for place in BY_NAME.values()}))
-        raise Refused(f"{marketplace} is no marketplace of Amazon's; there are {codes}.")
+        raise Refused(f"{marketplace} is not an Amazon marketplace; there are {codes}.")
     polled = list(places(accounts))
     if account is not None and account not in accounts:
         names = ", ".join(sorted(accounts)) or "none"
-        raise Refused(f"there is no account {account} that can be used; there is {names}.")
-    there = [p for p in polled if p.polled.marketplace_id == known.id and account in (None, p.name)]
-    if not there:
+        raise Refused(f"there is no usable account {account}; there is {names}.")
+    matching = [p for p in polled if p.polled.marketplace_id == named.id and account in (None, p.name)]
+    if not matching:
         of = "" if account is None else f" of account {account}"
         codes = ", ".join(sorted(f"{p.name}:{p.polled.code}" for p in polled)) or "none"
-        raise Refused(f"{known.code}{of} is not polled here; polled: {codes}.")
-    if len(there) > 1:
-        names = " and ".join(sorted(p.name for p in there))
-        raise Refused(f"accounts {names} both sell in {known.code}: add {words.account}.")
-    return there[0]
+        raise Refused(f"{named.code}{of} is not polled; polled: {codes}.")
+    if len(matching) > 1:
+        names = " and ".join(sorted(p.name for p in matching))
+        raise Refused(f"accounts {names} both sell in {named.code}: add {words.account}.")
+    return matching[0]
 
 
-def stretch_of(first: str, end: str, words: Words = OPTIONS) -> tuple[datetime, datetime]:
-    """The stretch that two texts name, which does not include its end. Raises Refused."""
-    lower, upper = _moment(words.lower, first), _moment(words.upper, end)
+def parsed_range(first: str, end: str, words: Words = OPTIONS) -> tuple[datetime, datetime]:
+    """Return the range from one time up to, not including, another. Raises Refused."""
+    lower, upper = _time(words.lower, first), _time(words.upper, end)
     if lower >= upper:
         raise Refused(
             f"{words.lower} {first} is not before {words.upper} {end}: "
-            f"{words.upper} is the day after the last one."
+            f"{words.upper} is the day after the last day."
         )
     return lower, upper
 
 
-def _moment(option: str, text: str) -> datetime:
-    """Whole seconds: neighbouring stretches meet there."""
+def _time(option: str, text: str) -> datetime:
+    """Parse a time, in whole seconds, where neighbouring ranges meet."""
     try:
-        moment = datetime.fromisoformat(text).replace(microsecond=0)
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        time = datetime.fromisoformat(text).replace(microsecond=0)
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except (ValueError, OverflowError):
         raise Refused(
-            f"{option} {text} is no date or time: write it as 2026-01-31 or 2026-01-31T12:00:00Z.",
+            f"{option} {text} is not a date or time: write it as 2026-01-31 or 2026-01-31T12:00:00Z.",
         ) from None

@@ -1,4 +1,4 @@
-"""Another attempt at an order in quarantine, because a person asks for it; and how its entry is shown."""
+"""Retry an order in quarantine on request; show its entry."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from store import quarantine
 from store.engine import Store
 from store.quarantine import Quarantined
 
-NAMELESS = "not even its order id is known, so Amazon cannot be asked for it"
+WITHOUT_ID = "it has no usable id, so it can't be requested again"
 
 
-def ask_again(entry: Quarantined) -> str:
-    """What may still be done about an order whose payload is gone, as the end of a sentence."""
-    again = "`order-sync quarantine retry --refetch` asks for it again"
-    return again if quarantine.has_id(entry) else NAMELESS
+def refetch_hint(entry: Quarantined) -> str:
+    """Say what helps an order whose payload was erased, as the end of a sentence."""
+    refetch = "`order-sync quarantine retry --refetch` requests it again"
+    return refetch if quarantine.has_id(entry) else WITHOUT_ID
 
 
 def quarantine_object(entry: Quarantined) -> dict[str, Any]:
-    """One entry with its fixed keys; the payload is not among them."""
+    """Return an entry with its fixed keys, without the payload."""
     return {
         "order_id": entry.order_id,
         "account": entry.account,
@@ -38,29 +38,28 @@ def quarantine_object(entry: Quarantined) -> dict[str, Any]:
 
 
 def marketplace_of(entry: Quarantined) -> str | None:
+    """Return the country code of an entry's marketplace, or its id if it is not Amazon's."""
     place = BY_ID.get(entry.marketplace_id or "")
     return entry.marketplace_id if place is None else place.code
 
 
-def tried_again(
-    store: Store, accounts: Mapping[str, Account], entry: Quarantined, refetch: bool
-) -> str | None:
-    """Apply one entry again. Returns why it stays in quarantine, or None."""
+def retried(store: Store, accounts: Mapping[str, Account], entry: Quarantined, refetch: bool) -> str | None:
+    """Apply an entry again. Return why it stays in quarantine, or None."""
     account = accounts.get(entry.account)
     if account is None:
         return f"stays: account {entry.account} is not configured"
     if not refetch:
-        return _applied_again(store, account, entry)
+        return _applied(store, account, entry)
     if not account.sources:
-        return f"stays: account {entry.account} has no marketplace that is enabled"
+        return f"stays: account {entry.account} has no enabled marketplace"
     if not quarantine.has_id(entry):
-        return f"stays: {NAMELESS}"
+        return f"stays: {WITHOUT_ID}"
     try:
         fetched(store, account, entry.order_id)
     except NotUnderstood as error:
-        return f"stays: could not be understood ({error.reason})"
-    except NotStored as failure:
-        return f"stays: {str(failure).removeprefix(f'{entry.order_id}: ')}"
+        return f"stays: could not be read ({error.reason})"
+    except NotStored as error:
+        return f"stays: {str(error).removeprefix(f'{entry.order_id}: ')}"
     except Deferred as error:
         return f"stays: {error} until {iso_rounded_up(error.until)}"
     except ConnectorError as error:
@@ -68,9 +67,9 @@ def tried_again(
     return None
 
 
-def _applied_again(store: Store, account: Account, entry: Quarantined) -> str | None:
+def _applied(store: Store, account: Account, entry: Quarantined) -> str | None:
     read_payload = account.connector.read_payload
     problem = store.commit(lambda tx: apply_stored(tx, account.rules, entry, read_payload))
     if problem == quarantine.HAS_BEEN_ERASED:
-        problem += f"; {ask_again(entry)}"
+        problem += f"; {refetch_hint(entry)}"
     return None if problem is None else f"stays: {problem}"

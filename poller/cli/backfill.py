@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from poller.actions import backfills
 from poller.actions.backfill_progress import ACTIVE, Standing, standing_of
-from poller.actions.backfills import PER, Plan, Wanted, backfill_object, planned, wanted
+from poller.actions.backfills import ASSUMED_ORDERS, Plan, Request, backfill_object, parsed, planned
 from poller.actions.places import Place, place_of
 from poller.backfill import estimates, history
 from poller.backfill.estimates import Cost
@@ -55,24 +55,24 @@ def group() -> None:
 def plan(marketplace: Marketplace, from_: From, to: To, by: By = "auto", account: OfAccount = None) -> None:
     """Estimate a backfill without requesting anything."""
     with opened(create=True, wired=True) as service:
-        request = wanted(service.accounts, marketplace, from_, to, by, account, utc_now())
+        request = parsed(service.accounts, marketplace, from_, to, by, account, utc_now())
         with service.store.read() as tx:
             estimate = planned(tx, request, service.setup.settings.poll_seconds_busy)
             overlaps = _overlapping(tx, request)
         _put_plan(request, estimate, overlaps)
 
 
-def _overlapping(tx: Transaction, wanted: Wanted) -> list[str]:
+def _overlapping(tx: Transaction, request: Request) -> list[str]:
     """Return a sentence for each unfinished backfill of the marketplace that overlaps the range."""
     return [
         f"backfill {other.backfill_id} ({_range(Interval(other.lower, other.upper))}) is {other.state} and "
         f"overlaps: both would fetch {lasting(common)}"
-        for other, common in backfills.overlapping(tx, wanted)
+        for other, common in backfills.overlapping(tx, request)
     ]
 
 
-def _put_plan(request: Wanted, plan: Plan, overlaps: list[str]) -> None:
-    interval = request.stretch
+def _put_plan(request: Request, plan: Plan, overlaps: list[str]) -> None:
+    interval = request.interval
     put(f"{request.place.polled.code} of account {request.place.name}: {_range(interval)}, by {request.way}")
     for note in (*request.notes, *overlaps):
         put(f"  {note}")
@@ -80,7 +80,10 @@ def _put_plan(request: Wanted, plan: Plan, overlaps: list[str]) -> None:
         put(f"  {lasting(plan.again)} of it have been read already and would be read again")
     put()
     if plan.expected is None:
-        put(f"Orders: unknown, too little of this marketplace is stored to estimate. Per {PER:,} orders:")
+        put(
+            "Orders: unknown, too little of this marketplace is stored to estimate. "
+            f"Per {ASSUMED_ORDERS:,} orders:"
+        )
     else:
         put(f"Orders: about {plan.expected:,}, estimated from those that are stored.")
     put_table(
@@ -152,7 +155,7 @@ def start(
 ) -> None:
     """Record a backfill and print its number. A running service or `sync` carries it out."""
     with opened(create=True, wired=True) as service:
-        request = wanted(service.accounts, marketplace, from_, to, by, account, utc_now())
+        request = parsed(service.accounts, marketplace, from_, to, by, account, utc_now())
         for note in request.notes:
             say(note)
         with service.store.begin() as tx:

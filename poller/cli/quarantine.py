@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from poller.actions.quarantine import NAMELESS, ask_again, marketplace_of, quarantine_object, tried_again
+from poller.actions.quarantine import WITHOUT_ID, marketplace_of, quarantine_object, refetch_hint, retried
 from poller.cli.failures import BAD_INPUT, FAULT, Failure
 from poller.cli.options import AsJson, OfAccount
 from poller.cli.output import put, put_json, put_table, say
@@ -79,9 +79,11 @@ def show(
         raise Failure(f"accounts {names} both have order {order_id} there: add --account.", status=BAD_INPUT)
     (entry,) = entries
     if entry.payload == quarantine.ERASED:
-        raise Failure(f"{entry.order_id}: {quarantine.HAS_BEEN_ERASED} ({entry.reason}); {ask_again(entry)}.")
+        raise Failure(
+            f"{entry.order_id}: {quarantine.HAS_BEEN_ERASED} ({entry.reason}); {refetch_hint(entry)}."
+        )
     attempts = f"{counted(entry.attempts, 'attempt')} since {when(entry.first_seen_at)} UTC"
-    again = WAITS if quarantine.has_id(entry) else NAMELESS
+    again = WAITS if quarantine.has_id(entry) else WITHOUT_ID
     if entry.next_attempt_at is not None:
         again = f"it is refetched at {when(entry.next_attempt_at)} UTC"
     say(plain(f"{entry.order_id} ({entry.account}): {entry.reason}; {attempts}; {again}"))
@@ -125,7 +127,7 @@ def retry(
             say("nothing is in quarantine")
         failed = bool(missing)
         for entry in entries:
-            problem = tried_again(service.store, service.accounts, entry, refetch)
+            problem = retried(service.store, service.accounts, entry, refetch)
             put(plain(f"{entry.order_id}: {problem or 'stored'}"))
             failed = failed or problem is not None
     if failed:

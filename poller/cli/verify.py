@@ -10,7 +10,7 @@ import typer
 
 from connectors.errors import ConnectorError, Deferred
 from connectors.marketplaces import BY_ID
-from poller.actions.places import chosen_place, stretch_of
+from poller.actions.places import chosen_place, parsed_range
 from poller.actions.verifications import KINDS, chosen_way, nothing_read, verification_object
 from poller.bootstrap import Service, utc_now
 from poller.cli.failures import DEFERRED, MISSING, Failure
@@ -60,7 +60,7 @@ def verify(
     been read yet: run the same command again to continue; 1 if nothing of the period has been read yet,
     or the verification failed.
     """
-    lower, upper = stretch_of(from_, to)
+    lower, upper = parsed_range(from_, to)
     way = chosen_way(by)
     with opened(wired=True) as service, stopped_by_signals(service) as signals:
         place = chosen_place(service.accounts, marketplace, account)

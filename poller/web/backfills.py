@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 
 from poller.actions import backfills
 from poller.actions.backfill_progress import standing_of
-from poller.actions.backfills import Wanted, backfill_object
+from poller.actions.backfills import backfill_object
 from poller.actions.places import FIELDS
 from poller.backfill.estimates import Cost
 from poller.bootstrap import utc_now
@@ -23,8 +23,8 @@ from store.progress import Backfill
 router = APIRouter(tags=["backfills"])
 
 
-def _parsed(accounts: Mapping[str, Account], body: schemas.BackfillRequest) -> Wanted:
-    return backfills.wanted(
+def _parsed(accounts: Mapping[str, Account], body: schemas.BackfillRequest) -> backfills.Request:
+    return backfills.parsed(
         accounts, body.marketplace, body.lower, body.upper, body.by, body.account, utc_now(), FIELDS
     )
 
@@ -40,8 +40,8 @@ def plan_backfill(service: ServiceDep, body: schemas.BackfillRequest) -> schemas
         {
             "account": wanted.place.name,
             "marketplace": wanted.place.polled.code,
-            "from": iso_rounded_up(wanted.stretch.lower),
-            "to": iso_rounded_up(wanted.stretch.upper),
+            "from": iso_rounded_up(wanted.interval.lower),
+            "to": iso_rounded_up(wanted.interval.upper),
             "notes": notes,
             "expected": plan.expected,
             "read_already_seconds": plan.again.total_seconds(),
@@ -51,7 +51,7 @@ def plan_backfill(service: ServiceDep, body: schemas.BackfillRequest) -> schemas
     )
 
 
-def _notes(tx: Transaction, wanted: Wanted) -> list[str]:
+def _notes(tx: Transaction, wanted: backfills.Request) -> list[str]:
     """Return notes on a shortened range and on overlapping backfills."""
     return [
         *wanted.notes,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from poller.actions.quarantine import quarantine_object, tried_again
+from poller.actions.quarantine import quarantine_object, retried
 from poller.errors import Unknown
 from poller.web import schemas
 from poller.web.dependencies import Answer, CallerDep, ChangeDep, ServiceDep, Word
@@ -56,7 +56,7 @@ def retry_quarantined(
     def work() -> Answer:
         with service.store.read() as tx:
             entry = find_entry(tx, account, order_id)
-        problem = tried_again(service.store, service.accounts, entry, body.refetch)
+        problem = retried(service.store, service.accounts, entry, body.refetch)
         answer = {"order_id": order_id, "account": account, "stored": problem is None, "message": problem}
         return Answer(200, answer)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from poller.actions.places import FIELDS, chosen_place, stretch_of
+from poller.actions.places import FIELDS, chosen_place, parsed_range
 from poller.actions.verifications import nothing_read, verification_object
 from poller.errors import Refused, Unknown
 from poller.verification import jobs
@@ -49,7 +49,7 @@ def show_verification(service: ServiceDep, verification_id: Id) -> schemas.Verif
 @router.post("/verifications", status_code=202, response_model=schemas.VerificationBegun)
 def start_verification(service: ServiceDep, change: ChangeDep, body: schemas.VerificationRequest) -> Response:
     """Compare the orders that Amazon lists for a period with the database; `repair` fetches missing ones."""
-    lower, upper = stretch_of(body.lower, body.upper, FIELDS)
+    lower, upper = parsed_range(body.lower, body.upper, FIELDS)
     place = chosen_place(service.accounts, body.marketplace, body.account, FIELDS)
 
     def work(tx: Transaction) -> Answer:

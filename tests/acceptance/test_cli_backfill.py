@@ -104,7 +104,7 @@ def test_a_plan_tells_windows_requests_time_and_what_amazon_will_not_give(shop: 
 
 def test_what_lies_out_of_reach_is_told_and_left_out(shop: Shop) -> None:
     told = shop("backfill", "plan", "--marketplace", "UK", "--from", "2015-01-01", "--to", day(-3)).out
-    assert "older orders Amazon does not show any more" in told
+    assert "Amazon no longer shows older orders" in told
     assert "until now" in told
 
 
@@ -159,7 +159,7 @@ def test_paused_nothing_is_asked_for_and_resumed_it_is_done(shop: Shop) -> None:
     assert listed(shop, int(number))["state"] == "paused"
     assert stored(shop) == {"NEW-1"}
     twice = shop("backfill", "pause", number, status=2).messages
-    again = f"nothing has to be paused; `order-sync backfill resume {number}` goes on"
+    again = f"it need not be paused; `order-sync backfill resume {number}` continues it"
     assert twice == [f"error: backfill {number} is paused already: {again}."]
     assert shop("backfill", "resume", number, "--wait").messages[-1] == f"backfill {number} is done"
     assert stored(shop) == OLD_ONES | {"NEW-1"}
@@ -174,7 +174,7 @@ def test_cancelled_it_stays_so(shop: Shop) -> None:
     shop("sync", "--wait")
     assert listed(shop, int(number))["state"] == "cancelled"
     assert stored(shop) == {"NEW-1"}
-    assert "is cancelled already: it cannot be resumed" in shop("backfill", "resume", number, status=2).err
+    assert "is already cancelled: it cannot be resumed" in shop("backfill", "resume", number, status=2).err
     assert "is cancelled already: nothing has" in shop("backfill", "cancel", number, status=2).err
 
 
@@ -274,15 +274,15 @@ def test_a_backfill_that_is_done_shows_when_and_nothing_empty(shop: Shop) -> Non
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"--from": "31.1.2026"}, "--from 31.1.2026 is no date or time: write it as 2026-01-31"),
-        ({"--to": "2026-02-30"}, "--to 2026-02-30 is no date"),
+        ({"--from": "31.1.2026"}, "--from 31.1.2026 is not a date or time: write it as 2026-01-31"),
+        ({"--to": "2026-02-30"}, "--to 2026-02-30 is not a date"),
         ({"--from": day(30), "--to": day(30)}, f"--from {day(30)} is not before --to {day(30)}"),
         ({"--from": day(-5), "--to": day(-9)}, f"--from {day(-5)} is in the future"),
         ({"--from": "2012-01-01", "--to": "2013-01-01"}, "--to 2013-01-01 is too early"),
-        ({"--marketplace": "XX"}, "XX is no marketplace of Amazon's"),
-        ({"--marketplace": "FR"}, "FR is not polled here; polled: acme:UK."),
-        ({"--by": "magic"}, "--by magic is no way to fetch history"),
-        ({"--account": "nobody"}, "there is no account nobody"),
+        ({"--marketplace": "XX"}, "XX is not an Amazon marketplace"),
+        ({"--marketplace": "FR"}, "FR is not polled; polled: acme:UK."),
+        ({"--by": "magic"}, "--by magic is unknown: it is search, report or auto"),
+        ({"--account": "nobody"}, "there is no usable account nobody"),
     ],
 )
 @pytest.mark.parametrize("command", ["plan", "start"])
@@ -302,7 +302,7 @@ def test_further_bad_input(shop: Shop) -> None:
         assert "there is no backfill 99" in shop("backfill", word, "99", status=2).err
         assert "'ID'" in shop("backfill", word, "first", status=2).err
     assert shop("backfill", "start", *STRETCH, "--by", "search").out
-    assert "fetches this already" in shop("backfill", "start", *STRETCH, "--by", "search", status=2).err
+    assert "already fetches this" in shop("backfill", "start", *STRETCH, "--by", "search", status=2).err
 
 
 def test_another_that_overlaps_is_told(shop: Shop) -> None:

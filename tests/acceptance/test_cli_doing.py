@@ -346,13 +346,11 @@ def test_fetch_refuses_what_it_cannot_do(shop: Shop) -> None:
     unknown = shop("orders", "fetch", "999-9999999-9999999", "--account", "acme", status=1)
     assert unknown.messages == ["error: Amazon knows no order 999-9999999-9999999 of account acme."]
     stranger = shop("orders", "fetch", GOOD, "--account", "acmee", status=2)
-    assert stranger.messages == ["error: there is no account acmee that can be used; there is acme."]
+    assert stranger.messages == ["error: there is no usable account acmee; there is acme."]
     unreadable = shop("orders", "fetch", BAD, "--account", "acme", status=1)
     assert unreadable.out == ""
     (sentence,) = unreadable.messages
-    assert sentence.startswith(
-        f"error: {BAD}: not stored: what Amazon sent could not be understood and is in q"
-    )
+    assert sentence.startswith(f"error: {BAD}: not stored: what Amazon sent could not be read and is in q")
     assert f"`order-sync quarantine show {BAD}`" in sentence
     shop.simulator.plans = {**GENEROUS, GET: UsagePlan(0.01, 0)}
     deferred = shop("orders", "fetch", GOOD, "--account", "acme", status=75)
@@ -365,7 +363,7 @@ def test_fetch_refuses_what_it_cannot_do(shop: Shop) -> None:
 def test_fetch_asks_amazon_for_nothing_that_is_no_order_id(shop: Shop, word: str) -> None:
     refused = shop("orders", "fetch", word, "--account", "acme", status=2)
     assert len(refused.messages) == 1
-    assert "is no order id: Amazon's are like 123-1234567-1234567" in refused.err
+    assert "is not an order id: those look like 123-1234567-1234567" in refused.err
     assert shop.simulator.requests == []
 
 
@@ -406,7 +404,7 @@ def test_retry_applies_the_stored_payload_and_releases(shop: Shop) -> None:
 def test_retry_refetch_asks_amazon(shop: Shop) -> None:
     shop("sync")
     stays = shop("quarantine", "retry", BAD, "--refetch", status=1)
-    assert stays.out.startswith(f"{BAD}: stays: could not be understood")
+    assert stays.out.startswith(f"{BAD}: stays: could not be read")
     shop.world.order(BAD, created=YESTERDAY)
     assert shop("quarantine", "retry", BAD, "--refetch").lines == [f"{BAD}: stored"]
 

@@ -143,7 +143,7 @@ def test_what_has_no_id_was_never_asked_for_and_is_not_said_to_have_been(shop: S
     assert (quarantined["waiting"], quarantined["without_id"]) == (1, 1)
     (entry,) = shop("quarantine", "list", "--json").json()
     assert "never: its id is not known" in shop("quarantine", "list").out
-    assert "so Amazon cannot be asked for it" in shop("quarantine", "show", entry["order_id"]).err
+    assert "so it can't be requested again" in shop("quarantine", "show", entry["order_id"]).err
 
 
 def test_orders_of_a_marketplace_that_has_no_file_need_attention(shop: Shop) -> None:

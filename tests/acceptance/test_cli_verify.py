@@ -292,10 +292,16 @@ def test_wait_waits_for_the_request_budget(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--marketplace", "XX", *PERIOD), "XX is no marketplace of Amazon's; there are AE, "),
-        (("--marketplace", "FR", *PERIOD), "FR is not polled here; polled: acme:UK."),
-        (("--marketplace", "UK", "--from", "yesterday", "--to", TO), "--from yesterday is no date or time"),
-        (("--marketplace", "UK", "--from", FROM, "--to", "31.12.2026"), "--to 31.12.2026 is no date or time"),
+        (("--marketplace", "XX", *PERIOD), "XX is not an Amazon marketplace; there are AE, "),
+        (("--marketplace", "FR", *PERIOD), "FR is not polled; polled: acme:UK."),
+        (
+            ("--marketplace", "UK", "--from", "yesterday", "--to", TO),
+            "--from yesterday is not a date or time",
+        ),
+        (
+            ("--marketplace", "UK", "--from", FROM, "--to", "31.12.2026"),
+            "--to 31.12.2026 is not a date or time",
+        ),
         (("--marketplace", "UK", "--from", TO, "--to", FROM), f"is not before --to {FROM}"),
         (("--marketplace", "UK", "--from", FROM, "--to", FROM), f"is not before --to {FROM}"),
         (("--marketplace", "UK", *PERIOD, "--by", "guess"), "--by guess is unknown: it is report or search"),

@@ -139,7 +139,7 @@ def test_an_order_is_refetched(place: Served, client: httpx.Client) -> None:
     place.shop.world.order("111-0000000-0000008", created=STARTED - timedelta(days=1, hours=1))
     assert fetch("111-0000000-0000008").json()["message"] == "111-0000000-0000008: new, stored"
     assert client.get("/orders/111-0000000-0000008").status_code == 200
-    assert problem(fetch("1"), 422, "refused").startswith("1 is no order id")
+    assert problem(fetch("1"), 422, "refused").startswith("1 is not an order id")
     detail = problem(fetch("111-0000000-7777777"), 409, "not-stored")
     assert detail == "Amazon knows no order 111-0000000-7777777 of account acme."
     assert "there is no account other" in problem(fetch(ORDERS[1], "other"), 422, "refused")
@@ -258,14 +258,14 @@ def test_a_backfill_is_planned_started_and_directed(place: Served, client: httpx
     assert (started.status_code, started.headers["Location"]) == (201, f"/backfills/{number}")
     assert (started.json()["state"], started.json()["notes"]) == ("planned", [])
     again = problem(client.post("/backfills", json=wanted), 422, "refused")
-    assert again.startswith(f"backfill {number} fetches this already")
+    assert again.startswith(f"backfill {number} already fetches this")
 
     def direct(word: str) -> httpx.Response:
         return client.post(f"/backfills/{number}/{word}")
 
     assert direct("pause").json() == {"id": number, "state": "paused", "notes": []}
     detail = problem(direct("pause"), 422, "refused")
-    assert detail.startswith(f"backfill {number} is paused already: nothing has to be paused")
+    assert detail.startswith(f"backfill {number} is already paused: it need not be paused")
     overlap = client.post("/backfills/plan", json=wanted | {"to": day(50)}).json()
     assert overlap["notes"] == [f"backfill {number} is paused and overlaps"]
     assert direct("resume").json()["state"] == "running"
@@ -278,10 +278,10 @@ def test_a_backfill_is_planned_started_and_directed(place: Served, client: httpx
     problem(client.post("/backfills/999/pause"), 404, "unknown")
     problem(client.get("/backfills/999"), 404, "unknown")
     for change, detail in (
-        ({"marketplace": "FR"}, "FR is not polled here; polled: acme:DE, acme:UK."),
+        ({"marketplace": "FR"}, "FR is not polled; polled: acme:DE, acme:UK."),
         ({"to": day(60)}, f"from {day(60)} is not before to {day(60)}"),
-        ({"from": "yesterday"}, "from yesterday is no date or time"),
-        ({"account": "other"}, "there is no account other that can be used; there is acme."),
+        ({"from": "yesterday"}, "from yesterday is not a date or time"),
+        ({"account": "other"}, "there is no usable account other; there is acme."),
     ):
         assert detail in problem(client.post("/backfills", json=wanted | change), 422, "refused")
         assert detail in problem(client.post("/backfills/plan", json=wanted | change), 422, "refused")
@@ -337,4 +337,4 @@ def test_a_verification_is_requested_and_carried_out_by_the_service(
     ahead = client.post("/verifications", json=wanted | {"from": day(-2), "to": day(-3)})
     assert "nothing of that period has been read yet" in problem(ahead, 422, "refused")
     garbled = client.post("/verifications", json=wanted | {"from": "yesterday"})
-    assert "from yesterday is no date or time" in problem(garbled, 422, "refused")
+    assert "from yesterday is not a date or time" in problem(garbled, 422, "refused")

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from poller.actions import backfills
 from poller.actions.backfill_progress import Standing, standing_of
-from poller.actions.backfills import Plan, Wanted
+from poller.actions.backfills import Plan
 from poller.actions.places import FIELDS, places
 from poller.bootstrap import Service, utc_now
 from poller.errors import Refused
@@ -47,7 +47,7 @@ def _list_page(
     values: dict[str, str],
     refused: str | None = None,
     plan: Plan | None = None,
-    wanted: Wanted | None = None,
+    wanted: backfills.Request | None = None,
 ) -> Response:
     choices = sorted((place.polled.code, place.name) for place in places(service.accounts))
     return page(
@@ -69,9 +69,9 @@ def _values(request: Request) -> dict[str, str]:
     return {name: fields.one(name) for name in ("place", "from", "to", "by")}
 
 
-def _parsed(accounts: Mapping[str, Account], values: dict[str, str]) -> Wanted:
+def _parsed(accounts: Mapping[str, Account], values: dict[str, str]) -> backfills.Request:
     marketplace, _, account = values["place"].partition(" ")
-    return backfills.wanted(
+    return backfills.parsed(
         accounts,
         marketplace,
         values["from"],

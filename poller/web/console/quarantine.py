@@ -6,7 +6,7 @@ from contextlib import nullcontext
 
 from fastapi import APIRouter, Request, Response
 
-from poller.actions.quarantine import quarantine_object, tried_again
+from poller.actions.quarantine import quarantine_object, retried
 from poller.text import indented
 from poller.web.access import Caller
 from poller.web.console.forms import fields_of
@@ -56,7 +56,7 @@ def retry_quarantined(
     with service.store.read() as tx:
         entry = find_entry(tx, account, order_id)
     with asking_amazon() if refetch else nullcontext():
-        message = tried_again(service.store, service.accounts, entry, refetch)
+        message = retried(service.store, service.accounts, entry, refetch)
     if message is None:
         return page(request, "released.html", account=account, order_id=order_id)
     with service.store.read() as tx:
