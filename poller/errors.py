@@ -1,13 +1,13 @@
-"""The one way in which a person is told that the rules do not allow it."""
+"""The errors that a person reads: a request that is refused, a configuration that cannot work."""
 
 from __future__ import annotations
 
 
 class Refused(Exception):
-    """What was asked for cannot be done; nothing was changed.
+    """A request that cannot be carried out; nothing was changed.
 
-    The sentence says what, where and the remedy, and holds nothing of a buyer's. ``named`` are the addresses
-    that it is about, to be shown to the person who asked and to nobody else.
+    The sentence says what, where and the remedy, and holds no buyer data. ``named`` are the addresses that it
+    is about, which only the person who made the request may see.
     """
 
     def __init__(self, sentence: str, *named: str) -> None:
@@ -16,11 +16,11 @@ class Refused(Exception):
 
 
 class Unknown(Refused):
-    """There is no such thing."""
+    """The named thing does not exist."""
 
 
 class Unusable(Exception):
-    """The service cannot work with what it was given. Each sentence names what, where and the remedy."""
+    """The configuration cannot work. Each sentence names what, where and the remedy."""
 
     def __init__(self, *sentences: str) -> None:
         super().__init__(" ".join(sentences))

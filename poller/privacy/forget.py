@@ -1,4 +1,4 @@
-"""Forgetting a person or an account at once, on request (R62, R63)."""
+"""Forget a person or an account at once, on request (R62, R63)."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from dataclasses import dataclass, field, replace
 from connectors.base import PayloadReader
 from connectors.orders import AmazonOrder, UnreadableOrder
 from poller.matching.retention import forgotten
-from poller.privacy.purge import BATCH, REST
+from poller.privacy.purge import ERASED_AT_ONCE, PAUSE_SECONDS
 from poller.sync import windows
 from store import customers, erasure, journal, ledger, quarantine
 from store.engine import Store, Transaction
 from store.records import CustomerRecord, normal_email
 
 
-class NobodysRecord(Exception):
-    """A marketplace's shared or placeholder record: it holds nobody's data and cannot be forgotten."""
+class SpecialRecord(Exception):
+    """A shared or placeholder record of a marketplace: it holds no one's data and cannot be forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """All that is stored of a person: the living record first, what was merged into it, and all around."""
+    """Everything stored about a person: the active record first, then what was merged into it."""
 
     records: tuple[CustomerRecord, ...]
     quarantined: tuple[quarantine.Quarantined, ...]
@@ -33,38 +33,38 @@ class Person:
 
 
 def find_person(tx: Transaction, customer_id: int, read_payload: PayloadReader) -> Person | None:
-    """A customer with everything that was merged with it, locked where the transaction may write."""
+    """Return a customer with everything that was merged into it, locked if the transaction may write."""
     records = customers.load(tx, [customer_id])
-    while (found := records.get(customer_id)) is not None and found.merged_into is not None:
-        customer_id = found.merged_into
+    while (record := records.get(customer_id)) is not None and record.merged_into is not None:
+        customer_id = record.merged_into
         records = customers.load(tx, [customer_id])
     if customer_id not in records:
         return None
-    everybody = customers.load(tx, erasure.with_tombstones(tx, [customer_id]))
-    main = everybody.pop(customer_id)
-    return Person((main, *everybody.values()), tuple(_quarantined_of(tx, main, read_payload)))
+    merged = customers.load(tx, erasure.with_tombstones(tx, [customer_id]))
+    main = merged.pop(customer_id)
+    return Person((main, *merged.values()), tuple(_quarantined_of(tx, main, read_payload)))
 
 
 def _quarantined_of(
     tx: Transaction, record: CustomerRecord, read_payload: PayloadReader
 ) -> list[quarantine.Quarantined]:
-    """What waits in quarantine with an e-mail of the person, or as a newer copy of one of the orders."""
+    """Return what is in quarantine with an e-mail of the person, or as a copy of one of the orders."""
     entries = quarantine.entries(tx)
     if not entries:
         return []
-    found = (((e.account, e.order_id), email_of(read_payload(e.payload))) for e in entries)
-    emails = {key: email for key, email in found if email is not None}
+    read = (((e.account, e.order_id), email_of(read_payload(e.payload))) for e in entries)
+    emails = {key: email for key, email in read if email is not None}
     known = customers.find_emails(tx, record.business, emails.values())
-    mine = {(ref.account, ref.order_id) for ref in erasure.orders_of(tx, [record.customer_id])}
+    theirs = {(ref.account, ref.order_id) for ref in erasure.orders_of(tx, [record.customer_id])}
     for (account, order_id), email in emails.items():
         holder, _ = known.get(normal_email(email), (None, 0))
         if holder == record.customer_id and erasure.business_of(tx, account)[0] == record.business:
-            mine.add((account, order_id))
-    return [entry for entry in entries if (entry.account, entry.order_id) in mine]
+            theirs.add((account, order_id))
+    return [entry for entry in entries if (entry.account, entry.order_id) in theirs]
 
 
 def email_of(order: AmazonOrder | UnreadableOrder) -> str | None:
-    """The buyer's e-mail of an order from quarantine, if it can be found."""
+    """Return the buyer's e-mail of an order from quarantine, if there is one."""
     if isinstance(order, UnreadableOrder):
         return order.buyer_email
     return order.buyer.email if order.buyer is not None else None
@@ -72,7 +72,7 @@ def email_of(order: AmazonOrder | UnreadableOrder) -> str | None:
 
 @dataclass
 class Forgotten:
-    """What was forgotten."""
+    """How much was forgotten. ``clean``: the database's files hold no trace of it."""
 
     records: int = 0
     orders: int = 0
@@ -83,15 +83,15 @@ class Forgotten:
 def forget_customer(
     tx: Transaction, customer_id: int, who: str, read_payload: PayloadReader
 ) -> Forgotten | None:
-    """Erase a person at once, whatever its origin, and remember the orders (R62, R63).
+    """Erase a person at once, whatever the origin of the data, and remember the orders (R62, R63).
 
-    None when there is no such customer. Raises NobodysRecord.
+    Return None if there is no such customer. Raises SpecialRecord.
     """
     person = find_person(tx, customer_id, read_payload)
     if person is None:
         return None
     if person.records[0].special is not None:
-        raise NobodysRecord
+        raise SpecialRecord
     refs = erasure.orders_of(tx, person.ids)
     erasure.erase_orders(tx, refs, whole=True)
     waiting = [(entry.account, entry.order_id) for entry in person.quarantined]
@@ -107,7 +107,7 @@ def forget_customer(
 
 @dataclass
 class AccountForgetting:
-    """Erasing a seller: records, orders, quarantine, page tokens. Goes on where it was stopped."""
+    """Erases a seller: records, orders, quarantine, page tokens. Continues where it was stopped."""
 
     store: Store
     account: str
@@ -118,27 +118,27 @@ class AccountForgetting:
     done: Forgotten = field(default_factory=Forgotten)
 
     def run(self) -> Forgotten:
-        """Erase all of it."""
+        """Erase everything."""
         for step in (self._records, self._orders):
             while self.store.commit(step):
                 self.advanced(self.done.orders)
-                self.rest(REST)
+                self.rest(PAUSE_SECONDS)
         self.store.commit(self._rest_of_it)
         self.done.clean = self.store.leave_no_trace(erasure.TABLES)
         return self.done
 
     def _records(self, tx: Transaction) -> int:
-        ids = erasure.customers_to_forget(tx, self.account, BATCH // 4)
+        ids = erasure.customers_to_forget(tx, self.account, ERASED_AT_ONCE // 4)
         for customer_id in ids:
-            found = forget_customer(tx, customer_id, self.who, self.read_payload)
-            if found is not None:
-                self.done.records += found.records
-                self.done.orders += found.orders
-                self.done.payloads += found.payloads
+            counts = forget_customer(tx, customer_id, self.who, self.read_payload)
+            if counts is not None:
+                self.done.records += counts.records
+                self.done.orders += counts.orders
+                self.done.payloads += counts.payloads
         return len(ids)
 
     def _orders(self, tx: Transaction) -> int:
-        refs = erasure.orders_to_forget(tx, self.account, BATCH)
+        refs = erasure.orders_to_forget(tx, self.account, ERASED_AT_ONCE)
         erasure.erase_orders(tx, refs, whole=True)
         erasure.remember_forgotten(tx, [(ref.account, ref.order_id) for ref in refs])
         self.done.orders += len(refs)

@@ -1,4 +1,4 @@
-"""Sealing everything with the first key in small transactions, until nothing else is left."""
+"""Key rotation: reseal everything with the first key, in small transactions."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from poller.privacy.purge import REST
+from poller.privacy.purge import PAUSE_SECONDS
+from poller.text import counted
 from store import rotation
 from store.engine import Store, Transaction
 
-BATCH = 200
-"""Rows in one transaction."""
+ROWS_AT_ONCE = 200
+"""Rows that one transaction reseals."""
 
-PASSES = 5
-"""Whoever writes with an old first key all the time is not waited for any longer."""
+PASSES_MOST = 5
+"""A process that keeps writing with an old first key must not keep a rotation going for ever."""
 
 
 @dataclass
 class Rotation:
-    """One rotation. ``advanced`` is told after each batch how many values were sealed anew."""
+    """One rotation. ``advanced`` receives the number of resealed values after each batch."""
 
     store: Store
     stopping: Callable[[], bool] = lambda: False
@@ -28,9 +29,9 @@ class Rotation:
     replaced: int = 0
 
     def run(self) -> int:
-        """Go over all tables until nothing is left of old keys; returns how many values are."""
+        """Reseal all tables. Return how many values still need an old key."""
         left = self._left()
-        for _ in range(PASSES):
+        for _ in range(PASSES_MOST):
             if not left or self.stopping():
                 break
             for name in rotation.PLACES:
@@ -47,32 +48,32 @@ class Rotation:
         after: rotation.Position | None = None
         while not self.stopping():
             with self.store.read() as tx:
-                found = rotation.find(tx, name, after, BATCH)
-            if found.rows:
-                self.replaced += self.store.commit(partial(_reseal, found))
+                batch = rotation.find(tx, name, after, ROWS_AT_ONCE)
+            if batch.rows:
+                self.replaced += self.store.commit(partial(_reseal, batch))
                 self.advanced(self.replaced)
-                self.rest(REST)
-            after = found.after
+                self.rest(PAUSE_SECONDS)
+            after = batch.after
             if after is None:
                 return
 
 
-def _reseal(found: rotation.Batch, tx: Transaction) -> int:
-    return rotation.reseal(tx, found)
+def _reseal(batch: rotation.Batch, tx: Transaction) -> int:
+    return rotation.reseal(tx, batch)
 
 
 def about_keys(store: Store) -> list[str]:
-    """A sentence about each configured key but the first: what still needs it, or that nothing does."""
+    """Return a sentence about each key after the first: what still needs it, or that nothing does."""
     with store.read() as tx:
         ids = tx.sealer.key_ids
         needed = rotation.count_old(tx) if len(ids) > 1 else {}
     sentences = []
     for number, key in enumerate(ids[1:], start=2):
-        many = needed.get(key, 0)
+        values = needed.get(key, 0)
         name = f"key {number} of ORDER_SYNC_ENCRYPTION_KEY"
-        if many:
-            what = "value needs" if many == 1 else "values need"
-            sentences.append(f"{many} {what} {name}; `order-sync keys rotate` seals them with the first key.")
+        if values:
+            need = counted(values, "value needs", "values need")
+            sentences.append(f"{need} {name}; `order-sync keys rotate` reseals them with the first key.")
         else:
-            sentences.append(f"nothing needs {name} any more: take it out of the settings of every process.")
+            sentences.append(f"nothing needs {name} any more: remove it from the settings of every process.")
     return sentences

@@ -1,9 +1,8 @@
-"""Carrying retention out: small transactions that erase what ``poller.matching.retention`` says is due
-(R60-R63).
+"""Erase what ``poller.matching.retention`` says is due (R60-R63), in small transactions.
 
-Every step may be repeated, by a second process at the same moment too: an order is marked in the transaction
-that erases it, and a record in the one that finds that none of its orders waits. In between whoever writes
-pages gets a turn. What is erased is then taken out of the database's files as well.
+Every step may be repeated, even by two processes at once: an order is marked in the transaction that erases
+it, and a record in the one that finds none of its orders waiting. The pauses between them let pages be
+written. At the end the erased data is removed from the database's files too.
 """
 
 from __future__ import annotations
@@ -24,19 +23,19 @@ from poller.matching.retention import (
 from store import customers, erasure, journal, merges, quarantine
 from store.engine import Store, Transaction
 
-BATCH = 100
-"""Orders or records in one transaction: it lasts some hundredths of a second."""
+ERASED_AT_ONCE = 100
+"""Orders or records that one transaction erases, within some hundredths of a second."""
 
-CHUNK = 2_000
-"""Records that are looked at in one query for those left behind."""
+CHECKED_AT_ONCE = 2_000
+"""Records that one query checks for having been left behind."""
 
-REST = 0.05
-"""Seconds between two transactions: whoever waits to write a page gets in."""
+PAUSE_SECONDS = 0.05
+"""Between two transactions, so that a page that waits to be written is."""
 
 
 @dataclass
 class Purged:
-    """What a purge did. ``clean``: nothing of it is left in the database's files either."""
+    """The result of a purge. ``clean``: the database's files hold no trace of it."""
 
     orders: int = 0
     records: int = 0
@@ -46,7 +45,7 @@ class Purged:
     clean: bool = True
 
     def counts(self) -> dict[str, int]:
-        """What was erased, for a log."""
+        """Return what was erased, for the log."""
         return {
             "orders": self.orders,
             "records": self.records,
@@ -57,9 +56,9 @@ class Purged:
 
 @dataclass
 class Purge:
-    """One purge. ``advanced`` is told after each batch how many of the due orders are done.
+    """One purge. ``advanced`` receives the number of erased orders after each batch.
 
-    ``who`` stands in the journal of each record that loses something.
+    The journal of each changed record names ``who``.
     """
 
     store: Store
@@ -71,13 +70,13 @@ class Purge:
     done: Purged = field(default_factory=Purged)
 
     def due(self) -> int:
-        """How many orders are past their term and still have to be visited."""
+        """Return how many orders are past their term."""
         with self.store.read() as tx:
             over = self.retention.over_since(tx.now)
             return 0 if over is None else erasure.count_due(tx, over)
 
     def run(self) -> Purged:
-        """Erase all that is due, unless told to stop."""
+        """Erase everything that is due, until stopped."""
         if self.retention.days is not None:
             self._repeat(_enter_terms)
             self._repeat(self._due_orders)
@@ -91,9 +90,9 @@ class Purge:
         return self.done
 
     def _repeat(self, step: Callable[[Transaction], int]) -> None:
-        """Take a step again and again until it finds nothing."""
+        """Repeat a step until it finds nothing."""
         while not self.stopping() and self.store.commit(step):
-            self.rest(REST)
+            self.rest(PAUSE_SECONDS)
 
     def _over(self, tx: Transaction) -> datetime:
         over = self.retention.over_since(tx.now)
@@ -102,7 +101,7 @@ class Purge:
 
     def _due_orders(self, tx: Transaction) -> int:
         over = self._over(tx)
-        refs = erasure.due_orders(tx, over, BATCH)
+        refs = erasure.due_orders(tx, over, ERASED_AT_ONCE)
         erasure.erase_orders(tx, refs)
         payloads = quarantine.erase(tx, [(ref.account, ref.order_id) for ref in refs])
         ids = {ref.customer_id for ref in refs if ref.customer_id is not None}
@@ -111,30 +110,30 @@ class Purge:
         return len(refs)
 
     def _due_payloads(self, tx: Transaction) -> int:
-        found = quarantine.past_term(tx, self._over(tx), BATCH)
-        self._count(payloads=len(quarantine.erase(tx, found)))
-        return len(found)
+        keys = quarantine.past_term(tx, self._over(tx), ERASED_AT_ONCE)
+        self._count(payloads=len(quarantine.erase(tx, keys)))
+        return len(keys)
 
     def _left_behind(self) -> None:
-        """Records that no order of theirs will bring up any more."""
+        """Erase records that no due order leads to any more."""
         after: int | None = 0
         while after is not None and not self.stopping():
             with self.store.read() as tx:
                 over = self._over(tx)
-                found, after = erasure.left_behind(tx, after, over, over - UNFINISHED, CHUNK)
-            for start in range(0, len(found), BATCH):
-                batch = found[start : start + BATCH]
+                ids, after = erasure.left_behind(tx, after, over, over - UNFINISHED, CHECKED_AT_ONCE)
+            for start in range(0, len(ids), ERASED_AT_ONCE):
+                batch = ids[start : start + ERASED_AT_ONCE]
                 self._count(records=self.store.commit(partial(self._erase_records, batch)))
-                self.rest(REST)
+                self.rest(PAUSE_SECONDS)
 
     def _erase_records(self, customer_ids: Collection[int], tx: Transaction) -> int:
         return erase_records(tx, customer_ids, self._over(tx), self.who)
 
     def _due_hashes(self, tx: Transaction) -> int:
-        """R61: whoever has not ordered for so long is recognised no more."""
+        """Erase the e-mail hashes of customers that have been inactive for too long (R61)."""
         since = self.retention.unknown_since(tx.now)
         assert since is not None
-        ids = erasure.idle_customers(tx, since, BATCH)
+        ids = erasure.idle_customers(tx, since, ERASED_AT_ONCE)
         records, last = customers.load(tx, ids), erasure.last_orders(tx, ids)
         for customer_id, record in records.items():
             ordered = last.get(customer_id, record.idle_since)
@@ -159,19 +158,19 @@ class Purge:
 
 
 def _enter_terms(tx: Transaction) -> int:
-    """Give a term to what a version of the program stored that knew none."""
+    """Give a term to what an older version stored without one."""
     for account, order_id, first_seen in quarantine.without_term(tx):
         quarantine.set_term(tx, account, order_id, quarantine_term(None, first_seen))
-    found = erasure.without_term(tx, BATCH)
-    erasure.save_terms(tx, {key: term(order).at for key, order in found})
-    return len(found)
+    orders = erasure.without_term(tx, ERASED_AT_ONCE)
+    erasure.save_terms(tx, {key: term(order).at for key, order in orders})
+    return len(orders)
 
 
 def erase_records(tx: Transaction, customer_ids: Collection[int], over: datetime, who: str) -> int:
-    """Erase what is Amazon's from those of the records that no order of theirs keeps. Returns how many.
+    """Erase Amazon's data from the records that no order keeps. Return how many changed.
 
-    What was merged into them goes with them, and so does what the journal quotes. Their merges can still be
-    undone, so the hashes that merges hold are counted like those in slots (R61).
+    The same happens to what was merged into them and to what the journal quotes. Their merges can still be
+    undone, so hashes that merges hold are kept like those in slots (R61).
     """
     erasure.lock_customers(tx, customer_ids)
     ids = erasure.with_tombstones(tx, erasure.not_waiting(tx, customer_ids, over))

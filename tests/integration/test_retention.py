@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from connectors.amazon.parse import order_of_json
 from connectors.orders import AmazonOrder, TaxRegistration, UnreadableOrder
 from poller.matching.retention import KEEP_ALL, Retention
-from poller.privacy.forget import AccountForgetting, NobodysRecord, find_person, forget_customer
+from poller.privacy.forget import AccountForgetting, SpecialRecord, find_person, forget_customer
 from poller.privacy.purge import Purge
 from store import customers, ledger, quarantine, queries
 from store import tables as t
@@ -372,7 +372,7 @@ def test_r62_a_hash_is_enough_to_find_a_person_in_the_quarantine(place: Place) -
 def test_r62_nobodys_record_is_not_forgotten(place: Place) -> None:
     shared = account_rules(rules_of(UK, without_email="shared"))
     apply(place.store, everything("o1", None, name=None), rules=shared)
-    with pytest.raises(NobodysRecord):
+    with pytest.raises(SpecialRecord):
         forget(place, customer_of(place.store).customer_id)
 
 
