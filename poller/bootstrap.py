@@ -1,7 +1,7 @@
-"""The composition root: from a configuration to connectors, sources and an open store.
+"""The composition root: builds connectors, sources and the store from the configuration.
 
-Here, and in the command line, is the only place that knows the real clock, the real network and the
-process's environment. Everything below is handed what it needs.
+Only this file, the command line and the running process know the real clock, the real network and the
+environment. Everything below is given what it needs.
 """
 
 from __future__ import annotations
@@ -35,15 +35,14 @@ from poller.ingest.sources import AccountRules, PolledMarketplace, Source, sourc
 from poller.matching.marketplaces import MarketplaceRules
 from poller.sync.run import SourceSync
 from poller.sync.windows import Pace
-from store import accounts as stored_accounts
-from store import schema, transfer
+from store import accounts, schema, transfer
 from store.engine import Store, create_engine, file_of, try_writing
 from store.records import normal_email
 from store.sealing import Sealer
 
 
 class Stopping(Deferred):
-    """The process is shutting down; what waits will be done at the next start."""
+    """The process is shutting down; the next start continues."""
 
 
 class Tally:
@@ -61,7 +60,7 @@ class Tally:
                 self.retried[attempt.outcome] += 1
 
     def counts(self) -> tuple[dict[tuple[str, str], int], dict[str, int]]:
-        """Attempts by operation and outcome, and those that were followed by another one, by outcome."""
+        """Return attempts by operation and outcome, and attempts that were retried, by outcome."""
         with self._lock:
             return dict(self.outcomes), dict(self.retried)
 
@@ -71,19 +70,19 @@ def utc_now() -> datetime:
 
 
 def endpoint_of(settings: AccountSettings, region: str) -> str:
-    """Where an account's orders are asked for."""
+    """Return the SP-API base URL of an account."""
     return settings.endpoint or {str(name): url for name, url in ENDPOINTS.items()}[region]
 
 
 def token_url_of(settings: AccountSettings) -> str:
-    """Where an account's access tokens are asked for."""
+    """Return the URL that issues an account's access tokens."""
     return settings.token_url or TOKEN_URL
 
 
 def spare_the_collector() -> None:
-    """Let Python look for reference cycles far less often; call once, when everything is imported.
+    """Make Python search for reference cycles far less often. Call once, after all imports.
 
-    A page is thousands of small objects and no cycles: looking for them took a third of its time.
+    A page is thousands of small objects without cycles: the search took a third of its time.
     """
     gc.collect()
     gc.freeze()
@@ -91,12 +90,12 @@ def spare_the_collector() -> None:
 
 
 def _owner() -> str:
-    """A name for this process that no other has, for claims."""
+    """Return a unique name of this process, for claims."""
     return f"{socket.gethostname()[:30]}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 
 
 class Service:
-    """Everything wired together. Use as a context manager; ``reload`` reads the configuration again."""
+    """Everything wired together. A context manager; ``reload`` reloads the configuration."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = environ
@@ -118,7 +117,7 @@ class Service:
         self.close()
 
     def close(self) -> None:
-        """Give back connections."""
+        """Close connections."""
         self._http.close()
         if self._store is not None:
             self._store.close()
@@ -127,7 +126,7 @@ class Service:
 
     @property
     def store(self) -> Store:
-        """The store; ``open_store`` must have been called."""
+        """The store; call ``open_store`` first."""
         if self._store is None:
             raise RuntimeError("the store is not open")
         return self._store
@@ -140,9 +139,9 @@ class Service:
     def open_store(self, *, create: bool) -> Store:
         """Open the database with the configured keys.
 
-        ``create``: an SQLite database is created and upgraded; a PostgreSQL one never is by itself.
-        Raises Unusable for a missing key or a schema of another version, and the errors of
-        ``store.engine.Unavailable`` while the database is away.
+        ``create``: create and upgrade an SQLite database; a PostgreSQL one is upgraded by command only.
+        Raises Unusable for a missing key or a schema of another version, and ``store.engine.Unavailable``
+        errors while the database is away.
         """
         if self._store is not None:
             return self._store
@@ -152,7 +151,7 @@ class Service:
         if settings.encryption_key is None:
             raise Unusable(
                 "ORDER_SYNC_ENCRYPTION_KEY is not set: make a key with `order-sync keys new`, keep it safe "
-                "(without it buyer data cannot be read again), and set it."
+                "(without it buyer data can never be read again), and set it."
             )
         engine = create_engine(settings.database_url.get_secret_value(), settings.database_connections)
         newest = schema.newest_revision()
@@ -165,9 +164,7 @@ class Service:
             raise Unusable(f"the database is {at}, this version needs {newest}: run `order-sync db upgrade`.")
         elif transfer.is_unfinished(engine):
             engine.dispose()
-            raise Unusable(
-                "the database is a copy that was not finished: finish it with `order-sync db copy`."
-            )
+            raise Unusable("the database is an unfinished copy: finish it with `order-sync db copy`.")
         self._store = Store(engine, Sealer([key.get_secret_value() for key in settings.encryption_key]))
         return self._store
 
@@ -190,17 +187,17 @@ class Service:
 
     @property
     def shared_emails(self) -> frozenset[str]:
-        """The settings' addresses that identify nobody (R17), in their normal form."""
+        """The configured addresses that identify no one (R17), in their normal form."""
         return frozenset(normal_email(email) for email in self.config.settings.shared_emails)
 
     def businesses(self) -> dict[str, str]:
-        """The business of each account, configured now or stored before; what is stored stands."""
+        """Return the business of each account; a stored one wins over a configured one."""
         configured = {name: account.business for name, account in self.config.settings.accounts.items()}
         with self.store.read() as tx:
-            return configured | stored_accounts.businesses_of(tx)
+            return configured | accounts.businesses_of(tx)
 
     def wire(self) -> None:
-        """Make accounts and sources of the configuration; keep connectors whose settings are the same."""
+        """Build accounts and sources from the configuration; keep connectors whose settings are the same."""
         problems = list(self.config.problems)
         wired: dict[str, Account] = {}
         businesses = self._businesses()
@@ -208,8 +205,8 @@ class Service:
         for marketplace in self.config.marketplaces:
             files.setdefault(marketplace.account, {})[marketplace.marketplace_id] = marketplace
         for name, settings in sorted(self.config.settings.accounts.items()):
-            mine = files.get(name)
-            if not mine:
+            marketplaces = files.get(name)
+            if not marketplaces:
                 problems.append(
                     Problem(f"account {name} has no marketplace file: it is not polled.", "nothing")
                 )
@@ -225,23 +222,23 @@ class Service:
                     )
                 )
                 continue
-            wired[name] = self._account(settings, mine)
+            wired[name] = self._account(settings, marketplaces)
         sources = {s.key: (account, s) for account in wired.values() for s in account.sources}
         self.setup = Setup(self.config.settings, tuple(problems), self.owner, wired, sources)
 
     def _businesses(self) -> dict[str, str]:
-        """The business in force of every account that sells somewhere; new ones are recorded together."""
+        """Return the business in force of each account that has marketplaces; record new ones."""
         selling = sorted({marketplace.account for marketplace in self.config.marketplaces})
-        wanted = {name: self.config.settings.accounts[name].business for name in selling}
+        configured = {name: self.config.settings.accounts[name].business for name in selling}
         with self.store.read() as tx:
-            recorded = stored_accounts.businesses_of(tx)
-        if wanted.items() <= recorded.items():
+            recorded = accounts.businesses_of(tx)
+        if configured.items() <= recorded.items():
             return recorded
         with self.store.begin() as tx:
-            return stored_accounts.settle_businesses(tx, wanted)
+            return accounts.settle_businesses(tx, configured)
 
-    def _account(self, settings: AccountSettings, mine: Mapping[str, MarketplaceSettings]) -> Account:
-        region = next(iter(mine.values())).region
+    def _account(self, settings: AccountSettings, marketplaces: Mapping[str, MarketplaceSettings]) -> Account:
+        region = next(iter(marketplaces.values())).region
         before = self.accounts.get(settings.name)
         if before is not None and before.settings == settings and before.region == region:
             connector = before.connector
@@ -250,13 +247,13 @@ class Service:
         rules = AccountRules(
             settings.name,
             settings.business,
-            {m.marketplace_id: _rules(m, settings.business) for m in mine.values()},
+            {m.marketplace_id: _rules(m, settings.business) for m in marketplaces.values()},
             self.shared_emails,
             self.setup.retention,
         )
         polled = [
             PolledMarketplace(m.marketplace_id, m.code, m.start_date, tuple(m.included_data), m.split)
-            for m in mine.values()
+            for m in marketplaces.values()
             if m.enabled
         ]
         fingerprint_of = self.store.lookup.fingerprint
@@ -272,7 +269,7 @@ class Service:
             credential=fingerprint_of(credential),
             secret=fingerprint_of(secret),
         )
-        return Account(settings, region, rules, connector, sources, mine, PLANS)
+        return Account(settings, region, rules, connector, sources, marketplaces, PLANS)
 
     def _connector(self, settings: AccountSettings, region: str) -> AmazonConnector:
         return AmazonConnector(
@@ -296,13 +293,13 @@ class Service:
             raise Stopping("the service is stopping", utc_now())
 
     def reload(self, *, only_if_changed: bool = True) -> bool:
-        """Read the configuration again. An unusable one is reported and the last good one kept."""
+        """Reload the configuration. Return True if it changed; an unusable one only sets ``problems``."""
         before = self.config
         now = fingerprint(before.settings.config_dir, before.secret_files)
         if only_if_changed and now == self._fingerprint:
             return False
         fresh = load(self.environ, BY_NAME)
-        self._fingerprint = now  # as it was before reading: what changes meanwhile is read the next time
+        self._fingerprint = now  # of before loading: a change in between is loaded next time
         if fresh.stopped:
             self.setup = replace(self.setup, problems=fresh.problems)
             return False
@@ -312,7 +309,7 @@ class Service:
         return True
 
     def syncer(self, key: str) -> SourceSync:
-        """What one run of a source needs. Raises KeyError for a source that is not configured."""
+        """Return a run of a source. Raises KeyError if it is not configured."""
         account, source = self.sources[key]
         settings = self.config.settings
         return SourceSync(

@@ -104,7 +104,7 @@ def _ready_at(
     parts: Sequence[ReportPart],
     budgets: Budgets,
 ) -> datetime | None:
-    """Estimate when a backfill will be ready; None if that cannot be told, as of a report that is late."""
+    """Estimate when a backfill will be ready; None if it cannot be, as while a report is late."""
     if left is None:
         return None
     if backfill.way == "search":

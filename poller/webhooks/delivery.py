@@ -1,8 +1,8 @@
-"""Telling receivers of changes: one turn of a web hook is claimed, planned, sent and written down.
+"""Deliver changes to receivers: a webhook's turn is claimed, planned, sent and recorded.
 
-Sending happens outside any transaction. What was taken is written down afterwards, so a process that dies in
-between sends at most one turn again, and loses nothing. The events of a turn are of different records, so
-they are sent side by side.
+Sending happens outside any transaction, and what was accepted is recorded afterwards: a process that dies in
+between repeats at most one turn and loses nothing. The events of a turn are of different records, so they are
+sent side by side.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from threading import Lock, Thread
 import httpx
 import structlog
 
-from poller.webhooks import rules as deciding
-from poller.webhooks.rules import TURN, Plan
-from store import changes
-from store import webhooks as stored
+from poller.webhooks import rules
+from poller.webhooks.rules import EVENTS_OF_A_TURN, Plan
+from store import changes, webhooks
 from store.changes import START, Change, Changes, Position, PositionGone
 from store.engine import Store, Transaction
 from store.ledger import Superseded
@@ -29,35 +28,35 @@ from store.webhooks import Hook
 
 log = structlog.get_logger("order_sync")
 
-TIMEOUT = httpx.Timeout(10.0, connect=5.0)
-SIDE_BY_SIDE = 8
-SENDS_FOR = 25.0
-"""Seconds of a turn in which something new may be sent."""
+REQUEST_TIMEOUT = httpx.Timeout(10.0, connect=5.0)
+SENT_AT_ONCE = 8
+SENDING_SECONDS = 25.0
+"""How long a turn starts new requests."""
 
-WAITS_FOR = 15.0
-"""Seconds after those in which an answer is waited for; with them a turn is shorter than a claim holds."""
+ANSWER_SECONDS = 15.0
+"""How long it waits for answers after that; together that is shorter than a claim lasts."""
 
-IN_VAIN = 4
-"""After so many failures on end a turn sends nothing more."""
+FAILURES_IN_A_ROW = 4
+"""A turn ends after this many."""
 
 USER_AGENT = "amazon-order-sync"
 
 
 def new_client() -> httpx.Client:
-    """A client for one receiver. Plain http stays on this machine, so it never goes through a proxy."""
+    """Return a client for one receiver. Plain http stays on this machine and never uses a proxy."""
     return httpx.Client(
-        timeout=TIMEOUT,
+        timeout=REQUEST_TIMEOUT,
         follow_redirects=False,
         headers={"user-agent": USER_AGENT},
         mounts={"http://": httpx.HTTPTransport()},
-        limits=httpx.Limits(max_connections=SIDE_BY_SIDE, max_keepalive_connections=SIDE_BY_SIDE),
+        limits=httpx.Limits(max_connections=SENT_AT_ONCE, max_keepalive_connections=SENT_AT_ONCE),
     )
 
 
 class Deliverer:
     """Delivers what is due, for one process. ``now`` dates the signatures.
 
-    Each receiver has connections of its own, so that one whose answers never end takes none from another.
+    Each receiver has its own connections, so one whose answers never end blocks no other.
     """
 
     def __init__(
@@ -74,7 +73,7 @@ class Deliverer:
         self._stopping = stopping
 
     def close(self) -> None:
-        """Give back all connections."""
+        """Close all connections."""
         for hook_id in list(self._clients):
             self._disconnect(hook_id)
 
@@ -90,24 +89,24 @@ class Deliverer:
             client.close()
 
     def deliver_all(self) -> None:
-        """Turns until nothing is due any more, or the service stops."""
+        """Take turns until nothing is due or the service stops."""
         while not self._stopping() and self.deliver():
             pass
 
     def deliver(self) -> int:
-        """One turn of each hook that has something due, side by side. Returns how many had a turn."""
+        """Take one turn of each webhook with something due, side by side. Return how many had a turn."""
         with self._store.read() as tx:
-            due = stored.due(tx)
+            due = webhooks.due(tx)
         if not due:
             return 0
-        with ThreadPoolExecutor(min(len(due), SIDE_BY_SIDE)) as pool:
+        with ThreadPoolExecutor(min(len(due), SENT_AT_ONCE)) as pool:
             return sum(pool.map(self.turn, due))
 
     def turn(self, hook_id: int) -> bool:
-        """One turn of a hook. False when another process has it, or took it over meanwhile."""
+        """Take one turn of a webhook. Return False if another process has it, or took it over."""
         try:
             with self._store.begin(durable=False) as tx:
-                hook = stored.claim(tx, hook_id, self._owner)
+                hook = webhooks.claim(tx, hook_id, self._owner)
             with self._store.read() as tx:
                 plan = self._plan(tx, hook)
             sending = _Sending(self._client(hook_id), hook, self._now, self._stopping)
@@ -122,16 +121,16 @@ class Deliverer:
         return True
 
     def _plan(self, tx: Transaction, hook: Hook) -> Plan:
-        waiting = stored.waiting_first(tx, hook.hook_id, TURN)
+        waiting = webhooks.waiting_first(tx, hook.hook_id, EVENTS_OF_A_TURN)
         fresh = _fresh(tx, hook)
-        blocked = stored.blocked(tx, hook.hook_id, {change.record for change in fresh.events})
-        return deciding.plan(hook, waiting, fresh.events, fresh.position, blocked)
+        blocked = webhooks.blocked(tx, hook.hook_id, {change.record for change in fresh.events})
+        return rules.plan(hook, waiting, fresh.events, fresh.position, blocked)
 
     def _conclude(self, tx: Transaction, hook: Hook, plan: Plan, answers: dict[Position, str | None]) -> None:
-        result = deciding.outcome(hook, plan, answers, tx.now)
-        stored.save(tx, result.hook)
-        stored.accept(tx, hook.hook_id, result.done)
-        stored.hold(tx, hook.hook_id, result.hold)
+        result = rules.conclude(hook, plan, answers, tx.now)
+        webhooks.save(tx, result.hook)
+        webhooks.accept(tx, hook.hook_id, result.done)
+        webhooks.hold(tx, hook.hook_id, result.hold)
         for held in result.hold:
             if held.state == "dead":
                 log.warning(
@@ -144,17 +143,17 @@ class Deliverer:
 
 
 def _fresh(tx: Transaction, hook: Hook) -> Changes:
-    """What comes after a hook's position, or all there is when that has been let go of."""
+    """Return what comes after a webhook's position, or everything if that position was dropped."""
     try:
-        return changes.changes_after(tx, hook.position, TURN)
+        return changes.changes_after(tx, hook.position, EVENTS_OF_A_TURN)
     except PositionGone:
-        note = "a receiver that was away for 90 days was not told of the first changes"
+        note = "a receiver that was away for 90 days missed the first changes"
         log.warning("events lost", hook=hook.hook_id, position=str(hook.position), note=note)
-        return changes.changes_after(tx, START, TURN)
+        return changes.changes_after(tx, START, EVENTS_OF_A_TURN)
 
 
 class _Sending:
-    """The sending of one turn."""
+    """The requests of one turn."""
 
     def __init__(
         self, http: httpx.Client, hook: Hook, now: Callable[[], datetime], stopping: Callable[[], bool]
@@ -163,32 +162,32 @@ class _Sending:
         self._hook = hook
         self._now = now
         self._stopping = stopping
-        self._until = time.monotonic() + SENDS_FOR
+        self._until = time.monotonic() + SENDING_SECONDS
         self._lock = Lock()
-        self._in_vain = 0
+        self._failures = 0
         self._closed = False
         self.hangs = False
-        """Whether an answer was not waited for any longer; it ends with the connection."""
+        """True if an answer took too long; closing the connection ends it."""
         self._answers: dict[Position, str | None] = {}
 
     def send(self, events: Sequence[Change]) -> dict[Position, str | None]:
-        """Send all events, as far as time and the receiver allow.
+        """Send the events, as far as time and the receiver allow.
 
-        Returns for each event that was sent why it was not taken, or None when it was.
+        Return for each sent event why it was not accepted, or None if it was.
         """
-        left = deque(events)
+        unsent = deque(events)
 
         def work() -> None:
-            while left:
-                with suppress(IndexError):  # another one has just taken the last
-                    self._try(left.popleft())
+            while unsent:
+                with suppress(IndexError):  # another thread took the last
+                    self._try(unsent.popleft())
 
-        # Not of a pool, which the interpreter waits for at its end: an answer may drip for ever.
-        threads = [Thread(target=work, daemon=True) for _ in range(min(len(events), SIDE_BY_SIDE))]
+        # No pool: the interpreter would wait for it at exit, and an answer may drip for ever.
+        threads = [Thread(target=work, daemon=True) for _ in range(min(len(events), SENT_AT_ONCE))]
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(max(0.0, self._until + WAITS_FOR - time.monotonic()))
+            thread.join(max(0.0, self._until + ANSWER_SECONDS - time.monotonic()))
         self.hangs = any(thread.is_alive() for thread in threads)
         with self._lock:
             self._closed = True
@@ -198,25 +197,25 @@ class _Sending:
         with self._lock:
             if self._over():
                 return
-            self._answers[change.position] = "no answer within the time"
+            self._answers[change.position] = "no answer in time"
         error = self._send(change)
         with self._lock:
             if not self._closed:
                 self._answers[change.position] = error
-                self._in_vain = 0 if error is None else self._in_vain + 1
+                self._failures = 0 if error is None else self._failures + 1
 
     def _over(self) -> bool:
         late = time.monotonic() > self._until
-        return self._closed or late or self._in_vain >= IN_VAIN or self._stopping()
+        return self._closed or late or self._failures >= FAILURES_IN_A_ROW or self._stopping()
 
     def _send(self, change: Change) -> str | None:
-        """Send one event. Returns why it was not taken, without a word of the address or the answer."""
-        message = deciding.message_of(change)
+        """Send one event. Return why it was not accepted, without quoting the address or the answer."""
+        message = rules.message_of(change)
         headers = message.headers(self._hook.secret, int(self._now().timestamp()))
         try:
             with self._http.stream("POST", self._hook.url, content=message.body, headers=headers) as answer:
                 status = answer.status_code
-        except Exception as error:  # its text may hold the address; whatever it is, others go on
+        except Exception as error:  # its text may quote the address
             return f"no answer ({type(error).__name__})"
         if 200 <= status < 300:
             return None

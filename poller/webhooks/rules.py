@@ -1,4 +1,4 @@
-"""Web hooks, decided: what is sent, how it is signed, when it is tried again and when it is given up.
+"""Decide what a webhook sends, how it is signed, when it is retried and when it is given up.
 
 Messages follow the Standard Webhooks specification (https://www.standardwebhooks.com): the headers
 ``webhook-id``, ``webhook-timestamp`` and ``webhook-signature``, which is ``v1,`` and the base64 of the
@@ -26,32 +26,32 @@ from store.webhooks import Held, Hook
 
 SECRET_PREFIX = "whsec_"
 
-TURN = 50
-"""Events that one turn takes up, at most, of those that are new and of those that wait."""
+EVENTS_OF_A_TURN = 50
+"""Most new events, and most waiting events, that one turn sends."""
 
-FIRST_RETRY = timedelta(seconds=5)
-EVENT_RESTS_AT_MOST = timedelta(hours=4)
-RECEIVER_RESTS_AT_MOST = timedelta(minutes=5)
-"""A receiver that answers nothing is tried at least so often."""
+FIRST_RETRY_AFTER = timedelta(seconds=5)
+EVENT_PAUSES_MOST = timedelta(hours=4)
+RECEIVER_PAUSES_MOST = timedelta(minutes=5)
+"""Longest pause between retries of one event, and of a receiver that accepts nothing."""
 
-ATTEMPTS = 15
-"""After so many an event is given up, which takes about 14 hours."""
+EVENT_ATTEMPTS = 15
+"""Then an event is given up, after about 14 hours."""
 
 
 def new_secret() -> str:
-    """A fresh secret in the form that the specification gives it."""
+    """Return a new secret in the form of the specification."""
     return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
 
 
 def signature(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
-    """The value of ``webhook-signature``."""
+    """Return the value of ``webhook-signature``."""
     key = base64.b64decode(secret.removeprefix(SECRET_PREFIX))
     signed = f"{message_id}.{timestamp}.".encode() + body
     return "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
 
 
 def checked_url(text: str) -> str:
-    """An address that may be told of changes. Raises ValueError with the end of a sentence."""
+    """Return an address that may receive changes. Raises ValueError with the end of a sentence."""
     url = text.strip()
     try:
         parts = urlsplit(url)
@@ -79,7 +79,7 @@ def checked_url(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What is sent for one event: the same with every attempt but for its time and signature."""
+    """The message of one event: every attempt sends the same, except for its time and signature."""
 
     message_id: str
     body: bytes
@@ -94,7 +94,7 @@ class Message:
 
 
 def event_object(change: Change) -> dict[str, object]:
-    """An event as programs read it: type, time, ids, version and position; no buyer data."""
+    """Return an event as programs read it: type, time, ids, version and position; no buyer data."""
     about = "order" if change.kind.startswith("order.") else "customer"
     ids: dict[str, object] = (
         {
@@ -118,7 +118,7 @@ def event_object(change: Change) -> dict[str, object]:
 
 
 def message_of(change: Change) -> Message:
-    """The message of an event. Its id names record and version, so a repeated one is known as such."""
+    """Return the message of an event. Its id names record and version, so a repeat can be recognised."""
     what = change.kind.partition(".")[0]
     message_id = f"{what}_{change.position.key}_{change.version}"
     return Message(message_id, json.dumps(event_object(change), separators=(",", ":")).encode())
@@ -129,10 +129,10 @@ def message_of(change: Change) -> Message:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a turn sends: of each record one event at most, so in any order.
+    """What a turn sends: at most one event of each record, so in any order.
 
-    ``held``: what is known of the events that were tried before. ``behind``: new events that may not
-    overtake a waiting one. ``position``: where the hook stands when all of this is dealt with.
+    ``held``: the state of events that were tried before. ``behind``: new events that must not overtake a
+    waiting one. ``position``: the webhook's position after the turn.
     """
 
     send: tuple[Change, ...]
@@ -148,13 +148,13 @@ def plan(
     upto: Position,
     blocked: set[tuple[int, int]],
 ) -> Plan:
-    """What to send now. ``fresh`` are the events after the hook's position, ``upto`` where they end.
+    """Decide what to send. ``fresh``: the events after the webhook's position, up to ``upto``.
 
-    A second event of a record ends the turn: it is sent only when it is written down that the first was
-    taken, so that not even a process that dies, and whose turn is repeated, tells an older one after it.
+    A second event of a record ends the turn. It is sent only once the first is recorded as accepted: if a
+    process dies and its turn is repeated, no older event follows a newer one.
 
-    A receiver that did not take the last thing sent gets a single event, a new one if there is one: so a
-    single event that it refuses does not keep all others from it.
+    A receiver that did not accept the last event gets a single one, a new one if possible, so that one event
+    that it refuses does not block all others.
     """
     new: dict[tuple[int, int], Change] = {}
     behind: list[Position] = []
@@ -177,22 +177,22 @@ def plan(
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a turn came to: the hook as it is now, events to be held, and events that were dealt with."""
+class Conclusion:
+    """The result of a turn: the webhook, the events to hold, and the events that are done."""
 
     hook: Hook
     hold: tuple[Held, ...]
     done: tuple[Position, ...]
 
 
-def outcome(hook: Hook, plan: Plan, answers: dict[Position, str | None], now: datetime) -> Outcome:
-    """``answers``: for each event that was sent why it was not taken, or None when it was.
+def conclude(hook: Hook, plan: Plan, answers: dict[Position, str | None], now: datetime) -> Conclusion:
+    """Decide what a turn changes. ``answers``: for each sent event why it was not accepted, or None.
 
-    What was not sent, for want of time or because so much else failed, waits.
+    What was not sent, for lack of time or because others failed, waits.
     """
     failed = [error for error in answers.values() if error is not None]
-    taken = len(failed) < len(answers)
-    if taken:
+    any_accepted = len(failed) < len(answers)
+    if any_accepted:
         hook = replace(hook, failures=0, failing_since=None, retry_at=None, last_error=None, succeeded_at=now)
     elif failed:
         failures = hook.failures + 1
@@ -200,7 +200,7 @@ def outcome(hook: Hook, plan: Plan, answers: dict[Position, str | None], now: da
             hook,
             failures=failures,
             failing_since=hook.failing_since or now,
-            retry_at=now + _rest(failures, RECEIVER_RESTS_AT_MOST),
+            retry_at=now + _pause(failures, RECEIVER_PAUSES_MOST),
             last_error=failed[-1],
         )
     sent = [change.position for change in plan.send]
@@ -215,26 +215,26 @@ def outcome(hook: Hook, plan: Plan, answers: dict[Position, str | None], now: da
         else:
             first = before or Held(position, "waiting", 0, now, now)
             hold.append(_failed(first, error, hook, now))
-    return Outcome(replace(hook, position=max(hook.position, plan.position)), tuple(hold), tuple(done))
+    return Conclusion(replace(hook, position=max(hook.position, plan.position)), tuple(hold), tuple(done))
 
 
 def _failed(held: Held, error: str, hook: Hook, now: datetime) -> Held:
-    """Another attempt was in vain. Given up only if its receiver has taken others since the first one."""
+    """Count a failed attempt. Give the event up only if its receiver accepted others since the first."""
     attempts = held.attempts + 1
     failed_at = held.failed_at if held.attempts else now
     alive = hook.succeeded_at is not None and hook.succeeded_at > failed_at
-    dead = attempts >= ATTEMPTS and alive
-    rest = _rest(attempts, EVENT_RESTS_AT_MOST)
+    dead = attempts >= EVENT_ATTEMPTS and alive
+    pause = _pause(attempts, EVENT_PAUSES_MOST)
     return replace(
         held,
         state="dead" if dead else "waiting",
         attempts=attempts,
         failed_at=failed_at,
-        next_at=now + rest,
+        next_at=now + pause,
         last_error=error,
     )
 
 
-def _rest(failures: int, longest: timedelta) -> timedelta:
+def _pause(failures: int, longest: timedelta) -> timedelta:
     doubled: int = 2 ** min(failures - 1, 20)
-    return min(FIRST_RETRY * doubled, longest)
+    return min(FIRST_RETRY_AFTER * doubled, longest)

@@ -176,7 +176,7 @@ def test_a_copy_that_was_interrupted_goes_on_and_is_not_opened_before(
         "ORDER_SYNC_ENCRYPTION_KEY": new_key(),
         **account_variables("http://127.0.0.1:1", Seller()),
     }
-    with Service(environ) as service, pytest.raises(Unusable, match="a copy that was not finished"):
+    with Service(environ) as service, pytest.raises(Unusable, match="an unfinished copy"):
         service.open_store(create=False)
     interrupted(shop, target, after + 9)
     Copying(shop.store.engine, target).run()

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from poller.webhooks import delivery
 from poller.webhooks.delivery import Deliverer
-from poller.webhooks.rules import ATTEMPTS, new_secret
+from poller.webhooks.rules import EVENT_ATTEMPTS, new_secret
 from store import changes, tables, webhooks
 from store.changes import START, changes_after
 from store.engine import Store
@@ -180,7 +180,7 @@ def test_nobody_at_the_address_is_a_failure_like_any_other(sqlite: Store) -> Non
 def test_a_receiver_that_hangs_holds_nobody_up_and_loses_nothing(
     sqlite: Store, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivery, "TIMEOUT", httpx.Timeout(0.2))
+    monkeypatch.setattr(delivery, "REQUEST_TIMEOUT", httpx.Timeout(0.2))
     hanging = True
     receiver.answer = lambda request: HANG if hanging else 204
     hook = hook_to(sqlite, receiver)
@@ -199,8 +199,8 @@ def test_a_receiver_that_hangs_holds_nobody_up_and_loses_nothing(
 def test_an_answer_that_drips_for_ever_is_not_waited_for(
     sqlite: Store, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivery, "SENDS_FOR", 0.1)
-    monkeypatch.setattr(delivery, "WAITS_FOR", 0.1)
+    monkeypatch.setattr(delivery, "SENDING_SECONDS", 0.1)
+    monkeypatch.setattr(delivery, "ANSWER_SECONDS", 0.1)
     receiver.answer = lambda request: HANG
     hook = hook_to(sqlite, receiver)
     orders(sqlite, 1)
@@ -246,7 +246,7 @@ def test_an_event_that_is_refused_holds_up_its_record_alone_and_is_given_up(
             assert webhooks.backlog(tx, status(store, hook)).waiting == 2
         at_work.deliver_all()
         assert at_work.deliver() == 0  # what waits behind it is not due either
-        for attempt in range(2 * ATTEMPTS):
+        for attempt in range(2 * EVENT_ATTEMPTS):
             clock_of(store).sleep(timedelta(hours=4).total_seconds())
             orders(store, 1, updated=20 + attempt, state=("UNSHIPPED", "SHIPPED")[attempt % 2])  # it is alive
             at_work.deliver()
@@ -407,13 +407,13 @@ def test_who_lost_the_claim_writes_nothing(store: Store, receiver: Receiver) -> 
 VICTIM = """
 import os, signal, sys
 from datetime import UTC, datetime
-from poller import delivering
+from poller.webhooks import delivery
 from store.engine import Store, create_engine
 from store.sealing import Sealer
 
 url, after = sys.argv[1], int(sys.argv[2])
 sent = 0
-send = delivering._Sending._send
+send = delivery._Sending._send
 
 def counted(self, change):
     global sent
@@ -423,10 +423,10 @@ def counted(self, change):
         os.kill(os.getpid(), signal.SIGKILL)
     return answer
 
-delivering._Sending._send = counted
-delivering.SIDE_BY_SIDE = 1
+delivery._Sending._send = counted
+delivery.SENT_AT_ONCE = 1
 store = Store(create_engine(url), Sealer([bytes(range(32))]))
-delivering.Deliverer(store, f"victim {after}", lambda: datetime.now(UTC)).deliver()
+delivery.Deliverer(store, f"victim {after}", lambda: datetime.now(UTC)).deliver()
 """
 
 

@@ -10,12 +10,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from poller.webhooks.rules import (
-    ATTEMPTS,
+    EVENT_ATTEMPTS,
     Plan,
     checked_url,
+    conclude,
     message_of,
     new_secret,
-    outcome,
     plan,
     signature,
 )
@@ -193,7 +193,7 @@ def test_what_was_taken_is_done_and_what_was_not_waits_as_does_what_was_not_sent
         Position(11, ORDER, 1): None,
         Position(12, ORDER, 2): "status 500",
     }
-    result = outcome(HOOK, made, answers, NOON + timedelta(minutes=1))
+    result = conclude(HOOK, made, answers, NOON + timedelta(minutes=1))
     assert result.done == (Position(5, ORDER, 3), Position(11, ORDER, 1))
     waiting = {h.position: (h.attempts, h.last_error) for h in result.hold}
     assert waiting == {
@@ -206,43 +206,43 @@ def test_what_was_taken_is_done_and_what_was_not_waits_as_does_what_was_not_sent
 
 def test_a_waiting_event_of_a_record_that_was_erased_is_done() -> None:
     made = plan(HOOK, [(held(5), None)], [], Position(10), set())
-    assert outcome(HOOK, made, {}, NOON).done == (Position(5, ORDER, 1),)
+    assert conclude(HOOK, made, {}, NOON).done == (Position(5, ORDER, 1),)
 
 
 def test_a_receiver_rests_longer_and_longer_but_never_longer_than_five_minutes() -> None:
     hook, now, rests = HOOK, NOON, []
     for number in range(12):
         made = planned(hook, [], [change(11 + number)], set())
-        hook = outcome(hook, made, {Position(11 + number, ORDER, 1): "no answer"}, now).hook
+        hook = conclude(hook, made, {Position(11 + number, ORDER, 1): "no answer"}, now).hook
         assert hook.retry_at is not None
         rests.append((hook.retry_at - now).total_seconds())
         now = hook.retry_at
     assert rests == [5, 10, 20, 40, 80, 160, *[300] * 6]
     assert hook.failing_since == NOON
-    done = outcome(hook, planned(hook, [], [change(50)], set()), {Position(50, ORDER, 1): None}, now).hook
+    done = conclude(hook, planned(hook, [], [change(50)], set()), {Position(50, ORDER, 1): None}, now).hook
     assert (done.failures, done.failing_since, done.retry_at, done.last_error) == (0, None, None, None)
 
 
 def refused(before: Held, hook: Hook, now: datetime) -> Held:
     made = planned(hook, [before], [], set())
-    (after,) = outcome(hook, made, {before.position: "status 400"}, now).hold
+    (after,) = conclude(hook, made, {before.position: "status 400"}, now).hold
     return after
 
 
 def test_an_event_that_a_living_receiver_keeps_refusing_is_given_up_after_half_a_day() -> None:
     now, event = NOON, held(5, attempts=0)
-    for _ in range(ATTEMPTS):
+    for _ in range(EVENT_ATTEMPTS):
         assert event.state == "waiting"
         alive = replace(HOOK, succeeded_at=now)
         event = refused(event, alive, now)
         last, now = now, event.next_at
-    assert (event.state, event.attempts) == ("dead", ATTEMPTS)
+    assert (event.state, event.attempts) == ("dead", EVENT_ATTEMPTS)
     assert timedelta(hours=12) < last - NOON < timedelta(hours=24)
 
 
 def test_no_event_is_given_up_while_its_receiver_takes_nothing_at_all() -> None:
     now, event = NOON, held(5, attempts=0)
-    for _ in range(3 * ATTEMPTS):
+    for _ in range(3 * EVENT_ATTEMPTS):
         event = refused(event, replace(HOOK, succeeded_at=NOON - timedelta(days=1)), now)
         now = event.next_at
     assert event.state == "waiting"
