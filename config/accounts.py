@@ -1,7 +1,7 @@
 """Accounts, from variables and from ``accounts/*.toml``.
 
-Both say the same with the same keys, so both become drafts that are checked in one way. No message
-quotes a value: nearly all of them are secrets.
+Both use the same keys, so both become drafts that are checked in one way. No message quotes a value:
+nearly all of them are secrets.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from config.values import complaints
 
 @dataclass(frozen=True, slots=True, repr=False)
 class AccountDraft:
-    """One account as one place tells it. ``spell`` names a key as that place writes it.
+    """An account as one place defines it. ``spell`` names a key as that place writes it.
 
-    ``faults`` are sentences about what could not even be read; a draft with faults is not checked.
+    ``faults`` are sentences about what could not be read; a draft with faults is not checked.
     """
 
     name: str
@@ -43,7 +43,7 @@ class AccountDraft:
 
 
 def drafts_of_environment(environment: Environment) -> tuple[AccountDraft, ...]:
-    """The accounts that variables name, also those of which nothing could be read."""
+    """Return the accounts that variables name, including unreadable ones."""
     broken = {p.subject for p in environment.problems if p.stops == "account"}
     return tuple(
         AccountDraft(
@@ -59,9 +59,9 @@ def drafts_of_environment(environment: Environment) -> tuple[AccountDraft, ...]:
 def read_account_files(
     folder: Path, environ: Mapping[str, str]
 ) -> tuple[tuple[AccountDraft, ...], tuple[Path, ...]]:
-    """The drafts of ``folder/*.toml``, and the secret files that they name.
+    """Return the drafts of ``folder/*.toml``, and the secret files that they name.
 
-    Raises Unreadable when the folder may not be listed.
+    Raises Unreadable if the folder cannot be listed.
     """
     secret_files: list[Path] = []
     drafts = tuple(_read(path, environ, secret_files) for path in toml_files(folder))
@@ -85,7 +85,7 @@ def _read(path: Path, environ: Mapping[str, str], secret_files: list[Path]) -> A
             near = suggestion(written, ACCOUNT_KEYS)
             faults.append(f"{place}: {written} is not a key of this file; {near}")
         elif key in given:
-            faults.append(f"{place}: {key} is given in two ways; keep one")
+            faults.append(f"{place}: {key} is set twice; keep one")
         else:
             try:
                 given[key] = _fetch(way, value, path.parent, environ, secret_files)
@@ -96,7 +96,7 @@ def _read(path: Path, environ: Mapping[str, str], secret_files: list[Path]) -> A
 
 
 def _take_apart(written: str) -> tuple[str, str]:
-    """A key as written, as the key that is meant and the way to its value: inline, file or env."""
+    """Split a written key into the account's key and the way to its value: inline, file or env."""
     for way in ("file", "env"):
         if written.endswith(f"_{way}"):
             return written.removesuffix(f"_{way}"), way
@@ -106,7 +106,7 @@ def _take_apart(written: str) -> tuple[str, str]:
 def _fetch(
     way: str, value: object, folder: Path, environ: Mapping[str, str], secret_files: list[Path]
 ) -> object:
-    """The value itself. A file's path counts from the folder of the file that names it."""
+    """Return the value itself. A relative path counts from the folder of the file that names it."""
     if way == "inline":
         return value
     if not isinstance(value, str) or not value.strip():
@@ -119,35 +119,35 @@ def _fetch(
     try:
         return read_secret(folder / value)
     except Unreadable as fault:
-        raise Unreadable(f"names a file that is of no use: {shown_path(value)} {fault}") from None
+        raise Unreadable(f"names an unusable file: {shown_path(value)} {fault}") from None
 
 
 def check_accounts(
     drafts: Iterable[AccountDraft], broken: frozenset[str] = frozenset()
 ) -> tuple[dict[str, AccountSettings], tuple[Problem, ...]]:
-    """The accounts that can be used, and what is wrong with the others.
+    """Return the usable accounts, and the problems of the others.
 
-    ``broken`` names accounts about which a problem has been reported already: they are not checked
-    again, but still count as given.
+    ``broken`` names accounts whose problems are reported already: they are not checked again, but still
+    count as defined.
     """
     by_name: defaultdict[str, list[AccountDraft]] = defaultdict(list)
     for draft in drafts:
         by_name[draft.name].append(draft)
     problems: list[Problem] = []
     accounts: dict[str, AccountSettings] = {}
-    for name, told in sorted(by_name.items()):
-        if len(told) > 1:
-            places = " and ".join(draft.place for draft in told)
-            problems.append(Problem(f"account {name} is given in {places}; keep one", "account", name))
+    for name, defined in sorted(by_name.items()):
+        if len(defined) > 1:
+            places = " and ".join(draft.place for draft in defined)
+            problems.append(Problem(f"account {name} is defined in {places}; keep one", "account", name))
             continue
-        (draft,) = told
-        found = list(draft.faults)
-        if not found and name not in broken:
+        (draft,) = defined
+        faults = list(draft.faults)
+        if not faults and name not in broken:
             try:
                 accounts[name] = AccountSettings.model_validate({**draft.given, "name": name})
             except ValidationError as error:
-                found = [f"{draft.spell(key)} {end}" for (key, *_), end in complaints(error)]
-        problems.extend(Problem(sentence, "account", name) for sentence in found)
+                faults = [f"{draft.spell(key)} {end}" for (key, *_), end in complaints(error)]
+        problems.extend(Problem(sentence, "account", name) for sentence in faults)
     shared = _sharing(accounts)
     for name, others in shared.items():
         places = " and ".join(f"{other} ({by_name[other][0].place})" for other in others)
@@ -157,7 +157,7 @@ def check_accounts(
 
 
 def _sharing(accounts: Mapping[str, AccountSettings]) -> dict[str, tuple[str, ...]]:
-    """Every account that shares its refresh token, with all that share it."""
+    """Map each account that shares its refresh token to all that share it."""
     by_token: defaultdict[str, list[str]] = defaultdict(list)
     for name, account in accounts.items():
         by_token[account.refresh_token.get_secret_value()].append(name)

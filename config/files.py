@@ -1,7 +1,7 @@
-"""Reading files, with failures that name the file and never quote what is in it.
+"""Reading files, with failures that name the file and never quote its content.
 
-The standard library's TOML errors may quote keys and its operating system errors may hold anything a
-user mistook for a path, a secret for example; hence our own sentences.
+The standard library's TOML errors may quote keys, and its operating system errors may contain anything a
+user took for a path, such as a secret; hence our own sentences.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-_LONGEST_CERTAIN_PATH = 39
+_SHORTER_THAN_ANY_SECRET = 39
 """Every secret of ours is longer than this: a base64 key has 44 characters, Amazon's have more."""
 
 
@@ -27,7 +27,7 @@ _REASONS = {
     "Illegal character": "a text ends where its line does",
     "Unclosed": "something is not closed",
 }
-"""What tomllib says of a fault, and what a person can do with it. Its own words may quote the file."""
+"""The beginning of tomllib's message, and ours. Its own words may quote the file."""
 
 
 class Unreadable(Exception):
@@ -35,19 +35,19 @@ class Unreadable(Exception):
 
 
 def label(path: Path) -> str:
-    """A configuration file as it is named in messages: ``marketplaces/uk.toml``."""
+    """Return a configuration file's name for messages: ``marketplaces/uk.toml``."""
     return f"{path.parent.name}/{path.name}"
 
 
 def shown_path(text: str) -> str:
-    """``text`` when it is a path beyond doubt. Somebody may have put a secret where its file belongs."""
+    """Return ``text`` if it is certainly a path. It may be a secret where the name of its file belongs."""
     path = Path(text)
-    certain = len(text) <= _LONGEST_CERTAIN_PATH or (path.is_absolute() and Path(*path.parts[:2]).exists())
+    certain = len(text) <= _SHORTER_THAN_ANY_SECRET or (path.is_absolute() and Path(*path.parts[:2]).exists())
     return text if certain else "the file that it names"
 
 
 def misnamed(folder: Path) -> tuple[Path, ...]:
-    """Files of the folder that were probably meant to be read, but whose names do not end in ``.toml``."""
+    """Return files of the folder that look like configuration but do not end in ``.toml``."""
     try:
         return tuple(
             sorted(
@@ -61,18 +61,18 @@ def misnamed(folder: Path) -> tuple[Path, ...]:
 
 
 def toml_files(folder: Path) -> tuple[Path, ...]:
-    """The folder's ``*.toml`` by name, without hidden ones (editors' and Kubernetes' own).
+    """Return the folder's ``*.toml`` by name, without hidden ones (editors' and Kubernetes' own).
 
-    A folder that does not exist has none. Raises Unreadable when it may not be listed.
+    A folder that does not exist has none. Raises Unreadable if it cannot be listed.
     """
     return tuple(Path(name) for name in toml_names(folder))
 
 
 def toml_names(folder: Path) -> tuple[str, ...]:
-    """The paths of ``toml_files`` as text: of thousands of files, which are looked at every few seconds."""
+    """Return the paths of ``toml_files`` as text, quickly: thousands are checked every few seconds."""
     try:
-        found = sorted(os.listdir(folder))
-        return tuple(f"{folder}/{n}" for n in found if len(n) > 5 and n.endswith(".toml") and n[0] != ".")
+        names = sorted(os.listdir(folder))
+        return tuple(f"{folder}/{n}" for n in names if len(n) > 5 and n.endswith(".toml") and n[0] != ".")
     except (FileNotFoundError, NotADirectoryError):
         return ()
     except OSError as fault:
@@ -82,7 +82,7 @@ def toml_names(folder: Path) -> tuple[str, ...]:
 
 
 def read_text(path: Path) -> str:
-    """The file's UTF-8 text, without a byte order mark. Raises Unreadable."""
+    """Return the file's UTF-8 text, without a byte order mark. Raises Unreadable."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as fault:
@@ -94,7 +94,7 @@ def read_text(path: Path) -> str:
 
 
 def read_secret(path: Path) -> str:
-    """The file's content, stripped, as Docker's and Kubernetes' secret files want it. Raises Unreadable."""
+    """Return the file's content, stripped, as of Docker's and Kubernetes' secrets. Raises Unreadable."""
     content = read_text(path).strip()
     if not content:
         raise Unreadable("is empty")
@@ -102,7 +102,7 @@ def read_secret(path: Path) -> str:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The file's tables; numbers with a point are Decimal. Raises Unreadable, which tells the line."""
+    """Return the file's tables; numbers with a point are Decimal. Raises Unreadable, with the line."""
     text = read_text(path)
     try:
         return tomllib.loads(text, parse_float=Decimal)

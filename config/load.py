@@ -1,7 +1,7 @@
-"""The whole configuration, read once and at one moment: variables, accounts, marketplaces.
+"""The whole configuration, read at once: variables, accounts, marketplaces.
 
-It is read again while the service runs, so it never raises for bad input: the caller decides whether
-to refuse to start, or to go on with what it had.
+A running service rereads it, so it never raises for bad input: the caller decides to refuse to start, or
+to continue with the last good one.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from config.settings import Settings, check_settings, read_environment
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What can be used, and what is wrong with the rest.
+    """The usable part, and the problems of the rest.
 
     ``settings.accounts`` and ``marketplaces`` hold only what may run; a marketplace of a stopped
-    account is left out without a problem of its own. ``secret_files`` are all files named by variables
-    and account files, for ``fingerprint``.
+    account is left out without a problem of its own. ``secret_files`` are all files that variables
+    and account files name, for ``fingerprint``.
     """
 
     settings: Settings
@@ -35,17 +35,17 @@ class Config:
 
     @property
     def stopped(self) -> bool:
-        """Whether nothing can be synced."""
+        """True if nothing can be synced."""
         return self.unusable or any(problem.stops == "syncing" for problem in self.problems)
 
     @property
     def unusable(self) -> bool:
-        """Whether some problem stops everything; then ``settings`` holds defaults in wrong ones' places."""
+        """True if a problem stops everything; ``settings`` then has defaults in place of wrong values."""
         return any(problem.stops == "everything" for problem in self.problems)
 
 
 def load(environ: Mapping[str, str], catalogue: Catalogue) -> Config:
-    """Read everything. Bad input is reported in ``Config.problems``, and never raised."""
+    """Read everything. Bad input is reported in ``Config.problems`` and never raised."""
     environment = read_environment(environ)
     settings, wrong_settings = check_settings(environment.scalars)
     problems = [*environment.problems, *wrong_settings]
@@ -75,10 +75,10 @@ def load(environ: Mapping[str, str], catalogue: Catalogue) -> Config:
 
 
 def fingerprint(config_dir: Path, secret_files: Collection[Path] = ()) -> str:
-    """A text that changes when a file of the configuration is added, removed or written.
+    """Return a text that changes if a file of the configuration is added, removed or written.
 
-    Looks at names, sizes and times only. Take it before ``load``, with the secret files of the last
-    one: what changes in between, a new secret file included, then shows the next time.
+    Reads names, sizes and times only. Take it before ``load``, with the secret files of the last load:
+    a change in between, such as a new secret file, then shows the next time.
     """
     paths = {str(path) for path in secret_files}
     for name in ("accounts", "marketplaces"):
@@ -92,7 +92,7 @@ def fingerprint(config_dir: Path, secret_files: Collection[Path] = ()) -> str:
 
 def _stamp(path: str) -> str:
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except (OSError, ValueError):
         return "absent"
-    return f"{found.st_mtime_ns} {found.st_size} {found.st_ino}"
+    return f"{status.st_mtime_ns} {status.st_size} {status.st_ino}"

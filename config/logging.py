@@ -1,7 +1,7 @@
 """Log lines: structlog's and the standard library's through one formatter, to standard error.
 
-The last processor before the renderer takes out what looks like a secret or like buyer data. Nobody
-should ever hand such a thing to a logger; this is for the day that somebody does, or a library.
+The last processor before the renderer removes what looks like a secret or like buyer data. No code of
+ours logs such things; this is a second line of defence, also against libraries.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ QUIET = (
     *("httpx", "httpcore", "urllib3", "requests", "apprise", "sp_api", "apscheduler", "alembic"),
     *("procrastinate", "asyncio"),
 )
-"""Libraries whose chatter helps nobody or holds URLs, headers or payloads: only warnings pass."""
+"""Libraries whose messages help no one or contain URLs, headers or payloads: only warnings pass."""
 
 _SECRET_KEY = re.compile(
     r"token|secret|password|passwd|authorization|cookie|credential|api_key|encryption_key|database_url"
@@ -42,7 +42,7 @@ _SECRET_TEXT = re.compile(
 
 
 class _StandardError(logging.StreamHandler):  # type: ignore[type-arg]
-    """Writes to what is standard error at that moment; the class marks the handler as ours."""
+    """A handler that writes to the current ``sys.stderr``; the class marks it as ours."""
 
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr
@@ -50,12 +50,12 @@ class _StandardError(logging.StreamHandler):  # type: ignore[type-arg]
 
 
 def _is_wanted(record: logging.LogRecord) -> bool:
-    """A filter of the handler: a level set on a parent does not reach loggers that set their own."""
+    """Filter at the handler: a parent's level does not apply to loggers that set their own."""
     return record.levelno >= logging.WARNING or record.name.partition(".")[0] not in QUIET
 
 
 def redact(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
-    """Replace the values of suspicious keys, at any depth, and suspicious pieces of all texts."""
+    """Redact the values of suspicious keys, at any depth, and suspicious parts of all texts."""
     return {key: _clean(key, value) for key, value in event_dict.items()}
 
 
@@ -78,7 +78,7 @@ def _clean(key: str, value: object) -> object:
 
 
 def _drop_message(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
-    """Another handler's formatter leaves the finished message on the record, a second ``event``."""
+    """Drop the finished message that another handler's formatter leaves on the record."""
     event_dict.pop("message", None)
     return event_dict
 
@@ -113,7 +113,7 @@ def configure_logging(format: Literal["console", "json"] | None, level: str) -> 
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, redact, renderer],
         )
     )
-    for name in QUIET:  # so that they need not even make what nobody is to see
+    for name in QUIET:  # so that they do not even build messages that are dropped
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
     root = logging.getLogger()
     for previous in [h for h in root.handlers if isinstance(h, _StandardError)]:

@@ -1,9 +1,9 @@
 """The seller's rules for each marketplace, one file each: ``marketplaces/*.toml``.
 
-A wrong file stops only itself, and is told completely: every key that is wrong, in one sentence each.
-What concerns several files (a marketplace twice, an account in two regions) is judged on every file
-whose marketplace and account are known, whatever else is wrong with it; otherwise mending one mistake
-would bring out the next.
+A wrong file disables only itself, and all its problems are reported: one sentence for each wrong key.
+Conflicts between files (a marketplace twice, an account in two regions) are checked for every file
+whose marketplace and account are known, whatever else is wrong with it; otherwise correcting one mistake
+would reveal the next.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Flag = Annotated[bool, BeforeValidator(values.flag)]
 
 
 class CatalogueEntry(Protocol):
-    """What has to be known of one of Amazon's marketplaces."""
+    """The facts about one of Amazon's marketplaces that a file is checked against."""
 
     @property
     def code(self) -> str: ...
@@ -63,7 +63,7 @@ def _included_data(value: object) -> tuple[str, ...]:
     if strange:
         raise ValueError(f"must not have {values.shown(strange[0])}; allowed are {', '.join(INCLUDED_DATA)}")
     if "FULFILLMENT" not in value:
-        raise ValueError("must have FULFILLMENT, which tells an order's status")
+        raise ValueError("must have FULFILLMENT, which has an order's status")
     if len(set(value)) < len(value):
         raise ValueError("must have no word twice")
     return tuple(value)
@@ -80,7 +80,7 @@ class OrderStatus(BaseModel):
 
 
 class _Rules(BaseModel):
-    """The keys that are taken from the file as they are, with their defaults."""
+    """The keys that are taken from the file unchanged, with their defaults."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -126,7 +126,7 @@ class MarketplaceSettings(_Rules):
 
 @dataclass(frozen=True, slots=True)
 class MarketplaceFiles:
-    """What a folder holds; both parts are sorted by file."""
+    """The files of a folder, usable and not; both parts are sorted by file."""
 
     good: tuple[MarketplaceSettings, ...]
     problems: tuple[Problem, ...]
@@ -147,10 +147,10 @@ class _Draft:
 
 
 def read_marketplaces(folder: Path, catalogue: Catalogue, accounts: Collection[str]) -> MarketplaceFiles:
-    """Read all marketplace files of ``folder``. Never raises for what is in them.
+    """Read all marketplace files of ``folder``. Never raises for their content.
 
-    ``accounts`` are the names that a file may give. A folder without any file is a problem that stops
-    everything.
+    ``accounts`` are the names that a file may use. A folder without any file is a problem that stops
+    syncing.
     """
     try:
         paths = toml_files(folder)
@@ -220,7 +220,7 @@ def _named(name: object, catalogue: Catalogue) -> CatalogueEntry | None:
 
 
 def _sentence(file: str, table: Mapping[str, Any], steps: tuple[str, ...], end: str) -> str:
-    """The complaint about the key that ``steps`` lead to, with what was written and what to do."""
+    """Return the sentence about the key that ``steps`` lead to, with its value and the remedy."""
     key = ".".join(steps)
     if end == "is missing":
         return f"{file}: {key} is missing; it is required"
@@ -234,7 +234,7 @@ def _sentence(file: str, table: Mapping[str, Any], steps: tuple[str, ...], end: 
 
 
 def _faults_between(drafts: list[_Draft]) -> defaultdict[str, list[str]]:
-    """By file: what is wrong between files whose marketplace and account are known."""
+    """Map each file to its conflicts with others whose marketplace and account are known."""
     faults: defaultdict[str, list[str]] = defaultdict(list)
     first_of_account: dict[str, tuple[str, CatalogueEntry]] = {}
     files: defaultdict[tuple[str, str], list[str]] = defaultdict(list)

@@ -1,7 +1,7 @@
-"""What is wrong with a configuration, as values.
+"""Problems of a configuration, as values.
 
 Reading a configuration never raises: a running service keeps the last good one, and a person wants to
-see everything that is wrong at once. Each problem therefore says itself what it stops.
+see all problems at once. Each problem therefore says what it stops.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Literal
 
 Severity = Literal["error", "warning"]
 Stops = Literal["everything", "syncing", "account", "marketplace", "nothing"]
-"""``syncing``: nothing can be read from Amazon, and what is stored can still be looked at."""
+"""``syncing``: nothing can be read from Amazon, but stored data can still be shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One sentence about one thing that is wrong; it never holds a secret.
+    """One sentence about one problem; it never contains a secret.
 
-    ``subject`` is the account's name when an account stops, the file (``marketplaces/uk.toml``) when a
-    marketplace stops, otherwise empty; ``place`` is then that file's account, empty when it is unknown, and
+    ``subject`` is the account's name if an account stops, the file (``marketplaces/uk.toml``) if a
+    marketplace stops, otherwise empty; ``place`` is then that file's account, empty if it is unknown, and
     marketplace id, as far as the file can be read.
     """
 
@@ -32,7 +32,7 @@ class Problem:
 
     @property
     def severity(self) -> Severity:
-        """A problem that stops nothing is a warning."""
+        """``warning`` if it stops nothing."""
         return "warning" if self.stops == "nothing" else "error"
 
     def __str__(self) -> str:
@@ -40,7 +40,7 @@ class Problem:
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """The known name that was probably meant, as the end of a sentence, else all known names."""
+    """Return the known name that was probably meant, as the end of a sentence; else all known names."""
     names = sorted(known)
     near = get_close_matches(name, names, n=1)
     if near:

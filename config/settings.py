@@ -1,8 +1,8 @@
 """The service's settings, and the environment variables that they come from.
 
-pydantic-settings takes the variables apart; what it is given is not the process's environment but a
-mapping, with the secret files already read, so that reading is a function of its arguments. Values are
-checked by our own functions, because pydantic's messages quote the input.
+pydantic-settings splits the variables. It gets a mapping with the secret files already read, not the
+process's environment, so that reading is a function of its arguments. Our own functions check values,
+because pydantic's messages quote the input.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ PREFIX = "ORDER_SYNC_"
 FILE_SUFFIX = "_FILE"
 
 ACCOUNT_NAME = re.compile(r"[a-z0-9-]+(?:_[a-z0-9-]+)*")
-"""No doubled underscore and none at the ends: in variables, two of them separate the name's neighbours."""
+"""No double underscore and none at the ends: in variables, two of them end the name."""
 
 ACCOUNT_NAME_RULE = "an account's name is made of a-z, 0-9, - and single _ between them"
 
@@ -51,7 +51,7 @@ Seconds = Annotated[int, BeforeValidator(values.seconds)]
 class AccountSettings(BaseModel):
     """One selling partner's credentials in one region. ``lwa_client_secret`` holds one or two.
 
-    ``endpoint`` and ``token_url`` are None for Amazon's own.
+    ``endpoint`` and ``token_url`` are None for Amazon's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -69,9 +69,9 @@ ACCOUNT_KEYS = tuple(key for key in AccountSettings.model_fields if key != "name
 
 
 class Settings(BaseSettings):
-    """Everything that is set for the whole service; credentials are hidden in ``repr``.
+    """The settings of the whole service; credentials are hidden in ``repr``.
 
-    ``encryption_key`` is None when none is given: whoever needs it refuses to start.
+    ``encryption_key`` is None if it is not set: a process that needs it refuses to start.
     ``log_format`` is None for the default, which depends on the terminal. ``retention_days``,
     ``hash_retention_months`` and ``listen`` (host and port) are None for off.
     """
@@ -92,11 +92,11 @@ class Settings(BaseSettings):
     )
     encryption_key: Annotated[tuple[SecretBytes, ...] | None, BeforeValidator(values.keys)] = None
     accounts: dict[str, AccountSettings] = Field(default_factory=dict)
-    database_connections: Annotated[int, BeforeValidator(values.many)] = 12
+    database_connections: Annotated[int, BeforeValidator(values.count)] = 12
     executor: Annotated[
         Literal["threads", "procrastinate"], BeforeValidator(values.one_of("threads", "procrastinate"))
     ] = "threads"
-    worker_concurrency: Annotated[int, BeforeValidator(values.many)] = 10
+    worker_concurrency: Annotated[int, BeforeValidator(values.count)] = 10
     poll_seconds: Seconds = 180
     poll_seconds_busy: Seconds = Field(default_factory=lambda given: max(900, given.get("poll_seconds", 0)))
     retention_days: Annotated[int | None, BeforeValidator(values.number_or_off(3650, "days"))] = 30
@@ -147,7 +147,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what is given: the process's environment is read at one place, not behind a constructor."""
+        """Use the arguments alone: the process's environment is read in one place, not by a constructor."""
         return (init_settings,)
 
 
@@ -157,7 +157,7 @@ _ACCOUNT_VARIABLE = re.compile(rf"ACCOUNTS__(?P<name>.+)__(?P<key>{'|'.join(ACCO
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Environment:
-    """What the variables say, unchecked: settings by key, accounts by name and key."""
+    """The values of the variables, unchecked: settings by key, accounts by name and key."""
 
     scalars: Mapping[str, Any]
     accounts: Mapping[str, Mapping[str, Any]]
@@ -166,14 +166,14 @@ class Environment:
 
 
 def account_variable(name: str, key: str) -> str:
-    """The variable of an account's key."""
+    """Return the variable of an account's key."""
     return f"{PREFIX}ACCOUNTS__{name}__{key}".upper()
 
 
 def read_environment(environ: Mapping[str, str]) -> Environment:
-    """Collect our variables, directly and from ``_FILE``; an empty variable counts as not given.
+    """Collect our variables, directly and from ``_FILE``; an empty variable counts as unset.
 
-    Names are compared without regard to case. Never raises for bad input.
+    Names are case-insensitive. Never raises for bad input.
     """
     problems: list[Problem] = []
     secret_files: list[Path] = []
@@ -188,7 +188,7 @@ def read_environment(environ: Mapping[str, str]) -> Environment:
         if not _known(name):
             problems.append(Problem(f"{spelled} is not a setting; {_nearest(variable)}", "nothing"))
         elif base in given:
-            problems.append(_stopping(name, f"{given[base][0]} and {spelled} are both given; keep one"))
+            problems.append(_stopping(name, f"{given[base][0]} and {spelled} are both set; keep one"))
         else:
             given[base] = (spelled, value.strip())
     for base, (spelled, value) in given.items():
@@ -216,7 +216,7 @@ def _known(name: str) -> bool:
 
 
 def _nearest(variable: str) -> str:
-    """What was probably meant; of an account's variable, only its last part can be wrong."""
+    """Suggest the variable that was meant; of an account's, only the last part can be wrong."""
     ending = FILE_SUFFIX if variable.endswith(FILE_SUFFIX) else ""
     name = variable.removeprefix(PREFIX).removesuffix(FILE_SUFFIX)
     front, parts, key = name.rpartition("__")
@@ -238,10 +238,10 @@ def _stopping(name: str, message: str) -> Problem:
 
 
 def check_settings(scalars: Mapping[str, Any]) -> tuple[Settings, tuple[Problem, ...]]:
-    """The settings without accounts. A wrong one is reported and has its default in the result."""
+    """Return the settings without accounts. A wrong one is reported and has its default in the result."""
     given = dict(scalars)
     problems: list[Problem] = []
-    while True:  # a default put in a wrong one's place can be at odds with another setting
+    while True:  # a default in place of a wrong value can contradict another setting
         try:
             return Settings.model_validate(given), tuple(problems)
         except ValidationError as error:

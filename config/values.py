@@ -1,8 +1,8 @@
-"""From what was written to what is meant: one small function a kind of value.
+"""From written text to values: one small function for each kind of value.
 
 Each takes anything and returns the value, or raises ValueError with the end of a sentence ("must be
-..."). They carry all words about values that a user can read, because pydantic's own speak of Python
-types and quote the input, which may be a secret.
+..."). They word all messages about values, because pydantic's name Python types and quote the input,
+which may be a secret.
 """
 
 from __future__ import annotations
@@ -25,33 +25,33 @@ MOST_SECRETS = 2
 
 
 def text(value: object) -> str:
-    """A text that is not blank, stripped."""
+    """Return a text that is not blank, stripped."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError("must be a text that is not empty")
     return value.strip()
 
 
 def lowered(value: object) -> object:
-    """A text in lower case; of words whose case says nothing."""
+    """Return a text in lower case, for words whose case does not matter."""
     return value.strip().lower() if isinstance(value, str) else value
 
 
 def flag(value: object) -> bool:
-    """True or false."""
+    """Return true or false."""
     if not isinstance(value, bool):
         raise ValueError("must be true or false, without quotes")
     return value
 
 
 def day(value: object) -> date:
-    """A day (UTC), which TOML writes without quotes."""
+    """Return a day (UTC), which TOML writes without quotes."""
     if not isinstance(value, date) or isinstance(value, datetime):
         raise ValueError("must be a date without a time and without quotes, like 2026-01-01")
     return value
 
 
 def percent(value: object) -> Decimal:
-    """An exact percentage."""
+    """Return an exact percentage."""
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         raise ValueError("must be a number between 0 and 100, without quotes")
     exact = Decimal(value)
@@ -61,14 +61,14 @@ def percent(value: object) -> Decimal:
 
 
 def table(value: object) -> dict[str, Any]:
-    """A TOML table."""
+    """Return a TOML table."""
     if not isinstance(value, dict):
         raise ValueError("must be a table of key = value lines")
     return value
 
 
 def one_of(*words: str) -> Callable[[object], str]:
-    """One of the given words, exactly."""
+    """Return a check for one of these words, exactly."""
 
     def check(value: object) -> str:
         if value not in words:
@@ -79,20 +79,20 @@ def one_of(*words: str) -> Callable[[object], str]:
 
 
 def one_of_words(words: tuple[str, ...]) -> str:
-    """``a, b or c``."""
+    """Return ``a, b or c``."""
     return " or ".join((", ".join(words[:-1]), words[-1])) if len(words) > 1 else words[0]
 
 
 def seconds(value: object) -> int:
-    """A whole number of seconds, a day at most."""
+    """Return a whole number of seconds, at most a day."""
     digits = str(value).strip()
     if not (digits.isascii() and digits.isdigit() and len(digits) <= 5 and 1 <= int(digits) <= 86_400):
         raise ValueError("must be a whole number of seconds between 1 and 86400")
     return int(digits)
 
 
-def many(value: object) -> int:
-    """A whole number of things that one process has at once."""
+def count(value: object) -> int:
+    """Return a count from 1 to 100."""
     digits = str(value).strip()
     if not (digits.isascii() and digits.isdigit() and len(digits) <= 3 and 1 <= int(digits) <= 100):
         raise ValueError("must be a whole number between 1 and 100")
@@ -100,7 +100,7 @@ def many(value: object) -> int:
 
 
 def number_or_off(most: int, unit: str) -> Callable[[object], int | None]:
-    """A whole number of ``unit`` from 1 to ``most``, or the word off (None)."""
+    """Return a check for a whole number of ``unit`` from 1 to ``most``, or the word off (None)."""
 
     def check(value: object) -> int | None:
         digits = str(value).strip().lower()
@@ -114,55 +114,53 @@ def number_or_off(most: int, unit: str) -> Callable[[object], int | None]:
 
 
 def words(value: object) -> tuple[str, ...]:
-    """A comma-separated list; blank entries do not count."""
+    """Split a comma-separated list; blank entries do not count."""
     if isinstance(value, tuple):
         return value
     return tuple(word.strip() for word in text(value).split(",") if word.strip())
 
 
 def emails(value: object) -> tuple[str, ...]:
-    """A comma-separated list of addresses."""
+    """Split a comma-separated list of e-mail addresses."""
     addresses = words(value)
     for position, address in enumerate(addresses, start=1):
         if "@" not in address or any(character.isspace() for character in address):
-            raise ValueError(f"must be e-mail addresses with commas between; number {position} is none")
+            raise ValueError(f"must be e-mail addresses, separated by commas; number {position} is not one")
     return addresses
 
 
 def secrets(value: object) -> tuple[str, ...]:
-    """One secret, or two with a comma between while one is being rotated."""
-    found = words(value)
-    if not 1 <= len(found) <= MOST_SECRETS:
-        raise ValueError("must be one secret, or two with a comma between")
-    return found
+    """Return one secret, or two, separated by a comma, while one is being rotated."""
+    given = words(value)
+    if not 1 <= len(given) <= MOST_SECRETS:
+        raise ValueError("must be one secret, or two, separated by a comma")
+    return given
 
 
 def keys(value: object) -> tuple[bytes, ...]:
-    """Base64 keys with commas between, decoded."""
-    found = words(value)
-    if not found:
+    """Decode base64 keys, separated by commas."""
+    encoded = words(value)
+    if not encoded:
         raise ValueError("must be at least one key")
-    return tuple(_key(encoded, position) for position, encoded in enumerate(found, start=1))
+    return tuple(_key(key, position) for position, key in enumerate(encoded, start=1))
 
 
 def _key(encoded: str, position: int) -> bytes:
     try:
         decoded = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
-        raise ValueError(
-            f"must be keys of {KEY_BYTES} bytes in base64, with commas between; number {position} is none "
-            "(`order-sync keys new` makes one)"
-        ) from None
+        decoded = b""
     if len(decoded) != KEY_BYTES:
+        has = f"; it has {len(decoded)} bytes" if decoded else ""
         raise ValueError(
-            f"must be keys of {KEY_BYTES} bytes in base64; number {position} has {len(decoded)} bytes "
+            f"cannot be used: key {position} is not a valid base64-encoded {KEY_BYTES}-byte key{has} "
             "(`order-sync keys new` makes one)"
         )
     return decoded
 
 
 def service_url(value: object) -> str:
-    """An https URL; plain http only to this machine, because tokens travel in every request."""
+    """Return an https URL; plain http only to this machine, because every request carries tokens."""
     url = text(value)
     try:
         parts = urlsplit(url)
@@ -178,15 +176,13 @@ def service_url(value: object) -> str:
 
 
 def alert_urls(value: object) -> tuple[str, ...]:
-    """Apprise's URLs with white space between, or commas; a comma within one of them stays."""
+    """Split apprise URLs at white space or commas; a comma within one of them stays."""
     if isinstance(value, tuple):
         return value
     urls = tuple(url for url in _BETWEEN_URLS.split(text(value)) if url)
     for position, url in enumerate(urls, start=1):
         if not _SCHEME.match(url):
-            raise ValueError(
-                f"must be URLs as apprise has them, with white space between; number {position} is none"
-            )
+            raise ValueError(f"must be apprise URLs, separated by white space; number {position} is not one")
     return urls
 
 
@@ -195,7 +191,7 @@ _BETWEEN_URLS = re.compile(r"\s+|,+(?=\s|$|[A-Za-z][A-Za-z0-9+.-]*://)")
 
 
 def listen(value: object) -> tuple[str, int] | None:
-    """A host and a port to listen on, or the word off (None). Port 0 is any that is free."""
+    """Return a host and a port to listen on, or None for the word off. Port 0: any free one."""
     if value is None or isinstance(value, tuple):
         return value
     written = text(value)
@@ -214,11 +210,11 @@ def listen(value: object) -> tuple[str, int] | None:
 
 
 SHORTEST_TOKEN = 32
-"""Characters; what `order-sync tokens add` makes has more."""
+"""Characters; `order-sync tokens add` makes longer ones."""
 
 
 def api_token(value: object) -> str | None:
-    """A token that nobody can guess."""
+    """Return a token that cannot be guessed."""
     if value is None:
         return None
     token = text(value)
@@ -231,7 +227,7 @@ def api_token(value: object) -> str | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or an address is this machine's own."""
+    """Return True if a name or an address is this machine's own."""
     if host == "localhost":
         return True
     try:
@@ -241,43 +237,43 @@ def is_loopback(host: str) -> bool:
 
 
 def database_url(value: object) -> str:
-    """A SQLAlchemy URL of one of the two databases that the service runs on."""
+    """Return a SQLAlchemy URL of a database that the service supports."""
     url = text(value)
     if not url.startswith(("sqlite:///", "postgresql+psycopg://")):
         raise ValueError("must start with sqlite:/// or postgresql+psycopg://")
     if url.partition("?")[0] in ("sqlite:///", "sqlite:///:memory:") or "mode=memory" in url:
-        raise ValueError("must name a file, like sqlite:///order-sync.db: one in memory is gone at the end")
+        raise ValueError("must name a file, like sqlite:///order-sync.db: one in memory is lost at the end")
     return url
 
 
 def shown(value: object) -> str:
-    """A value that is no secret as it would be written in TOML; long ones are cut."""
+    """Return a value that is no secret as TOML writes it; long ones are cut."""
     if isinstance(value, dict):
         return "a table"
     if isinstance(value, list):
         return "a list"
     if isinstance(value, date):
         return value.isoformat()
-    if isinstance(value, int) and abs(value) > 10**60:  # Python refuses to write out much longer ones
+    if isinstance(value, int) and abs(value) > 10**60:  # Python refuses to print much longer ones
         return "a very long number"
     written = str(value) if isinstance(value, Decimal) else json.dumps(value, ensure_ascii=False, default=str)
     return written if len(written) <= 60 else f"{written[:57]}..."
 
 
 def complaints(error: ValidationError) -> Iterator[tuple[tuple[str, ...], str]]:
-    """What pydantic found, as pairs of the steps to a key and the end of a sentence. Holds no input.
+    """Yield pydantic's errors as the steps to a key and the end of a sentence. Contains no input.
 
-    The end is ``is missing``, ``is unknown``, or one of this module's own.
+    The end is ``is missing``, ``is unknown``, or one of this module's.
     """
-    for found in error.errors(include_url=False, include_input=False):
-        steps = tuple(str(step) for step in found["loc"])
-        match found["type"]:
+    for each in error.errors(include_url=False, include_input=False):
+        steps = tuple(str(step) for step in each["loc"])
+        match each["type"]:
             case "missing":
                 yield steps, "is missing"
             case "extra_forbidden":
                 yield steps, "is unknown"
             case "value_error":
-                yield steps, str(found["ctx"]["error"])
+                yield steps, str(each["ctx"]["error"])
             case "default_factory_not_called":  # follows from another one
                 continue
             case _:

@@ -219,5 +219,5 @@ def test_alerts_test_says_what_is_missing_or_wrong() -> None:
     missing = order_sync("alerts", "test", status=2)
     assert "ORDER_SYNC_ALERT_URLS is not set" in missing.err
     wrong = order_sync("alerts", "test", environ={"ORDER_SYNC_ALERT_URLS": "very-secret"}, status=2)
-    assert "number 1 is none" in wrong.err
+    assert "number 1 is not one" in wrong.err
     assert "very-secret" not in wrong.err

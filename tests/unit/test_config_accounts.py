@@ -74,7 +74,7 @@ def test_three_secrets_are_refused() -> None:
     accounts, (problem,) = from_variables(lwa_client_secret="a,b,c")
     assert accounts == {}
     assert str(problem) == (
-        "ORDER_SYNC_ACCOUNTS__ACME__LWA_CLIENT_SECRET must be one secret, or two with a comma between"
+        "ORDER_SYNC_ACCOUNTS__ACME__LWA_CLIENT_SECRET must be one secret, or two, separated by a comma"
     )
 
 
@@ -111,12 +111,11 @@ def test_a_secret_may_come_from_a_file_beside_or_from_a_variable(folder: Path) -
         ("refresh_token_env = 7", "refresh_token_env must be a text that is not empty"),
         (
             "refresh_token_file = 'nothing'",
-            "refresh_token_file names a file that is of no use: nothing cannot be read"
-            " (No such file or directory)",
+            "refresh_token_file names an unusable file: nothing cannot be read (No such file or directory)",
         ),
         ("refresh_token = ''", "refresh_token must be a text that is not empty"),
         ("refresh_token = 7", "refresh_token must be a text that is not empty"),
-        ("refresh_token = 'a'\nrefresh_token_env = 'B'", "refresh_token is given in two ways; keep one"),
+        ("refresh_token = 'a'\nrefresh_token_env = 'B'", "refresh_token is set twice; keep one"),
         ("refresh_token = 'a'\nregion = 'EU'", "region is not a key of this file; known are "),
         (
             "refresh_token = 'a'\nbuisness = 'EU'",
@@ -164,7 +163,7 @@ def test_one_account_in_both_places_is_refused_and_both_are_named(folder: Path) 
     from_file, _ = read_account_files(folder, {})
     accounts, (problem,) = check_accounts((*drafts_of_environment(environment), *from_file))
     assert accounts == {}
-    assert str(problem) == "account acme is given in the environment and accounts/acme.toml; keep one"
+    assert str(problem) == "account acme is defined in the environment and accounts/acme.toml; keep one"
 
 
 def test_two_accounts_with_one_refresh_token_are_both_refused(folder: Path) -> None:

@@ -154,7 +154,7 @@ def test_a_required_key_that_is_missing_is_named(tmp_path: Path, key: str) -> No
         (
             "included_data",
             "['TAX', 'BUYER']",
-            "included_data is a list; it must have FULFILLMENT, which tells an order's status",
+            "included_data is a list; it must have FULFILLMENT, which has an order's status",
         ),
         (
             "included_data",

@@ -50,9 +50,9 @@ def test_alert_urls_have_white_space_or_commas_between_and_commas_within() -> No
     assert "u:p" not in repr(settings)
 
 
-def test_an_alert_url_that_is_none_is_told_by_its_number_alone() -> None:
+def test_a_wrong_alert_url_is_named_by_its_number_alone() -> None:
     problem = only_problem({"ORDER_SYNC_ALERT_URLS": "json://h very-secret"})
-    assert "number 2 is none" in problem.message
+    assert "number 2 is not one" in problem.message
     assert "very-secret" not in problem.message
 
 
@@ -118,14 +118,14 @@ def test_a_variable_and_its_file_together_are_refused(tmp_path: Path) -> None:
         {"ORDER_SYNC_ENCRYPTION_KEY": KEY, "ORDER_SYNC_ENCRYPTION_KEY_FILE": str(tmp_path / "key")}
     )
     assert str(problem) == (
-        "ORDER_SYNC_ENCRYPTION_KEY and ORDER_SYNC_ENCRYPTION_KEY_FILE are both given; keep one"
+        "ORDER_SYNC_ENCRYPTION_KEY and ORDER_SYNC_ENCRYPTION_KEY_FILE are both set; keep one"
     )
     assert (problem.severity, problem.stops) == ("error", "everything")
 
 
 def test_two_spellings_of_one_variable_are_refused() -> None:
     problem = only_problem({"ORDER_SYNC_LOG_LEVEL": "info", "order_sync_log_level": "debug"})
-    assert "ORDER_SYNC_LOG_LEVEL and order_sync_log_level are both given" in str(problem)
+    assert "ORDER_SYNC_LOG_LEVEL and order_sync_log_level are both set" in str(problem)
 
 
 def test_an_empty_variable_counts_as_not_given(tmp_path: Path) -> None:
@@ -176,19 +176,20 @@ def test_a_secret_put_where_its_file_belongs_is_not_repeated() -> None:
         (
             "ENCRYPTION_KEY",
             "no base64!",
-            "must be keys of 32 bytes in base64, with commas between; number 1 is none "
+            "cannot be used: key 1 is not a valid base64-encoded 32-byte key "
             "(`order-sync keys new` makes one)",
         ),
         (
             "ENCRYPTION_KEY",
             f"{KEY},c2hvcnQ=",
-            "must be keys of 32 bytes in base64; number 2 has 5 bytes (`order-sync keys new` makes one)",
+            "cannot be used: key 2 is not a valid base64-encoded 32-byte key; it has 5 bytes "
+            "(`order-sync keys new` makes one)",
         ),
         ("ENCRYPTION_KEY", ",", "must be at least one key"),
         (
             "ENCRYPTION_KEY",
             "schlüssel",
-            "must be keys of 32 bytes in base64, with commas between; number 1 is none "
+            "cannot be used: key 1 is not a valid base64-encoded 32-byte key "
             "(`order-sync keys new` makes one)",
         ),
         (
@@ -213,13 +214,13 @@ def test_a_secret_put_where_its_file_belongs_is_not_repeated() -> None:
         (
             "SHARED_EMAILS",
             "a@b.example,nobody",
-            "must be e-mail addresses with commas between; number 2 is none",
+            "must be e-mail addresses, separated by commas; number 2 is not one",
         ),
         ("LOG_FORMAT", "xml", "must be console or json"),
         ("LOG_LEVEL", "verbose", "must be debug, info, warning or error"),
     ],
 )
-def test_a_wrong_value_is_told_without_repeating_it(variable: str, value: str, end: str) -> None:
+def test_a_wrong_value_is_reported_without_repeating_it(variable: str, value: str, end: str) -> None:
     problem = only_problem({f"ORDER_SYNC_{variable}": value})
     assert str(problem) == f"ORDER_SYNC_{variable} {end}"
     assert problem.stops == "everything"
