@@ -395,8 +395,8 @@ def test_a_database_that_is_away_is_one_sentence(shop: Shop) -> None:
     url = "postgresql+psycopg://somebody:hidden@127.0.0.1:1/nowhere"
     result = shop("orders", "list", status=1, ORDER_SYNC_DATABASE_URL=url)
     assert result.messages == [
-        "error: the database nowhere at 127.0.0.1:1 cannot be used (Connection refused): nobody "
-        "listens there, see whether it runs, and host and port in ORDER_SYNC_DATABASE_URL."
+        "error: the database nowhere at 127.0.0.1:1 cannot be used (Connection refused): no server "
+        "listens there, check that it runs, and the host and port in ORDER_SYNC_DATABASE_URL."
     ]
 
 
