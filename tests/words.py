@@ -43,6 +43,7 @@ _PATTERNS = {
     word: re.compile(r"\b" + r"[\s#\"']+".join(word.split()) + r"\b", re.IGNORECASE) for word in WORDS
 }
 _FIELD = re.compile(r"\{[^{}\n]*\}")
+_NAME = re.compile(r"[rbuf]*(['\"])\w+\1")  # a text of one word is the name of a column, a key or a state
 _PROSE = {tokenize.COMMENT, tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", -1)}
 
 
@@ -68,7 +69,8 @@ def prose_of_code(text: str, *, docstrings_only: bool) -> str:
             and begins
             and following.type in (tokenize.NEWLINE, tokenize.NL, tokenize.COMMENT)
         )
-        if is_docstring or (not docstrings_only and token.type in _PROSE):
+        is_prose = token.type in _PROSE and not _NAME.fullmatch(token.string)
+        if is_docstring or (is_prose and not docstrings_only):
             (row, column), (last_row, last_column) = token.start, token.end
             kept.append((starts[row - 1] + column, starts[last_row - 1] + last_column))
         if token.type not in (tokenize.NL, tokenize.COMMENT):

@@ -11,7 +11,7 @@ many", 1)  # a
 # stretch
 def moment() -> None:
     """Sees to it."""
-    return "looked " "at"
+    return "looked " "at it", "trouble"
 '''.replace("so\nmany", "so many")
 
 
