@@ -1,1 +1,1 @@
-"""What we keep: orders, customers, progress and budgets, on SQLite and PostgreSQL."""
+"""The database: orders, customers, progress and budgets, on SQLite and PostgreSQL."""

@@ -1,8 +1,8 @@
-"""Every table. Columns named in ``SEALED`` hold buyer data as sealed bytes; see ``store/sealing.py``.
+"""All tables. Columns in ``SEALED`` hold buyer data as sealed bytes (``store/sealing.py``).
 
-Whole-number keys are given out in bulk by ``store/engine/`` and grow, so that a page of new orders
-is appended rather than scattered over the file. ``change_no`` orders changes for readers who continue
-from a position (``store/engine/`` says when one is readable).
+``store/engine/`` assigns whole-number keys in ascending order, so a page of new orders is appended and not
+scattered over the file. ``change_no`` orders changes for readers that continue from a position
+(``store/engine/`` says when one is readable).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ meta = sa.Table(
     sa.Column("name", sa.String(40), primary_key=True),
     sa.Column("value", sa.LargeBinary, nullable=False),
 )
-"""Facts about this database that are not numbers: the sealed lookup key."""
+"""Facts about this database that are no numbers: the sealed lookup key."""
 
 counters = sa.Table(
     "counters",
@@ -42,7 +42,7 @@ counters = sa.Table(
     sa.Column("name", sa.String(40), primary_key=True),
     sa.Column("value", sa.BigInteger, nullable=False),
 )
-"""Numbers given out so far, for SQLite, which has no sequences; on PostgreSQL where positions count from."""
+"""The last assigned numbers, for SQLite without sequences; on PostgreSQL where change positions start."""
 
 ORDER_KEYS = sa.Sequence("order_keys", metadata=metadata)
 CUSTOMER_IDS = sa.Sequence("customer_ids", metadata=metadata)
@@ -53,26 +53,26 @@ businesses = sa.Table(
     sa.Column("account", sa.String(64), primary_key=True),
     sa.Column("business", sa.String(64), nullable=False),
 )
-"""Whose customers each account's buyers are; frozen once customers exist."""
+"""The business whose customers an account's buyers are; frozen once customers exist."""
 
 HAS_TERM = "erased_at IS NULL"
-"""Orders whose buyer data has still to go."""
+"""Orders whose buyer data was not erased yet."""
 
 OPEN = "(status IN ('PENDING', 'PENDING_AVAILABILITY', 'UNSHIPPED', 'PARTIALLY_SHIPPED') OR status IS NULL)"
-"""Orders that Amazon has not finished with: few at any time, and asked for often."""
+"""Orders that Amazon has not finished: few at any time, and queried often."""
 
 UNFINISHED = "state IN ('open', 'unproven', 'set_aside')"
-"""Windows that something is still to be done about: a few of each account, among thousands that were read."""
+"""Windows with work left: a few of each account, among thousands that were read."""
 
 RARE_BASIS = "match_basis NOT IN ('created', 'email_1')"
-"""Orders whose customer was found in an unusual way: looked for among very many, and few."""
+"""Orders whose customer was found in a rare way: few, and searched for among very many."""
 
 SKU_BLOCK = 1024
-"""So many order keys in a row make a block, within which lines are found by SKU.
+"""Number of consecutive order keys that make a block, within which lines are found by SKU.
 
-An article is sold at any time, so in one index of all lines each new line would change a page of its own,
-which cost more than anything else about a page of orders. In blocks, new lines touch a few pages. A
-migration that has Alembic copy ``order_lines`` on SQLite has to create that index again.
+An article sells at any time, so in one index over all lines each new line would change another page of the
+index, which cost more than anything else in storing a page of orders. In blocks, new lines touch a few pages.
+A migration that makes Alembic copy ``order_lines`` on SQLite must create that index again.
 """
 
 _TYPES: Mapping[Any, Any] = {bool: sa.Boolean, int: sa.Integer, datetime: UtcTime, Amount: Exact}
@@ -231,10 +231,10 @@ customer_emails = sa.Table(
     sa.CheckConstraint("slot BETWEEN 1 AND 3", name="slot"),
     sqlite_with_rowid=False,
 )
-"""Main e-mails. The database itself sees to it that one is on one record of a business (R16)."""
+"""Main e-mails. A unique index allows each on one record of a business only (R16)."""
 
 WORD_BLOCK = 8192
-"""The words of so many customers, by their ids, stand together."""
+"""Number of consecutive customer ids whose words are stored together."""
 
 customer_words = sa.Table(
     "customer_words",
@@ -244,9 +244,9 @@ customer_words = sa.Table(
     sa.Column("customer_id", Identity, sa.ForeignKey("customers.customer_id"), primary_key=True, index=True),
     sqlite_with_rowid=False,
 )
-"""Keyed hashes of the words of names, for searching by name: one look-up for each ``block``.
+"""Keyed hashes of the words of names, for search by name: one look-up for each ``block``.
 
-A hash falls anywhere among all hashes. In blocks, new customers touch a few pages, however many there are.
+Hashes are spread evenly. In blocks, new customers touch a few pages, however many customers there are.
 """
 
 journal = sa.Table(
@@ -262,9 +262,9 @@ journal = sa.Table(
     sa.Column("details", sa.LargeBinary),
     sa.Column("facts", sa.Text),
 )
-"""Who changed what on a customer, when; the values before and after are sealed like what they quote.
+"""Who changed what on a customer, when; values before and after are sealed.
 
-``facts`` is what undoing a merge needs: names of fields, slots and keyed hashes, never what a buyer gave.
+``facts`` is what undoing a merge needs: names of fields, slots and keyed hashes, but no buyer data.
 """
 
 merged_orders = sa.Table(
@@ -281,7 +281,7 @@ merged_orders = sa.Table(
     ),
     sqlite_with_rowid=False,
 )
-"""The orders that a standing merge found: those that it ``moved``, and those that the kept record had."""
+"""The orders of a standing merge: those that it ``moved``, and those that the kept record had."""
 
 quarantine = sa.Table(
     "quarantine",
@@ -300,10 +300,10 @@ quarantine = sa.Table(
     sa.Column("read_by", sa.String(40)),
     sa.Column("refetches", sa.Integer, nullable=False, server_default="0"),
 )
-"""Orders that could not be understood. Without a readable id, ``order_id`` is ``unreadable-`` and a hash.
+"""Orders that could not be read. Without a readable id, ``order_id`` is ``unreadable-`` and a hash.
 
-``read_by``: the version of this program that could not read it last. ``refetches``: how often Amazon was
-asked for it again by itself. ``next_attempt_at`` is null once only a person can help.
+``read_by``: the last version of this program that could not read it. ``refetches``: how often the service has
+requested it again. ``next_attempt_at`` is null once only a person can help.
 """
 
 forgotten_orders = sa.Table(
@@ -314,7 +314,7 @@ forgotten_orders = sa.Table(
     sa.Column("forgotten_at", UtcTime, nullable=False),
     sqlite_with_rowid=False,
 )
-"""Orders whose buyer asked to be forgotten: whatever brings them again, nothing of the buyer is stored."""
+"""Orders of forgotten buyers: whatever their source, no buyer data of them is stored again."""
 
 budgets = sa.Table(
     "budgets",
@@ -328,7 +328,7 @@ budgets = sa.Table(
     sa.Column("counted_at", UtcTime, nullable=False),
     sa.Column("taken", sa.BigInteger, nullable=False),
 )
-"""The request budget: one token bucket per application, account (so region) and operation."""
+"""The request budgets: one token bucket per application, account (so region) and operation."""
 
 refusals = sa.Table(
     "refusals",
@@ -339,7 +339,7 @@ refusals = sa.Table(
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("since", UtcTime, nullable=False),
 )
-"""Accounts and applications that Login with Amazon refused, with the credentials that it refused."""
+"""Accounts and applications that Login with Amazon refused, with the fingerprint of their credentials."""
 
 sources = sa.Table(
     "sources",
@@ -360,7 +360,7 @@ sources = sa.Table(
     sa.Column("retry_at", UtcTime),
     sa.Column("succeeded_at", UtcTime),
 )
-"""What a source did last; its windows and coverage are in tables of their own."""
+"""What each source did last; windows and coverage have tables of their own."""
 
 marketplaces = sa.Table(
     "marketplaces",
@@ -376,7 +376,7 @@ marketplaces = sa.Table(
     sa.Column("alone_since", UtcTime),
     sa.Column("trouble", sa.Text),
 )
-"""Per marketplace: where live reading and the second look have got to, and what is wrong with it."""
+"""Per marketplace the positions of live reading and of the second look, and its problem."""
 
 windows = sa.Table(
     "windows",
@@ -416,7 +416,7 @@ windows = sa.Table(
         postgresql_where=sa.text(UNFINISHED),
     ),
 )
-"""The ledger: intervals that are being read, failed and waiting, or read not long ago."""
+"""The ledger: intervals that are unfinished or were read recently."""
 
 coverage = sa.Table(
     "coverage",
@@ -427,7 +427,7 @@ coverage = sa.Table(
     sa.Column("lower", UtcTime, primary_key=True),
     sa.Column("upper", UtcTime, nullable=False),
 )
-"""What has been seen: disjoint intervals per marketplace and look (``first``, ``second``, ``created``)."""
+"""Coverage: disjoint intervals per marketplace and look (``first``, ``second``, ``created``)."""
 
 backfills = sa.Table(
     "backfills",
@@ -450,7 +450,7 @@ backfills = sa.Table(
     sa.Column("owner", sa.String(64)),
     sa.Column("claimed_until", UtcTime),
 )
-"""History that is fetched by created-time, newest first; ``position`` is how far down it has got."""
+"""History that is fetched by created time, newest first, down to ``position`` so far."""
 
 history_parts = sa.Table(
     "history_parts",
@@ -468,7 +468,7 @@ history_parts = sa.Table(
     sa.Column("lost", sa.Integer, nullable=False),
     sa.Column("last_error", sa.Text),
 )
-"""Parts of backfills, with the report about each."""
+"""Parts of backfills, each with its report."""
 
 history_ids = sa.Table(
     "history_ids",
@@ -481,7 +481,7 @@ history_ids = sa.Table(
     sa.Column("retry_at", UtcTime),
     sqlite_with_rowid=False,
 )
-"""Orders of reports that are still to be fetched, by backfill and age; what is fetched is taken out."""
+"""Orders of reports that must still be fetched, by backfill and age."""
 
 verifications = sa.Table(
     "verifications",
@@ -559,8 +559,8 @@ run_days = sa.Table(
     sa.Column("with_email", sa.Integer, nullable=False, server_default="0"),
     sa.Column("with_name", sa.Integer, nullable=False, server_default="0"),
 )
-"""Daily totals: of runs that are older than 30 days, or than two days and brought nothing; and of every page,
-how many orders may show their buyer and did."""
+"""Daily totals of runs older than 30 days (two days if they brought nothing), and of all orders that may show
+their buyer and did."""
 
 ticks = sa.Table(
     "ticks",
@@ -571,7 +571,7 @@ ticks = sa.Table(
 )
 """When each source is due, and since when a job for it waits or runs (only with workers).
 
-Small, and written with every tick: without a further index PostgreSQL changes its rows in place.
+Written with every tick: without another index PostgreSQL changes its rows in place.
 """
 
 outbox = sa.Table(
@@ -585,10 +585,10 @@ outbox = sa.Table(
     sa.Column("merged_into", Identity),
     sqlite_with_rowid=False,
 )
-"""What every transaction changed, written in it (``store/outbox.py``): which record, how, and never what.
+"""What each transaction changed, written in it (``store/engine/outbox.py``): which record and how, no values.
 
-``what`` is 1 for a customer and 2 for an order, ``key`` the customer's id or the order's key. A row
-of the kind ``trimmed`` is no event: changes up to its position are not here any more, or never were.
+``what`` is 1 for a customer and 2 for an order, ``key`` the customer's id or the order's key. A row of the
+kind ``trimmed`` is no event: changes up to its position were deleted, or never stored.
 """
 
 webhooks = sa.Table(
@@ -610,9 +610,9 @@ webhooks = sa.Table(
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("created_at", UtcTime, nullable=False),
 )
-"""Who is told of changes. ``change_no``, ``what`` and ``key`` are the position of the last event dealt with.
+"""Receivers of changes. ``change_no``, ``what`` and ``key`` are the position of the last handled event.
 
-The address is sealed as the secret is: it may hold one.
+The address is sealed like the secret, because it may contain one.
 """
 
 webhook_events = sa.Table(
@@ -636,9 +636,9 @@ webhook_events = sa.Table(
     sa.Index("ix_webhook_events_record", "hook_id", "what", "key"),
     sqlite_with_rowid=False,
 )
-"""Events that a receiver did not take, or that wait behind such a one of the same record (``waiting``).
+"""Events that a receiver did not accept, or that wait behind another of the same record (``waiting``).
 
-``dead``: given up, until a person has them sent again.
+``dead``: given up, unless a person sends them again.
 """
 
 alerts = sa.Table(
@@ -652,7 +652,7 @@ alerts = sa.Table(
     sa.Column("times", sa.Integer, nullable=False),
     sa.Column("telling_until", UtcTime),
 )
-"""What is wrong now, and when people were told; shared by all processes, so that one of them tells it."""
+"""What is wrong now, and when people were notified; shared by all processes, so that only one notifies."""
 
 credentials = sa.Table(
     "credentials",
@@ -663,6 +663,7 @@ credentials = sa.Table(
     sa.Column("since", UtcTime, nullable=False),
 )
 """Since when each account's client secret and authorisation are in use: Amazon lets them expire."""
+
 api_tokens = sa.Table(
     "api_tokens",
     metadata,
@@ -671,7 +672,7 @@ api_tokens = sa.Table(
     sa.Column("scopes", sa.Text, nullable=False),
     sa.Column("created_at", UtcTime, nullable=False),
 )
-"""Who may use the HTTP API, and for what; of a token only its hash is kept."""
+"""Tokens of the HTTP API and their scopes; only the hash of a token is stored."""
 
 idempotency_keys = sa.Table(
     "idempotency_keys",
@@ -683,7 +684,7 @@ idempotency_keys = sa.Table(
     sa.Column("at", UtcTime, nullable=False, index=True),
     sqlite_with_rowid=False,
 )
-"""Requests over HTTP that changed something, and what they were answered: ids and states, no buyer data."""
+"""Requests over HTTP that changed something, and their answers: ids and states, no buyer data."""
 
 console_users = sa.Table(
     "console_users",
@@ -695,9 +696,9 @@ console_users = sa.Table(
     sa.Column("failures", sa.Integer, nullable=False),
     sa.Column("locked_until", UtcTime),
 )
-"""Who may sign in to the console, and for what; of a password only its argon2 hash is kept.
+"""Users of the console and their scopes; only the argon2 hash of a password is stored.
 
-``failures``: attempts to sign in since the last one that succeeded.
+``failures``: failed attempts to sign in since the last success.
 """
 
 console_sessions = sa.Table(
@@ -714,7 +715,7 @@ console_sessions = sa.Table(
     sa.Column("created_at", UtcTime, nullable=False),
     sa.Column("seen_at", UtcTime, nullable=False),
 )
-"""Who is signed in; of what a browser keeps only a hash is here. They end with their user."""
+"""Sessions of the console, by the hash of a browser's cookie. They are deleted with their user."""
 
 SEALED: dict[str, tuple[str, ...]] = {
     "orders": sealed_fields(OrderRecord),
@@ -727,4 +728,4 @@ SEALED: dict[str, tuple[str, ...]] = {
     "verifications": ("page_token",),
     "webhooks": ("url", "secret"),
 }
-"""Every column that holds sealed bytes, by table."""
+"""All columns with sealed bytes, by table."""

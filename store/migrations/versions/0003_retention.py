@@ -1,4 +1,4 @@
-"""What retention needs to know, orders that are forgotten, and how many orders showed their buyer
+"""Terms for retention, forgotten orders, and how many orders showed their buyer
 
 Revision: 0003, after 0002.
 """

@@ -1,4 +1,4 @@
-"""Orders in quarantine are tried again by themselves; proofs of completeness
+"""Automatic retries of orders in quarantine; verifications
 
 Revision: 0005, after 0004.
 """

@@ -1,4 +1,4 @@
-"""The outbox, web hooks, and what is told when something is wrong
+"""The outbox, web hooks and alerts
 
 Revision: 0007, after 0006.
 """
@@ -29,7 +29,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("change_no", "what", "key", name=op.f("pk_outbox")),
         sqlite_with_rowid=False,
     )
-    # Who reads on from an older position has to read everything anew: nothing was told until now.
+    # A reader at an older position must export everything again: there were no events until now.
     op.execute(
         "INSERT INTO outbox (change_no, what, key, kind, at) "
         "SELECT max(number), 9, 0, 'trimmed', max(at) FROM ("

@@ -1,4 +1,4 @@
-"""Tokens of the HTTP API, and its answers to requests that may be repeated
+"""Tokens of the HTTP API, and its answers to repeatable requests
 
 Revision: 0008, after 0007.
 """

@@ -1,4 +1,4 @@
-"""Users of the console and their sessions; finding orders by SKU and what is rare; retries of runs
+"""Users and sessions of the console; indexes for orders by SKU and rare match bases; retries of runs
 
 Revision: 0009, after 0008.
 """

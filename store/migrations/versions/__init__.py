@@ -1,1 +1,1 @@
-"""One file a step; old and new code can both live with the schema between two steps."""
+"""One file per revision; old and new code both work with the schema between two revisions."""
