@@ -35,7 +35,7 @@ WITHHELD_TAKES = frozenset({"proceeds", "tax"})
 
 _IN_EVERY_COPY = frozenset({"key", "core", "lasting"})
 
-_CONVERT: Mapping[Any, Callable[[Any], Any]] = {
+CONVERTERS: Mapping[Any, Callable[[Any], Any]] = {
     Amount: lambda money: Amount(money.amount, money.currency),
     Buyer: lambda buyer: Buyer(*astuple(buyer)),
     Address: lambda address: Address(*astuple(address)),
@@ -99,7 +99,7 @@ def _groups(order: AmazonOrder, rules: MarketplaceRules | None) -> frozenset[str
 
 
 class _Copied(NamedTuple):
-    """The fields that a copy with certain groups brings; the ``converted`` ones need ``_CONVERT``."""
+    """The fields that a copy with certain groups brings; the ``converted`` ones need ``CONVERTERS``."""
 
     names: tuple[str, ...]
     values_of: Callable[[AmazonOrder], Iterable[Any]]
@@ -110,7 +110,7 @@ class _Copied(NamedTuple):
 def _copied(groups: frozenset[str]) -> _Copied:
     brought = [f for f in _ORDER_FIELDS if f.declared.part in groups | _IN_EVERY_COPY]
     names = tuple(f.name for f in brought)
-    converted = tuple((f.name, _CONVERT[f.kind]) for f in brought if f.kind in _CONVERT)
+    converted = tuple((f.name, CONVERTERS[f.kind]) for f in brought if f.kind in CONVERTERS)
     return _Copied(names, attrgetter(*names), converted)
 
 
