@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 KEY_BYTES = 32
-MOST_SECRETS = 2
+MAX_SECRETS = 2
 
 
 def text(value: object) -> str:
@@ -132,7 +132,7 @@ def emails(value: object) -> tuple[str, ...]:
 def secrets(value: object) -> tuple[str, ...]:
     """Return one secret, or two, separated by a comma, while one is being rotated."""
     given = words(value)
-    if not 1 <= len(given) <= MOST_SECRETS:
+    if not 1 <= len(given) <= MAX_SECRETS:
         raise ValueError("must be one secret, or two, separated by a comma")
     return given
 
@@ -209,7 +209,7 @@ def listen(value: object) -> tuple[str, int] | None:
     return host, int(port)
 
 
-SHORTEST_TOKEN = 32
+MIN_TOKEN_LENGTH = 32
 """Characters; `order-sync tokens add` makes longer ones."""
 
 
@@ -218,9 +218,9 @@ def api_token(value: object) -> str | None:
     if value is None:
         return None
     token = text(value)
-    if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
+    if len(token) < MIN_TOKEN_LENGTH or not token.isascii() or not token.isprintable() or " " in token:
         raise ValueError(
-            f"must be at least {SHORTEST_TOKEN} printable ASCII characters without blanks; "
+            f"must be at least {MIN_TOKEN_LENGTH} printable ASCII characters without blanks; "
             "`openssl rand -hex 32` makes one"
         )
     return token

@@ -28,7 +28,7 @@ def _between(key: sa.ColumnElement[int], name: str) -> sa.ColumnElement[bool]:
 
 
 def _writing() -> sa.Insert:
-    mine = sa.bindparam("mine", type_=sa.BigInteger)
+    position = sa.bindparam("position", type_=sa.BigInteger)
     c, o = customers.c, orders.c
     of_customers = sa.select(
         c.change_no,
@@ -41,7 +41,7 @@ def _writing() -> sa.Insert:
         ),
         c.changed_at,
         c.merged_into,
-    ).where(c.change_no == mine)
+    ).where(c.change_no == position)
     of_orders = sa.select(
         o.change_no,
         sa.literal_column(str(ORDER)),
@@ -52,7 +52,7 @@ def _writing() -> sa.Insert:
         ),
         o.changed_at,
         sa.cast(sa.null(), sa.BigInteger),
-    ).where(o.change_no == mine, o.shown)
+    ).where(o.change_no == position, o.shown)
     columns = ["change_no", "what", "key", "kind", "at", "merged_into"]
     return sa.insert(outbox).from_select(columns, sa.union_all(of_customers, of_orders))
 
@@ -66,13 +66,13 @@ def _writing_on_postgresql() -> sa.Select[Any]:
     A transaction gets its number at its first write, so two may change a record in another order than that of
     their numbers. Only positions of this server's past count: a restored dump may hold higher ones.
     """
-    mine = sa.bindparam("mine", type_=sa.BigInteger)
+    position = sa.bindparam("position", type_=sa.BigInteger)
     written = _writing().returning(outbox.c.what, outbox.c.key).cte("written")
     later = outbox.alias("later")
     same = sa.and_(later.c.what == written.c.what, later.c.key == written.c.key)
     ahead = sa.literal_column("pg_snapshot_xmax(pg_current_snapshot())::text::bigint", sa.BigInteger)
     own = sa.literal_column("pg_current_xact_id()::text::bigint", sa.BigInteger)
-    since = sa.and_(later.c.change_no > mine, later.c.change_no < mine + (ahead - own))
+    since = sa.and_(later.c.change_no > position, later.c.change_no < position + (ahead - own))
     return sa.select(sa.exists().select_from(written.join(later, same)).where(since))
 
 
@@ -93,7 +93,7 @@ def write(
     first_customer, last_customer = new_keys.get(CUSTOMER_IDS.name, _NO_KEYS)
     first_order, last_order = new_keys.get(ORDER_KEYS.name, _NO_KEYS)
     values = {
-        "mine": change_no,
+        "position": change_no,
         "first_customer": first_customer,
         "last_customer": last_customer,
         "first_order": first_order,
