@@ -40,7 +40,7 @@ Progress = Callable[[str, int], None]
 """Called with a table's name and how many more of its rows were copied or compared."""
 
 
-class Refused(Exception):
+class CopyRefused(Exception):
     """The target cannot take a copy of this source. The message is a sentence with the reason."""
 
 
@@ -69,7 +69,7 @@ class Copying:
     progress: Progress = field(default=lambda table, rows: None)
 
     def run(self) -> dict[str, Sum]:
-        """Copy missing rows and compare both sides. Return the sum of each table. Raises Refused, Unequal."""
+        """Copy missing rows and compare. Return the sum of each table. Raises CopyRefused or Unequal."""
         with self._alone(), self._reading() as watch, self._reading() as source:
             version = _version(watch)
             with source.begin():
@@ -85,7 +85,7 @@ class Copying:
         """Keep other copies out of the target."""
         with self.target.connect() as guard:
             if not guard.exec_driver_sql(f"SELECT pg_try_advisory_lock({_LOCK})").scalar_one():
-                raise Refused("another copy to the same database is running.")
+                raise CopyRefused("another copy to the same database is running.")
             guard.commit()  # the lock is the connection's, not the transaction's
             try:
                 yield
@@ -117,10 +117,12 @@ class Copying:
                 full = [t.name for t in metadata.sorted_tables if _any(target, t)]
                 if full:
                     names = ", ".join(full[:3])
-                    raise Refused(f"the database to copy to is not empty (it has {names}): use an empty one.")
+                    raise CopyRefused(
+                        f"the database to copy to is not empty (it has {names}): use an empty one."
+                    )
                 target.execute(sa.insert(counters).values(name=COPYING, value=name))
             elif mark != name:
-                raise Refused(
+                raise CopyRefused(
                     "the database to copy to holds a half-finished copy of another database, or of this one "
                     "before its keys were rotated: use an empty one."
                 )

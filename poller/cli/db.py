@@ -101,7 +101,7 @@ def copy(
                     report(done)
 
                 sums = transfer.Copying(source, target, advance).run()
-        except (transfer.Refused, transfer.Unequal) as error:
+        except (transfer.CopyRefused, transfer.Unequal) as error:
             raise Failure(str(error)) from None
     for name, total in sorted(sums.items()):
         say(f"{name}: {counted(total.rows, 'row')}, checksum {total.hashes:016x}, the same on both sides")

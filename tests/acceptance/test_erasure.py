@@ -1,4 +1,4 @@
-"""What is erased is in no file any more and never comes back; and keys are changed in spite of kill -9."""
+"""What is erased is in no file and never comes back; keys are rotated in spite of kill -9."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ from tests.unit.matching_world import an_order
 
 MONTH = Retention(30, 18)
 LONG_AFTER = NOON + timedelta(days=140)
-"""Every order is past its term by then, an unfinished one too."""
+"""By then every order is past its term, even an unfinished one."""
 
 
 # --- nothing is left, nothing comes back ----------------------------------------------------------
 
 
 def sealed(store: Store) -> dict[str, set[bytes]]:
-    """Every sealed value, by table; page tokens aside."""
+    """Return every sealed value by table, without page tokens."""
     found: dict[str, set[bytes]] = {}
     with store.read() as tx:
         for name, columns in tables.SEALED.items():
@@ -58,13 +58,13 @@ def sealed(store: Store) -> dict[str, set[bytes]]:
 
 
 def files_of(url: str) -> dict[str, bytes]:
-    """The bytes of an SQLite database and of everything that lies beside it."""
+    """Return the bytes of an SQLite database and of everything beside it."""
     path = Path(sa.make_url(url).database or "")
     return {file.name: file.read_bytes() for file in path.parent.glob(f"{path.name}*")}
 
 
 def remains(values: set[bytes], content: bytes) -> set[bytes]:
-    """Which sealed values can be seen in some bytes: their heads, or (of a hundred) their tails."""
+    """Return which sealed values show in some bytes: their heads, or (of a hundred) their tails."""
     prefix = next(iter(values))[:5]
     heads = {piece[:12] for piece in content.split(prefix)}
     tails = sorted(values)[:: max(1, len(values) // 100)]
@@ -72,7 +72,7 @@ def remains(values: set[bytes], content: bytes) -> set[bytes]:
 
 
 def served_orders(shop: SimulatedShop) -> list[AmazonOrder]:
-    """The newest copy of each order that Amazon ever served."""
+    """Return the newest copy of each order that Amazon ever served."""
     newest: dict[str, AmazonOrder] = {}
     for served in shop.simulator.served:
         for payload in served.orders:
@@ -223,7 +223,7 @@ def test_r60_privacy_purge_says_what_is_due_and_erases_it(shop: Shop) -> None:
     assert edited[1:] == ["1 erased e-mail dropped: a returning buyer with it becomes a new customer"]
 
 
-def test_erasing_that_is_less_than_two_days_late_is_not_told(shop: Shop) -> None:
+def test_erasing_that_is_less_than_two_days_late_is_not_reported(shop: Shop) -> None:
     term = datetime.fromisoformat(shop("status", "--json").json()["retention"]["oldest_term"])
     days = (datetime.now(UTC) - term).days
     told = [
@@ -279,7 +279,7 @@ def test_r62_privacy_forget_account_erases_the_seller(shop: Shop) -> None:
         (("show", "ann"), 2, "CUSTOMER_ID"),
     ],
 )
-def test_r62_what_cannot_be_done_is_told_in_a_sentence(
+def test_r62_what_cannot_be_done_is_refused_in_a_sentence(
     shop: Shop, arguments: tuple[str, ...], status: int, sentence: str
 ) -> None:
     assert sentence in shop("privacy", *arguments, status=status).err
@@ -338,7 +338,7 @@ def test_a_service_erases_by_itself(shop: Shop) -> None:
 # --- the monitor of identity ----------------------------------------------------------------------
 
 
-def test_a_withdrawn_e_mail_is_told_by_status_and_by_the_log(shop: Shop) -> None:
+def test_a_withdrawn_e_mail_is_reported_by_status_and_by_the_log(shop: Shop) -> None:
     store = Store(
         create_engine(shop.environ["ORDER_SYNC_DATABASE_URL"]),
         keys_of(shop.environ["ORDER_SYNC_ENCRYPTION_KEY"]),

@@ -1,4 +1,4 @@
-"""A receiver of web hooks on a real socket, which fails, hangs and goes away as a test wants."""
+"""A receiver of webhooks on a real socket that fails, hangs and goes away when a test wants it to."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any
 from poller.webhooks.rules import signature
 
 HANG = 0
-"""Instead of a status: no answer for as long as the receiver lives."""
+"""Instead of a status: no answer while the receiver lives."""
 
 
 @dataclass
 class Request:
-    """What came in."""
+    """What arrived."""
 
     headers: dict[str, str]
     body: bytes
@@ -42,7 +42,7 @@ class Request:
 
 @dataclass
 class Receiver:
-    """``answer`` decides the status of each request; what it took (2xx) is in ``taken``."""
+    """``answer`` decides the status of each request; ``taken`` holds what it accepted (2xx)."""
 
     url: str
     answer: Callable[[Request], int] = lambda request: 204
@@ -51,7 +51,7 @@ class Receiver:
     released: threading.Event = field(default_factory=threading.Event)
 
     def versions(self, about: str) -> list[int]:
-        """The versions of a record that were taken, in order, without immediate repetition."""
+        """Return the accepted versions of a record, in order, without immediate repetition."""
         found: list[int] = []
         for request in self.taken:
             version = request.event["data"]["version"]
@@ -62,7 +62,7 @@ class Receiver:
 
 @contextmanager
 def receiving() -> Iterator[Receiver]:
-    """A receiver on this machine; it ends with the block, and so do all hanging answers."""
+    """Run a receiver on this machine; it ends with the block, and so do all hanging answers."""
     lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
@@ -84,7 +84,7 @@ def receiving() -> Iterator[Receiver]:
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True

@@ -1,4 +1,4 @@
-"""A store with a clock that goes on, and a shop's rules that erase: what tests of retention share."""
+"""A store with a clock that runs, and a shop whose rules erase: what tests of retention share."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ MONTH = Retention(30, 18)
 
 
 def day(number: float) -> datetime:
-    """The time this number of days after the first order was placed."""
+    """Return the time this number of days after the first order."""
     return T0 + timedelta(days=number)
 
 
 def minutes(at: datetime) -> float:
-    """The same as minutes, which ``an_order`` takes as ``updated``."""
+    """Return it in minutes, as ``an_order`` takes ``updated``."""
     return (at - T0) / timedelta(minutes=1)
 
 
@@ -39,7 +39,7 @@ ANN = "ann@marketplace.amazon.co.uk"
 
 
 def delivered(order_id: str = "o1", email: str | None = ANN, **changes: Any) -> AmazonOrder:
-    """A copy that shows its one package delivered; ``on``: the day of its update."""
+    """Return a copy whose one package is delivered; ``on``: the day of its update."""
     on = changes.pop("on", 2.0)
     given = {
         "status": "SHIPPED",
@@ -52,7 +52,7 @@ def delivered(order_id: str = "o1", email: str | None = ANN, **changes: Any) -> 
 
 @dataclass
 class Place:
-    """A database of one shop, whose clock stands at the first order's day."""
+    """The database of one shop; its clock starts at the day of the first order."""
 
     url: str
     clock: SimulatedClock = field(default_factory=lambda: SimulatedClock(T0))
@@ -78,7 +78,7 @@ class Place:
         return Purge(self.store, self.retention).run()
 
     def sealed(self) -> dict[str, set[bytes]]:
-        """Every sealed value that is stored, by table and column."""
+        """Return every stored sealed value by table and column."""
         found: dict[str, set[bytes]] = {}
         with self.store.read() as tx:
             for name, columns in tables.SEALED.items():
@@ -89,17 +89,17 @@ class Place:
         return found
 
     def values(self) -> set[bytes]:
-        """The same in one set."""
+        """Return every stored sealed value."""
         return set().union(*self.sealed().values())
 
     def files(self) -> bytes:
-        """All bytes of an SQLite database: the file, its log and whatever else lies beside it."""
+        """Return all bytes of an SQLite database: the file, its log and anything else beside it."""
         path = Path(sa.make_url(self.url).database or "")
         return b"".join(file.read_bytes() for file in sorted(path.parent.glob(f"{path.name}*")))
 
 
 def a_place(url: str) -> Iterator[Place]:
-    """For a fixture."""
+    """Open a place for a fixture."""
     place = Place(url)
     with closing(place.store):
         yield place

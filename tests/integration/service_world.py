@@ -1,4 +1,4 @@
-"""A configured service on an empty database and a simulated clock, for what looks at a whole service."""
+"""A configured service on an empty database and a simulated clock."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ price_list = "Amazon {code} retail"
 
 @contextmanager
 def opened_service(database_url: str, folder: Path, *codes: str, **environ: str) -> Iterator[Service]:
-    """A service of account ``acme`` that is opened and wired; it asks Amazon nothing."""
+    """Open and wire a service of account ``acme``; it makes no request."""
     (folder / "marketplaces").mkdir()
     for code in codes or ("UK",):
         (folder / f"marketplaces/{code.lower()}.toml").write_text(MARKETPLACE.format(code=code))

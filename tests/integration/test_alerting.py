@@ -1,4 +1,4 @@
-"""Alerting in the database and through apprise: one of several processes tells, and none tells a secret."""
+"""Alerting in the database and through apprise: one of several processes sends, and none sends a secret."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def telling(heard: list[str], reached: bool = True) -> Send:
     return send
 
 
-def test_a_trouble_is_told_once_and_when_it_is_over(service: Service) -> None:
+def test_an_alert_is_sent_once_and_when_it_is_over(service: Service) -> None:
     heard: list[str] = []
     alerting = Alerting(service.store, lambda: service.setup, telling(heard))
     clock = clock_of(service.store)
@@ -69,7 +69,7 @@ def test_a_trouble_is_told_once_and_when_it_is_over(service: Service) -> None:
     assert count(service.store, tables.alerts) == 0
 
 
-def test_what_nobody_took_is_told_again(service: Service) -> None:
+def test_what_no_address_accepted_is_sent_again(service: Service) -> None:
     heard: list[str] = []
     clock = clock_of(service.store)
     Alerting(service.store, lambda: service.setup, telling(heard, reached=False)).notify(ill(service))
@@ -84,7 +84,7 @@ def test_what_nobody_took_is_told_again(service: Service) -> None:
     assert len(heard) == 2
 
 
-def test_several_processes_tell_once(service: Service, database_url: str) -> None:
+def test_of_several_processes_one_sends(service: Service, database_url: str) -> None:
     heard: list[str] = []
     given = ill(service)
     alertings = []
@@ -151,7 +151,7 @@ def test_what_other_parts_found_wrong_is_among_the_facts(service: Service) -> No
     assert "verification failed: no report" in unproven.sentence
 
 
-def test_a_new_secret_begins_its_life_anew(service: Service) -> None:
+def test_a_new_secret_begins_a_new_life(service: Service) -> None:
     first = facts(service.store, service.setup).credentials
     clock_of(service.store).sleep(3600)
     account = service.accounts["acme"]

@@ -1,4 +1,4 @@
-"""What is stored about all sources is read at once: as each by itself, and more by no more statements."""
+"""All sources are read at once: with the same result as one by one, and with no more statements for more."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ UK = "A1F83G8C2ARO7P"
 
 @contextmanager
 def many_accounts(database_url: str, folder: Path, many: int) -> Iterator[Service]:
-    """Accounts beside ``acme``, each with a marketplace that has been polled for some days."""
+    """Add accounts beside ``acme``, each with a marketplace that was polled for some days."""
     with opened_service(database_url, folder) as service:
         (folder / "accounts").mkdir()
         for number in range(many):
@@ -58,7 +58,7 @@ def many_accounts(database_url: str, folder: Path, many: int) -> Iterator[Servic
 
 
 def lived(tx: Transaction, key: str, account: str, application: str) -> None:
-    """What a source that has been polled for some days leaves behind."""
+    """Store what a source leaves behind that was polled for some days."""
     start = tx.now - timedelta(days=5)
     ledger.save_source(tx, SourceProgress(key, account, polled_at=tx.now, created_pass_at=tx.now), new=True)
     reached = MarketplaceProgress(
@@ -85,7 +85,7 @@ def lived(tx: Transaction, key: str, account: str, application: str) -> None:
 
 @contextmanager
 def statements(store: Store) -> Iterator[list[str]]:
-    """Collects what is asked of a database."""
+    """Collect the statements that a database receives."""
     asked: list[str] = []
 
     def note(_conn: object, _cursor: object, statement: str, *_: Any) -> None:
@@ -255,8 +255,8 @@ KINDS: tuple[tuple[FindingKind, ...], ...] = ((), (), ("missing",), ("older", "u
 STATES: tuple[VerificationState, ...] = ("done", "done", "failed", "reading", "repairing")
 
 
-def some_proofs(tx: Transaction, dice: Random) -> None:
-    """Proofs of a few marketplaces, of all kinds and fates."""
+def some_verifications(tx: Transaction, dice: Random) -> None:
+    """Store verifications of a few marketplaces, of all kinds and results."""
     for account, place in (("acme", "A"), ("acme", "B"), ("beta", "A"), ("beta", "B"), ("gone", "A")):
         for _ in range(dice.randint(0, 5)):
             lower = NOON - timedelta(days=dice.randint(10, 60))
@@ -276,9 +276,9 @@ def some_proofs(tx: Transaction, dice: Random) -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_proofs_that_are_left_out_change_nothing(store: Store, seed: int) -> None:
+def test_verifications_that_are_left_out_change_nothing(store: Store, seed: int) -> None:
     with store.begin() as tx:
-        some_proofs(tx, Random(seed))
+        some_verifications(tx, Random(seed))
     with store.read() as tx:
         telling = verifications.for_status(tx, ["acme", "beta"])
         read = 0
@@ -301,7 +301,7 @@ def test_proofs_that_are_left_out_change_nothing(store: Store, seed: int) -> Non
         assert read > 0
 
 
-def test_of_proofs_that_are_well_and_done_the_newest_is_read(store: Store) -> None:
+def test_of_verifications_that_are_well_and_done_the_newest_is_read(store: Store) -> None:
     with store.begin() as tx:
         for account in ("acme", "beta"):
             for ago in range(12, 0, -1):

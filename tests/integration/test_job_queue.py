@@ -38,7 +38,7 @@ def store(database_url: str, clock: SimulatedClock) -> Iterator[Store]:
 
 
 def scheduler(store: Store, *keys: str) -> SharedSchedule:
-    """What one scheduler sees, with these sources in its configuration."""
+    """Return the schedule of a scheduler with these sources."""
     setup: Any = SimpleNamespace(
         sources={key: (None, f"rules of {key}") for key in keys},
         settings=SimpleNamespace(poll_seconds=180),
@@ -53,7 +53,7 @@ def reconfigured(schedule: SharedSchedule, sources: dict[str, str]) -> None:
 
 
 def queued(store: Store) -> list[str]:
-    """The sources of all jobs that wait, in the order of their turn."""
+    """Return the sources of all waiting jobs, in order."""
     with store.engine.connect() as connection:
         query = f"SELECT args->>'source' FROM {JOBS} WHERE status = 'todo' ORDER BY id"
         return list(connection.exec_driver_sql(query).scalars())
@@ -66,7 +66,7 @@ def drop_jobs(store: Store) -> None:
 
 
 def run(store: Store, key: str, again_in: timedelta) -> None:
-    """A worker has carried out a source's tick, the only one."""
+    """Carry out a source's tick, the only one, as a worker does."""
     drop_jobs(store)
     with store.alone() as conn:
         ticks.finish(conn, key, store.server_time + again_in)
@@ -197,7 +197,7 @@ def test_what_only_old_processes_need_is_taken_away_by_the_next_upgrade(database
 
 
 def test_the_queues_schema_is_what_its_own_migrations_make(database_url: str) -> None:
-    """So that marking a new queue with the newest migration is true."""
+    """Marking a new queue with the newest migration must be true."""
     engine = create_engine(database_url)
 
     def made() -> list[tuple[Any, ...]]:

@@ -1,4 +1,4 @@
-"""Figures for Prometheus: true ones, bounded labels, and rules and a dashboard that use no other names."""
+"""Prometheus metrics: true values, bounded labels, and rules and a dashboard that use no other names."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def service(database_url: str, tmp_path: Path) -> Iterator[Service]:
 
 @pytest.fixture
 def on_sqlite(tmp_path: Path) -> Iterator[Service]:
-    """A service for what does not depend on the database."""
+    """Open a service for what does not depend on the database."""
     with opened_service(f"sqlite:///{tmp_path / 'order-sync.db'}", tmp_path) as opened:
         yield opened
 
 
 def figures(service: Service) -> dict[str, dict[Labels, float]]:
-    """Every sample by name and labels."""
+    """Return every sample by name and labels."""
     found: dict[str, dict[Labels, float]] = {}
     for family in text_string_to_metric_families(
         render_metrics(service.store, service.setup, service.tally.counts()).decode()
@@ -57,7 +57,7 @@ def figures(service: Service) -> dict[str, dict[Labels, float]]:
 
 
 def a_busy_shop(service: Service) -> None:
-    """Something of everything that there is a figure of."""
+    """Store something for every metric."""
     store = service.store
     apply(store, an_order("o1", "ann@example.com"), an_order("o2", None))
     apply(store, an_order("o3", "ann@example.com", marketplace_id="A1UNKNOWN"))
@@ -239,7 +239,7 @@ _TOKEN = re.compile(
 
 
 def names_of(expression: str) -> tuple[set[str], dict[str, set[str]]]:
-    """The metrics of an expression, and the labels that each, or a grouping of it, must have.
+    """Return the metrics of an expression, and the labels that each, or a grouping of it, must have.
 
     Fails on what is no PromQL: an unknown word, a stray character, brackets that do not match.
     """
@@ -274,7 +274,7 @@ def names_of(expression: str) -> tuple[set[str], dict[str, set[str]]]:
 
 
 def expressions() -> Iterator[tuple[str, str, set[str]]]:
-    """Every expression of the rules and of the dashboard, with the labels that its texts quote."""
+    """Yield every expression of the rules and the dashboard, with the labels that its texts quote."""
     for group in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]:
         for rule in group["rules"]:
             texts = " ".join(rule["annotations"].values())

@@ -1,4 +1,4 @@
-"""No statement of a page, or of a look at all sources, reads what grows from end to end."""
+"""No statement of a page, or of the status, reads a growing table from end to end."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ SMALL = {
     "sources",
     "webhooks",
 }
-"""Tables of a few rows for each account: they may be read whole."""
+"""Tables with a few rows per account, which may be read whole."""
 
 FEW = {"CONSTANT", "json_each", "forgotten_orders", "quarantine", "verifications"}
-"""What SQLite may read as far as it is of one account: few rows, or one wanted; and lists of parameters."""
+"""What SQLite may read within one account: few rows, or one row; and lists of parameters."""
 
 
 def scans(plan: Any) -> Iterator[str]:
-    """The tables that a plan reads from end to end, or by an index without knowing where to look in it."""
+    """Return the tables that a plan reads from end to end, or by an index without a start in it."""
     sorting = plan["Node Type"] in ("Index Scan", "Index Only Scan") and "Index Cond" not in plan
     if plan["Node Type"] == "Seq Scan" or (sorting and "Filter" in plan):
         yield plan["Relation Name"]
@@ -57,7 +57,7 @@ _STEP = re.compile(r"(SCAN|SEARCH) (\w+)(?: .*\((.*)\))?")
 
 
 def scans_on_sqlite(plan: list[str]) -> Iterator[str]:
-    """The tables that a plan reads from end to end, or as far as they are of one account or source."""
+    """Return the tables that a plan reads from end to end, or within one account or source."""
     for line in plan:
         step = _STEP.match(line)
         whole = step and (step[1] == "SCAN" or step[3] in ("account=?", "source=?", "business=?"))
@@ -66,7 +66,7 @@ def scans_on_sqlite(plan: list[str]) -> Iterator[str]:
 
 
 class Explained:
-    """Asks the database for the plan of every statement before it is carried out, with its very values."""
+    """Reads the plan of every statement before it runs, with its own values."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self.statements: set[str] = set()
@@ -93,13 +93,13 @@ def _on_postgresql(connection: Any, statement: str, values: Any) -> set[str]:
 
 
 def _on_sqlite(connection: Any, statement: str, values: Any) -> set[str]:
-    """Without statistics, which it is never made to gather, SQLite plans alike whatever is stored."""
+    """Return the statements. Without statistics SQLite's plans do not depend on the rows."""
     plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
     return set(scans_on_sqlite(plan)) - FEW
 
 
 def explained(database_url: str, stored: int = 0) -> Explained:
-    """All statements of a shop that reads new orders, changed ones and history, beside many stored ones."""
+    """Return all statements of a shop that reads new and changed orders and history, beside many stored."""
     engine = create_engine(database_url)
     schema.upgrade(engine)
     if stored:
@@ -170,7 +170,7 @@ GROWN = """
     )
     SELECT source, account, 'live', 'updated', '', '', at, at, 'done', 1, 0, 0, 1, at, at FROM grown
 """
-"""What sources leave behind that are polled every three minutes."""
+"""What sources leave behind if they are polled every three minutes."""
 
 
 def test_a_search_for_an_article_reads_no_table_from_end_to_end(database_url: str) -> None:

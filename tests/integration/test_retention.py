@@ -1,4 +1,4 @@
-"""R60-R63 through both real databases: what is erased is gone for good, and never comes back."""
+"""R60-R63 on both real databases: what is erased is gone for good, and never comes back."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def place(database_url: str) -> Iterator[Place]:
 
 
 def everything(order_id: str = "o1", email: str | None = ANN, **changes: Any) -> AmazonOrder:
-    """An order with everything that a buyer can give, delivered."""
+    """Return a delivered order with everything that a buyer can give."""
     return replace(
         delivered(order_id, email, company="Ann & Co", **changes),
         lines=(line(gift_message="For you", customization_url="https://x.example/y", cancel_reason="No"),),
@@ -98,7 +98,7 @@ def test_r60_thirty_days_after_the_term_all_that_names_the_buyer_is_gone(place: 
     assert place.purge().orders == 0
 
 
-def test_r60_readers_of_changes_are_told(place: Place) -> None:
+def test_r60_readers_of_changes_are_notified(place: Place) -> None:
     place.apply(everything(), delivered("o2", None, name=None, delivery=None, absent={"delivery"}))
     _, _, position = exported(place.store)
     place.purge(33)
@@ -257,7 +257,7 @@ def test_r61_a_buyer_who_comes_back_is_the_same_customer_and_fills_what_was_eras
     assert row(place.store, t.customers)["idle_since"] == day(38)
 
 
-def test_r61_eighteen_months_after_the_last_order_nobody_is_recognised(place: Place) -> None:
+def test_r61_eighteen_months_after_the_last_order_no_one_is_recognised(place: Place) -> None:
     place.apply(everything("o1"))
     key = customer_of(place.store).customer_id
     place.purge(33)
@@ -369,7 +369,7 @@ def test_r62_a_hash_is_enough_to_find_a_person_in_the_quarantine(place: Place) -
     assert forget(place, key).payloads == 1
 
 
-def test_r62_nobodys_record_is_not_forgotten(place: Place) -> None:
+def test_r62_a_special_record_is_not_forgotten(place: Place) -> None:
     shared = account_rules(rules_of(UK, without_email="shared"))
     apply(place.store, everything("o1", None, name=None), rules=shared)
     with pytest.raises(SpecialRecord):

@@ -1,4 +1,4 @@
-"""Retention and forgetting together with what people do: merges, edits, imports (R54, R60-R63)."""
+"""Retention and forgetting beside what people do: merges, edits, imports (R54, R60-R63)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def place(database_url: str) -> Iterator[Place]:
 
 
 def two(place: Place) -> tuple[int, int]:
-    """Ann, delivered on the second day, and Bea, on the twentieth."""
+    """Store Ann, delivered on the second day, and Bea, on the twentieth."""
     place.apply(delivered("o1", ANN, on=2, name="Ann Buyer"), delivered("o2", BEA, on=20, name="Bea Buyer"))
     ann, bea = customer_of(place.store, "o1").customer_id, customer_of(place.store, "o2").customer_id
     assert ann is not None
@@ -196,7 +196,7 @@ def test_r62_what_was_lent_while_it_was_merged_is_forgotten_too(place: Place) ->
 
 
 def test_r62_what_was_passed_on_through_several_merges_is_forgotten_too(place: Place) -> None:
-    """Bea's name came to one record, with that to a second, and then all were separated again."""
+    """Bea's name moved to one record, with that to a second; then all were separated again."""
     _, bea = two(place)
     first, second = (add_customer(place.store, f"{name}@home.example") for name in ("one", "two"))
     merge(place.store, second, first)
@@ -256,7 +256,7 @@ def test_r61_r12_an_import_knows_a_customer_by_the_hash_of_an_e_mail(place: Plac
     assert customer(place.store, bea).name == "Bea", "what was imported is not Amazon's"
 
 
-def test_r62_r63_a_forgotten_person_may_be_imported_anew_and_has_none_of_the_old_orders(
+def test_r62_r63_a_forgotten_person_may_be_imported_again_and_has_none_of_the_old_orders(
     place: Place, tmp_path: Path
 ) -> None:
     ann, _ = two(place)

@@ -24,7 +24,7 @@ from tests.integration.store_world import account_rules, apply
 
 BUYERS, ORDERS, PAGES = 24, 72, 8
 SYNCED, PURGED = day(20), day(60)
-"""Who syncs is late: what a purge has erased looks to it as if it had days left."""
+"""The clock of a sync is late: what a purge erased seems to have days left."""
 
 
 def email_of(number: int) -> str:
@@ -37,7 +37,7 @@ def opened(url: str, purging: bool) -> Store:
 
 
 def sync(url: str, seed: str) -> int:
-    """Pages of copies, each of a day of its own."""
+    """Store pages of copies, each with its own day."""
     rng = random.Random(seed)
     rules = replace(account_rules(), retention=MONTH)
     with closing(opened(url, purging=False)) as store:
@@ -49,7 +49,7 @@ def sync(url: str, seed: str) -> int:
 
 
 def purge(url: str, seed: str) -> int:
-    """Purge upon purge, until there was something to purge."""
+    """Purge until something was purged."""
     erased = turns = 0
     with closing(opened(url, purging=True)) as store:
         while turns < PAGES or not erased:
@@ -59,7 +59,7 @@ def purge(url: str, seed: str) -> int:
 
 
 def forget(url: str, seed: str) -> list[str]:
-    """Forget some buyers; returns the orders that are never to have one again."""
+    """Forget some buyers. Return the orders that must never have one again."""
     rng = random.Random(seed)
     gone: list[str] = []
     with closing(opened(url, purging=False)) as store:
@@ -80,7 +80,7 @@ def forget(url: str, seed: str) -> list[str]:
 
 
 def everybody_at_once(pool: Executor, url: str, seed: int) -> list[str]:
-    """All kinds of work at once; returns the forgotten orders."""
+    """Do all kinds of work at once. Return the forgotten orders."""
     working = [pool.submit(sync, url, f"{seed} {name}") for name in ("a", "b")]
     working.append(pool.submit(purge, url, f"{seed} purge"))
     forgetting = pool.submit(forget, url, f"{seed} forget")
@@ -89,7 +89,7 @@ def everybody_at_once(pool: Executor, url: str, seed: int) -> list[str]:
 
 
 def verdict(place: Place, gone: list[str]) -> None:
-    """What must hold whatever happened when."""
+    """Check what must hold in any order of events."""
     place.purge(60)
     over = MONTH.over_since(PURGED)
     assert over is not None
@@ -129,6 +129,6 @@ def test_r60_r63_pages_purges_and_forgetting_at_once(database_url: str) -> None:
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("seed", range(2, 12))
 def test_r60_r63_also_for_more_seeds(database_url: str, seed: int) -> None:
-    """Every other one in processes."""
+    """Run every other one in a process."""
     served = multiprocessing.get_context("forkserver")
     raced(database_url, ThreadPoolExecutor(4) if seed % 2 else ProcessPoolExecutor(4, served), seed)

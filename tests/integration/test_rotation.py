@@ -1,4 +1,4 @@
-"""Rotating the encryption key while all others run: nothing unreadable, no customer doubled, nothing left."""
+"""Rotating the key while other processes run: nothing unreadable, no customer doubled, nothing left."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OLD, NEW, OTHER = (bytes([i]) * 32 for i in (1, 2, 3))
 
 
 class Processes:
-    """Processes on one database, each with a list of keys of its own."""
+    """Processes on one database, each with its own list of keys."""
 
     def __init__(self, url: str) -> None:
         self.url, self._opened = url, list[Store]()
@@ -51,7 +51,7 @@ def process(database_url: str) -> Iterator[Processes]:
 
 
 def fill(store: Store, many: int = 3) -> None:
-    """Something into every sealed column."""
+    """Fill every sealed column."""
     full = replace(
         an_order("full", "full@marketplace.amazon.co.uk", status="CANCELLED", company="Ann & Co"),
         delivery_instructions="By the door",
@@ -76,7 +76,7 @@ def fill(store: Store, many: int = 3) -> None:
 
 
 def contents(store: Store) -> list[object]:
-    """Everything, opened."""
+    """Return everything, opened."""
     with store.read() as tx:
         upto = tx.readable_change_no()
         keys = [record.customer_id for record in queries.list_customers(tx, limit=1000)]
@@ -92,7 +92,7 @@ def contents(store: Store) -> list[object]:
 
 
 def of_keys(store: Store, *keys: bytes) -> list[int]:
-    """How many values are left of each key."""
+    """Return how many values each key still seals."""
     with store.read() as tx:
         left = rotation.count_old(tx)
     return [left[key_id(key)] for key in keys]
@@ -104,7 +104,7 @@ def hashes(store: Store) -> set[bytes]:
 
 
 def plain(items: Sequence[object]) -> list[object]:
-    """What journal entries quote, without the sealed bytes of their rows; everything else as it is."""
+    """Return what journal entries quote, without the sealed bytes of their rows; everything else as it is."""
     return [getattr(item, "details", item) for item in items]
 
 
@@ -210,7 +210,7 @@ def test_a_value_changed_between_reading_and_replacing_is_left_alone(process: Pr
     assert Rotation(both).run() == 0
 
 
-def test_a_value_of_a_key_that_nobody_has_is_told_and_not_touched(process: Processes) -> None:
+def test_a_value_of_an_unknown_key_is_reported_and_not_touched(process: Processes) -> None:
     fill(process(OLD))
     both = process(NEW, OLD)
     Rotation(both).run()
@@ -224,7 +224,7 @@ def test_a_value_of_a_key_that_nobody_has_is_told_and_not_touched(process: Proce
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_syncs_go_on_during_a_rotation(process: Processes, seed: int) -> None:
-    """Two that sync, one of them with the old key first for a while, and one that rotates."""
+    """Run two syncs, one with the old key first for a while, beside a rotation."""
     first = process(OLD)
     buyers = [f"buyer{i}@marketplace.amazon.co.uk" for i in range(40)]
     apply(first, *[an_order(f"first{i}", email) for i, email in enumerate(buyers)])

@@ -19,7 +19,7 @@ from poller.errors import Unusable
 from store import schema, tables, transfer
 from store.engine import COUNTED_FROM, create_engine
 from store.sealing import new_key
-from store.transfer import Copying, Refused, Unequal
+from store.transfer import Copying, CopyRefused, Unequal
 from store.types import Exact, UtcTime
 from tests.acceptance.command_line import account_variables, marketplace_file
 from tests.harness import NOON, Shop, SimulatedClock, rules_for
@@ -231,7 +231,7 @@ def test_a_row_that_was_changed_on_the_way_is_found_by_its_checksum_and_copied_a
 def test_a_target_that_has_something_is_refused(shop: Shop, target: Engine) -> None:
     with target.begin() as connection:
         connection.execute(sa.insert(tables.businesses).values(account="other", business="other"))
-    with pytest.raises(Refused, match=r"is not empty \(it has businesses\)"):
+    with pytest.raises(CopyRefused, match=r"is not empty \(it has businesses\)"):
         Copying(shop.store.engine, target).run()
 
 
@@ -239,14 +239,14 @@ def test_half_a_copy_of_another_database_is_refused(shop: Shop, target: Engine, 
     interrupted(shop, target, 3)
     other = Shop(f"sqlite:///{tmp_path / 'other.db'}", shop.simulator, SimulatedClock(), shop.rules)
     other.sync()
-    with pytest.raises(Refused, match="a half-finished copy of another database"):
+    with pytest.raises(CopyRefused, match="a half-finished copy of another database"):
         Copying(other.store.engine, target).run()
     other.close()
 
 
 def test_a_finished_copy_is_not_copied_over(shop: Shop, target: Engine) -> None:
     Copying(shop.store.engine, target).run()
-    with pytest.raises(Refused, match="is not empty"):
+    with pytest.raises(CopyRefused, match="is not empty"):
         Copying(shop.store.engine, target).run()
 
 

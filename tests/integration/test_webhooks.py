@@ -36,7 +36,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def sqlite(tmp_path: Path) -> Iterator[Store]:
-    """A store for what happens on the wire, whatever the database."""
+    """Open a store for what happens on the wire, whatever the database."""
     with fresh_store(f"sqlite:///{tmp_path / 'order-sync.db'}") as opened:
         yield opened
 
@@ -65,12 +65,12 @@ def status(store: Store, hook: Hook) -> Hook:
 
 
 def orders(store: Store, many: int, *, updated: int = 0, state: str = "UNSHIPPED") -> None:
-    """A page of orders of one known customer: events of orders alone, once the customer is known."""
+    """Store a page of orders of one customer: once it is known, only orders have events."""
     apply(store, *(an_order(f"o{i}", "a@example.com", updated=updated, status=state) for i in range(many)))
 
 
 def go_on(store: Store, at_work: Deliverer, lasting: timedelta) -> None:
-    """Deliver as the service does, on simulated time; time in which no hook is due passes faster."""
+    """Deliver as the service does, on simulated time; time without a due webhook passes faster."""
     end = clock_of(store)() + lasting
     while clock_of(store)() < end:
         clock_of(store).sleep(2 if at_work.deliver() else 20)
@@ -83,7 +83,7 @@ def all_events(store: Store) -> list[tuple[str, int]]:
 
 
 def assert_complete(store: Store, receiver: Receiver) -> None:
-    """Every event arrived, and of each record in order, when repetitions are left out."""
+    """Check that every event arrived, each record's in order, repetitions left out."""
     wanted: dict[str, list[int]] = {}
     for about, version in all_events(store):
         wanted.setdefault(about, []).append(version)
@@ -106,7 +106,7 @@ def test_events_arrive_signed_and_in_order(store: Store, receiver: Receiver) -> 
     assert b"example.com" not in b"".join(request.body for request in receiver.taken)
 
 
-def test_a_new_hook_is_told_what_changes_from_then_on(store: Store, receiver: Receiver) -> None:
+def test_a_new_webhook_gets_what_changes_from_then_on(store: Store, receiver: Receiver) -> None:
     orders(store, 2)
     hook_to(store, receiver)
     with deliverer(store) as at_work:
@@ -160,7 +160,7 @@ def test_a_receiver_that_is_away_for_an_hour_loses_nothing(store: Store, receive
     assert status(store, hook).failing_since is None
 
 
-def test_nobody_at_the_address_is_a_failure_like_any_other(sqlite: Store) -> None:
+def test_an_address_without_a_receiver_is_a_failure_like_any_other(sqlite: Store) -> None:
     with receiving() as gone:
         pass
     hook = hook_to(sqlite, gone)
@@ -177,7 +177,7 @@ def test_nobody_at_the_address_is_a_failure_like_any_other(sqlite: Store) -> Non
         assert_complete(sqlite, back)
 
 
-def test_a_receiver_that_hangs_holds_nobody_up_and_loses_nothing(
+def test_a_receiver_that_hangs_blocks_no_other_and_loses_nothing(
     sqlite: Store, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delivery, "REQUEST_TIMEOUT", httpx.Timeout(0.2))
@@ -284,7 +284,7 @@ def test_replaying_tells_again_all_after_a_position(store: Store, receiver: Rece
     assert_complete(store, receiver)
 
 
-def test_a_replay_forgets_what_waited_after_its_position_because_it_is_read_anew(
+def test_a_replay_forgets_what_waited_after_its_position_because_it_is_reread(
     store: Store, receiver: Receiver
 ) -> None:
     refuses("o1", receiver)
@@ -302,7 +302,7 @@ def test_a_replay_forgets_what_waited_after_its_position_because_it_is_read_anew
     assert count(store, tables.webhook_events) == 0
 
 
-def test_a_hook_that_is_removed_while_it_is_told_stays_removed(store: Store, receiver: Receiver) -> None:
+def test_a_webhook_that_is_removed_during_its_turn_stays_removed(store: Store, receiver: Receiver) -> None:
     hook = hook_to(store, receiver)
     orders(store, 1)
 

@@ -1,4 +1,4 @@
-"""The executor that hands ticks to the queue."""
+"""The executor that queues ticks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the service is ready, what is wrong, and who has to be told of it now."""
+"""Readiness, what is wrong, and who is notified of it when."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_a_quarantine_that_grows_is_wrong() -> None:
     assert wrong(quarantined_lately=QUARANTINE_GROWTH).keys() == {"quarantine"}
 
 
-def test_credentials_that_are_about_to_expire_are_told_a_month_before() -> None:
+def test_credentials_that_are_about_to_expire_are_reported_a_month_before() -> None:
     def used(kind: Any, days: int) -> tuple[Credential, ...]:
         return (Credential("acme", kind, NOON - timedelta(days=days)),)
 
@@ -193,7 +193,7 @@ def test_credentials_that_are_about_to_expire_are_told_a_month_before() -> None:
     assert wrong(credentials=used("authorisation", 335)).keys() == {"expires:acme:authorisation"}
 
 
-def test_a_web_hook_that_takes_nothing_or_gave_up_is_wrong() -> None:
+def test_a_webhook_that_accepts_nothing_or_gave_up_is_wrong() -> None:
     hook = Hook(4, "https://example.com", "whsec_AA==", Position(1), 0, NOON)
     none = Backlog(3, 0, NOON)
     failing = replace(hook, failing_since=NOON - timedelta(hours=2), last_error="status 500")
@@ -219,7 +219,7 @@ ALERT = Alert("stalled:acme:EU", "nothing is read.")
 
 
 class People:
-    """Those who are told, and what they remember: the shell around ``decide``, without a database."""
+    """People who are notified, and what they remember: the shell around ``decide``, without a database."""
 
     def __init__(self, reached: bool = True) -> None:
         self.standing: dict[str, Standing] = {}
@@ -227,7 +227,7 @@ class People:
         self.reached = reached
 
     def look(self, now: datetime, *alerts: Alert) -> list[str]:
-        """Decide at this moment; returns what was told."""
+        """Decide as of this time. Return the kinds of the notices."""
         decision = decide(alerts, self.standing, now)
         self.standing |= {each.alert: each for each in decision.save}
         for alert in decision.forget:
@@ -246,7 +246,7 @@ class People:
             self.standing[alert] = replace(known, told_at=now, times=known.times + 1, telling_until=None)
 
 
-def test_a_trouble_is_told_once_then_daily_and_when_it_is_over() -> None:
+def test_an_alert_is_sent_once_then_daily_and_when_it_is_over() -> None:
     people, told, now = People(), [], NOON
     while now < NOON + timedelta(hours=50):
         told += [(now - NOON, kind) for kind in people.look(now, ALERT)]
@@ -272,7 +272,7 @@ def test_what_comes_back_at_once_was_not_over() -> None:
     assert people.look(NOON + timedelta(minutes=22), ALERT) == ["new"]
 
 
-def test_what_nobody_heard_is_told_again_soon_and_only_if_it_lasts() -> None:
+def test_what_reached_no_one_is_sent_again_soon_and_only_if_it_lasts() -> None:
     people = People(reached=False)
     assert people.look(NOON, ALERT) == ["new"]
     assert people.look(NOON + timedelta(minutes=1), ALERT) == []

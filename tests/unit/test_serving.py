@@ -1,4 +1,4 @@
-"""How often a long-running process looks at what grows with its accounts."""
+"""How often a long-running process checks what grows with its accounts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Up to where a marketplace is complete: nothing beyond a gap counts."""
+"""How far a marketplace is complete: nothing beyond a gap counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Web hooks, decided: signatures, addresses, what a turn sends and what its answers lead to."""
+"""What a webhook decides: signatures, addresses, what a turn sends, what its answers change."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def change(number: int, key: int = 1, what: int = ORDER) -> Change:
 
 
 def test_the_signature_is_that_of_the_specifications_example() -> None:
-    """The example that the specification's own libraries are tested with."""
+    """Check the example of the specification's own libraries."""
     signed = signature(
         "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
         "msg_p5jXN8AQM9LWM0D4loKWxJek",
@@ -110,7 +110,7 @@ def test_every_attempt_has_the_same_id_and_body_and_its_own_time_and_signature()
         "http://localhost/x",
     ],
 )
-def test_addresses_that_may_be_told(url: str) -> None:
+def test_addresses_that_may_receive_changes(url: str) -> None:
     assert checked_url(f" {url} ") == url
 
 
@@ -170,7 +170,7 @@ def test_a_new_event_does_not_overtake_a_waiting_one_of_its_record() -> None:
     assert made.behind == (Position(11, ORDER, 1),)
 
 
-def test_a_receiver_in_trouble_gets_one_new_event_at_a_time() -> None:
+def test_a_failing_receiver_gets_one_new_event_at_a_time() -> None:
     troubled = replace(HOOK, failures=1)
     made = planned(troubled, [held(5)], [change(11), change(12, 2), change(13, 3)], {(ORDER, 1)})
     assert made.send == (change(12, 2),)
