@@ -4,27 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from store.records import Basis, CustomerRecord, OrderRecord, normal_email
+from store.records import Basis, Buyer, CustomerRecord, OrderRecord, normal_email
 
 BASIS_OF_SLOT: Mapping[int, Basis] = {1: "email_1", 2: "email_2", 3: "email_3"}
 """The match basis of an order whose e-mail stands in a slot of its customer."""
 
-
 SHARED_LOCAL_PARTS = frozenset({"no-reply-amazon-iba-buyer"})
 """Local parts of addresses that Amazon gives to many buyers at once (R17)."""
 
-
 INVOICED_BY_AMAZON = "INVOICE_BY_AMAZON"
-
-
 NON_AMAZON = "NON_AMAZON"
-
-
 RELAY_DOMAIN = "marketplace.amazon."
 
 
 def is_shared_email(email: str, shared_emails: frozenset[str]) -> bool:
-    """True for an address that identifies nobody and cannot be a main e-mail (R17).
+    """Return True for an address that identifies no buyer and cannot be a main e-mail (R17).
 
     ``shared_emails`` are the settings' further addresses, in their normal form.
     """
@@ -33,44 +27,50 @@ def is_shared_email(email: str, shared_emails: frozenset[str]) -> bool:
 
 
 def is_relay(email: str) -> bool:
-    """True for an anonymised address of Amazon's, which is not for writing to (R14)."""
+    """Return True for an anonymised address of Amazon's, which is not for writing to (R14)."""
     return normal_email(email).rpartition("@")[2].startswith(RELAY_DOMAIN)
 
 
-def speaks_for_nobody(order: OrderRecord, shared_emails: frozenset[str]) -> bool:
-    """True when the buyer named on the order is not the person who bought (R17)."""
+def names_no_buyer(order: OrderRecord, shared_emails: frozenset[str]) -> bool:
+    """Return True if the buyer named on the order is not the person who bought (R17)."""
     if INVOICED_BY_AMAZON in order.programs:
         return True
     email = order.buyer.email if order.buyer is not None else None
     return email is not None and is_shared_email(email, shared_emails)
 
 
+def real_buyer(order: OrderRecord, shared_emails: frozenset[str]) -> Buyer | None:
+    """Return the order's buyer unless it is not the person who bought (R17)."""
+    return None if names_no_buyer(order, shared_emails) else order.buyer
+
+
 def usable_email(order: OrderRecord, shared_emails: frozenset[str]) -> str | None:
-    """The normal form (R15) of the e-mail that may identify the order's buyer, if any (R17, R24)."""
+    """Return the normal form (R15) of the e-mail that may identify the order's buyer, if any (R17, R24)."""
     if order.buyer is None or order.buyer.email is None or order.channel == NON_AMAZON:
         return None
-    if speaks_for_nobody(order, shared_emails):
+    if names_no_buyer(order, shared_emails):
         return None
     return normal_email(order.buyer.email) or None
 
 
 def relevant_emails(orders: Iterable[OrderRecord], shared_emails: frozenset[str]) -> frozenset[str]:
-    """Normal forms of all e-mails that deciding these orders may ask for.
+    """Return the normal forms of all e-mails that matching these orders may look up.
 
-    Give it the page's copies and the stored orders that they meet: a decision is made on the merged
-    order. An e-mail that one copy's program or channel rules out is included, since the merged order may
-    have another.
+    ``orders`` are the page's copies and the stored orders they meet, since the merged order is matched. An
+    e-mail that one copy's program or channel rules out is included: the merged order may have another.
     """
-    found = (
-        normal_email(o.buyer.email)
-        for o in orders
-        if o.buyer is not None and o.buyer.email and not is_shared_email(o.buyer.email, shared_emails)
+    emails = (
+        normal_email(order.buyer.email)
+        for order in orders
+        if order.buyer is not None
+        and order.buyer.email
+        and not is_shared_email(order.buyer.email, shared_emails)
     )
-    return frozenset(email for email in found if email)
+    return frozenset(email for email in emails if email)
 
 
 def contact_email(customer: CustomerRecord) -> str | None:
-    """The first main e-mail that a person entered or imported and that is no relay address (R14)."""
+    """Return the first main e-mail that a person entered or imported and that is no relay address (R14)."""
     for main in sorted(customer.emails, key=lambda m: m.slot):
         if main.email is not None and main.origin != "amazon" and not is_relay(main.email):
             return main.email

@@ -1,12 +1,10 @@
 """Which customer an order belongs to: one page of orders against what the store knows, and nothing else.
 
-Pure, so that the decision can run inside the transaction that writes it, be run again on a conflict, and
-be read and tested without a database. It works in two steps. First the copies of each order are merged
-into one (``poller.matching.copies``), so that the order of arrival cannot change what is stored. Then every
-order is decided once, oldest first (R20), against a picture of the customers that grows with each decision,
-so that two first orders of one buyer end on one record. The rules are numbered;
-``poller.matching.explanations`` holds their sentences, ``poller.matching.translation`` the step from
-Amazon's words to ours.
+Pure, so that the decision can run inside the transaction that writes it, be repeated after a conflict, and be
+read and tested without a database. It takes two steps. First the copies of each order are merged into one
+(``poller.matching.copies``), so that the order of arrival does not change what is stored. Then every order is
+decided once, oldest first (R20), against a picture of the customers that grows with each decision, so that
+two first orders of one buyer end on one record. ``poller.matching.explanations`` has the rules in words.
 """
 
 from __future__ import annotations
@@ -21,26 +19,25 @@ from typing import Any, Literal
 import msgspec
 
 from poller.matching.copies import Merged, merge_copies
-from poller.matching.customer_records import is_given, is_pick_up, special_key
+from poller.matching.customer_records import (
+    fillable,
+    has_only_hash,
+    is_edited_by_hand,
+    record_of_buyer,
+    special_key,
+    special_record,
+    with_email,
+)
 from poller.matching.emails import (
     BASIS_OF_SLOT,
     NON_AMAZON,
-    speaks_for_nobody,
+    names_no_buyer,
     usable_email,
 )
 from poller.matching.marketplaces import MarketplaceRules, seller_status
 from poller.matching.retention import KEEP_ALL, OURS, Retention, term, without_buyer_data
 from poller.matching.statuses import CANCELLED, is_pending
-from store.records import (
-    Address,
-    Basis,
-    CustomerRecord,
-    MainEmail,
-    OrderRecord,
-    Origin,
-    country_only,
-    normal_email,
-)
+from store.records import Basis, CustomerRecord, OrderRecord, country_only, normal_email
 
 _PROMOTED_FROM = frozenset({"held", "unidentified", "shared"})
 _UNDECIDED = _PROMOTED_FROM | {None, "placeholder"}
@@ -48,14 +45,13 @@ _UNDECIDED = _PROMOTED_FROM | {None, "placeholder"}
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the store knows about this page, read in the same transaction and locked.
+    """What the store knows about a page, read and locked in the transaction that will write the outcome.
 
-    ``orders``: by order id, the stored orders of this page and the originals that replacements name;
-    their ``lines`` may be left empty. ``customers``: every customer reachable from ``orders``,
-    ``by_email`` and ``special``, tombstones already followed. ``by_email``: the main e-mails of this
-    business, ``normal_email -> (customer_id, slot)``, for the ``relevant_emails`` of the page's copies
-    and of the stored ``orders``. ``special``: ``special_key`` -> customer id. ``order_counts``: the
-    number of stored orders of each unidentified customer in ``customers``.
+    ``orders``: stored orders of the page and the originals that replacements name, by order ID; their
+    ``lines`` may be empty. ``by_email``: the business's main e-mails among the ``relevant_emails`` of the
+    page's copies and of ``orders``, as ``normal_email -> (customer_id, slot)``. ``special``: customer ID by
+    ``special_key``. ``customers``: every customer that these three name, tombstones followed.
+    ``order_counts``: the number of stored orders of each unidentified customer among them.
     """
 
     orders: Mapping[str, OrderRecord]
@@ -66,14 +62,10 @@ class Known:
 
 
 class OrderWrite(msgspec.Struct, frozen=True, gc=False):
-    """One order as it is to be written; the record is the merged view of stored and incoming copies.
+    """One order to write; the record merges stored and incoming copies.
 
-    ``core``: times, channel, marketplace, programs, seller_order_id, replaces, which lines there are and
-    each line's sku, asin, title, quantity, unit price and customization link are to be written.
-    ``groups``: the groups whose fields (``store.order_fields.In``) are to be written; all
-    others keep what is stored. ``billing``: the billing address was copied from the customer (R10).
-    Customer, basis, rules, price list, tax code, labels, seller status, ready, shown and ``as_of`` are
-    always the record's.
+    ``core`` and ``groups`` say which parts of it to write (``store.order_fields.In``), ``billing`` that its
+    billing address was copied from the customer (R10). What matching decides is always written.
     """
 
     record: OrderRecord
@@ -85,13 +77,13 @@ class OrderWrite(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """The outcome of one page: one write for every distinct order, and what happens to customers.
+    """The outcome of one page: one write for each distinct order, and what happens to customers.
 
-    ``created`` have negative ids, temporary references that ``writes`` and ``tombstones`` use too.
-    ``updated``: existing customers with filled fields (R8) or the restored e-mail of a retained hash
-    (R61). ``tombstones``: (unidentified customer left without orders, customer that it points to).
+    ``created``: new customers; their negative IDs are temporary references, also in the other fields.
+    ``updated``: existing customers with filled fields (R8) or an e-mail restored from its hash (R61).
+    ``tombstones``: (unidentified customer left without orders, customer that it points to).
     ``suggested``: (hand-edited record that an order was promoted away from, the other) (R22).
-    ``promoted``: (order id, customer that it left, if it had one, customer that it has now) (R22).
+    ``promoted``: (order ID, customer that it left, if any, customer that it has now) (R22).
     """
 
     writes: tuple[OrderWrite, ...]
@@ -115,11 +107,11 @@ def match(
 ) -> Matched:
     """Decide the customer of every order of one page.
 
-    ``orders`` are translated copies in any order, one order possibly several times; a stored record
-    (with its lines) given as the incoming copy of itself is decided anew where it was undecided (R26).
-    ``rules`` are the configured marketplaces by marketplace id. ``shared_emails`` are the settings'
-    further addresses that identify nobody (R17). ``now`` dates the records that are created, and says with
-    ``retention`` which orders are past their term: their buyer data is looked at and not kept (R63).
+    ``orders``: translated copies in any sequence, several of an order if need be; a stored record (with its
+    lines) passed as a copy of itself is decided again if it was undecided (R26). ``rules``: the configured
+    marketplaces by marketplace ID. ``shared_emails``: the settings' addresses that identify no buyer (R17).
+    ``now`` dates new records and says, with ``retention``, which orders are past their term: their buyer data
+    serves to match and is not kept (R63).
     """
     over = retention.over_since(now)
     page = _Page(known, rules, account, business, frozenset(map(normal_email, shared_emails)), now, over)
@@ -130,7 +122,10 @@ def match(
 
 
 class _Decision(msgspec.Struct, frozen=True, gc=False):
-    """``fresh``: made now; otherwise it stood before, and price list and billing address stay (R10, R44)."""
+    """A customer with the basis and rules for it.
+
+    ``fresh``: decided now; an earlier decision keeps price list and billing address (R10, R44).
+    """
 
     customer_id: int | None
     basis: Basis | None
@@ -164,15 +159,15 @@ class _Page:
         self._special = dict(known.special)
         self._created: list[int] = []
         self._updated: dict[int, None] = {}
-        self._left: dict[int, int] = {}
+        self._left_for: dict[int, int] = {}
         self._promoted: list[tuple[str, int | None, int]] = []
         self._moves: Counter[int] = Counter()
         self._writes: list[OrderWrite] = []
 
     def decide(self, merged: Merged) -> None:
-        """Give one merged order its customer and record what is to be written.
+        """Decide one merged order and note what to write.
 
-        An order with ``erased_at`` is one whose buyer data may be looked at and not kept (R63).
+        ``erased_at`` marks an order whose buyer data serves to match and is not kept (R63).
         """
         order, stored = copy(merged.record), merged.stored
         order.term_at = term(order).at
@@ -187,51 +182,41 @@ class _Page:
         if decision.customer_id is not None:
             filled = self._fill(decision.customer_id, order, merged.groups, decision.fresh)
             customer = self._customers.get(decision.customer_id)
-        billing = None if stored is None else stored.billing
-        copied = customer is not None and (decision.fresh or (billing is None and "billing" in filled))
-        price_list, tax_code = order.price_list, order.tax_code
-        if customer is not None and decision.fresh:
-            price_list, tax_code = customer.price_list, customer.tax_code
-        elif decision.customer_id is None and rules is not None:
-            price_list, tax_code = rules.price_list, rules.tax_code
+        before = None if stored is None else stored.billing
+        copied = customer is not None and (decision.fresh or (before is None and "billing" in filled))
         record = order if order.erased_at is None else without_buyer_data(order)
-        if rules is not None:
-            record.marketplace = rules.code
-            record.seller_status = seller_status(order.programs, order.fulfilled_by, rules)
-            record.labels = rules.labels
         record.customer_id = decision.customer_id
         record.match_basis = decision.basis
         record.match_rules = (*decision.rules, "R8") if filled and decision.fresh else decision.rules
-        record.billing = billing
+        record.shown = order.ready or decision.basis == "placeholder" or not is_pending(order.status)
+        _set_sellers_words(record, decision, customer, rules)
+        record.billing = before
         if copied and customer is not None:
             record.billing = customer.billing
             record.billing_origin = customer.origins.get("billing")
         if order.erased_at is not None and record.billing_origin not in OURS:
             record.billing = country_only(record.billing)
-        record.price_list = price_list
-        record.tax_code = tax_code
-        record.shown = order.ready or decision.basis == "placeholder" or not is_pending(order.status)
         self._orders[order.order_id] = record
         self._writes.append(OrderWrite(record, stored is None, merged.core, merged.groups, copied))
 
     def outcome(self) -> Matched:
-        """Everything decided so far."""
+        """Return everything decided so far."""
         return Matched(
             writes=tuple(self._writes),
             created=tuple(self._customers[i] for i in self._created),
             updated=tuple(self._customers[i] for i in self._updated),
             tombstones=tuple(
-                (left, target) for left, target in self._left.items() if self._is_abandoned(left)
+                (left, target) for left, target in self._left_for.items() if self._is_abandoned(left)
             ),
             suggested=tuple(
                 (left, target)
-                for left, target in self._left.items()
-                if _edited_by_hand(self._customers[left])
+                for left, target in self._left_for.items()
+                if is_edited_by_hand(self._customers[left])
             ),
             promoted=tuple(self._promoted),
         )
 
-    # --- R19-R33: what the order's customer is ---
+    # --- R19-R33: the order's customer ---
 
     def _decision(
         self, order: OrderRecord, stored: OrderRecord | None, rules: MarketplaceRules | None
@@ -252,26 +237,26 @@ class _Page:
 
         email = usable_email(order, self._shared_emails)
         if email is not None:
-            found = self._by_email_or_new(email, order, rules)
+            resolved = self._by_email_or_new(email, order, rules)
         else:
             original = self._customer_of_original(order)
             if original is None:
                 return self._without_email(order, standing, rules, before)
             if original == standing.customer_id:
                 return standing
-            found = _Decision(original, "replacement", ("R23", "R10", "R44"))
-        basis = found.basis
+            resolved = _Decision(original, "replacement", ("R23", "R10", "R44"))
+        basis = resolved.basis
         if standing.basis in _PROMOTED_FROM:
             basis = "promoted"
-            if found.customer_id is not None:
-                self._promoted.append((order.order_id, standing.customer_id, found.customer_id))
-        return _Decision(found.customer_id, basis, before + found.rules)
+            if resolved.customer_id is not None:
+                self._promoted.append((order.order_id, standing.customer_id, resolved.customer_id))
+        return _Decision(resolved.customer_id, basis, before + resolved.rules)
 
     def _is_settled(self, stored: OrderRecord) -> bool:
-        """Decided once and for all (R19); a record that names nobody settles nothing (R22, R31).
+        """Return True if the decision is final (R19); one for a record that names no buyer is not (R22, R31).
 
-        An order whose unidentified record a person merged into an identified one is settled too; a
-        record of its own that was edited is not, however it looks now.
+        It is final, too, once a person has merged the order's unidentified record into an identified one, but
+        not because its own record was edited, however it looks now.
         """
         if stored.match_basis not in _UNDECIDED:
             return True
@@ -301,18 +286,21 @@ class _Page:
 
     def _by_email_or_new(self, email: str, order: OrderRecord, rules: MarketplaceRules) -> _Decision:
         if email not in self._by_email:
-            customer_id = self._create(order, rules, email=order.buyer.email if order.buyer else None)
+            written = order.buyer.email if order.buyer else None
+            customer_id = self._add(record_of_buyer(order, written, rules, self._shared_emails))
             self._by_email[email] = (customer_id, 1)
             return _Decision(customer_id, "created", ("R2", "R3", "R4", "R5"))
         customer_id, slot = self._by_email[email]
-        if self._is_hash(customer_id, slot):
-            self._restore_email(customer_id, slot, order)
+        customer = self._customers[customer_id]
+        if has_only_hash(customer, slot):
+            if order.buyer is not None and order.erased_at is None:
+                self._change(customer, emails=with_email(customer, slot, order.buyer.email), idle_since=None)
             return _Decision(customer_id, "retained_hash", ("R61", "R6", "R10", "R44"))
         numbers = ("R6", "R10", "R44") if slot == 1 else ("R6", "R12", "R10", "R44")
         return _Decision(customer_id, BASIS_OF_SLOT[slot], numbers)
 
     def _customer_of_original(self, order: OrderRecord) -> int | None:
-        """The customer of the order that this one replaces, once that order really has one (R23)."""
+        """Return the customer of the order that this one replaces, once it has one of its own (R23)."""
         original = None if order.replaces is None else self._orders.get(order.replaces)
         if original is None or original.customer_id is None:
             return None
@@ -329,7 +317,7 @@ class _Page:
         numbers: tuple[str, ...] = ("R21",)
         if order.channel == NON_AMAZON:
             numbers = ("R24", "R21")
-        elif speaks_for_nobody(order, self._shared_emails):
+        elif names_no_buyer(order, self._shared_emails):
             numbers = ("R17", "R21")
         if standing.basis == "placeholder":
             numbers = before + numbers
@@ -337,138 +325,41 @@ class _Page:
             return _Decision(None, "held", numbers)
         if rules.without_email == "shared":
             return _Decision(self._special_customer("shared", rules), "shared", (*numbers, "R44"))
-        return _Decision(self._create(order, rules, email=None), "unidentified", (*numbers, "R44"))
+        created = self._add(record_of_buyer(order, None, rules, self._shared_emails))
+        return _Decision(created, "unidentified", (*numbers, "R44"))
 
     # --- R2-R8, R21, R31, R61: what happens to customer records ---
 
-    def _create(self, order: OrderRecord, rules: MarketplaceRules, email: str | None) -> int:
-        buyer = None if speaks_for_nobody(order, self._shared_emails) else order.buyer
-        delivery = None if is_pick_up(order) else order.delivery
-        kept = order.erased_at is None
-        if not kept:
-            buyer = delivery = None
-        name = buyer.name if buyer is not None else None
-        return self._add(
-            rules,
-            status="unidentified" if email is None else "active",
-            created_from_order=order.order_id,
-            emails=() if email is None else (MainEmail(1, email, "amazon", unwritten=not kept),),
-            idle_since=None if kept or email is None else order.created_at,
-            name=name,
-            company=buyer.company if buyer is not None else None,
-            amazon_name=name,
-            phone=delivery.phone if delivery is not None else None,
-            address=delivery,
-        )
-
-    def _special_customer(self, kind: Literal["shared", "placeholder"], rules: MarketplaceRules) -> int:
-        """The marketplace's one record for orders that name nobody; it never holds buyer data."""
-        key = special_key(kind, self._account, rules.marketplace_id)
-        if key not in self._special:
-            self._special[key] = self._add(rules, status="unidentified", special=key)
-        return self._special[key]
-
-    def _add(
-        self,
-        rules: MarketplaceRules,
-        *,
-        status: Literal["active", "unidentified"],
-        special: str | None = None,
-        created_from_order: str | None = None,
-        emails: tuple[MainEmail, ...] = (),
-        idle_since: datetime | None = None,
-        name: str | None = None,
-        company: str | None = None,
-        amazon_name: str | None = None,
-        phone: str | None = None,
-        address: Address | None = None,
-    ) -> int:
+    def _add(self, fields: Mapping[str, Any]) -> int:
         customer_id = -1 - len(self._created)
-        filled = {
-            "name": name,
-            "company": company,
-            "amazon_name": amazon_name,
-            "phone": phone,
-            "billing": address,
-            "delivery": address,
-            "price_list": rules.price_list,
-            "currency": rules.currency,
-            "tax_code": rules.tax_code,
-            "discount_percent": rules.discount_percent,
-        }
-        origins: dict[str, Origin] = {field: "amazon" for field, value in filled.items() if value is not None}
         self._customers[customer_id] = CustomerRecord(
             business=self._business,
             account=self._account,
-            marketplace=rules.code,
             created_at=self._now,
             customer_id=customer_id,
-            status=status,
-            name=name,
-            company=company,
-            amazon_name=amazon_name,
-            phone=phone,
-            emails=emails,
-            billing=address,
-            delivery=address,
-            price_list=rules.price_list,
-            currency=rules.currency,
-            tax_code=rules.tax_code,
-            discount_percent=rules.discount_percent,
-            origins=origins,
-            special=special,
-            created_from_order=created_from_order,
-            idle_since=idle_since,
+            **fields,
         )
         self._created.append(customer_id)
         return customer_id
 
+    def _special_customer(self, kind: Literal["shared", "placeholder"], rules: MarketplaceRules) -> int:
+        key = special_key(kind, self._account, rules.marketplace_id)
+        if key not in self._special:
+            self._special[key] = self._add(special_record(key, rules))
+        return self._special[key]
+
     def _fill(
         self, customer_id: int, order: OrderRecord, groups: frozenset[str], fresh: bool
     ) -> frozenset[str]:
-        """Fill the record's wholly empty fields from the order (R8); returns the names of those filled.
-
-        A fresh match offers all that the order holds, a later copy only the groups that it brought. A
-        field with an origin is not empty but emptied on purpose.
-        """
+        """Fill the record's wholly empty fields from the order (R8). Returns their names."""
         customer = self._customers.get(customer_id)
-        if customer is None or customer.special is not None or customer.status in ("merged", "forgotten"):
+        if customer is None or (customer_id < 0 and customer.created_from_order == order.order_id):
             return frozenset()
-        if order.erased_at is not None:
-            return frozenset()
-        if customer_id < 0 and customer.created_from_order == order.order_id:
-            return frozenset()
-        offered: dict[str, Any] = {}
-        buyer = None if speaks_for_nobody(order, self._shared_emails) else order.buyer
-        if (fresh or "buyer" in groups) and buyer is not None:
-            offered["name"] = offered["amazon_name"] = buyer.name
-            offered["company"] = buyer.company
-        if (fresh or "delivery" in groups) and order.delivery is not None and not is_pick_up(order):
-            offered["phone"] = order.delivery.phone
-            offered["billing"] = offered["delivery"] = order.delivery
-        filled = {
-            name: value
-            for name, value in offered.items()
-            if value and name not in customer.origins and not is_given(getattr(customer, name))
-        }
+        filled = fillable(customer, order, groups, fresh, self._shared_emails)
         if filled:
-            self._change(customer, **filled, origins={**customer.origins, **dict.fromkeys(filled, "amazon")})
+            origins = {**customer.origins, **dict.fromkeys(filled, "amazon")}
+            self._change(customer, **filled, origins=origins)
         return frozenset(filled)
-
-    def _is_hash(self, customer_id: int, slot: int) -> bool:
-        """Whether nothing but its hash is kept of the e-mail in this slot (R61)."""
-        mains = self._customers[customer_id].emails
-        return any(m.slot == slot and (m.email is None or m.unwritten) for m in mains)
-
-    def _restore_email(self, customer_id: int, slot: int, order: OrderRecord) -> None:
-        """Put the e-mail back where only its hash is, unless the order itself is past its term (R61, R63)."""
-        if order.buyer is None or order.erased_at is not None:
-            return
-        customer, email = self._customers[customer_id], order.buyer.email
-        restored = tuple(
-            replace(m, email=email, unwritten=False) if m.slot == slot else m for m in customer.emails
-        )
-        self._change(customer, emails=restored, idle_since=None)
 
     def _change(self, customer: CustomerRecord, **changes: Any) -> None:
         self._customers[customer.customer_id] = replace(customer, **changes)
@@ -483,7 +374,7 @@ class _Page:
         if left is not None:
             self._moves[left] -= 1
             if joined is not None and self._customers[left].special is None:
-                self._left[left] = joined
+                self._left_for[left] = joined
         if joined is not None:
             self._moves[joined] += 1
 
@@ -491,11 +382,21 @@ class _Page:
         customer = self._customers[customer_id]
         return (
             customer.status == "unidentified"
-            and not _edited_by_hand(customer)
+            and not is_edited_by_hand(customer)
             and customer_id in self._counts
             and self._counts[customer_id] + self._moves[customer_id] <= 0
         )
 
 
-def _edited_by_hand(customer: CustomerRecord) -> bool:
-    return "hand" in customer.origins.values() or any(m.origin == "hand" for m in customer.emails)
+def _set_sellers_words(
+    record: OrderRecord, decision: _Decision, customer: CustomerRecord | None, rules: MarketplaceRules | None
+) -> None:
+    """Set the seller's own words: status and labels (R40), price list and tax code (R44)."""
+    if rules is not None:
+        record.marketplace = rules.code
+        record.seller_status = seller_status(record.programs, record.fulfilled_by, rules)
+        record.labels = rules.labels
+    if customer is not None and decision.fresh:
+        record.price_list, record.tax_code = customer.price_list, customer.tax_code
+    elif decision.customer_id is None and rules is not None:
+        record.price_list, record.tax_code = rules.price_list, rules.tax_code
