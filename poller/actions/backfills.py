@@ -171,12 +171,12 @@ def _direct(
         backfill_reports.forget(tx, backfill_id, parts=True)
     now = find(tx, backfill_id)
     if not changed:
-        cannot = f"it cannot be {word}"
-        if now.state == state or (state == "running" and now.state in ACTIVE):
-            cannot = f"it need not be {word}"
+        is_so = now.state == state or (state == "running" and now.state in ACTIVE)
+        sentence = f"backfill {backfill_id} is {'already ' if is_so else ''}{now.state}"
+        sentence += f": it {'need not' if is_so else 'cannot'} be {word}"
         if now.state == "paused":
-            cannot += f"; `order-sync backfill resume {backfill_id}` continues it"
-        raise Refused(f"backfill {backfill_id} is already {now.state}: {cannot}.")
+            sentence += f"; `order-sync backfill resume {backfill_id}` continues it"
+        raise Refused(f"{sentence}.")
     return now
 
 
