@@ -17,7 +17,7 @@ from poller.ingest.refetch import next_refetch
 from poller.ingest.sources import AccountRules
 from poller.matching import match
 from poller.matching.emails import relevant_emails
-from poller.matching.retention import quarantine_term, without_a_trace
+from poller.matching.retention import as_if_withheld, quarantine_term
 from poller.matching.translation import translate
 from poller.version import program_version
 from store import customers, erasure, orders, quarantine
@@ -53,7 +53,7 @@ def apply_orders(
     ]
     forgotten = erasure.which_forgotten(tx, rules.account, [order.order_id for order in fetched])
     if forgotten:
-        translated = [without_a_trace(o) if o.order_id in forgotten else o for o in translated]
+        translated = [as_if_withheld(o) if o.order_id in forgotten else o for o in translated]
     applied = apply_records(tx, rules, translated, walk=walk)
     read: dict[str, datetime] = {}
     for order in fetched:

@@ -1,8 +1,8 @@
-"""Whether Amazon still shows who buys: the share of orders with an e-mail and with a buyer's name, by day.
+"""The share of orders that come with an e-mail and with a buyer's name, by day, and when it drops.
 
-Amazon withdraws fields without notice, and a missing one is no error (R25): all that shows it is that the
-share falls. Counted are copies that live reading brings of orders that may name their buyer: shipped by the
-merchant, ready and not cancelled. Pure; ``store.runs`` keeps the counts.
+Amazon withdraws fields without notice, and a missing field is no error (R25): only a falling share shows it.
+Live reading counts the orders that may name their buyer: shipped by the merchant, ready and not cancelled.
+Pure; ``store.runs`` keeps the counts.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Literal, NamedTuple
 from connectors.orders import AmazonOrder
 from poller.matching.statuses import SHOWING_BUYERS
 
-LOOKED_BACK = timedelta(days=14)
-ENOUGH = 5
+MEAN_PERIOD = timedelta(days=14)
+ENOUGH_ORDERS = 5
 """A day with fewer orders that may name their buyer says nothing."""
 
 Field = Literal["email", "name"]
 
 
 class Seen(NamedTuple):
-    """Counts of a page, a run or a day."""
+    """Counts of a page, a run or a day: orders that may name their buyer, with an e-mail, with a name."""
 
     identifiable: int = 0
     with_email: int = 0
@@ -32,7 +32,7 @@ class Seen(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """What a source saw on one day (UTC); shares are None when nothing could have been seen."""
+    """What a source saw on one day (UTC); a share is None without an order that may name its buyer."""
 
     day: date
     orders: int
@@ -42,7 +42,7 @@ class Day:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """A day on which a share fell below half its mean over the 14 days before."""
+    """A day on which a share fell below half its mean of the 14 days before."""
 
     day: date
     field: Field
@@ -52,12 +52,12 @@ class Drop:
 
 
 def may_name_buyer(order: AmazonOrder) -> bool:
-    """Whether Amazon would show the buyer of this order to an application with the role for it."""
+    """Return True if Amazon shows the buyer of this order to an application with the role for it."""
     return order.fulfilled_by == "MERCHANT" and order.status in SHOWING_BUYERS and order.channel == "AMAZON"
 
 
 def seen(orders: Iterable[AmazonOrder]) -> Seen:
-    """Count one page."""
+    """Return the counts of some orders."""
     identifiable = with_email = with_name = 0
     for order in orders:
         if may_name_buyer(order):
@@ -74,7 +74,7 @@ def _share(part: int, whole: int) -> float | None:
 
 
 def days_of(counts: Mapping[date, Seen]) -> tuple[Day, ...]:
-    """The days with their shares, newest first."""
+    """Return the days with their shares, newest first."""
     return tuple(
         Day(day, s.identifiable, _share(s.with_email, s.identifiable), _share(s.with_name, s.identifiable))
         for day, s in sorted(counts.items(), reverse=True)
@@ -83,19 +83,18 @@ def days_of(counts: Mapping[date, Seen]) -> tuple[Day, ...]:
 
 
 def drops(counts: Mapping[date, Seen], today: date) -> Sequence[Drop]:
-    """What fell today or yesterday; of both, today."""
-    found: dict[Field, Drop] = {}
+    """Return the drops of today or yesterday; of a field that dropped on both, today's."""
+    newest: dict[Field, Drop] = {}
     for day in (today - timedelta(days=1), today):
-        for drop in _drops_of(counts, day):
-            found[drop.field] = drop
-    return tuple(found.values())
+        newest |= {drop.field: drop for drop in _drops_of(counts, day)}
+    return tuple(newest.values())
 
 
 def _drops_of(counts: Mapping[date, Seen], day: date) -> Iterable[Drop]:
     now = counts.get(day, Seen())
-    before = [s for then, s in counts.items() if day - LOOKED_BACK <= then < day]
+    before = [s for then, s in counts.items() if day - MEAN_PERIOD <= then < day]
     whole = sum(s.identifiable for s in before)
-    if now.identifiable < ENOUGH or whole < ENOUGH:
+    if now.identifiable < ENOUGH_ORDERS or whole < ENOUGH_ORDERS:
         return
     parts: tuple[tuple[Field, int, int], ...] = (
         ("email", now.with_email, sum(s.with_email for s in before)),
@@ -111,9 +110,9 @@ _WORDS = {"email": "an e-mail", "name": "a buyer's name"}
 
 
 def sentence(source: str, drop: Drop) -> str:
-    """What a person should know of it, and do."""
+    """Return what happened, and what to do."""
     return (
         f"{source}: on {drop.day} only {drop.share:.0%} of {drop.orders} orders that may show their buyer "
-        f"came with {_WORDS[drop.field]}, after {drop.mean:.0%} in the 14 days before: Amazon may have "
-        "withdrawn it; see whether the application still has its roles (`order-sync config check --online`)."
+        f"came with {_WORDS[drop.field]}, after {drop.mean:.0%} in the 14 days before. Amazon may have "
+        "withdrawn it: check that the application still has its roles (`order-sync config check --online`)."
     )

@@ -1,8 +1,7 @@
-"""Many copies of an order, one order (R25): each group of data from its newest copy.
+"""Several copies of an order merged into one (R25): each group of data from the newest copy that has it.
 
-Copies arrive late, twice and out of order, and any of them may lack what another had. Merging group by
-group, each with the update time that it is of, makes the outcome independent of the order of arrival, as
-far as update times tell copies apart.
+Copies arrive late, twice and in any sequence, and each may lack what another has. Each group keeps the update
+time of the copy that it came from, so the outcome depends on the sequence only for equal update times.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ _CORE = (*_ORDER["core"], "marketplace")
 
 
 class Merged(msgspec.Struct, frozen=True, gc=False):
-    """One order, all its copies merged with what is stored, and what of it is to be written.
+    """One order, its copies merged with the ``stored`` one (None if it is new), and what of it to write.
 
-    ``record`` carries the decision of ``stored``, which is None for an order that is not stored yet.
+    ``record`` has the decision of ``stored``.
     """
 
     record: OrderRecord
@@ -35,7 +34,7 @@ class Merged(msgspec.Struct, frozen=True, gc=False):
 
 
 def merge_copies(copies: Iterable[OrderRecord], stored: Mapping[str, OrderRecord]) -> list[Merged]:
-    """Every distinct order once, its copies merged from the oldest to the newest."""
+    """Return each distinct order once, its copies merged from the oldest to the newest."""
     merged: dict[str, Merged] = {}
     for copy in sorted(copies, key=lambda o: o.last_updated_at):
         before = merged.get(copy.order_id)
@@ -52,7 +51,7 @@ def merge_copies(copies: Iterable[OrderRecord], stored: Mapping[str, OrderRecord
 
 
 def _merge(base: OrderRecord, copy: OrderRecord) -> tuple[OrderRecord, bool, frozenset[str]]:
-    """``base`` with what ``copy`` may write, whether that includes the core, and which groups (R25)."""
+    """Return ``base`` with what ``copy`` may write, True if that includes the core, and its groups (R25)."""
     as_of = dict(base.as_of)
     core = copy.last_updated_at >= base.last_updated_at
     groups = frozenset(g for g, time in copy.as_of.items() if g not in as_of or time >= as_of[g])
@@ -66,9 +65,9 @@ def _merge(base: OrderRecord, copy: OrderRecord) -> tuple[OrderRecord, bool, fro
     merged = replace(
         base,
         as_of=as_of,
-        delivered_at=_older(base.delivered_at, copy.delivered_at),
-        shipped_at=_older(base.shipped_at, copy.shipped_at),
-        cancelled_at=_older(base.cancelled_at, copy.cancelled_at),
+        delivered_at=_earlier(base.delivered_at, copy.delivered_at),
+        shipped_at=_earlier(base.shipped_at, copy.shipped_at),
+        cancelled_at=_earlier(base.cancelled_at, copy.cancelled_at),
         lines=_merge_lines(base.lines, copy.lines, core, groups),
         ready=base.ready or copy.ready,
         **changes,
@@ -76,14 +75,14 @@ def _merge(base: OrderRecord, copy: OrderRecord) -> tuple[OrderRecord, bool, fro
     return merged, core, groups
 
 
-def _older(one: datetime | None, other: datetime | None) -> datetime | None:
-    return min(one, other) if one is not None and other is not None else one or other
+def _earlier(first: datetime | None, second: datetime | None) -> datetime | None:
+    return min(first, second) if first is not None and second is not None else first or second
 
 
 def _merge_lines(
     base: tuple[LineRecord, ...], copy: tuple[LineRecord, ...], core: bool, groups: frozenset[str]
 ) -> tuple[LineRecord, ...]:
-    """Lines by item id. The newest copy says which lines there are: it lists all of them, or none at all."""
+    """Merge lines by item ID. The newest copy says which lines there are: it has all or none."""
     if not base or not copy:
         return copy or base
     older = {line.order_item_id: line for line in base}

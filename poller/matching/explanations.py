@@ -1,9 +1,4 @@
-"""The customer rules in words, and the small questions about identity that they answer.
-
-An e-mail is the only thing that ever identifies a buyer. Which e-mails may, which may be written to, and
-the sentence behind every rule number stand together here, so that ``orders explain`` cannot drift away
-from what the matching does.
-"""
+"""The customer rules in words, by their numbers, and the match bases."""
 
 from __future__ import annotations
 
@@ -12,35 +7,35 @@ from collections.abc import Mapping, Sequence
 from store.records import CustomerRecord, OrderRecord
 
 TEXTS: Mapping[str, str] = {
-    "R2": "No main e-mail of the business equalled the order's, so {customer} was created from the order.",
-    "R3": "It holds what Amazon gave: buyer name, e-mail, delivery address, telephone; nothing was made up.",
+    "R2": "No main e-mail of the business equals the order's, so {customer} was created from the order.",
+    "R3": "It holds what Amazon gave: buyer name, e-mail, delivery address, telephone; nothing is invented.",
     "R4": "It has the price list, tax code, currency and discount of the marketplace it was bought on.",
     "R5": "Amazon gives no billing address: the first delivery address became both; a pick-up gives none.",
-    "R6": "A main e-mail of {customer} equals the order's, so that record was used as it is.",
-    "R8": "Empty fields of the record were filled from the order; nothing that it had was changed.",
+    "R6": "A main e-mail of {customer} equals the order's, so that record was used unchanged.",
+    "R8": "Empty fields of the record were filled from the order; nothing else of it was changed.",
     "R10": "The order's billing address was copied from the record, not from the delivery address.",
-    "R12": "The e-mail stands in another slot than the first; all three match alike.",
-    "R17": "The order was invoiced by Amazon or has an address of many buyers: it counts as without e-mail.",
+    "R12": "The e-mail is in another slot than the first; all three match alike.",
+    "R17": "Amazon invoiced the order, or many buyers share its address: it counts as without an e-mail.",
     "R21": "Without an e-mail the order follows the marketplace's setting: {without_email}.",
-    "R22": "What identifies the buyer arrived after the order: it was promoted to {customer}.",
-    "R23": "The order replaces {replaces} and went to that order's customer.",
-    "R24": "The order came from another channel than Amazon and has no Amazon buyer.",
-    "R26": "The order's marketplace is missing or not configured; if it can be, it is matched once it is.",
-    "R30": "The order is pending: it is remembered, and becomes an order when Amazon makes it ready.",
-    "R31": "The order was pending and stood on the marketplace's placeholder, without prices.",
+    "R22": "The buyer was identified after the order had arrived: it was promoted to {customer}.",
+    "R23": "The order replaces {replaces}, so it went to that order's customer.",
+    "R24": "The order came through another channel than Amazon and has no Amazon buyer.",
+    "R26": "The order's marketplace is missing or not configured; once it is, the order is matched.",
+    "R30": "The order is pending: it is remembered and becomes an order when Amazon makes it ready.",
+    "R31": "The order was pending and belonged to the marketplace's placeholder, without prices.",
     "R33": "The order was cancelled before it was ever seen ready, so it has no customer.",
-    "R44": "Price list and tax code of the order are those that its customer had at that moment.",
+    "R44": "The order has the price list and tax code that its customer had when it was matched.",
     "R50": "Customer {left} was merged into customer {joined}, and its orders moved there.",
     "R53": "The record was merged: {customer} points to customer {merged_into}.",
-    "R54": "That merge was undone: the order, which had come since, went with the e-mail that it carries.",
-    "R61": "Only a keyed hash of the e-mail had been kept; it recognised the returning customer.",
+    "R54": "That merge was undone: the order had arrived since then and followed its e-mail.",
+    "R61": "Only a keyed hash of the e-mail was left; it recognised the returning customer.",
 }
-"""One sentence for every rule that can explain an order's customer."""
+"""One sentence for each rule that can explain an order's customer."""
 
 _WITHOUT_EMAIL: Mapping[str | None, str] = {
     "unidentified": "a record of its own, of status unidentified",
     "shared": "the marketplace's shared record",
-    "held": "it is stored and its customer waits",
+    "held": "it is stored without a customer",
 }
 
 
@@ -73,23 +68,23 @@ BASIS = {
     "held": "waits for its customer",
     "none": "no customer",
 }
-"""Why an order has its customer (the exported ``match_basis``), in a few words."""
+"""The exported ``match_basis`` in a few words."""
 
 
 def explain(
     order: OrderRecord, customer: CustomerRecord | None, merges: Sequence[tuple[int, int]] = ()
 ) -> tuple[str, ...]:
-    """Why this order has this customer, or none: one sentence for each rule, beginning with its number.
+    """Return why this order has this customer, or none: a sentence for each rule, beginning with its number.
 
-    ``customer`` is the record that the order refers to, if any; ``merges`` those that moved it there, as
-    pairs of (left, joined), oldest first. Names no buyer data.
+    ``customer``: the order's record, if any. ``merges``: those that moved it there, as pairs of
+    (left, joined), oldest first. The sentences hold no buyer data.
     """
     matched = merges[0][0] if merges else None if customer is None else customer.customer_id
     words = {
         "customer": "the customer" if matched is None else f"customer {matched}",
         "merged_into": "?" if customer is None else customer.merged_into,
         "replaces": order.replaces,
-        "without_email": _WITHOUT_EMAIL.get(order.match_basis, "a record that names nobody, or waiting"),
+        "without_email": _WITHOUT_EMAIL.get(order.match_basis, "a record that names no buyer, or none yet"),
     }
     numbers = order.match_rules or _RULES_OF_BASIS.get(order.match_basis, ())
     if customer is not None and customer.status == "merged":

@@ -17,7 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from poller.ingest.accounts import Setup
-from poller.matching.buyer_visibility import ENOUGH, Field
+from poller.matching.buyer_visibility import ENOUGH_ORDERS, Field
 from poller.monitoring import readiness
 from poller.monitoring.attention import without_file
 from poller.monitoring.gather import gather
@@ -207,7 +207,7 @@ def _of_verifications(sources: Sequence[SourceStatus]) -> Iterator[Metric]:
 
 def _of_identity(sources: Sequence[SourceStatus]) -> Iterator[Metric]:
     label = ("source", "field")
-    newest = [(s, next((day for day in s.identity if day.orders >= ENOUGH), None)) for s in sources]
+    newest = [(s, next((day for day in s.identity if day.orders >= ENOUGH_ORDERS), None)) for s in sources]
     yield _gauge(
         "identity_share",
         "Share of the orders that may show their buyer and came with an e-mail, or with a buyer's name, "

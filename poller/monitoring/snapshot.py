@@ -16,7 +16,7 @@ from poller.actions.places import place_of
 from poller.ingest.accounts import Account, Setup
 from poller.ingest.budget import stored_bucket
 from poller.ingest.sources import Source
-from poller.matching.buyer_visibility import LOOKED_BACK, Seen
+from poller.matching.buyer_visibility import MEAN_PERIOD, Seen
 from store import budgets, ledger, runs, verifications
 from store.bucket import Bucket
 from store.budgets import BudgetKey
@@ -84,7 +84,7 @@ def known_of(tx: Transaction, setup: Setup) -> Known:
 def buyers_shown(tx: Transaction, sources: Collection[str]) -> dict[str, dict[date, Seen]]:
     """Return how many orders showed their buyer, by source and day, as far back as a mean needs."""
     today = tx.now.date()
-    counts = runs.buyers_by_day(tx, sources, today - LOOKED_BACK - timedelta(days=1), today)
+    counts = runs.buyers_by_day(tx, sources, today - MEAN_PERIOD - timedelta(days=1), today)
     return {source: {day: Seen(*seen) for day, seen in days.items()} for source, days in counts.items()}
 
 

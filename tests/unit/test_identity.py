@@ -83,6 +83,6 @@ def test_shares_by_day_newest_first() -> None:
 def test_the_sentence_says_what_where_and_what_to_do() -> None:
     assert sentence("acme:EU", Drop(TODAY, "email", 0.05, 0.96, 20)) == (
         "acme:EU: on 2026-06-15 only 5% of 20 orders that may show their buyer came with an e-mail, "
-        "after 96% in the 14 days before: Amazon may have withdrawn it; see whether the application still "
+        "after 96% in the 14 days before. Amazon may have withdrawn it: check that the application still "
         "has its roles (`order-sync config check --online`)."
     )

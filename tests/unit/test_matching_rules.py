@@ -853,5 +853,5 @@ def test_explain_names_customer_replaced_order_and_merge() -> None:
     world.sync(an_order("o1"), anonymous("o2", replaces="o1", created_at=after(9)))
     world.edit(1, status="merged", merged_into=7)
     sentences = explain(world.orders["o2"], world.customer_of("o2"))
-    assert sentences[0] == "R23: The order replaces o1 and went to that order's customer."
+    assert sentences[0] == "R23: The order replaces o1, so it went to that order's customer."
     assert sentences[-1] == "R53: The record was merged: customer 1 points to customer 7."

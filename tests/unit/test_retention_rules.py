@@ -17,13 +17,13 @@ from poller.matching.match import Known, match
 from poller.matching.retention import (
     KEEP_ALL,
     Retention,
+    as_if_withheld,
     erased,
     explain,
     forgotten,
     months_before,
     quarantine_term,
     term,
-    without_a_trace,
     without_buyer_data,
 )
 from poller.matching.translation import translate
@@ -383,7 +383,7 @@ def test_r63_an_order_that_lives_on_has_its_days_again() -> None:
 
 
 def test_r63_a_copy_of_a_forgotten_order_looks_as_if_amazon_withheld_the_buyer() -> None:
-    bare = without_a_trace(translate(FULL, "acme", rules_of(UK)))
+    bare = as_if_withheld(translate(FULL, "acme", rules_of(UK)))
     assert not {"buyer", "delivery"} & bare.as_of.keys()
     assert (bare.buyer, bare.delivery) == (None, Address(country="GB"))
 
@@ -411,53 +411,53 @@ def test_r23_r62_a_replacement_does_not_go_to_a_forgotten_customer() -> None:
             copy(3, status="SHIPPED", packages=(package("DELIVERED", 1),)),
             MONTH,
             None,
-            "R60: Its buyer data stays until 2026-06-03, 30 days after it was seen delivered (2026-05-04).",
+            "R60: Buyer data is kept until 2026-06-03 (30 days after delivery, seen on 2026-05-04).",
         ),
         (
             copy(3, status="SHIPPED", deliver_by=day(5)),
             Retention(1, 18),
             None,
-            "R60: Its buyer data stays until 2026-05-07, 1 day after it was shipped or was to be delivered "
-            "(2026-05-06); once it is seen delivered, until 1 day after that.",
+            "R60: Buyer data is kept until 2026-05-07 (1 day after the promised delivery on 2026-05-06), "
+            "or 1 day after delivery is confirmed.",
         ),
         (
             copy(3, status="CANCELLED"),
             MONTH,
             None,
-            "R60: Its buyer data stays until 2026-06-03, 30 days after it was seen cancelled (2026-05-04).",
+            "R60: Buyer data is kept until 2026-06-03 (30 days after cancellation, seen on 2026-05-04).",
         ),
         (
             copy(1),
             MONTH,
             None,
-            "R60: Its buyer data stays until 2026-08-30 if nothing more is heard of it (90 days after its "
-            "last update, and 30 days); once it is delivered, until 30 days after that.",
+            "R60: Buyer data is kept until 2026-08-30 (30 days after 90 days without an update, on "
+            "2026-07-31), or 30 days after delivery is confirmed.",
         ),
         (
             structs.replace(copy(1), erased_at=day(125)),
             MONTH,
             None,
-            "R60: Its buyer data was erased on 2026-09-03 and never comes back (R63): nothing more was heard "
-            "of it until 2026-07-31, 90 days after its last update.",
+            "R60: Buyer data was erased on 2026-09-03 and is never stored again (R63): 90 days without an "
+            "update, on 2026-07-31.",
         ),
         (
             structs.replace(copy(3, status="CANCELLED"), erased_at=day(40)),
             MONTH,
             None,
-            "R60: Its buyer data was erased on 2026-06-10 and never comes back (R63): it was seen cancelled "
+            "R60: Buyer data was erased on 2026-06-10 and is never stored again (R63): cancellation, seen "
             "on 2026-05-04.",
         ),
         (
             copy(1),
             KEEP_ALL,
             None,
-            "R60: Its buyer data stays, since ORDER_SYNC_RETENTION_DAYS is off.",
+            "R60: Buyer data is kept: ORDER_SYNC_RETENTION_DAYS is off.",
         ),
         (
             copy(1),
             MONTH,
             day(2),
-            "R63: It was forgotten on 2026-05-03: its buyer data is erased and never comes back.",
+            "R63: Forgotten on 2026-05-03: its buyer data is erased and never stored again.",
         ),
     ],
 )
