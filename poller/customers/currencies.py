@@ -1,4 +1,4 @@
-"""The currencies that prices are told in: codes of ISO 4217, without those of metals, funds and tests."""
+"""Currencies of prices: the codes of ISO 4217, without metals, funds and test codes."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class Suggestions:
 
 
 def find(tx: Transaction, *, limit: int, tell: Callable[[int], None]) -> Suggestions:
-    """Look through all living customers. ``tell`` hears how many have been looked at."""
+    """Search all living customers. ``tell`` gets the number of customers read so far."""
     with closing(sqlite3.connect("")) as scratch:
         scratch.execute("PRAGMA journal_mode = OFF")
         scratch.execute("PRAGMA cache_size = -16000")

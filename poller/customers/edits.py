@@ -51,10 +51,10 @@ def edit(tx: Transaction, customer_id: int, changes: Changes, who: str) -> Custo
 
 
 def edit_and_count(tx: Transaction, customer_id: int, changes: Changes, who: str) -> int:
-    """Edit; returns how many erased e-mails recognise nobody any more. Raises as ``edit`` does."""
+    """Edit, and return the number of erased e-mails that no longer recognise a buyer. Raises as ``edit``."""
     before, hashes = queries.get_customer(tx, customer_id), customers.email_hashes(tx, customer_id)
     edit(tx, customer_id, changes, who)
-    assert before is not None, "an edit of nobody is refused"
+    assert before is not None, "an edit of an unknown customer is refused"
     return stops_recognising(before, hashes, customers.email_hashes(tx, customer_id))
 
 

@@ -22,7 +22,7 @@ ADDRESS_PARTS = tuple(name for name in Address.__struct_fields__ if name != "kin
 BILLING = tuple(f"billing_{part}" for part in ADDRESS_PARTS)
 DELIVERY = tuple(f"delivery_{part}" for part in ADDRESS_PARTS)
 PERSONAL = ("name", "company", *EMAILS, "phone", *BILLING, *DELIVERY)
-"""Fields that say who somebody is; a marketplace's record for nobody has none of them."""
+"""Fields that identify a person; a marketplace's shared or placeholder record has none of them."""
 
 SELLERS = ("price_list", "currency", "tax_code", "discount_percent")
 FIELDS = ("external_id", *PERSONAL, *SELLERS)
@@ -78,7 +78,7 @@ def _email(name: str, text: str, shared_emails: frozenset[str]) -> str:
     if not (at and local and domain) or any(c.isspace() or c in "<>,;" for c in text):
         raise Refused(f"{name} is not an e-mail address.")
     if is_shared_email(text, shared_emails):
-        raise Refused(f"{name} is an address that many buyers share: it identifies nobody (R17).")
+        raise Refused(f"{name} is an address that many buyers share: it identifies none of them (R17).")
     return text
 
 
@@ -110,7 +110,7 @@ def amended(record: CustomerRecord, changes: Changes, origin: Origin) -> Custome
     values = changes.values
     if record.special is not None and any(name in PERSONAL for name in values):
         raise Refused(
-            f"customer {record.customer_id} is a marketplace's record for orders that name nobody "
+            f"customer {record.customer_id} is a marketplace's record for orders without a buyer "
             f"({record.special}): it has no name, e-mail, phone or address."
         )
     changed: dict[str, Any] = {
@@ -141,7 +141,7 @@ def amended(record: CustomerRecord, changes: Changes, origin: Origin) -> Custome
 def with_emails(record: CustomerRecord, emails: Iterable[MainEmail]) -> CustomerRecord:
     """The record with these main e-mails; none of them is one of its older e-mails any more."""
     mains = tuple(sorted(emails, key=lambda main: main.slot))
-    # Whoever has an e-mail is somebody; that an e-mail was taken away makes nobody unknown again.
+    # An e-mail identifies the customer; removing one does not make the customer unidentified again.
     status = "active" if mains and record.special is None else record.status
     return replace(record, emails=mains, aliases=without_mains(record.aliases, mains), status=status)
 

@@ -24,7 +24,7 @@ WEIGHTS: Mapping[Reason, float] = {
 """How much each speaks for one and the same person, from 0 to 1."""
 
 FEW = 6
-"""Among so many records that share something every pair is suggested; of more, each with the first."""
+"""Up to this number of records with a shared value every pair is suggested; of more, each with the first."""
 
 COMMON = 50
 """What more records share is a switchboard's, a forwarder's or a chain's, and says nothing about a person."""
@@ -56,7 +56,7 @@ def _words(text: str) -> list[str]:
 
 
 def name_and_postcode(name: str | None, postal_code: str | None, country: str | None) -> str | None:
-    """The same for whoever has the same name, its words in any order, at the same postcode."""
+    """Return a key that equal names, their words in any order, at equal postcodes share."""
     if not name or not postal_code:
         return None
     words, code = sorted(_words(name)), "".join(_words(postal_code))

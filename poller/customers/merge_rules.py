@@ -94,7 +94,7 @@ def check_pair(kept: CustomerRecord, other: CustomerRecord) -> None:
         check_living(record)
         if record.special is not None:
             raise Refused(
-                f"customer {record.customer_id} is a marketplace's record for orders that name nobody "
+                f"customer {record.customer_id} is a marketplace's record for orders without a buyer "
                 f"({record.special}): it cannot be merged."
             )
     if kept.business != other.business:
@@ -122,7 +122,7 @@ def merge(
 ) -> Merge:
     """What merging ``other`` into ``kept`` makes of the kept record (R50-R52).
 
-    ``shared_emails``: the settings' addresses that identify nobody; none of them is kept as a main e-mail
+    ``shared_emails``: the settings' addresses that many buyers share; none is kept as a main e-mail
     (R17). ``keep_emails``: the main e-mails that it shall have, instead of its own and then the other's.
     Raises Refused.
     """
@@ -183,7 +183,7 @@ def _chosen(
     found = [(s, m) for s, m in both if m.email is not None and normal_email(m.email) in normal]
     shared = [m.email for s, m in found if m.email is not None and (s, m) not in usable]
     if shared:
-        raise Refused("an address that many buyers share identifies nobody and is not kept (R17):", *shared)
+        raise Refused("an address that many buyers share is not kept (R17):", *shared)
     missing = normal.keys() - {normal_email(m.email) for _, m in found if m.email is not None}
     if missing:
         raise Refused(
@@ -245,7 +245,7 @@ class Undoing:
     ``returned`` and ``stayed``: for each main e-mail of the other and of the kept record, by its slot, the
     slot of the kept record that it comes from; one that had become an alias comes from none. ``given``: the
     hash of each main e-mail that the other has back, and its slot. ``entered``: e-mails of the other that
-    stay on the kept record, because somebody has entered them there since.
+    stay on the kept record, because a person has entered them there since.
     """
 
     kept: CustomerRecord
@@ -265,7 +265,7 @@ def undo(
     elsewhere: Mapping[str, tuple[int, str]],
     leave: Collection[str] = (),
 ) -> Undoing:
-    """Take a merge back, as far as nobody has changed since what it changed (R54).
+    """Undo a merge, as far as nothing has changed since what it changed (R54).
 
     ``hashes``: those of the kept record's main e-mails, by slot. ``elsewhere``: hashes of the merge's e-mails
     that third records have now: whose they are, and how they are written; ``leave`` names those that may stay

@@ -45,7 +45,7 @@ class Unmerged:
     """What undoing a merge did. ``moved``: orders that went back; ``arrived``: those of them that came since.
 
     ``stayed``: orders that came since and stayed on the kept record. ``entered``: e-mails of the other that
-    stayed there, because somebody has entered them there since.
+    stayed there, because a person has entered them there since.
     """
 
     kept: CustomerRecord
@@ -79,7 +79,7 @@ def merge(
 ) -> Merged:
     """Merge one customer into another (R50).
 
-    ``shared_emails``: the settings' addresses that identify nobody (R17). Raises Refused, and conflicts
+    ``shared_emails``: the settings' addresses that many buyers share (R17). Raises Refused, and conflicts
     (``store.engine.is_conflict``).
     """
     merges.lock_orders(tx, other_id)
@@ -149,7 +149,7 @@ def unmerge(
     """Undo the merge of a customer into another (R54).
 
     ``leave``: addresses that stay on the third records that have them now. ``shared_emails``: the settings'
-    addresses that identify nobody (R17). Raises Refused, and conflicts (``store.engine.is_conflict``).
+    addresses that many buyers share (R17). Raises Refused, and conflicts (``store.engine.is_conflict``).
     """
     kept_id = merges.merged_into(tx, other_id)
     if kept_id is None:
@@ -181,7 +181,7 @@ def unmerge(
 
     _write(tx, undoing.kept, kept)
     customers.place_emails(tx, undoing.kept, _erased(hashes, undoing.stayed))
-    # Of a hash alone it must be known since when nobody has ordered with it (R61).
+    # For a hash without its e-mail the time of the last order with it must be known (R61).
     idle = undoing.other.idle_since or tx.now if any(m.email is None for m in undoing.other.emails) else None
     customers.change(tx, replace(undoing.other, emails=(), idle_since=idle))
     customers.place_emails(tx, undoing.other, _erased(hashes, undoing.returned))

@@ -391,7 +391,7 @@ def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shop, d
         ),
         (
             ("merge", "{ann}", "{shared}"),
-            "customer {shared} is a marketplace's record for orders that name nobody "
+            "customer {shared} is a marketplace's record for orders without a buyer "
             "(shared:acme:A1F83G8C2ARO7P): it cannot be merged.",
         ),
         (
@@ -417,7 +417,7 @@ def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shop, d
         (("edit", "{gone}", "--name", "X"), "customer {gone} was merged into customer {ann}: name that one."),
         (
             ("edit", "{ann}", "--email-2", "no-reply-amazon-iba-buyer@amazon.de"),
-            "email_2 is an address that many buyers share: it identifies nobody (R17).",
+            "email_2 is an address that many buyers share: it identifies none of them (R17).",
         ),
         (
             ("edit", "{ann}", "--email-3", "Bea@marketplace.amazon.co.uk"),
@@ -448,7 +448,7 @@ def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shop, d
         (("edit", "{ann}", "--label", "gold"), "a label is written key=value; key= takes it off."),
         (
             ("edit", "{shared}", "--name", "Ann"),
-            "customer {shared} is a marketplace's record for orders that name nobody "
+            "customer {shared} is a marketplace's record for orders without a buyer "
             "(shared:acme:A1F83G8C2ARO7P): it has no name, e-mail, phone or address.",
         ),
         (("create",), "a customer needs at least one field, for example a name or an e-mail."),

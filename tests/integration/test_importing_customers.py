@@ -204,8 +204,8 @@ def test_a_bad_line_never_spoils_the_others(store: Store, tmp_path: Path) -> Non
         5: "a quotation mark is not closed, or text follows a closed one.",
         6: "it has 3 values, the heading 9 columns.",
         7: "discount_percent must be a number from 0 to 100, for example 2.5.",
-        8: "email_1 is an address that many buyers share: it identifies nobody (R17).",
-        9: "email_1 is an address that many buyers share: it identifies nobody (R17).",
+        8: "email_1 is an address that many buyers share: it identifies none of them (R17).",
+        9: "email_1 is an address that many buyers share: it identifies none of them (R17).",
         10: "line 2 is about the same customer (a customer of this file): one line for each.",
         11: f"its e-mails are on different customers (a customer of this file and customer {held}): "
         "merge them.",

@@ -276,7 +276,7 @@ def test_r17_a_shared_address_identifies_nobody_and_stops_matching_at_once(store
         assert basis(store, order_id) == "unidentified"
         assert customer_of(store, order_id).name is None
     assert order(store, "o1").customer_id == first
-    with pytest.raises(Refused, match="identifies nobody"):
+    with pytest.raises(Refused, match="identifies none of them"):
         checked({"email_1": "HELP@agency.example"}, shared_emails=listed.shared_emails)
 
 
