@@ -206,7 +206,7 @@ def test_an_answer_that_drips_for_ever_is_not_waited_for(
     orders(sqlite, 1)
     with deliverer(sqlite) as at_work:
         at_work.deliver()
-        assert status(sqlite, hook).last_error == "no answer within the time"
+        assert status(sqlite, hook).last_error == "no answer in time"
         assert at_work._clients == {}, "its connections are closed, so that what hangs there comes to its end"
         receiver.answer = lambda request: 204
         go_on(sqlite, at_work, timedelta(minutes=1))
