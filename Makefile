@@ -14,7 +14,7 @@ help:
 	@echo "make test    all tests, on SQLite and on a real PostgreSQL"
 	@echo "make test-console  a browser walks through the console; needs Debian's package chromium"
 	@echo "make test-pythons  the tests on Python 3.13 and 3.14; needs root and Debian's package debootstrap"
-	@echo "make check   format, lint, types and the rules of who may import whom"
+	@echo "make check   format, lint, types, the rules of who may import whom, and retired words"
 	@echo "make bench   measurements;  make soak   the long tests;  make clean   remove what was made"
 
 demo: .venv/runtime.stamp
@@ -36,6 +36,7 @@ check: .venv/dev.stamp
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m tests.words
 
 bench: .venv/dev.stamp
 	@$(BIN)/python -m tests.bench

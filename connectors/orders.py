@@ -122,7 +122,7 @@ class AmazonPackage(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(slots=True)
 class AmazonOrder:
-    """One order at one moment.
+    """One order at one time.
 
     ``present`` names the groups of data that this copy carries (see ``GROUPS``); a group that is
     not in it is unknown, which is not the same as empty.
@@ -163,9 +163,9 @@ GROUPS = frozenset(
         "buyer",  # buyer carries a name, an e-mail, a company or a purchase order number
         "delivery",  # the delivery address carries a name or a street
         "proceeds",  # total and the amounts of lines
-        "price",  # unit prices of lines, which come with the product whatever datasets are asked for
+        "price",  # unit prices of lines, which come with the product whatever datasets are requested
         "promotion",  # promotion ids of lines
-        "cancellation",  # who cancelled, who asked for it
+        "cancellation",  # who cancelled, who requested it
         "packages",  # at least one package
         "tax",  # tax registrations or tax collections
     }

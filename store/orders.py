@@ -316,7 +316,7 @@ def every_nth_update(
     before: datetime,
     number: int,
 ) -> list[datetime]:
-    """The update time of every order of a stretch that is number ``number``, twice that, and so on."""
+    """Return the update time of each ``number``-th order between two times."""
     c = orders.c
     query = (
         sa.select(c.last_updated_at)
@@ -351,7 +351,7 @@ IS_ANY_WAITING = sa.or_(_OF_UNKNOWN_MARKETPLACES.exists(), _HELD.exists())
 def waiting(
     tx: Transaction, account: str, known: Sequence[str], holding_none: Sequence[str], limit: int
 ) -> list[str]:
-    """Ids of orders without a customer whose reason is gone; of each reason so many, the oldest first.
+    """Return ids of orders without a customer whose reason is gone: up to ``limit`` per reason, oldest first.
 
     ``known``: marketplaces that are configured, where orders of unknown ones may belong by now (R26).
     ``holding_none``: those where an order without an e-mail is no longer held (R21).

@@ -1,8 +1,7 @@
 """The store's vocabulary: what we keep, as plain values. Knows no database.
 
-Nothing changes a value once it is made. Orders and their parts are Structs, because there are so many of
-them: one is made and copied several times as fast as a dataclass, and is of no concern to the garbage
-collector.
+Values never change. Orders and their parts are Structs because there are many: a Struct is made and
+copied several times as fast as a dataclass, and the garbage collector ignores it.
 
 Times are aware UTC, money is exact, absent is ``None``. Buyer data is in the clear here and sealed
 in the tables; these values are never logged (their ``repr`` leaves buyer fields out).

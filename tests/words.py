@@ -16,6 +16,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
+LATER = ("poller/sync/",)
+"""Rooms that are being rewritten, and are checked once they are."""
+
 WORDS = {
     "told": "reported, notified, or the fact itself",
     "anew": "again, or a verb with re-",
@@ -105,7 +108,8 @@ def main(chosen: list[str]) -> int:
     """Print each retired word of the chosen files, or of all, with its place; return 1 if there is one."""
     count = 0
     for path, prose in texts():
-        if chosen and not path.relative_to(ROOT).as_posix().startswith(tuple(chosen)):
+        place = path.relative_to(ROOT).as_posix()
+        if not place.startswith(tuple(chosen)) if chosen else place.startswith(LATER):
             continue
         for line, word in sorted(found(prose)):
             print(f"{path.relative_to(ROOT)}:{line}: {word!r}: write {WORDS[word]}")
