@@ -22,7 +22,7 @@ ADDRESS_PARTS = tuple(name for name in Address.__struct_fields__ if name != "kin
 BILLING = tuple(f"billing_{part}" for part in ADDRESS_PARTS)
 DELIVERY = tuple(f"delivery_{part}" for part in ADDRESS_PARTS)
 PERSONAL = ("name", "company", *EMAILS, "phone", *BILLING, *DELIVERY)
-"""Fields that identify a person; a marketplace's shared or placeholder record has none of them."""
+"""Fields that say who somebody is; a marketplace's record for nobody has none of them."""
 
 SELLERS = ("price_list", "currency", "tax_code", "discount_percent")
 FIELDS = ("external_id", *PERSONAL, *SELLERS)
@@ -141,7 +141,7 @@ def amended(record: CustomerRecord, changes: Changes, origin: Origin) -> Custome
 def with_emails(record: CustomerRecord, emails: Iterable[MainEmail]) -> CustomerRecord:
     """The record with these main e-mails; none of them is one of its older e-mails any more."""
     mains = tuple(sorted(emails, key=lambda main: main.slot))
-    # An e-mail identifies the customer; removing one does not make the customer unidentified again.
+    # Whoever has an e-mail is somebody; that an e-mail was taken away makes nobody unknown again.
     status = "active" if mains and record.special is None else record.status
     return replace(record, emails=mains, aliases=without_mains(record.aliases, mains), status=status)
 

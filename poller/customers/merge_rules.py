@@ -1,16 +1,16 @@
-"""What merging two customers makes of them, and what undoing it leaves: decided here, written elsewhere.
+"""Merging two customers and undoing it, decided on values; ``poller.customers.merges`` writes the outcome.
 
-A merge changes the kept record alone; the other keeps what it has, and becomes a tombstone (R53). So undoing
-needs no copy of anybody's data: it gives back what is still there, by comparing the two records, and what
-has been erased meanwhile stays erased (R54). The ``Facts`` of a merge hold the rest: slots, names of
-fields, and the keyed hashes that stand for e-mails.
+A merge changes the kept record alone; the other keeps its data and becomes a tombstone (R53). So undoing
+needs no copy of anyone's data: it compares the two records and gives back what is still there. What was
+erased since stays erased (R54). The ``Facts`` of a merge hold the rest: slots, names of fields, and keyed
+hashes of e-mails.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from poller.customers.fields import without_mains
 from poller.errors import Refused
@@ -32,14 +32,14 @@ FILLED = (
     "discount_percent",
     "external_id",
 )
-"""Fields that the kept record takes from the other where it has none (R52)."""
+"""Fields that the kept record takes from the other if it has none (R52)."""
 
 Side = Literal["kept", "other"]
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """Where a main e-mail stood, by its hash, and the kept record's slot that it has now, if any."""
+    """A main e-mail by its hash: where it was before the merge, and the kept record's slot it got, if any."""
 
     side: Side
     slot: int
@@ -50,11 +50,11 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a merge changed, without anything that a buyer gave.
+    """What a merge changed, without buyer data.
 
-    ``countries``: the country that was all that the kept record's address said. ``labels``: those that the
-    other gave. ``aliases``: hashes of the e-mails that became aliases of the kept record; ``unaliased``: of
-    those that were and became main ones.
+    ``filled``, ``labels``: what the kept record took from the other. ``countries``: of an address filled, the
+    country that was there before. ``aliases``: hashes of e-mails that became aliases of the kept record;
+    ``unaliased``: of aliases of it that became main e-mails.
     """
 
     kept_status: CustomerStatus
@@ -70,11 +70,11 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """A merge that is going to be: the kept record as it will be, and what becomes of the e-mails.
+    """A planned merge: the kept record as it will be, and what becomes of the e-mails.
 
-    ``sources``: for each main e-mail of the kept record, by slot, whose it was and where it stood.
-    ``stopping``: main e-mails of either that will not match any more (R51). ``new_aliases`` and
-    ``unaliased``: what becomes an alias of the kept record, and what was one and becomes a main e-mail.
+    ``sources``: by slot of the kept record, whose the main e-mail was and its slot there. ``stopping``: main
+    e-mails of either that will stop matching (R51). ``new_aliases``: what becomes an alias of the kept
+    record; ``unaliased``: aliases of it that become main e-mails.
     """
 
     kept: CustomerRecord
@@ -87,7 +87,7 @@ class Merge:
 
 
 def check_pair(kept: CustomerRecord, other: CustomerRecord) -> None:
-    """Raises Refused for two records that cannot be merged."""
+    """Raise Refused if the two records cannot be merged."""
     if kept.customer_id == other.customer_id:
         raise Refused(f"customer {kept.customer_id} cannot be merged into itself: name two customers.")
     for record in (kept, other):
@@ -105,7 +105,7 @@ def check_pair(kept: CustomerRecord, other: CustomerRecord) -> None:
 
 
 def check_living(record: CustomerRecord) -> None:
-    """Raises Refused for a tombstone and for a forgotten record."""
+    """Raise Refused for a tombstone and for a forgotten record."""
     if record.merged_into is not None:
         raise Refused(
             f"customer {record.customer_id} was merged into customer {record.merged_into}: name that one."
@@ -120,11 +120,10 @@ def merge(
     shared_emails: frozenset[str],
     keep_emails: Collection[str] | None = None,
 ) -> Merge:
-    """What merging ``other`` into ``kept`` makes of the kept record (R50-R52).
+    """Plan merging ``other`` into ``kept`` (R50-R52). Raises Refused.
 
-    ``shared_emails``: the settings' addresses that many buyers share; none is kept as a main e-mail
-    (R17). ``keep_emails``: the main e-mails that it shall have, instead of its own and then the other's.
-    Raises Refused.
+    ``shared_emails``: the settings' addresses that identify no buyer; none stays a main e-mail (R17).
+    ``keep_emails``: the main e-mails to keep, instead of the kept record's and then the other's.
     """
     check_pair(kept, other)
     both: list[tuple[Side, MainEmail]] = [
@@ -175,26 +174,30 @@ def _in_order(emails: Sequence[MainEmail]) -> list[MainEmail]:
 
 
 def _chosen(
-    both: Sequence[tuple[Side, MainEmail]], usable: Sequence[tuple[Side, MainEmail]], wanted: Collection[str]
+    both: Sequence[tuple[Side, MainEmail]],
+    usable: Sequence[tuple[Side, MainEmail]],
+    keep_emails: Collection[str],
 ) -> list[tuple[Side, MainEmail]]:
-    normal = {normal_email(email): email for email in wanted}
+    """Return the main e-mails that a person chose. Raises Refused for others, and for too many."""
+    normal = {normal_email(email): email for email in keep_emails}
     if "" in normal:
         raise Refused("an address to keep is empty: name a main e-mail of either customer (--keep-email).")
-    found = [(s, m) for s, m in both if m.email is not None and normal_email(m.email) in normal]
-    shared = [m.email for s, m in found if m.email is not None and (s, m) not in usable]
+    chosen = [(side, m) for side, m in both if m.email is not None and normal_email(m.email) in normal]
+    shared = [m.email for side, m in chosen if m.email is not None and (side, m) not in usable]
     if shared:
         raise Refused("an address that many buyers share is not kept (R17):", *shared)
-    missing = normal.keys() - {normal_email(m.email) for _, m in found if m.email is not None}
+    missing = normal.keys() - {normal_email(m.email) for _, m in chosen if m.email is not None}
     if missing:
         raise Refused(
             "an address to keep is a main e-mail of neither customer:", *(normal[e] for e in sorted(missing))
         )
-    if len(found) > len(SLOTS):
+    if len(chosen) > len(SLOTS):
         raise Refused(f"a customer has at most {len(SLOTS)} main e-mails: keep {len(SLOTS)} of them.")
-    return found
+    return chosen
 
 
 def _without(emails: Sequence[str], there: Sequence[str]) -> tuple[str, ...]:
+    """Return the distinct e-mails that are not ``there`` already."""
     seen = {normal_email(email) for email in there}
     added = []
     for email in emails:
@@ -211,7 +214,7 @@ def facts_of(
     hashes: Mapping[Side, Mapping[int, str]],
     digest: Callable[[str], str],
 ) -> Facts:
-    """What must be remembered of a merge; ``hashes`` are those of both records' e-mails, by slot."""
+    """Return what undoing a merge will need; ``hashes``: those of both records' main e-mails, by slot."""
     into = {source: slot for slot, source in planned.sources.items()}
     sides: tuple[tuple[Side, CustomerRecord], ...] = (("kept", kept), ("other", other))
     return Facts(
@@ -242,10 +245,10 @@ def facts_of(
 class Undoing:
     """Both records as undoing a merge leaves them.
 
-    ``returned`` and ``stayed``: for each main e-mail of the other and of the kept record, by its slot, the
-    slot of the kept record that it comes from; one that had become an alias comes from none. ``given``: the
-    hash of each main e-mail that the other has back, and its slot. ``entered``: e-mails of the other that
-    stay on the kept record, because a person has entered them there since.
+    ``returned`` and ``stayed``: by slot of the other and of the kept record, the kept record's slot that a
+    main e-mail comes from; None if it had become an alias. ``given``: the hash of each main e-mail that the
+    other has back, and its slot. ``entered``: e-mails of the other that stay on the kept record, because a
+    person or an import has entered them there since.
     """
 
     kept: CustomerRecord
@@ -254,6 +257,31 @@ class Undoing:
     stayed: Mapping[int, int | None]
     given: Mapping[str, int]
     entered: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Now:
+    """Where the e-mails of a merge are when it is undone.
+
+    ``slots``: of the kept record's main e-mails, by hash. ``aliases``: its aliases, by hash. ``left``: hashes
+    that stay on third records.
+    """
+
+    slots: Mapping[str, int]
+    aliases: Mapping[str, str]
+    left: frozenset[str]
+
+    def demoted(self, moved: Moved) -> str | None:
+        """Return an e-mail that the merge made an alias, if it is still one and may be a main one again."""
+        is_free = moved.into is None and moved.hash not in self.left and moved.hash not in self.slots
+        return self.aliases.get(moved.hash) if is_free else None
+
+
+class _Mains(NamedTuple):
+    """Main e-mails by slot, and the kept record's slot that each comes from, None for an alias."""
+
+    emails: dict[int, MainEmail]
+    sources: dict[int, int | None]
 
 
 def undo(
@@ -265,83 +293,123 @@ def undo(
     elsewhere: Mapping[str, tuple[int, str]],
     leave: Collection[str] = (),
 ) -> Undoing:
-    """Undo a merge, as far as nothing has changed since what it changed (R54).
+    """Undo a merge, as far as what it changed is unchanged since (R54). Raises Refused.
 
     ``hashes``: those of the kept record's main e-mails, by slot. ``elsewhere``: hashes of the merge's e-mails
-    that third records have now: whose they are, and how they are written; ``leave`` names those that may stay
-    there. Raises Refused.
+    that third records have now: whose they are, and how they are written. ``leave``: those that may stay
+    there.
     """
-    aliases = {digest(email): email for email in kept.aliases}
-    left = _left(facts, elsewhere, {digest(email): email for email in leave})
-    now_at = {hash_: slot for slot, hash_ in hashes.items()}
+    now = _Now(
+        slots={hash_: slot for slot, hash_ in hashes.items()},
+        aliases={digest(email): email for email in kept.aliases},
+        left=_left(facts, elsewhere, {digest(email): email for email in leave}),
+    )
+    entered = _entered(kept, facts, now)
+    returned = _returned(kept, facts, now, entered)
+    stayed = _stayed(kept, facts, now, returned)
+    given = {m.hash: m.slot for m in facts.emails if m.side == "other" and m.slot in returned.emails}
+    own = {m.hash for m in facts.emails if m.side == "kept"}
+    held = {hashes[slot] for slot in stayed.sources.values() if slot is not None}
+    record, external_id = _fields_undone(kept, other, facts)
+    others_aliases = [
+        now.aliases[m.hash]
+        for m in facts.emails
+        if m.side == "other" and m.hash in now.left and m.hash in now.aliases
+    ]
+    return Undoing(
+        replace(
+            record,
+            emails=tuple(stayed.emails[slot] for slot in sorted(stayed.emails)),
+            aliases=_kept_aliases(
+                facts, now, stayed, {hash_: returned.emails[slot] for hash_, slot in given.items()}
+            ),
+            status=facts.kept_status if held <= own else "active",
+        ),
+        replace(
+            other,
+            status=facts.other_status,
+            merged_into=None,
+            external_id=external_id,
+            emails=tuple(returned.emails[slot] for slot in sorted(returned.emails)),
+            aliases=(*other.aliases, *_without(others_aliases, other.aliases)),
+            idle_since=kept.idle_since,
+        ),
+        returned.sources,
+        stayed.sources,
+        given,
+        tuple(entered.values()),
+    )
+
+
+def _entered(kept: CustomerRecord, facts: Facts, now: _Now) -> dict[str, str]:
+    """Return, by hash, e-mails of the other that were entered on the kept record since."""
     mains = {main.slot: main for main in kept.emails}
-    back: dict[int, MainEmail] = {}
-    returned: dict[int, int | None] = {}
-    given: dict[str, int] = {}
-    entered: list[str] = []
+    entered: dict[str, str] = {}
     for moved in facts.emails:
-        if moved.side == "kept":
+        if moved.side == "other" and moved.hash in now.slots:
+            main = mains[now.slots[moved.hash]]
+            if main.email is not None and _entered_since(main, moved):
+                entered[moved.hash] = main.email
+    return entered
+
+
+def _returned(kept: CustomerRecord, facts: Facts, now: _Now, entered: Collection[str]) -> _Mains:
+    """Return the main e-mails that the other has back, in the slots that they had."""
+    mains = {main.slot: main for main in kept.emails}
+    returned = _Mains({}, {})
+    for moved in facts.emails:
+        if moved.side == "kept" or moved.hash in entered:
             continue
-        text = aliases.get(moved.hash)
-        if moved.hash in now_at:
-            slot = now_at[moved.hash]
-            written = mains[slot].email
-            if written is not None and _entered_since(mains[slot], moved):
-                entered.append(written)
-                continue
-            back[moved.slot], returned[moved.slot] = replace(mains.pop(slot), slot=moved.slot), slot
-        elif moved.hash not in left and moved.into is None and text is not None:
-            back[moved.slot], returned[moved.slot] = MainEmail(moved.slot, text, moved.origin), None
+        slot, demoted = now.slots.get(moved.hash), now.demoted(moved)
+        if slot is not None:
+            returned.emails[moved.slot] = replace(mains[slot], slot=moved.slot)
+        elif demoted is not None:
+            returned.emails[moved.slot] = MainEmail(moved.slot, demoted, moved.origin)
         else:
             continue
-        given[moved.hash] = moved.slot
-    stayed: dict[int, int | None] = {slot: slot for slot in mains}
+        returned.sources[moved.slot] = slot
+    return returned
+
+
+def _stayed(kept: CustomerRecord, facts: Facts, now: _Now, returned: _Mains) -> _Mains:
+    """Return the main e-mails of the kept record: those left, and its own that the merge made aliases.
+
+    One whose slot is taken stays what the merge made of it.
+    """
+    gone = set(returned.sources.values())
+    emails = {main.slot: main for main in kept.emails if main.slot not in gone}
+    stayed = _Mains(emails, {slot: slot for slot in emails})
     for moved in facts.emails:
-        text = aliases.get(moved.hash)
-        free = moved.side == "kept" and moved.into is None and moved.slot not in mains
-        if free and text is not None and moved.hash not in left and moved.hash not in now_at:
-            mains[moved.slot], stayed[moved.slot] = MainEmail(moved.slot, text, moved.origin), None
-    others_aliases = tuple(
-        aliases[m.hash] for m in facts.emails if m.side == "other" and m.hash in left and m.hash in aliases
-    )
-    # An e-mail of its own that finds its slot taken stays what the merge made of it.
-    demoted = {m.hash for m in facts.emails if m.side == "kept" and m.into is None}
-    restored = {m.hash for m in facts.emails if m.side == "kept" and stayed.get(m.slot, m.slot) is None}
+        demoted = now.demoted(moved) if moved.side == "kept" else None
+        if demoted is not None and moved.slot not in stayed.emails:
+            stayed.emails[moved.slot] = MainEmail(moved.slot, demoted, moved.origin)
+            stayed.sources[moved.slot] = None
+    return stayed
+
+
+def _kept_aliases(facts: Facts, now: _Now, stayed: _Mains, given: Mapping[str, MainEmail]) -> tuple[str, ...]:
+    """Return the kept record's aliases: those that the merge made go, those that it made main ones return.
+
+    ``given``: the main e-mails that the other has back, by hash.
+    """
+    own = [moved for moved in facts.emails if moved.side == "kept"]
+    demoted = {moved.hash for moved in own if moved.into is None}
+    restored = {moved.hash for moved in own if stayed.sources.get(moved.slot, moved.slot) is None}
     gone = set(facts.aliases) - (demoted - restored)
-    own = {m.hash for m in facts.emails if m.side == "kept"}
-    held = {hashes[slot] for slot in stayed.values() if slot is not None}
-    record, external_id = _fields_undone(kept, other, facts)
-    older = [text for hash_, text in aliases.items() if hash_ not in gone]
-    older += [
-        email
-        for hash_ in facts.unaliased
-        if hash_ in given and (email := back[given[hash_]].email) is not None
-    ]
-    record = replace(
-        record,
-        emails=tuple(mains[slot] for slot in sorted(mains)),
-        aliases=tuple(older),
-        status=facts.kept_status if held <= own else "active",
+    back = [main.email for hash_ in facts.unaliased if (main := given.get(hash_)) is not None]
+    return (
+        *(email for hash_, email in now.aliases.items() if hash_ not in gone),
+        *(email for email in back if email is not None),
     )
-    revived = replace(
-        other,
-        status=facts.other_status,
-        merged_into=None,
-        external_id=external_id,
-        emails=tuple(back[slot] for slot in sorted(back)),
-        aliases=(*other.aliases, *_without(others_aliases, other.aliases)),
-        idle_since=kept.idle_since,
-    )
-    return Undoing(record, revived, returned, stayed, given, tuple(entered))
 
 
 def _entered_since(main: MainEmail, moved: Moved) -> bool:
-    """Whether a person or an import has put an e-mail of the other where it is since the merge."""
+    """Return True if a person or an import has put an e-mail of the other where it is since the merge."""
     return main.origin != "amazon" and (main.origin, main.slot) != (moved.origin, moved.into)
 
 
 def _left(facts: Facts, elsewhere: Mapping[str, tuple[int, str]], leave: Mapping[str, str]) -> frozenset[str]:
-    """The hashes that stay on third records. Raises Refused for one that was not allowed to."""
+    """Return the hashes that stay on third records. Raises Refused for one that may not."""
     strange = [email for hash_, email in leave.items() if hash_ not in elsewhere]
     if strange:
         raise Refused("an address to leave is on no third customer:", *strange)
@@ -358,7 +426,7 @@ def _left(facts: Facts, elsewhere: Mapping[str, tuple[int, str]], leave: Mapping
 def _fields_undone(
     kept: CustomerRecord, other: CustomerRecord, facts: Facts
 ) -> tuple[CustomerRecord, str | None]:
-    """The kept record without the fields and labels that the merge gave it, and the other's external id."""
+    """Return the kept record without what the merge filled in, and the other's external ID."""
     changes: dict[str, Any] = {}
     origins = dict(kept.origins)
     for name in facts.filled:
