@@ -6,7 +6,7 @@ from poller.cli.options import AsJson, Limit
 from poller.cli.output import progress, put_json, put_table, say
 from poller.cli.session import opened
 from poller.customers.duplicates import find
-from poller.customers.likeness import COMMON, Reason
+from poller.customers.likeness import MAX_ALIKE, Reason
 from poller.matching.customer_records import shown_name
 from poller.text import counted
 from store import customers, queries
@@ -64,6 +64,6 @@ def duplicates(
         say("no customers look like duplicates")
     for reason, values in result.common.items():
         ignored = counted(values, "value was", "values were")
-        say(f"{REASONS[reason]}: {ignored} ignored because more than {COMMON} customers share each")
+        say(f"{REASONS[reason]}: {ignored} ignored because more than {MAX_ALIKE} customers share each")
     if result.total > len(result.pairs):
         say(f"only the likeliest {len(result.pairs)} of {result.total:,} pairs are shown; see --limit")

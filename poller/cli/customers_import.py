@@ -12,12 +12,12 @@ from poller.cli.failures import BAD_INPUT, FAULT, Failure
 from poller.cli.options import DryRun, Yes
 from poller.cli.output import progress, put, say
 from poller.cli.session import confirm, opened, operator
-from poller.customers.import_rules import Kind, Outcome
+from poller.customers.import_rules import ImportedLine, LineOutcome
 from poller.customers.imports import count_lines, import_lines, read_lines
 from poller.errors import Refused
 from poller.text import counted, plain
 
-SUMMARY: dict[Kind, str] = {
+SUMMARY: dict[LineOutcome, str] = {
     "new": "new",
     "changed": "changed",
     "unchanged": "unchanged",
@@ -45,7 +45,7 @@ def import_customers(
         raise Failure(f"{file}: {refused}", status=BAD_INPUT) from None
     with opened(create=True) as service:
         lines = read_lines(file, service.businesses(), service.shared_emails)
-        counts: Counter[Kind] = Counter()
+        counts: Counter[LineOutcome] = Counter()
         if not dry_run:
             confirm(f"import {counted(total, 'line')} of {file}?", yes=yes)
         try:
@@ -60,12 +60,12 @@ def import_customers(
         raise typer.Exit(FAULT)
 
 
-def _summary(counts: Counter[Kind]) -> str:
+def _summary(counts: Counter[LineOutcome]) -> str:
     parts = [f"{counts[kind]:,} {words}" for kind, words in SUMMARY.items() if counts[kind]]
     return ", ".join(parts) or "the file has no line below its header"
 
 
-def _print(outcome: Outcome, dry_run: bool) -> None:
+def _print(outcome: ImportedLine, dry_run: bool) -> None:
     """Print every line of a dry run on standard output; otherwise only refused lines, on standard error."""
     if not dry_run:
         if outcome.kind == "refused":

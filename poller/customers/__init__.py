@@ -1,1 +1,1 @@
-"""What people do with customers: create, edit, import and merge them, and look for doubled ones."""
+"""Customers as people work with them: create, edit, import, merge, find duplicates."""

@@ -1,4 +1,4 @@
-"""Currencies of prices: the codes of ISO 4217, without metals, funds and test codes."""
+"""Currency codes of ISO 4217, without those of metals, funds and tests."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Pairs of customers that may be one and the same (R56); nothing here changes anything.
+"""Pairs of customers that may be the same person (R56); this only reads.
 
-Every record is opened once, and turned at once into a few keyed digests under a key of this run alone. They
-are sorted and paired in SQLite's own temporary database, which goes to disk when it grows, so that memory
-stays small however many customers there are.
+Each record is opened once and turned into a few digests, under a key of this run alone. SQLite sorts and
+pairs them in a temporary database that goes to disk as it grows, so memory does not grow with the customers.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ from store import queries
 from store.customers import Likeness, likenesses
 from store.engine import Transaction
 
-CHUNK = 2_000
+CHUNK_SIZE = 2_000
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two customers that may be one; the first is the one to keep: active before unidentified, then older."""
+    """Two customers that may be one. The first is the one to keep: the active one, else the older."""
 
     customer_id: int
     other_id: int
@@ -39,7 +38,10 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Suggestions:
-    """The best pairs, how many there are in all, and what too many records share to say anything."""
+    """The best pairs and the number of all pairs.
+
+    ``common``: for each reason, how many names, phones or companies too many records share to mean anything.
+    """
 
     pairs: tuple[Pair, ...]
     total: int
@@ -47,7 +49,7 @@ class Suggestions:
 
 
 def find(tx: Transaction, *, limit: int, tell: Callable[[int], None]) -> Suggestions:
-    """Search all living customers. ``tell`` gets the number of customers read so far."""
+    """Search all living customers. ``tell`` gets the number of those read so far."""
     with closing(sqlite3.connect("")) as scratch:
         scratch.execute("PRAGMA journal_mode = OFF")
         scratch.execute("PRAGMA cache_size = -16000")
@@ -57,16 +59,16 @@ def find(tx: Transaction, *, limit: int, tell: Callable[[int], None]) -> Suggest
         common = _pair(scratch)
         promoted = sorted({(min(pair), max(pair)) for pair in queries.suggested(tx)})
         scratch.executemany("INSERT INTO pairs VALUES (?, ?, 1)", promoted)
-        found, total = _best(scratch, limit)
-    statuses = queries.statuses(tx, {i for pair in found for i in (pair.customer_id, pair.other_id)})
-    return Suggestions(tuple(_kept_first(pair, statuses) for pair in found), total, common)
+        best, total = _best(scratch, limit)
+    statuses = queries.statuses(tx, {i for pair in best for i in (pair.customer_id, pair.other_id)})
+    return Suggestions(tuple(_kept_first(pair, statuses) for pair in best), total, common)
 
 
 def _mark(tx: Transaction, scratch: sqlite3.Connection, tell: Callable[[int], None]) -> None:
-    """One row for every form in which a record can be like another."""
+    """Write a row for each form in which a record can be like another."""
     key = os.urandom(32)
     seen = 0
-    for chunk in likenesses(tx, CHUNK):
+    for chunk in likenesses(tx, CHUNK_SIZE):
         rows = []
         for record in chunk:
             for reason, form in _forms(record):
@@ -78,13 +80,13 @@ def _mark(tx: Transaction, scratch: sqlite3.Connection, tell: Callable[[int], No
 
 
 def _forms(record: Likeness) -> Iterator[tuple[int, str]]:
-    person, place = record.person, record.address
-    at_home = place is not None and place.kind != PICKUP_POINT
+    """Yield the record's forms, each with the index of its reason; a pick-up point is not a buyer's."""
+    person, address = record.person, record.address
     name, number = person.name or person.amazon_name, person.phone
     postal_code = country = None
-    if place is not None and at_home:
-        name, number = name or place.name, number or place.phone
-        postal_code, country = place.postal_code, place.country
+    if address is not None and address.kind != PICKUP_POINT:
+        name, number = name or address.name, number or address.phone
+        postal_code, country = address.postal_code, address.country
     forms = (
         likeness.name_and_postcode(name, postal_code, country),
         likeness.phone(number),
@@ -96,32 +98,32 @@ def _forms(record: Likeness) -> Iterator[tuple[int, str]]:
 
 
 def _pair(scratch: sqlite3.Connection) -> dict[Reason, int]:
-    """Pair the records that share a digest; returns for each reason how many digests too many share."""
+    """Pair the records that share a digest. Returns by reason how many digests too many records share."""
     common: Counter[Reason] = Counter()
     marks = scratch.execute("SELECT reason, digest, customer_id FROM marks ORDER BY 1, 2, 3")
 
-    def found() -> Iterator[tuple[int, int, int]]:
+    def paired() -> Iterator[tuple[int, int, int]]:
         for (reason, _), group in groupby(marks, key=itemgetter(0, 1)):
             alike = [customer_id for _, _, customer_id in group]
-            common[REASONS[reason]] += len(alike) > likeness.COMMON
+            common[REASONS[reason]] += len(alike) > likeness.MAX_ALIKE
             for first, second in likeness.pairs(alike):
                 yield first, second, 1 << reason
 
-    scratch.executemany("INSERT INTO pairs VALUES (?, ?, ?)", found())
-    return {reason: many for reason, many in common.items() if many}
+    scratch.executemany("INSERT INTO pairs VALUES (?, ?, ?)", paired())
+    return {reason: count for reason, count in common.items() if count}
 
 
 def _best(scratch: sqlite3.Connection, limit: int) -> tuple[list[Pair], int]:
-    """The pairs with the highest scores, and how many pairs there are."""
+    """Return the pairs with the highest scores, and the number of pairs."""
     scratch.create_function("score", 1, lambda bits: likeness.score(_reasons(bits)), deterministic=True)
     scratch.execute("CREATE TABLE joined AS SELECT first, second, sum(bit) AS bits FROM pairs GROUP BY 1, 2")
     (total,) = scratch.execute("SELECT count(*) FROM joined").fetchone()
     query = "SELECT first, second, bits FROM joined ORDER BY score(bits) DESC, first, second LIMIT ?"
-    found = []
+    best = []
     for first, second, bits in scratch.execute(query, (limit,)):
         reasons = _reasons(bits)
-        found.append(Pair(first, second, likeness.score(reasons), reasons))
-    return found, total
+        best.append(Pair(first, second, likeness.score(reasons), reasons))
+    return best, total
 
 
 def _reasons(bits: int) -> tuple[Reason, ...]:

@@ -1,4 +1,4 @@
-"""Creating and editing a customer by hand: one transaction, with who and when in the journal (R57)."""
+"""Creating and editing a customer by hand: one transaction, journalled with who and when (R57)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from store.records import CustomerRecord, normal_email
 
 
 def create(tx: Transaction, business: str, changes: Changes, who: str) -> CustomerRecord:
-    """A new record of what a person says. Raises Refused, and conflicts (``store.engine.is_conflict``)."""
+    """Create a record by hand. Raises Refused, and conflicts (``store.engine.is_conflict``)."""
     if not any(changes.values.values()) and not changes.labels:
         raise Refused("a customer needs at least one field, for example a name or an e-mail.")
     empty = CustomerRecord(business, None, None, tx.now)
-    given = {name: value for name, value in changes.values.items() if value is not None}
-    record = amended(empty, replace(changes, values=given), "hand")
+    entered = {name: value for name, value in changes.values.items() if value is not None}
+    record = amended(empty, replace(changes, values=entered), "hand")
     check_free(tx, record)
     (customer_id,) = customers.create(tx, [record])
     created = replace(record, customer_id=customer_id, changed_at=tx.now)
@@ -29,9 +29,9 @@ def create(tx: Transaction, business: str, changes: Changes, who: str) -> Custom
 
 
 def edit(tx: Transaction, customer_id: int, changes: Changes, who: str) -> CustomerRecord:
-    """Change some fields of a record. Raises Refused, and conflicts (``store.engine.is_conflict``).
+    """Change fields of a record. Raises Refused, and conflicts (``store.engine.is_conflict``).
 
-    No sync overwrites them from now on, nor fills one that was emptied (R8).
+    From then on no sync overwrites them, nor fills one that was emptied (R8).
     """
     if not changes.values and not changes.labels:
         raise Refused("nothing to change: name at least one field.")
@@ -51,7 +51,7 @@ def edit(tx: Transaction, customer_id: int, changes: Changes, who: str) -> Custo
 
 
 def edit_and_count(tx: Transaction, customer_id: int, changes: Changes, who: str) -> int:
-    """Edit, and return the number of erased e-mails that no longer recognise a buyer. Raises as ``edit``."""
+    """Edit, and return the number of erased e-mails that stop matching. Raises what ``edit`` does."""
     before, hashes = queries.get_customer(tx, customer_id), customers.email_hashes(tx, customer_id)
     edit(tx, customer_id, changes, who)
     assert before is not None, "an edit of an unknown customer is refused"
@@ -61,16 +61,16 @@ def edit_and_count(tx: Transaction, customer_id: int, changes: Changes, who: str
 def stops_recognising(
     before: CustomerRecord, hashes: Mapping[int, bytes], hashes_after: Mapping[int, bytes]
 ) -> int:
-    """How many erased e-mails an edit has taken off a record: their buyers will not be known again (R61).
+    """Return how many erased e-mails an edit removed: their buyers will not be recognised again (R61).
 
-    ``hashes`` are those of the record's main e-mails, by slot.
+    ``hashes``, ``hashes_after``: those of the record's main e-mails, by slot.
     """
     erased = {hashes[main.slot] for main in before.emails if main.email is None}
     return len(erased - set(hashes_after.values()))
 
 
 def check_free(tx: Transaction, record: CustomerRecord) -> None:
-    """Raises Refused for an e-mail or an external id that another record of the business has (R16)."""
+    """Raise Refused for an e-mail or an external ID that another record of the business has (R16)."""
     emails = {normal_email(m.email): m.slot for m in record.emails if m.email is not None}
     for email, (holder, _) in customers.find_emails(tx, record.business, emails).items():
         if holder != record.customer_id:
@@ -82,7 +82,7 @@ def check_free(tx: Transaction, record: CustomerRecord) -> None:
 
 
 def settle_business(known: Mapping[str, str], name: str | None) -> str:
-    """The business that a person means. ``known``: the business of each account. Raises Refused."""
+    """Return the business that a person means. ``known``: business by account. Raises Refused."""
     businesses = sorted(set(known.values()))
     if name is None:
         if len(businesses) == 1:

@@ -1,6 +1,7 @@
-"""A customer's fields as a person types them: their names, what is allowed, what they make of a record.
+"""A customer's fields as a person types them: names, checks, and what they change on a record.
 
-The same names serve the command line and the columns of an import. A value is text; an empty one removes.
+The command line, the API and the columns of an import use the same names. Values are texts; an empty one
+removes.
 """
 
 from __future__ import annotations
@@ -22,19 +23,19 @@ ADDRESS_PARTS = tuple(name for name in Address.__struct_fields__ if name != "kin
 BILLING = tuple(f"billing_{part}" for part in ADDRESS_PARTS)
 DELIVERY = tuple(f"delivery_{part}" for part in ADDRESS_PARTS)
 PERSONAL = ("name", "company", *EMAILS, "phone", *BILLING, *DELIVERY)
-"""Fields that say who somebody is; a marketplace's record for nobody has none of them."""
+"""Fields that identify a person; a marketplace's shared or placeholder record has none of them."""
 
 SELLERS = ("price_list", "currency", "tax_code", "discount_percent")
 FIELDS = ("external_id", *PERSONAL, *SELLERS)
 
-LONGEST = {"external_id": 128}
-LONGEST_EMAIL = 254
-LONGEST_OTHER = 500
+MAX_LENGTH_OF_ID = 128
+MAX_LENGTH_OF_EMAIL = 254
+MAX_LENGTH = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Checked values by field, None for one that is to be empty; labels that are to be set, or taken off."""
+    """Checked values by field and labels by key; None removes one."""
 
     values: Mapping[str, str | Decimal | None]
     labels: Mapping[str, str | None] = field(default_factory=dict)
@@ -43,7 +44,7 @@ class Changes:
 def checked(
     given: Mapping[str, str], labels: Iterable[str] = (), shared_emails: frozenset[str] = frozenset()
 ) -> Changes:
-    """Values as they were typed, made sure of. Raises Refused, naming the field and never the value."""
+    """Check values as they were typed. Raises Refused, which names the field and never the value."""
     values: dict[str, str | Decimal | None] = {}
     for name, text in given.items():
         stripped = text.strip()
@@ -55,9 +56,11 @@ def checked(
 
 
 def _value(name: str, text: str, shared_emails: frozenset[str]) -> str | Decimal:
-    longest = LONGEST_EMAIL if name in EMAILS else LONGEST.get(name, LONGEST_OTHER)
-    if len(text) > longest:
-        raise Refused(f"{name} is too long: {longest} characters are allowed.")
+    limit = MAX_LENGTH
+    if name in EMAILS or name == "external_id":
+        limit = MAX_LENGTH_OF_EMAIL if name in EMAILS else MAX_LENGTH_OF_ID
+    if len(text) > limit:
+        raise Refused(f"{name} is too long: {limit} characters are allowed.")
     if not text.isprintable():
         raise Refused(f"{name} has a character that cannot be printed, such as a line break.")
     if name in EMAILS:
@@ -94,18 +97,18 @@ def _percent(name: str, text: str) -> Decimal:
 
 def _label(text: str) -> tuple[str, str | None]:
     key, equals, value = text.partition("=")
-    if not (equals and key.strip()) or not text.isprintable() or len(text) > LONGEST_OTHER:
+    if not (equals and key.strip()) or not text.isprintable() or len(text) > MAX_LENGTH:
         raise Refused("a label is written key=value; key= takes it off.")
     return key.strip(), value.strip() or None
 
 
-# --- what they make of a record -------------------------------------------------------------------------
+# --- changing a record ----------------------------------------------------------------------------------
 
 
 def amended(record: CustomerRecord, changes: Changes, origin: Origin) -> CustomerRecord:
-    """The record with these changes; every field that is named comes from ``origin`` from now on.
+    """Return the record with these changes; each field named, also an emptied one, is of ``origin`` (R8).
 
-    Also one that is emptied: it is never filled again (R8). Raises Refused for a marketplace's own record.
+    Raises Refused for a marketplace's own record.
     """
     values = changes.values
     if record.special is not None and any(name in PERSONAL for name in values):
@@ -139,25 +142,25 @@ def amended(record: CustomerRecord, changes: Changes, origin: Origin) -> Custome
 
 
 def with_emails(record: CustomerRecord, emails: Iterable[MainEmail]) -> CustomerRecord:
-    """The record with these main e-mails; none of them is one of its older e-mails any more."""
+    """Return the record with these main e-mails, which are aliases no more."""
     mains = tuple(sorted(emails, key=lambda main: main.slot))
-    # Whoever has an e-mail is somebody; that an e-mail was taken away makes nobody unknown again.
+    # An e-mail identifies a person; removing it does not make the person unidentified again.
     status = "active" if mains and record.special is None else record.status
     return replace(record, emails=mains, aliases=without_mains(record.aliases, mains), status=status)
 
 
 def without_mains(aliases: Iterable[str], mains: Iterable[MainEmail]) -> tuple[str, ...]:
-    """Those of the older e-mails that are not main ones."""
+    """Return the aliases that are not main e-mails."""
     normal = {normal_email(main.email) for main in mains if main.email is not None}
     return tuple(email for email in aliases if normal_email(email) not in normal)
 
 
-def recognized(record: CustomerRecord, found: Mapping[str, tuple[int, int]]) -> CustomerRecord:
-    """The record with the e-mails that a person names, where retention has left only the hash (R61).
+def recognized(record: CustomerRecord, holders: Mapping[str, tuple[int, int]]) -> CustomerRecord:
+    """Return the record with e-mails restored that a person names and retention reduced to a hash (R61).
 
-    ``found``: for each e-mail that is named, in its normal form, whose it is, and in which slot.
+    ``holders``: by normal form of an e-mail named, the customer and slot that has it.
     """
-    named = {slot: email for email, (holder, slot) in found.items() if holder == record.customer_id}
+    named = {slot: email for email, (holder, slot) in holders.items() if holder == record.customer_id}
     emails = tuple(
         replace(main, email=named[main.slot]) if main.email is None and main.slot in named else main
         for main in record.emails
@@ -171,7 +174,7 @@ def _parts(values: Mapping[str, Any], kind: str) -> dict[str, str | None]:
 
 
 def address_with(address: Address | None, parts: Mapping[str, str | None]) -> Address | None:
-    """The address with these parts; None when nothing is left. What a person writes is no pick-up point."""
+    """Return the address with these parts, None if it is empty. What a person writes is no pick-up point."""
     changed = msgspec.structs.replace(address or Address(), **parts, kind=None)
     return None if changed == Address() else changed
 
@@ -179,7 +182,7 @@ def address_with(address: Address | None, parts: Mapping[str, str | None]) -> Ad
 def _with_email(
     emails: tuple[MainEmail, ...], slot: int, email: Any, origin: Origin
 ) -> tuple[MainEmail, ...]:
-    """The e-mail in the slot, or nothing; one that stands in another slot moves."""
+    """Put an e-mail into the slot, or empty it; an e-mail that is in another slot moves."""
     kept = [main for main in emails if main.slot != slot]
     if email is not None:
         normal = normal_email(email)
@@ -189,7 +192,7 @@ def _with_email(
 
 
 def has_it(name: str, holder: int, customer_id: int = 0) -> str:
-    """The sentence about an e-mail that another record has, with the remedy."""
+    """Return the message about an e-mail that another record has, with the remedy."""
     if not customer_id:
         command = f"`order-sync customers edit {holder}`"
         return f"customer {holder} has the e-mail of {name}: {command} changes that one."

@@ -1,7 +1,7 @@
-"""What one line of an import makes of the customers that are there: decided here, written elsewhere.
+"""What each line of an import changes, decided on values; ``poller.customers.imports`` writes the outcome.
 
-A line is known by its external id, else by a main e-mail. What it does not say it does not change; what a
-person has edited by hand stays as it is. So importing a file again changes nothing.
+A line's customer is found by its external ID, else by a main e-mail. What a line leaves out and what a person
+edited by hand stays as it is, so importing a file again changes nothing.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from poller.customers.fields import ADDRESS_PARTS, EMAILS, SELLERS, Changes, ame
 from poller.errors import Refused
 from store.records import CustomerRecord, MainEmail, normal_email
 
-Kind = Literal["new", "changed", "unchanged", "merged", "refused"]
+LineOutcome = Literal["new", "changed", "unchanged", "merged", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of the file: what it says of one customer, or why it says nothing."""
+    """One line of the file: changes of one customer, or why it is refused."""
 
     number: int
     business: str = ""
@@ -30,11 +30,11 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a line. ``before`` and ``after`` are the record's, where it is to be written."""
+class ImportedLine:
+    """What became of a line. ``before`` and ``after``: the record, if it is written; ``text``: for people."""
 
     number: int
-    kind: Kind
+    kind: LineOutcome
     customer_id: int = 0
     text: str = ""
     before: CustomerRecord | None = None
@@ -42,9 +42,9 @@ class Outcome:
 
 
 class Picture:
-    """The customers of one business, as far as some lines can speak of them; grows with every line.
+    """The customers of one business that some lines may concern; grows with each line.
 
-    New records have negative ids. ``touched``: for each customer the line that was about it.
+    New records have negative IDs. ``touched``: by customer, the number of the line about it.
     """
 
     def __init__(self, business: str, touched: dict[int, int]) -> None:
@@ -54,16 +54,16 @@ class Picture:
         self.by_email: dict[str, int] = {}
         self.touched = touched
 
-    def take(self, line: Line, now: datetime) -> Outcome:
-        """Decide one line, and remember what it makes."""
+    def take(self, line: Line, now: datetime) -> ImportedLine:
+        """Decide one line and remember its outcome."""
         if line.refused is not None:
-            return Outcome(line.number, "refused", text=line.refused)
+            return ImportedLine(line.number, "refused", text=line.refused)
         try:
             return self._decide(line, now)
         except Refused as refused:
-            return Outcome(line.number, "refused", text=str(refused))
+            return ImportedLine(line.number, "refused", text=str(refused))
 
-    def _decide(self, line: Line, now: datetime) -> Outcome:
+    def _decide(self, line: Line, now: datetime) -> ImportedLine:
         values = {name: value for name, value in line.changes.values.items() if value is not None}
         target = self._target(values)
         if target is None:
@@ -76,7 +76,7 @@ class Picture:
         before = self.records[target]
         if before.merged_into is not None:
             self.touched[target] = line.number
-            return Outcome(line.number, "merged", target, f"merged into customer {before.merged_into}")
+            return ImportedLine(line.number, "merged", target, f"merged into customer {before.merged_into}")
         if before.status == "forgotten":
             raise Refused(f"customer {target} was forgotten: nothing can be added to it.")
         after = imported(before, values)
@@ -104,8 +104,8 @@ class Picture:
         return target
 
     def _remember(
-        self, line: Line, kind: Kind, before: CustomerRecord | None, after: CustomerRecord
-    ) -> Outcome:
+        self, line: Line, kind: LineOutcome, before: CustomerRecord | None, after: CustomerRecord
+    ) -> ImportedLine:
         customer_id = after.customer_id
         self.touched[customer_id] = line.number
         self.records[customer_id] = after
@@ -117,21 +117,21 @@ class Picture:
                 self.by_email[normal_email(main.email)] = customer_id
         if after.external_id is not None:
             self.by_external_id[after.external_id] = customer_id
-        return Outcome(line.number, kind, customer_id, _told(before, after), before, after)
+        return ImportedLine(line.number, kind, customer_id, _changed_fields(before, after), before, after)
 
 
 def _name(customer_id: int) -> str:
     return f"customer {customer_id}" if customer_id > 0 else "a customer of this file"
 
 
-_TOLD = ("external_id", "name", "company", "phone", "billing", "delivery", *SELLERS)
+_SHOWN = ("external_id", "name", "company", "phone", "billing", "delivery", *SELLERS)
 
 
-def _told(before: CustomerRecord | None, after: CustomerRecord) -> str:
-    """The names of the fields that change."""
+def _changed_fields(before: CustomerRecord | None, after: CustomerRecord) -> str:
+    """Return the names of the fields that change, for people."""
     if before is None:
         return ""
-    names = [name for name in _TOLD if getattr(before, name) != getattr(after, name)]
+    names = [name for name in _SHOWN if getattr(before, name) != getattr(after, name)]
     if before.emails != after.emails:
         names.append("e-mails")
     if not names and before != after:
@@ -140,7 +140,7 @@ def _told(before: CustomerRecord | None, after: CustomerRecord) -> str:
 
 
 def imported(record: CustomerRecord, values: dict[str, str | Decimal]) -> CustomerRecord:
-    """The record with what a line says, but for what was edited by hand. Raises Refused."""
+    """Return the record with a line's values, except for what was edited by hand. Raises Refused."""
     taken: dict[str, str | Decimal | None] = {}
     for name in ("name", "company", "phone", *SELLERS):
         if name in values and record.origins.get(name) != "hand":
@@ -150,26 +150,26 @@ def imported(record: CustomerRecord, values: dict[str, str | Decimal]) -> Custom
     for kind in ("billing", "delivery"):
         parts = {f"{kind}_{part}": values.get(f"{kind}_{part}") for part in ADDRESS_PARTS}
         if any(parts.values()) and record.origins.get(kind) != "hand":
-            taken |= parts  # an address is taken whole: what the line leaves out is not part of it
+            taken |= parts  # an address is replaced whole: parts that the line leaves out go
     changed = amended(record, Changes(taken), "import")
     named = {slot: str(values[name]) for slot, name in enumerate(EMAILS, 1) if name in values}
     return with_emails(changed, _emails_with(changed, named))
 
 
 def _emails_with(record: CustomerRecord, named: dict[int, str]) -> Iterable[MainEmail]:
-    """The record's main e-mails with those that a line names, by slot.
+    """Return the record's main e-mails with those that a line names, by slot. Raises Refused.
 
-    One that is there stays where it is. Another goes into its slot, else into a free one, else into one whose
-    e-mail the line replaces; never over one that was not imported. Raises Refused.
+    An e-mail that is there keeps its slot. Another goes into its own slot, else into a free one, else into
+    one whose imported e-mail the line replaces.
     """
     mains = {main.slot: main for main in record.emails}
     at = {normal_email(main.email): main.slot for main in record.emails if main.email is not None}
     staying = {normal_email(email) for email in named.values()}
-    left: dict[int, str] = {}
+    to_place: dict[int, str] = {}
     for slot, email in named.items():
         here = at.get(normal_email(email))
         if here is None and not _by_hand(record, slot):
-            left[slot] = email
+            to_place[slot] = email
         elif here is not None and mains[here].origin != "hand":
             mains[here] = MainEmail(here, email, "import")
 
@@ -177,19 +177,19 @@ def _emails_with(record: CustomerRecord, named: dict[int, str]) -> Iterable[Main
         main = mains.get(slot)
         if main is None:
             return not _by_hand(record, slot)
-        named_anew = slot in named and main.email is not None and normal_email(main.email) not in staying
-        return named_anew and main.origin == "import"
+        is_replaced = slot in named and main.email is not None and normal_email(main.email) not in staying
+        return is_replaced and main.origin == "import"
 
-    for slot in [slot for slot in left if is_open(slot)]:
-        mains[slot] = MainEmail(slot, left.pop(slot), "import")
-    for slot, email in left.items():
-        places = sorted((s for s in (1, 2, 3) if is_open(s)), key=lambda s: s in mains)
-        if not places:
+    for slot in [slot for slot in to_place if is_open(slot)]:
+        mains[slot] = MainEmail(slot, to_place.pop(slot), "import")
+    for slot, email in to_place.items():
+        slots = sorted((s for s in (1, 2, 3) if is_open(s)), key=lambda s: s in mains)
+        if not slots:
             raise Refused(f"customer {record.customer_id} has no slot that is free for email_{slot}.")
-        mains[places[0]] = MainEmail(places[0], email, "import")
+        mains[slots[0]] = MainEmail(slots[0], email, "import")
     return mains.values()
 
 
 def _by_hand(record: CustomerRecord, slot: int) -> bool:
-    """Whether a person has filled or emptied the slot."""
+    """Return True if a person has filled or emptied the slot."""
     return record.origins.get(f"email_{slot}") == "hand"

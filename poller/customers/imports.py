@@ -1,8 +1,8 @@
-"""Customers of other channels, from a CSV file: read line by line, stored in batches (R12).
+"""Customers of other channels from a CSV file, read line by line, stored in batches (R12).
 
-A batch is one transaction, so an import that is cut short has done its first batches, and is simply run
-again. A line that cannot be used is reported and leaves all others alone; therefore every line of the file
-is read for itself, and none of our fields can have a line break.
+A batch is one transaction. An interrupted import has stored its first batches and can be repeated. A line
+that cannot be used is reported and does not affect others, so each line is parsed alone: no field has a line
+break.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from pathlib import Path
 
 from poller.customers.edits import settle_business
 from poller.customers.fields import ADDRESS_PARTS, EMAILS, checked, recognized
-from poller.customers.import_rules import Line, Outcome, Picture
+from poller.customers.import_rules import ImportedLine, Line, Picture
 from poller.errors import Refused
 from store import customers
 from store.engine import Store, Transaction
 from store.journal import difference
 from store.records import CustomerRecord, normal_email
 
-BATCH = 200
+BATCH_SIZE = 200
 
 COLUMNS = (
     *("external_id", "business", "name", "company", *EMAILS, "phone"),
@@ -33,14 +33,14 @@ COLUMNS = (
 )
 
 
-LONGEST_LINE = 100_000
-"""Characters; every field has its own limit, so a longer line is no line of customers."""
+MAX_LINE_LENGTH = 100_000
+"""Characters; the limits of the fields add up to less."""
 
 
 def count_lines(path: Path) -> int:
-    """How many lines there are below the heading, about. Raises Refused for what is not a file, and OSError.
+    """Return about how many lines are below the heading. Raises OSError, and Refused for a pipe or folder.
 
-    A pipe could not be read a second time.
+    The file is read twice, which a pipe does not allow.
     """
     if path.exists() and not path.is_file():
         raise Refused("it is not a file: save what it holds as one first.")
@@ -49,7 +49,7 @@ def count_lines(path: Path) -> int:
 
 
 def read_lines(path: Path, businesses: Mapping[str, str], shared_emails: frozenset[str]) -> Iterator[Line]:
-    """The lines of a file below its heading. Raises Refused for a heading that cannot be understood."""
+    """Yield the lines of a file below its heading. Raises Refused for a heading that cannot be used."""
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as file:
         first = file.readline()
         delimiter = ";" if first.count(";") > first.count(",") else ","
@@ -75,16 +75,15 @@ def _heading(text: str, delimiter: str) -> list[str]:
     unknown = [name for name in names if name not in COLUMNS]
     if not names or names == unknown:
         raise Refused(
-            "the first line of the file has to name columns, and has none of those that there are: "
-            f"{', '.join(COLUMNS)}."
+            f"the first line of the file must name columns, and names none of these: {', '.join(COLUMNS)}."
         )
     if unknown:
         raise Refused(f"there is no column {unknown[0] or '(empty)'}; there are {', '.join(COLUMNS)}.")
     doubled = [name for name in names if names.count(name) > 1]
     if doubled:
-        raise Refused(f"the column {doubled[0]} stands in the heading twice.")
+        raise Refused(f"the column {doubled[0]} is in the heading twice.")
     if not {"external_id", *EMAILS} & set(names):
-        raise Refused("the file has neither a column external_id nor one for an e-mail to know customers by.")
+        raise Refused("the file has neither a column external_id nor one for an e-mail to find customers by.")
     return names
 
 
@@ -97,8 +96,8 @@ def _line(
     shared_emails: frozenset[str],
 ) -> Line:
     try:
-        if len(text) > LONGEST_LINE:
-            raise Refused(f"it is too long: {LONGEST_LINE:,} characters are allowed.")
+        if len(text) > MAX_LINE_LENGTH:
+            raise Refused(f"it is too long: {MAX_LINE_LENGTH:,} characters are allowed.")
         cells = [_without_guard(cell.strip()) for cell in _cells(text, delimiter)]
         if any("\udc80" <= c <= "\udcff" for c in text):
             raise Refused("it is not UTF-8 text: save the file as UTF-8.")
@@ -114,7 +113,7 @@ def _line(
 
 
 def _without_guard(cell: str) -> str:
-    """Our own CSV puts an apostrophe before what a spreadsheet would take for a formula."""
+    """Remove the apostrophe that our own CSV puts before what a spreadsheet would run as a formula."""
     return cell[1:] if cell[:1] == "'" and cell[1:2] in ("=", "+", "-", "@") else cell
 
 
@@ -123,12 +122,12 @@ def _without_guard(cell: str) -> str:
 
 def import_lines(
     store: Store, lines: Iterator[Line], who: str, *, dry_run: bool, tell: Callable[[int], None]
-) -> Iterator[Outcome]:
-    """Carry lines out, or only say what they would do; ``tell`` hears how many are done."""
+) -> Iterator[ImportedLine]:
+    """Import lines, or only decide them; ``tell`` gets the number of lines done."""
     touched: dict[int, int] = {}
     pictures: dict[str, Picture] = {}
     done = 0
-    while batch := list(islice(lines, BATCH)):
+    while batch := list(islice(lines, BATCH_SIZE)):
         if dry_run:
             with store.read() as tx:
                 outcomes = _decide(tx, batch, pictures, touched)
@@ -140,10 +139,12 @@ def import_lines(
         yield from outcomes
 
 
-def _carry_out(tx: Transaction, lines: Sequence[Line], touched: Mapping[int, int], who: str) -> list[Outcome]:
+def _carry_out(
+    tx: Transaction, lines: Sequence[Line], touched: Mapping[int, int], who: str
+) -> list[ImportedLine]:
     """Decide and write one batch. Raises conflicts (``store.engine.is_conflict``)."""
     outcomes = _decide(tx, lines, {}, dict(touched))
-    for outcome in outcomes:  # in their order: an e-mail may go from one to a later one
+    for outcome in outcomes:  # in this order: an e-mail may move from one customer to a later one
         if outcome.kind == "changed" and outcome.after is not None:
             customers.change(tx, outcome.after, outcome.before)
     new = [o.after for o in outcomes if o.kind == "new" and o.after is not None]
@@ -163,25 +164,25 @@ def _carry_out(tx: Transaction, lines: Sequence[Line], touched: Mapping[int, int
 
 def _decide(
     tx: Transaction, lines: Sequence[Line], pictures: dict[str, Picture], touched: dict[int, int]
-) -> list[Outcome]:
-    """Decide a batch on what is stored, and on what earlier lines would make (``pictures``)."""
-    sound = [line for line in lines if line.refused is None]
-    places: dict[str, tuple[dict[str, int], dict[str, tuple[int, int]]]] = {}
-    for business in sorted({line.business for line in sound}):
-        mine = [line.changes.values for line in sound if line.business == business]
-        external_ids = {str(values["external_id"]) for values in mine if values.get("external_id")}
-        emails = {normal_email(str(v[name])) for v in mine for name in EMAILS if v.get(name)}
-        places[business] = (
+) -> list[ImportedLine]:
+    """Decide a batch on what is stored and on what earlier lines would change (``pictures``)."""
+    usable = [line for line in lines if line.refused is None]
+    holders: dict[str, tuple[dict[str, int], dict[str, tuple[int, int]]]] = {}
+    for business in sorted({line.business for line in usable}):
+        values = [line.changes.values for line in usable if line.business == business]
+        external_ids = {str(each["external_id"]) for each in values if each.get("external_id")}
+        emails = {normal_email(str(v[name])) for v in values for name in EMAILS if v.get(name)}
+        holders[business] = (
             customers.find_external_ids(tx, business, external_ids),
             customers.find_emails(tx, business, emails),
         )
-    wanted = {i for by_id, _ in places.values() for i in by_id.values()}
-    wanted |= {i for _, found in places.values() for i, _ in found.values()}
-    records = customers.load(tx, wanted)
-    for business, (by_external_id, found) in places.items():
+    ids = {i for by_id, _ in holders.values() for i in by_id.values()}
+    ids |= {i for _, by_email in holders.values() for i, _ in by_email.values()}
+    records = customers.load(tx, ids)
+    for business, (by_external_id, by_email) in holders.items():
         picture = pictures.setdefault(business, Picture(business, touched))
-        known = {i: recognized(record, found) for i, record in records.items()}
-        _add(picture, known, by_external_id, {email: i for email, (i, _) in found.items()})
+        known = {i: recognized(record, by_email) for i, record in records.items()}
+        _add(picture, known, by_external_id, {email: i for email, (i, _) in by_email.items()})
     return [
         pictures.setdefault(line.business, Picture(line.business, touched)).take(line, tx.now)
         for line in lines
@@ -194,7 +195,7 @@ def _add(
     by_external_id: Mapping[str, int],
     by_email: Mapping[str, int],
 ) -> None:
-    """Put stored records into the picture; what the file has made of them already stands."""
+    """Add stored records to the picture; what earlier lines made of them stays."""
     for name, customer_id in by_external_id.items():
         picture.by_external_id.setdefault(name, customer_id)
     for email, customer_id in by_email.items():

@@ -1,6 +1,6 @@
-"""What makes two customers look like one: the forms in which names, phones and companies are compared.
+"""The forms in which names, phones and companies of two customers are compared, and the score of a pair.
 
-A likeness is a suggestion to a person, nothing more: it never matches an order, and never merges (R18, R56).
+A likeness is only a suggestion to a person: it never matches an order and never merges (R18, R56).
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ WEIGHTS: Mapping[Reason, float] = {
     "phone": 0.7,
     "company": 0.4,
 }
-"""How much each speaks for one and the same person, from 0 to 1."""
+"""How likely each makes it that two records are of one person, from 0 to 1."""
 
-FEW = 6
-"""Up to this number of records with a shared value every pair is suggested; of more, each with the first."""
+MAX_ALL_PAIRS = 6
+"""Up to this many records that share a form, every pair is suggested; of more, each with the first."""
 
-COMMON = 50
-"""What more records share is a switchboard's, a forwarder's or a chain's, and says nothing about a person."""
+MAX_ALIKE = 50
+"""What more records share belongs to a switchboard, a forwarder or a chain, not to a person."""
 
 _SHORTEST_PHONE = 6
 _SAME_ENDING = 9
@@ -40,7 +40,7 @@ _EXTENSION = re.compile(r"(?:ext\.?|extension|x)\s*([0-9]+)\s*$", re.IGNORECASE)
 
 
 def score(reasons: Sequence[Reason]) -> float:
-    """From 0 to 1; several reasons speak louder than the loudest of them."""
+    """Return a score from 0 to 1; several reasons score more than the best of them."""
     doubt = 1.0
     for reason in reasons:
         doubt *= 1 - WEIGHTS[reason]
@@ -48,7 +48,7 @@ def score(reasons: Sequence[Reason]) -> float:
 
 
 def _words(text: str) -> list[str]:
-    """The words of a text, without case and accents."""
+    """Return the words of a text, without case and accents."""
     if not text.isascii():
         text = unicodedata.normalize("NFKD", text)
         text = "".join(c for c in text if not unicodedata.combining(c))
@@ -56,7 +56,7 @@ def _words(text: str) -> list[str]:
 
 
 def name_and_postcode(name: str | None, postal_code: str | None, country: str | None) -> str | None:
-    """Return a key that equal names, their words in any order, at equal postcodes share."""
+    """Return one form for equal names, their words in any order, at the same postcode."""
     if not name or not postal_code:
         return None
     words, code = sorted(_words(name)), "".join(_words(postal_code))
@@ -64,7 +64,7 @@ def name_and_postcode(name: str | None, postal_code: str | None, country: str | 
 
 
 def phone(number: str | None) -> str | None:
-    """The last digits, which are the same with and without a country code; an extension is part of it.
+    """Return the last digits, which a country code does not change, with the extension.
 
     Amazon gives many buyers one number with different extensions.
     """
@@ -79,16 +79,16 @@ def phone(number: str | None) -> str | None:
 
 
 def company(name: str | None) -> str | None:
-    """The same for a company with and without its legal form."""
+    """Return one form for a company with and without its legal form."""
     words = _words(name) if name else []
-    telling = [word for word in words if word not in _LEGAL_FORMS]
-    return " ".join(telling or words) or None
+    significant = [word for word in words if word not in _LEGAL_FORMS]
+    return " ".join(significant or words) or None
 
 
 def pairs(alike: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Which of the records that share something are suggested, by ascending id; none when too many do."""
-    if len(alike) > COMMON:
+    """Yield the pairs to suggest of records that share a form, by ascending ID; none if too many share it."""
+    if len(alike) > MAX_ALIKE:
         return iter(())
-    if len(alike) <= FEW:
+    if len(alike) <= MAX_ALL_PAIRS:
         return combinations(alike, 2)
     return ((alike[0], other) for other in alike[1:])

@@ -1,8 +1,8 @@
-"""Merging two customers and taking it back: one transaction each, on rows that are locked (R50-R55).
+"""Merging two customers and undoing it: one transaction each, on locked rows (R50-R55).
 
-Orders are locked before customers, as storing a page does, so that the two wait for each other instead of
-both giving up. A page that looked for an e-mail before the merge and locks its record after it finds a
-tombstone, and is decided again (``poller.ingest.apply``).
+Orders are locked before customers, as when storing a page, so that the two do not deadlock. A page that
+looked up an e-mail before the merge and locks its record after it finds a tombstone and is matched again
+(``poller.ingest.apply``).
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from store.records import CustomerRecord, MainEmail
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What a merge does or did.
+    """A merge, done or previewed.
 
     ``before``: the kept record as it was. ``filled``: fields that it takes from the other. ``stopping``: main
-    e-mails that match no more. ``moved``: orders of the other.
+    e-mails that stop matching. ``moved``: the number of the other's orders.
     """
 
     kept: CustomerRecord
@@ -42,10 +42,11 @@ class Merged:
 
 @dataclass(frozen=True, slots=True)
 class Unmerged:
-    """What undoing a merge did. ``moved``: orders that went back; ``arrived``: those of them that came since.
+    """What undoing a merge did.
 
-    ``stayed``: orders that came since and stayed on the kept record. ``entered``: e-mails of the other that
-    stayed there, because a person has entered them there since.
+    ``moved``: the number of orders that went back; ``arrived``: of them, those that arrived since the merge.
+    ``stayed``: orders that arrived since and stayed on the kept record. ``entered``: e-mails of the other
+    that stayed there because they were entered there since.
     """
 
     kept: CustomerRecord
@@ -63,10 +64,10 @@ def preview(
     shared_emails: frozenset[str],
     keep_emails: Collection[str] | None = None,
 ) -> Merged:
-    """What merging would do, without doing it. Raises Refused."""
+    """Return what merging would do. Raises Refused."""
     kept, other = _pair(tx, kept_id, other_id)
     planned = merge_rules.merge(kept, other, shared_emails, keep_emails)
-    return _told(planned, kept, other, merges.count_orders(tx, other_id))
+    return _merged(planned, kept, other, merges.count_orders(tx, other_id))
 
 
 def merge(
@@ -77,10 +78,9 @@ def merge(
     shared_emails: frozenset[str],
     keep_emails: Collection[str] | None = None,
 ) -> Merged:
-    """Merge one customer into another (R50).
+    """Merge one customer into another (R50). Raises Refused, and conflicts (``store.engine.is_conflict``).
 
-    ``shared_emails``: the settings' addresses that many buyers share (R17). Raises Refused, and conflicts
-    (``store.engine.is_conflict``).
+    ``shared_emails``: the settings' addresses that identify no buyer (R17).
     """
     merges.lock_orders(tx, other_id)
     kept, other = _pair(tx, kept_id, other_id)
@@ -114,27 +114,27 @@ def merge(
     _write(tx, planned.kept, kept)
     erased = {slot: hashes[side][at] for slot, (side, at) in planned.sources.items()}
     customers.place_emails(tx, planned.kept, erased)
-    return _told(planned, kept, other, moved)
+    return _merged(planned, kept, other, moved)
 
 
 def _write(tx: Transaction, record: CustomerRecord, before: CustomerRecord) -> None:
-    """Write a record but for its e-mails."""
+    """Write a record without its e-mails."""
     customers.change(tx, record, replace(before, emails=record.emails))
 
 
-def _told(planned: merge_rules.Merge, kept: CustomerRecord, other: CustomerRecord, moved: int) -> Merged:
+def _merged(planned: merge_rules.Merge, kept: CustomerRecord, other: CustomerRecord, moved: int) -> Merged:
     return Merged(
         planned.kept, kept, other, planned.filled, tuple(sorted(planned.labels)), planned.stopping, moved
     )
 
 
 def _pair(tx: Transaction, kept_id: int, other_id: int) -> tuple[CustomerRecord, CustomerRecord]:
-    found = customers.load(tx, {kept_id, other_id})
-    return _of(found, kept_id), _of(found, other_id)
+    records = customers.load(tx, {kept_id, other_id})
+    return _of(records, kept_id), _of(records, other_id)
 
 
-def _of(found: dict[int, CustomerRecord], customer_id: int) -> CustomerRecord:
-    record = found.get(customer_id)
+def _of(records: dict[int, CustomerRecord], customer_id: int) -> CustomerRecord:
+    record = records.get(customer_id)
     if record is None:
         raise Unknown(f"there is no customer {customer_id}.")
     return record
@@ -146,10 +146,10 @@ def _of(found: dict[int, CustomerRecord], customer_id: int) -> CustomerRecord:
 def unmerge(
     tx: Transaction, other_id: int, who: str, shared_emails: frozenset[str], leave: Collection[str] = ()
 ) -> Unmerged:
-    """Undo the merge of a customer into another (R54).
+    """Undo the merge of a customer into another (R54). Raises Refused, and conflicts.
 
     ``leave``: addresses that stay on the third records that have them now. ``shared_emails``: the settings'
-    addresses that many buyers share (R17). Raises Refused, and conflicts (``store.engine.is_conflict``).
+    addresses that identify no buyer (R17).
     """
     kept_id = merges.merged_into(tx, other_id)
     if kept_id is None:
@@ -181,7 +181,7 @@ def unmerge(
 
     _write(tx, undoing.kept, kept)
     customers.place_emails(tx, undoing.kept, _erased(hashes, undoing.stayed))
-    # For a hash without its e-mail the time of the last order with it must be known (R61).
+    # A hash is kept until some months after the last order, so its time must be known (R61).
     idle = undoing.other.idle_since or tx.now if any(m.email is None for m in undoing.other.emails) else None
     customers.change(tx, replace(undoing.other, emails=(), idle_since=idle))
     customers.place_emails(tx, undoing.other, _erased(hashes, undoing.returned))
@@ -195,7 +195,7 @@ def _erased(hashes: Mapping[int, bytes], sources: Mapping[int, int | None]) -> d
 
 
 def _merge_to_undo(tx: Transaction, kept: CustomerRecord, other: CustomerRecord) -> tuple[int, Facts]:
-    """The entry and the facts of the merge. Raises Refused when it cannot be undone, or not yet."""
+    """Return the merge's journal entry and facts. Raises Refused if it cannot be undone, or not yet."""
     if kept.merged_into is not None:
         raise Refused(
             f"customer {kept.customer_id} was merged into customer {kept.merged_into} since: undo that first "
@@ -203,13 +203,13 @@ def _merge_to_undo(tx: Transaction, kept: CustomerRecord, other: CustomerRecord)
         )
     if kept.status == "forgotten":
         raise Refused(f"customer {kept.customer_id} was forgotten: nothing can be taken out of it again.")
-    found = merges.facts_of(tx, kept.customer_id, other.customer_id, Facts)
-    if found is None:
+    merge_entry = merges.facts_of(tx, kept.customer_id, other.customer_id, Facts)
+    if merge_entry is None:
         raise Refused(
             f"customer {other.customer_id} was not merged by hand: its order was promoted to customer "
             f"{kept.customer_id} when its e-mail came (R22), which cannot be undone."
         )
-    entry, facts = found
+    entry, facts = merge_entry
     if facts is None:
         raise Refused(
             f"the merge of customer {other.customer_id} cannot be undone any more: what it takes was erased."
@@ -226,11 +226,11 @@ def _merge_to_undo(tx: Transaction, kept: CustomerRecord, other: CustomerRecord)
 def _elsewhere(
     tx: Transaction, kept: CustomerRecord, facts: Facts, digest: Callable[[str], str]
 ) -> dict[str, tuple[int, str]]:
-    """E-mails of the merge that are main ones of third records now: whose, and how they are written."""
+    """Return e-mails of the merge that third records have now, by hash: whose, and how they are written."""
     hashes = [bytes.fromhex(moved.hash) for moved in facts.emails]
     holders = customers.find_hashes(tx, kept.business, hashes)
     third = {i for i in holders.values() if i != kept.customer_id}
-    # Not locked: they are only named, and whatever happens to them meanwhile, the database keeps R16.
+    # Not locked: they are only named, and the database enforces R16 whatever happens meanwhile.
     records = [queries.get_customer(tx, customer_id) for customer_id in sorted(third)]
     written = {
         digest(main.email): main.email
@@ -252,8 +252,8 @@ def _give_arrived(
     digest: Callable[[str], str],
     shared_emails: frozenset[str],
 ) -> int:
-    """Orders that came since go with the e-mail that they carry; returns how many went."""
-    going: list[Arrived] = []
+    """Move orders that arrived since to the other, if they have an e-mail of it. Returns how many."""
+    moving: list[Arrived] = []
     for each in arrived:
         email = usable_email(each.order, shared_emails)
         slot = None if email is None else undoing.given.get(digest(email))
@@ -265,9 +265,9 @@ def _give_arrived(
             if slot != 1 and "R6" in rules:
                 rules.insert(rules.index("R6") + 1, "R12")
         changed = structs.replace(each.order, match_basis=basis, match_rules=(*rules, "R54"))
-        going.append(replace(each, order=changed))
-    merges.give_arrived(tx, going, undoing.other.customer_id)
+        moving.append(replace(each, order=changed))
+    merges.give_arrived(tx, moving, undoing.other.customer_id)
     merges.point_to(
-        tx, [each.order.order_id for each in going], undoing.kept.customer_id, undoing.other.customer_id
+        tx, [each.order.order_id for each in moving], undoing.kept.customer_id, undoing.other.customer_id
     )
-    return len(going)
+    return len(moving)

@@ -9,7 +9,7 @@ import pytest
 
 from poller.customers import duplicates
 from poller.customers.duplicates import Pair, Suggestions
-from poller.customers.likeness import COMMON, score
+from poller.customers.likeness import MAX_ALIKE, score
 from store.engine import Store
 from store.records import Address
 from store.sealing import Sealer
@@ -87,7 +87,7 @@ def test_r56_what_a_pick_up_point_shares_says_nothing(store: Store) -> None:
 
 
 def test_r56_what_very_many_share_is_counted_and_not_suggested(store: Store) -> None:
-    for i in range(COMMON + 1):
+    for i in range(MAX_ALIKE + 1):
         add_customer(store, name=f"Buyer {i}", phone="01632 960123")
     suggestions = found(store)
     assert (suggestions.pairs, suggestions.common) == ((), {"phone": 1})
@@ -109,7 +109,7 @@ def test_r22_r56_a_record_that_was_left_after_an_edit_is_suggested_first(store: 
 def test_r56_every_value_is_opened_at_most_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     for i in range(7):
         add_customer(store, f"e{i}@example.com", name="Ann", delivery=at("LS1"), billing=at("LS2"))
-    monkeypatch.setattr(duplicates, "CHUNK", 3)
+    monkeypatch.setattr(duplicates, "CHUNK_SIZE", 3)
     opened: Counter[str] = Counter()
     really = Sealer.open
 

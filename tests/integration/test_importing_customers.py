@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from poller.customers import imports
-from poller.customers.import_rules import Outcome
+from poller.customers.import_rules import ImportedLine
 from poller.errors import Refused
 from store import queries
 from store import tables as t
@@ -35,7 +35,7 @@ HEADING = "external_id,name,email_1,email_2,phone,billing_line1,billing_country,
 
 def imported(
     store: Store, folder: Path, *lines: str, heading: str = HEADING, dry_run: bool = False, **further: Any
-) -> list[Outcome]:
+) -> list[ImportedLine]:
     path = folder / "customers.csv"
     path.write_bytes("".join(f"{line}\n" for line in (heading, *lines)).encode("utf-8", "surrogateescape"))
     businesses = further.get("businesses", {"acme": "acme"})
@@ -43,7 +43,7 @@ def imported(
     return list(imports.import_lines(store, read, "tests", dry_run=dry_run, tell=lambda _: None))
 
 
-def kinds(outcomes: list[Outcome]) -> list[str]:
+def kinds(outcomes: list[ImportedLine]) -> list[str]:
     return [outcome.kind for outcome in outcomes]
 
 
@@ -255,7 +255,7 @@ def all_rows(store: Store) -> list[Any]:
 def test_a_dry_run_says_the_same_and_stores_nothing(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(imports, "BATCH", 2)
+    monkeypatch.setattr(imports, "BATCH_SIZE", 2)
     apply(store, an_order("o1", "bea@example.com"))
     lines = (*FILE, "C-1,Ann again,,,,,,,", ",,ann@example.com,,,,,,", ",,second@example.com,,,,,,")
     before = all_rows(store)
@@ -287,10 +287,10 @@ def test_each_line_may_name_its_business(store: Store, tmp_path: Path) -> None:
     ("heading", "sentence"),
     [
         ("external_id,surname", "there is no column surname; there are external_id, business"),
-        ("name,name,email_1", "the column name stands in the heading twice"),
+        ("name,name,email_1", "the column name is in the heading twice"),
         ("name,phone", "neither a column external_id nor one for an e-mail"),
-        ("C-1,Ann", "has to name columns, and has none of those that there are: external_id, business"),
-        ("", "the first line of the file has to name columns"),
+        ("C-1,Ann", "must name columns, and names none of these: external_id, business"),
+        ("", "the first line of the file must name columns"),
     ],
 )
 def test_a_wrong_heading_is_refused_in_a_sentence(

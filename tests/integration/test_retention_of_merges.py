@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from connectors.amazon.parse import order_of_json
 from poller.customers import imports
-from poller.customers.import_rules import Outcome
+from poller.customers.import_rules import ImportedLine
 from poller.errors import Refused
 from poller.privacy.forget import forget_customer
 from store import queries
@@ -59,7 +59,7 @@ def forget(place: Place, customer_id: int) -> None:
     place.store.commit(lambda tx: forget_customer(tx, customer_id, "tests", order_of_json))
 
 
-def import_csv(place: Place, folder: Path, text: str) -> list[Outcome]:
+def import_csv(place: Place, folder: Path, text: str) -> list[ImportedLine]:
     file = folder / "customers.csv"
     file.write_text(text)
     lines = imports.read_lines(file, {"acme": "acme"}, frozenset())

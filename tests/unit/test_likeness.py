@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from poller.customers import likeness
-from poller.customers.likeness import COMMON, FEW
+from poller.customers.likeness import MAX_ALIKE, MAX_ALL_PAIRS
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_r56_several_reasons_speak_louder_than_one() -> None:
 
 def test_r56_few_are_paired_with_each_other_more_with_the_first_and_very_many_not_at_all() -> None:
     assert list(likeness.pairs([5])) == []
-    assert len(list(likeness.pairs(range(FEW)))) == FEW * (FEW - 1) / 2
-    assert list(likeness.pairs(range(FEW + 1))) == [(0, i) for i in range(1, FEW + 1)]
-    assert len(list(likeness.pairs(range(COMMON)))) == COMMON - 1
-    assert list(likeness.pairs(range(COMMON + 1))) == []
+    assert len(list(likeness.pairs(range(MAX_ALL_PAIRS)))) == MAX_ALL_PAIRS * (MAX_ALL_PAIRS - 1) / 2
+    assert list(likeness.pairs(range(MAX_ALL_PAIRS + 1))) == [(0, i) for i in range(1, MAX_ALL_PAIRS + 1)]
+    assert len(list(likeness.pairs(range(MAX_ALIKE)))) == MAX_ALIKE - 1
+    assert list(likeness.pairs(range(MAX_ALIKE + 1))) == []
