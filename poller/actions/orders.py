@@ -53,7 +53,7 @@ def account_of(accounts: Mapping[str, Account], name: str) -> Account:
     account = accounts.get(name)
     if account is None:
         names = ", ".join(sorted(accounts)) or "none"
-        raise Refused(f"there is no usable account {name}; there is {names}.")
+        raise Refused(f"there is no usable account {name}; accounts: {names}.")
     if not account.sources:
         raise Refused(f"account {name} has no enabled marketplace.")
     return account

@@ -69,7 +69,7 @@ def chosen_place(
     polled = list(places(accounts))
     if account is not None and account not in accounts:
         names = ", ".join(sorted(accounts)) or "none"
-        raise Refused(f"there is no usable account {account}; there is {names}.")
+        raise Refused(f"there is no usable account {account}; accounts: {names}.")
     matching = [p for p in polled if p.polled.marketplace_id == named.id and account in (None, p.name)]
     if not matching:
         of = "" if account is None else f" of account {account}"

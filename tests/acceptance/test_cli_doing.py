@@ -346,7 +346,7 @@ def test_fetch_refuses_what_it_cannot_do(shop: Shop) -> None:
     unknown = shop("orders", "fetch", "999-9999999-9999999", "--account", "acme", status=1)
     assert unknown.messages == ["error: Amazon knows no order 999-9999999-9999999 of account acme."]
     stranger = shop("orders", "fetch", GOOD, "--account", "acmee", status=2)
-    assert stranger.messages == ["error: there is no usable account acmee; there is acme."]
+    assert stranger.messages == ["error: there is no usable account acmee; accounts: acme."]
     unreadable = shop("orders", "fetch", BAD, "--account", "acme", status=1)
     assert unreadable.out == ""
     (sentence,) = unreadable.messages
@@ -419,7 +419,10 @@ def test_retry_of_what_is_not_there_or_cannot_be_asked_for(shop: Shop) -> None:
         for entry in shop("quarantine", "list", "--json").json()
         if entry["order_id"].startswith("unreadable-")
     )
-    assert "not even its order id is known" in shop("quarantine", "retry", name, "--refetch", status=1).out
+    assert (
+        "it has no usable id, so it can't be requested again"
+        in shop("quarantine", "retry", name, "--refetch", status=1).out
+    )
     assert shop("quarantine", "show", name).json()["orderId"] == 5
     shop.simulator.plans = {**GENEROUS, GET: UsagePlan(0.01, 0)}
     assert re.search(f"stays: .* until {TIME}", shop("quarantine", "retry", BAD, "--refetch", status=1).out)

@@ -305,7 +305,10 @@ def test_wait_waits_for_the_request_budget(tmp_path: Path) -> None:
         (("--marketplace", "UK", "--from", TO, "--to", FROM), f"is not before --to {FROM}"),
         (("--marketplace", "UK", "--from", FROM, "--to", FROM), f"is not before --to {FROM}"),
         (("--marketplace", "UK", *PERIOD, "--by", "guess"), "--by guess is unknown: it is report or search"),
-        (("--marketplace", "UK", *PERIOD, "--account", "beta"), "there is no account beta that can be used"),
+        (
+            ("--marketplace", "UK", *PERIOD, "--account", "beta"),
+            "there is no usable account beta; accounts: acme",
+        ),
         (("--marketplace", "UK", "--from", FROM), "--to"),
         (PERIOD, "--marketplace"),
     ],

@@ -142,7 +142,7 @@ def test_an_order_is_refetched(place: Served, client: httpx.Client) -> None:
     assert problem(fetch("1"), 422, "refused").startswith("1 is not an order id")
     detail = problem(fetch("111-0000000-7777777"), 409, "not-stored")
     assert detail == "Amazon knows no order 111-0000000-7777777 of account acme."
-    assert "there is no account other" in problem(fetch(ORDERS[1], "other"), 422, "refused")
+    assert "there is no usable account other" in problem(fetch(ORDERS[1], "other"), 422, "refused")
     place.shop.simulator.faults = Faults.only("forbidden", operations=[GET])
     try:
         problem(fetch(ORDERS[1]), 502, "amazon")
@@ -281,7 +281,7 @@ def test_a_backfill_is_planned_started_and_directed(place: Served, client: httpx
         ({"marketplace": "FR"}, "FR is not polled; polled: acme:DE, acme:UK."),
         ({"to": day(60)}, f"from {day(60)} is not before to {day(60)}"),
         ({"from": "yesterday"}, "from yesterday is not a date or time"),
-        ({"account": "other"}, "there is no usable account other; there is acme."),
+        ({"account": "other"}, "there is no usable account other; accounts: acme."),
     ):
         assert detail in problem(client.post("/backfills", json=wanted | change), 422, "refused")
         assert detail in problem(client.post("/backfills/plan", json=wanted | change), 422, "refused")
