@@ -1,10 +1,9 @@
-"""The connectors' vocabulary: an order as Amazon tells it, with nothing of ours added.
+"""The connectors' vocabulary: an order as Amazon gives it, with nothing of ours added.
 
-Plain values without behaviour, which nothing changes once they are made. (Lines and orders are not
-``frozen`` all the same: Python takes three times as long to make a frozen one.) Absent means ``None`` or
-an empty tuple; an empty string from Amazon is absent. Words of Amazon's (statuses, programs, …) stay open
-strings, because Amazon adds new ones between two releases of its model. Times are aware UTC. Money is
-exact. No ``repr`` shows buyer data or a page token.
+Plain values that never change. (Lines and orders are not ``frozen``: making a frozen one takes three times as
+long.) Absent means ``None`` or an empty tuple; an empty string from Amazon is absent. Amazon's words
+(statuses, programs, …) stay open strings, because Amazon adds some between two releases of its model. Times
+are aware UTC, money is exact, and no ``repr`` shows buyer data or a page token.
 
 Source of every field: Amazon's Orders API model, version 2026-01-01.
 """
@@ -22,8 +21,8 @@ import msgspec
 class Money(msgspec.Struct, frozen=True, gc=False):
     """An exact amount in the currency that Amazon named (never derived from the marketplace).
 
-    The most frequent of all values. It is a Struct, as are other small parts of an order: such a one is made
-    ten times as fast as a frozen dataclass, and is of no concern to the garbage collector.
+    The most frequent value. Small parts of an order are Structs: they are made ten times as fast as a frozen
+    dataclass, and the garbage collector ignores them.
     """
 
     amount: Decimal
@@ -31,7 +30,7 @@ class Money(msgspec.Struct, frozen=True, gc=False):
 
 
 class Personal(msgspec.Struct, frozen=True, gc=False):
-    """A group of buyer data. Its ``repr`` tells nothing."""
+    """A group of buyer data. Its ``repr`` hides everything."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(…)"
@@ -60,7 +59,7 @@ class AmazonAddress(Personal, frozen=True, gc=False):
 
 
 class AmazonBuyer(Personal, frozen=True, gc=False):
-    """Who bought. There is no buyer id; ``email`` is an anonymised relay address, when given."""
+    """Who bought. There is no buyer ID; ``email``, if given, is an anonymised relay address."""
 
     name: str | None = None
     email: str | None = None
@@ -69,7 +68,7 @@ class AmazonBuyer(Personal, frozen=True, gc=False):
 
 
 class TaxRegistration(Personal, frozen=True, gc=False):
-    """One entry of ``tax.taxRegistrations``; identifies people, so it is buyer data."""
+    """One entry of ``tax.taxRegistrations``: buyer data, since it identifies people."""
 
     entity: str | None
     kind: str | None
@@ -81,9 +80,9 @@ class TaxRegistration(Personal, frozen=True, gc=False):
 class AmazonLine:
     """One order item.
 
-    Amounts are the item's breakdown subtotals, ``None`` when absent; ``discount`` as Amazon signs
-    it. ``withheld_tax`` is the TAX subtotal of an item whose tax collections say
-    MARKETPLACE_FACILITATOR, otherwise ``None``.
+    Amounts are the item's breakdown subtotals, None if absent; ``discount`` has Amazon's sign.
+    ``withheld_tax`` is the TAX subtotal of an item whose tax collections say MARKETPLACE_FACILITATOR, else
+    None.
     """
 
     order_item_id: str
@@ -109,7 +108,7 @@ class AmazonLine:
 
 
 class AmazonPackage(msgspec.Struct, frozen=True, gc=False):
-    """One package of a merchant-fulfilled order; the only place that knows a delivery status."""
+    """One package of a merchant-fulfilled order; the only place with a delivery status."""
 
     reference: str
     status: str | None = None
@@ -122,10 +121,9 @@ class AmazonPackage(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(slots=True)
 class AmazonOrder:
-    """One order at one time.
+    """One copy of an order.
 
-    ``present`` names the groups of data that this copy carries (see ``GROUPS``); a group that is
-    not in it is unknown, which is not the same as empty.
+    ``present`` names the groups of data that it carries (``GROUPS``); any other is unknown, not empty.
     """
 
     order_id: str
@@ -136,7 +134,7 @@ class AmazonOrder:
     present: frozenset[str]
     marketplace_id: str | None = None
     status: str | None = None
-    """``fulfillmentStatus``; None only when the FULFILLMENT dataset is absent."""
+    """``fulfillmentStatus``; None only without the FULFILLMENT dataset."""
     fulfilled_by: str | None = None
     service_level: str | None = None
     ship_by: datetime | None = None
@@ -170,15 +168,15 @@ GROUPS = frozenset(
         "tax",  # tax registrations or tax collections
     }
 )
-"""The groups in which absence is judged (an absent group never erases a stored one)."""
+"""The groups of data whose absence is judged: an absent group never erases a stored one."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnreadableOrder:
-    """An order that could not be understood, with what a person needs to find out why.
+    """An order that could not be read, and why.
 
-    ``payload`` is Amazon's JSON of this one order and holds buyer data: seal it. ``reason`` names
-    the field and the expectation, never the value.
+    ``payload`` is Amazon's JSON of this order and holds buyer data: seal it. ``reason`` names the field and
+    what was expected, never the value.
     """
 
     order_id: str | None
@@ -186,7 +184,7 @@ class UnreadableOrder:
     reason: str
     payload: str = field(repr=False)
     last_updated_at: datetime | None = None
-    """Which version of the order this is, when that much can be read; so also the buyer's e-mail."""
+    """Which version of the order this is, if that can be read; likewise the buyer's e-mail."""
     buyer_email: str | None = field(default=None, repr=False)
 
 
@@ -205,10 +203,10 @@ class ListedOrder(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class OrderPage:
-    """One answer of ``searchOrders``, proven to be complete JSON of the promised shape."""
+    """One answer of ``searchOrders``, checked to be complete JSON of the promised shape."""
 
     orders: tuple[AmazonOrder, ...]
     unreadable: tuple[UnreadableOrder, ...]
     next_token: str | None = field(repr=False)
     echoed_before: datetime | None
-    """The upper bound that Amazon says it applied, when it says so."""
+    """The upper bound that Amazon says it applied, if it does."""

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from store.records import Amount, PackageRecord
 
@@ -78,15 +79,7 @@ def dump_packages(packages: tuple[PackageRecord, ...]) -> str | None:
         return None
     return dump(
         [
-            {
-                "reference": p.reference,
-                "status": p.status,
-                "detailed_status": p.detailed_status,
-                "carrier": p.carrier,
-                "service": p.service,
-                "tracking_number": p.tracking_number,
-                "shipped_at": p.shipped_at.isoformat() if p.shipped_at else None,
-            }
+            {**structs.asdict(p), "shipped_at": p.shipped_at.isoformat() if p.shipped_at else None}
             for p in packages
         ]
     )

@@ -1,7 +1,7 @@
-"""Rows of ``orders`` and ``order_lines`` from records and back, as the records' fields are declared.
+"""Records of orders and lines as rows and back, as the fields of the records are declared.
 
-This runs for every order that is stored or read: values that need no conversion are moved in bulk, and a
-sealed value is neither sealed nor opened if that can be avoided.
+This runs for every order stored or read: values without a codec are moved in bulk, and nothing is sealed or
+opened without need.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Orders and their lines: reading those of a page, writing them back group by group.
+"""Orders and their lines: reading those of a page, writing them part by part, and finding some.
 
-A page's orders are read in one query and written in a few bulk statements. Sealed groups that a copy
-does not replace are carried over as they are, without being opened.
+A page's orders are read in one query and written in a few bulk statements. Sealed values of parts that are
+not written stay as they are and are not opened.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from store.types import among, among_these
 
 
 class OrderSave(Protocol):
-    """How to write one order, as ``poller.matching.match.OrderWrite`` says."""
+    """How to write one order: ``poller.matching.match.OrderWrite``."""
 
     @property
     def record(self) -> OrderRecord:
@@ -32,11 +32,11 @@ class OrderSave(Protocol):
     def is_new(self) -> bool: ...
     @property
     def core(self) -> bool:
-        """Whether the columns that every copy carries are to be written."""
+        """Write the parts that every copy brings."""
 
     @property
     def groups(self) -> frozenset[str]:
-        """Groups whose columns are to be written; all others keep what is stored."""
+        """Groups of data to write; all others keep what is stored."""
 
     @property
     def billing(self) -> bool: ...
@@ -53,7 +53,7 @@ def line_place(order_key: int, order_item_id: str, column: str) -> str:
 
 
 def record_of(tx: Transaction, row: Row, lines: tuple[LineRecord, ...] = ()) -> OrderRecord:
-    """Open one row."""
+    """Return the record of a row, opened."""
     return OrderRecord(
         **ORDERS.fields(row, tx.sealer, partial(place, row["order_key"])),
         as_of=codec.load_as_of(row["as_of"], row["last_updated_at"]),
@@ -72,15 +72,15 @@ _BY_ID = (
 
 
 def load_rows(tx: Transaction, account: str, order_ids: Collection[str]) -> dict[str, Row]:
-    """Stored rows of some orders, locked in key order. Opens nothing."""
+    """Return stored rows by order ID, locked in key order. Opens nothing."""
     if not order_ids:
         return {}
-    found = tx.conn.execute(tx.lock(_BY_ID), {"account": account, "these": sorted(order_ids)})
-    return {row["order_id"]: dict(row) for row in found.mappings()}
+    rows = tx.conn.execute(tx.lock(_BY_ID), {"account": account, "these": sorted(order_ids)})
+    return {row["order_id"]: dict(row) for row in rows.mappings()}
 
 
 def update_times(tx: Transaction, account: str, order_ids: Collection[str]) -> dict[str, datetime]:
-    """Amazon's time of the stored version of some orders."""
+    """Return Amazon's update time of stored orders, by order ID."""
     if not order_ids:
         return {}
     c = orders.c
@@ -91,11 +91,11 @@ def update_times(tx: Transaction, account: str, order_ids: Collection[str]) -> d
 
 
 def load_lines(tx: Transaction, keys: Collection[int]) -> dict[int, tuple[LineRecord, ...]]:
-    """Lines of some orders by order key, in position order."""
-    found: dict[int, list[LineRecord]] = {}
+    """Return the lines of orders by order key, in position order."""
+    lines_of: dict[int, list[LineRecord]] = {}
     for row in _line_rows(tx, keys):
-        found.setdefault(row["order_key"], []).append(_line_record(tx, row))
-    return {key: tuple(lines) for key, lines in found.items()}
+        lines_of.setdefault(row["order_key"], []).append(_line_record(tx, row))
+    return {key: tuple(lines) for key, lines in lines_of.items()}
 
 
 def _line_rows(tx: Transaction, keys: Collection[int]) -> Iterable[Row]:
@@ -156,11 +156,11 @@ def save(
     customer_ids: Mapping[int, int] | None = None,
     walk: int | None = None,
 ) -> int:
-    """Write the orders of a page; ``stored`` is what ``load_rows`` gave for them.
+    """Write the orders of a page. Returns how many were new or changed; an equal copy writes nothing.
 
-    ``customer_ids`` turns temporary references to new customers into their ids. ``walk`` marks the
-    orders as seen by a window's walk. Returns how many rows were new or changed; a copy that changes
-    nothing writes nothing. Raises a conflict (``engine.is_conflict``) when another process was first.
+    ``stored``: their rows, from ``load_rows``. ``customer_ids``: IDs of new customers by temporary reference.
+    ``walk`` marks the orders as seen by a window's walk. Raises a conflict (``engine.is_conflict``) if
+    another process was first.
     """
     fresh = [w for w in writes if w.is_new]
     rows, lines = [], []
@@ -242,7 +242,7 @@ def _merged_row(
 
 
 def _parts(write: OrderSave) -> set[str]:
-    """Return the parts of an order that are to be written (``store.order_fields.In``)."""
+    """Return the parts of an order to write (``store.order_fields.In``)."""
     parts = {"decision", *write.groups}
     if write.core:
         parts.add("core")
@@ -279,9 +279,9 @@ def _merged_lines(tx: Transaction, write: OrderSave, old: Mapping[str, Row], key
 
 
 def _may_be_listed(marketplace_ids: Sequence[str]) -> sa.ColumnElement[bool]:
-    """Orders that Amazon may list under these marketplaces.
+    """Match orders that Amazon may list under these marketplaces.
 
-    An order of another channel is listed under a marketplace that its own data do not name.
+    An order of another channel is listed under a marketplace that its own data does not name.
     """
     return sa.or_(orders.c.marketplace_id.in_(marketplace_ids), orders.c.marketplace.is_(None))
 
@@ -293,7 +293,7 @@ def departed(
     created_until: datetime,
     updated_after: datetime,
 ) -> bool:
-    """Whether an order created by then was updated after the given time, so may have left a list."""
+    """Return True if an order created by then was updated after a time, so may have left a list."""
     c = orders.c
     query = (
         sa.select(sa.literal(1))
@@ -332,7 +332,7 @@ def every_nth_update(
 
 
 def _waiting(marketplaces: str, why: sa.ColumnElement[bool]) -> sa.Select[Any]:
-    """Orders of some marketplaces that have no customer for this reason."""
+    """Select orders of some marketplaces that have no customer for this reason."""
     c = orders.c
     return sa.select(c.order_id).where(
         c.account == sa.bindparam("of_account"),
@@ -345,7 +345,7 @@ def _waiting(marketplaces: str, why: sa.ColumnElement[bool]) -> sa.Select[Any]:
 _OF_UNKNOWN_MARKETPLACES = _waiting("known", orders.c.marketplace.is_(None))
 _HELD = _waiting("holding_none", sa.and_(sa.text(RARE_BASIS), orders.c.match_basis == "held"))
 IS_ANY_WAITING = sa.or_(_OF_UNKNOWN_MARKETPLACES.exists(), _HELD.exists())
-"""With ``of_account``, and ``known`` and ``holding_none`` as for ``waiting``."""
+"""True if ``waiting`` has an order; parameters ``of_account``, ``known`` and ``holding_none``."""
 
 
 def waiting(

@@ -41,7 +41,7 @@ Basis = Literal[
 
 
 def normal_email(email: str) -> str:
-    """The form in which e-mails are compared (R15): trimmed and case-folded, nothing rewritten."""
+    """Return the form in which e-mails are compared (R15): trimmed and case-folded, nothing rewritten."""
     return email.strip().casefold()
 
 
@@ -65,7 +65,7 @@ class Discreet(msgspec.Struct, gc=False):
 
 
 class Personal(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A group of buyer data, sealed as one value; what is absent is left out. Its ``repr`` tells nothing."""
+    """A group of buyer data, sealed as one value without absent members. Its ``repr`` hides everything."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(…)"
@@ -92,12 +92,12 @@ class Address(Personal, frozen=True, omit_defaults=True, gc=False):
 
 
 def country_only(address: Address | None) -> Address | None:
-    """What retention leaves of an address (R60)."""
+    """Return what retention leaves of an address (R60)."""
     return Address(country=address.country) if address is not None and address.country else None
 
 
 def says_something(address: Address | None) -> bool:
-    """Whether there is more to an address than its country."""
+    """Return True if there is more to an address than its country."""
     if address is None:
         return False
     return address.line1 is not None or address != Address(country=address.country)
@@ -203,7 +203,7 @@ class OrderRecord(Discreet, gc=False):
     billing_origin: Annotated[Origin | None, In("billing", 8)] = None
     """Where the record's billing address came from when it was copied (R10)."""
     delivered_at: Annotated[datetime | None, In("decision")] = None
-    """Update time of the oldest copy that showed all of it delivered; so also the two that follow (R60)."""
+    """Update time of the oldest copy that showed it delivered; likewise the next two (R60)."""
     shipped_at: Annotated[datetime | None, In("decision")] = None
     cancelled_at: Annotated[datetime | None, In("decision")] = None
     term_at: Annotated[datetime | None, In("decision")] = None
