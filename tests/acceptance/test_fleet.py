@@ -77,6 +77,17 @@ class Fleet:
         self.processes[name].communicate()
         self.start(name)
 
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for a condition; a process that ends by itself fails the test."""
+
+        def holds() -> bool:
+            for name, process in self.processes.items():
+                if process.poll() is not None:
+                    pytest.fail(f"{name} ended with {process.returncode}: {process.communicate()[1]}")
+            return condition()
+
+        until(holds)
+
     def end(self) -> None:
         for process in self.processes.values():
             process.kill()
@@ -203,6 +214,7 @@ def fleet(
             "ORDER_SYNC_DATABASE_URL": database_url,
             "ORDER_SYNC_ENCRYPTION_KEY": new_key(),
             "ORDER_SYNC_EXECUTOR": "procrastinate",
+            "ORDER_SYNC_LISTEN": "127.0.0.1:0",  # two schedulers cannot both have the default port
             "ORDER_SYNC_LOG_FORMAT": "json",
             **settings,
         }
@@ -255,16 +267,16 @@ def test_a_fleet_whose_processes_are_killed_and_whose_database_goes_away_is_righ
     ) as running:
         for name in ("scheduler 1", "scheduler 2", "worker 1", "worker 2"):
             running.start(name)
-        until(lambda: running.ask("SELECT count(*) FROM orders") > 50)
+        running.until(lambda: running.ask("SELECT count(*) FROM orders") > 50)
         running.kill("worker 1")
-        until(lambda: running.ask("SELECT count(*) FROM orders") > 150)
+        running.until(lambda: running.ask("SELECT count(*) FROM orders") > 150)
         running.kill("scheduler 1")
         shut(running, 1.0)
         running.kill("worker 2")
         time_goes_by(running)
         last_fault = datetime.now(UTC)
-        until(lambda: running.succeeded_since(last_fault) == 12)
-        until(lambda: running.ask(HISTORY_LEFT) == 0)
+        running.until(lambda: running.succeeded_since(last_fault) == 12)
+        running.until(lambda: running.ask(HISTORY_LEFT) == 0)
         running.end()
         assert running.over_budget() == []
         assert running.wrongs() == []
@@ -310,7 +322,7 @@ def test_two_hundred_sources_four_workers_and_random_faults(
         names = [*(f"worker {n}" for n in range(1, 5)), "scheduler 1", "scheduler 2"]
         for name in names:
             running.start(name)
-        until(lambda: running.succeeded_since(began) > sources // 4)
+        running.until(lambda: running.succeeded_since(began) > sources // 4)
         disturbed_until = datetime.now(UTC) + timedelta(minutes=8)
         restarts = 0
         while (now := datetime.now(UTC)) < disturbed_until:
@@ -322,11 +334,11 @@ def test_two_hundred_sources_four_workers_and_random_faults(
                 running.kill(rng.choice(names))
             time.sleep(rng.uniform(5, 15))
         last_fault = datetime.now(UTC)
-        until(lambda: running.succeeded_since(last_fault) == sources)
+        running.until(lambda: running.succeeded_since(last_fault) == sources)
         recovered = datetime.now(UTC) - last_fault
         # Live reading sees what is older than the two minutes that Amazon holds back, each three minutes.
         settled = max(datetime.now(UTC), began + timedelta(minutes=12)) + timedelta(minutes=6)
-        until(lambda: datetime.now(UTC) > settled and running.ask(HISTORY_LEFT) == 0)
+        running.until(lambda: datetime.now(UTC) > settled and running.ask(HISTORY_LEFT) == 0)
         longest = running.longest_wait(began, datetime.now(UTC))
         running.end()
         with capsys.disabled():

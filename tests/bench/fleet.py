@@ -69,6 +69,11 @@ class Fleet:
         return found
 
     def ask(self, query: str) -> int:
+        """Return the number that a query finds. Raises RuntimeError if a process has ended by itself."""
+        for number, process in enumerate(self.processes):
+            if process.poll() is not None:
+                log = (self.folder / f"{number}.log").read_text()
+                raise RuntimeError(f"process {number} ended with {process.returncode}: {log}")
         with psycopg.connect(self.database_url.replace("+psycopg", "")) as connection:
             row = connection.execute(query).fetchone()
             return int(row[0] or 0) if row else 0
@@ -109,6 +114,7 @@ def fleet(
             "ORDER_SYNC_DATABASE_URL": database_url,
             "ORDER_SYNC_ENCRYPTION_KEY": new_key(),
             "ORDER_SYNC_EXECUTOR": "procrastinate",
+            "ORDER_SYNC_LISTEN": "127.0.0.1:0",
             "ORDER_SYNC_LOG_FORMAT": "json",
             **settings,
         },
