@@ -4,6 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INPUTS := pyproject.toml constraints.txt
+TESTS := $(BIN)/python -m tests.run
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -21,12 +22,12 @@ demo: .venv/runtime.stamp
 	@$(BIN)/order-sync demo
 
 test: .venv/dev.stamp
-	@$(BIN)/python -m pytest -n 2
+	@$(TESTS) -n 2
 
 test-console: .venv/dev.stamp
 	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
 	  echo "no browser was found: install Chromium (on Debian and Ubuntu the package chromium)" >&2; exit 1
-	@$(BIN)/python -m pytest -v -m console tests/console
+	@$(TESTS) -v -m console tests/console
 
 test-pythons:
 	@tests/pythons.sh
@@ -42,7 +43,7 @@ bench: .venv/dev.stamp
 	@$(BIN)/python -m tests.bench
 
 soak: .venv/dev.stamp
-	@$(BIN)/python -m pytest -n 2 -v -m soak
+	@$(TESTS) -n 2 -v -m soak
 
 clean:
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
