@@ -4,6 +4,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INPUTS := pyproject.toml constraints.txt
+# Tests start hundreds of processes; without bytecode each of them compiles the program again.
+export PYTHONDONTWRITEBYTECODE :=
 TESTS := $(BIN)/python -m tests.run
 
 .DEFAULT_GOAL := help
