@@ -102,15 +102,16 @@ def _description(api: FastAPI) -> dict[str, Any]:
                 operation["responses"].pop("422", None)
                 content = operation["responses"]["default"]["content"]
                 content[MEDIA_TYPE] = content.pop("application/json")
-        components = description["components"]["schemas"]
+        components, own = description["components"]["schemas"], schemas.by_name()
         for name in ("HTTPValidationError", "ValidationError"):
             components.pop(name, None)
         for name, schema in components.items():
             if name in EXAMPLES:
                 schema["examples"] = [EXAMPLES[name]]
-            elif "examples" in schema and hasattr(schemas, name):
+            elif "examples" in schema and name in own:
                 # FastAPI drops null values from examples; our answers always hold all keys.
-                schema["examples"] = getattr(schemas, name).model_config["json_schema_extra"]["examples"]
+                extra: Any = own[name].model_config["json_schema_extra"]
+                schema["examples"] = extra["examples"]
         api.openapi_schema = description
     return api.openapi_schema
 

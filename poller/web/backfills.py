@@ -14,29 +14,28 @@ from poller.backfill.estimates import Cost
 from poller.bootstrap import utc_now
 from poller.ingest.accounts import Account
 from poller.text import iso_rounded_up
-from poller.web import schemas
 from poller.web.dependencies import Answer, ChangeDep, Id, ServiceDep
-from store import ledger
+from poller.web.schemas.backfills import Backfill, BackfillChanged, BackfillPlan, BackfillRequest
+from store import ledger, progress
 from store.engine import Transaction
-from store.progress import Backfill
 
 router = APIRouter(tags=["backfills"])
 
 
-def _parsed(accounts: Mapping[str, Account], body: schemas.BackfillRequest) -> backfills.Request:
+def _parsed(accounts: Mapping[str, Account], body: BackfillRequest) -> backfills.Request:
     return backfills.parsed(
         accounts, body.marketplace, body.lower, body.upper, body.by, body.account, utc_now(), FIELDS
     )
 
 
 @router.post("/backfills/plan")
-def plan_backfill(service: ServiceDep, body: schemas.BackfillRequest) -> schemas.BackfillPlan:
+def plan_backfill(service: ServiceDep, body: BackfillRequest) -> BackfillPlan:
     """Estimate the requests and time of a backfill, without requesting anything from Amazon."""
     wanted = _parsed(service.accounts, body)
     with service.store.read() as tx:
         plan = backfills.planned(tx, wanted, service.setup.settings.poll_seconds_busy)
         notes = _notes(tx, wanted)
-    return schemas.BackfillPlan.model_validate(
+    return BackfillPlan.model_validate(
         {
             "account": wanted.place.name,
             "marketplace": wanted.place.polled.code,
@@ -73,8 +72,8 @@ def _cost(cost: Cost) -> dict[str, object]:
     }
 
 
-@router.post("/backfills", status_code=201, response_model=schemas.BackfillChanged)
-def start_backfill(service: ServiceDep, change: ChangeDep, body: schemas.BackfillRequest) -> Response:
+@router.post("/backfills", status_code=201, response_model=BackfillChanged)
+def start_backfill(service: ServiceDep, change: ChangeDep, body: BackfillRequest) -> Response:
     """Create a backfill; the running service carries it out."""
     wanted = _parsed(service.accounts, body)
 
@@ -88,22 +87,22 @@ def start_backfill(service: ServiceDep, change: ChangeDep, body: schemas.Backfil
 
 
 @router.get("/backfills")
-def list_backfills(service: ServiceDep) -> list[schemas.Backfill]:
+def list_backfills(service: ServiceDep) -> list[Backfill]:
     """List all backfills, oldest first; those created for a start date, too."""
     with service.store.read() as tx:
         objects = [backfill_object(standing_of(tx, service.setup, b)) for b in ledger.load_backfills(tx)]
-    return [schemas.Backfill.model_validate(item) for item in objects]
+    return [Backfill.model_validate(item) for item in objects]
 
 
 @router.get("/backfills/{backfill_id}")
-def show_backfill(service: ServiceDep, backfill_id: Id) -> schemas.Backfill:
+def show_backfill(service: ServiceDep, backfill_id: Id) -> Backfill:
     """Show one backfill with its progress and expected end."""
     with service.store.read() as tx:
         shown = backfill_object(standing_of(tx, service.setup, backfills.find(tx, backfill_id)))
-    return schemas.Backfill.model_validate(shown)
+    return Backfill.model_validate(shown)
 
 
-def _directed(change: ChangeDep, direct: Callable[[Transaction], Backfill]) -> Response:
+def _directed(change: ChangeDep, direct: Callable[[Transaction], progress.Backfill]) -> Response:
     def work(tx: Transaction) -> Answer:
         backfill = direct(tx)
         return Answer(200, {"id": backfill.backfill_id, "state": backfill.state, "notes": []})
@@ -111,19 +110,19 @@ def _directed(change: ChangeDep, direct: Callable[[Transaction], Backfill]) -> R
     return change.in_transaction(work)
 
 
-@router.post("/backfills/{backfill_id}/pause", response_model=schemas.BackfillChanged)
+@router.post("/backfills/{backfill_id}/pause", response_model=BackfillChanged)
 def pause_backfill(change: ChangeDep, backfill_id: Id) -> Response:
     """Pause a backfill until it is resumed."""
     return _directed(change, lambda tx: backfills.pause(tx, backfill_id))
 
 
-@router.post("/backfills/{backfill_id}/resume", response_model=schemas.BackfillChanged)
+@router.post("/backfills/{backfill_id}/resume", response_model=BackfillChanged)
 def resume_backfill(change: ChangeDep, backfill_id: Id) -> Response:
     """Resume a paused backfill."""
     return _directed(change, lambda tx: backfills.resume(tx, backfill_id))
 
 
-@router.post("/backfills/{backfill_id}/cancel", response_model=schemas.BackfillChanged)
+@router.post("/backfills/{backfill_id}/cancel", response_model=BackfillChanged)
 def cancel_backfill(change: ChangeDep, backfill_id: Id) -> Response:
     """Cancel a backfill for good; the orders it fetched stay."""
     return _directed(change, lambda tx: backfills.cancel(tx, backfill_id))

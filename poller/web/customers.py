@@ -12,7 +12,6 @@ from poller.customers import duplicates, edits, merges
 from poller.customers.fields import Changes, checked
 from poller.errors import Unknown
 from poller.export import Customer, JournalEntry, customer_object, journal_object
-from poller.web import schemas
 from poller.web.dependencies import (
     Answer,
     CallerDep,
@@ -27,6 +26,19 @@ from poller.web.dependencies import (
 )
 from poller.web.masking import customers_for, disclosed, journal_for, masked
 from poller.web.problems import Problem
+from poller.web.schemas.base import Page
+from poller.web.schemas.customers import (
+    Changed,
+    CustomerEdit,
+    Duplicates,
+    Merged,
+    MergePreview,
+    MergeRequest,
+    NewCustomer,
+    SearchRequest,
+    Unmerged,
+    UnmergeRequest,
+)
 from store import customers, queries
 from store.engine import Transaction
 from store.records import CustomerStatus
@@ -86,7 +98,7 @@ def list_customers(
     business: Annotated[Word | None, Query(description="Only customers of this business.")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
-) -> schemas.Page[Customer]:
+) -> Page[Customer]:
     """List customers, newest first; tombstones, too."""
     before = None if cursor is None else position_of(cursor, int)[0]
     with service.store.read() as tx:
@@ -94,13 +106,11 @@ def list_customers(
     records.sort(key=lambda customer: -customer.customer_id)
     items = customers_for(caller, [customer_object(customer) for customer in records[:limit]])
     more = cursor_of(records[limit - 1].customer_id) if len(records) > limit else None
-    return schemas.Page[Customer].model_validate({"items": items, "next": more})
+    return Page[Customer].model_validate({"items": items, "next": more})
 
 
 @router.post("/customers/search")
-def search_customers(
-    service: ServiceDep, caller: CallerDep, body: schemas.SearchRequest
-) -> schemas.Page[Customer]:
+def search_customers(service: ServiceDep, caller: CallerDep, body: SearchRequest) -> Page[Customer]:
     """Find customers of any business by a main e-mail. Needs the scope buyer-data: the answer reveals it."""
     if not caller.sees_buyers:
         raise Problem(
@@ -109,11 +119,11 @@ def search_customers(
     with service.store.read() as tx:
         records = queries.list_customers(tx, limit=500, email=body.email)
     items = customers_for(caller, [customer_object(customer) for customer in records])
-    return schemas.Page[Customer].model_validate({"items": items, "next": None})
+    return Page[Customer].model_validate({"items": items, "next": None})
 
 
 @router.get("/customers/duplicates")
-def find_duplicates(service: ServiceDep, limit: Limit = 50) -> schemas.Duplicates:
+def find_duplicates(service: ServiceDep, limit: Limit = 50) -> Duplicates:
     """Return pairs of customers that may be the same, likeliest first. Reads all customers."""
     if not duplicate_search.acquire(blocking=False):
         raise Problem(503, "busy", "another search for duplicates is running.", headers={"Retry-After": "30"})
@@ -126,7 +136,7 @@ def find_duplicates(service: ServiceDep, limit: Limit = 50) -> schemas.Duplicate
         {"customer_id": p.customer_id, "other_id": p.other_id, "score": p.score, "reasons": list(p.reasons)}
         for p in suggestions.pairs
     ]
-    return schemas.Duplicates.model_validate({"items": pairs, "total": suggestions.total})
+    return Duplicates.model_validate({"items": pairs, "total": suggestions.total})
 
 
 @router.get("/customers/{customer_id}", response_model=Customer)
@@ -155,10 +165,8 @@ def show_journal(service: ServiceDep, caller: CallerDep, customer_id: Id) -> lis
 # --- create and edit --------------------------------------------------------------------------------
 
 
-@router.post("/customers", status_code=201, response_model=schemas.Changed)
-def create_customer(
-    service: ServiceDep, caller: CallerDep, change: ChangeDep, body: schemas.NewCustomer
-) -> Response:
+@router.post("/customers", status_code=201, response_model=Changed)
+def create_customer(service: ServiceDep, caller: CallerDep, change: ChangeDep, body: NewCustomer) -> Response:
     """Create a customer by hand."""
     changes = checked(body.field_values(), body.label_texts(), service.shared_emails)
     business = edits.settle_business(service.businesses(), body.business)
@@ -170,13 +178,13 @@ def create_customer(
     return change.in_transaction(work)
 
 
-@router.patch("/customers/{customer_id}", response_model=schemas.Changed)
+@router.patch("/customers/{customer_id}", response_model=Changed)
 def edit_customer(
     service: ServiceDep,
     caller: CallerDep,
     change: ChangeDep,
     customer_id: Id,
-    body: schemas.CustomerEdit,
+    body: CustomerEdit,
     if_match: IfMatch = None,
 ) -> Response:
     """Change fields by hand; needs If-Match. No sync overwrites these values."""
@@ -204,10 +212,8 @@ def _changed(tx: Transaction, customer_id: int, changes: Changes, status: int, l
 # --- merge and unmerge ------------------------------------------------------------------------------
 
 
-@router.post("/customers/{customer_id}/merge/preview", response_model=schemas.MergePreview)
-def preview_merge(
-    service: ServiceDep, caller: CallerDep, customer_id: Id, body: schemas.MergeRequest
-) -> Response:
+@router.post("/customers/{customer_id}/merge/preview", response_model=MergePreview)
+def preview_merge(service: ServiceDep, caller: CallerDep, customer_id: Id, body: MergeRequest) -> Response:
     """Preview merging another customer into this one; changes nothing."""
     with service.store.read() as tx:
         planned = merges.preview(tx, customer_id, body.other_id, service.shared_emails, body.keep_emails)
@@ -230,13 +236,13 @@ def preview_merge(
     return JSONResponse(preview, headers={"ETag": etag})
 
 
-@router.post("/customers/{customer_id}/merge", response_model=schemas.Merged)
+@router.post("/customers/{customer_id}/merge", response_model=Merged)
 def merge_customers(
     service: ServiceDep,
     caller: CallerDep,
     change: ChangeDep,
     customer_id: Id,
-    body: schemas.MergeRequest,
+    body: MergeRequest,
     if_match: IfMatch = None,
 ) -> Response:
     """Merge another customer into this one; with the preview's ETag as If-Match, exactly as previewed."""
@@ -253,9 +259,9 @@ def merge_customers(
     return change.in_transaction(work)
 
 
-@router.post("/customers/{customer_id}/unmerge", response_model=schemas.Unmerged)
+@router.post("/customers/{customer_id}/unmerge", response_model=Unmerged)
 def unmerge_customer(
-    service: ServiceDep, caller: CallerDep, change: ChangeDep, customer_id: Id, body: schemas.UnmergeRequest
+    service: ServiceDep, caller: CallerDep, change: ChangeDep, customer_id: Id, body: UnmergeRequest
 ) -> Response:
     """Undo the merge of this customer; fields that were changed since the merge keep their values."""
 

@@ -10,7 +10,6 @@ from fastapi import APIRouter, Query, Response
 from connectors.marketplaces import BY_NAME
 from poller.actions.orders import account_of, checked_id, fetched, headline, reasons_for, retained
 from poller.export import Order, order_object
-from poller.web import schemas
 from poller.web.dependencies import (
     Answer,
     CallerDep,
@@ -25,6 +24,8 @@ from poller.web.dependencies import (
 )
 from poller.web.masking import orders_for
 from poller.web.problems import Problem
+from poller.web.schemas.base import Page
+from poller.web.schemas.orders import Explanation, Fetched, FetchRequest
 from store import quarantine, queries
 from store.engine import Transaction
 from store.orders import order_currency
@@ -48,7 +49,7 @@ def list_orders(
     created_to: Annotated[datetime | None, Query(description="Placed before this time.")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
-) -> schemas.Page[Order]:
+) -> Page[Order]:
     """List orders, the most recently placed first."""
     with service.store.read() as tx:
         before = None
@@ -72,7 +73,7 @@ def list_orders(
     more = (
         cursor_of(records[limit - 1].account, records[limit - 1].order_id) if len(records) > limit else None
     )
-    return schemas.Page[Order].model_validate({"items": items, "next": more})
+    return Page[Order].model_validate({"items": items, "next": more})
 
 
 def _utc(time: datetime | None) -> datetime | None:
@@ -116,7 +117,7 @@ def show_order(
 
 
 @router.get("/orders/{order_id}/explanation")
-def explain_order(service: ServiceDep, order_id: Word, account: Account = None) -> schemas.Explanation:
+def explain_order(service: ServiceDep, order_id: Word, account: Account = None) -> Explanation:
     """Explain why this order has its customer, or none."""
     with service.store.read() as tx:
         order = find_order(tx, order_id, account)
@@ -129,13 +130,11 @@ def explain_order(service: ServiceDep, order_id: Word, account: Account = None) 
             "reasons": list(reasons_for(tx, order)),
             "buyer_data": retained(tx, service.setup.retention, order),
         }
-    return schemas.Explanation.model_validate(explanation)
+    return Explanation.model_validate(explanation)
 
 
-@router.post("/orders/{order_id}/fetch", response_model=schemas.Fetched)
-def fetch_order(
-    service: ServiceDep, change: ChangeDep, order_id: Word, body: schemas.FetchRequest
-) -> Response:
+@router.post("/orders/{order_id}/fetch", response_model=Fetched)
+def fetch_order(service: ServiceDep, change: ChangeDep, order_id: Word, body: FetchRequest) -> Response:
     """Refetch one order from Amazon and store it."""
     order = checked_id(order_id)
 

@@ -14,10 +14,10 @@ from poller.ingest.accounts import Setup
 from poller.monitoring import readiness
 from poller.monitoring.metrics import CONTENT_TYPE, render_metrics
 from poller.monitoring.readiness import Readiness, Reason
-from poller.web import schemas
 from poller.web.access import Caller
 from poller.web.dependencies import ServiceDep
 from poller.web.problems import Problem
+from poller.web.schemas.service import Changes, Ready
 from poller.webhooks.rules import event_object
 from store.changes import EVENTS_AT_ONCE, START, BadPosition, PositionGone, changes_after, read_position
 from store.engine import Store
@@ -48,8 +48,8 @@ class ReadinessCache:
 
 @router.get(
     "/readyz",
-    response_model=schemas.Ready,
-    responses={503: {"model": schemas.Ready, "description": "The service is not ready."}},
+    response_model=Ready,
+    responses={503: {"model": Ready, "description": "The service is not ready."}},
 )
 def ready(service: ServiceDep, request: Request) -> Response:
     """Return 200 if the service keeps up, else 503. Callers with the scope read get the reasons."""
@@ -80,7 +80,7 @@ def changes(
         Query(max_length=60, description="`position` of the last answer or of an export; 0 to begin."),
     ] = str(START),
     limit: Annotated[int, Query(ge=1, le=EVENTS_AT_ONCE, description="The most events to return.")] = 100,
-) -> schemas.Changes:
+) -> Changes:
     """List events after a position, oldest first: IDs, kind and version, never buyer data."""
     try:
         with service.store.read() as tx:
@@ -89,7 +89,7 @@ def changes(
         raise Problem(410, "position-gone", f"{error}.") from None
     except BadPosition as error:
         raise Problem(422, "position", f"{error}.") from None
-    return schemas.Changes.model_validate(
+    return Changes.model_validate(
         {
             "events": [event_object(change) for change in batch.events],
             "position": str(batch.position),

@@ -6,25 +6,24 @@ from fastapi import APIRouter, Response
 
 from poller.actions.quarantine import quarantine_object, retried
 from poller.errors import Unknown
-from poller.web import schemas
 from poller.web.dependencies import Answer, CallerDep, ChangeDep, ServiceDep, Word
 from poller.web.masking import MASK, disclosed
+from poller.web.schemas.quarantine import Quarantined, QuarantinedWhole, Retried, RetryRequest
 from store import quarantine
 from store.engine import Transaction
-from store.quarantine import Quarantined
 
 router = APIRouter(tags=["quarantine"])
 
 
 @router.get("/quarantine")
-def list_quarantine(service: ServiceDep) -> list[schemas.Quarantined]:
+def list_quarantine(service: ServiceDep) -> list[Quarantined]:
     """List the orders that could not be read, oldest first."""
     with service.store.read() as tx:
         entries = quarantine.entries(tx)
-    return [schemas.Quarantined.model_validate(quarantine_object(entry)) for entry in entries]
+    return [Quarantined.model_validate(quarantine_object(entry)) for entry in entries]
 
 
-def find_entry(tx: Transaction, account: str, order_id: str) -> Quarantined:
+def find_entry(tx: Transaction, account: str, order_id: str) -> quarantine.Quarantined:
     """Return an order's entry. Raises Unknown if the order is not in quarantine."""
     for entry in quarantine.entries(tx, [order_id]):
         if entry.account == account:
@@ -35,7 +34,7 @@ def find_entry(tx: Transaction, account: str, order_id: str) -> Quarantined:
 @router.get("/quarantine/{account}/{order_id}")
 def show_quarantined(
     service: ServiceDep, caller: CallerDep, account: Word, order_id: Word
-) -> schemas.QuarantinedWhole:
+) -> QuarantinedWhole:
     """Show why an order is in quarantine, and what Amazon sent."""
     with service.store.read() as tx:
         entry = find_entry(tx, account, order_id)
@@ -44,12 +43,12 @@ def show_quarantined(
         disclosed(caller, "quarantine", [entry.order_id])
     elif payload is not None:
         payload = MASK
-    return schemas.QuarantinedWhole.model_validate(quarantine_object(entry) | {"payload": payload})
+    return QuarantinedWhole.model_validate(quarantine_object(entry) | {"payload": payload})
 
 
-@router.post("/quarantine/{account}/{order_id}/retry", response_model=schemas.Retried)
+@router.post("/quarantine/{account}/{order_id}/retry", response_model=Retried)
 def retry_quarantined(
-    service: ServiceDep, change: ChangeDep, account: Word, order_id: Word, body: schemas.RetryRequest
+    service: ServiceDep, change: ChangeDep, account: Word, order_id: Word, body: RetryRequest
 ) -> Response:
     """Retry an order, from what is stored or from Amazon."""
 

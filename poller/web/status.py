@@ -10,17 +10,18 @@ from fastapi.responses import JSONResponse
 from poller.errors import Unknown
 from poller.monitoring.gather import gather
 from poller.monitoring.status import SourceStatus, Status, as_object
-from poller.web import schemas
 from poller.web.dependencies import Cursor, Limit, ServiceDep, Word, cursor_of, position_of
+from poller.web.schemas.base import Page
+from poller.web.schemas.service import Health, Run
 from store import runs
 
 router = APIRouter(tags=["status"])
 
 
 @router.get("/healthz")
-async def health() -> schemas.Health:
+async def health() -> Health:
     """Return ok while the process answers; needs no token."""
-    return schemas.Health(status="ok")
+    return Health(status="ok")
 
 
 @router.get("/status", response_model=Status)
@@ -52,11 +53,11 @@ def list_runs(
     ] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
-) -> schemas.Page[schemas.Run]:
+) -> Page[Run]:
     """List runs of the last thirty days, newest first."""
     before = None if cursor is None else position_of(cursor, int)[0]
     with service.store.read() as tx:
         records = runs.listed(tx, limit=limit + 1, source=source, before=before)
     more = cursor_of(records[limit - 1].run) if len(records) > limit else None
     items = [as_object(run) for run in records[:limit]]
-    return schemas.Page[schemas.Run].model_validate({"items": items, "next": more})
+    return Page[Run].model_validate({"items": items, "next": more})

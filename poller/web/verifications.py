@@ -10,44 +10,42 @@ from poller.actions.places import FIELDS, chosen_place, parsed_range
 from poller.actions.verifications import nothing_read, verification_object
 from poller.errors import Refused, Unknown
 from poller.verification import jobs
-from poller.web import schemas
 from poller.web.dependencies import Answer, ChangeDep, Cursor, Id, Limit, ServiceDep, cursor_of, position_of
-from store import verifications
+from poller.web.schemas.base import Page
+from poller.web.schemas.verifications import Verification, VerificationBegun, VerificationRequest
+from store import findings, verifications
 from store.engine import Transaction
-from store.findings import Verification
 
 router = APIRouter(tags=["verifications"])
 
 
-def _object(job: Verification) -> dict[str, Any]:
+def _object(job: findings.Verification) -> dict[str, Any]:
     return verification_object(job) | {"message": job.message}
 
 
 @router.get("/verifications")
-def list_verifications(
-    service: ServiceDep, limit: Limit = 50, cursor: Cursor = None
-) -> schemas.Page[schemas.Verification]:
+def list_verifications(service: ServiceDep, limit: Limit = 50, cursor: Cursor = None) -> Page[Verification]:
     """List verifications, newest first; those of the schedule, too."""
     before = None if cursor is None else position_of(cursor, int)[0]
     with service.store.read() as tx:
         jobs = verifications.listed(tx, limit=limit + 1, before=before)
     more = cursor_of(jobs[limit - 1].verification_id) if len(jobs) > limit else None
     items = [_object(job) for job in jobs[:limit]]
-    return schemas.Page[schemas.Verification].model_validate({"items": items, "next": more})
+    return Page[Verification].model_validate({"items": items, "next": more})
 
 
 @router.get("/verifications/{verification_id}")
-def show_verification(service: ServiceDep, verification_id: Id) -> schemas.Verification:
+def show_verification(service: ServiceDep, verification_id: Id) -> Verification:
     """Show one verification with its progress and findings."""
     with service.store.read() as tx:
         job = verifications.find(tx, verification_id)
     if job is None:
         raise Unknown("there is no such verification.")
-    return schemas.Verification.model_validate(_object(job))
+    return Verification.model_validate(_object(job))
 
 
-@router.post("/verifications", status_code=202, response_model=schemas.VerificationBegun)
-def start_verification(service: ServiceDep, change: ChangeDep, body: schemas.VerificationRequest) -> Response:
+@router.post("/verifications", status_code=202, response_model=VerificationBegun)
+def start_verification(service: ServiceDep, change: ChangeDep, body: VerificationRequest) -> Response:
     """Compare the orders that Amazon lists for a period with the database; `repair` fetches missing ones."""
     lower, upper = parsed_range(body.lower, body.upper, FIELDS)
     place = chosen_place(service.accounts, body.marketplace, body.account, FIELDS)

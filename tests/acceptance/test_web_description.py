@@ -113,6 +113,6 @@ def test_every_request_body_has_a_valid_example(description: dict[str, Any]) -> 
         assert description["components"]["schemas"][name]["examples"], name
     for name, schema in description["components"]["schemas"].items():
         for example in schema.get("examples", ()):
-            shape: Any = getattr(schemas, name, None) or getattr(export, name, None)
+            shape: Any = schemas.by_name().get(name) or getattr(export, name, None)
             if isinstance(shape, type):
                 TypeAdapter(shape).validate_python(example)

@@ -1,0 +1,89 @@
+"""Requests and answers about backfills."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from poller.web.dependencies import Word
+from poller.web.schemas.base import example
+from store.progress import BackfillState, Way
+
+
+class BackfillRequest(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"marketplace": "UK", "from": "2026-01-01", "to": "2026-06-30", "by": "auto"}]
+        },
+    )
+    marketplace: Word
+    lower: Word = Field(alias="from", description="First day or time (UTC), for example 2026-01-31.")
+    upper: Word = Field(alias="to", description="Day after the last one, or a time (UTC).")
+    by: Way = "auto"
+    account: Word | None = None
+
+
+class Cost(BaseModel):
+    """Cost of a backfill. ``seconds`` is null if live polling needs the whole budget."""
+
+    windows: int
+    requests: int
+    searches: int
+    gets: int
+    reports: int
+    seconds: float | None
+
+
+class BackfillPlan(BaseModel):
+    """Cost estimate of a backfill. Without ``expected`` (orders), costs are those of each 1,000 orders."""
+
+    account: str
+    marketplace: str
+    lower: str = Field(alias="from")
+    upper: str = Field(alias="to")
+    notes: list[str]
+    expected: int | None
+    read_already_seconds: float
+    search: Cost
+    report: Cost
+
+
+class Backfill(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": 3,
+                    "marketplace": "UK",
+                    "from": "2026-01-01T00:00:00Z",
+                    "to": "2026-06-30T00:00:00Z",
+                    "by": "auto",
+                    "state": "running",
+                    "windows_done": 4,
+                    "windows_total": 30,
+                    "orders": 1200,
+                    "requests": 64,
+                    "eta": "2026-06-30T14:00:00Z",
+                }
+            ]
+        },
+    )
+    id: int
+    marketplace: str
+    lower: str = Field(alias="from")
+    upper: str = Field(alias="to")
+    by: Way
+    state: BackfillState
+    windows_done: int
+    windows_total: int
+    orders: int
+    requests: int
+    eta: str | None
+
+
+class BackfillChanged(BaseModel):
+    model_config = example(id=3, state="paused", notes=[])
+    id: int
+    state: BackfillState
+    notes: list[str]
