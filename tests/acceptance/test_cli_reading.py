@@ -149,7 +149,7 @@ def test_an_order_cannot_steer_the_terminal(shop: Shop) -> None:
         (PLAIN, "new customer", ["R2", "R3", "R4", "R5"]),
         (AGAIN, "known by e-mail", ["R6", "R10", "R44"]),
         (WITHOUT_EMAIL, "no e-mail, own record", ["R21", "R44"]),
-        (PENDING, "it is remembered, and not an order yet", ["R30"]),
+        (PENDING, "it is not shown as an order yet", ["R30"]),
         (CANCELLED, "has no customer", ["R33"]),
         (CANCELLED_ELSEWHERE, "it was cancelled before it was ready", ["R33"]),
         (NOWHERE, "it names no marketplace", ["R26"]),
