@@ -25,8 +25,8 @@ from poller.web.console.app import make_console
 from poller.web.dependencies import only_known_parameters
 from poller.web.examples import EXAMPLES
 from poller.web.masking import disclosed
-from poller.web.middleware import DATABASE_ERRORS, App, GuardMiddleware, database_away, fault
-from poller.web.problems import MEDIA_TYPE, Problem, ProblemShape
+from poller.web.middleware import DATABASE_ERRORS, App, GuardMiddleware, fault
+from poller.web.problems import MEDIA_TYPE, Problem, ProblemShape, database_away
 from store.engine import DatabaseError, Tombstone, is_conflict, reason_of
 from store.ledger import Superseded
 

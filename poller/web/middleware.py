@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from poller.bootstrap import Service
 from poller.web.access import READY, Authenticator, Caller, RequestInfo, required_scope
 from poller.web.console import sessions
-from poller.web.problems import Problem
+from poller.web.problems import Problem, database_away, starting
 from store import tokens, users
 from store.engine import DatabaseError, NoConnection
 
@@ -103,16 +103,6 @@ class GuardMiddleware:
         except DATABASE_ERRORS:
             raise database_away() from None
         return self._authenticator.authenticate(request, stored, has_users=has_users)
-
-
-def starting() -> Problem:
-    """Return the problem of every request before the database is open."""
-    return Problem(503, "starting", "the service is waiting for its database.", headers={"Retry-After": "5"})
-
-
-def database_away() -> Problem:
-    """Return the problem of a request that needs a database which does not answer."""
-    return Problem(503, "database", "the database cannot be reached or used.", headers={"Retry-After": "5"})
 
 
 def fault(scope: Scope, error: Exception) -> Problem:

@@ -45,6 +45,16 @@ class Problem(Exception):
         return Response(text, self.status, self.headers, MEDIA_TYPE)
 
 
+def starting() -> Problem:
+    """Return the problem of every request before the database is open."""
+    return Problem(503, "starting", "the service is waiting for its database.", headers={"Retry-After": "5"})
+
+
+def database_away() -> Problem:
+    """Return the problem of a request that needs a database which does not answer."""
+    return Problem(503, "database", "the database cannot be reached or used.", headers={"Retry-After": "5"})
+
+
 class InvalidPart(BaseModel):
     """One part of the request that is invalid, and why."""
 

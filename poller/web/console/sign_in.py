@@ -12,8 +12,7 @@ from fastapi.responses import RedirectResponse
 from poller.web.console import forms, sessions
 from poller.web.console.rendering import page
 from poller.web.dependencies import ServiceDep
-from poller.web.middleware import starting
-from poller.web.problems import Problem
+from poller.web.problems import Problem, starting
 from poller.web.tokens import digest
 from poller.web.users import LOCK_TIME, MAX_FAILURES, MAX_SESSION, password_matches
 from store import users
