@@ -5,9 +5,10 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,18 @@ _USED = (
 )
 """The tables that rows were written to; the only one with rows in the template is left out."""
 
-_SEQUENCES = "SELECT sequencename FROM pg_sequences WHERE schemaname = 'public' AND last_value IS NOT NULL"
+_SEQUENCES = (
+    "SELECT sequencename, last_value FROM pg_sequences WHERE schemaname = 'public' AND last_value IS NOT NULL"
+)
+
+
+def long_on(database: str) -> pytest.MarkDecorator:
+    """Run a test on both databases; on this one only with the long tests."""
+    names = [
+        pytest.param(name, marks=pytest.mark.long if name == database else [])
+        for name in ("sqlite", "postgresql")
+    ]
+    return pytest.mark.parametrize("database_url", names, indirect=True)
 
 
 @contextmanager
@@ -138,7 +150,7 @@ class Databases:
             used = [sql.Identifier(name) for (name,) in connection.execute(_USED)]
             if used:
                 connection.execute(sql.SQL("TRUNCATE {} CASCADE").format(sql.SQL(", ").join(used)))
-            for (name,) in connection.execute(_SEQUENCES).fetchall():
+            for name, _ in connection.execute(_SEQUENCES).fetchall():
                 connection.execute(sql.SQL("ALTER SEQUENCE {} RESTART").format(sql.Identifier(name)))
         return True
 
@@ -149,3 +161,43 @@ class Databases:
     def _run(self, statement: str, *names: str) -> None:
         with self._connect("postgres") as connection:
             connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+
+
+class Contents:
+    """All rows of a database, to be written into others with the same schema and no rows."""
+
+    def __init__(self, url: str) -> None:
+        """Read them. No process may have the database open."""
+        self._tables: dict[str, bytes] = {}
+        self._sequences: dict[str, int] = {}
+        if file := _file_of(url):
+            with closing(sqlite3.connect(file)) as database:
+                self._image = database.serialize()
+            return
+        with psycopg.connect(url.replace("+psycopg", "")) as connection:
+            for (name,) in connection.execute(_USED).fetchall():
+                with connection.cursor().copy(_copy(name, "TO STDOUT")) as rows:
+                    self._tables[name] = b"".join(rows)
+            self._sequences = dict(connection.execute(_SEQUENCES).fetchall())
+
+    def write_to(self, url: str) -> None:
+        if file := _file_of(url):
+            file.write_bytes(self._image)
+            return
+        with psycopg.connect(url.replace("+psycopg", "")) as connection:
+            connection.execute("SET session_replication_role = replica")  # foreign keys come in any order
+            for name, rows in self._tables.items():
+                with connection.cursor().copy(_copy(name, "FROM STDIN")) as copy:
+                    copy.write(rows)
+            for name, value in self._sequences.items():
+                connection.execute("SELECT setval(%s, %s)", (name, value))
+
+
+def _file_of(url: str) -> Path | None:
+    """Return the file of an SQLite database; None for another."""
+    kind, _, path = url.partition(":///")
+    return Path(path) if kind == "sqlite" else None
+
+
+def _copy(table: str, way: str) -> sql.Composed:
+    return sql.SQL("COPY {} " + way).format(sql.Identifier(table))

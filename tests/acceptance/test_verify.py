@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
+from threading import Lock
 from typing import Any
 
 import pytest
@@ -24,6 +26,7 @@ from store import ledger, tables, verifications
 from store.findings import By, Verification
 from store.ledger import Superseded
 from store.progress import Interval, Look
+from tests.databases import Contents
 from tests.harness import NOON, Shop, SimulatedClock, rules_for
 from tests.integration.test_store_engine import together
 
@@ -58,18 +61,43 @@ class ReadShop(Shop):
     read_with = 0
 
 
+@pytest.fixture(scope="module")
+def read_once() -> dict[bool, tuple[Contents, Simulator, SimulatedClock]]:
+    """What a shop is made of that has been read, by whether that was on SQLite."""
+    return {}
+
+
 @pytest.fixture
-def shop(database_url: str) -> Iterator[ReadShop]:
-    clock = SimulatedClock()
-    rules = [rules_for("UK"), rules_for("DE")]
-    simulator = Simulator(world(), now=clock)
-    shop = ReadShop(database_url, simulator, clock, rules, START.date(), pace=Pace(6 * 3600, 6 * 3600))
-    while (report := shop.sync()[0]).outcome != "complete":
-        clock.go_to(report.until)
-    clock.sleep(7 * 3600)
-    shop.sync()
+def shop(
+    database_url: str, read_once: dict[bool, tuple[Contents, Simulator, SimulatedClock]]
+) -> Iterator[ReadShop]:
+    on_sqlite = database_url.startswith("sqlite")
+    if on_sqlite in read_once:
+        contents, simulator, clock = read_once[on_sqlite]
+        contents.write_to(database_url)
+    else:
+        clock = SimulatedClock()
+        simulator = Simulator(world(), now=clock)
+        read(shop_of(database_url, simulator, clock))
+        read_once[on_sqlite] = Contents(database_url), simulator, clock
+    simulator, clock = copy.deepcopy((simulator, clock), {id(simulator._lock): Lock()})
+    shop = shop_of(database_url, simulator, clock)
     shop.read_with = len(simulator.requests)
     yield shop
+    shop.close()
+
+
+def shop_of(database_url: str, simulator: Simulator, clock: SimulatedClock) -> ReadShop:
+    rules = [rules_for("UK"), rules_for("DE")]
+    return ReadShop(database_url, simulator, clock, rules, START.date(), pace=Pace(6 * 3600, 6 * 3600))
+
+
+def read(shop: ReadShop) -> None:
+    """Read the forty days, and what is new seven hours later."""
+    while (report := shop.sync()[0]).outcome != "complete":
+        shop.clock.go_to(report.until)
+    shop.clock.sleep(7 * 3600)
+    shop.sync()
     shop.close()
 
 
