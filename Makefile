@@ -10,11 +10,12 @@ TESTS := $(BIN)/python -m tests.run
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-console test-pythons check bench soak clean
+.PHONY: help demo test test-all test-console test-pythons check bench soak clean
 
 help:
 	@echo "make demo    the whole journey against the simulator, on a throw-away database"
-	@echo "make test    all tests, on SQLite and on a real PostgreSQL"
+	@echo "make test    the tests, on SQLite and on a real PostgreSQL, but for those that take long"
+	@echo "make test-all  those that take long, too: many seeds, kills, fleets, the wheel"
 	@echo "make test-console  a browser walks through the console; needs Debian's package chromium"
 	@echo "make test-pythons  the tests on Python 3.13 and 3.14; needs root and Debian's package debootstrap"
 	@echo "make check   format, lint, types, the rules of who may import whom, and retired words"
@@ -24,7 +25,13 @@ demo: .venv/runtime.stamp
 	@$(BIN)/order-sync demo
 
 test: .venv/dev.stamp
+	@echo "make test: about three minutes on two free cores; left out are long tests (make test-all),"
+	@echo "the console in a browser (make test-console), soaks and measurements (make soak, make bench)"
 	@$(TESTS) -n 2
+
+test-all: .venv/dev.stamp
+	@echo "make test-all: the long tests that make test leaves out; about ten minutes on two free cores"
+	@$(TESTS) -n 2 -m "long and not soak and not bench and not console"
 
 test-console: .venv/dev.stamp
 	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \

@@ -27,6 +27,12 @@ for _name in _foreign_variables():
     del os.environ[_name]
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import the console's tests, and with them the browser's library, only where they are chosen."""
+    left_out = "not console" in config.option.markexpr
+    return True if left_out and collection_path == Path(__file__).parent / "console" else None
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the settings of the machine, nor those that an earlier test left behind."""

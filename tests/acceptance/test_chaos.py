@@ -85,6 +85,9 @@ ALIKE = {
 TROUBLES = ALIKE | {
     kind: (kind,) for kind in sorted(KINDS.keys() - RARE) if kind not in chain(*ALIKE.values())
 }
+FREQUENT = {"throttled_json", "html_5xx", "dropped", "page_token_expired", "stale_copy"}
+"""Kinds that are tried alone each time, not only with the long tests."""
+
 ABOUT_PAGES = {
     "page_token_refused",
     "page_token_expired",
@@ -95,7 +98,10 @@ ABOUT_PAGES = {
 }
 
 
-@pytest.mark.parametrize("trouble", TROUBLES)
+@pytest.mark.parametrize(
+    "trouble",
+    [name if name in FREQUENT else pytest.param(name, marks=pytest.mark.long) for name in TROUBLES],
+)
 def test_a_trouble_alone_loses_doubles_and_skips_nothing(trouble: str, sqlite_url: str) -> None:
     """Throttled, failing, garbled, dropped, slow, refused, repeating, stale, lying about the rate."""
     kinds = TROUBLES[trouble]
@@ -213,7 +219,14 @@ def test_orders_that_arrive_late_with_an_old_update_time_are_found(sqlite_url: s
 
 @pytest.mark.parametrize(
     ("seed", "database_url"),
-    [(seed, "postgresql" if seed % 5 == 4 else "sqlite") for seed in range(20)],
+    [
+        pytest.param(
+            seed,
+            "postgresql" if seed % 5 == 4 else "sqlite",
+            marks=[] if seed < 2 else pytest.mark.long,
+        )
+        for seed in range(20)
+    ],
     indirect=["database_url"],
 )
 def test_everything_at_once_ends_right(seed: int, database_url: str) -> None:

@@ -188,6 +188,7 @@ def test_a_running_service_picks_up_what_the_command_line_started(shop: Shop) ->
     assert stored(shop) == OLD_ONES | {"NEW-1"}
 
 
+@pytest.mark.long
 def test_the_command_line_goes_on_with_what_the_service_began(shop: Shop) -> None:
     shop("sync", "--wait")
     number = int(shop("backfill", "start", *STRETCH, "--by", "search").out)

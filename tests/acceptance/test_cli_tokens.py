@@ -93,6 +93,7 @@ def test_the_running_service_answers_and_ends_in_time_with_a_connection_open(sho
                 client.get("/healthz")
 
 
+@pytest.mark.long
 def test_the_service_ends_in_time_although_an_answer_waits_for_amazon(shop: Shop) -> None:
     shop("sync")
     shop.simulator.faults = Faults.only("hang", operations=[GET])
@@ -111,6 +112,7 @@ def test_the_service_ends_in_time_although_an_answer_waits_for_amazon(shop: Shop
         asking.join()
 
 
+@pytest.mark.long
 def test_disclosures_are_logged_although_the_log_is_quiet(shop: Shop) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -31,6 +31,7 @@ from store.engine import Store, create_engine
 from store.records import CustomerRecord, MainEmail
 from store.sealing import Sealer, SealError, decode_key, new_key
 from tests.acceptance.command_line import STARTED, Shop, open_shop
+from tests.databases import long_on
 from tests.harness import NOON, SimulatedClock, rules_for
 from tests.harness import Shop as SimulatedShop
 from tests.integration.store_world import apply, count_buyers
@@ -82,6 +83,7 @@ def served_orders(shop: SimulatedShop) -> list[AmazonOrder]:
     return list(newest.values())
 
 
+@long_on("postgresql")
 def test_r60_r61_r63_what_was_erased_is_in_no_file_and_nothing_brings_it_back(database_url: str) -> None:
     start, end = NOON - timedelta(days=3), NOON + timedelta(days=4)
     world = World.generate(
@@ -391,6 +393,7 @@ def keys_of(*keys: str) -> Sealer:
     return Sealer([decode_key(key) for key in keys])
 
 
+@long_on("postgresql")
 def test_a_rotation_that_is_killed_goes_on_with_the_next_call(tmp_path: Path, database_url: str) -> None:
     old, new = new_key(), new_key()
     engine = create_engine(database_url)

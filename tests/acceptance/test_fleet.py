@@ -250,6 +250,7 @@ def time_goes_by(running: Fleet) -> None:
         )
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_a_fleet_whose_processes_are_killed_and_whose_database_goes_away_is_right(

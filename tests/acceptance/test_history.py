@@ -26,6 +26,7 @@ from store.progress import Backfill, BackfillState, HistoryId, ReportPart, Way
 from tests.acceptance.stage import Stage, copies_of, staged
 from tests.acceptance.truth import overclaimed
 from tests.acceptance.victim import Victims, victims
+from tests.databases import long_on
 from tests.harness import NOON, Shop, SimulatedClock, rules_for
 
 DAY = timedelta(days=1)
@@ -360,6 +361,7 @@ def test_cancelled_while_an_order_is_being_fetched_it_is_stored_and_nothing_foll
     shop.close()
 
 
+@long_on("postgresql")
 def test_two_workers_at_once_share_the_work_and_fetch_nothing_twice(database_url: str) -> None:
     first = shop_of(database_url, world_of(700, 40), spent=True)
     second = Shop(database_url, first.simulator, first.clock, first.rules, owner="other", fresh=False)
@@ -414,6 +416,7 @@ def helper() -> Iterator[Victims]:
 KILLS = 20
 
 
+@long_on("postgresql")
 def test_killed_and_paused_at_random_while_its_orders_change(database_url: str, helper: Victims) -> None:
     """Each life has the tokens of two minutes: a search or two, and half a dozen orders by id."""
     start = NOON - 35 * DAY

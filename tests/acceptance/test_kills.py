@@ -18,6 +18,7 @@ from connectors.simulator.world import World
 from store.tables import orders
 from tests.acceptance.stage import Copies, Stage, copies_of, staged
 from tests.acceptance.victim import AFTER_COMMIT, AT_COMMIT, COUNT, Victims, victims
+from tests.databases import long_on
 from tests.harness import NOON, SimulatedClock
 
 
@@ -33,6 +34,7 @@ def copies(database_url: str) -> Iterator[Copies]:
         yield made
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_whoever_is_killed_at_a_random_moment_costs_at_most_one_page(copies: Copies, helper: Victims) -> None:
     kills = 200 if copies.on_sqlite else 40
@@ -93,6 +95,7 @@ def kill_at_boundaries(stage: Stage, boundaries: int, *, more: bool, every: int)
     assert stage.wrongs() == []
 
 
+@long_on("postgresql")
 @pytest.mark.parametrize("more", [True, False], ids=["with more to come", "the last one"])
 def test_a_page_of_new_orders_is_stored_whole_or_not_at_all(
     copies: Copies, helper: Victims, more: bool
@@ -112,6 +115,7 @@ def promoted(stage: Stage) -> int:
     return len(stage.query(sa.select(orders.c.order_id).where(orders.c.match_basis == "promoted")))
 
 
+@long_on("postgresql")
 def test_a_page_of_updates_and_promotions_is_stored_whole_or_not_at_all(
     copies: Copies, helper: Victims
 ) -> None:

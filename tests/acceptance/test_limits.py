@@ -191,6 +191,7 @@ def an_update(number: int, at: datetime) -> Order:
     )
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)  # 1,220 polls; a minute and more on a busy machine
 def test_ten_marketplaces_together_are_fresh_within_310_seconds_also_while_sweeps_run(
     tmp_path: Path,

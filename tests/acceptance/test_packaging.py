@@ -97,6 +97,7 @@ def _run(folder: Path, *command: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.long
 def test_the_wheel_holds_the_four_packages_and_the_migrations_and_nothing_else(installed: Installed) -> None:
     with ZipFile(installed.wheel) as wheel:
         names = wheel.namelist()
@@ -107,6 +108,7 @@ def test_the_wheel_holds_the_four_packages_and_the_migrations_and_nothing_else(i
     assert [name for name in names if name.endswith((".toml", ".db", ".pyc")) or "/accounts/" in name] == []
 
 
+@pytest.mark.long
 def test_every_module_and_page_of_the_source_tree_is_in_the_wheel(installed: Installed) -> None:
     with ZipFile(installed.wheel) as wheel:
         names = set(wheel.namelist())
@@ -120,6 +122,7 @@ def test_every_module_and_page_of_the_source_tree_is_in_the_wheel(installed: Ins
     assert modules - names == set()
 
 
+@pytest.mark.long
 def test_the_wheel_carries_its_licence(installed: Installed) -> None:
     with ZipFile(installed.wheel) as wheel:
         (metadata,) = (wheel.read(name) for name in wheel.namelist() if name.endswith("/METADATA"))
@@ -128,6 +131,7 @@ def test_the_wheel_carries_its_licence(installed: Installed) -> None:
     assert b"\nSPDX-License-Identifier: Apache-2.0\n" in licence
 
 
+@pytest.mark.long
 def test_the_demo_of_the_installed_wheel_ends_well_says_what_it_did_and_names_nobody(
     installed: Installed,
 ) -> None:
@@ -163,6 +167,7 @@ def test_the_demo_of_the_installed_wheel_ends_well_says_what_it_did_and_names_no
     assert list(installed.folder.iterdir()) == []
 
 
+@pytest.mark.long
 def test_the_installed_commands_are_those_that_image_and_compose_call(installed: Installed) -> None:
     (started,) = instructions("CMD")
     called = [shlex.split(started.strip("[]").replace(",", ""))]
@@ -183,6 +188,7 @@ def test_the_installed_commands_are_those_that_image_and_compose_call(installed:
     assert installed.run("order-sync", "--version").stdout.strip() == "order-sync 0.1.0"
 
 
+@pytest.mark.long
 def test_postgresql_can_be_reached_from_the_image(installed: Installed) -> None:
     done = installed.run("python", "-c", "import psycopg; print(psycopg.pq.__impl__)")
     assert done.stdout.strip() == "binary"

@@ -22,6 +22,7 @@ from store.records import MainEmail
 from store.tables import budgets, customer_emails, customers, orders
 from tests.acceptance.stage import Copies, Stage, copies_of, staged
 from tests.acceptance.victim import Victims, clock_of, victims
+from tests.databases import long_on
 from tests.harness import NOON, Shop, SimulatedClock, rules_for
 
 CODES = ("UK", "DE", "FR")
@@ -62,6 +63,7 @@ def taken(stage: Stage) -> int:
     return int(found[0][0])
 
 
+@long_on("postgresql")
 def test_three_processes_do_the_work_of_one_on_the_budget_of_one(
     copies: Copies, helper: Victims, history: tuple[datetime, World]
 ) -> None:
@@ -82,6 +84,7 @@ def test_three_processes_do_the_work_of_one_on_the_budget_of_one(
     assert shared.wrongs() == []
 
 
+@long_on("postgresql")
 def test_three_processes_that_take_tokens_as_fast_as_they_can_get_no_more_than_there_are(
     copies: Copies, helper: Victims
 ) -> None:
@@ -92,6 +95,7 @@ def test_three_processes_that_take_tokens_as_fast_as_they_can_get_no_more_than_t
     assert sum(ending.tokens for ending in endings) == tokens == taken(greedy)
 
 
+@long_on("postgresql")
 def test_when_one_of_three_is_killed_the_others_go_on_and_a_later_one_finishes(
     copies: Copies, helper: Victims, history: tuple[datetime, World]
 ) -> None:

@@ -228,6 +228,7 @@ def reprs_of_what_is_stored(shop: Shop) -> Iterator[str]:
     yield from map(repr, shop.attempts)
 
 
+@pytest.mark.long
 def test_no_credential_token_or_buyer_datum_is_written_anywhere(
     tmp_path: Path, everything_logged: io.StringIO, capsys: pytest.CaptureFixture[str]
 ) -> None:

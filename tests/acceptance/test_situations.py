@@ -332,6 +332,7 @@ def test_enrolment_that_ends_meanwhile_stops_that_marketplace_alone(open_shop: O
     assert NOON + 8 * HOUR < gap.lower < NOON + 12 * HOUR
 
 
+@pytest.mark.long
 def test_a_marketplace_that_amazon_answers_with_500_for_a_day_is_read_alone_and_closes_its_gap_by_itself(
     open_shop: Open,
 ) -> None:

@@ -23,6 +23,7 @@ from store.tables import idempotency_keys
 from tests.acceptance.command_line import ROOT
 from tests.acceptance.web_world import BUYERS, Served, problem, said, served
 from tests.acceptance.web_world import logged as watched
+from tests.databases import long_on
 
 
 @pytest.fixture
@@ -105,6 +106,7 @@ def test_equal_requests_at_the_same_time_are_carried_out_once(place: Served) -> 
     assert len(customers_named(clients[0], "Zoe Invented")) == 1
 
 
+@long_on("sqlite")
 def test_a_process_that_dies_in_between_leaves_all_or_nothing(tmp_path: Path, database_url: str) -> None:
     with served(tmp_path, database_url) as place:
         environ = {k: v for k, v in os.environ.items() if not k.startswith("ORDER_SYNC_")}

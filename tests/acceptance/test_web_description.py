@@ -21,6 +21,7 @@ from poller.web.app import make_api
 from poller.web.problems import MEDIA_TYPE
 from tests.acceptance.command_line import ROOT
 from tests.acceptance.web_world import ORDERS, logged, served
+from tests.databases import long_on
 
 EXAMPLES = 6
 """Valid and invalid requests each, per operation and database."""
@@ -42,6 +43,7 @@ def examples_of(strategy: Any, carry_out: Any) -> None:
     chosen(given(case=strategy)(carry_out))()
 
 
+@long_on("postgresql")
 def test_no_request_finds_an_error_of_the_server(tmp_path: Path, database_url: str) -> None:
     with served(tmp_path, database_url) as place, logged() as events:
         headers = {"Authorization": f"Bearer {place.token('all', 'read', 'write', 'buyer-data')}"}

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from store.tables import metadata
+from tests.databases import long_on
 from tests.integration.at_once import ACTORS, in_processes, in_threads, live, wrongs
 from tests.integration.retention_world import day
 from tests.integration.store_world import open_store
@@ -31,6 +32,7 @@ def idle(done: Counter[str]) -> list[str]:
     return [n for n in (*ACTORS, "erased order", "erased record", "forgotten order") if not done[n]]
 
 
+@long_on("sqlite")
 def test_r1_r16_r53_r54_r55_r60_r63_whatever_happens_at_once(database_url: str, tmp_path: Path) -> None:
     """Every order has one living customer, no e-mail is on two, nothing forgotten comes back."""
     total = Counter[str]()
@@ -41,6 +43,7 @@ def test_r1_r16_r53_r54_r55_r60_r63_whatever_happens_at_once(database_url: str, 
     assert idle(total) == [], total
 
 
+@long_on("sqlite")
 def test_r1_r16_r53_r54_r55_r60_r63_whatever_happens_in_processes(database_url: str, tmp_path: Path) -> None:
     found, done = lived(in_processes(), database_url, tmp_path, 3, turns=20)
     assert found == []

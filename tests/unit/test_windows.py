@@ -870,7 +870,9 @@ def test_no_request_is_lost_while_there_is_history_to_read() -> None:
 # --- months of trouble ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(
+    "seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 6))]
+)
 def test_whatever_happened_in_the_end_everything_has_been_seen(seed: int) -> None:
     chance = random.Random(seed)
     ledger = Ledger.of("A", "B", "C", seed=seed, backfills=dict(HISTORY), pace=Pace(3600, 7200))
