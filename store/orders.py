@@ -115,13 +115,12 @@ def _line_record(tx: Transaction, row: Row) -> LineRecord:
 def _encoded(tx: Transaction, record: OrderRecord, key: int, ids: Mapping[int, int]) -> dict[str, Any]:
     """Return the columns of an order, not sealed yet."""
     customer_id = record.customer_id
-    return {
-        **ORDERS.encoded(record),
-        "order_key": key,
-        "as_of": codec.dump_as_of(record.as_of, record.last_updated_at),
-        "currency": order_currency(record),
-        "customer_id": None if customer_id is None else ids.get(customer_id, customer_id),
-    }
+    row = ORDERS.encoded(record)
+    row["order_key"] = key
+    row["as_of"] = codec.dump_as_of(record.as_of, record.last_updated_at)
+    row["currency"] = order_currency(record)
+    row["customer_id"] = None if customer_id is None else ids.get(customer_id, customer_id)
+    return row
 
 
 def order_currency(record: OrderRecord) -> str | None:
@@ -141,12 +140,9 @@ def _line_currency(line: LineRecord) -> str | None:
 
 def _encoded_line(key: int, position: int, line: LineRecord) -> dict[str, Any]:
     """Return the columns of a line, not sealed yet."""
-    return {
-        **LINES.encoded(line),
-        "order_key": key,
-        "position": position,
-        "currency": _line_currency(line),
-    }
+    row = LINES.encoded(line)
+    row["order_key"], row["position"], row["currency"] = key, position, _line_currency(line)
+    return row
 
 
 def save(

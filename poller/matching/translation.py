@@ -53,14 +53,16 @@ def translate(order: AmazonOrder, account: str, rules: MarketplaceRules | None) 
 
     ``rules`` are those of the order's marketplace; None if it is missing or not configured (R26).
     """
-    groups = _groups(order, rules)
+    status = order.status if "fulfillment" in order.present else None
+    is_held = rules is not None and rules.pending == "hold"
+    datasets = None if rules is None else rules.included_data
+    groups = _groups(order.present, datasets, is_held or not is_pending(status))
     values = _carried(order, groups)
     if "tax" in groups:
         values["tax_numbers"] = tuple([TaxNumber(*astuple(each)) for each in order.tax_registrations])
     if "cancellation" in groups:
         values |= _cancellation(order)
     lines = _lines(order.lines, groups)
-    status: str | None = values.get("status")
     reached = stage(status, values.get("packages", ()))
     seen_at = order.last_updated_at
     return OrderRecord(
@@ -69,7 +71,7 @@ def translate(order: AmazonOrder, account: str, rules: MarketplaceRules | None) 
         as_of=dict.fromkeys(groups, seen_at),
         marketplace=None if rules is None else rules.code,
         seller_status=seller_status(order.programs, values.get("fulfilled_by"), rules),
-        withheld_tax=_sum([line.withheld_tax for line in lines]),
+        withheld_tax=_sum([line.withheld_tax for line in lines]) if WITHHELD in groups else None,
         lines=lines,
         price_list=None if rules is None else rules.price_list,
         tax_code=None if rules is None else rules.tax_code,
@@ -82,18 +84,18 @@ def translate(order: AmazonOrder, account: str, rules: MarketplaceRules | None) 
     )
 
 
-def _groups(order: AmazonOrder, rules: MarketplaceRules | None) -> frozenset[str]:
-    """Return the groups of data that are kept of this copy.
+@lru_cache(maxsize=256)
+def _groups(present: frozenset[str], datasets: frozenset[str] | None, priced: bool) -> frozenset[str]:
+    """Return the groups of data that are kept of a copy.
 
-    The prices of a pending order are kept only where pending orders are held: a placeholder's are shown
-    without prices (R31), and the marketplace's rules may turn out to be either if there are none yet.
+    ``datasets``: those that the marketplace wants, None if it is unknown. ``priced``: False for a pending
+    order that is not held, whose prices are dropped: a placeholder's are shown without prices (R31), and the
+    rules of an unknown marketplace may turn out to be either.
     """
-    groups = order.present & GROUPS
-    if rules is not None:
-        datasets = rules.included_data | {DATASETS["fulfillment"], ALWAYS}
-        groups = frozenset(g for g in groups if DATASETS[g] in datasets)
-    is_held = rules is not None and rules.pending == "hold"
-    if not is_held and is_pending(order.status if "fulfillment" in groups else None):
+    groups = present & GROUPS
+    if datasets is not None:
+        groups &= {g for g in groups if DATASETS[g] in datasets | {DATASETS["fulfillment"], ALWAYS}}
+    if not priced:
         groups -= {"proceeds", "price"}
     return groups | {WITHHELD} if groups >= WITHHELD_TAKES else groups
 
