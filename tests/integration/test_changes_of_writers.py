@@ -30,7 +30,7 @@ from store.engine import Store
 from store.engine.outbox import CUSTOMER, ORDER
 from tests.integration.retention_world import ANN, Place, a_place, day, delivered
 from tests.integration.store_world import account_rules, customer_of, edit, merge, order, unmerge
-from tests.integration.test_importing_customers import imported
+from tests.integration.test_customer_imports import imported
 from tests.unit.matching_world import T0, UK, an_order
 
 UNSEEN = {

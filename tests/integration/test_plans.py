@@ -22,7 +22,7 @@ from store.search import orders_with_sku
 from tests.bench.filling import fill
 from tests.harness import Shop, SimulatedClock, rules_for
 from tests.integration.store_world import clock_of, open_store
-from tests.integration.test_gathering import many_accounts
+from tests.integration.test_gather import many_accounts
 
 on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
