@@ -100,7 +100,7 @@ def test_r50_orders_and_e_mails_of_both_end_on_the_kept_record_and_all_three_mat
         assert basis(store, f"later{slot}") == f"email_{slot}"
 
 
-def test_r50_whoever_reads_changes_sees_the_moved_orders(store: Store) -> None:
+def test_r50_a_reader_of_changes_sees_the_moved_orders(store: Store) -> None:
     apply(store, an_order("o1", "one@example.com"), an_order("o2", "two@example.com"))
     kept, other = (customer_of(store, i).customer_id for i in ("o1", "o2"))
     _, _, position = exported(store)
@@ -294,7 +294,7 @@ def test_r54_an_order_that_the_kept_record_had_before_stays_though_it_carries_th
     assert order(store, "o1").customer_id == kept
 
 
-def test_r54_what_somebody_changed_since_stays_changed(store: Store) -> None:
+def test_r54_what_a_person_changed_since_stays_changed(store: Store) -> None:
     kept, other = two_with_three(store)
     merge(store, kept, other, "k1@example.com", "o1@example.com", "o2@example.com")
     edit(store, kept, "tier=silver", phone="0114 4960000", email_2="", email_3="new@example.com")
@@ -491,7 +491,7 @@ def test_r54_only_merges_by_hand_can_be_undone(store: Store) -> None:
         unmerge(store, 4711)
 
 
-def test_r54_explain_tells_of_the_merge_and_forgets_it_when_it_is_undone(store: Store) -> None:
+def test_r54_explain_names_the_merge_until_it_is_undone(store: Store) -> None:
     kept, other = two_with_three(store)
     merge(store, kept, other)
 
@@ -703,7 +703,7 @@ def test_r57_a_marketplaces_own_record_gets_no_person(store: Store) -> None:
     assert customer(store, shared).price_list == "Special"
 
 
-def test_r57_an_edit_of_nobody_or_of_nothing_is_refused(store: Store) -> None:
+def test_r57_an_edit_of_an_unknown_customer_or_of_nothing_is_refused(store: Store) -> None:
     with pytest.raises(Refused, match="there is no customer 4711"):
         edit(store, 4711, name="Ann")
     with pytest.raises(Refused, match="nothing to change"):
@@ -715,7 +715,7 @@ def test_r57_an_edit_of_nobody_or_of_nothing_is_refused(store: Store) -> None:
 # --- R22: what a person should look at ----------------------------------------------------------------
 
 
-def test_r22_an_e_mail_given_by_hand_makes_the_record_somebody_and_is_suggested_when_it_was_another(
+def test_r22_an_e_mail_entered_by_hand_identifies_the_record_which_is_suggested_if_it_was_another(
     store: Store,
 ) -> None:
     apply(store, an_order("o1", **NOBODY, created_at=after(0)))

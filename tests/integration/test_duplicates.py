@@ -63,7 +63,7 @@ def test_r56_two_marketplaces_relay_addresses_of_one_person_are_suggested(store:
     assert {pair.customer_id, pair.other_id} == {customer_of(store, i).customer_id for i in ("o1", "o2")}
 
 
-def test_r56_who_is_somebody_is_kept_before_who_is_not(store: Store) -> None:
+def test_r56_an_active_record_is_kept_before_an_unidentified_one(store: Store) -> None:
     apply(store, an_order("o1", **NOBODY))
     apply(store, an_order("o2", name="Ann Recipient"))
     (pair,) = found(store).pairs

@@ -199,7 +199,7 @@ def test_r16_an_e_mail_that_another_has_is_refused_with_the_other_s_id(store: St
         edit_email(store, other, 3, ANN)
 
 
-def test_r16_two_first_orders_at_the_same_moment_end_on_one_record(database_url: str) -> None:
+def test_r16_two_simultaneous_first_orders_end_on_one_record(database_url: str) -> None:
     """Two workers, each with its own connections, fetch first orders of the same buyers together."""
     buyers = 6
     world = World()
@@ -261,7 +261,7 @@ def test_r16_two_pages_with_the_same_new_buyers_in_opposite_order_do_not_block_e
     assert rows_of(store, t.orders) == 40
 
 
-def test_r17_a_shared_address_identifies_nobody_and_stops_matching_at_once(store: Store) -> None:
+def test_r17_a_shared_address_identifies_no_one_and_stops_matching_at_once(store: Store) -> None:
     apply(store, an_order("o1", "help@agency.example"))
     first = customer_of(store, "o1").customer_id
     listed = replace(account_rules(), shared_emails=frozenset({"help@agency.example"}))
@@ -363,7 +363,7 @@ def test_r22_promotion_leaves_a_tombstone_and_a_line_in_the_journal(store: Store
     assert (exports[left]["status"], exports[left]["merged_into"]) == ("merged", target)
 
 
-def test_r22_promotion_to_a_record_made_at_that_moment(store: Store) -> None:
+def test_r22_promotion_to_a_record_made_at_that_time(store: Store) -> None:
     apply(store, an_order("o1", **NOBODY))
     left = customer_of(store).customer_id
     apply(store, an_order("o1", updated=10))
@@ -439,7 +439,7 @@ def test_r26_orders_of_an_unknown_marketplace_are_matched_once_it_is_configured(
     assert order(store, "o3").customer_id is None
 
 
-def test_r26_a_pending_order_of_an_unknown_marketplace_is_looked_at_once_and_not_for_ever(
+def test_r26_a_pending_order_of_an_unknown_marketplace_is_matched_again_only_once(
     store: Store,
 ) -> None:
     apply(store, a_pending_order(marketplace_id=DE), rules=account_rules(rules_of(UK)))

@@ -420,9 +420,7 @@ def stale(store: Store) -> list[str]:
         return [order_id for order_id, _ in found]
 
 
-def test_orders_long_pending_or_late_are_looked_at_again_once_a_day(
-    store: Store, clock: SimulatedClock
-) -> None:
+def test_orders_long_pending_or_late_are_refetched_once_a_day(store: Store, clock: SimulatedClock) -> None:
     old = NOON - timedelta(days=8)
     young: dict[str, Any] = {"created_at": NOON, "last_updated_at": NOON}
     late: dict[str, Any] = {"ship_by": NOON - timedelta(hours=1)}

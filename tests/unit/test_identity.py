@@ -62,7 +62,7 @@ def test_the_mean_is_that_of_the_days_that_came_before() -> None:
     assert drops(too_old | {TODAY: Seen(20, 0, 0)}, TODAY) == ()
 
 
-def test_yesterday_is_told_until_today_is_known_and_a_lasting_loss_becomes_the_mean() -> None:
+def test_yesterday_is_reported_until_today_is_known_and_a_lasting_loss_becomes_the_mean() -> None:
     yesterday = TODAY - timedelta(days=1)
     counts = history() | {yesterday: Seen(20, 0, 20)}
     assert [(d.day, d.field) for d in drops(counts, TODAY)] == [(yesterday, "email")]

@@ -308,7 +308,7 @@ def test_r16_two_first_orders_of_one_page_end_on_one_record() -> None:
     ],
     ids=["list", "program", "settings"],
 )
-def test_r17_a_shared_address_identifies_nobody_and_gives_no_name(order: Any) -> None:
+def test_r17_a_shared_address_identifies_no_one_and_gives_no_name(order: Any) -> None:
     world = World(shared=frozenset({" desk@shared.EXAMPLE"}))
     world.sync(order, replace(order, order_id="o2"))
     assert world.orders["o1"].customer_id != world.orders["o2"].customer_id

@@ -205,7 +205,7 @@ def test_r42_amounts_of_different_currencies_have_no_sum() -> None:
     assert record.lines[1].withheld_tax == Amount(Decimal(1), "EUR")
 
 
-def test_r43_business_data_is_kept_and_matches_nobody() -> None:
+def test_r43_business_data_is_kept_and_matches_no_one() -> None:
     world = World()
     world.sync(
         full(), replace(full(), order_id="o2", buyer=AmazonBuyer("Ann", "b@x.example", "Buyer Ltd", "PO-7"))
