@@ -129,7 +129,7 @@ class Databases:
         yield self._url.replace("/postgres?", f"/{name}?")
         try:
             is_empty = self._empty(name)
-        except psycopg.OperationalError:  # the test has taken it away, or nobody may connect
+        except psycopg.OperationalError:  # the test has taken it away, or lets no one connect
             is_empty = False
         if is_empty:
             self._spare = name

@@ -166,7 +166,7 @@ def read_groups(payload: dict[str, Any], items: dict[str, Any]) -> dict[str, Any
     if groups["fulfillment"]["status"] is None:
         groups["fulfillment"] = None
 
-    # Unit prices come with the product, whatever datasets were asked for: a group of their own.
+    # Unit prices come with the product, whatever datasets were requested: a group of their own.
     prices = {i: (item["product"].get("price") or {}).get("unitPrice") for i, item in items.items()}
     priced = {i: {"unit_price": amount(p), "currency": p["currencyCode"]} for i, p in prices.items() if p}
     groups["price"] = {"lines": priced} if priced else None
@@ -500,7 +500,7 @@ class Oracle:
         }
         for key in ("status", "fulfilled_by", "service_level", "ship_by", "deliver_by"):
             result[key] = groups["fulfillment"].get(key)
-        if place:  # of an unknown marketplace the country cannot be told from here
+        if place:  # of an unknown marketplace the country is not known here
             result["marketplace"] = place["code"]
         return result
 

@@ -127,7 +127,7 @@ def test_bad_input_is_one_sentence_and_status_two(arguments: tuple[str, ...]) ->
         (("customers", "show", "ann"), "'ID': it must be a whole number (see"),
     ],
 )
-def test_a_wrong_value_is_told_in_plain_words(arguments: tuple[str, ...], sentence: str) -> None:
+def test_a_wrong_value_is_reported_in_plain_words(arguments: tuple[str, ...], sentence: str) -> None:
     assert f"error: Invalid value for {sentence}" in order_sync(*arguments, status=2).err
 
 
@@ -162,7 +162,7 @@ def test_keys_new_is_a_key_on_standard_output() -> None:
 # --- sync -------------------------------------------------------------------------------------------
 
 
-def test_sync_tells_each_source_in_a_line_and_ends_with_zero(shop: Shop) -> None:
+def test_sync_reports_each_source_in_a_line_and_ends_with_zero(shop: Shop) -> None:
     result = shop("sync")
     assert result.out == ""
     (line,) = result.messages
@@ -189,9 +189,9 @@ def test_sync_without_tokens_ends_with_75_and_says_until_when(tmp_path: Path) ->
         assert re.fullmatch(f"deferred until {TIME}", result.messages[-1])
         until = datetime.fromisoformat(result.messages[-1].removeprefix("deferred until "))
         assert timedelta(0) < until - datetime.now(UTC) < timedelta(seconds=101)
-        told = shop("status").out
-        assert "deferred" not in told
-        assert "the request budget is used up" in told
+        shown = shop("status").out
+        assert "deferred" not in shown
+        assert "the request budget is used up" in shown
         asked = len(shop.simulator.requests)
         shop("sync", status=75)
         searches = [r for r in shop.simulator.requests[asked:] if r.operation == SEARCH]
@@ -230,8 +230,8 @@ def test_what_the_configuration_stops_is_not_covered(shop: Shop) -> None:
 
 def test_sync_says_which_marketplace_it_has_left_out(shop: Shop) -> None:
     shop.configure("FR")
-    told = shop("sync", "--wait").messages[-1]
-    assert told.startswith("acme:EU: all covered except FR, where the seller is not enrolled (")
+    message = shop("sync", "--wait").messages[-1]
+    assert message.startswith("acme:EU: all covered except FR, where the seller is not enrolled (")
     assert "all covered except FR, where the seller is not enrolled;" in shop("status").out
 
 
@@ -242,14 +242,14 @@ def test_sync_says_what_to_do_about_a_refused_token_each_time(shop: Shop) -> Non
         assert re.search("invalid_grant.*; authorise the application again in Seller Central", result.err)
 
 
-def test_a_refused_secret_is_told_without_counting_nothing(shop: Shop) -> None:
+def test_a_refused_secret_is_reported_without_counting_nothing(shop: Shop) -> None:
     shop.environ["ORDER_SYNC_ACCOUNTS__ACME__LWA_CLIENT_SECRET"] = "another"
     for _ in range(2):
-        (told,) = shop("sync", status=1).messages
-        assert told.endswith("are the application's current ones")
+        (message,) = shop("sync", status=1).messages
+        assert message.endswith("are the application's current ones")
 
 
-def test_what_is_stored_can_be_looked_at_without_any_marketplace(shop: Shop) -> None:
+def test_what_is_stored_can_be_shown_without_any_marketplace(shop: Shop) -> None:
     shop("sync")
     (shop.folder / "marketplaces" / "uk.toml").unlink()
     for name in [name for name in shop.environ if "ACCOUNTS__" in name]:
@@ -318,7 +318,7 @@ def test_status_shows_a_gap_with_its_reason_and_what_is_done_about_it(shop: Shop
     assert any("(failed, will be retried)" in line for line in lines)
 
 
-def test_status_tells_how_much_of_the_history_is_read(tmp_path: Path) -> None:
+def test_status_shows_how_much_of_the_history_is_read(tmp_path: Path) -> None:
     plans = {**GENEROUS, SEARCH: UsagePlan(0.01, 2)}
     with open_shop(tmp_path / "shop", small_world(), plans=plans) as shop:
         shop("sync", status=75)
@@ -409,7 +409,7 @@ def test_retry_refetch_asks_amazon(shop: Shop) -> None:
     assert shop("quarantine", "retry", BAD, "--refetch").lines == [f"{BAD}: stored"]
 
 
-def test_retry_of_what_is_not_there_or_cannot_be_asked_for(shop: Shop) -> None:
+def test_retry_of_what_is_not_there_or_cannot_be_requested(shop: Shop) -> None:
     shop.world.order("111-0000000-0000009", created=YESTERDAY, amend=lambda body: {**body, "orderId": 5})
     shop("sync")
     missing = shop("quarantine", "retry", GOOD, status=1)
@@ -440,7 +440,7 @@ def test_a_good_configuration_is_said_to_be_fine(shop: Shop) -> None:
     assert not (shop.folder / "order-sync.db").exists()
 
 
-def test_everything_wrong_is_told_at_once_errors_first(shop: Shop) -> None:
+def test_everything_wrong_is_reported_at_once_errors_first(shop: Shop) -> None:
     shop.configure("DE", price_list="5")
     result = shop("config", "check", status=1, ORDER_SYNC_ENCRYPTION_KEY="", ORDER_SYNC_POLL_SECOND="5")
     kinds = [line.split(":")[0] for line in result.lines]
@@ -491,7 +491,7 @@ def test_online_names_what_the_seller_lacks(tmp_path: Path) -> None:
         assert result.out.count("the application seems to lack the role Direct-to-Consumer") == 3
 
 
-def test_online_tells_a_refused_token_with_its_remedy(shop: Shop) -> None:
+def test_online_reports_a_refused_token_with_its_remedy(shop: Shop) -> None:
     shop.world.revoke("Atzr|simulated-refresh-token")
     result = shop("config", "check", "--online", status=1)
     assert re.search("wrong  token: .*invalid_grant.*; authorise the application again", result.out)
@@ -499,13 +499,15 @@ def test_online_tells_a_refused_token_with_its_remedy(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("setting", ["TOKEN_URL", "ENDPOINT"])
-def test_online_says_where_nobody_answered(shop: Shop, setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_online_says_where_no_answer_came(shop: Shop, setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("connectors.amazon.retry.MAX_ATTEMPTS", 1)
     nowhere = {f"ORDER_SYNC_ACCOUNTS__ACME__{setting}": "http://127.0.0.1:1/x"}
     result = shop("config", "check", "--online", status=1, **nowhere)
-    (told,) = (line for line in result.lines if "no answer" in line and "first page" not in line)
-    assert re.search(r"no answer \(ConnectError\) from 127\.0\.0\.1:1; check that .* may connect there", told)
-    assert told.endswith(f"the account's {setting} if it is set")
+    (problem,) = (line for line in result.lines if "no answer" in line and "first page" not in line)
+    assert re.search(
+        r"no answer \(ConnectError\) from 127\.0\.0\.1:1; check that .* may connect there", problem
+    )
+    assert problem.endswith(f"the account's {setting} if it is set")
 
 
 def test_check_tries_the_key_on_the_file_that_is_there(shop: Shop) -> None:
@@ -542,7 +544,7 @@ def test_check_says_that_it_does_not_ask_a_server(shop: Shop) -> None:
     )
 
 
-def test_online_tells_a_refused_page(shop: Shop) -> None:
+def test_online_reports_a_refused_page(shop: Shop) -> None:
     shop.simulator.faults = Faults.only("forbidden", operations=[SEARCH])
     result = shop("config", "check", "--online", status=1)
     assert re.search("wrong  first page: .*status 403.*roles", result.out)

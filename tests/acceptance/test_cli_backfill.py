@@ -88,7 +88,7 @@ def stored(shop: Shop) -> set[str]:
 OLD_ONES = {f"OLD-{number}" for number in range(12)}
 
 
-def test_a_plan_tells_windows_requests_time_and_what_amazon_will_not_give(shop: Shop) -> None:
+def test_a_plan_names_windows_requests_time_and_what_amazon_will_not_give(shop: Shop) -> None:
     shop("sync", "--wait")
     before = shop("backfill", "list", "--json").json()
     asked = len(shop.simulator.requests)
@@ -102,7 +102,7 @@ def test_a_plan_tells_windows_requests_time_and_what_amazon_will_not_give(shop: 
     assert len(shop.simulator.requests) == asked, "and asks Amazon nothing"
 
 
-def test_what_lies_out_of_reach_is_told_and_left_out(shop: Shop) -> None:
+def test_what_lies_out_of_reach_is_reported_and_left_out(shop: Shop) -> None:
     told = shop("backfill", "plan", "--marketplace", "UK", "--from", "2015-01-01", "--to", day(-3)).out
     assert "Amazon no longer shows older orders" in told
     assert "until now" in told
@@ -126,7 +126,7 @@ def test_started_with_wait_it_is_carried_out_here(shop: Shop, by: str) -> None:
     assert shop("backfill", "show", str(number), "--json").json() == mine
 
 
-def test_started_alone_it_waits_for_whoever_syncs(shop: Shop) -> None:
+def test_started_alone_it_waits_for_a_process_that_syncs(shop: Shop) -> None:
     number = int(shop("backfill", "start", *STRETCH, "--by", "search").out)
     assert listed(shop, number)["state"] == "planned"
     assert shop("sync", "--wait").status == 0
@@ -152,7 +152,7 @@ def test_several_at_once_and_the_live_position_stays(shop: Shop) -> None:
         assert new["covered_until"] >= old["covered_until"]
 
 
-def test_paused_nothing_is_asked_for_and_resumed_it_is_done(shop: Shop) -> None:
+def test_paused_it_requests_nothing_and_resumed_it_is_done(shop: Shop) -> None:
     number = str(int(shop("backfill", "start", *STRETCH, "--by", "search").out))
     shop("backfill", "pause", number)
     shop("sync", "--wait")
@@ -306,7 +306,7 @@ def test_further_bad_input(shop: Shop) -> None:
     assert "already fetches this" in shop("backfill", "start", *STRETCH, "--by", "search", status=2).err
 
 
-def test_another_that_overlaps_is_told(shop: Shop) -> None:
+def test_another_that_overlaps_is_reported(shop: Shop) -> None:
     shop("sync", "--wait")
     assert "overlaps" not in shop("backfill", "plan", *STRETCH).out, "what is done is told as read already"
     number = int(shop("backfill", "start", *STRETCH, "--by", "search").out)
@@ -338,7 +338,7 @@ def test_a_marketplace_of_two_accounts_needs_the_account(shop: Shop) -> None:
     assert "beta" in row
 
 
-def test_the_moment_of_readiness_is_a_time(shop: Shop) -> None:
+def test_a_backfill_s_eta_lies_ahead(shop: Shop) -> None:
     shop("sync", "--wait")
     number = int(shop("backfill", "start", *STRETCH, "--by", "search").out)
     eta = listed(shop, number)["eta"]

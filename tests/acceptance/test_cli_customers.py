@@ -287,7 +287,7 @@ FILE = (
 )
 
 
-def test_r12_import_tells_line_by_line_and_bad_lines_spoil_nothing(shop: Shop, tmp_path: Path) -> None:
+def test_r12_import_reports_line_by_line_and_bad_lines_spoil_nothing(shop: Shop, tmp_path: Path) -> None:
     file = tmp_path / "customers.csv"
     file.write_text(FILE)
     ann = customer_of(shop, ANN)
@@ -309,7 +309,7 @@ def test_r12_import_tells_line_by_line_and_bad_lines_spoil_nothing(shop: Shop, t
     assert shop("customers", "import", str(file), status=1).messages[-1] == "2 unchanged, 2 refused"
 
 
-def test_a_large_import_tells_how_far_it_is(
+def test_a_large_import_shows_its_progress(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "customers.csv"

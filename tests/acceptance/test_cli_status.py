@@ -108,7 +108,7 @@ def test_a_refused_authorisation_shows_its_age_and_the_remedy(shop: Shop) -> Non
     assert re.search(r"refuses the account since .* \(5 h\): authorise the application again", first)
 
 
-def test_quarantine_is_counted_and_tells_when_it_needs_a_person(shop: Shop) -> None:
+def test_quarantine_is_counted_and_says_when_it_needs_a_person(shop: Shop) -> None:
     shop.world.order(BAD, created=YESTERDAY, poison="quantity_a_word")
     shop("orders", "fetch", BAD, "--account", "acme", status=1)
     found = shop("status", "--json").json()
@@ -131,7 +131,7 @@ def test_quarantine_is_counted_and_tells_when_it_needs_a_person(shop: Shop) -> N
     assert "needs a person" in shop("quarantine", "show", BAD).err
 
 
-def test_what_has_no_id_was_never_asked_for_and_is_not_said_to_have_been(shop: Shop) -> None:
+def test_what_has_no_id_was_never_requested_and_is_not_said_to_have_been(shop: Shop) -> None:
     shop.world.order(BAD, created=YESTERDAY, poison="order_id_missing")
     shop("orders", "fetch", BAD, "--account", "acme", status=1)
     lines = shop("status").lines

@@ -47,7 +47,7 @@ def test_a_token_is_shown_once_and_only_its_hash_is_kept(shop: Shop) -> None:
     assert shop("tokens", "add", "reader").err.startswith("token reader may read;")
 
 
-def test_wrong_tokens_commands_are_told_in_one_sentence(shop: Shop) -> None:
+def test_wrong_tokens_commands_are_refused_in_one_sentence(shop: Shop) -> None:
     shop("tokens", "add", "erp")
     assert "token erp exists already" in shop("tokens", "add", "erp", status=2).err
     assert "a token's name is made of" in shop("tokens", "add", "E R P", status=2).err

@@ -60,7 +60,7 @@ def test_of_a_password_only_an_argon2_hash_is_kept(shop: Shop, add: Add) -> None
     assert "argon2" not in shop("users", "list").out
 
 
-def test_wrong_users_commands_are_told_in_one_sentence(shop: Shop, add: Add) -> None:
+def test_wrong_users_commands_are_refused_in_one_sentence(shop: Shop, add: Add) -> None:
     for password, told in (
         ("elevenchars", "a password has at least 12 characters"),
         ("", "a password has at least 12 characters"),

@@ -127,7 +127,7 @@ def test_what_goes_to_quarantine_when_it_is_fetched_is_missing_still(shop: Shop)
     assert "in quarantine" in shop(*VERIFY).out, "it is known of by now, and no more missing than the others"
 
 
-def test_what_a_proof_has_found_before_it_fails_is_told_and_had(shop: Shop) -> None:
+def test_what_a_verification_has_found_before_it_fails_is_reported_and_kept(shop: Shop) -> None:
     wide = ("verify", "--marketplace", "UK", "--from", str((STARTED - 33 * DAY).date()), "--to", TO)
     early = "333-0000000-0000001"
     shop.world.order(early, created=STARTED - 8 * DAY, unlisted=True)
@@ -149,7 +149,7 @@ def test_what_a_proof_has_found_before_it_fails_is_told_and_had(shop: Shop) -> N
     assert shop("status").lines[0].startswith("All is well")
 
 
-def test_an_error_in_the_last_stretch_leaves_what_was_found_told(shop: Shop) -> None:
+def test_an_error_in_the_last_range_leaves_what_was_found_reported(shop: Shop) -> None:
     wide = ("verify", "--marketplace", "UK", "--from", str((STARTED - 33 * DAY).date()), "--to", TO)
     early = "333-0000000-0000001"
     shop.world.order(early, created=STARTED - 8 * DAY, unlisted=True)

@@ -330,7 +330,7 @@ def test_status_begins_with_what_needs_attention(shop: Shop) -> None:
     assert any(re.fullmatch(r"  without a file +1  no customer until.*", line) for line in lines)
 
 
-def test_status_tells_freshness_in_words(shop: Shop) -> None:
+def test_status_shows_freshness_in_words(shop: Shop) -> None:
     text = shop("status").out
     for words in ("acme:EU: complete up to", "all covered", "searches:", "complete from", "new customer"):
         assert words in text

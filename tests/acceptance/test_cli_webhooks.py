@@ -31,7 +31,7 @@ def receiver() -> Iterator[Receiver]:
         yield found
 
 
-def test_the_service_tells_a_receiver_what_it_reads(shop: Shop, receiver: Receiver) -> None:
+def test_the_service_notifies_a_receiver_of_what_it_reads(shop: Shop, receiver: Receiver) -> None:
     added = shop("webhooks", "add", receiver.url)
     (secret,) = added.lines
     assert "webhook 1 is notified of changes after position 0" in added.err
@@ -83,7 +83,7 @@ def test_web_hooks_are_listed_replayed_and_removed(shop: Shop, receiver: Receive
     assert "there are no webhooks" in shop("webhooks", "list").err
 
 
-def test_bad_input_is_told_in_one_sentence(shop: Shop) -> None:
+def test_bad_input_is_refused_in_one_sentence(shop: Shop) -> None:
     shop("sync")
     for arguments, sentence in (
         (("add", "http://example.com/"), "error: URL must be an https URL; plain http only to 127.0.0.1"),

@@ -22,7 +22,7 @@ from tests.acceptance.command_line import order_sync
 NOON = datetime(2026, 6, 15, 12, tzinfo=UTC)
 
 
-def test_the_demos_shop_has_all_that_it_tells_about() -> None:
+def test_the_demos_shop_has_all_that_it_shows() -> None:
     world = stage(NOON, orders=500)
     before, after = (
         {order.order_id: order.current(at) for order in world.orders()} for at in (NOON, NOON + LIVE_WITHIN)
@@ -34,7 +34,7 @@ def test_the_demos_shop_has_all_that_it_tells_about() -> None:
     assert sum(1 for v in after.values() if v and v.facts.status == "PENDING") >= 1
 
 
-def test_what_is_too_young_to_be_asked_for_is_not_asked_of_the_database() -> None:
+def test_what_is_too_young_to_be_listed_is_not_expected_in_the_database() -> None:
     world = stage(NOON, orders=20)
     amazon = Simulator(world, now=lambda: NOON)
     young = truth_of(amazon, NOON - timedelta(minutes=2))
@@ -117,7 +117,7 @@ def test_what_the_simulator_prints_can_be_pasted_and_leads_to_orders(tmp_path: P
     assert simulator.returncode == 0
 
 
-def test_a_port_that_is_taken_is_told_with_what_to_do() -> None:
+def test_a_port_that_is_taken_is_reported_with_what_to_do() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         result = order_sync("simulator", "--port", str(port), "--orders", "0", status=1)
@@ -133,7 +133,7 @@ def test_the_simulator_refuses_marketplaces_that_no_account_can_have(wrong: str)
         marketplace_codes(wrong)
 
 
-def test_a_simulated_shop_has_orders_that_nobody_can_read_only_with_faults() -> None:
+def test_a_simulated_shop_has_unreadable_orders_only_with_faults() -> None:
     spoilt = [
         sum(
             order.versions[-1].facts.poison is not None

@@ -139,7 +139,7 @@ def test_r60_r61_r63_what_was_erased_is_in_no_file_and_nothing_brings_it_back(da
 
         nothing_is_back()
 
-        # Sweeps and live windows over all of it, a backfill anew, each order by its id, copies as they came.
+        # Sweeps and live windows over all of it, a backfill again, each order by its id, copies as they came.
         shop.sync()
         shop.start_date = (start - timedelta(days=30)).date()
         shop.run_until(LONG_AFTER + timedelta(days=2))

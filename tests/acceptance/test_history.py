@@ -155,7 +155,7 @@ def test_orders_fetched_by_id_leave_a_reserve_in_their_budget(fetched: Fetched) 
         assert number <= allowed - 15 + 1e-6
 
 
-def test_no_order_is_asked_for_twice(fetched: Fetched) -> None:
+def test_no_order_is_requested_twice(fetched: Fetched) -> None:
     served = [s for s in fetched.shop.simulator.served if s.operation == GET]
     ids = [one["orderId"] for s in served for one in s.orders if isinstance(one, dict)]
     assert len(ids) == len(set(ids))
@@ -176,7 +176,7 @@ def test_what_ids_have_done_is_claimed_as_seen(fetched: Fetched) -> None:
     assert (one.lower, one.upper) == (NOON - 6 * DAY, live_from)
 
 
-def test_orders_stored_in_the_reports_version_are_not_asked_for_again(database_url: str) -> None:
+def test_orders_stored_in_the_reports_version_are_not_refetched(database_url: str) -> None:
     shop = shop_of(database_url, world_of(2_500, 40))
     carry_out(shop, begin(shop, 40, "search"))
     gets, took = len(asked(shop, GET)), carry_out(shop, begin(shop, 40, "report"))
@@ -239,7 +239,7 @@ def test_the_history_of_a_start_date_is_fetched_by_both(tmp_path: Path) -> None:
         ("forbidden", "403"),
     ],
 )
-def test_without_a_report_the_stretch_is_searched(database_url: str, kind: str, why: str) -> None:
+def test_without_a_report_the_range_is_searched(database_url: str, kind: str, why: str) -> None:
     operations = ["createReport"] if kind == "forbidden" else None
     shop = shop_of(database_url, world_of(250, 40), Faults.only(kind, operations=operations))
     number = begin(shop, 40, "report")
@@ -317,7 +317,7 @@ def test_while_get_order_is_out_of_order_searching_goes_on(tmp_path: Path) -> No
 # --- several, pauses, kills -------------------------------------------------------------------------
 
 
-def test_paused_with_ids_left_nothing_more_is_asked_for(tmp_path: Path) -> None:
+def test_paused_with_ids_left_it_requests_nothing_more(tmp_path: Path) -> None:
     shop = shop_of(f"sqlite:///{tmp_path / 'x.db'}", world_of(3_000, 40))
     number = begin(shop, 40, "report")
     for _ in range(10):

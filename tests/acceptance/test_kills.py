@@ -36,7 +36,7 @@ def copies(database_url: str) -> Iterator[Copies]:
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_whoever_is_killed_at_a_random_moment_costs_at_most_one_page(copies: Copies, helper: Victims) -> None:
+def test_a_process_killed_at_a_random_time_costs_at_most_one_page(copies: Copies, helper: Victims) -> None:
     kills = 200 if copies.on_sqlite else 40
     # So old that not even a telephone number is withheld any more while it is read.
     start, end = NOON - timedelta(days=32), NOON - timedelta(days=12)

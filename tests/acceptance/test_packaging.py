@@ -132,7 +132,7 @@ def test_the_wheel_carries_its_licence(installed: Installed) -> None:
 
 
 @pytest.mark.long
-def test_the_demo_of_the_installed_wheel_ends_well_says_what_it_did_and_names_nobody(
+def test_the_demo_of_the_installed_wheel_ends_well_says_what_it_did_and_names_no_one(
     installed: Installed,
 ) -> None:
     """In an empty folder, where a proxy is set that does not work: the simulator is on this machine."""

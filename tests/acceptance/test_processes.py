@@ -112,7 +112,7 @@ def test_when_one_of_three_is_killed_the_others_go_on_and_a_later_one_finishes(
     assert shared.wrongs() == []
 
 
-def test_r16_two_first_orders_in_two_processes_at_the_same_moment_end_on_one_record(
+def test_r16_two_first_orders_in_two_processes_at_the_same_time_end_on_one_record(
     copies: Copies, helper: Victims
 ) -> None:
     """A hundred buyers buy from both accounts of a business, and both accounts are read at the same time."""

@@ -206,7 +206,7 @@ def test_after_an_upgrade_the_stored_payload_is_read_again(one: Shop) -> None:
     assert asked_for(one) == []
 
 
-def test_what_the_new_version_cannot_read_either_is_asked_for_anew(one: Shop) -> None:
+def test_what_the_new_version_cannot_read_either_is_refetched(one: Shop) -> None:
     by_an_older_program(one)
     one.sync()
     entry = entries(one)[BAD]

@@ -122,7 +122,7 @@ def test_what_a_killed_worker_was_at_is_taken_back_within_a_minute(
 
 
 @on_postgresql
-def test_a_worker_that_is_told_to_stop_gives_back_what_it_cannot_finish(
+def test_a_worker_that_must_stop_gives_back_what_it_cannot_finish(
     shop: Shop, database: psycopg.Connection
 ) -> None:
     shop("db", "upgrade")

@@ -71,7 +71,7 @@ class Replaying(BaseHTTPRequestHandler):
             return
         asked = parse_qs(url.query)
         number = int(asked.get("paginationToken", ["page-0"])[0].removeprefix("page-"))
-        # The walk is told once: a later search by the same account finds nothing new.
+        # The walk is answered once: a later search by the same account finds nothing new.
         token = self.headers["x-amz-access-token"]
         if number == 0 and token in self.server.walked:  # type: ignore[attr-defined]
             self._answer(EMPTY)

@@ -119,7 +119,7 @@ def test_the_facts_are_those_of_the_database(service: Service) -> None:
     assert {c.since for c in later.credentials} == {began}
     heard: list[str] = []
     Alerting(service.store, lambda: service.setup, telling(heard)).check()
-    assert any("acme: the client secret is in use since" in told for told in heard)
+    assert any("acme: the client secret is in use since" in line for line in heard)
 
 
 def test_what_other_parts_found_wrong_is_among_the_facts(service: Service) -> None:
@@ -142,7 +142,7 @@ def test_what_other_parts_found_wrong_is_among_the_facts(service: Service) -> No
     assert [finding.subject for finding in found.buyers] == ["acme:EU:email", "acme:EU:name"]
     heard: list[str] = []
     Alerting(service.store, lambda: service.setup, telling(heard)).check()
-    assert sum("came with" in told for told in heard) == 2
+    assert sum("came with" in line for line in heard) == 2
     with service.store.begin() as tx:
         begun = verifications.begin(tx, replace(proof, position=proof.lower))
         failed = replace(begun, state="failed", message="no report")
@@ -182,8 +182,8 @@ def apprise_url(receiver: Receiver) -> str:
 
 
 def test_apprise_carries_title_and_text(receiver: Receiver) -> None:
-    (told,) = through_apprise([apprise_url(receiver)])("a title", "a text", False)
-    assert (told.address, told.accepted, told.problem) == ("number 1 (json)", True, None)
+    (result,) = through_apprise([apprise_url(receiver)])("a title", "a text", False)
+    assert (result.address, result.accepted, result.problem) == ("number 1 (json)", True, None)
     (request,) = receiver.seen
     assert request.event["title"] == "a title"
     assert request.event["message"] == "a text"
@@ -197,7 +197,7 @@ def test_an_address_that_fails_keeps_the_others_from_nothing_and_is_never_named(
         refusing.answer = lambda request: 500
         urls = ["nonsense://very-secret", apprise_url(refusing), apprise_url(receiver)]
         results = through_apprise(urls)("a title", "a text", True)
-    assert [told.accepted for told in results] == [False, False, True]
+    assert [result.accepted for result in results] == [False, False, True]
     assert results[0].problem == "apprise does not understand it"
     assert "very-secret" not in "".join(map(repr, results)) + caplog.text
 

@@ -36,13 +36,13 @@ def read(store: Store, after: Position = START, limit: int = 100) -> changes.Cha
         return changes_after(tx, after, limit)
 
 
-def told(store: Store, after: Position = START) -> tuple[list[tuple[str, str | int | None]], Position]:
+def events_of(store: Store, after: Position = START) -> tuple[list[tuple[str, str | int | None]], Position]:
     """Kinds and ids of what is new, and the position after it."""
     found = read(store, after)
     return [(c.kind, c.order_id or c.customer_id) for c in found.events], found.position
 
 
-def test_a_page_is_told_with_its_customers_before_its_orders(store: Store) -> None:
+def test_a_page_lists_its_customers_before_its_orders(store: Store) -> None:
     apply(store, an_order("o1", "a@example.com"), an_order("o2", "b@example.com"))
     people = [customer_of(store, o).customer_id for o in ("o1", "o2")]
     found = read(store)
@@ -60,15 +60,15 @@ def test_a_page_is_told_with_its_customers_before_its_orders(store: Store) -> No
     assert read(store, found.position).events == ()
 
 
-def test_a_newer_copy_is_told_as_a_change_and_the_same_copy_is_not_told(store: Store) -> None:
+def test_a_newer_copy_is_a_change_and_the_same_copy_is_none(store: Store) -> None:
     apply(store, an_order("o1", "a@example.com"))
-    _, position = told(store)
+    _, position = events_of(store)
     apply(store, an_order("o1", "a@example.com"))
-    assert told(store, position)[0] == []
+    assert events_of(store, position)[0] == []
     apply(store, an_order("o1", "a@example.com", updated=10, status="SHIPPED"))
-    news, position = told(store, position)
+    news, position = events_of(store, position)
     assert news == [("order.changed", "o1")]
-    assert told(store, position)[0] == []
+    assert events_of(store, position)[0] == []
 
 
 def test_every_change_is_an_event_of_its_own_in_order(store: Store) -> None:
@@ -80,19 +80,19 @@ def test_every_change_is_an_event_of_its_own_in_order(store: Store) -> None:
     assert [c.version for c in mine] == sorted({c.version for c in mine})
 
 
-def test_r30_a_held_back_order_is_told_as_created_when_it_is_ready(store: Store) -> None:
+def test_r30_a_held_back_order_counts_as_created_when_it_is_ready(store: Store) -> None:
     apply(store, a_pending_order("o1"))
-    news, position = told(store)
+    news, position = events_of(store)
     assert news == []
     apply(store, an_order("o1", "a@example.com", updated=10))
     customer_id = customer_of(store).customer_id
-    assert told(store, position)[0] == [("customer.created", customer_id), ("order.created", "o1")]
+    assert events_of(store, position)[0] == [("customer.created", customer_id), ("order.created", "o1")]
 
 
-def test_r22_a_tombstone_is_told_with_where_it_leads(store: Store) -> None:
+def test_r22_a_tombstone_names_the_record_that_it_leads_to(store: Store) -> None:
     apply(store, an_order("o1", None))
     left = customer_of(store).customer_id
-    _, position = told(store)
+    _, position = events_of(store)
     apply(store, an_order("o1", "a@example.com", updated=10))
     kept = customer_of(store).customer_id
     found = read(store, position).events
@@ -103,16 +103,16 @@ def test_r22_a_tombstone_is_told_with_where_it_leads(store: Store) -> None:
     }
 
 
-def test_a_record_that_was_forgotten_is_told_as_such(store: Store) -> None:
+def test_a_record_that_was_forgotten_is_reported_as_such(store: Store) -> None:
     customer_id = add_customer(store, "a@example.com", name="Ann")
-    _, position = told(store)
+    _, position = events_of(store)
     with store.begin() as tx:
         record = customers.load(tx, [customer_id])[customer_id]
         customers.change(tx, replace(record, status="forgotten", emails=(), name=None))
-    assert told(store, position)[0] == [("customer.forgotten", customer_id)]
+    assert events_of(store, position)[0] == [("customer.forgotten", customer_id)]
 
 
-def test_what_is_rolled_back_is_not_told(store: Store) -> None:
+def test_what_is_rolled_back_is_not_reported(store: Store) -> None:
     class Broken(Exception):
         pass
 
@@ -128,14 +128,14 @@ def test_what_is_rolled_back_is_not_told(store: Store) -> None:
     assert count(store, tables.outbox) == before
 
 
-def test_any_code_that_gives_a_record_the_transactions_position_is_told(store: Store) -> None:
+def test_any_code_that_gives_a_record_the_transactions_position_reports_it(store: Store) -> None:
     """Merging, erasing and importing do not know of the outbox."""
     apply(store, an_order("o1", "a@example.com"), an_order("o2", "a@example.com"))
-    _, position = told(store)
+    _, position = events_of(store)
     with store.begin() as tx:
         changed = sa.update(tables.orders).values(labels="{}", changed_at=tx.now, change_no=tx.change_no)
         tx.conn.execute(changed)
-    assert told(store, position)[0] == [("order.changed", "o1"), ("order.changed", "o2")]
+    assert events_of(store, position)[0] == [("order.changed", "o1"), ("order.changed", "o2")]
 
 
 def test_pages_of_any_size_give_the_same_events_also_within_one_transaction(store: Store) -> None:
@@ -188,7 +188,7 @@ def test_a_position_is_that_of_an_export(store: Store) -> None:
     with store.read() as tx:
         exported = tx.readable_change_no()
     apply(store, an_order("o2", "a@example.com"))
-    assert told(store, read_position(str(exported)))[0] == [("order.created", "o2")]
+    assert events_of(store, read_position(str(exported)))[0] == [("order.created", "o2")]
 
 
 @pytest.mark.parametrize("text", ["", "-1", "1.3.2", "1.2", "x", "1.2.3.4", "٣", "1" * 30])
@@ -200,7 +200,7 @@ def test_what_is_no_position_is_refused(text: str) -> None:
 def test_a_position_that_has_not_been_reached_is_refused(store: Store) -> None:
     """A reader who was further than an older backup must not wait for events that were sent already."""
     apply(store, an_order("o1", "a@example.com"))
-    _, position = told(store)
+    _, position = events_of(store)
     with pytest.raises(BadPosition, match="not been reached"):
         read(store, Position(position.change_no + 1_000))
     with pytest.raises(BadPosition, match="not been reached"), store.begin() as tx:
@@ -213,21 +213,21 @@ def test_a_position_that_has_not_been_reached_is_refused(store: Store) -> None:
 def test_a_reader_waits_for_a_change_that_began_earlier_and_commits_later(postgres_store: Store) -> None:
     store = postgres_store
     ids = [add_customer(store, external_id=name) for name in "abc"]
-    _, position = told(store)
+    _, position = events_of(store)
     with store.begin() as early:
         customers.bury(early, ids[0], ids[1])
         with store.begin() as late:
             record = customers.load(late, [ids[2]])[ids[2]]
             customers.change(late, replace(record, name="Ann"))
-        assert told(store, position)[0] == []
-    assert told(store, position)[0] == [("customer.merged", ids[0]), ("customer.changed", ids[2])]
+        assert events_of(store, position)[0] == []
+    assert events_of(store, position)[0] == [("customer.merged", ids[0]), ("customer.changed", ids[2])]
 
 
-def test_changes_of_a_record_are_told_in_the_order_in_which_they_were_made(postgres_store: Store) -> None:
+def test_changes_of_a_record_come_in_the_order_in_which_they_were_made(postgres_store: Store) -> None:
     """A transaction that has its number already changes a record that a later one has changed meanwhile."""
     store = postgres_store
     shared, own = (add_customer(store, external_id=name) for name in "ab")
-    _, position = told(store)
+    _, position = events_of(store)
     numbers: list[int] = []
 
     def rename(tx: Transaction, key: int, name: str) -> None:
@@ -245,7 +245,7 @@ def test_changes_of_a_record_are_told_in_the_order_in_which_they_were_made(postg
 
     store.commit(early)
     assert numbers == sorted(numbers)
-    assert len(numbers) == 3  # it was begun anew
+    assert len(numbers) == 3  # it was repeated
     seen = read(store, position).events
     assert [(c.customer_id, c.version) for c in seen] == [
         (shared, numbers[1]),
@@ -255,7 +255,7 @@ def test_changes_of_a_record_are_told_in_the_order_in_which_they_were_made(postg
     assert row(store, tables.customers, customer_id=shared)["change_no"] == numbers[2]
 
 
-def test_positions_of_a_restored_dump_that_are_ahead_hold_nobody_up(postgres_store: Store) -> None:
+def test_positions_of_a_restored_dump_that_are_ahead_block_no_writer(postgres_store: Store) -> None:
     store = postgres_store
     apply(store, an_order("o1", "a@example.com"))
     with store.begin() as tx:
@@ -358,14 +358,14 @@ def test_events_are_kept_for_thirty_days(store: Store, monkeypatch: pytest.Monke
     assert order(store, "o1").order_id == "o1"
 
 
-def test_a_reader_who_was_away_for_too_long_is_told(store: Store) -> None:
+def test_a_reader_who_was_away_for_too_long_gets_an_error(store: Store) -> None:
     apply(store, an_order("o1", "a@example.com"))
     left = read(store, limit=1).position
-    _, behind = told(store)
+    _, behind = events_of(store)
     apply(store, an_order("o2", "a@example.com"))
     clock_of(store).sleep(timedelta(days=31).total_seconds())
     apply(store, an_order("o3", "a@example.com"))
-    _, caught_up = told(store)
+    _, caught_up = events_of(store)
     assert trim(store) == 3
     assert trim(store) == 0
     for position in (left, behind):
@@ -389,9 +389,9 @@ def test_what_was_changed_before_there_was_an_outbox_has_to_be_read(database_url
         schema.upgrade(engine)
         with pytest.raises(PositionGone):
             read(store, Position(before - 1))
-        assert told(store, Position(before))[0] == told(store)[0] == []
+        assert events_of(store, Position(before))[0] == events_of(store)[0] == []
         apply(store, an_order("o2", "a@example.com"))
-        assert told(store, Position(before))[0] == [("order.created", "o2")]
+        assert events_of(store, Position(before))[0] == [("order.created", "o2")]
     engine.dispose()
 
 

@@ -81,7 +81,7 @@ def rows(store: Store) -> tuple[Records, Records]:
 
 
 @contextmanager
-def told(store: Store) -> Iterator[Counter[str]]:
+def events_of(store: Store) -> Iterator[Counter[str]]:
     """The kinds of a block's events; fails when a record changed without one, or has another version."""
     before, _ = rows(store)
     with store.read() as tx:
@@ -103,17 +103,17 @@ def told(store: Store) -> Iterator[Counter[str]]:
 def test_customers_by_hand_and_by_file(place: Place, tmp_path: Path) -> None:
     store = place.store
     place.apply(delivered("o1", ANN), delivered("o2", BOB))
-    with told(store) as kinds:
+    with events_of(store) as kinds:
         values = checked({"name": "Cleo", "email_1": "cleo@example.com", "external_id": "C-1"}, ())
         made = store.commit(lambda tx: edits.create(tx, "acme", values, "tests"))
     assert kinds == {"customer.created": 1}
-    with told(store) as kinds:
+    with events_of(store) as kinds:
         edit(store, made.customer_id, "vip=yes", company="Cleo Ltd")
     assert kinds == {"customer.changed": 1}
-    with told(store) as kinds:
+    with events_of(store) as kinds:
         imported(store, tmp_path, "C-1,Cleo,cleo@example.com,,0113,,,,", "C-2,Dan,dan@example.com,,,,,,")
     assert kinds == {"customer.changed": 1, "customer.created": 1}
-    with told(store) as kinds:
+    with events_of(store) as kinds:
         imported(store, tmp_path, "C-3,Eve,eve@example.com,,,,,,", dry_run=True)
     assert kinds == {}
 
@@ -122,13 +122,13 @@ def test_merging_and_separating(place: Place) -> None:
     store = place.store
     place.apply(delivered("o1", ANN), delivered("o2", BOB))
     kept, other = (customer_of(store, name).customer_id for name in ("o1", "o2"))
-    with told(store) as kinds:
+    with events_of(store) as kinds:
         merge(store, kept, other)
     assert kinds == {"customer.changed": 1, "customer.merged": 1, "order.changed": 1}
-    with told(store) as kinds:
+    with events_of(store) as kinds:
         place.apply(delivered("o3", BOB))
     assert kinds["order.created"] == 1
-    with told(store) as kinds:
+    with events_of(store) as kinds:
         unmerge(store, other)
     assert kinds == {"customer.changed": 2, "order.changed": 2}
     assert order(store, "o3").customer_id == other
@@ -136,30 +136,30 @@ def test_merging_and_separating(place: Place) -> None:
 
 def test_pages_promotions_and_what_gets_out_of_quarantine(place: Place) -> None:
     store, rules = place.store, place.rules
-    with told(store) as kinds:
+    with events_of(store) as kinds:
         place.apply(an_order("o1", None))
     assert kinds == {"customer.created": 1, "order.created": 1}
-    with told(store) as kinds:
+    with events_of(store) as kinds:
         place.apply(an_order("o1", ANN, updated=10))
     assert kinds == {"customer.merged": 1, "customer.created": 1, "order.changed": 1}
 
     payload = json.dumps(render(simulated("o2", created=T0).versions[-1].facts, T0))
-    with told(store) as kinds:
+    with events_of(store) as kinds:
         place.apply(unreadable=(UnreadableOrder("o2", None, "not understood yet", payload),))
     assert kinds == {}
     with store.begin() as tx:
         tx.conn.execute(sa.update(tables.quarantine).values(read_by="an older version"))
-    with told(store) as kinds:
+    with events_of(store) as kinds:
         assert store.commit(lambda tx: after_upgrade(tx, rules, 10, order_of_json)) == 1
     assert kinds == {"customer.created": 1, "order.created": 1}
     with store.read() as tx:
         assert quarantine.entries(tx) == []
 
-    with told(store) as kinds:  # as a verification repairs, and `orders fetch` does
+    with events_of(store) as kinds:  # as a verification repairs, and `orders fetch` does
         fetched = an_order("o1", ANN, updated=20, status="SHIPPED")
         assert store.commit(lambda tx: apply_single(tx, rules, fetched)) is None
     assert kinds["order.changed"] == 1
-    with told(store) as kinds:
+    with events_of(store) as kinds:
         place.apply(an_order("o1", ANN, updated=20, status="SHIPPED"))
     assert kinds == {}
 
@@ -167,10 +167,10 @@ def test_pages_promotions_and_what_gets_out_of_quarantine(place: Place) -> None:
 def test_orders_of_a_marketplace_that_becomes_known(place: Place) -> None:
     nowhere: AccountRules = replace(account_rules(), by_marketplace={})
     store, known = place.store, place.rules
-    with told(store) as kinds:
+    with events_of(store) as kinds:
         store.commit(lambda tx: apply_single(tx, nowhere, an_order("o1", ANN, marketplace_id=UK)))
     assert kinds == {"order.created": 1}
-    with told(store) as kinds:
+    with events_of(store) as kinds:
         store.commit(lambda tx: decide_again(tx, known, ["o1"]))
     assert kinds == {"customer.created": 1, "order.changed": 1}
 
@@ -178,13 +178,13 @@ def test_orders_of_a_marketplace_that_becomes_known(place: Place) -> None:
 def test_erasing(place: Place) -> None:
     store = place.store
     place.apply(delivered("o1", ANN), delivered("o2", BOB))
-    with told(store) as kinds:
+    with events_of(store) as kinds:
         assert place.purge(on=40).orders == 2
     assert kinds == {"order.changed": 2, "customer.changed": 2}
-    with told(store) as kinds:
+    with events_of(store) as kinds:
         assert place.purge().orders == 0
     assert kinds == {}
-    with told(store) as kinds:
+    with events_of(store) as kinds:
         place.clock.go_to(day(700))
         assert Purge(store, Retention(30, 18)).run().hashes == 2
     assert kinds == {"customer.changed": 2}
@@ -196,10 +196,10 @@ def test_forgetting_a_person_and_a_seller(place: Place) -> None:
     kept, other = (customer_of(store, name).customer_id for name in ("o1", "o2"))
     merge(store, kept, other)
     assert kept is not None
-    with told(store) as kinds:
+    with events_of(store) as kinds:
         assert store.commit(lambda tx: forget_customer(tx, kept, "tests", order_of_json)) is not None
     assert kinds == {"customer.forgotten": 1, "customer.merged": 1, "order.changed": 2}
-    with told(store) as kinds:
+    with events_of(store) as kinds:
         AccountForgetting(store, "acme", "tests", order_of_json).run()
     assert kinds == {"customer.forgotten": 1, "order.changed": 1}
     with store.read() as tx:

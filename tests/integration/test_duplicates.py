@@ -118,9 +118,9 @@ def test_r56_every_value_is_opened_at_most_once(store: Store, monkeypatch: pytes
         return really(self, sealed, place)
 
     monkeypatch.setattr(Sealer, "open", counted)
-    told: list[int] = []
+    progress: list[int] = []
     with store.read() as tx:
-        assert duplicates.find(tx, limit=100, tell=told.append).total == 6
-    assert told == [3, 6, 7]
+        assert duplicates.find(tx, limit=100, tell=progress.append).total == 6
+    assert progress == [3, 6, 7]
     assert set(opened.values()) == {1}
     assert {place.rpartition(":")[2] for place in opened} == {"person", "delivery"}

@@ -210,8 +210,8 @@ def test_r62_what_was_passed_on_through_several_merges_is_forgotten_too(place: P
     unmerge(place.store, bea)
     forget(place, bea)
     for customer_id in (bea, first, second):
-        told = json.dumps([dict(e.details) for e in journal(place, customer_id)])
-        assert "bea" not in told.lower()
+        details = json.dumps([dict(e.details) for e in journal(place, customer_id)])
+        assert "bea" not in details.lower()
     own = [e.details.get("after") for e in journal(place, second) if e.action == "edit"]
     assert {"name": "Own Name"} in own, "what was said of it alone stays"
 

@@ -134,11 +134,11 @@ def test_a_rotation_changes_nothing_but_the_seal(process: Processes) -> None:
     with old.read() as tx:
         position = tx.readable_change_no()
     rotated = process(NEW, OLD)
-    told: list[int] = []
-    turn = Rotation(rotated, advanced=told.append)
+    progress: list[int] = []
+    turn = Rotation(rotated, advanced=progress.append)
     assert turn.run() == 0
-    assert told == sorted(told)
-    assert told[-1] == turn.replaced > 20
+    assert progress == sorted(progress)
+    assert progress[-1] == turn.replaced > 20
     assert (plain(contents(process(NEW))), hashes(rotated)) == (before, known)
     with rotated.read() as tx:
         assert list(queries.changed_orders(tx, position, tx.readable_change_no())) == []

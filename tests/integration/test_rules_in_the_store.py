@@ -619,12 +619,12 @@ def test_r25_the_order_of_arrival_does_not_change_what_is_exported(
 
 def test_r25_the_e_mail_ends_on_one_identified_record_whichever_copy_comes_first(store: Store) -> None:
     withheld = an_order(updated=0, **NOBODY)
-    told = an_order(updated=5)
+    shown = an_order(updated=5)
     withheld_again = an_order(updated=10, **NOBODY, status="SHIPPED")
     for pages in (
-        [withheld, told, withheld_again],
-        [withheld_again, told, withheld],
-        [told, withheld_again, withheld],
+        [withheld, shown, withheld_again],
+        [withheld_again, shown, withheld],
+        [shown, withheld_again, withheld],
     ):
         order_id = f"p{next(_numbers)}"
         for copy in pages:

@@ -48,7 +48,7 @@ def read(store: Store, key: BudgetKey = SEARCH) -> Bucket:
         return budgets.read(tx, key, RATE, BURST)
 
 
-def test_a_bucket_that_nobody_has_touched_is_full(store: Store) -> None:
+def test_an_untouched_bucket_is_full(store: Store) -> None:
     assert read(store) == Bucket(RATE, BURST, BURST, NOON)
 
 
@@ -107,7 +107,7 @@ def test_after_a_429_nothing_is_left(store: Store, clock: SimulatedClock) -> Non
     assert take(store) is None
 
 
-def test_a_rate_that_amazon_names_counts_from_that_moment_on(store: Store, clock: SimulatedClock) -> None:
+def test_a_rate_that_amazon_names_counts_from_then_on(store: Store, clock: SimulatedClock) -> None:
     with store.begin() as tx:
         budgets.drain(tx, SEARCH, RATE, BURST)
     clock.go_to(NOON + timedelta(seconds=250))

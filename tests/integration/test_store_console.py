@@ -54,7 +54,7 @@ def test_ten_failures_lock_a_user_for_a_quarter_of_an_hour(with_ann: Store, cloc
     assert attempt(with_ann, "nobody") is None
 
 
-def test_attempts_at_one_moment_are_no_more_than_one_after_the_other(with_ann: Store) -> None:
+def test_simultaneous_attempts_are_no_more_than_one_after_the_other(with_ann: Store) -> None:
     found: list[object] = []
     threads = [Thread(target=lambda: found.append(attempt(with_ann))) for _ in range(MAX_FAILURES + 6)]
     for thread in threads:
@@ -131,7 +131,7 @@ def test_orders_are_found_by_sku_once_and_the_last_stored_first(store: Store) ->
 def test_orders_are_found_by_sku_in_blocks_that_lie_far_apart(store: Store) -> None:
     for number in range(3):
         apply(store, an_order(f"o{number}", f"{number}@example.com"))
-        with store.begin() as tx:  # as many keys are given out as if so many orders had come in between
+        with store.begin() as tx:  # as many keys are given out as if that many orders had come in between
             tx.take_keys(ORDER_KEYS, 150 * SKU_BLOCK)
     with store.read() as tx:
         sku = queries.find_orders(tx, "o1")[0].lines[0].sku

@@ -101,7 +101,7 @@ def test_a_reader_is_not_held_up_by_a_writer_and_does_not_see_what_is_not_commit
     assert seen.price_list is None
 
 
-def test_a_reader_sees_one_moment_however_long_it_reads(store: Store) -> None:
+def test_a_reader_sees_one_snapshot_however_long_it_reads(store: Store) -> None:
     apply(store, an_order("o1"))
     with store.read() as reading:
         before = queries.list_orders(reading, limit=10)
@@ -319,12 +319,12 @@ def test_the_lookup_key_survives_a_rotation_of_the_encryption_key(store: Store, 
     rotated.close()
 
 
-def test_a_wrong_encryption_key_is_told_in_one_clear_sentence(store: Store, database_url: str) -> None:
+def test_a_wrong_encryption_key_is_reported_in_one_clear_sentence(store: Store, database_url: str) -> None:
     add_customer(store)
     stranger = open_store(database_url, key=bytes(32))
-    with pytest.raises(SealError) as told, stranger.begin():
+    with pytest.raises(SealError) as refused, stranger.begin():
         pass
-    assert str(told.value) == (
+    assert str(refused.value) == (
         "this database was sealed with another encryption key: "
         "set ORDER_SYNC_ENCRYPTION_KEY to the key that it was last used with"
     )
@@ -359,7 +359,7 @@ def test_a_deadlock_is_a_conflict(postgres: Store) -> None:
     assert is_conflict(error)
 
 
-def test_two_writers_of_one_moment_are_a_conflict(postgres: Store) -> None:
+def test_two_simultaneous_writers_are_a_conflict(postgres: Store) -> None:
     add_customer(postgres)
     change = sa.update(tables.customers).values(price_list="mine")
     with postgres.read() as reading:
@@ -374,9 +374,7 @@ def test_two_writers_of_one_moment_are_a_conflict(postgres: Store) -> None:
 # --- the clock and the file -----------------------------------------------------------------------
 
 
-def test_without_a_clock_given_a_transaction_has_one_moment_of_the_database(
-    store: Store, database_url: str
-) -> None:
+def test_without_a_clock_a_transaction_has_one_time_of_the_database(store: Store, database_url: str) -> None:
     real = Store(create_engine(database_url), Sealer([KEY]))
     with real.begin() as tx:
         first = tx.now

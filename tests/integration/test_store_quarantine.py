@@ -121,7 +121,7 @@ def test_of_two_copies_on_one_page_an_unreadable_one_counts_unless_it_is_older(
     assert [entry.order_id for entry in entries(store)] == (["o1"] if is_kept else [])
 
 
-def test_a_copy_of_unknown_time_is_let_go_by_any_that_comes_later(store: Store) -> None:
+def test_a_copy_of_unknown_time_is_released_by_any_that_comes_later(store: Store) -> None:
     apply(store, unreadable=[broken()])
     apply(store, an_order("o1", last_updated_at=NOON - timedelta(days=9)))
     assert entries(store) == []
@@ -155,7 +155,7 @@ def test_an_old_unreadable_copy_of_a_stored_order_is_nothing_to_keep(store: Stor
     assert entries(store) == []
 
 
-def test_amazon_is_never_asked_for_what_has_no_id(store: Store) -> None:
+def test_what_has_no_id_is_never_requested(store: Store) -> None:
     apply(store, unreadable=[broken(None)])
     assert entries(store)[0].next_attempt_at is None
     apply(store, unreadable=[broken()])

@@ -144,7 +144,7 @@ def test_a_refusal_stands_until_it_is_forgiven_or_the_credentials_change(
         assert runs.in_force(tx, "acme", "s1").get("account") is None
 
 
-def test_a_run_tells_how_often_it_had_to_ask_again(database_url: str) -> None:
+def test_a_run_records_how_often_it_had_to_retry(database_url: str) -> None:
     clock = SimulatedClock(NOON - timedelta(hours=2))
     faults = Faults.only("html_503", calls=[2, 3], operations=["searchOrders"])
     simulator = Simulator(World(Seller(marketplaces=("UK",))), now=clock, faults=faults)

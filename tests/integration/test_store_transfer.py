@@ -113,14 +113,14 @@ def test_everything_is_copied_and_the_shop_goes_on_there(
     exported = shop.exported()
     with shop.store.read() as tx:
         position = tx.readable_change_no()
-    told: dict[str, int] = {}
-    sums = Copying(shop.store.engine, target, lambda t, n: told.update({t: told.get(t, 0) + n})).run()
+    copied: dict[str, int] = {}
+    sums = Copying(shop.store.engine, target, lambda t, n: copied.update({t: copied.get(t, 0) + n})).run()
 
     assert rows(target) == rows(shop.store.engine)
     assert sums["orders"].rows > 100
     assert sums["quarantine"].rows > 0
-    assert told["orders"] == 2 * sums["orders"].rows
-    assert sum(told.values()) == 2 * transfer.rows_of(shop.store.engine)
+    assert copied["orders"] == 2 * sums["orders"].rows
+    assert sum(copied.values()) == 2 * transfer.rows_of(shop.store.engine)
     assert schema.differences(target) == []
     assert not transfer.is_unfinished(target)
 
@@ -211,7 +211,7 @@ def test_a_database_that_is_written_to_while_it_is_copied_is_not_called_copied(
     assert rows(target) == rows(shop.store.engine)
 
 
-def test_a_row_that_was_changed_on_the_way_is_found_by_its_checksum_and_copied_anew(
+def test_a_row_that_was_changed_on_the_way_is_found_by_its_checksum_and_copied_again(
     shop: Shop, target: Engine
 ) -> None:
     def spoil(table: str, _rows: int) -> None:
@@ -250,7 +250,7 @@ def test_a_finished_copy_is_not_copied_over(shop: Shop, target: Engine) -> None:
         Copying(shop.store.engine, target).run()
 
 
-def test_text_that_postgresql_cannot_hold_is_told(shop: Shop, target: Engine) -> None:
+def test_text_that_postgresql_cannot_hold_is_reported(shop: Shop, target: Engine) -> None:
     with shop.store.begin() as tx:
         tx.conn.execute(sa.update(tables.sources).values(last_error="a\0b"))
     with pytest.raises(Unequal, match="a row of table sources cannot be stored in PostgreSQL"):

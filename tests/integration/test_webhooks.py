@@ -263,7 +263,7 @@ def test_an_event_that_is_refused_holds_up_its_record_alone_and_is_given_up(
     assert count(store, tables.webhook_events) == 0
 
 
-def test_replaying_tells_again_all_after_a_position(store: Store, receiver: Receiver) -> None:
+def test_a_replay_repeats_all_after_a_position(store: Store, receiver: Receiver) -> None:
     hook = hook_to(store, receiver)
     orders(store, 2)
     with deliverer(store) as at_work:

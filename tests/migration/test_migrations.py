@@ -145,7 +145,7 @@ def test_there_is_one_newest_revision() -> None:
     assert newest.isalnum()
 
 
-def test_a_database_of_a_newer_version_is_refused_and_told(engine: Engine) -> None:
+def test_a_database_of_a_newer_version_is_refused_and_reported(engine: Engine) -> None:
     schema.upgrade(engine)
     run(engine, "UPDATE alembic_version SET version_num = '9999'")
     sentence = "the database is at revision 9999, which this version of the program does not know"
@@ -154,7 +154,7 @@ def test_a_database_of_a_newer_version_is_refused_and_told(engine: Engine) -> No
         schema.upgrade(engine)
 
 
-def test_tables_without_a_revision_are_told(engine: Engine) -> None:
+def test_tables_without_a_revision_are_reported(engine: Engine) -> None:
     metadata.create_all(engine)
     newest = schema.newest_revision()
     assert schema.differences(engine) == [
@@ -162,7 +162,7 @@ def test_tables_without_a_revision_are_told(engine: Engine) -> None:
     ]
 
 
-def test_what_is_missing_or_strange_is_told_in_words(engine: Engine) -> None:
+def test_what_is_missing_or_strange_is_reported_in_words(engine: Engine) -> None:
     schema.upgrade(engine)
     run(
         engine,
@@ -185,7 +185,7 @@ def test_what_is_missing_or_strange_is_told_in_words(engine: Engine) -> None:
     ]
 
 
-def test_a_column_of_another_kind_is_told_in_words(engine: Engine) -> None:
+def test_a_column_of_another_kind_is_reported_in_words(engine: Engine) -> None:
     schema.upgrade(engine)
     run(engine, "ALTER TABLE meta DROP COLUMN value", "ALTER TABLE meta ADD COLUMN value INTEGER")
     nullable, kind = sorted(schema.differences(engine))
@@ -194,7 +194,7 @@ def test_a_column_of_another_kind_is_told_in_words(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("empty_database_url", ["postgresql"], indirect=True)
-def test_an_upgrade_that_had_to_give_way_to_a_service_is_begun_anew(engine: Engine) -> None:
+def test_an_upgrade_that_loses_a_deadlock_to_a_service_is_repeated(engine: Engine) -> None:
     """The service has one table and wants another one; the upgrade has that and wants the first."""
     schema.upgrade(engine)
     with engine.begin() as connection:

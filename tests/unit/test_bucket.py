@@ -69,7 +69,7 @@ def test_a_clock_that_was_wrong_and_has_been_put_right_does_not_hold_a_bucket_up
     assert spend(put_right, after(-86400 + 179))[1] is None
 
 
-def test_a_reserve_is_left_alone_and_served_to_whoever_asks_without_one() -> None:
+def test_a_reserve_is_left_alone_and_served_to_callers_without_one() -> None:
     left, ready = spend(bucket(1.5), NOON, reserve=1.0)
     assert left == bucket(1.5)
     assert ready == bucket(1.5).has_at(2.0) > NOON
@@ -121,7 +121,7 @@ def test_the_time_that_is_named_is_when_a_request_succeeds_and_not_a_millisecond
 
 
 @given(buckets(), moments)
-def test_whoever_comes_too_early_is_told_a_time_that_holds(start: Bucket, now: datetime) -> None:
+def test_a_caller_that_comes_too_early_gets_a_time_that_holds(start: Bucket, now: datetime) -> None:
     left, ready = spend(start, now)
     if ready is not None:
         assert ready > now

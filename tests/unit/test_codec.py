@@ -35,7 +35,7 @@ def test_a_member_that_a_later_version_sealed_is_ignored_by_this_one() -> None:
 
 
 @pytest.mark.parametrize("value", [Address(name="Ann"), Buyer(email="ann@example.com")])
-def test_no_repr_tells_buyer_data(value: object) -> None:
+def test_no_repr_shows_buyer_data(value: object) -> None:
     assert "ann" not in (repr(value) + pretty_repr(value)).lower()
 
 

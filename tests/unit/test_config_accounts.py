@@ -143,7 +143,7 @@ def test_no_problem_repeats_a_secret(folder: Path) -> None:
     assert not any(TOKEN in problem or SECRET in problem for problem in problems)
 
 
-def test_bad_toml_tells_the_line(folder: Path) -> None:
+def test_bad_toml_is_reported_with_its_line(folder: Path) -> None:
     _, problems = from_files(folder, {"acme": "business = 'a'\nrefresh_token =\n"})
     where = "line 2, column 16: texts need quotes, and dates must exist"
     assert problems == [f"accounts/acme.toml is not valid TOML ({where})"]

@@ -137,7 +137,7 @@ def test_a_change_of_any_file_changes_the_fingerprint(folder: Path, tmp_path: Pa
     assert not is_new()
 
 
-def test_the_secret_files_to_watch_are_told(folder: Path) -> None:
+def test_the_secret_files_to_watch_are_named(folder: Path) -> None:
     for name in ("key", "token"):
         (folder / name).write_text(name)
     (folder / "accounts" / "a.toml").write_text(
@@ -153,7 +153,7 @@ def test_a_fingerprint_of_nothing_is_a_fingerprint(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["fr.toml.txt", "fr.TOML", "fr.toml~"])
-def test_a_file_that_is_not_read_because_of_its_name_is_told(name: str, folder: Path) -> None:
+def test_a_file_that_is_not_read_because_of_its_name_is_reported(name: str, folder: Path) -> None:
     (folder / "marketplaces" / name).write_text(MARKETPLACE.format("FR", "a"))
     config = read(folder)
     said = f"marketplaces/{name} is not read: the names of configuration files end in .toml"

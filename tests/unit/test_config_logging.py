@@ -106,7 +106,7 @@ def test_configuring_again_replaces_and_does_not_double(capsys: Captured) -> Non
     assert len(lines(capsys)) == 1
 
 
-def test_lines_go_to_what_is_standard_error_at_that_moment(
+def test_lines_go_to_what_is_standard_error_at_that_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     first, later = io.StringIO(), io.StringIO()

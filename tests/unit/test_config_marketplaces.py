@@ -184,14 +184,14 @@ def test_a_required_key_that_is_missing_is_named(tmp_path: Path, key: str) -> No
         ),
     ],
 )
-def test_a_wrong_key_is_told_with_its_value_and_what_is_allowed(
+def test_a_wrong_key_is_reported_with_its_value_and_what_is_allowed(
     tmp_path: Path, key: str, value: str, sentence: str
 ) -> None:
     (refusal,) = refusals(tmp_path, uk=toml(UK, **{key: value}))
     assert refusal.startswith(f"marketplaces/uk.toml: {sentence}")
 
 
-def test_an_unknown_marketplace_is_told_the_known_ones(tmp_path: Path) -> None:
+def test_an_unknown_marketplace_is_answered_with_the_known_ones(tmp_path: Path) -> None:
     (refusal,) = refusals(tmp_path, uk=toml(UK, marketplace="'XX'"))
     assert refusal.startswith(
         'marketplaces/uk.toml: marketplace is "XX"; it must be a marketplace id or one of '
@@ -206,7 +206,7 @@ def test_r41_a_price_list_in_another_currency_is_refused(tmp_path: Path) -> None
     ]
 
 
-def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+def test_everything_that_is_wrong_is_reported_at_once(tmp_path: Path) -> None:
     text = toml(UK, account="'zzz'", price_list_currency="'EUR'", discount_percent="101", colour="'red'")
     keys = {refusal.split()[1] for refusal in refusals(tmp_path, uk=text)}
     assert keys == {"account", "price_list_currency", "discount_percent", "colour"}
@@ -229,7 +229,7 @@ def test_one_wrong_file_stops_only_itself(tmp_path: Path) -> None:
         ("included_data = ['BUYER'", "something is not closed"),
     ],
 )
-def test_bad_toml_tells_what_is_wrong_with_the_line(line: str, why: str, tmp_path: Path) -> None:
+def test_bad_toml_is_reported_with_the_line_and_what_is_wrong(line: str, why: str, tmp_path: Path) -> None:
     (refusal,) = refusals(tmp_path, uk=f"account = 'acme'\n{line}\n")
     assert refusal.endswith(f": {why})")
 

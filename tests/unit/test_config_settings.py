@@ -358,7 +358,7 @@ def test_a_direct_validation_error_does_not_show_the_input() -> None:
     assert SECRET not in repr(caught.value)
 
 
-def test_single_underscores_around_an_accounts_name_are_told() -> None:
+def test_single_underscores_around_an_accounts_name_are_reported() -> None:
     problem = only_problem({"ORDER_SYNC_ACCOUNTS_ACME_REFRESH_TOKEN": SECRET})
     assert str(problem).endswith("ORDER_SYNC_ACCOUNTS__<NAME>__<KEY>, with two underscores before and after")
 

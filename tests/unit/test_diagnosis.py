@@ -31,9 +31,9 @@ def test_all_that_a_database_says_comes_with_what_to_do(words: str) -> None:
 
 
 def test_other_words_of_a_database_are_not_repeated() -> None:
-    told = sentence_of(fault("row (hidden)", URL))
-    assert told is not None
-    assert told.endswith("cannot be used (OperationalError): see ORDER_SYNC_DATABASE_URL.")
+    sentence = sentence_of(fault("row (hidden)", URL))
+    assert sentence is not None
+    assert sentence.endswith("cannot be used (OperationalError): see ORDER_SYNC_DATABASE_URL.")
     error = sa.exc.IntegrityError("INSERT", None, sqlite3.IntegrityError("UNIQUE hidden"))
     assert sentence_of(error) is None
 

@@ -252,7 +252,7 @@ def test_what_the_burst_pays_for_comes_at_once_and_is_faster_by_search() -> None
     assert not estimates.is_faster(estimates.by_report(1_500, 30 * DAY, AMAZONS), search)
 
 
-def test_once_the_reports_are_there_nobody_waits_for_them() -> None:
+def test_once_the_reports_are_there_nothing_waits_for_them() -> None:
     assert estimates.by_report(10, DAY, AMAZONS).time == estimates.REPORT_TAKES
     assert estimates.by_report(10, DAY, AMAZONS, timedelta()).time == timedelta()
 

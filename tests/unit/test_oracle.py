@@ -164,7 +164,7 @@ def test_r23_a_replacement_without_an_email_follows_the_order_it_replaces() -> N
     assert truth.groups() == grouped("a b", "c")
 
 
-def test_r17_and_r24_shared_addresses_and_other_channels_identify_nobody() -> None:
+def test_r17_and_r24_shared_addresses_and_other_channels_identify_no_one() -> None:
     truth = oracle()
     truth.page([order("a", " office@shop.EXAMPLE"), order("b", "no-reply-amazon-iba-buyer@amazon.de")])
     truth.page([order("c", programs=["INVOICE_BY_AMAZON"])])
@@ -273,7 +273,7 @@ def test_what_a_marketplace_does_not_want_is_dropped() -> None:
     truth.page([order("a")])
     shown = truth.orders()["a"]
     assert (shown["delivery"], shown["lines"][0]["item_total"], shown["buyer_name"]) == (None, None, "Ann")
-    assert shown["lines"][0]["unit_price"] == "10.00"  # comes with the product, whatever is asked for
+    assert shown["lines"][0]["unit_price"] == "10.00"  # comes with the product, whatever is requested
 
 
 def test_a_brazilian_street_is_put_together() -> None:

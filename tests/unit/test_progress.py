@@ -39,7 +39,7 @@ def test_stretches_that_touch_become_one() -> None:
     assert joined([between(5, 9), between(0, 5)]) == [between(0, 9)]
 
 
-def test_a_stretch_inside_another_adds_nothing() -> None:
+def test_a_range_inside_another_adds_nothing() -> None:
     assert joined([between(0, 9), between(2, 3)]) == [between(0, 9)]
 
 
@@ -64,7 +64,7 @@ def test_coverage_outside_of_what_is_asked_does_not_count() -> None:
     assert gaps([between(-9, -5), between(20, 30)], at(0), at(9)) == [between(0, 9)]
 
 
-def test_an_empty_stretch_has_no_gap() -> None:
+def test_an_empty_range_has_no_gap() -> None:
     assert gaps([], at(3), at(3)) == []
 
 
@@ -74,13 +74,13 @@ def test_a_page_token_is_not_shown() -> None:
 
 
 @given(st.lists(intervals(), max_size=12))
-def test_joining_keeps_every_moment_and_adds_none(some: list[Interval]) -> None:
+def test_joining_keeps_every_time_and_adds_none(some: list[Interval]) -> None:
     whole = joined(some)
     assert [holds(whole, m) for m in MOMENTS] == [holds(some, m) for m in MOMENTS]
 
 
 @given(st.lists(intervals(), max_size=12))
-def test_joined_stretches_are_sorted_apart_and_stay_as_they_are(some: list[Interval]) -> None:
+def test_joined_ranges_are_sorted_apart_and_stay_as_they_are(some: list[Interval]) -> None:
     whole = joined(some)
     assert all(a.upper < b.lower for a, b in pairwise(whole))
     assert joined(whole) == whole

@@ -223,7 +223,7 @@ class People:
 
     def __init__(self, reached: bool = True) -> None:
         self.standing: dict[str, Standing] = {}
-        self.told: list[tuple[str, str]] = []
+        self.sent: list[tuple[str, str]] = []
         self.reached = reached
 
     def look(self, now: datetime, *alerts: Alert) -> list[str]:
@@ -247,17 +247,17 @@ class People:
 
 
 def test_an_alert_is_sent_once_then_daily_and_when_it_is_over() -> None:
-    people, told, now = People(), [], NOON
+    people, sent, now = People(), [], NOON
     while now < NOON + timedelta(hours=50):
-        told += [(now - NOON, kind) for kind in people.look(now, ALERT)]
+        sent += [(now - NOON, kind) for kind in people.look(now, ALERT)]
         now += timedelta(minutes=1)
-    assert told == [(timedelta(), "new"), (REPEATED_AFTER, "still"), (2 * REPEATED_AFTER, "still")]
+    assert sent == [(timedelta(), "new"), (REPEATED_AFTER, "still"), (2 * REPEATED_AFTER, "still")]
     ended = now
-    told = []
+    sent = []
     while now < ended + timedelta(hours=1):
-        told += [(now - ended, kind) for kind in people.look(now)]
+        sent += [(now - ended, kind) for kind in people.look(now)]
         now += timedelta(minutes=1)
-    assert told == [(OVER_AFTER, "over")]
+    assert sent == [(OVER_AFTER, "over")]
     assert people.standing == {}
 
 
@@ -283,11 +283,11 @@ def test_what_reached_no_one_is_sent_again_soon_and_only_if_it_lasts() -> None:
 
 
 def test_a_reminder_of_what_expires_comes_weekly() -> None:
-    people, told, now = People(), [], NOON
+    people, sent, now = People(), [], NOON
     while now < NOON + timedelta(days=15):
-        told += [now - NOON for _ in people.look(now, replace(ALERT, repeat=EXPIRY_REPEATED_AFTER))]
+        sent += [now - NOON for _ in people.look(now, replace(ALERT, repeat=EXPIRY_REPEATED_AFTER))]
         now += timedelta(hours=1)
-    assert told == [timedelta(), EXPIRY_REPEATED_AFTER, 2 * EXPIRY_REPEATED_AFTER]
+    assert sent == [timedelta(), EXPIRY_REPEATED_AFTER, 2 * EXPIRY_REPEATED_AFTER]
 
 
 def test_notices_say_what_when_and_that_it_is_over() -> None:

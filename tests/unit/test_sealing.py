@@ -80,7 +80,7 @@ def test_a_value_sealed_by_the_first_release_still_opens() -> None:
     assert Sealer([OLD]).open(first_release, "orders:1:buyer") == b"Ann Buyer"
 
 
-def test_a_sealer_tells_nothing_about_its_keys() -> None:
+def test_a_sealer_shows_nothing_of_its_keys() -> None:
     shown = repr(Sealer([OLD])) + str(vars(Sealer([OLD])))
     for form in (OLD.hex(), repr(OLD), base64.b64encode(OLD).decode()):
         assert form not in shown

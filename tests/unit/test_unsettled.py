@@ -63,7 +63,7 @@ def test_a_verification_of_the_same_period_that_came_out_well_settles_it() -> No
     assert left(verification(1, (-30, 0), -20), verification(2, (-30, 0), -20, outcome="stored")) == {}
 
 
-def test_what_is_found_again_is_told_once_by_the_newest() -> None:
+def test_what_is_found_again_is_reported_once_by_the_newest() -> None:
     assert left(verification(1, (-30, 0), -20), verification(2, (-30, 0), -20)) == {2: ["o-20"]}
     in_quarantine = verification(2, (-30, 0), -20, outcome="quarantined")
     assert left(verification(1, (-30, 0), -20), in_quarantine) == {2: ["o-20"]}

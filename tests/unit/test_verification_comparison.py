@@ -97,7 +97,7 @@ def test_an_order_of_another_channel_is_there_without_its_marketplace() -> None:
     assert compared([listed()], [held(marketplace=None)]).findings == ()
 
 
-def test_what_the_list_does_not_name_is_unknown_only_in_its_marketplace_and_stretch() -> None:
+def test_what_the_list_does_not_name_is_unknown_only_in_its_marketplace_and_range() -> None:
     ours = [
         held("o1"),
         held("o2", marketplace=None),
@@ -137,7 +137,7 @@ def test_what_was_fetched_by_its_id_long_after_the_update_is_all_there_is() -> N
     assert kinds(compared([listed(updated=update)], [held(refetched=late)])) == {}
 
 
-def test_reports_tell_whole_seconds_at_the_edge_of_a_stretch() -> None:
+def test_reports_have_whole_seconds_at_the_edge_of_a_range() -> None:
     lower = LOWER + timedelta(milliseconds=500)
     ours = held(created=lower + timedelta(milliseconds=100))
     assert compared([listed(created=LOWER)], [ours], lower=lower) == Compared((), 1, 0)
@@ -170,7 +170,7 @@ def test_the_worst_comes_first_then_the_oldest() -> None:
 JOB = Verification("acme", "UK", NOON - 70 * DAY, NOON, NOON, "report", "asked", False, NOON - 70 * DAY)
 
 
-def test_a_long_stretch_is_gone_through_in_parts_of_thirty_days() -> None:
+def test_a_long_range_is_compared_in_parts_of_thirty_days() -> None:
     assert next_range(JOB) == (NOON - 70 * DAY, NOON - 40 * DAY)
     assert next_range(replace(JOB, position=NOON - 10 * DAY)) == (NOON - 10 * DAY, NOON)
     assert next_range(replace(JOB, span_seconds=3600.0)) == (
@@ -201,7 +201,7 @@ def test_once_a_week_is_due() -> None:
     assert is_due(NOON, NOON - 99 * DAY, NOON - 7 * DAY)
 
 
-def test_what_was_found_is_fetched_before_the_next_stretch_is_compared() -> None:
+def test_what_was_found_is_fetched_before_the_next_range_is_compared() -> None:
     missing = Finding("x", "missing", None, None)
     begun = replace(JOB, position=NOON - DAY, findings=(missing,))
     assert state_after(begun) == "reading"

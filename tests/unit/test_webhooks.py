@@ -150,8 +150,8 @@ def held(number: int, key: int = 1, attempts: int = 1, failed_at: datetime = NOO
 
 
 def planned(hook: Hook, waiting: list[Held], fresh: list[Change], blocked: set[tuple[int, int]]) -> Plan:
-    told = [(each, change(each.position.change_no, each.position.key)) for each in waiting]
-    return plan(hook, told, fresh, Position(99), blocked)
+    changes = [(each, change(each.position.change_no, each.position.key)) for each in waiting]
+    return plan(hook, changes, fresh, Position(99), blocked)
 
 
 def test_a_second_event_of_a_record_is_left_to_the_next_turn_with_all_after_it() -> None:
