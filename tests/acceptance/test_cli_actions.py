@@ -514,8 +514,8 @@ def test_check_tries_the_key_on_the_file_that_is_there(shop: Shop) -> None:
     shop("sync")
     assert shop("config", "check").lines == ["configuration is fine: 1 marketplace, 1 account"]
     other = order_sync("keys", "new").out.strip()
-    (told,) = shop("config", "check", status=1, ORDER_SYNC_ENCRYPTION_KEY=other).lines
-    assert told.startswith("error: this database was sealed with another encryption key")
+    (printed,) = shop("config", "check", status=1, ORDER_SYNC_ENCRYPTION_KEY=other).lines
+    assert printed.startswith("error: this database was sealed with another encryption key")
 
 
 @pytest.mark.parametrize(
@@ -533,8 +533,8 @@ def test_check_tries_the_key_on_the_file_that_is_there(shop: Shop) -> None:
 )
 def test_check_looks_at_the_place_of_the_file(shop: Shop, url: str, sentence: str) -> None:
     given = url.format(folder=shop.folder)
-    told = shop("config", "check", status=1, ORDER_SYNC_DATABASE_URL=given).lines
-    assert told[0].startswith(sentence.format(folder=shop.folder))
+    printed = shop("config", "check", status=1, ORDER_SYNC_DATABASE_URL=given).lines
+    assert printed[0].startswith(sentence.format(folder=shop.folder))
 
 
 def test_check_says_that_it_does_not_ask_a_server(shop: Shop) -> None:
@@ -591,14 +591,16 @@ def test_db_check_names_what_is_wrong(shop: Shop) -> None:
     assert "wrong  file: a row of orders refers to a row of customers that is not there" in out
     assert re.search("wrong  schema: column .*extra", out)
     file.write_text("this is no database")
-    (told,) = shop("db", "check", status=1).lines
-    assert told.startswith(f"wrong  the database {file} cannot be used (file is not a database): ")
+    (printed,) = shop("db", "check", status=1).lines
+    assert printed.startswith(f"wrong  the database {file} cannot be used (file is not a database): ")
 
 
 def test_db_check_asks_before_it_says_that_the_database_answers(shop: Shop) -> None:
     away = "postgresql+psycopg://somebody:hidden@127.0.0.1:1/nowhere"
-    (told,) = shop("db", "check", status=1, ORDER_SYNC_DATABASE_URL=away).lines
-    assert told.startswith("wrong  the database nowhere at 127.0.0.1:1 cannot be used (Connection refused): ")
+    (printed,) = shop("db", "check", status=1, ORDER_SYNC_DATABASE_URL=away).lines
+    assert printed.startswith(
+        "wrong  the database nowhere at 127.0.0.1:1 cannot be used (Connection refused): "
+    )
 
 
 @pytest.mark.parametrize("command", ["sync", "run"])

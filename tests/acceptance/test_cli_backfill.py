@@ -92,8 +92,8 @@ def test_a_plan_names_windows_requests_time_and_what_amazon_will_not_give(shop: 
     shop("sync", "--wait")
     before = shop("backfill", "list", "--json").json()
     asked = len(shop.simulator.requests)
-    told = shop("backfill", "plan", *STRETCH)
-    words = " ".join(told.out.split())
+    printed = shop("backfill", "plan", *STRETCH)
+    words = " ".join(printed.out.split())
     for part in ("windows", "requests", "searches", "search", "report", "Faster by", "goes first"):
         assert part in words
     for part in ("older than two years", "e-mail of orders that Amazon fulfils", "more than 30 days ago"):
@@ -103,9 +103,9 @@ def test_a_plan_names_windows_requests_time_and_what_amazon_will_not_give(shop: 
 
 
 def test_what_lies_out_of_reach_is_reported_and_left_out(shop: Shop) -> None:
-    told = shop("backfill", "plan", "--marketplace", "UK", "--from", "2015-01-01", "--to", day(-3)).out
-    assert "Amazon no longer shows older orders" in told
-    assert "until now" in told
+    printed = shop("backfill", "plan", "--marketplace", "UK", "--from", "2015-01-01", "--to", day(-3)).out
+    assert "Amazon no longer shows older orders" in printed
+    assert "until now" in printed
 
 
 @pytest.mark.parametrize("by", ["search", "report", "auto"])
@@ -224,16 +224,16 @@ def test_that_a_report_is_awaited_is_not_blamed_on_the_budget(tmp_path: Path) ->
         shop("sync", "--wait")
         shop("backfill", "start", *STRETCH, "--by", "report")
         shop("sync", status=75)  # asks for the report
-        told = shop("sync", status=75).messages
-        assert "up to date; history waits for Amazon's report, or for the budget of getOrder" in told[0]
+        printed = shop("sync", status=75).messages
+        assert "up to date; history waits for Amazon's report, or for the budget of getOrder" in printed[0]
         source = shop("status", "--json").json()["sources"][0]
         assert source["next_why"] == "Amazon is making a report"
-        until = datetime.fromisoformat(told[-1].removeprefix("deferred until "))
+        until = datetime.fromisoformat(printed[-1].removeprefix("deferred until "))
         due = datetime.fromisoformat(source["next_at"])
         assert timedelta(0) <= until - due <= timedelta(seconds=1), "rounded up to a second"
         words = shop("status").out
         assert re.search(r"last run +.*: stopped for now \(up to date; history waits for Amazon", words)
-        assert "budget is used up" not in words + told[0]
+        assert "budget is used up" not in words + printed[0]
         assert "99% done, from both ends, Amazon is making its reports; " in words, "one for each 30 days"
         number = shop("backfill", "list", "--json").json()[-1]["id"]
         shown = shop("backfill", "show", str(number)).out
@@ -308,13 +308,13 @@ def test_further_bad_input(shop: Shop) -> None:
 
 def test_another_that_overlaps_is_reported(shop: Shop) -> None:
     shop("sync", "--wait")
-    assert "overlaps" not in shop("backfill", "plan", *STRETCH).out, "what is done is told as read already"
+    assert "overlaps" not in shop("backfill", "plan", *STRETCH).out, "what is done counts as read already"
     number = int(shop("backfill", "start", *STRETCH, "--by", "search").out)
     others = ("--marketplace", "UK", "--from", day(70), "--to", day(50))
     which = f"backfill {number} ({day(61)} to {day(30)} UTC)"
-    told = f"{which} is planned and overlaps: both would fetch 11 days"
-    assert f"  {told}" in shop("backfill", "plan", *others).lines
-    assert told in shop("backfill", "start", *others, "--by", "search").messages
+    sentence = f"{which} is planned and overlaps: both would fetch 11 days"
+    assert f"  {sentence}" in shop("backfill", "plan", *others).lines
+    assert sentence in shop("backfill", "start", *others, "--by", "search").messages
     elsewhere = ("--marketplace", "UK", "--from", day(90), "--to", day(80))
     assert "overlaps" not in shop("backfill", "start", *elsewhere, "--by", "search").err
 

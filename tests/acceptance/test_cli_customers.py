@@ -186,8 +186,8 @@ def test_r54_an_address_that_was_entered_on_the_kept_record_since_stays_and_is_n
     keep, other = (customer_of(shop, i) for i in (ANN, ANN_TOO))
     shop("customers", "merge", str(keep), str(other))
     shop("customers", "edit", str(keep), "--email-3", "ann@marketplace.amazon.de")
-    told = shop("customers", "unmerge", str(other)).messages
-    assert told[1:] == [
+    printed = shop("customers", "unmerge", str(other)).messages
+    assert printed[1:] == [
         f"ann@marketplace.amazon.de stays with customer {keep}: it was entered there after the merge"
     ]
     assert shop("customers", "show", str(other), "--json").json()["emails"] == []
@@ -317,8 +317,8 @@ def test_a_large_import_shows_its_progress(
     monkeypatch.setattr(
         "poller.cli.customers_import.progress", lambda text, total, _: output.progress(text, total, 200)
     )
-    told = shop("customers", "import", str(file)).messages
-    assert told == ["importing: 200 of 450", "importing: 400 of 450", "450 new"]
+    printed = shop("customers", "import", str(file)).messages
+    assert printed == ["importing: 200 of 450", "importing: 400 of 450", "450 new"]
 
 
 def test_a_dry_run_before_the_first_sync(tmp_path: Path) -> None:
@@ -343,11 +343,11 @@ def test_import_refuses_a_file_that_is_none(shop: Shop, tmp_path: Path) -> None:
         (b"email_1\rann@example.com\r", "its lines end with a carriage return alone: save it with ordinary"),
     ):
         file.write_bytes(content)
-        (told,) = shop("customers", "import", str(file), status=2).messages
-        assert told.startswith(f"error: {file}: {sentence}")
+        (printed,) = shop("customers", "import", str(file), status=2).messages
+        assert printed.startswith(f"error: {file}: {sentence}")
     file.write_text("name,surname\nAnn,Invented\n")
-    (told,) = shop("customers", "import", str(file), status=2).messages
-    assert told.startswith(
+    (printed,) = shop("customers", "import", str(file), status=2).messages
+    assert printed.startswith(
         f"error: {file}: there is no column surname; there are external_id, business, name"
     )
 

@@ -20,10 +20,10 @@ def test_a_database_moves_to_postgresql_with_its_positions(tmp_path: Path, datab
     with open_shop(tmp_path / "shop", world) as shop:
         shop("sync")
         before = shop("export", "orders")
-        told = shop("db", "copy", "--to", database_url).messages
-        assert any(line.startswith("copying and comparing: ") for line in told)
-        assert any(line.startswith("orders: 1 row, checksum ") for line in told)
-        assert told[-1].endswith("set ORDER_SYNC_DATABASE_URL to it; positions of exports stay valid")
+        printed = shop("db", "copy", "--to", database_url).messages
+        assert any(line.startswith("copying and comparing: ") for line in printed)
+        assert any(line.startswith("orders: 1 row, checksum ") for line in printed)
+        assert printed[-1].endswith("set ORDER_SYNC_DATABASE_URL to it; positions of exports stay valid")
 
         again = shop("db", "copy", "--to", database_url, status=1).messages
         assert again[-1].startswith("error: the database to copy to is not empty (it has ")
@@ -35,13 +35,13 @@ def test_a_database_moves_to_postgresql_with_its_positions(tmp_path: Path, datab
         position = before.messages[-1]
         assert int(after.messages[-1]) >= int(position)
         assert shop("export", "orders", "--since", position).out == ""
-        told = shop("db", "copy", "--to", database_url, status=2).messages
-        assert told == ["error: ORDER_SYNC_DATABASE_URL must name the SQLite database to copy."]
+        printed = shop("db", "copy", "--to", database_url, status=2).messages
+        assert printed == ["error: ORDER_SYNC_DATABASE_URL must name the SQLite database to copy."]
 
 
 def test_only_postgresql_is_copied_to(tmp_path: Path) -> None:
     with open_shop(tmp_path / "shop", World(Seller("acme", ("UK",)))) as shop:
-        (told,) = shop("db", "copy", "--to", "sqlite:///other.db", status=2).messages
-        assert told == "error: --to must be a URL that starts with postgresql+psycopg://."
-        (told,) = shop("db", "copy", "--to", "postgresql+psycopg://db/x", status=1).messages
-        assert told.startswith("error: there is no database at ")
+        (printed,) = shop("db", "copy", "--to", "sqlite:///other.db", status=2).messages
+        assert printed == "error: --to must be a URL that starts with postgresql+psycopg://."
+        (printed,) = shop("db", "copy", "--to", "postgresql+psycopg://db/x", status=1).messages
+        assert printed.startswith("error: there is no database at ")

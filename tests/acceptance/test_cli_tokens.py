@@ -63,14 +63,14 @@ def test_a_port_that_is_taken_is_one_sentence(shop: Shop) -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         address = f"127.0.0.1:{other.getsockname()[1]}"
-        (told,) = shop("run", status=1, ORDER_SYNC_LISTEN=address).messages
-    assert told == (
+        (printed,) = shop("run", status=1, ORDER_SYNC_LISTEN=address).messages
+    assert printed == (
         f"error: cannot listen on {address}: another program is listening there; "
         "set ORDER_SYNC_LISTEN to another address, or to off."
     )
     with running(shop, ORDER_SYNC_LISTEN="192.0.2.1:80") as process:
-        _, told = process.communicate(timeout=60)
-    assert (process.returncode, told) == (
+        _, printed = process.communicate(timeout=60)
+    assert (process.returncode, printed) == (
         1,
         "error: cannot listen on 192.0.2.1:80: this machine does not have that address; "
         "set ORDER_SYNC_LISTEN to another address, or to off.\n",
@@ -86,8 +86,8 @@ def test_the_running_service_answers_and_ends_in_time_with_a_connection_open(sho
         with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}) as client:
             assert client.get("/healthz").json() == {"status": "ok"}
             assert client.get(f"/orders/{FIRST}").json()["buyer_name"] == "Quentin Invented"
-            told = next_event(process, "buyer data disclosed")
-            assert (told["who"], told["ids"]) == ("setting:api_token", [FIRST])
+            event = next_event(process, "buyer data disclosed")
+            assert (event["who"], event["ids"]) == ("setting:api_token", [FIRST])
             stops(process, signal.SIGTERM)
             with pytest.raises(httpx.TransportError):
                 client.get("/healthz")

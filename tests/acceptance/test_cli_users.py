@@ -61,7 +61,7 @@ def test_of_a_password_only_an_argon2_hash_is_kept(shop: Shop, add: Add) -> None
 
 
 def test_wrong_users_commands_are_refused_in_one_sentence(shop: Shop, add: Add) -> None:
-    for password, told in (
+    for password, problem in (
         ("elevenchars", "a password has at least 12 characters"),
         ("", "a password has at least 12 characters"),
         ("x" * 257, "at most 256"),
@@ -69,7 +69,7 @@ def test_wrong_users_commands_are_refused_in_one_sentence(shop: Shop, add: Add) 
         ("Ann-is-my-name", "easy to guess"),
     ):
         refused = add("ann", password=password, status=2)
-        assert told in refused.err
+        assert problem in refused.err
         assert password not in refused.err or not password
     assert "a user's name is made of" in add("A N N", status=2).err
     assert "there is no scope admin" in add("ann", "--scope", "admin", status=2).err

@@ -98,14 +98,14 @@ def test_it_names_what_is_missing_brings_it_and_then_all_is_complete(shop: Shop)
 def test_a_narrower_one_that_comes_out_well_hides_nothing(shop: Shop) -> None:
     shop(*VERIFY, status=3)
     shop("verify", "--marketplace", "UK", "--from", str((STARTED - 2 * DAY).date()), "--to", TO)
-    told = shop("status")
-    first = told.lines[1]
+    printed = shop("status")
+    first = printed.lines[1]
     assert first.startswith(
         f"  - acme:UK: Amazon lists 2 orders, placed from {FROM} to {TO}, that are missing from the database"
     )
     command = re.findall("`order-sync (.*?)`", first)[0]
     assert command == f"verify --marketplace UK --account acme --from {FROM} --to {TO} --repair"
-    assert re.search(r"UK .* nothing missing, \d+ s ago; .* 2 missing, \d+ s ago", told.out)
+    assert re.search(r"UK .* nothing missing, \d+ s ago; .* 2 missing, \d+ s ago", printed.out)
     (marketplace,) = shop("status", "--json").json()["sources"][0]["marketplaces"]
     assert marketplace["verification"]["id"] == 2
     assert [(v["id"], v["still_missing"]) for v in marketplace["unsettled_verifications"]] == [(1, 2)]

@@ -117,11 +117,11 @@ def test_orders_list_says_when_nothing_is_like_that(shop: Shop) -> None:
 def test_orders_list_says_what_there_is_when_a_filter_can_match_nothing(shop: Shop) -> None:
     there = sorted({o["status"] for o in shop("orders", "list", "--limit", "1000", "--json").json()})
     assert len(there) > 2
-    told = [f"no order matches: the statuses of stored orders are {', '.join(there)}"]
+    printed = [f"no order matches: the statuses of stored orders are {', '.join(there)}"]
     mistyped = shop("orders", "list", "--status", "shiped")
-    assert (mistyped.out, mistyped.messages) == ("", told)
+    assert (mistyped.out, mistyped.messages) == ("", printed)
     as_json = shop("orders", "list", "--status", "shiped", "--json")
-    assert (as_json.json(), as_json.messages) == ([], told)
+    assert (as_json.json(), as_json.messages) == ([], printed)
     nobody = shop("orders", "list", "--customer", "987654").messages
     assert nobody == ["no order matches: there is no customer 987654"]
 

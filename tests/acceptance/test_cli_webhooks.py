@@ -71,8 +71,8 @@ def test_web_hooks_are_listed_replayed_and_removed(shop: Shop, receiver: Receive
     assert second["behind_since"] is not None
     table = shop("webhooks", "list").out
     assert "https://example.com/second" in table
-    told = shop("webhooks", "replay", "1", "--since", "0").err
-    assert "all events after position 0 will be sent again" in told
+    printed = shop("webhooks", "replay", "1", "--since", "0").err
+    assert "all events after position 0 will be sent again" in printed
     assert shop("webhooks", "list", "--json").json()[0]["position"] == "0"
     assert "0 events will be sent again" in shop("webhooks", "replay", "1", "--dead").err
     assert shop("webhooks", "dead", "1", "--json").json() == []
@@ -95,6 +95,6 @@ def test_bad_input_is_refused_in_one_sentence(shop: Shop) -> None:
         (("replay", "7"), "error: give --since P or --dead"),
         (("replay", "7", "--dead", "--since", "1"), "error: give --since P or --dead"),
     ):
-        told = shop("webhooks", *arguments, status=2).messages
-        assert len(told) == 1
-        assert told[0].startswith(sentence)
+        printed = shop("webhooks", *arguments, status=2).messages
+        assert len(printed) == 1
+        assert printed[0].startswith(sentence)

@@ -228,11 +228,11 @@ def test_r60_privacy_purge_says_what_is_due_and_erases_it(shop: Shop) -> None:
 def test_erasing_that_is_less_than_two_days_late_is_not_reported(shop: Shop) -> None:
     term = datetime.fromisoformat(shop("status", "--json").json()["retention"]["oldest_term"])
     days = (datetime.now(UTC) - term).days
-    told = [
+    reported = [
         "should have been erased" in shop("status", ORDER_SYNC_RETENTION_DAYS=str(days - late)).out
         for late in (1, 2)
     ]
-    assert told == [False, True]
+    assert reported == [False, True]
 
 
 def test_r63_a_history_past_its_term_is_stored_without_buyers(shop: Shop) -> None:
@@ -329,8 +329,8 @@ def test_a_service_erases_by_itself(shop: Shop) -> None:
         try:
             assert process.stderr is not None
             entries = (json.loads(line) for line in process.stderr)
-            told = next(entry for entry in entries if entry["event"] == "erased buyer data")
-            assert (told["orders"], told["records"]) == (1, 1)
+            event = next(entry for entry in entries if entry["event"] == "erased buyer data")
+            assert (event["orders"], event["records"]) == (1, 1)
         finally:
             process.send_signal(signal.SIGTERM)
             process.communicate()
@@ -352,8 +352,8 @@ def test_a_withdrawn_e_mail_is_reported_by_status_and_by_the_log(shop: Shop) -> 
     with store.begin() as tx:
         count_buyers(tx, "acme:EU", STARTED.date(), 20, 1, 20)
     store.close()
-    told = f"acme:EU: on {STARTED:%Y-%m-%d} only "
-    (line,) = [line for line in shop("status").lines if told in line]
+    sentence = f"acme:EU: on {STARTED:%Y-%m-%d} only "
+    (line,) = [line for line in shop("status").lines if sentence in line]
     assert "came with an e-mail, after 95% in the 14 days before" in line
     (source,) = shop("status", "--json").json()["sources"]
     assert source["identity"][0]["day"] == f"{STARTED:%Y-%m-%d}"
@@ -364,7 +364,7 @@ def test_a_withdrawn_e_mail_is_reported_by_status_and_by_the_log(shop: Shop) -> 
             assert process.stderr is not None
             entries = (json.loads(line) for line in process.stderr)
             warned = next(entry for entry in entries if entry["event"] == "buyers are not shown")
-            assert warned["problem"].startswith(told)
+            assert warned["problem"].startswith(sentence)
             assert warned["level"] == "warning"
         finally:
             process.send_signal(signal.SIGTERM)

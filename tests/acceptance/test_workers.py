@@ -64,8 +64,8 @@ def started(shop: Shop, *commands: str) -> Iterator[list[subprocess.Popen[str]]]
 def test_two_schedulers_and_two_workers_share_the_work_and_end_with_their_signals(
     shop: Shop, database: psycopg.Connection
 ) -> None:
-    told = shop("db", "upgrade").messages
-    assert any("the job queue was created at" in line for line in told)
+    printed = shop("db", "upgrade").messages
+    assert any("the job queue was created at" in line for line in printed)
     assert "ok     the job queue is there" in shop("db", "check").lines
     with started(shop, "run", "run", "worker --concurrency 2", "worker") as processes:
         until(lambda: knows(shop, FIRST))
@@ -147,8 +147,8 @@ def test_without_a_queue_service_and_worker_are_refused_in_a_sentence(shop: Shop
         with started(shop, command) as (process,):
             assert process.wait() == 1
             assert process.stderr is not None
-            told = process.stderr.read().splitlines()
-            assert told[-1] == "error: the job queue is missing: run `order-sync db upgrade`."
+            printed = process.stderr.read().splitlines()
+            assert printed[-1] == "error: the job queue is missing: run `order-sync db upgrade`."
 
 
 @pytest.mark.parametrize("command", ["run", "worker"])
@@ -163,5 +163,5 @@ def test_workers_are_refused_on_sqlite_in_a_sentence(command: str, tmp_path: Pat
 
 def test_a_worker_without_a_scheduler_that_queues_is_refused_in_a_sentence(tmp_path: Path) -> None:
     with open_shop(tmp_path / "shop", World()) as shop:
-        (told,) = shop("worker", status=2).messages
-    assert told.startswith("error: a worker has nothing to do: with ORDER_SYNC_EXECUTOR=threads")
+        (printed,) = shop("worker", status=2).messages
+    assert printed.startswith("error: a worker has nothing to do: with ORDER_SYNC_EXECUTOR=threads")

@@ -65,9 +65,9 @@ def test_no_damaged_value_opens() -> None:
     for i in range(len(sealed)):
         damaged = bytearray(sealed)
         damaged[i] ^= 1
-        with pytest.raises(SealError) as told:
+        with pytest.raises(SealError) as refused:
             sealer.open(bytes(damaged), "p")
-        assert "secret" not in str(told.value)
+        assert "secret" not in str(refused.value)
     for length in range(len(sealed)):
         with pytest.raises(SealError):
             sealer.open(sealed[:length], "p")
@@ -117,12 +117,12 @@ def test_blanks_around_a_key_do_not_matter() -> None:
     ],
 )
 def test_a_wrong_key_is_refused_without_being_shown(text: str, reason: str) -> None:
-    with pytest.raises(BadKey, match=reason) as told:
+    with pytest.raises(BadKey, match=reason) as refused:
         decode_key(text)
-    assert told.value.__cause__ is None
-    assert told.value.__suppress_context__ or told.value.__context__ is None
+    assert refused.value.__cause__ is None
+    assert refused.value.__suppress_context__ or refused.value.__context__ is None
     if text:
-        assert text not in str(told.value)
+        assert text not in str(refused.value)
 
 
 # --- hashes for finding ---------------------------------------------------------------------------
