@@ -31,7 +31,7 @@ from connectors.simulator.population import populate
 from connectors.simulator.transport import transport
 from connectors.simulator.world import ALL_ROLES, Seller, World
 from poller.matching.marketplaces import ALL_DATASETS, MarketplaceRules
-from poller.sync.windows import Pace
+from poller.sync.decide import Pace
 from store import budgets
 from store.budgets import BudgetKey
 from store.tables import windows
@@ -250,9 +250,7 @@ def a_life(
         pace=Pace(300, 900),
     )
     line = Line(simulator, clock, random)
-    shop.http.close()
-    shop.http = httpx.Client(transport=line)
-    shop.connector = shop.new_connector()
+    shop.go_through(line)
     return Life(seed, shop, line)
 
 
