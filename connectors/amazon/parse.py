@@ -55,7 +55,8 @@ def page_of_json(content: bytes) -> OrderPage:
 def _payload_in(content: bytes, order_id: str) -> str:
     """Return the JSON of an order of a page; of several copies the last."""
     orders = json.loads(content, parse_float=Decimal)["orders"]
-    return compact_json([order for order in orders if order.get("orderId") == order_id][-1])
+    copies = [order for order in orders if isinstance(order, dict) and order.get("orderId") == order_id]
+    return compact_json(copies[-1])
 
 
 def order_of_json(text: str) -> AmazonOrder | UnreadableOrder:
