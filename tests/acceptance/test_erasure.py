@@ -214,7 +214,7 @@ def test_r60_privacy_purge_says_what_is_due_and_erases_it(shop: Shop) -> None:
     assert "erasing buyer data of orders: 1 of 1" in done.err
     assert "erased: 1 order, 1 customer record, 0 payloads in quarantine, 0 e-mail hashes" in done.err
     assert (shown(shop, DELIVERED)["buyer_name"], shown(shop, RECENT)["buyer_name"]) == (None, "Bea Buyer")
-    assert "R60: Its buyer data was erased on" in shop("orders", "explain", DELIVERED).out
+    assert "R60: Buyer data was erased on" in shop("orders", "explain", DELIVERED).out
     assert "never stored again" in shop("orders", "show", DELIVERED).out
     assert "should have been erased" not in shop("status").out
     assert "erased: 0 orders" in shop("privacy", "purge").err
