@@ -611,7 +611,7 @@ def test_a_file_that_may_not_be_written_is_named_with_its_folder(shop: Shop, com
     assert shop("orders", "show", GOOD, "--json").json()["order_id"] == GOOD
     result = shop(command, status=1)
     assert result.messages[-1].startswith(f"error: the database {file} cannot be used (")
-    assert f"allowed to write to the file and to its folder {shop.folder}, where" in result.messages[-1]
+    assert f"needs write access to the file and to its folder {shop.folder}, where" in result.messages[-1]
 
 
 def test_a_folder_is_no_database(shop: Shop) -> None:
