@@ -176,6 +176,7 @@ def test_what_ids_have_done_is_claimed_as_seen(fetched: Fetched) -> None:
     assert (one.lower, one.upper) == (NOON - 6 * DAY, live_from)
 
 
+@long_on("postgresql")
 def test_orders_stored_in_the_reports_version_are_not_refetched(database_url: str) -> None:
     shop = shop_of(database_url, world_of(2_500, 40))
     carry_out(shop, begin(shop, 40, "search"))
@@ -254,6 +255,7 @@ def test_without_a_report_the_range_is_searched(database_url: str, kind: str, wh
     shop.close()
 
 
+@pytest.mark.long
 def test_one_part_without_a_report_is_searched_and_the_others_are_not_held_up(tmp_path: Path) -> None:
     shop = shop_of(
         f"sqlite:///{tmp_path / 'x.db'}",
@@ -272,6 +274,7 @@ def test_one_part_without_a_report_is_searched_and_the_others_are_not_held_up(tm
     shop.close()
 
 
+@long_on("postgresql")
 def test_an_order_that_the_report_invents_leaves_its_part_unclaimed(database_url: str) -> None:
     """Its id answers 404 three times: the rest is fetched, and the gap stays to be seen."""
     world = world_of(700, 40)
@@ -296,6 +299,7 @@ def test_an_order_that_the_report_invents_leaves_its_part_unclaimed(database_url
     shop.close()
 
 
+@pytest.mark.long
 def test_while_get_order_is_out_of_order_searching_goes_on(tmp_path: Path) -> None:
     shop = shop_of(
         f"sqlite:///{tmp_path / 'x.db'}",
@@ -317,6 +321,7 @@ def test_while_get_order_is_out_of_order_searching_goes_on(tmp_path: Path) -> No
 # --- several, pauses, kills -------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_paused_with_ids_left_it_requests_nothing_more(tmp_path: Path) -> None:
     shop = shop_of(f"sqlite:///{tmp_path / 'x.db'}", world_of(3_000, 40))
     number = begin(shop, 40, "report")
@@ -416,7 +421,7 @@ def helper() -> Iterator[Victims]:
 KILLS = 20
 
 
-@long_on("postgresql")
+@pytest.mark.long
 def test_killed_and_paused_at_random_while_its_orders_change(database_url: str, helper: Victims) -> None:
     """Each life has the tokens of two minutes: a search or two, and half a dozen orders by id."""
     start = NOON - 35 * DAY

@@ -96,7 +96,9 @@ def kill_at_boundaries(stage: Stage, boundaries: int, *, more: bool, every: int)
 
 
 @long_on("postgresql")
-@pytest.mark.parametrize("more", [True, False], ids=["with more to come", "the last one"])
+@pytest.mark.parametrize(
+    "more", [True, pytest.param(False, marks=pytest.mark.long)], ids=["with more to come", "the last one"]
+)
 def test_a_page_of_new_orders_is_stored_whole_or_not_at_all(
     copies: Copies, helper: Victims, more: bool
 ) -> None:
@@ -115,7 +117,7 @@ def promoted(stage: Stage) -> int:
     return len(stage.query(sa.select(orders.c.order_id).where(orders.c.match_basis == "promoted")))
 
 
-@long_on("postgresql")
+@pytest.mark.long
 def test_a_page_of_updates_and_promotions_is_stored_whole_or_not_at_all(
     copies: Copies, helper: Victims
 ) -> None:

@@ -85,7 +85,11 @@ class Walked:
     took: timedelta
 
 
-@pytest.fixture(scope="module", params=[30, 2], ids=["over 30 days", "within two days"])
+@pytest.fixture(
+    scope="module",
+    params=[30, pytest.param(2, marks=pytest.mark.long)],
+    ids=["over 30 days", "within two days"],
+)
 def walked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walked]:
     """A shop with 5,000 orders of history, run until the backfill of its start date is done."""
     history = timedelta(days=request.param)
