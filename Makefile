@@ -10,7 +10,7 @@ TESTS := $(BIN)/python -m tests.run
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all test-console test-pythons check bench soak clean
+.PHONY: help demo test test-all test-console test-pythons check bench mutants soak clean
 
 help:
 	@echo "make demo    the whole journey against the simulator, on a throw-away database"
@@ -19,6 +19,7 @@ help:
 	@echo "make test-console  a browser walks through the console; needs Debian's package chromium"
 	@echo "make test-pythons  the tests on Python 3.13 and 3.14; needs root and Debian's package debootstrap"
 	@echo "make check   format, lint, types, the rules of who may import whom, and retired words"
+	@echo "make mutants  changed rules of the sync core, and the unit test that kills each"
 	@echo "make bench   measurements;  make soak   the long tests;  make clean   remove what was made"
 
 demo: .venv/runtime.stamp
@@ -50,6 +51,9 @@ check: .venv/dev.stamp
 
 bench: .venv/dev.stamp
 	@$(BIN)/python -m tests.bench
+
+mutants: .venv/dev.stamp
+	@$(BIN)/python -m tests.mutants
 
 soak: .venv/dev.stamp
 	@$(TESTS) -n 2 -v -m soak

@@ -49,6 +49,7 @@ class SearchQuery:
     """An interval of orders, both bounds inclusive. Must not change while a page token of it lives.
 
     ``included_data`` and ``marketplace_ids`` are sent in this order with every page.
+    ``fulfilled_by`` and ``statuses`` are Amazon's words; empty: all.
     """
 
     axis: Axis
@@ -56,6 +57,8 @@ class SearchQuery:
     before: datetime
     marketplace_ids: tuple[str, ...]
     included_data: tuple[str, ...]
+    fulfilled_by: tuple[str, ...] = ()
+    statuses: tuple[str, ...] = ()
 
 
 PAGE_SIZE = 100

@@ -10,6 +10,7 @@ Source of every field: Amazon's Orders API model, version 2026-01-01.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -210,3 +211,5 @@ class OrderPage:
     next_token: str | None = field(repr=False)
     echoed_before: datetime | None
     """The upper bound that Amazon says it applied, if it does."""
+    payload_of: Callable[[str], str] = field(default=lambda order_id: "{}", repr=False, compare=False)
+    """Return Amazon's JSON of one of ``orders``, by its id. It holds buyer data: seal it."""

@@ -33,8 +33,8 @@ from poller.errors import Unusable
 from poller.ingest.accounts import Account, Setup
 from poller.ingest.sources import AccountRules, PolledMarketplace, Source, sources_of
 from poller.matching.marketplaces import MarketplaceRules
+from poller.sync.decide import Pace
 from poller.sync.run import SourceSync
-from poller.sync.windows import Pace
 from store import accounts, schema, transfer
 from store.engine import Store, create_engine, file_of, try_writing
 from store.records import normal_email

@@ -27,6 +27,7 @@ from store.progress import (
     Window,
     joined,
 )
+from store.sealing import SealError
 from store.tables import UNFINISHED, windows
 from store.types import among
 
@@ -47,8 +48,7 @@ def token_place(window_id: int) -> str:
 
 
 def _window(tx: Transaction, row: sa.Row[Any]) -> Window:
-    token = row.page_token
-    return Window(
+    window = Window(
         source=row.source,
         account=row.account,
         kind=row.kind,
@@ -59,7 +59,6 @@ def _window(tx: Transaction, row: sa.Row[Any]) -> Window:
         upper=row.upper,
         window_id=row.window_id,
         state=row.state,
-        page_token=None if token is None else tx.sealer.open(token, token_place(row.window_id)).decode(),
         walk_started_at=row.walk_started_at,
         walk_ended_at=row.walk_ended_at,
         pages=row.pages,
@@ -71,7 +70,15 @@ def _window(tx: Transaction, row: sa.Row[Any]) -> Window:
         claimed_until=row.claimed_until,
         version=row.version,
         backfill_id=row.backfill_id,
+        fulfilled_by=codec.load_words(row.fulfilled_by),
+        statuses=codec.load_words(row.statuses),
     )
+    if row.page_token is None:
+        return window
+    try:
+        return replace(window, page_token=tx.sealer.open(row.page_token, token_place(row.window_id)).decode())
+    except SealError:  # a walk without its token starts again; it must not stop the account
+        return replace(window, walk_started_at=None, pages=0, orders=0)
 
 
 def _failure(row: sa.Row[Any]) -> Failure | None:
@@ -95,6 +102,8 @@ def _values(tx: Transaction, window: Window) -> dict[str, Any]:
     values |= _failure_values(window.last_error)
     values["marketplace_ids"] = codec.dump_words(window.marketplace_ids)
     values["included_data"] = codec.dump_words(window.included_data)
+    values["fulfilled_by"] = codec.dump_words(window.fulfilled_by)
+    values["statuses"] = codec.dump_words(window.statuses)
     if window.page_token is not None:
         values["page_token"] = tx.sealer.seal(window.page_token.encode(), token_place(window.window_id))
     return values

@@ -282,49 +282,24 @@ def _may_be_listed(marketplace_ids: Sequence[str]) -> sa.ColumnElement[bool]:
     return sa.or_(orders.c.marketplace_id.in_(marketplace_ids), orders.c.marketplace.is_(None))
 
 
-def departed(
-    tx: Transaction,
-    account: str,
-    marketplace_ids: Sequence[str],
-    created_until: datetime,
-    updated_after: datetime,
-) -> bool:
-    """Return True if an order created by then was updated after a time, so may have left a list."""
-    c = orders.c
-    query = (
-        sa.select(sa.literal(1))
-        .where(
-            c.account == account,
-            c.last_updated_at > updated_after,
-            c.created_at <= created_until,
-            _may_be_listed(marketplace_ids),
-        )
-        .limit(1)
-    )
-    return tx.conn.execute(query).first() is not None
-
-
-def every_nth_update(
+def nth_updated(
     tx: Transaction,
     account: str,
     marketplace_ids: Sequence[str],
     after: datetime,
     before: datetime,
     number: int,
-) -> list[datetime]:
-    """Return the update time of each ``number``-th order between two times."""
-    c = orders.c
+) -> datetime | None:
+    """Return the update time of stored order ``number`` of a range, oldest first; None if it holds fewer."""
+    time = orders.c.last_updated_at
     query = (
-        sa.select(c.last_updated_at)
-        .where(
-            c.account == account,
-            c.last_updated_at >= after,
-            c.last_updated_at <= before,
-            _may_be_listed(marketplace_ids),
-        )
-        .order_by(c.last_updated_at)
+        sa.select(time)
+        .where(orders.c.account == account, time > after, time <= before, _may_be_listed(marketplace_ids))
+        .order_by(time)
+        .limit(1)
+        .offset(number - 1)
     )
-    return list(tx.conn.execute(query).scalars())[number - 1 :: number]
+    return tx.conn.execute(query).scalar_one_or_none()
 
 
 def _waiting(marketplaces: str, why: sa.ColumnElement[bool]) -> sa.Select[Any]:

@@ -9,7 +9,7 @@ from typing import Literal
 
 WindowKind = Literal["live", "sweep", "backfill"]
 Axis = Literal["updated", "created"]
-WindowState = Literal["open", "unproven", "set_aside", "done", "cancelled"]
+WindowState = Literal["open", "set_aside", "done", "cancelled"]
 Look = Literal["first", "second", "created"]
 BackfillState = Literal["planned", "running", "paused", "done", "cancelled", "failed"]
 Way = Literal["search", "report", "auto"]
@@ -37,10 +37,10 @@ class Failure:
 class Window:
     """An interval that is being read, frozen with everything that a page token depends on.
 
-    ``state``: *open* (unread or partly read), *unproven* (read to the end in several pages while the
-    list may have shifted), *set_aside* (failed too often; a visible gap, retried at ``retry_at``),
-    *done*, *cancelled* (replaced by others). ``walk_started_at`` and ``walk_ended_at`` are Amazon's
-    time at the first and last page.
+    ``state``: *open* (unread or partly read), *set_aside* (failed too often; a visible gap, retried
+    at ``retry_at``), *done*, *cancelled* (replaced by others). ``walk_started_at`` and
+    ``walk_ended_at`` are Amazon's time of the first and last page. ``fulfilled_by`` and ``statuses`` narrow
+    it down to some of its orders; empty: all.
     """
 
     source: str
@@ -65,16 +65,23 @@ class Window:
     claimed_until: datetime | None = None
     version: int = 0
     backfill_id: int | None = None
+    fulfilled_by: tuple[str, ...] = ()
+    statuses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SourceProgress:
-    """What a source did last. ``turns``: by waiting kind, requests made for others since its last turn."""
+    """What a source did last.
+
+    ``turns``: by waiting kind, requests made for others since its last turn. ``settled_until``: created time
+    up to which settled days have been read again. ``changes_per_second``: the rate that live looks showed.
+    """
 
     source: str
     account: str
     polled_at: datetime | None = None
-    created_pass_at: datetime | None = None
+    settled_until: datetime | None = None
+    changes_per_second: float = 0.0
     enrolment_at: datetime | None = None
     refreshed_at: datetime | None = None
     turns: Mapping[str, int] = field(default_factory=dict)
@@ -101,6 +108,7 @@ class MarketplaceProgress:
     second_position: datetime
     history_from: datetime | None = None
     enrolled: bool | None = None
+    absent_since: datetime | None = None
     alone_since: datetime | None = None
     trouble: str | None = None
 

@@ -16,6 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from store.engine import Transaction
+from store.sealing import SealError
 from store.tables import quarantine
 from store.types import among
 
@@ -48,6 +49,12 @@ ERASED = ""
 
 HAS_BEEN_ERASED = "what Amazon sent has been erased"
 """The reason why an order without a payload cannot be read."""
+
+DAMAGED = "\0"
+"""In place of a payload that does not open: it is damaged, or sealed with a key that is gone."""
+
+IS_DAMAGED = "what Amazon sent is damaged in the database"
+"""Why it cannot be read again."""
 
 _NAMELESS = "unreadable-"
 
@@ -167,7 +174,7 @@ def erase(tx: Transaction, which: Collection[tuple[str, str]]) -> list[tuple[str
         query = sa.select(c.order_id, c.payload).where(c.account == account, among(c.order_id, ids))
         for row in tx.rows(tx.lock(query.order_by(c.order_id))):
             where = place(account, row.order_id)
-            if tx.sealer.open(row.payload, where).decode() != ERASED:
+            if _payload(tx, row.payload, where) != ERASED:
                 entry = sa.update(quarantine).where(c.account == account, c.order_id == row.order_id)
                 tx.conn.execute(entry.values(payload=tx.sealer.seal(ERASED.encode(), where), term_at=None))
                 erased.append((account, row.order_id))
@@ -188,7 +195,7 @@ def without_term(tx: Transaction) -> list[tuple[str, str, datetime]]:
     return [
         (row.account, row.order_id, row.first_seen_at)
         for row in tx.rows(query)
-        if tx.sealer.open(row.payload, place(row.account, row.order_id)).decode() != ERASED
+        if _payload(tx, row.payload, place(row.account, row.order_id)) != ERASED
     ]
 
 
@@ -197,13 +204,6 @@ def set_term(tx: Transaction, account: str, order_id: str, term_at: datetime) ->
     c = quarantine.c
     entry = sa.update(quarantine).where(c.account == account, c.order_id == order_id)
     tx.conn.execute(entry.values(term_at=term_at))
-
-
-def seen_since(tx: Transaction, account: str, since: datetime) -> bool:
-    """Return True if an order of the account that could not be read arrived after the given time."""
-    c = quarantine.c
-    query = sa.select(sa.literal(1)).where(c.account == account, c.last_seen_at > since).limit(1)
-    return tx.conn.execute(query).first() is not None
 
 
 # --- reading ----------------------------------------------------------------------------------------
@@ -223,9 +223,17 @@ def _opened(tx: Transaction, query: sa.Select[Any], **parameters: object) -> lis
     for row in tx.conn.execute(query, parameters).mappings():
         values = dict(row)
         sealed = values.pop("payload")
-        payload = tx.sealer.open(sealed, place(row["account"], row["order_id"])).decode()
+        payload = _payload(tx, sealed, place(row["account"], row["order_id"]))
         opened.append(Quarantined(**values, payload=payload))
     return opened
+
+
+def _payload(tx: Transaction, sealed: bytes, where: str) -> str:
+    """Open a payload. One that does not open must not stop what is done with the others."""
+    try:
+        return tx.sealer.open(sealed, where).decode()
+    except SealError:
+        return DAMAGED
 
 
 _OF_ACCOUNT = sa.select(quarantine).where(quarantine.c.account == sa.bindparam("of_account"))

@@ -61,7 +61,7 @@ HAS_TERM = "erased_at IS NULL"
 OPEN = "(status IN ('PENDING', 'PENDING_AVAILABILITY', 'UNSHIPPED', 'PARTIALLY_SHIPPED') OR status IS NULL)"
 """Orders that Amazon has not finished: few at any time, and queried often."""
 
-UNFINISHED = "state IN ('open', 'unproven', 'set_aside')"
+UNFINISHED = "state IN ('open', 'set_aside')"
 """Windows with work left: a few of each account, among thousands that were read."""
 
 RARE_BASIS = "match_basis NOT IN ('created', 'email_1')"
@@ -347,7 +347,8 @@ sources = sa.Table(
     sa.Column("source", sa.String(80), primary_key=True),
     sa.Column("account", sa.String(64), nullable=False),
     sa.Column("polled_at", UtcTime),
-    sa.Column("created_pass_at", UtcTime),
+    sa.Column("settled_until", UtcTime),
+    sa.Column("changes_per_second", sa.Float, nullable=False, server_default="0"),
     sa.Column("enrolment_at", UtcTime),
     sa.Column("refreshed_at", UtcTime),
     sa.Column("turns", sa.Text, nullable=False),
@@ -373,6 +374,7 @@ marketplaces = sa.Table(
     sa.Column("second_position", UtcTime, nullable=False),
     sa.Column("history_from", UtcTime),
     sa.Column("enrolled", sa.Boolean),
+    sa.Column("absent_since", UtcTime),
     sa.Column("alone_since", UtcTime),
     sa.Column("trouble", sa.Text),
 )
@@ -388,6 +390,8 @@ windows = sa.Table(
     sa.Column("axis", sa.String(8), nullable=False),
     sa.Column("marketplace_ids", sa.Text, nullable=False),
     sa.Column("included_data", sa.Text, nullable=False),
+    sa.Column("fulfilled_by", sa.Text, nullable=False, server_default=""),
+    sa.Column("statuses", sa.Text, nullable=False, server_default=""),
     sa.Column("lower", UtcTime, nullable=False),
     sa.Column("upper", UtcTime, nullable=False),
     sa.Column("state", sa.String(12), nullable=False),

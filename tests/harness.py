@@ -23,8 +23,8 @@ from poller.export import customer_object, order_object
 from poller.ingest.sources import AccountRules, PolledMarketplace, Source, sources_of
 from poller.matching.marketplaces import ALL_DATASETS, MarketplaceRules
 from poller.matching.retention import KEEP_ALL, Retention
+from poller.sync.decide import Pace
 from poller.sync.run import RunReport, SourceSync
-from poller.sync.windows import Pace
 from store import orders, queries, schema
 from store.engine import Store, create_engine
 from store.progress import Way
@@ -118,6 +118,12 @@ class Shop:
     def close(self) -> None:
         self.http.close()
         self.store.close()
+
+    def go_through(self, line: httpx.BaseTransport) -> None:
+        """Send every further request through ``line``."""
+        self.http.close()
+        self.http = httpx.Client(transport=line)
+        self.connector = self.new_connector()
 
     def new_connector(self) -> AmazonConnector:
         return AmazonConnector(

@@ -316,6 +316,10 @@ def search_parameters(query: SearchQuery, page_token: str | None) -> dict[str, s
     }
     if query.included_data:
         parameters["includedData"] = ",".join(query.included_data)
+    if query.fulfilled_by:
+        parameters["fulfilledBy"] = ",".join(query.fulfilled_by)
+    if query.statuses:
+        parameters["fulfillmentStatuses"] = ",".join(query.statuses)
     if page_token is not None:
         parameters["paginationToken"] = page_token
     return parameters

@@ -15,8 +15,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -46,7 +48,15 @@ def page_of_json(content: bytes) -> OrderPage:
     unreadable bound like none.
     """
     page = _faultless_page(content)
-    return _any_page(content) if page is None else page
+    page = _any_page(content) if page is None else page
+    return replace(page, payload_of=partial(_payload_in, content))
+
+
+def _payload_in(content: bytes, order_id: str) -> str:
+    """Return the JSON of an order of a page; of several copies the last."""
+    orders = json.loads(content, parse_float=Decimal)["orders"]
+    copies = [order for order in orders if isinstance(order, dict) and order.get("orderId") == order_id]
+    return compact_json(copies[-1])
 
 
 def order_of_json(text: str) -> AmazonOrder | UnreadableOrder:

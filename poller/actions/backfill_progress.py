@@ -15,7 +15,7 @@ from poller.backfill.estimates import Budgets
 from poller.backfill.history import is_awaited, share_done
 from poller.ingest.accounts import Setup
 from poller.ingest.budget import stored_bucket
-from poller.sync.windows import BACKFILL_FIRST_SPAN
+from poller.sync.decide import BACKFILL_FIRST_SPAN
 from store import backfill_reports, ledger
 from store.bucket import Bucket
 from store.engine import Transaction

@@ -13,7 +13,7 @@ from poller.backfill import estimates
 from poller.backfill.estimates import Budgets
 from poller.errors import Refused, Unknown
 from poller.ingest.accounts import Account
-from poller.sync.windows import signpost
+from poller.sync.decide import signpost
 from poller.text import iso_rounded_up
 from store import backfill_reports, ledger
 from store.engine import Transaction

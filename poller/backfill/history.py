@@ -27,7 +27,7 @@ from datetime import datetime, timedelta
 
 from connectors.base import PAGE_SIZE, REPORT_SPAN
 from store.bucket import Bucket
-from store.progress import Backfill, Interval, ReportPart
+from store.progress import Backfill, Interval, ReportPart, Window
 
 SETTLED_AFTER = timedelta(days=1)
 """Orders younger than this may still appear late: they are searched for, not fetched from a report."""
@@ -165,6 +165,32 @@ def is_sized(ground: Ground, position: datetime) -> bool:
     """Return True if ``search_down_to`` is the window's bound, and not only the lowest one allowed."""
     part = part_below(position, ground.parts)
     return part is not None and part.has_ids
+
+
+def after_window(
+    backfill: Backfill, window: Window, bucket: Bucket, now: datetime, *, is_unread: bool
+) -> Backfill:
+    """Return the backfill after one of its windows was read: measured, and done if nothing is left.
+
+    ``is_unread``: other windows, or ids of reports, are still to be read.
+    """
+    most_pages = math.inf if backfill.way == "search" else pages_before_report(bucket)
+    span = next_span(window, bucket.rate, most_pages)
+    backfill = replace(backfill, span_seconds=span.total_seconds(), windows_done=backfill.windows_done + 1)
+    if backfill.position <= backfill.lower and not is_unread and backfill.state != "cancelled":
+        return replace(backfill, state="done", finished_at=now)
+    return backfill
+
+
+def next_span(window: Window, rate: float, most_pages: float = math.inf) -> timedelta:
+    """Return how wide the next window should be, from how dense this one was. ``rate``: pages a second."""
+    width = window.upper - window.lower
+    target = min(rate * WINDOW_WALK.total_seconds(), most_pages) * PAGE_SIZE
+    widest = min(width * 4, WINDOW_SPAN)
+    if window.orders == 0:
+        return max(widest, timedelta(hours=1))
+    fitting = min(widest.total_seconds(), width.total_seconds() * target / window.orders)
+    return max(timedelta(hours=1), timedelta(seconds=fitting))
 
 
 def pages_before_report(bucket: Bucket) -> float:

@@ -41,7 +41,7 @@ from poller.ingest.budget import AccountBudget, Allowance
 from poller.matching.statuses import SHOWING_BUYERS
 from poller.monitoring.attention import ACCESS_REMEDY, REFUSAL_REMEDIES
 from poller.privacy.key_rotation import about_keys
-from poller.sync.windows import SIGNPOST_MARGIN
+from poller.sync.decide import SIGNPOST_MARGIN
 from poller.text import counted, iso_rounded_up
 from store.engine import DatabaseError
 from store.sealing import new_key

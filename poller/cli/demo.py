@@ -39,7 +39,7 @@ from poller.cli.simulator import ACCOUNT, HISTORY, environment, marketplace_file
 from poller.matching.emails import INVOICED_BY_AMAZON
 from poller.matching.explanations import explain
 from poller.monitoring.attention import of_other_shops
-from poller.sync.windows import SIGNPOST_MARGIN
+from poller.sync.decide import SIGNPOST_MARGIN
 from store import ledger, quarantine, queries
 from store.engine import Store
 from store.progress import MarketplaceProgress, gaps, joined

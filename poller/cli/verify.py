@@ -17,7 +17,7 @@ from poller.cli.failures import DEFERRED, MISSING, Failure
 from poller.cli.options import AsJson, From, Marketplace, OfAccount, To
 from poller.cli.output import put, put_json, put_table, say, wait_until
 from poller.cli.session import opened, stopped_by_signals
-from poller.sync import windows
+from poller.sync import decide
 from poller.text import counted, iso_rounded_up, when
 from poller.verification.lists import REPORT_CHECKED_EVERY
 from poller.verification.run import Verifier
@@ -86,7 +86,7 @@ def verify(
         raise typer.Exit(MISSING)
     if job.upper < job.asked_upper:
         say(f"{name}: orders placed after {when(job.upper)} UTC have not been read yet: not compared")
-        readable = max(job.asked_upper, utc_now()) + windows.SIGNPOST_MARGIN + pace
+        readable = max(job.asked_upper, utc_now()) + decide.SIGNPOST_MARGIN + pace
         say(f"deferred until {iso_rounded_up(readable)}")
         raise typer.Exit(DEFERRED)
 

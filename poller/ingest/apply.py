@@ -6,13 +6,14 @@ whose marketplace became known, an order out of quarantine.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from msgspec import structs
 
-from connectors.orders import AmazonOrder, UnreadableOrder
+from connectors.orders import AmazonOrder, OrderPage, UnreadableOrder
 from poller.ingest.refetch import next_refetch
 from poller.ingest.sources import AccountRules
 from poller.matching import match
@@ -21,8 +22,10 @@ from poller.matching.retention import as_if_withheld, quarantine_term
 from poller.matching.translation import translate
 from poller.version import program_version
 from store import customers, erasure, orders, quarantine
-from store.engine import Row, Tombstone, Transaction
+from store.engine import Row, Tombstone, Transaction, Unavailable, is_conflict
 from store.records import CustomerRecord, OrderRecord, normal_email
+
+TRIES_ALONE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +68,82 @@ def apply_orders(
     return applied
 
 
+def apply_page(
+    tx: Transaction, rules: AccountRules, page: OrderPage, *, walk: int | None = None, singly: bool = False
+) -> Applied:
+    """Store a page of orders; with ``singly`` order by order, and what fails goes to quarantine.
+
+    Raises a conflict (``store.engine.is_conflict``): roll back and call again with the same page.
+    """
+    if not singly:
+        return apply_orders(tx, rules, page.orders, page.unreadable, walk=walk)
+    changed = created = seen = 0
+    failed = [*page.unreadable]
+    for order in sorted(page.orders, key=lambda o: (o.created_at, o.order_id)):  # as a page is matched (R20)
+        try:
+            applied = apply_alone(tx, rules, order, walk=walk)
+        except Unavailable:
+            raise
+        except Exception as error:
+            failed.append(_quarantined(order, error, page.payload_of(order.order_id)))
+            continue
+        changed += applied.changed
+        created += applied.created
+        seen += applied.seen_by_walk
+    apply_orders(tx, rules, [], failed)
+    return Applied(changed, created, seen)
+
+
+def apply_alone(
+    tx: Transaction, rules: AccountRules, order: AmazonOrder, *, walk: int | None = None
+) -> Applied:
+    """Store one order in a savepoint: an exception leaves the transaction as it was.
+
+    After a conflict try again, because another process may have been first.
+    """
+    for _ in range(TRIES_ALONE - 1):
+        try:
+            with tx.savepoint():
+                return apply_orders(tx, rules, [order], walk=walk)
+        except Unavailable:
+            raise
+        except Exception as error:
+            if not is_conflict(error):
+                raise
+    with tx.savepoint():
+        return apply_orders(tx, rules, [order], walk=walk)
+
+
+def not_stored(error: Exception) -> str:
+    """Return why an order is in quarantine that was read and could not be stored.
+
+    Of the error only the name is kept: its text may hold what was being stored.
+    """
+    return f"could not be stored: {type(error).__name__}"
+
+
+def _quarantined(order: AmazonOrder, error: Exception, payload: str) -> UnreadableOrder:
+    return UnreadableOrder(
+        order.order_id, order.marketplace_id, not_stored(error), payload, order.last_updated_at
+    )
+
+
 def apply_single(
     tx: Transaction, rules: AccountRules, fetched: AmazonOrder | UnreadableOrder
 ) -> UnreadableOrder | None:
-    """Store an order that was fetched by its id. Return it if it could not be read."""
-    if isinstance(fetched, UnreadableOrder):
-        apply_orders(tx, rules, [], [fetched])
-        return fetched
-    apply_orders(tx, rules, [fetched])
-    return None
+    """Store an order that was fetched by its id. Return it if it went to quarantine instead."""
+    unreadable = fetched if isinstance(fetched, UnreadableOrder) else None
+    if isinstance(fetched, AmazonOrder):
+        try:
+            apply_alone(tx, rules, fetched)
+        except Unavailable:
+            raise
+        except Exception as error:
+            # Its payload is not at hand; its id is enough to fetch it again.
+            unreadable = _quarantined(fetched, error, json.dumps({"orderId": fetched.order_id}))
+    if unreadable is not None:
+        apply_orders(tx, rules, [], [unreadable])
+    return unreadable
 
 
 def _not_outdated(

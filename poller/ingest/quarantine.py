@@ -6,30 +6,39 @@ from dataclasses import replace
 
 from connectors.base import PayloadReader
 from connectors.orders import UnreadableOrder
-from poller.ingest.apply import apply_orders
+from poller.ingest.apply import apply_alone, not_stored
 from poller.ingest.refetch import next_refetch
 from poller.ingest.sources import AccountRules
 from poller.version import program_version
 from store import quarantine
-from store.engine import Transaction
+from store.engine import Transaction, Unavailable
 from store.quarantine import Quarantined
+
+UNREADABLE = {
+    quarantine.ERASED: quarantine.HAS_BEEN_ERASED,
+    quarantine.DAMAGED: quarantine.IS_DAMAGED,
+}
 
 
 def apply_stored(
     tx: Transaction, rules: AccountRules, entry: Quarantined, read_payload: PayloadReader
 ) -> str | None:
-    """Read a payload again and store the order. Return why it stays in quarantine, or None.
-
-    Raises a conflict (``store.engine.is_conflict``): roll back and call again.
-    """
-    if entry.payload == quarantine.ERASED:
+    """Read a payload again and store the order. Return why it stays in quarantine; None if it does not."""
+    if entry.payload in UNREADABLE:
         quarantine.read_again(tx, entry, program_version())
-        return quarantine.HAS_BEEN_ERASED
+        return UNREADABLE[entry.payload]
     order = read_payload(entry.payload)
     if isinstance(order, UnreadableOrder):
         quarantine.put(tx, replace(entry, reason=order.reason, read_by=program_version()))
         return order.reason
-    apply_orders(tx, rules, [order])
+    try:
+        apply_alone(tx, rules, order)
+    except Unavailable:
+        raise
+    except Exception as error:
+        reason = not_stored(error)
+        quarantine.put(tx, replace(entry, reason=reason, read_by=program_version()))
+        return reason
     quarantine.remove(tx, entry)
     return None
 

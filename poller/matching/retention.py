@@ -55,6 +55,11 @@ class Retention:
 KEEP_ALL = Retention(None, None)
 
 
+def later(time: datetime, wait: timedelta) -> datetime:
+    """Return a time after a wait, at most the last one there is, because Amazon may give that one itself."""
+    return time + min(wait, datetime.max.replace(tzinfo=time.tzinfo) - time)
+
+
 def months_before(now: datetime, months: int) -> datetime:
     """Return the same day and hour some months ago; the month's last day if it has no such day."""
     year, month = divmod(now.year * 12 + now.month - 1 - months, 12)
@@ -80,7 +85,7 @@ def term(order: OrderRecord) -> Term:
     """
     reached = stage(order.status, order.packages)
     if reached == "open":
-        return Term(order.last_updated_at + UNFINISHED, reached)
+        return Term(later(order.last_updated_at, UNFINISHED), reached)
     if reached == "delivered":
         return Term(order.delivered_at or order.as_of.get("packages", order.last_updated_at), reached)
     seen = order.as_of.get("fulfillment", order.last_updated_at)
@@ -190,7 +195,7 @@ def explain(order: OrderRecord, retention: Retention, forgotten_at: datetime | N
     if retention.days is None:
         return "R60: Buyer data is kept: ORDER_SYNC_RETENTION_DAYS is off."
     days = f"{retention.days} day{'' if retention.days == 1 else 's'}"
-    end = _day(due.at + timedelta(days=retention.days))
+    end = _day(later(due.at, timedelta(days=retention.days)))
     kept = f"R60: Buyer data is kept until {end} ({days} after {event})"
     if due.stage in ("delivered", "cancelled"):
         return f"{kept}."

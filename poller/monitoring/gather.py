@@ -8,7 +8,6 @@ from datetime import UTC, datetime, time, timedelta
 
 from connectors.base import Operation
 from poller.actions.backfill_progress import ACTIVE, Standing, standing_of
-from poller.backfill.ground import Rates, grounds
 from poller.backfill.run import next_work
 from poller.ingest.accounts import Setup
 from poller.ingest.sources import PolledMarketplace, Source
@@ -28,7 +27,8 @@ from poller.monitoring.status import (
     VerificationStatus,
     WindowsStatus,
 )
-from poller.sync import windows
+from poller.sync import decide
+from poller.sync.view import Rows, view_of
 from poller.verification import comparison
 from store import erasure, quarantine, queries
 from store.bucket import Bucket
@@ -114,27 +114,18 @@ def _next(tx: Transaction, setup: Setup, known: Known, source: Source) -> tuple[
         return known.bucket(tx, source, operation)
 
     settings = setup.settings
-    pending = known.pending.get(source.key, ())
     active = [b for b in known.backfills.get(source.key, ()) if b.state in ACTIVE]
-    search = bucket("searchOrders")
-    step = windows.decide(
-        windows.View(
-            source=progress,
-            marketplaces={m: places[m] for m in source.marketplaces},
-            included_data={m: p.included_data for m, p in source.marketplaces.items()},
-            windows=pending,
-            backfills=active,
-            now=tx.now,
-            amazon_now=tx.now,
-            bucket=search,
-            pace=windows.Pace(settings.poll_seconds, settings.poll_seconds_busy),
-            owner=setup.owner,
-            grounds=grounds(
-                tx, active, pending, lambda: Rates(search, bucket("getOrder"), settings.poll_seconds_busy)
-            ),
-        )
+    view = view_of(
+        tx,
+        source,
+        Rows(progress, places, known.pending.get(source.key, ()), active),
+        amazon_now=tx.now,
+        bucket=bucket,
+        pace=decide.Pace(settings.poll_seconds, settings.poll_seconds_busy),
+        owner=setup.owner,
     )
-    if not isinstance(step, windows.Wait):
+    step = decide.decide(view)
+    if not isinstance(step, decide.Wait):
         return tx.now, "there is work to do"
     next_at = step.until
     next_why = "all covered; the next poll for new orders" if step.why == "all covered" else step.why

@@ -1,45 +1,51 @@
-"""What a run sees to before its first page: that the ledger knows its source as the configuration has it.
-
-Most runs find all of it done.
+"""What a run does before its first page: enter its source into the ledger, catch up with a new configuration
+or version, ask once a day where the seller is enrolled. Most runs find all of it done.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 
 from connectors.base import Budget, OrderConnector, PayloadReader
-from connectors.errors import ConnectorError, CredentialsRefused
+from connectors.errors import AccessRefused, ConnectorError, CredentialsRefused
 from poller.ingest.apply import decide_again
 from poller.ingest.quarantine import after_upgrade
 from poller.ingest.sources import Source
+from poller.sync.decide import SETTLED_AFTER
+from poller.sync.view import Rows
 from poller.version import program_version
 from store import ledger, orders, queries, runs
 from store.engine import Store, Transaction
-from store.progress import MarketplaceProgress, SourceProgress, Way, Window
+from store.progress import MarketplaceProgress, SourceProgress, Way
 
 ENROLMENT_EVERY = timedelta(days=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Entered:
-    """A source as it stands in the ledger, with all marketplaces of its account by their ids."""
-
-    source: SourceProgress
-    marketplaces: dict[str, MarketplaceProgress]
-    pending: tuple[Window, ...]
-    """The source's own windows that are not finished, oldest first."""
+ENROLMENT_AGAIN = timedelta(minutes=5)
+"""A marketplace that was missing from one answer is requested again this much later before it is believed."""
 
 
 # --- the source and its marketplaces ----------------------------------------------------------------
 
 
-def enter(tx: Transaction, source: Source, start: datetime, history_by: Way) -> Entered:
-    """Enter what is new of a source: live reading begins at ``start``, history is to be fetched before it."""
+def enter_source(tx: Transaction, source: Source) -> SourceProgress:
+    """Return what a source did last, after entering it if it is new."""
     progress = ledger.load_source(tx, source.key)
     if progress is None:
-        progress = SourceProgress(source.key, source.account, created_pass_at=tx.now)
+        progress = SourceProgress(source.key, source.account)
         ledger.save_source(tx, progress, new=True)
+    return progress
+
+
+def enter(tx: Transaction, source: Source, start: datetime, history_by: Way) -> Rows:
+    """Enter what is new of a source: live looks begin at ``start``, history is fetched before it."""
+    progress = enter_source(tx, source)
+    if progress.settled_until is None:
+        # A day of history is not settled yet: orders of it may be shown after the backfill has read it.
+        oldest = min(datetime.combine(m.start_date, time(), UTC) for m in source.marketplaces.values())
+        settled_until = min(start, max(start - SETTLED_AFTER, oldest))
+        progress = replace(progress, settled_until=settled_until)
+        ledger.save_source(tx, progress)
     known = ledger.load_marketplaces(tx, source.account)
     for marketplace_id, polled in source.marketplaces.items():
         before = known.get(marketplace_id)
@@ -52,7 +58,21 @@ def enter(tx: Transaction, source: Source, start: datetime, history_by: Way) -> 
             ledger.save_marketplace(tx, after)
         known[marketplace_id] = after
     source_of = {m: each.source for m, each in known.items()}
-    return Entered(progress, known, ledger.adopt_windows(tx, source.account, source.key, source_of))
+    pending = ledger.adopt_windows(tx, source.account, source.key, source_of)
+    return Rows(progress, known, pending, ledger.wanted_backfills(tx, source.account))
+
+
+def read(tx: Transaction, source: Source) -> Rows:
+    """Return what the ledger holds about a source that was entered; locks the source."""
+    progress = ledger.load_source(tx, source.key)
+    if progress is None:
+        raise LookupError(f"source {source.key} is not in the ledger")
+    return Rows(
+        progress,
+        ledger.load_marketplaces(tx, source.account),
+        ledger.pending_windows(tx, source.account, source.key),
+        ledger.wanted_backfills(tx, source.account),
+    )
 
 
 def _open_history(
@@ -68,9 +88,10 @@ def _open_history(
 # --- what waited for another configuration, or another version of this program ----------------------
 
 
-def is_behind(tx: Transaction, source: Source) -> bool:
-    """Whether ``catch_up`` has something to do."""
-    return queries.is_behind(tx, source.account, program_version(), *_now_known(source))
+def is_due(tx: Transaction, source: Source, rows: Rows) -> bool:
+    """Return True if ``catch_up`` or ``daily`` has something to do."""
+    is_behind = queries.is_behind(tx, source.account, program_version(), *_configured(source))
+    return is_behind or _is_enrolment_due(rows, tx.now)
 
 
 def catch_up(store: Store, source: Source, read_payload: PayloadReader) -> None:
@@ -80,18 +101,21 @@ def catch_up(store: Store, source: Source, read_payload: PayloadReader) -> None:
     """
 
     def match_some(tx: Transaction) -> bool:
-        waiting = orders.waiting(tx, source.account, *_now_known(source), limit=200)
+        waiting = orders.waiting(tx, source.account, *_configured(source), limit=200)
         decide_again(tx, source.rules, waiting)
         return bool(waiting)
 
+    with store.read() as tx:
+        if not queries.is_behind(tx, source.account, program_version(), *_configured(source)):
+            return
     while store.commit(match_some):
         pass
     while store.commit(lambda tx: after_upgrade(tx, source.rules, 50, read_payload)):
         pass
 
 
-def _now_known(source: Source) -> tuple[list[str], list[str]]:
-    """The marketplaces that are configured, and those of them that hold no order back."""
+def _configured(source: Source) -> tuple[list[str], list[str]]:
+    """Return the marketplaces that are configured, and those of them that hold no order back."""
     by_marketplace = source.rules.by_marketplace
     holding_none = sorted(m for m, rules in by_marketplace.items() if rules.without_email != "hold")
     return sorted(by_marketplace), holding_none
@@ -100,38 +124,76 @@ def _now_known(source: Source) -> tuple[list[str], list[str]]:
 # --- once a day -------------------------------------------------------------------------------------
 
 
-def enrolment_is_due(progress: SourceProgress, now: datetime) -> bool:
-    """Whether it is time to ask where the seller is enrolled."""
-    return progress.enrolment_at is None or abs(now - progress.enrolment_at) >= ENROLMENT_EVERY
+def daily(store: Store, connector: OrderConnector, source: Source, rows: Rows, budget: Budget) -> None:
+    """Prune the ledger, and ask where the seller is enrolled, if that is due. Raises CredentialsRefused."""
+    if not _is_enrolment_due(rows, store.now()):
+        return
 
-
-def tidy(store: Store, source: Source) -> None:
-    """Let go of what nobody will ask for again."""
-
-    def forget(tx: Transaction) -> None:
+    def prune(tx: Transaction) -> None:
         ledger.forget_finished(tx, source.key)
         runs.condense(tx, source.key)
 
-    store.commit(forget)
-
-
-def check_enrolment(store: Store, connector: OrderConnector, source: Source, budget: Budget) -> None:
-    """A marketplace that the seller is not enrolled in stops alone. Raises CredentialsRefused."""
+    store.commit(prune)
+    enrolled: frozenset[str] | None = None
     try:
         enrolled = connector.participations(budget)
     except CredentialsRefused:
         raise
+    except AccessRefused:
+        pass  # an application without the role for it; searches show it, too
     except ConnectorError:
-        return  # asked again at the next run; a wrong enrolment also shows in the answers to searches
-    with store.begin() as tx:
-        progress = ledger.load_source(tx, source.key)
-        if progress is None:
-            return
-        ledger.save_source(tx, replace(progress, enrolment_at=tx.now))
-        if not enrolled & source.rules.by_marketplace.keys():
-            return  # an answer about other shops altogether (the sandbox does this): not to be believed
-        for marketplace in ledger.load_marketplaces(tx, source.account).values():
-            is_enrolled = marketplace.marketplace_id in enrolled
-            if marketplace.marketplace_id in source.marketplaces and marketplace.enrolled is not is_enrolled:
-                trouble = None if is_enrolled else "the seller is not enrolled in this marketplace"
-                ledger.save_marketplace(tx, replace(marketplace, enrolled=is_enrolled, trouble=trouble))
+        return  # the next run requests it again
+    store.commit(lambda tx: _note_enrolment(tx, source, enrolled))
+
+
+def _is_enrolment_due(rows: Rows, now: datetime) -> bool:
+    asked_at = rows.source.enrolment_at
+    if asked_at is None:
+        return True
+    is_unsure = any(
+        m.absent_since is not None and abs(asked_at - m.absent_since) < ENROLMENT_AGAIN
+        for m in rows.marketplaces.values()
+        if m.source == rows.source.source
+    )
+    return abs(now - asked_at) >= (ENROLMENT_AGAIN if is_unsure else ENROLMENT_EVERY)
+
+
+def _note_enrolment(tx: Transaction, source: Source, enrolled: frozenset[str] | None) -> None:
+    progress = ledger.load_source(tx, source.key)
+    if progress is None:
+        return
+    ledger.save_source(tx, replace(progress, enrolment_at=tx.now))
+    if enrolled is None or not enrolled & source.rules.by_marketplace.keys():
+        return  # no answer, or one about other shops altogether, as the sandbox gives: it says nothing
+    for before in ledger.load_marketplaces(tx, source.account).values():
+        if before.marketplace_id in source.marketplaces:
+            after = after_answer(before, before.marketplace_id in enrolled, tx.now)
+            if after != before:
+                ledger.save_marketplace(tx, after)
+
+
+def after_answer(before: MarketplaceProgress, is_listed: bool, now: datetime) -> MarketplaceProgress:
+    """Return a marketplace after Amazon listed the seller's marketplaces with or without it.
+
+    One that was enrolled before counts as absent only at the second answer: answers may be incomplete.
+    """
+    if is_listed:
+        if before.enrolled is True and before.absent_since is None:
+            return before
+        trouble = None if before.enrolled is False else before.trouble
+        return replace(before, enrolled=True, absent_since=None, trouble=trouble)
+    absent_since = before.absent_since or now
+    if before.enrolled is True and now - absent_since < ENROLMENT_AGAIN:
+        return replace(before, absent_since=absent_since)
+    trouble = "the seller is not enrolled in this marketplace"
+    return replace(before, enrolled=False, absent_since=absent_since, trouble=trouble)
+
+
+def not_polled(source: Source, marketplaces: Mapping[str, MarketplaceProgress]) -> str | None:
+    """Return which wanted marketplaces are not polled, in a sentence; None if all are."""
+    codes = sorted(
+        polled.code
+        for marketplace_id, polled in source.marketplaces.items()
+        if marketplace_id in marketplaces and marketplaces[marketplace_id].enrolled is False
+    )
+    return f"{' and '.join(codes)}, where the seller is not enrolled" if codes else None

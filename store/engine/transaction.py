@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -156,6 +157,19 @@ class Transaction:
             keys = list(range(last - number + 1, last + 1))
         self.new_keys[sequence.name] = (self.new_keys.get(sequence.name, keys)[0], keys[-1])
         return keys
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Undo what the block did if it raises; the transaction itself stays good."""
+        new_keys, revealed, is_counted = dict(self.new_keys), set(self.revealed), "change_no" in vars(self)
+        try:
+            with self.conn.begin_nested():
+                yield
+        except BaseException:
+            self.new_keys, self.revealed = new_keys, revealed
+            if not is_counted:
+                vars(self).pop("change_no", None)
+            raise
 
     def write_outbox(self) -> None:
         """Write what this transaction changed as events, last before the commit.

@@ -12,16 +12,20 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 import sqlalchemy as sa
+import structlog
 
 from connectors.amazon.usage_plans import PLANS
 from connectors.simulator.api import Simulator
@@ -30,11 +34,12 @@ from connectors.simulator.orders import PENDING_STATUSES, Order
 from connectors.simulator.population import populate
 from connectors.simulator.transport import transport
 from connectors.simulator.world import ALL_ROLES, Seller, World
+from poller.matching import match
 from poller.matching.marketplaces import ALL_DATASETS, MarketplaceRules
-from poller.sync.windows import Pace
+from poller.sync.decide import Pace
 from store import budgets
 from store.budgets import BudgetKey
-from store.tables import windows
+from store.tables import orders, windows
 from tests.acceptance.truth import incomplete, misplaced, overclaimed, unfinished
 from tests.harness import NOON, Shop, SimulatedClock, rules_for
 from tests.oracle import compare
@@ -49,6 +54,15 @@ DAILY_PASS = timedelta(hours=24, minutes=10)
 
 END = timedelta(hours=42)
 """Enough for the second look at everything that changed, and for the created-time passes."""
+
+BUSY_DAYS = timedelta(days=2)
+"""How long chaotic shops go on selling after the afternoon."""
+
+ONE_IN = 500
+"""One order in this number cannot be stored until it is calm, and one more in every life."""
+
+ANYTHING = (RuntimeError, KeyError, OSError, RecursionError, AssertionError, UnicodeError, ZeroDivisionError)
+"""What a library below the connector may raise."""
 
 CODES = ("UK", "DE", "FR", "IT", "ES", "NL")
 
@@ -93,13 +107,13 @@ def a_world(
     codes = seller.marketplaces
     world = World(seller, list_order=random.choice(("scattered", "time")))
     long_ago = NOON - HISTORY - timedelta(days=1)
-    for number, (orders, start) in enumerate(((history, long_ago), (live, NOON))):
+    for number, (amount, start) in enumerate(((history, long_ago), (live, NOON))):
         numbered = seed * 100 + number
         world.add(
-            *populate(seed=numbered, marketplaces=codes, orders=orders, start=start, end=last, **habits)
+            *populate(seed=numbered, marketplaces=codes, orders=amount, start=start, end=last, **habits)
         )
-    for number, (at, orders) in enumerate(sorted(bursts.items())):
-        world.add(*burst(random, seed * 100 + 2 + number, codes, orders, at))
+    for number, (at, amount) in enumerate(sorted(bursts.items())):
+        world.add(*burst(random, seed * 100 + 2 + number, codes, amount, at))
     return world
 
 
@@ -116,9 +130,14 @@ class Line(httpx.BaseTransport):
         self.struck: Counter[str] = Counter()
         """How often each kind struck; those about pages only where a page token was used."""
         self.unprovoked: list[str] = []
+        self.breaks = 0.0
+        """The share of requests that raise anything instead, until ``calm``."""
+        self.calm = NOON
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         at, faults = self._simulator.amazon_now(), self._simulator.faults
+        if self._clock() < self.calm and self._random.random() < self.breaks:
+            raise self._random.choice(ANYTHING)("a fault below the connector")
         status = None
         try:
             answer = self._to_simulator.handle_request(request)
@@ -154,7 +173,13 @@ class Life:
     wrongs: list[str] = field(default_factory=list)
     calm: datetime = NOON + LAST_CHANGE
     """From here on the shop is polled a few times a day."""
+    busy_until: datetime = NOON
     authorisations: int = 1
+    broken: set[str] = field(default_factory=set)
+    """Orders that cannot be stored now."""
+    undamaged: dict[str, bytes] = field(default_factory=dict)
+    """What damaged values of stored orders were."""
+    damaged_at: dict[str, datetime] = field(default_factory=dict)
 
     def at(self, moment: datetime, event: Callable[[], None]) -> None:
         self.events.append((moment, event))
@@ -190,7 +215,10 @@ class Life:
         while shop.clock() < end:
             for source in shop.sources():
                 if due[source.key] <= shop.clock():
-                    due[source.key] = shop.syncer(source).run().until
+                    try:
+                        due[source.key] = shop.syncer(source).run().until
+                    except ANYTHING:  # as ``poller.service.tick`` does
+                        due[source.key] = shop.clock() + timedelta(minutes=1)
             shop.clock.go_to(max(min(due.values()), shop.clock() + timedelta(milliseconds=1)))
 
     def walked_again(self) -> int:
@@ -201,6 +229,39 @@ class Life:
             count: int = tx.conn.execute(query).scalar_one()
         return count
 
+    def damage(self) -> None:
+        """A sealed value of a stored order cannot be opened any more."""
+        c = orders.c
+        with self.shop.store.begin() as tx:
+            row = tx.conn.execute(sa.select(c.order_id, c.delivery).where(c.delivery.is_not(None))).first()
+            if row is not None and row.order_id not in self.undamaged:
+                self.undamaged[row.order_id] = row.delivery
+                self.damaged_at[row.order_id] = self.shop.simulator.amazon_now()
+                damaged = row.delivery[:-1] + bytes([row.delivery[-1] ^ 1])
+                tx.conn.execute(sa.update(orders).where(c.order_id == row.order_id).values(delivery=damaged))
+
+    def repair(self) -> None:
+        """Put damaged values back that nothing has replaced."""
+        c = orders.c
+        with self.shop.store.begin() as tx:
+            for order_id, value in self.undamaged.items():
+                damaged = value[:-1] + bytes([value[-1] ^ 1])
+                is_still = (c.order_id == order_id, c.delivery == damaged)
+                tx.conn.execute(sa.update(orders).where(*is_still).values(delivery=value))
+
+    @contextmanager
+    def breaking(self) -> Iterator[None]:
+        """Let matching raise for the orders that are ``broken``."""
+        decide = match._Page.decide
+
+        def decide_or_break(page: match._Page, merged: Any) -> None:
+            if merged.record.order_id in self.broken:
+                raise ANYTHING[zlib.crc32(merged.record.order_id.encode()) % len(ANYTHING)]("an order breaks")
+            decide(page, merged)
+
+        with patch.object(match._Page, "decide", decide_or_break):
+            yield
+
     def live(self) -> list[str]:
         """Live to the end; returns what is wrong."""
         shop, live_from = self.shop, self.shop.simulator.amazon_now()
@@ -210,18 +271,33 @@ class Life:
             event()
             self.look()
         self.run_until(self.calm)
+        broken, cured_at = set(self.broken), shop.simulator.amazon_now()
+        self.broken.clear()
+        self.repair()
+        self.look()
+        shop.pace = Pace(1800, 1800)
+        self.run_until(self.busy_until)
         self.look()
         shop.pace = Pace(5 * 3600, 5 * 3600)
         for pause in (DAILY_PASS, END):
-            self.run_until(NOON + pause)
+            self.run_until(self.busy_until + pause)
             self.look()
         start = (NOON - HISTORY).replace(hour=0)
         self.wrongs += incomplete(shop, live_from, start)
         self.wrongs += misplaced(shop)
         self.wrongs += unfinished(shop, live_from - timedelta(minutes=2, seconds=9))
         self.wrongs += self.line.unprovoked
+        self.forget_unstored(dict.fromkeys(broken, NOON - HISTORY) | self.damaged_at, cured_at)
         self.wrongs += compare(shop.oracle(), *shop.exported())
         return self.wrongs
+
+    def forget_unstored(self, since: dict[str, datetime], until: datetime) -> None:
+        """Of orders that could not be stored, the oracle must not know what was served meanwhile."""
+        served = self.shop.simulator.served
+        for number, each in enumerate(served):
+            ids = {order_id for order_id, begin in since.items() if begin <= each.at < until}
+            kept = [o for o in each.orders if not (isinstance(o, dict) and o.get("orderId") in ids)]
+            served[number] = replace(each, orders=kept)
 
 
 def a_life(
@@ -250,9 +326,7 @@ def a_life(
         pace=Pace(300, 900),
     )
     line = Line(simulator, clock, random)
-    shop.http.close()
-    shop.http = httpx.Client(transport=line)
-    shop.connector = shop.new_connector()
+    shop.go_through(line)
     return Life(seed, shop, line)
 
 
@@ -263,7 +337,8 @@ def chaos(seed: int, database_url: str) -> list[str]:
     """All faults in one afternoon, different ones for each seed; returns what is wrong at the end."""
     life = a_chaotic_life(seed, database_url)
     try:
-        return life.live()
+        with life.breaking(), structlog.testing.capture_logs():
+            return life.live()
     finally:
         life.shop.close()
 
@@ -288,6 +363,7 @@ def a_chaotic_life(seed: int, database_url: str) -> Life:
         late=0.05,
         returning=0.4,
     )
+    world.add(*_days_of_sales(random, seed, codes, random.choice((0, 120, 240))))
     calm = NOON + AFTERNOON
     faults = Faults.everything(seed, intensity=random.choice((0.1, 0.2, 0.35)), until=calm)
     forbidden = NOON + timedelta(minutes=random.randrange(140))
@@ -305,6 +381,12 @@ def a_chaotic_life(seed: int, database_url: str) -> Life:
         skew=timedelta(seconds=random.randrange(-90, 90)),
         not_enrolled_status=random.choice((400, 403)),
     )
+    sold = sorted(order.order_id for order in world.orders())
+    one_in_many = (o for o in sold if zlib.crc32(o.encode()) % ONE_IN == seed % ONE_IN)
+    life.broken = {random.choice(sold), *one_in_many}
+    life.busy_until = NOON + BUSY_DAYS
+    life.line.breaks, life.line.calm = random.choice((0.0, 0.03, 0.1)), calm
+    life.at(NOON + timedelta(minutes=random.randrange(30, 150)), life.damage)
     for start in bursts:
         if random.random() < 0.8:
             life.at(start + timedelta(minutes=random.randrange(1, 12)), life.empty_budget)
@@ -315,6 +397,13 @@ def a_chaotic_life(seed: int, database_url: str) -> Life:
     for _ in range(3):
         life.at(NOON + timedelta(minutes=random.randrange(10, 180)), lambda: None)
     return life
+
+
+def _days_of_sales(random: Random, seed: int, codes: tuple[str, ...], number: int) -> list[Order]:
+    """Orders of two days, most of which change again soon."""
+    start, end = NOON + LAST_CHANGE, NOON + BUSY_DAYS
+    made = populate(seed=seed * 100 + 90, marketplaces=codes, orders=number, start=start, end=end)
+    return [_restless(random, order) for order in made]
 
 
 def _some_rules(random: Random, code: str) -> MarketplaceRules:

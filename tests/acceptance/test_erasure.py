@@ -25,7 +25,7 @@ from poller.cli.session import confirm
 from poller.ingest.apply import apply_orders
 from poller.matching.retention import Retention
 from poller.privacy.purge import Purge
-from poller.sync.windows import Pace
+from poller.sync.decide import Pace
 from store import customers, queries, rotation, schema, tables
 from store.engine import Store, create_engine
 from store.records import CustomerRecord, MainEmail

@@ -15,7 +15,7 @@ from connectors.simulator.faults import GET, Faults
 from connectors.simulator.orders import POISONS, order
 from connectors.simulator.world import Seller, World
 from poller.ingest.refetch import REFETCHES
-from poller.sync.windows import Pace
+from poller.sync.decide import Pace
 from store import ledger, quarantine, tables
 from store.quarantine import Quarantined
 from tests.harness import NOON, Shop, SimulatedClock, rules_for

@@ -13,7 +13,7 @@ from connectors.marketplaces import BY_NAME
 from connectors.simulator.api import Simulator
 from connectors.simulator.transport import transport
 from connectors.simulator.world import Seller, World
-from poller.sync.windows import Pace
+from poller.sync.decide import Pace
 from poller.verification import comparison
 from store import verifications
 from store.findings import Finding, Listed

@@ -20,7 +20,7 @@ from connectors.simulator.api import Simulator
 from connectors.simulator.faults import CREATE_REPORT, GET, GET_DOCUMENT, GET_REPORT, SEARCH, Faults
 from connectors.simulator.orders import order
 from connectors.simulator.world import Seller, World
-from poller.sync.windows import Pace
+from poller.sync.decide import Pace
 from poller.verification.run import RANGE_ATTEMPTS, Verifier
 from store import ledger, tables, verifications
 from store.findings import By, Verification

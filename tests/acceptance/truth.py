@@ -14,6 +14,7 @@ from decimal import InvalidOperation
 import sqlalchemy as sa
 
 from connectors.simulator.orders import Version
+from poller.sync.decide import SHORTEST_OVERLAP, SIGNPOST_MARGIN
 from store import codec, ledger, quarantine
 from store.progress import Interval, gaps
 from store.tables import orders, windows
@@ -23,8 +24,8 @@ from tests.oracle import read
 SECOND_LOOK = timedelta(hours=24)
 """An order that Amazon shows less late than this is found by the second look (the design's promise)."""
 
-OVERLAP = timedelta(minutes=10)
-"""How far live reading reaches back each time (the design's promise)."""
+OVERLAP = SIGNPOST_MARGIN + SHORTEST_OVERLAP
+"""An order that Amazon shows less late than this is found by live looks (the design's promise)."""
 
 
 def stored_versions(shop: Shop) -> dict[str, datetime]:

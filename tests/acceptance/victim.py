@@ -41,9 +41,8 @@ from connectors.simulator.api import Simulator
 from connectors.simulator.world import CLIENT_ID, CLIENT_SECRET, World
 from poller.ingest.budget import AccountBudget, Allowance
 from poller.ingest.sources import AccountRules, PolledMarketplace, Source, sources_of
-from poller.sync import windows
+from poller.sync.decide import Pace
 from poller.sync.run import RunReport, SourceSync
-from poller.sync.windows import Pace
 from store.engine import Store, create_engine, statements
 from store.progress import Way, Window
 from store.sealing import Sealer
@@ -156,16 +155,13 @@ class Doomed(SourceSync):
         if boundary == self.life.boundary:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def _store_page(
-        self, window: Window, page: OrderPage, asked_at: datetime
-    ) -> windows.Read | windows.Wait | None:
+    def _store(self, window: Window, page: OrderPage, asked_at: datetime) -> None:
         more = page.next_token is not None
         self.counting = bool(page.orders) and more == self.life.more and not self.reached
-        step = super()._store_page(window, page, asked_at)
+        super()._store(window, page, asked_at)
         if self.counting:
             self.die_at(AFTER_COMMIT)
         self.counting = False
-        return step
 
 
 def sources_for(life: Life) -> tuple[Source, ...]:

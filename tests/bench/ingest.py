@@ -22,8 +22,8 @@ from connectors.orders import AmazonOrder, ListedOrder, OrderPage, UnreadableOrd
 from poller.bootstrap import spare_the_collector
 from poller.ingest.sources import AccountRules, PolledMarketplace, sources_of
 from poller.matching.marketplaces import MarketplaceRules
+from poller.sync.decide import Pace
 from poller.sync.run import SourceSync
-from poller.sync.windows import Pace
 from store import schema
 from store.engine import Store, create_engine
 from store.sealing import Sealer

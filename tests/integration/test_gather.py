@@ -21,7 +21,7 @@ from poller.ingest.budget import stored_bucket
 from poller.matching.buyer_visibility import Seen
 from poller.monitoring import alerts, gather
 from poller.monitoring.snapshot import SHOWN_BUDGETS, buyers_shown, known_of
-from poller.sync.windows import OVERLAP
+from poller.sync.decide import LONGEST_OVERLAP
 from store import ledger, runs, tables, verifications
 from store.budgets import BudgetKey, take
 from store.engine import Store, Transaction
@@ -60,7 +60,7 @@ def many_accounts(database_url: str, folder: Path, many: int) -> Iterator[Servic
 def lived(tx: Transaction, key: str, account: str, application: str) -> None:
     """Store what a source leaves behind that was polled for some days."""
     start = tx.now - timedelta(days=5)
-    ledger.save_source(tx, SourceProgress(key, account, polled_at=tx.now, created_pass_at=tx.now), new=True)
+    ledger.save_source(tx, SourceProgress(key, account, polled_at=tx.now, settled_until=tx.now), new=True)
     reached = MarketplaceProgress(
         account, UK, key, start, tx.now - timedelta(minutes=2), start, enrolled=True
     )
@@ -69,7 +69,7 @@ def lived(tx: Transaction, key: str, account: str, application: str) -> None:
         ledger.cover(tx, account, [UK], look, Interval(start, tx.now - timedelta(minutes=20)))
     ledger.cover(tx, account, [UK], "created", Interval(start - timedelta(days=9), start))
     for state in ("done", "set_aside"):
-        stretch = (tx.now - timedelta(minutes=20) - OVERLAP, tx.now - timedelta(minutes=2))
+        stretch = (tx.now - timedelta(minutes=20) - LONGEST_OVERLAP, tx.now - timedelta(minutes=2))
         window = Window(key, account, "live", "updated", (UK,), (), *stretch, state=state)
         ledger.open_windows(tx, [window])
     for operation in SHOWN_BUDGETS:

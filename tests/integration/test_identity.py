@@ -9,7 +9,7 @@ from connectors.simulator.api import Simulator
 from connectors.simulator.world import Seller, World
 from poller.matching.buyer_visibility import drops
 from poller.monitoring.snapshot import buyers_shown
-from poller.sync.windows import Pace
+from poller.sync.decide import Pace
 from store import runs
 from tests.harness import NOON, Shop, SimulatedClock, rules_for
 

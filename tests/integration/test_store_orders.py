@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -394,24 +394,24 @@ def test_the_mark_of_a_walk_is_no_change_of_the_order(store: Store) -> None:
     assert change_no(store) == before
 
 
-def departed(store: Store, **changes: Any) -> bool:
+def nth(store: Store, number: int, **changes: Any) -> datetime | None:
     asked: dict[str, Any] = {
         "account": "acme",
         "marketplace_ids": [UK],
-        "created_until": T0,
-        "updated_after": after(5),
+        "after": T0,
+        "before": after(50),
     }
     with store.read() as tx:
-        return orders.departed(tx, **(asked | changes))
+        return orders.nth_updated(tx, number=number, **(asked | changes))
 
 
-def test_an_order_updated_during_a_walk_may_have_left_its_list(store: Store) -> None:
-    apply(store, an_order(updated=6))
-    assert departed(store)
-    assert not departed(store, updated_after=after(6))
-    assert not departed(store, created_until=T0 - timedelta(seconds=1))
-    assert not departed(store, marketplace_ids=["other"])
-    assert not departed(store, account="beta")
+def test_the_nth_stored_order_of_a_range_says_where_a_page_would_be_full(store: Store) -> None:
+    apply(store, *(an_order(f"o{n}", updated=n) for n in (3, 1, 2)))
+    assert [nth(store, n) for n in (1, 2, 3, 4)] == [after(1), after(2), after(3), None]
+    assert nth(store, 1, after=after(1)) == after(2)
+    assert nth(store, 3, before=after(2)) is None
+    assert nth(store, 1, marketplace_ids=["other"]) is None
+    assert nth(store, 1, account="beta") is None
 
 
 def stale(store: Store) -> list[str]:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from connectors.simulator.api import Simulator
 from connectors.simulator.faults import Faults
 from connectors.simulator.world import Seller, World
-from poller.sync.windows import Pace
+from poller.sync.decide import Pace
 from store import runs, tables
 from store.engine import Store, create_engine
 from store.runs import Refusal, Run

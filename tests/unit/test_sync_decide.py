@@ -1,0 +1,475 @@
+"""What a source reads next: looks of one page, second looks, settled days, history, and whose turn it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from poller.sync import decide as deciding
+from poller.sync.decide import (
+    LONGEST_LOOK,
+    LONGEST_OVERLAP,
+    ROOM,
+    SECOND_LOOK_SPAN,
+    SETTLED_SPAN,
+    SHORTEST_OVERLAP,
+    SIGNPOST_MARGIN,
+    Fetch,
+    Pace,
+    Plan,
+    Wait,
+    decide,
+)
+from poller.sync.effects import AdvanceBackfill, OpenWindow, SaveMarketplace, SaveSource, SaveWindow
+from poller.sync.windows import ATTEMPTS
+from tests.unit.sync_values import (
+    CLOCKS_APART,
+    DAY,
+    HOUR,
+    MINUTE,
+    NO_ANSWER,
+    NOON,
+    SECOND,
+    backfill,
+    effects_of,
+    entered,
+    fetched,
+    marketplace,
+    moved,
+    planned,
+    source_after,
+    view_of,
+    window,
+)
+
+A_PAGE_IN_TEN_MINUTES = ROOM / 600
+
+
+# --- live looks -------------------------------------------------------------------------------------
+
+
+def test_a_look_reaches_from_the_last_bound_less_the_overlap_to_the_signpost_by_amazons_clock() -> None:
+    step = planned(decide(view_of([marketplace("A"), marketplace("B")])))
+    look = entered(step)
+    assert (look.kind, look.axis, look.marketplace_ids) == ("live", "updated", ("A", "B"))
+    assert look.lower == NOON - LONGEST_OVERLAP
+    assert look.upper == NOON + HOUR + CLOCKS_APART - SIGNPOST_MARGIN
+    assert {m.position for m in moved(step.effects).values()} == {look.upper}
+    assert source_after(step.effects).polled_at == NOON + HOUR
+
+
+def test_bounds_are_whole_seconds() -> None:
+    odd = NOON + HOUR + timedelta(microseconds=654_321)
+    assert entered(decide(view_of([marketplace("A")], amazon_now=odd))).upper.microsecond == 0
+
+
+def test_a_window_holds_what_any_of_its_marketplaces_wants() -> None:
+    view = view_of([marketplace("A"), marketplace("B")])
+    view = replace(view, included_data={"A": ("BUYER", "PACKAGES"), "B": ("BUYER", "EXPENSE")})
+    assert entered(decide(view)).included_data == ("BUYER", "EXPENSE", "PACKAGES")
+
+
+def test_the_overlap_is_what_the_page_has_room_for() -> None:
+    view = view_of([marketplace("A")], now=NOON + 6 * MINUTE, changes_per_second=A_PAGE_IN_TEN_MINUTES)
+    look = entered(decide(view))
+    new = look.upper - NOON
+    assert look.upper - look.lower == timedelta(minutes=10) * deciding.OVERLAP_SHARE
+    assert NOON - look.lower >= SHORTEST_OVERLAP
+    busier = replace(view, source=replace(view.source, changes_per_second=ROOM / (new + 70 * SECOND).seconds))
+    assert NOON - entered(decide(busier)).lower == SHORTEST_OVERLAP
+
+
+def test_a_look_that_would_be_full_ends_sooner_and_does_not_overlap() -> None:
+    view = view_of([marketplace("A")], changes_per_second=A_PAGE_IN_TEN_MINUTES)
+    step = planned(decide(view))
+    look = entered(step)
+    assert (look.lower, look.upper) == (NOON, NOON + 10 * MINUTE)
+    assert moved(step.effects)["A"].position == NOON + 10 * MINUTE
+    behind = view.signpost - look.upper - SHORTEST_OVERLAP
+    assert source_after(step.effects).polled_at == view.now - behind
+
+
+def test_a_look_never_reads_what_is_too_young_to_have_been_shown_unless_it_overlaps() -> None:
+    soon = NOON + 10 * MINUTE + 30 * SECOND + SIGNPOST_MARGIN
+    view = view_of([marketplace("A")], now=soon, amazon_now=soon, changes_per_second=A_PAGE_IN_TEN_MINUTES)
+    assert entered(decide(view)).upper == view.signpost - SHORTEST_OVERLAP
+
+
+def test_after_an_outage_looks_are_as_wide_as_the_density_before_allows_and_do_not_wait() -> None:
+    view = view_of([marketplace("A", NOON - 2 * DAY)], polled_at=NOON + HOUR)
+    look = entered(decide(view))
+    assert (look.lower, look.upper) == (NOON - 2 * DAY, NOON - 2 * DAY + LONGEST_LOOK)
+    dense = replace(view, source=replace(view.source, changes_per_second=A_PAGE_IN_TEN_MINUTES))
+    assert entered(decide(dense)).upper == NOON - 2 * DAY + 10 * MINUTE
+
+
+def test_a_look_is_due_at_its_pace_or_when_its_page_is_full() -> None:
+    polled: dict[str, Any] = {
+        "polled_at": NOON,
+        "now": NOON + 100 * SECOND,
+        "amazon_now": NOON + 100 * SECOND,
+    }
+    at = NOON + 100 * SECOND - SIGNPOST_MARGIN - 50 * SECOND
+    quiet = view_of([marketplace("A", at)], **polled)
+    assert deciding.next_look_at(quiet) == NOON + 180 * SECOND
+    full = view_of([marketplace("A", at)], changes_per_second=ROOM / 50, **polled)
+    assert deciding.next_look_at(full) == NOON + 100 * SECOND + SHORTEST_OVERLAP
+    fuller = view_of([marketplace("A", at)], changes_per_second=ROOM / 5, **polled)
+    assert deciding.next_look_at(fuller) == NOON + 100 * SECOND + SHORTEST_OVERLAP - 45 * SECOND
+
+
+def test_a_marketplace_that_fails_alone_does_not_hurry_the_others() -> None:
+    at = NOON - SIGNPOST_MARGIN
+    marketplaces = [marketplace("A", at), marketplace("B", at - 5 * MINUTE, alone_since=NOON)]
+    view = view_of(
+        marketplaces, now=NOON, amazon_now=NOON, polled_at=NOON, changes_per_second=A_PAGE_IN_TEN_MINUTES
+    )
+    assert deciding.next_look_at(view) == NOON + 180 * SECOND
+
+
+def test_a_clock_that_jumped_back_starts_nothing() -> None:
+    behind = [marketplace("A", NOON), marketplace("B", NOON - 3 * HOUR)]
+    assert isinstance(decide(view_of(behind, amazon_now=NOON - DAY, now=NOON + HOUR)), Wait)
+
+
+def test_times_noted_by_a_clock_that_was_wrong_hold_nothing_up() -> None:
+    tomorrow = NOON + DAY + HOUR
+    step = decide(view_of([marketplace("A")], polled_at=tomorrow, retry_at=tomorrow))
+    assert source_after(planned(step).effects).polled_at == NOON + HOUR
+
+
+def test_while_a_live_window_is_being_read_no_second_one_is_entered() -> None:
+    held = window(upper=NOON, claimed_until=NOON + DAY, owner="another process")
+    assert isinstance(decide(view_of([marketplace("A")], [held])), Wait)
+
+
+def test_a_claim_that_ran_out_is_no_obstacle() -> None:
+    abandoned = window(upper=NOON, claimed_until=NOON, owner="another process")
+    assert fetched(decide(view_of([marketplace("A")], [abandoned]))) == abandoned
+
+
+def test_both_halves_of_a_look_are_read_before_the_next_look_is_planned() -> None:
+    halves = [window(upper=NOON - HOUR / 2), window(lower=NOON - HOUR / 2, window_id=2)]
+    assert fetched(decide(view_of([marketplace("A")], halves))) == halves[0]
+    assert fetched(decide(view_of([marketplace("A")], halves[:1]))) == halves[0]
+    assert fetched(decide(view_of([marketplace("A")], halves[1:]))) == halves[1]
+
+
+def test_a_marketplace_that_was_away_is_caught_up_without_holding_up_the_others() -> None:
+    away = [marketplace("A", NOON), marketplace("B", NOON - 30 * DAY)]
+    front = entered(decide(view_of(away)))
+    assert front.marketplace_ids == ("A",)
+    polled = [marketplace("A", front.upper), marketplace("B", NOON - 30 * DAY)]
+    behind = entered(decide(view_of(polled, polled_at=NOON + HOUR)))
+    assert (behind.marketplace_ids, behind.upper) == (("B",), NOON - 30 * DAY + LONGEST_LOOK)
+
+
+def test_marketplaces_join_the_front_only_within_what_a_page_holds() -> None:
+    marketplaces = [marketplace("A", NOON), marketplace("B", NOON - 15 * MINUTE)]
+    assert entered(decide(view_of(marketplaces))).marketplace_ids == ("A", "B")
+    busy = view_of(marketplaces, changes_per_second=A_PAGE_IN_TEN_MINUTES)
+    assert entered(decide(busy)).marketplace_ids == ("A",)
+
+
+def test_a_marketplace_that_failed_in_a_group_is_tried_by_itself_before_it_joins_the_others() -> None:
+    step = planned(decide(view_of([marketplace("A"), marketplace("B", alone_since=NOON)])))
+    assert entered(step).marketplace_ids == ("B",)
+    assert effects_of(step.effects, SaveSource) == []
+
+
+def test_a_marketplace_that_fails_alone_is_tried_after_the_others_were_read() -> None:
+    marketplaces = [marketplace("A", alone_since=NOON), marketplace("B")]
+    failing = window(attempts=2)
+    assert entered(decide(view_of(marketplaces, [failing]))).marketplace_ids == ("B",)
+    others = window(marketplace_ids=("B",), window_id=2)
+    assert fetched(decide(view_of(marketplaces, [failing, others]))) == others
+    assert fetched(decide(view_of(marketplaces, [failing], polled_at=NOON + HOUR))) == failing
+
+
+def test_what_has_failed_comes_after_what_has_not() -> None:
+    failing, fresh = window(attempts=1), window(marketplace_ids=("B",), window_id=2)
+    assert fetched(decide(view_of([marketplace("A"), marketplace("B")], [failing, fresh]))) == fresh
+
+
+def test_failing_alone_is_known_only_where_others_do_not_fail() -> None:
+    alone, gone = marketplace("A", alone_since=NOON), marketplace("B", enrolled=False)
+    for others, is_known in (
+        ([], False),
+        ([gone], False),
+        ([marketplace("B", alone_since=NOON)], False),
+        ([marketplace("B")], True),
+    ):
+        known = {m.marketplace_id: m for m in [alone, *others]}
+        assert deciding.is_known_trouble(window(), known) is is_known
+    both = {"A": alone, "B": marketplace("B"), "C": marketplace("C")}
+    assert not deciding.is_known_trouble(window(marketplace_ids=("A", "B")), both)
+    assert not deciding.is_known_trouble(window(marketplace_ids=("X",)), both)
+
+
+def test_a_marketplace_whose_last_window_is_aside_is_blocked_but_not_for_ever() -> None:
+    alone = marketplace("A", alone_since=NOON)
+    aside = window(state="set_aside", attempts=ATTEMPTS, retry_at=NOON + DAY)
+    assert isinstance(decide(view_of([alone], [aside])), Wait)
+    again = entered(decide(view_of([alone], [replace(aside, attempts=ATTEMPTS + 1)])))
+    assert again.lower == NOON - LONGEST_OVERLAP
+
+
+def test_an_old_range_that_was_set_aside_holds_up_no_other() -> None:
+    old = window(
+        upper=NOON - 2 * DAY, lower=NOON - 3 * DAY, state="set_aside", attempts=9, retry_at=NOON + DAY
+    )
+    assert entered(decide(view_of([marketplace("A", alone_since=NOON)], [old]))).marketplace_ids == ("A",)
+
+
+def test_a_marketplace_that_the_seller_left_is_parted_from_the_window_and_waits() -> None:
+    both = window(marketplace_ids=("A", "B"))
+    gone = marketplace("B", enrolled=False)
+    step = planned(decide(view_of([marketplace("A"), gone], [both])))
+    assert effects_of(step.effects, SaveWindow)[0].window.state == "cancelled"
+    parts = [e.window for e in effects_of(step.effects, OpenWindow)]
+    assert [p.marketplace_ids for p in parts] == [("A",), ("B",)]
+    alone = replace(parts[1], window_id=2)
+    assert isinstance(decide(view_of([gone], [alone])), Wait)
+    assert fetched(decide(view_of([marketplace("B")], [alone]))) == alone
+
+
+@pytest.mark.parametrize("axis", ["created", "updated"])
+def test_a_page_token_of_20_hours_is_not_used_any_more(axis: str) -> None:
+    wide = (
+        {"lower": NOON - HOUR} if axis == "created" else {"lower": NOON - SECOND, "fulfilled_by": ("AMAZON",)}
+    )
+    old = window(
+        axis=axis, page_token="t", walk_started_at=NOON - 20 * HOUR, kind="sweep", attempts=3, **wide
+    )
+    step = planned(decide(view_of([marketplace("A")], [old], amazon_now=NOON)))
+    parts = [e.window for e in effects_of(step.effects, OpenWindow)]
+    assert [(p.page_token, p.attempts) for p in parts] == [(None, 0)] * 2
+    if axis == "updated":
+        assert {p.statuses for p in parts} != {()}
+    young = replace(old, walk_started_at=NOON - 20 * HOUR + SECOND)
+    due: dict[str, Any] = {"amazon_now": NOON, "polled_at": NOON + HOUR}
+    assert fetched(decide(view_of([marketplace("A")], [young], **due))) == young
+
+
+def test_a_walk_under_way_comes_before_a_new_one_because_its_token_ages() -> None:
+    fresh = window(axis="created", kind="sweep")
+    walked = replace(fresh, window_id=2, page_token="t", walk_started_at=NOON)
+    step = decide(view_of([marketplace("A")], [fresh, walked], polled_at=NOON + HOUR))
+    assert fetched(step) == walked
+
+
+def test_a_source_that_failed_waits_and_says_why() -> None:
+    later = NOON + HOUR + 9 * MINUTE
+    step = decide(view_of([marketplace("A")], retry_at=later, last_error=NO_ANSWER))
+    assert step == Wait(later, False, "no answer", failure=NO_ANSWER)
+
+
+@pytest.mark.parametrize(
+    ("pending", "uncovered"),
+    [
+        ({"state": "set_aside", "attempts": ATTEMPTS, "last_error": NO_ANSWER}, "failed"),
+        ({"attempts": 1, "last_error": NO_ANSWER}, "failed"),
+        ({"owner": "another process", "claimed_until": NOON + MINUTE}, "elsewhere"),
+    ],
+)
+def test_what_is_uncovered_is_said_when_there_is_nothing_to_read_now(
+    pending: dict[str, Any], uncovered: str
+) -> None:
+    waiting = window(retry_at=NOON + 3 * MINUTE, **pending)
+    step = decide(view_of([marketplace("A")], [waiting], now=NOON, polled_at=NOON))
+    assert isinstance(step, Wait)
+    assert step.uncovered == uncovered
+
+
+def test_a_marketplace_that_fails_spends_nothing_on_history_or_second_looks() -> None:
+    aside = window(state="set_aside", attempts=ATTEMPTS, retry_at=NOON + 5 * DAY)
+    alone = marketplace("A", NOON, alone_since=NOON, second_position=NOON - 9 * DAY)
+    late = view_of([alone], [aside], now=NOON + 3 * DAY, settled_until=NOON, backfills=[backfill()])
+    assert isinstance(decide(late), Wait)
+
+
+def test_an_empty_budget_is_waited_for_and_nothing_is_entered_meanwhile() -> None:
+    view = view_of([marketplace("A")], tokens=0.0)
+    assert decide(view) == Wait(view.bucket.has_at(1.0), True, "the request budget is used up")
+
+
+# --- second looks and settled days ------------------------------------------------------------------
+
+
+def seen(now: Any = NOON + 2 * DAY, **changed: Any) -> Any:
+    """A view of a marketplace that was polled just now; what it changed since NOON has no second look."""
+    first = marketplace("A", now, live_from=NOON, second_position=NOON)
+    return view_of([first], now=now, amazon_now=now, polled_at=now, **changed)
+
+
+def test_every_range_is_looked_at_again_a_day_later() -> None:
+    due = NOON + DAY + SECOND_LOOK_SPAN
+    assert isinstance(decide(seen(due - SECOND)), Wait)
+    step = planned(decide(seen(due)))
+    look = entered(step)
+    assert (look.kind, look.axis) == ("sweep", "updated")
+    assert (look.lower, look.upper) == (NOON, NOON + SECOND_LOOK_SPAN)
+    assert moved(step.effects)["A"].second_position == look.upper
+    assert moved(step.effects)["A"].position == due
+
+
+def test_a_second_look_ends_where_its_page_would_be_full_and_is_not_delayed_then() -> None:
+    edge = NOON + 20 * MINUTE + timedelta(microseconds=7)
+    due = NOON + DAY + 20 * MINUTE
+    assert entered(decide(seen(due, second_edge=edge))).upper == NOON + 20 * MINUTE
+    assert isinstance(decide(seen(due - SECOND, second_edge=edge)), Wait)
+    crowd = NOON + timedelta(microseconds=9)
+    assert entered(decide(seen(due, second_edge=crowd))).upper == NOON + SECOND
+
+
+def test_second_looks_are_read_one_after_the_other() -> None:
+    under_way = window(kind="sweep", owner="another process", claimed_until=NOON + 9 * DAY)
+    first = marketplace("A", NOON + 2 * DAY, live_from=NOON, second_position=NOON)
+    now = NOON + 2 * DAY
+    assert isinstance(decide(view_of([first], [under_way], now=now, amazon_now=now, polled_at=now)), Wait)
+
+
+def test_a_second_look_that_waits_for_a_marketplace_switched_off_stops_no_other() -> None:
+    first = marketplace("A", NOON + 3 * DAY, second_position=NOON)
+    waits = window(kind="sweep", marketplace_ids=("B",))
+    step = decide(view_of([first], [waits], now=NOON + 3 * DAY, polled_at=NOON + 3 * DAY))
+    assert entered(step).marketplace_ids == ("A",)
+
+
+def test_a_second_look_never_overtakes_live_looks() -> None:
+    behind = marketplace("A", NOON + HOUR, second_position=NOON)
+    assert entered(decide(view_of([behind], now=NOON + 9 * DAY, polled_at=NOON + HOUR))).kind == "live"
+    held = window(upper=NOON + HOUR, owner="another process", claimed_until=NOON + 99 * DAY)
+    late = view_of([behind], [held], now=NOON + 9 * DAY, polled_at=NOON + 9 * DAY)
+    assert isinstance(decide(late), Wait)
+
+
+def test_each_settled_range_is_read_once_by_created_time() -> None:
+    due = NOON + SETTLED_SPAN + deciding.SETTLED_AFTER
+    at = marketplace("A", due, live_from=NOON, second_position=due)
+    settled: dict[str, Any] = {"settled_until": NOON}
+    early = due - SECOND
+    assert isinstance(decide(view_of([at], now=early, amazon_now=early, polled_at=early, **settled)), Wait)
+    step = planned(decide(view_of([at], now=due, amazon_now=due, polled_at=due, **settled)))
+    walk = entered(step)
+    assert (walk.kind, walk.axis, walk.lower, walk.upper) == ("sweep", "created", NOON, NOON + SETTLED_SPAN)
+    assert source_after(step.effects).settled_until == walk.upper
+
+
+def test_second_looks_come_before_settled_days() -> None:
+    now = NOON + 3 * DAY
+    assert entered(decide(seen(now, settled_until=NOON))).axis == "updated"
+    half_way = window(kind="sweep", axis="created", page_token="t", walk_started_at=now)
+    first = marketplace("A", now, live_from=NOON, second_position=NOON)
+    step = decide(view_of([first], [half_way], now=now, amazon_now=now, polled_at=now))
+    assert entered(step).axis == "updated"
+
+
+# --- pace -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("late", "seconds"),
+    [(timedelta(0), 180), (HOUR / 2, 270), (HOUR, 360), (2 * HOUR, 540), (5 * HOUR, 600)],
+)
+def test_late_second_looks_stretch_the_time_between_looks_up_to_ten_minutes(
+    late: timedelta, seconds: float
+) -> None:
+    now = NOON + DAY + SECOND_LOOK_SPAN + late
+    assert deciding.pace(seen(now)).total_seconds() == seconds
+
+
+def test_a_late_settled_day_stretches_it_more_slowly() -> None:
+    now = NOON + SETTLED_SPAN + deciding.SETTLED_AFTER + 6 * HOUR
+    at = marketplace("A", now, live_from=NOON, second_position=now)
+    view = view_of([at], now=now, amazon_now=now, polled_at=now, settled_until=NOON)
+    assert deciding.pace(view).total_seconds() == 270
+
+
+def test_beside_a_backfill_looks_are_at_most_ten_minutes_apart_and_only_while_tokens_are_scarce() -> None:
+    view = view_of([marketplace("A")], tokens=1.9)
+    assert deciding.pace(view, beside_backfill=True).total_seconds() == 600
+    assert deciding.pace(replace(view, pace=Pace(180, 300)), beside_backfill=True).total_seconds() == 300
+    assert deciding.pace(replace(view, pace=Pace(3600, 7200)), beside_backfill=True).total_seconds() == 3600
+    plenty = view_of([marketplace("A")], tokens=2.0)
+    assert deciding.pace(plenty, beside_backfill=True).total_seconds() == 180
+
+
+# --- history ----------------------------------------------------------------------------------------
+
+
+def test_history_is_read_newest_first_down_to_its_day() -> None:
+    due: dict[str, Any] = {"polled_at": NOON + HOUR}
+    step = planned(decide(view_of([marketplace("A")], backfills=[backfill()], **due)))
+    walk = entered(step)
+    assert (walk.lower, walk.upper) == (NOON - deciding.BACKFILL_FIRST_SPAN, NOON)
+    assert (walk.kind, walk.axis, walk.backfill_id) == ("backfill", "created", 1)
+    assert effects_of(step.effects, AdvanceBackfill) == [AdvanceBackfill(1, walk.lower)]
+    last = backfill(position=NOON - 90 * DAY + HOUR, span_seconds=86400.0)
+    assert entered(decide(view_of([marketplace("A")], backfills=[last], **due))).lower == NOON - 90 * DAY
+
+
+def test_history_that_is_paused_is_not_read_on() -> None:
+    half = window(kind="backfill", axis="created", backfill_id=1)
+    due: dict[str, Any] = {"polled_at": NOON + HOUR}
+    assert fetched(decide(view_of([marketplace("A")], [half], backfills=[backfill()], **due))) == half
+    assert isinstance(decide(view_of([marketplace("A")], [half], polled_at=NOON + HOUR)), Wait)
+
+
+def test_history_that_cannot_begin_yet_does_not_stop_other_history() -> None:
+    future = backfill(lower=NOON + DAY, upper=NOON + 2 * DAY, position=NOON + 2 * DAY)
+    other = backfill(backfill_id=2, requests=50)
+    step = decide(view_of([marketplace("A")], backfills=[future, other], polled_at=NOON + HOUR))
+    assert entered(step).backfill_id == 2
+
+
+# --- whose turn it is -------------------------------------------------------------------------------
+
+
+def test_the_last_token_is_kept_for_the_look_that_is_due_before_the_next_one_comes() -> None:
+    view = view_of([marketplace("A")], backfills=[backfill()], tokens=1.0, polled_at=NOON + HOUR)
+    assert decide(replace(view, pace=Pace(60, 60))) == Wait(
+        NOON + HOUR + MINUTE, True, "the request budget is used up"
+    )
+    assert isinstance(decide(view), Plan)
+
+
+def test_while_live_looks_are_held_up_all_else_goes_on() -> None:
+    held = window(owner="another process", claimed_until=NOON + 5 * DAY)
+    step = decide(
+        view_of(
+            [marketplace("A")], [held], now=NOON + 3 * DAY, tokens=2.0, polled_at=NOON, backfills=[backfill()]
+        )
+    )
+    assert entered(step).kind == "backfill"
+
+
+@pytest.mark.parametrize(("turns", "kind"), [(7, "live"), (8, "backfill")])
+def test_after_eight_requests_for_others_a_waiting_backfill_has_its_turn(turns: int, kind: str) -> None:
+    view = view_of([marketplace("A")], backfills=[backfill()], turns={"backfill": turns})
+    assert entered(decide(view)).kind == kind
+
+
+@pytest.mark.parametrize(("late", "kind"), [(11 * HOUR, "live"), (13 * HOUR, "sweep")])
+def test_a_sweep_has_its_turn_before_a_live_look_only_when_it_is_much_too_late(
+    late: timedelta, kind: str
+) -> None:
+    now = NOON + DAY + SECOND_LOOK_SPAN + late
+    first = marketplace("A", now - HOUR, live_from=NOON, second_position=NOON)
+    view = view_of([first], now=now, amazon_now=now, turns={"sweep": 99})
+    assert entered(decide(view)).kind == kind
+
+
+def test_turns_count_what_waited() -> None:
+    live, walk = window(), window(kind="backfill", axis="created", backfill_id=1, window_id=2)
+    step = decide(view_of([marketplace("A")], [live, walk], backfills=[backfill()], turns={"backfill": 3}))
+    assert isinstance(step, Fetch)
+    assert (step.window, step.turns) == (live, {"sweep": 0, "backfill": 4})
+
+
+def test_planning_moves_only_what_it_planned_for() -> None:
+    step = planned(decide(view_of([marketplace("A"), marketplace("B", NOON - 9 * DAY)])))
+    assert [e.progress.marketplace_id for e in effects_of(step.effects, SaveMarketplace)] == ["A"]
