@@ -32,10 +32,10 @@ from connectors.marketplaces import BY_NAME, ENDPOINTS
 from poller.errors import Unusable
 from poller.ingest.accounts import Account, Setup
 from poller.ingest.sources import AccountRules, PolledMarketplace, Source, sources_of
-from poller.matching.marketplaces import MarketplaceRules
+from poller.matching.marketplace_rules import MarketplaceRules
 from poller.sync.decide import Pace
 from poller.sync.run import SourceSync
-from store import accounts, schema, transfer
+from store import accounts, revisions, transfer
 from store.engine import Store, create_engine, file_of, try_writing
 from store.records import normal_email
 from store.sealing import Sealer
@@ -154,11 +154,11 @@ class Service:
                 "(without it buyer data can never be read again), and set it."
             )
         engine = create_engine(settings.database_url.get_secret_value(), settings.database_connections)
-        newest = schema.newest_revision()
+        newest = revisions.newest_revision()
         if create and file_of(engine.url) is not None:
-            schema.upgrade(engine)
+            revisions.upgrade(engine)
             try_writing(engine)
-        elif (found := schema.revision(engine)) != newest:
+        elif (found := revisions.revision(engine)) != newest:
             engine.dispose()
             at = "empty" if found is None else f"at schema revision {found}"
             raise Unusable(f"the database is {at}, this version needs {newest}: run `order-sync db upgrade`.")

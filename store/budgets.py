@@ -1,6 +1,6 @@
 """Request budgets: Amazon's token buckets, kept in the database that all processes share.
 
-The arithmetic is in ``store/bucket.py``; this file reads and writes buckets under lock.
+The arithmetic is in ``store/token_bucket.py``; this file reads and writes buckets under lock.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from store.bucket import Bucket, spend
 from store.engine import Transaction
 from store.tables import budgets
+from store.token_bucket import Bucket, spend
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import msgspec
 
 from store import codec
 from store.engine import Row
-from store.order_fields import Field, fields_of, parts_of
+from store.introspection import Field, fields_of, parts_of
 from store.records import Address, Amount, LineRecord, OrderRecord, PackageRecord, says_something
 from store.sealing import Sealer
 

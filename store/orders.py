@@ -238,7 +238,7 @@ def _merged_row(
 
 
 def _parts(write: OrderSave) -> set[str]:
-    """Return the parts of an order to write (``store.order_fields.In``)."""
+    """Return the parts of an order to write (``store.introspection.In``)."""
     parts = {"decision", *write.groups}
     if write.core:
         parts.add("core")

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from store.order_fields import In, sealed_fields
+from store.introspection import In, sealed_fields
 
 Origin = Literal["amazon", "hand", "import"]
 """Where a field of a customer came from. A field with an origin and no value was emptied on purpose."""

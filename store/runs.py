@@ -10,9 +10,9 @@ from typing import Any, Literal, NamedTuple, cast
 
 import sqlalchemy as sa
 
-from store.bucket import CLOCK_WAS_SET
 from store.engine import Transaction
 from store.tables import refusals, run_days, runs
+from store.token_bucket import CLOCK_WAS_SET
 
 RunOutcome = Literal["complete", "deferred", "failed", "superseded"]
 

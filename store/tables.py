@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from store.order_fields import fields_of, sealed_fields
+from store.introspection import fields_of, sealed_fields
 from store.records import Amount, LineRecord, OrderRecord
 from store.types import Exact, Identity, UtcTime
 
@@ -79,7 +79,7 @@ _TYPES: Mapping[Any, Any] = {bool: sa.Boolean, int: sa.Integer, datetime: UtcTim
 
 
 def _columns(record: type) -> Iterator[sa.Column[Any]]:
-    """Yield a column for each field that a record declares (``store.order_fields``)."""
+    """Yield a column for each field that a record declares (``store.introspection``)."""
     for name, kind, optional, declared in fields_of(record):
         if declared.sealed:
             column: Any = sa.LargeBinary

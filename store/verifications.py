@@ -15,10 +15,10 @@ import sqlalchemy as sa
 
 from store import codec
 from store.engine import Transaction
-from store.findings import By, Finding, Held, Listed, Reason, Verification, unsettled
 from store.ledger import Superseded
 from store.tables import orders, quarantine, verification_orders, verifications
 from store.types import among
+from store.verification_records import By, Finding, Held, Listed, Reason, Verification, unsettled
 
 KEPT = timedelta(days=90)
 """How long a finished verification stays; unsettled ones and each marketplace's newest stay for ever."""

@@ -111,11 +111,11 @@ def empty_postgres_databases(postgres_url: str) -> Databases:
 
 
 def _upgrade(url: str) -> None:
-    from store import schema
+    from store import revisions
     from store.engine import create_engine
 
     engine = create_engine(url)
-    schema.upgrade(engine)
+    revisions.upgrade(engine)
     engine.dispose()
 
 

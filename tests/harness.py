@@ -21,11 +21,11 @@ from connectors.simulator.transport import transport
 from connectors.simulator.world import CLIENT_ID, CLIENT_SECRET, Seller
 from poller.export import customer_object, order_object
 from poller.ingest.sources import AccountRules, PolledMarketplace, Source, sources_of
-from poller.matching.marketplaces import ALL_DATASETS, MarketplaceRules
+from poller.matching.marketplace_rules import ALL_DATASETS, MarketplaceRules
 from poller.matching.retention import KEEP_ALL, Retention
 from poller.sync.decide import Pace
 from poller.sync.run import RunReport, SourceSync
-from store import orders, queries, schema
+from store import orders, queries, revisions
 from store.engine import Store, create_engine
 from store.progress import Way
 from store.sealing import Sealer
@@ -111,7 +111,7 @@ class Shop:
         self.http = httpx.Client(transport=transport(self.simulator))
         engine = create_engine(self.database_url)
         if self.fresh:
-            schema.upgrade(engine)
+            revisions.upgrade(engine)
         self.store = Store(engine, Sealer([KEY]), clock=self.clock)
         self.connector = self.new_connector()
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from connectors.base import Operation
 from connectors.marketplaces import BY_ID
-from poller.actions.places import Place, place_of
+from poller.actions.arguments import Place, place_of
 from poller.backfill import estimates
 from poller.backfill.estimates import Budgets
 from poller.backfill.history import is_awaited, share_done
@@ -17,9 +17,9 @@ from poller.ingest.accounts import Setup
 from poller.ingest.budget import stored_bucket
 from poller.sync.decide import BACKFILL_FIRST_SPAN
 from store import backfill_reports, ledger
-from store.bucket import Bucket
 from store.engine import Transaction
 from store.progress import Backfill, Interval, ReportPart
+from store.token_bucket import Bucket
 
 ACTIVE = ("planned", "running")
 

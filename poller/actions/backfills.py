@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, get_args
 
+from poller.actions.arguments import OPTIONS, Place, Words, chosen_place, parsed_range
 from poller.actions.backfill_progress import ACTIVE, Standing, budgets_of, expected_in
-from poller.actions.places import OPTIONS, Place, Words, chosen_place, parsed_range
 from poller.backfill import estimates
 from poller.backfill.estimates import Budgets
 from poller.errors import Refused, Unknown

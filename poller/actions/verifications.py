@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from connectors.marketplaces import BY_ID
-from poller.actions.places import OPTIONS, Words
+from poller.actions.arguments import OPTIONS, Words
 from poller.errors import Refused
 from poller.text import time_text
-from store.findings import By, Finding, Verification
+from store.verification_records import By, Finding, Verification
 
 WAYS: tuple[By, ...] = ("report", "search")
 KINDS = {

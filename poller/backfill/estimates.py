@@ -13,8 +13,8 @@ from datetime import UTC, datetime, timedelta
 
 from connectors.base import PAGE_SIZE, REPORT_SPAN
 from poller.backfill import history
-from store.bucket import Bucket
 from store.progress import Interval
+from store.token_bucket import Bucket
 
 HISTORY = timedelta(days=730)
 LONG_HISTORY_SINCE = datetime(2016, 1, 1, tzinfo=UTC)

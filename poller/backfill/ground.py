@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from poller.backfill import history
 from store import backfill_reports
-from store.bucket import Bucket
 from store.engine import Transaction
 from store.progress import Backfill, Window
+from store.token_bucket import Bucket
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from connectors.base import PAGE_SIZE, REPORT_SPAN
-from store.bucket import Bucket
 from store.progress import Backfill, Interval, ReportPart, Window
+from store.token_bucket import Bucket
 
 SETTLED_AFTER = timedelta(days=1)
 """Orders younger than this may still appear late: they are searched for, not fetched from a report."""

@@ -22,9 +22,9 @@ from poller.backfill.context import Context, TakenOver
 from poller.ingest import reports
 from poller.ingest.apply import apply_single
 from store import backfill_reports, ledger, runs
-from store.bucket import Bucket
 from store.engine import Transaction
 from store.progress import Backfill, HistoryId
+from store.token_bucket import Bucket
 
 IDS_PER_LOOK = 500
 

@@ -16,10 +16,10 @@ from poller.backfill.context import RESERVES, Context, TakenOver
 from poller.backfill.ids import IdFetcher, fetch_below
 from poller.backfill.reports import ReportReader
 from store import backfill_reports, ledger
-from store.bucket import Bucket
 from store.engine import Transaction
 from store.ledger import CLAIM
 from store.progress import Backfill, Way
+from store.token_bucket import Bucket
 
 
 @dataclass(frozen=True, slots=True)

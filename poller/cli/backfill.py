@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from poller.actions import backfills
+from poller.actions.arguments import Place, place_of
 from poller.actions.backfill_progress import ACTIVE, Standing, standing_of
 from poller.actions.backfills import ASSUMED_ORDERS, Plan, Request, backfill_object, parsed, planned
-from poller.actions.places import Place, place_of
 from poller.backfill import estimates, history
 from poller.backfill.estimates import Cost
 from poller.bootstrap import Service, spare_the_collector, utc_now

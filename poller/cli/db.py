@@ -15,7 +15,7 @@ from poller.cli.failures import BAD_INPUT, Failure, sentences_of
 from poller.cli.output import progress, put, say
 from poller.cli.session import NO_KEY, check_place, problems_of, sqlite_file
 from poller.text import counted
-from store import job_queue, schema, transfer
+from store import job_queue, revisions, transfer
 from store.engine import DatabaseError, Engine, Store, create_engine, damages, has_lookup_key, name_of
 from store.sealing import Sealer, SealError
 
@@ -33,9 +33,9 @@ def upgrade() -> None:
     config, url = _settings()
     check_place(url, create=True)
     with closing_engine(url) as engine:
-        before = schema.revision(engine)
-        schema.upgrade(engine)
-        after = schema.revision(engine)
+        before = revisions.revision(engine)
+        revisions.upgrade(engine)
+        after = revisions.revision(engine)
         queue = _upgrade_queue(config, engine)
     say(_upgraded(f"the database {name_of(url)}", before, after))
     if queue:
@@ -55,7 +55,7 @@ def check() -> None:
             raise typer.Exit(1)
         put(f"ok     the database {name_of(url)} answers")
         for passed, check_name, problems in (
-            (f"schema is revision {schema.newest_revision()}", "schema", schema.differences(engine)),
+            (f"schema is revision {revisions.newest_revision()}", "schema", revisions.differences(engine)),
             ("the encryption key opens it", "encryption key", key_problems(config, engine)),
             ("the file is sound", "file", damages(engine)),
             ("the job queue is there", "job queue", _queue_problems(config, engine)),
@@ -84,12 +84,12 @@ def copy(
         raise Failure("--to must be a URL that starts with postgresql+psycopg://.", status=BAD_INPUT)
     check_place(url, create=False)
     with closing_engine(url) as source, closing_engine(to) as target:
-        if (revision := schema.revision(source)) != (newest := schema.newest_revision()):
+        if (revision := revisions.revision(source)) != (newest := revisions.newest_revision()):
             raise Failure(
                 f"the database {name_of(url)} is at schema revision {revision}, "
                 f"this version needs {newest}: run `order-sync db upgrade` first."
             )
-        schema.upgrade(target)
+        revisions.upgrade(target)
         total_rows = transfer.rows_of(source)
         done = 0
         try:
@@ -132,7 +132,7 @@ def closing_engine(url: str) -> Iterator[Engine]:
 def _fault_of(engine: Engine) -> str | None:
     """Return why the database does not answer; None if it does."""
     try:
-        schema.revision(engine)
+        revisions.revision(engine)
     except DatabaseError as error:
         return sentences_of(error)[1]
     return None

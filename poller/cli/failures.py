@@ -35,7 +35,7 @@ def sentences_of(error: Exception) -> tuple[int, str]:
     from poller.errors import Refused, Unusable
     from store import diagnosis
     from store.engine import DatabaseError
-    from store.schema import NewerDatabase
+    from store.revisions import NewerDatabase
     from store.sealing import SealError, UnknownKey
 
     name = type(error).__name__

@@ -10,7 +10,7 @@ import typer
 
 from connectors.errors import ConnectorError, Deferred
 from connectors.marketplaces import BY_ID
-from poller.actions.places import chosen_place, parsed_range
+from poller.actions.arguments import chosen_place, parsed_range
 from poller.actions.verifications import KINDS, chosen_way, nothing_read, verification_object
 from poller.bootstrap import Service, utc_now
 from poller.cli.failures import DEFERRED, MISSING, Failure
@@ -21,8 +21,8 @@ from poller.sync import decide
 from poller.text import counted, iso_rounded_up, when
 from poller.verification.lists import REPORT_CHECKED_EVERY
 from poller.verification.run import Verifier
-from store.findings import Finding, Verification
 from store.ledger import Superseded
+from store.verification_records import Finding, Verification
 
 OUTCOMES = {
     "stored": "fetched and stored",

@@ -15,10 +15,10 @@ from datetime import datetime
 from connectors.base import Operation, UsagePlan
 from connectors.errors import BudgetEmpty
 from store import budgets, ledger
-from store.bucket import Bucket
 from store.budgets import BudgetKey
 from store.engine import Store, Transaction
 from store.progress import Window
+from store.token_bucket import Bucket
 
 
 def stored_bucket(

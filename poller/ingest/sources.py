@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from poller.matching.customer_records import special_key
-from poller.matching.marketplaces import MarketplaceRules
+from poller.matching.marketplace_rules import MarketplaceRules
 from poller.matching.retention import KEEP_ALL, Retention
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from poller.matching.emails import real_buyer
-from poller.matching.marketplaces import MarketplaceRules
+from poller.matching.marketplace_rules import MarketplaceRules
 from store.records import Address, Buyer, CustomerRecord, MainEmail, OrderRecord, Origin
 
 STORE_PICK_UP = "IN_STORE_PICK_UP"

@@ -2,9 +2,9 @@
 
 Pure, so that the decision can run inside the transaction that writes it, be repeated after a conflict, and be
 read and tested without a database. It takes two steps. First the copies of each order are merged into one
-(``poller.matching.copies``), so that the order of arrival does not change what is stored. Then every order is
-decided once, oldest first (R20), against a picture of the customers that grows with each decision, so that
-two first orders of one buyer end on one record. ``poller.matching.explanations`` has the rules in words.
+(``poller.matching.order_copies``), so that the order of arrival does not change what is stored. Then every
+order is decided once, oldest first (R20), against a picture of the customers that grows with each decision,
+so that two first orders of one buyer end on one record. ``poller.matching.explanations`` words the rules.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from typing import Any, Literal
 
 import msgspec
 
-from poller.matching.copies import Merged, merge_copies
 from poller.matching.customer_records import (
     fillable,
     has_only_hash,
@@ -34,7 +33,8 @@ from poller.matching.emails import (
     names_no_buyer,
     usable_email,
 )
-from poller.matching.marketplaces import MarketplaceRules, seller_status
+from poller.matching.marketplace_rules import MarketplaceRules, seller_status
+from poller.matching.order_copies import Merged, merge_copies
 from poller.matching.retention import KEEP_ALL, OURS, Retention, term, without_buyer_data
 from poller.matching.statuses import CANCELLED, is_pending
 from store.records import Basis, CustomerRecord, OrderRecord, country_only, normal_email
@@ -64,7 +64,7 @@ class Known:
 class OrderWrite(msgspec.Struct, frozen=True, gc=False):
     """One order to write; the record merges stored and incoming copies.
 
-    ``core`` and ``groups`` say which parts of it to write (``store.order_fields.In``), ``billing`` that its
+    ``core`` and ``groups`` say which parts of it to write (``store.introspection.In``), ``billing`` that its
     billing address was copied from the customer (R10). What matching decides is always written.
     """
 

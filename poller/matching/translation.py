@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 from msgspec.structs import astuple
 
 from connectors.orders import GROUPS, AmazonLine, AmazonOrder
-from poller.matching.marketplaces import ALWAYS, DATASETS, MarketplaceRules, seller_status
+from poller.matching.marketplace_rules import ALWAYS, DATASETS, MarketplaceRules, seller_status
 from poller.matching.statuses import is_pending, is_ready, stage
-from store.order_fields import fields_of
+from store.introspection import fields_of
 from store.records import Address, Amount, Buyer, LineRecord, OrderRecord, PackageRecord, TaxNumber
 
 WITHHELD = "withheld"

@@ -31,12 +31,12 @@ from poller.sync import decide
 from poller.sync.view import Rows, view_of
 from poller.verification import comparison
 from store import erasure, quarantine, queries
-from store.bucket import Bucket
 from store.engine import Store, Transaction
-from store.findings import Finding, Verification, unsettled
 from store.progress import Interval, MarketplaceProgress, Window, WindowKind, complete_until, gaps
 from store.queries import Totals
 from store.runs import Refusal
+from store.token_bucket import Bucket
+from store.verification_records import Finding, Verification, unsettled
 
 WINDOW_KINDS: tuple[WindowKind, ...] = ("live", "sweep", "backfill")
 VERIFICATION_OVERDUE = timedelta(days=2)

@@ -12,18 +12,18 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from connectors.base import Operation
-from poller.actions.places import place_of
+from poller.actions.arguments import place_of
 from poller.ingest.accounts import Account, Setup
 from poller.ingest.budget import stored_bucket
 from poller.ingest.sources import Source
 from poller.matching.buyer_visibility import MEAN_PERIOD, Seen
 from store import budgets, ledger, runs, verifications
-from store.bucket import Bucket
 from store.budgets import BudgetKey
 from store.engine import Transaction
-from store.findings import Verification
 from store.progress import Backfill, Interval, Look, MarketplaceProgress, SourceProgress, Window
 from store.runs import Refusal, Run
+from store.token_bucket import Bucket
+from store.verification_records import Verification
 
 SHOWN_BUDGETS: tuple[Operation, ...] = ("searchOrders", "getOrder")
 

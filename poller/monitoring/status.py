@@ -17,11 +17,11 @@ from typing import Any, Literal
 from connectors.base import Operation
 from poller.matching.buyer_visibility import Day, Drop
 from poller.text import time_text
-from store.findings import By, VerificationState
 from store.progress import Interval, Way, WindowKind
 from store.quarantine import Counts
 from store.queries import Totals
 from store.runs import Run
+from store.verification_records import By, VerificationState
 
 
 @dataclass(frozen=True, slots=True)

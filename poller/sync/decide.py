@@ -28,8 +28,8 @@ from poller.sync.effects import (
     SaveSource,
     SaveWindow,
 )
-from store.bucket import CLOCK_WAS_SET, Bucket
 from store.progress import Axis, Backfill, Failure, MarketplaceProgress, SourceProgress, Window, WindowKind
+from store.token_bucket import CLOCK_WAS_SET, Bucket
 
 SIGNPOST_MARGIN = timedelta(seconds=129)
 """Amazon refuses an upper bound younger than two minutes; ten seconds are for differences between clocks.

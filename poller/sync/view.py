@@ -12,9 +12,9 @@ from poller.ingest.sources import Source
 from poller.sync import decide
 from poller.sync.decide import Pace, View
 from store import orders
-from store.bucket import Bucket
 from store.engine import Transaction
 from store.progress import Backfill, MarketplaceProgress, SourceProgress, Window
+from store.token_bucket import Bucket
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,15 @@ from datetime import UTC, datetime, timedelta
 
 from connectors.base import REPORT_SPAN
 from poller.ingest import reports
-from store.findings import Finding, FindingKind, Held, Listed, Verification, VerificationState
 from store.progress import Interval, joined
+from store.verification_records import (
+    Finding,
+    FindingKind,
+    Held,
+    Listed,
+    Verification,
+    VerificationState,
+)
 
 SHORTEST_RANGE = timedelta(hours=1)
 SHOWN_WITHIN = timedelta(days=1)

@@ -9,8 +9,8 @@ from poller.ingest.sources import Source
 from poller.verification import comparison
 from store import ledger, verifications
 from store.engine import Transaction
-from store.findings import By, Reason, Verification
 from store.progress import complete_until
+from store.verification_records import By, Reason, Verification
 
 
 def enter(

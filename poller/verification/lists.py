@@ -12,7 +12,7 @@ from poller.ingest.reports import ReportForgotten
 from poller.verification import comparison
 from store import verifications
 from store.engine import Store
-from store.findings import Listed, Verification
+from store.verification_records import Listed, Verification
 
 REPORT_CHECKED_EVERY = timedelta(minutes=1)
 """How soon a report that is being made is checked again; that costs next to nothing."""

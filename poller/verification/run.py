@@ -22,8 +22,8 @@ from poller.verification import comparison, jobs, schedule
 from poller.verification.lists import Lists, Unusable
 from store import verifications
 from store.engine import Store
-from store.findings import By, FetchOutcome, Finding, Listed, Verification
 from store.ledger import Superseded
+from store.verification_records import By, FetchOutcome, Finding, Listed, Verification
 
 RANGE_ATTEMPTS = 4
 """How often a range may fail (a report that is fatal, empty or garbled) before the verification does."""

@@ -9,8 +9,8 @@ from poller.ingest.sources import PolledMarketplace, Source
 from poller.verification import comparison
 from store import ledger, verifications
 from store.engine import Transaction
-from store.findings import Verification
 from store.progress import MarketplaceProgress
+from store.verification_records import Verification
 
 
 def is_due(tx: Transaction, source: Source, known: Mapping[str, MarketplaceProgress]) -> bool:

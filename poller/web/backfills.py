@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from fastapi import APIRouter, Response
 
 from poller.actions import backfills
+from poller.actions.arguments import FIELDS
 from poller.actions.backfill_progress import standing_of
 from poller.actions.backfills import backfill_object
-from poller.actions.places import FIELDS
 from poller.backfill.estimates import Cost
 from poller.bootstrap import utc_now
 from poller.ingest.accounts import Account

@@ -6,20 +6,20 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from poller.actions.places import FIELDS, chosen_place, parsed_range
+from poller.actions.arguments import FIELDS, chosen_place, parsed_range
 from poller.actions.verifications import nothing_read, verification_object
 from poller.errors import Refused, Unknown
 from poller.verification import jobs
 from poller.web.dependencies import Answer, ChangeDep, Cursor, Id, Limit, ServiceDep, cursor_of, position_of
 from poller.web.schemas.base import Page
 from poller.web.schemas.verifications import Verification, VerificationBegun, VerificationRequest
-from store import findings, verifications
+from store import verification_records, verifications
 from store.engine import Transaction
 
 router = APIRouter(tags=["verifications"])
 
 
-def _object(job: findings.Verification) -> dict[str, Any]:
+def _object(job: verification_records.Verification) -> dict[str, Any]:
     return verification_object(job) | {"message": job.message}
 
 

@@ -1,4 +1,4 @@
-"""Alembic's environment: runs on the connection that ``store.schema`` hands over."""
+"""Alembic's environment: runs on the connection that ``store.revisions`` hands over."""
 
 from alembic import context
 

@@ -35,7 +35,7 @@ from connectors.simulator.population import populate
 from connectors.simulator.transport import transport
 from connectors.simulator.world import ALL_ROLES, Seller, World
 from poller.matching import match
-from poller.matching.marketplaces import ALL_DATASETS, MarketplaceRules
+from poller.matching.marketplace_rules import ALL_DATASETS, MarketplaceRules
 from poller.sync.decide import Pace
 from store import budgets
 from store.budgets import BudgetKey

@@ -24,7 +24,7 @@ from psycopg import sql
 from connectors.simulator.api import Simulator
 from connectors.simulator.serve import SimulatorServer, serve
 from connectors.simulator.world import World
-from store import schema, tables
+from store import revisions, tables
 from store.engine import create_engine
 from store.ledger import CLAIM
 from tests.acceptance.victim import Ending, Life, Victims, clock_of, plans_of
@@ -85,7 +85,7 @@ class Copies:
 def copies_of(database_url: str) -> Iterator[Copies]:
     """Give an empty database the schema, and copies of it; those are dropped in the end."""
     engine = create_engine(database_url)
-    schema.upgrade(engine)
+    revisions.upgrade(engine)
     engine.dispose()
     made = Copies(database_url)
     try:

@@ -17,8 +17,8 @@ from connectors.simulator.world import Seller, World
 from poller.ingest.refetch import REFETCHES
 from store import quarantine, tables, verifications
 from store.engine import Store, create_engine
-from store.findings import Verification
 from store.sealing import Sealer, decode_key
+from store.verification_records import Verification
 from tests.acceptance.command_line import GENEROUS, STARTED, Shop, open_shop
 
 YESTERDAY = STARTED - timedelta(days=1)

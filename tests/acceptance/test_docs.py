@@ -28,7 +28,7 @@ from poller.customers.imports import COLUMNS
 from poller.export import ADDRESS_KEYS, KEYS, order_object
 from poller.matching.explanations import TEXTS
 from poller.webhooks.rules import event_object
-from store import schema, tables
+from store import revisions, tables
 from store.changes import Change, EventKind, Position
 from store.engine import create_engine
 from store.records import Basis, LineRecord, OrderRecord, PackageRecord
@@ -353,7 +353,7 @@ def test_every_index_is_documented_with_what_it_answers_and_no_other() -> None:
 
 def test_the_sql_of_the_pages_runs(tmp_path: Path) -> None:
     engine = create_engine(f"sqlite:///{tmp_path / 'order-sync.db'}")
-    schema.upgrade(engine)
+    revisions.upgrade(engine)
     queries = blocks(PAGES["docs/database.md"], "sql")
     assert queries
     with engine.connect() as connection:

@@ -26,7 +26,7 @@ from poller.ingest.apply import apply_orders
 from poller.matching.retention import Retention
 from poller.privacy.purge import Purge
 from poller.sync.decide import Pace
-from store import customers, queries, rotation, schema, tables
+from store import customers, queries, revisions, rotation, tables
 from store.engine import Store, create_engine
 from store.records import CustomerRecord, MainEmail
 from store.sealing import Sealer, SealError, decode_key, new_key
@@ -397,7 +397,7 @@ def keys_of(*keys: str) -> Sealer:
 def test_a_rotation_that_is_killed_goes_on_with_the_next_call(tmp_path: Path, database_url: str) -> None:
     old, new = new_key(), new_key()
     engine = create_engine(database_url)
-    schema.upgrade(engine)
+    revisions.upgrade(engine)
     first = Store(engine, keys_of(old), clock=SimulatedClock())
     emails = [f"buyer{i}@marketplace.amazon.co.uk" for i in range(1200)]
     for start in range(0, 1200, 200):

@@ -29,7 +29,7 @@ from connectors.simulator.serve import serve
 from connectors.simulator.world import CLIENT_ID, CLIENT_SECRET, Seller, World
 from poller.bootstrap import Service
 from poller.export import customer_object, order_object
-from poller.matching.marketplaces import MarketplaceRules
+from poller.matching.marketplace_rules import MarketplaceRules
 from store import job_queue, orders, queries, tables
 from store.engine import Store, create_engine
 from store.sealing import Sealer, new_key

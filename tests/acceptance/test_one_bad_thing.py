@@ -28,7 +28,7 @@ from connectors.simulator.transport import transport
 from connectors.simulator.world import HISTORY, Seller, World
 from poller.ingest.apply import apply_orders
 from poller.matching import match
-from poller.matching.copies import Merged
+from poller.matching.order_copies import Merged
 from poller.matching.retention import Retention, explain
 from poller.monitoring.readiness import Limits
 from store import ledger, quarantine, tables

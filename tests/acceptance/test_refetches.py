@@ -16,7 +16,7 @@ from connectors.simulator.world import Seller, World
 from poller.sync.decide import Pace
 from poller.verification import comparison
 from store import verifications
-from store.findings import Finding, Listed
+from store.verification_records import Finding, Listed
 from tests.harness import NOON, Shop, SimulatedClock, rules_for
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

@@ -23,9 +23,9 @@ from connectors.simulator.world import Seller, World
 from poller.sync.decide import Pace
 from poller.verification.run import RANGE_ATTEMPTS, Verifier
 from store import ledger, tables, verifications
-from store.findings import By, Verification
 from store.ledger import Superseded
 from store.progress import Interval, Look
+from store.verification_records import By, Verification
 from tests.databases import Contents
 from tests.harness import NOON, Shop, SimulatedClock, rules_for
 from tests.integration.test_store_engine import together

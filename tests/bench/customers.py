@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 from poller.customers import duplicates, merges
-from store import customers, schema
+from store import customers, revisions
 from store.engine import Store, Transaction, create_engine
 from store.records import Address, CustomerRecord, MainEmail
 from store.sealing import Sealer
@@ -87,7 +87,7 @@ def give_orders(store: Store, customer_ids: list[int], many: int) -> None:
 def prepare(database_url: str, many: int, with_orders: int) -> None:
     """A database with many customers, of whom the first two have many orders."""
     engine = create_engine(database_url)
-    schema.upgrade(engine)
+    revisions.upgrade(engine)
     store = Store(engine, Sealer([KEY]))
     fill(store, many)
     give_orders(store, [1, 2], with_orders)

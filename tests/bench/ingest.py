@@ -21,10 +21,10 @@ from connectors.errors import OrderNotFound, RequestRefused
 from connectors.orders import AmazonOrder, ListedOrder, OrderPage, UnreadableOrder
 from poller.bootstrap import spare_the_collector
 from poller.ingest.sources import AccountRules, PolledMarketplace, sources_of
-from poller.matching.marketplaces import MarketplaceRules
+from poller.matching.marketplace_rules import MarketplaceRules
 from poller.sync.decide import Pace
 from poller.sync.run import SourceSync
-from store import schema
+from store import revisions
 from store.engine import Store, create_engine
 from store.sealing import Sealer
 from tests.bench.pages import MARKETPLACES
@@ -89,7 +89,7 @@ def all_rules() -> list[MarketplaceRules]:
 def main(database_url: str, folder: str, profile: str) -> None:
     """Sync all pages of a folder into a database, once."""
     engine = create_engine(database_url)
-    schema.upgrade(engine)
+    revisions.upgrade(engine)
     spare_the_collector()
     store = Store(engine, Sealer([KEY]))
     rules = AccountRules("acme", "acme", {r.marketplace_id: r for r in all_rules()}, frozenset())

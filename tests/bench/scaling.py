@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from store import schema
+from store import revisions
 from store.engine import create_engine
 from tests.bench.filling import fill
 from tests.bench.fleet import Fleet, fleet
@@ -142,7 +142,7 @@ def stored(small: int = 10_000, large: int = 5_000_000, rounds: int = 3, orders:
         for many in figures:
             urls[many] = postgres.database()
             engine = create_engine(urls[many])
-            schema.upgrade(engine)
+            revisions.upgrade(engine)
             began = time.monotonic()
             fill(engine, many)
             engine.dispose()

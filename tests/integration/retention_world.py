@@ -15,7 +15,7 @@ from connectors.orders import AmazonOrder, AmazonPackage, UnreadableOrder
 from poller.ingest.sources import AccountRules
 from poller.matching.retention import Retention
 from poller.privacy.purge import Purge, Purged
-from store import schema, tables
+from store import revisions, tables
 from store.engine import Store, create_engine
 from store.sealing import Sealer
 from tests.harness import KEY, SimulatedClock
@@ -60,7 +60,7 @@ class Place:
 
     def __post_init__(self) -> None:
         engine = create_engine(self.url)
-        schema.upgrade(engine)
+        revisions.upgrade(engine)
         self.store = Store(engine, Sealer([KEY]), clock=self.clock)
 
     @property

@@ -16,7 +16,7 @@ from poller.customers.merges import Merged, Unmerged
 from poller.export import customer_object, order_object
 from poller.ingest.apply import Applied, apply_orders
 from poller.ingest.sources import AccountRules
-from poller.matching.marketplaces import MarketplaceRules
+from poller.matching.marketplace_rules import MarketplaceRules
 from store import customers, orders, queries, runs
 from store.engine import Store, Transaction, create_engine
 from store.records import CustomerRecord, MainEmail, OrderRecord, Origin

@@ -18,7 +18,7 @@ from poller.monitoring import readiness
 from poller.monitoring.alert_rules import OVER_AFTER, Concern, Facts
 from poller.monitoring.alerts import Alerting, Delivery, Send, facts, through_apprise
 from store import alerts, quarantine, tables, verifications
-from store.findings import Finding, Verification
+from store.verification_records import Finding, Verification
 from tests.acceptance.command_line import order_sync
 from tests.integration.receiver import Receiver, receiving
 from tests.integration.service_world import opened_service

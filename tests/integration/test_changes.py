@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from alembic import command
 
-from store import changes, customers, schema, tables, webhooks
+from store import changes, customers, revisions, tables, webhooks
 from store.changes import START, BadPosition, Change, Position, PositionGone, changes_after, read_position
 from store.engine import Store, Transaction, create_engine
 from tests.integration.store_world import (
@@ -379,14 +379,14 @@ def test_a_reader_who_was_away_for_too_long_gets_an_error(store: Store) -> None:
 
 def test_what_was_changed_before_there_was_an_outbox_has_to_be_read(database_url: str) -> None:
     engine = create_engine(database_url)
-    schema.upgrade(engine)
+    revisions.upgrade(engine)
     with closing(open_store(database_url)) as store:
         apply(store, an_order("o1", "a@example.com"))
         apply(store, an_order("o0", "a@example.com"))
         before = row(store, tables.orders, order_id="o0")["change_no"]
         with engine.begin() as connection:
-            command.downgrade(schema._config(connection), "0005")
-        schema.upgrade(engine)
+            command.downgrade(revisions._config(connection), "0005")
+        revisions.upgrade(engine)
         with pytest.raises(PositionGone):
             read(store, Position(before - 1))
         assert events_of(store, Position(before))[0] == events_of(store)[0] == []

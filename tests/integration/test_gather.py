@@ -25,9 +25,9 @@ from poller.sync.decide import LONGEST_OVERLAP
 from store import ledger, runs, tables, verifications
 from store.budgets import BudgetKey, take
 from store.engine import Store, Transaction
-from store.findings import Finding, FindingKind, Verification, VerificationState, unsettled
 from store.progress import Interval, MarketplaceProgress, SourceProgress, Window
 from store.queries import UNCOUNTED
+from store.verification_records import Finding, FindingKind, Verification, VerificationState, unsettled
 from tests.harness import NOON
 from tests.integration.service_world import MARKETPLACE, opened_service
 from tests.integration.store_world import clock_of, fresh_store

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from poller.service.queue import PLAN_EVERY_SECONDS, SharedSchedule, spread
-from store import job_queue, schema, ticks
+from store import job_queue, revisions, ticks
 from store.engine import Store, create_engine
 from store.sealing import Sealer
 from tests.harness import KEY, NOON, SimulatedClock
@@ -30,7 +30,7 @@ def clock() -> SimulatedClock:
 @pytest.fixture
 def store(database_url: str, clock: SimulatedClock) -> Iterator[Store]:
     engine = create_engine(database_url)
-    schema.upgrade(engine)
+    revisions.upgrade(engine)
     job_queue.upgrade(engine)
     opened = Store(engine, Sealer([KEY]), clock=clock)
     yield opened
@@ -162,7 +162,7 @@ def test_an_upgrade_may_be_repeated_and_leaves_our_tables_alone(store: Store) ->
     newest = job_queue.migrations()[-1]
     assert job_queue.upgrade(store.engine) == (newest, newest)
     assert job_queue.problems(store.engine) == []
-    assert schema.differences(store.engine) == []
+    assert revisions.differences(store.engine) == []
     assert "procrastinate_jobs" not in sa.inspect(store.engine).get_table_names()
 
 
@@ -225,7 +225,7 @@ def test_the_queues_schema_is_what_its_own_migrations_make(database_url: str) ->
 
 def test_times_are_the_databases_own_when_nothing_replaces_its_clock(database_url: str) -> None:
     engine = create_engine(database_url)
-    schema.upgrade(engine)
+    revisions.upgrade(engine)
     store = Store(engine, Sealer([KEY]))
     schedule = scheduler(store, "a:EU")
     ((_, due_at),) = schedule.due(0)

@@ -20,7 +20,7 @@ from poller.bootstrap import Service
 from poller.monitoring.metrics import render_metrics
 from store import budgets, quarantine, runs, tables, verifications, webhooks
 from store.engine import Store
-from store.findings import Finding, Verification
+from store.verification_records import Finding, Verification
 from tests.integration.service_world import opened_service
 from tests.integration.store_world import apply, clock_of, count_buyers
 from tests.unit.matching_world import an_order

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from connectors.simulator.api import Simulator
 from connectors.simulator.world import World
 from poller.monitoring.gather import gather
-from store import schema
+from store import revisions
 from store.engine import create_engine
 from store.queries import UNCOUNTED
 from store.search import orders_with_sku
@@ -101,7 +101,7 @@ def _on_sqlite(connection: Any, statement: str, values: Any) -> set[str]:
 def explained(database_url: str, stored: int = 0) -> Explained:
     """Return all statements of a shop that reads new and changed orders and history, beside many stored."""
     engine = create_engine(database_url)
-    schema.upgrade(engine)
+    revisions.upgrade(engine)
     if stored:
         fill(engine, stored)
     engine.dispose()
@@ -207,7 +207,7 @@ def test_a_look_at_how_all_sources_stand_reads_no_history_from_end_to_end(
 @on_postgresql
 def test_a_scan_would_be_found(database_url: str) -> None:
     engine = create_engine(database_url)
-    schema.upgrade(engine)
+    revisions.upgrade(engine)
     fill(engine, 2000)
     seen = Explained(engine)
     with engine.connect() as connection:
@@ -223,7 +223,7 @@ def test_a_scan_would_be_found(database_url: str) -> None:
 @on_sqlite
 def test_a_scan_would_be_found_on_sqlite(database_url: str) -> None:
     engine = create_engine(database_url)
-    schema.upgrade(engine)
+    revisions.upgrade(engine)
     seen = Explained(engine)
     with engine.connect() as connection:
         connection.exec_driver_sql("SELECT * FROM orders WHERE account = 'x' AND price_list = 'x'").all()

@@ -13,12 +13,12 @@ import sqlalchemy as sa
 
 from connectors.orders import TaxRegistration, UnreadableOrder
 from poller.privacy.key_rotation import Rotation, about_keys
-from store import customers, ledger, quarantine, queries, rotation, schema, verifications, webhooks
+from store import customers, ledger, quarantine, queries, revisions, rotation, verifications, webhooks
 from store import tables as t
 from store.engine import Store, create_engine
-from store.findings import Verification
 from store.progress import Window
 from store.sealing import Sealer, UnknownKey, key_id
+from store.verification_records import Verification
 from tests.harness import NOON, SimulatedClock
 from tests.integration.store_world import all_customers, apply, basis, count, customer_of, order
 from tests.unit.matching_world import UK, an_order, line
@@ -45,7 +45,7 @@ class Processes:
 @pytest.fixture
 def process(database_url: str) -> Iterator[Processes]:
     opened = Processes(database_url)
-    schema.upgrade(opened(OLD).engine)
+    revisions.upgrade(opened(OLD).engine)
     yield opened
     opened.close()
 

@@ -12,12 +12,12 @@ import pytest
 from connectors.amazon.usage_plans import PLANS
 from poller.ingest.budget import AccountBudget, Allowance
 from store import budgets, ledger
-from store.bucket import Bucket
 from store.budgets import BudgetKey
 from store.engine import Store, create_engine
 from store.ledger import Superseded
 from store.progress import Window
 from store.sealing import Sealer
+from store.token_bucket import Bucket
 from tests.harness import SimulatedClock
 from tests.integration.store_world import KEY, NOON, fresh_store
 

@@ -16,7 +16,7 @@ from connectors.simulator.api import Simulator
 from connectors.simulator.world import Seller, World
 from poller.bootstrap import Service
 from poller.errors import Unusable
-from store import schema, tables, transfer
+from store import revisions, tables, transfer
 from store.engine import COUNTED_FROM, create_engine
 from store.sealing import new_key
 from store.transfer import Copying, CopyRefused, Unequal
@@ -58,7 +58,7 @@ def shop(tmp_path: Path, world: World) -> Iterator[Shop]:
 @pytest.fixture
 def target(database_url: str) -> Iterator[Engine]:
     engine = create_engine(database_url)
-    schema.upgrade(engine)
+    revisions.upgrade(engine)
     yield engine
     engine.dispose()
 
@@ -121,7 +121,7 @@ def test_everything_is_copied_and_the_shop_goes_on_there(
     assert sums["quarantine"].rows > 0
     assert copied["orders"] == 2 * sums["orders"].rows
     assert sum(copied.values()) == 2 * transfer.rows_of(shop.store.engine)
-    assert schema.differences(target) == []
+    assert revisions.differences(target) == []
     assert not transfer.is_unfinished(target)
 
     moved = Shop(
@@ -144,7 +144,7 @@ def test_everything_is_copied_and_the_shop_goes_on_there(
 
 def test_no_table_is_forgotten(target: Engine, tmp_path: Path) -> None:
     source = create_engine(f"sqlite:///{tmp_path / 'every.db'}")
-    schema.upgrade(source)
+    revisions.upgrade(source)
     every = [table for table in tables.metadata.sorted_tables if table is not tables.counters]
     with source.begin() as connection:
         for table in every:
@@ -152,7 +152,7 @@ def test_no_table_is_forgotten(target: Engine, tmp_path: Path) -> None:
     sums = Copying(source, target).run()
     assert {name: total.rows for name, total in sums.items()} == {table.name: 1 for table in every}
     assert rows(target) == rows(source)
-    assert schema.differences(target) == []
+    assert revisions.differences(target) == []
     source.dispose()
 
 
@@ -181,7 +181,7 @@ def test_a_copy_that_was_interrupted_goes_on_and_is_not_opened_before(
     interrupted(shop, target, after + 9)
     Copying(shop.store.engine, target).run()
     assert rows(target) == rows(shop.store.engine)
-    assert schema.differences(target) == []
+    assert revisions.differences(target) == []
     assert not transfer.is_unfinished(target)
 
 
@@ -193,7 +193,7 @@ def test_what_the_shop_did_in_between_is_copied_too(
     shop.run_until(NOON + timedelta(hours=4))
     Copying(shop.store.engine, target).run()
     assert rows(target) == rows(shop.store.engine)
-    assert schema.differences(target) == []
+    assert revisions.differences(target) == []
 
 
 def test_a_database_that_is_written_to_while_it_is_copied_is_not_called_copied(

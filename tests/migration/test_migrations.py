@@ -10,9 +10,9 @@ import sqlalchemy as sa
 from alembic import command
 from sqlalchemy.engine import Engine
 
-from store import schema
+from store import revisions
 from store.engine import create_engine
-from store.schema import NewerDatabase
+from store.revisions import NewerDatabase
 from store.tables import metadata
 
 
@@ -30,14 +30,14 @@ def run(engine: Engine, *statements: str) -> None:
 
 
 def test_an_empty_database_is_called_empty(engine: Engine) -> None:
-    assert schema.revision(engine) is None
-    assert schema.differences(engine) == ["the database is empty"]
+    assert revisions.revision(engine) is None
+    assert revisions.differences(engine) == ["the database is empty"]
 
 
 def test_an_upgraded_database_has_exactly_the_tables_of_the_program(engine: Engine) -> None:
-    schema.upgrade(engine)
-    assert schema.differences(engine) == []
-    assert schema.revision(engine) == schema.newest_revision()
+    revisions.upgrade(engine)
+    assert revisions.differences(engine) == []
+    assert revisions.revision(engine) == revisions.newest_revision()
     assert set(sa.inspect(engine).get_table_names()) == {*metadata.tables, "alembic_version"}
 
 
@@ -80,37 +80,37 @@ def test_the_migrations_make_what_the_tables_would_make_themselves(
     metadata.create_all(engine)
     by_tables = made()
     metadata.drop_all(engine)
-    schema.upgrade(engine)
+    revisions.upgrade(engine)
     assert made() == by_tables
     if engine.dialect.name == "sqlite":
         assert "order_lines" in set(by_tables["without rowid"])  # type: ignore[call-overload]
 
 
 def test_an_upgrade_may_be_repeated_and_loses_nothing(engine: Engine) -> None:
-    schema.upgrade(engine)
+    revisions.upgrade(engine)
     run(engine, "INSERT INTO businesses (account, business) VALUES ('acme', 'acme')")
-    schema.upgrade(engine)
+    revisions.upgrade(engine)
     with engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT account FROM businesses").scalars().all() == ["acme"]
-    assert schema.differences(engine) == []
+    assert revisions.differences(engine) == []
 
 
 def test_down_to_nothing_and_up_again(engine: Engine) -> None:
-    schema.upgrade(engine)
+    revisions.upgrade(engine)
     with engine.begin() as connection:
-        command.downgrade(schema._config(connection), "base")
+        command.downgrade(revisions._config(connection), "base")
     assert sa.inspect(engine).get_table_names() == ["alembic_version"]
     if engine.dialect.name == "postgresql":
         assert sa.inspect(engine).get_sequence_names() == []
-    assert schema.revision(engine) is None
-    schema.upgrade(engine)
-    assert schema.differences(engine) == []
+    assert revisions.revision(engine) is None
+    revisions.upgrade(engine)
+    assert revisions.differences(engine) == []
 
 
 def test_what_runs_saw_of_their_buyers_is_carried_over_to_the_days(engine: Engine) -> None:
-    schema.upgrade(engine)
+    revisions.upgrade(engine)
     with engine.begin() as connection:
-        command.downgrade(schema._config(connection), "0012")
+        command.downgrade(revisions._config(connection), "0012")
     days = "INSERT INTO run_days (source, day, runs, failed, pages, orders, requests) VALUES"
     each = (
         "INSERT INTO runs (source, started_at, pages, orders, requests, identifiable, with_email, with_name)"
@@ -123,7 +123,7 @@ def test_what_runs_saw_of_their_buyers_is_carried_over_to_the_days(engine: Engin
         f"{each} VALUES ('acme:EU', '2026-06-15 12:00:00+00:00', 1, 9, 1, 5, 0, 1)",
         f"{each} VALUES ('acme:EU', '2026-06-16 12:00:00+00:00', 1, 9, 1, 0, 0, 0)",
     )
-    schema.upgrade(engine)
+    revisions.upgrade(engine)
     with engine.connect() as connection:
         rows = connection.exec_driver_sql("SELECT * FROM run_days ORDER BY day")
         assert [(str(row[1]), *row[2:]) for row in rows] == [
@@ -135,35 +135,35 @@ def test_what_runs_saw_of_their_buyers_is_carried_over_to_the_days(engine: Engin
 def test_a_failing_upgrade_leaves_nothing_behind(engine: Engine) -> None:
     run(engine, "CREATE TABLE orders (a INTEGER)")
     with pytest.raises(sa.exc.DBAPIError):
-        schema.upgrade(engine)
+        revisions.upgrade(engine)
     assert sa.inspect(engine).get_table_names() == ["orders"]
 
 
 def test_there_is_one_newest_revision() -> None:
-    newest = schema.newest_revision()
+    newest = revisions.newest_revision()
     assert newest is not None
     assert newest.isalnum()
 
 
 def test_a_database_of_a_newer_version_is_refused_and_reported(engine: Engine) -> None:
-    schema.upgrade(engine)
+    revisions.upgrade(engine)
     run(engine, "UPDATE alembic_version SET version_num = '9999'")
     sentence = "the database is at revision 9999, which this version of the program does not know"
-    assert schema.differences(engine) == [sentence]
+    assert revisions.differences(engine) == [sentence]
     with pytest.raises(NewerDatabase, match=sentence):
-        schema.upgrade(engine)
+        revisions.upgrade(engine)
 
 
 def test_tables_without_a_revision_are_reported(engine: Engine) -> None:
     metadata.create_all(engine)
-    newest = schema.newest_revision()
-    assert schema.differences(engine) == [
+    newest = revisions.newest_revision()
+    assert revisions.differences(engine) == [
         f"the database is at revision none, this version of the program at {newest}"
     ]
 
 
 def test_what_is_missing_or_strange_is_reported_in_words(engine: Engine) -> None:
-    schema.upgrade(engine)
+    revisions.upgrade(engine)
     run(
         engine,
         "DROP TABLE refusals",
@@ -174,7 +174,7 @@ def test_what_is_missing_or_strange_is_reported_in_words(engine: Engine) -> None
         "ALTER TABLE runs ADD COLUMN mood INTEGER",
         "CREATE TABLE notes (note INTEGER)",
     )
-    assert sorted(schema.differences(engine)) == [
+    assert sorted(revisions.differences(engine)) == [
         "column runs.message is missing",
         "column runs.mood is not known to this program",
         "index ix_order_lines_sku_block of table order_lines is missing",
@@ -186,9 +186,9 @@ def test_what_is_missing_or_strange_is_reported_in_words(engine: Engine) -> None
 
 
 def test_a_column_of_another_kind_is_reported_in_words(engine: Engine) -> None:
-    schema.upgrade(engine)
+    revisions.upgrade(engine)
     run(engine, "ALTER TABLE meta DROP COLUMN value", "ALTER TABLE meta ADD COLUMN value INTEGER")
-    nullable, kind = sorted(schema.differences(engine))
+    nullable, kind = sorted(revisions.differences(engine))
     assert nullable == "column meta.value: nullable is True, not False"
     assert kind.startswith("column meta.value: type is INTEGER, not ")
 
@@ -196,17 +196,17 @@ def test_a_column_of_another_kind_is_reported_in_words(engine: Engine) -> None:
 @pytest.mark.parametrize("empty_database_url", ["postgresql"], indirect=True)
 def test_an_upgrade_that_loses_a_deadlock_to_a_service_is_repeated(engine: Engine) -> None:
     """The service has one table and wants another one; the upgrade has that and wants the first."""
-    schema.upgrade(engine)
+    revisions.upgrade(engine)
     with engine.begin() as connection:
-        command.downgrade(schema._config(connection), "0009")
+        command.downgrade(revisions._config(connection), "0009")
     waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'windows'::regclass"
     with ThreadPoolExecutor(1) as pool, engine.connect() as service, engine.connect() as watch:
         service.exec_driver_sql("LOCK TABLE windows IN ROW EXCLUSIVE MODE")
-        upgrading = pool.submit(schema.upgrade, engine)
+        upgrading = pool.submit(revisions.upgrade, engine)
         while not watch.exec_driver_sql(waiting).scalar_one():
             watch.rollback()
             assert not upgrading.done()
         assert service.exec_driver_sql("SELECT count(*) FROM orders").scalar_one() == 0
         service.commit()
         upgrading.result(60)
-    assert schema.differences(engine) == []
+    assert revisions.differences(engine) == []

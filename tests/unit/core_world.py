@@ -29,7 +29,6 @@ from poller.sync.effects import (
     SaveWindow,
 )
 from poller.sync.results import PageRead, after_page
-from store.bucket import Bucket, spend
 from store.progress import (
     Backfill,
     Failure,
@@ -41,6 +40,7 @@ from store.progress import (
     gaps,
     joined,
 )
+from store.token_bucket import Bucket, spend
 
 NOON = datetime(2026, 6, 15, 12, tzinfo=UTC)
 SECOND, MINUTE, HOUR, DAY = (timedelta(seconds=s) for s in (1, 60, 3600, 86400))

@@ -16,10 +16,10 @@ from msgspec import structs
 
 from connectors.orders import GROUPS, AmazonAddress, AmazonBuyer, AmazonLine, AmazonOrder, Money
 from poller.matching.emails import relevant_emails
-from poller.matching.marketplaces import MarketplaceRules
+from poller.matching.marketplace_rules import MarketplaceRules
 from poller.matching.match import Known, Matched, OrderWrite, match
 from poller.matching.translation import translate
-from store.order_fields import parts_of
+from store.introspection import parts_of
 from store.records import Basis, CustomerRecord, LineRecord, MainEmail, OrderRecord, Origin, normal_email
 
 T0 = datetime(2026, 5, 1, 12, tzinfo=UTC)

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from poller.sync import decide
 from poller.sync.decide import Decision, Fetch, Pace, Plan, View
 from poller.sync.effects import Effect, OpenWindow, SaveMarketplace, SaveSource
-from store.bucket import Bucket
 from store.progress import Backfill, Failure, MarketplaceProgress, SourceProgress, Window
+from store.token_bucket import Bucket
 
 NOON = datetime(2026, 6, 15, 12, tzinfo=UTC)
 SECOND, MINUTE, HOUR, DAY = (timedelta(seconds=s) for s in (1, 60, 3600, 86400))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from store import schema
+from store import revisions
 from store.diagnosis import is_lasting, sentence_of
 from store.engine import connections, create_engine, name_of, try_writing
 
@@ -55,10 +55,10 @@ def test_a_database_is_named_without_user_and_password(url: str, name: str) -> N
 def test_an_error_knows_its_database(tmp_path: Path) -> None:
     file = tmp_path / "orders.db"
     made = create_engine(f"sqlite:///{file}")
-    schema.upgrade(made)
+    revisions.upgrade(made)
     made.dispose()
     unwritable = create_engine(f"sqlite:///file:{file}?mode=ro&uri=true")
-    schema.upgrade(unwritable)
+    revisions.upgrade(unwritable)
     with pytest.raises(sa.exc.OperationalError) as raised:
         try_writing(unwritable)
     unwritable.dispose()

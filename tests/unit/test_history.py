@@ -16,8 +16,8 @@ from poller.backfill import estimates, history
 from poller.backfill.estimates import Budgets
 from poller.backfill.history import Ground
 from poller.ingest import reports
-from store.bucket import Bucket
 from store.progress import Backfill, Interval, ReportPart
+from store.token_bucket import Bucket
 
 NOON = datetime(2026, 6, 15, 12, tzinfo=UTC)
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)

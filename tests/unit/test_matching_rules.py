@@ -10,10 +10,10 @@ import pytest
 from msgspec import structs
 
 from connectors.orders import AmazonAddress, AmazonOrder
-from poller.matching.copies import merge_copies
 from poller.matching.customer_records import shown_name, special_key
 from poller.matching.emails import contact_email, is_shared_email, relevant_emails, usable_email
 from poller.matching.explanations import explain
+from poller.matching.order_copies import merge_copies
 from poller.matching.translation import translate
 from store.records import Address, CustomerRecord, MainEmail, Origin
 from tests.unit.matching_world import (

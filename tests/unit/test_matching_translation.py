@@ -20,8 +20,8 @@ from connectors.orders import (
     Money,
     TaxRegistration,
 )
-from poller.matching.copies import merge_copies
-from poller.matching.marketplaces import ALL_DATASETS, DATASETS
+from poller.matching.marketplace_rules import ALL_DATASETS, DATASETS
+from poller.matching.order_copies import merge_copies
 from poller.matching.translation import translate
 from store.records import Address, Amount, Buyer, OrderRecord, PackageRecord, TaxNumber
 from tests.unit.matching_world import DE, T0, UK, World, a_pending_order, an_order, gbp, line, rules_of

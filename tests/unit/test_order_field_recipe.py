@@ -16,9 +16,9 @@ import pytest
 from connectors.orders import AmazonLine, AmazonOrder
 from poller import export
 from poller.matching.translation import CONVERTERS
-from store import schema
+from store import revisions
 from store.engine import create_engine
-from store.order_fields import fields_of, sealed_fields
+from store.introspection import fields_of, sealed_fields
 from store.records import LineRecord, OrderRecord
 
 ROOT = Path(__file__).parents[2]
@@ -70,8 +70,8 @@ def test_every_field_is_read_from_amazon_s_answer(name: str) -> None:
 
 def test_every_field_has_a_column_in_an_upgraded_database(tmp_path: Path) -> None:
     engine = create_engine(f"sqlite:///{tmp_path / 'order-sync.db'}")
-    schema.upgrade(engine)
-    differences = schema.differences(engine)
+    revisions.upgrade(engine)
+    differences = revisions.differences(engine)
     engine.dispose()
     assert differences == [], "add a migration to store/migrations/versions"
 

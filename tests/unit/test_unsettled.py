@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from store.findings import By, FetchOutcome, Finding, Verification, VerificationState, unsettled
+from store.verification_records import (
+    By,
+    FetchOutcome,
+    Finding,
+    Verification,
+    VerificationState,
+    unsettled,
+)
 from tests.harness import NOON
 
 DAY = timedelta(days=1)

@@ -18,8 +18,8 @@ from poller.verification.comparison import (
     next_range,
     state_after,
 )
-from store.findings import FetchOutcome, Finding, Held, Listed, Verification
 from store.progress import Interval
+from store.verification_records import FetchOutcome, Finding, Held, Listed, Verification
 from tests.harness import NOON
 
 DAY, SECOND = timedelta(days=1), timedelta(seconds=1)

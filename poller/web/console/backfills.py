@@ -8,9 +8,9 @@ from typing import get_args
 from fastapi import APIRouter, Request, Response
 
 from poller.actions import backfills
+from poller.actions.arguments import FIELDS, places
 from poller.actions.backfill_progress import Standing, standing_of
 from poller.actions.backfills import Plan
-from poller.actions.places import FIELDS, places
 from poller.bootstrap import Service, utc_now
 from poller.errors import Refused
 from poller.ingest.accounts import Account, Setup

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from poller.web.dependencies import Word
 from poller.web.schemas.base import example
-from store.findings import By, FetchOutcome, FindingKind, VerificationState
+from store.verification_records import By, FetchOutcome, FindingKind, VerificationState
 
 
 class Finding(BaseModel):

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from store.order_fields import parts_of
+from store.introspection import parts_of
 from store.records import LineRecord, OrderRecord
 
 _ORDER, _LINE = parts_of(OrderRecord), parts_of(LineRecord)

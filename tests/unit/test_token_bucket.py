@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store.bucket import CLOCK_WAS_SET, Bucket, spend
+from store.token_bucket import CLOCK_WAS_SET, Bucket, spend
 
 NOON = datetime(2026, 6, 15, 12, tzinfo=UTC)
 RATE = 0.0056

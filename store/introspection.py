@@ -1,9 +1,7 @@
-"""How the fields of an order and of its lines are declared, and what is derived from that.
+"""What the records of ``store.records`` declare about their fields with ``In``, read from their types.
 
-``store.records`` declares every field once: its name, its type and, with ``In``, the part of an order that it
-belongs to. Columns (``store.tables``), rows (``store.order_rows``), what a copy of an order may overwrite
-(``poller.matching.copies``) and what erasure clears follow from it. docs/development/add-an-order-field.md
-shows the way.
+Columns (``store.tables``), rows (``store.order_rows``), what a copy of an order may overwrite
+(``poller.matching.order_copies``) and what erasure clears follow from it.
 """
 
 from __future__ import annotations
