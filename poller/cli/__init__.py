@@ -1,4 +1,4 @@
-"""The command line ``order-sync``: the table of its commands, and the one place that handles every error.
+"""The command line ``order-sync``: builds it from the table in ``commands``, and handles every error.
 
 Only the module of the requested command is imported, so ``order-sync --help`` answers at once. Data goes
 to standard output, everything else to standard error. An error prints one sentence, never a traceback.
@@ -9,69 +9,14 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Annotated, Any, NoReturn
 
 import typer
 
+from poller.cli.commands import COMMANDS, load_command
 from poller.cli.failures import FAULT, INTERRUPTED, Failure, drop_output, sentences_of, show_traceback
 from poller.cli.output import say
 from poller.version import program_version
-
-COMMANDS: tuple[tuple[str, str, str, str], ...] = (
-    (
-        "demo",
-        "poller.cli.demo",
-        "demo",
-        "Run the whole journey against a simulator, on a throw-away database.",
-    ),
-    ("run", "poller.cli.run", "run", "Run the service: keep orders and customers up to date until stopped."),
-    ("worker", "poller.cli.worker", "worker", "Carry out the jobs that `run` queues, with PostgreSQL."),
-    ("sync", "poller.cli.sync", "sync", "Sync everything that is due, once."),
-    (
-        "status",
-        "poller.cli.status",
-        "status",
-        "Show how fresh the data is, what is missing, what comes next.",
-    ),
-    ("backfill", "poller.cli.backfill", "app", "Read a range of history: plan, start, pause, resume."),
-    (
-        "verify",
-        "poller.cli.verify",
-        "verify",
-        "Check that no order is missing: compare with Amazon's own list.",
-    ),
-    ("orders", "poller.cli.orders", "app", "List, show and explain orders; refetch one."),
-    ("customers", "poller.cli.customers", "app", "List, show, create, edit, merge and import customers."),
-    (
-        "export",
-        "poller.cli.export",
-        "app",
-        "Export orders or customers as JSON Lines or CSV: all, or only changes.",
-    ),
-    ("quarantine", "poller.cli.quarantine", "app", "List, show and retry orders that could not be read."),
-    (
-        "privacy",
-        "poller.cli.privacy",
-        "app",
-        "Erase buyer data: what is due, or one person's; show all data of a person.",
-    ),
-    ("webhooks", "poller.cli.webhooks", "app", "Notify other programs of changes by signed requests."),
-    ("alerts", "poller.cli.alerts", "app", "Send a test alert."),
-    ("config", "poller.cli.config", "app", "Check the configuration, also against Amazon."),
-    ("db", "poller.cli.db", "app", "Create, upgrade, check and copy the database."),
-    ("keys", "poller.cli.keys", "app", "Make encryption keys; reseal stored data with a new one."),
-    ("tokens", "poller.cli.tokens", "app", "Manage the tokens of the HTTP API."),
-    ("users", "poller.cli.users", "app", "Manage the users of the console."),
-    (
-        "simulator",
-        "poller.cli.simulator",
-        "simulator",
-        "Serve a simulated Amazon on this machine, to try things out.",
-    ),
-    ("health", "poller.cli.health", "health", "Exit 0 if a service runs on this machine, else 1."),
-)
-"""Name, module, attribute (a function for a command, a Typer for a group), one line of help."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -139,11 +84,11 @@ def _application(arguments: Sequence[str]) -> typer.Typer:
         epilog="Settings are environment variables named ORDER_SYNC_…; `config check` checks them.",
     )
     application.callback()(_root)
-    for name, module, attribute, help_line in COMMANDS:
+    for name, help_line in COMMANDS.items():
         if name != requested:
             application.command(name, help=help_line)(_placeholder)
             continue
-        command: Any = getattr(import_module(module), attribute)
+        command = load_command(name)
         if isinstance(command, typer.Typer):
             for subcommand in command.registered_commands:
                 subcommand.help = _in_paragraphs(subcommand.callback)
@@ -175,6 +120,3 @@ def _root(
     ] = False,
 ) -> None:
     """Take the options that come before a command."""
-
-
-__all__ = ["COMMANDS", "carry_out", "main"]

@@ -18,7 +18,7 @@ from psycopg import sql
 from connectors.base import UsagePlan
 from connectors.simulator.faults import GET, SEARCH, Faults
 from connectors.simulator.world import Seller, World
-from poller.cli import COMMANDS
+from poller.cli.commands import COMMANDS
 from store import ledger, quarantine
 from store.engine import Store, create_engine
 from store.progress import Failure, Window
@@ -58,11 +58,11 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
 def test_help_names_every_command() -> None:
     text = order_sync("--help").out
     assert order_sync().out == text
-    for name, *_ in COMMANDS:
+    for name in COMMANDS:
         assert f" {name} " in text
 
 
-@pytest.mark.parametrize("name", [name for name, *_ in COMMANDS])
+@pytest.mark.parametrize("name", list(COMMANDS))
 def test_every_command_has_its_own_help(name: str) -> None:
     assert f"order-sync {name}" in order_sync(name, "--help").out
 

@@ -10,7 +10,6 @@ import shlex
 import typing
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,8 @@ from config.load import load
 from config.marketplaces import INCLUDED_DATA, MarketplaceSettings
 from config.settings import ACCOUNT_KEYS, PREFIX, SCALARS, check_settings
 from connectors.marketplaces import BY_NAME, MARKETPLACES
-from poller.cli import COMMANDS, failures
+from poller.cli import failures
+from poller.cli.commands import COMMANDS, load_command
 from poller.cli.simulator import KEY_FILE, marketplace_file
 from poller.customers.imports import COLUMNS
 from poller.export import ADDRESS_KEYS, KEYS, order_object
@@ -191,8 +191,8 @@ def test_the_full_example_has_every_key_of_a_marketplace_file() -> None:
 def commands_of_the_code() -> dict[str, Any]:
     """Every command as it is typed, with its function."""
     found: dict[str, Any] = {}
-    for name, module, attribute, _ in COMMANDS:
-        there = getattr(import_module(module), attribute)
+    for name in COMMANDS:
+        there = load_command(name)
         if not isinstance(there, typer.Typer):
             found[name] = there
             continue

@@ -15,7 +15,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from poller.cli import COMMANDS
+from poller.cli.commands import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
@@ -181,7 +181,7 @@ def test_the_installed_commands_are_those_that_image_and_compose_call(installed:
         ["order-sync", "worker"],
     ]
     for program, *words in called:
-        assert words[0] in {name for name, *_ in COMMANDS}
+        assert words[0] in COMMANDS
         done = installed.run(program, *words, "--help")
         assert done.returncode == 0, done.stderr
     assert installed.run("order-sync", "health").returncode == 1
