@@ -175,6 +175,33 @@ def service_url(value: object) -> str:
     return url.rstrip("/")
 
 
+def webhook_url(value: str) -> str:
+    """Return an address that may receive changes. Raises ValueError with the end of a sentence."""
+    url = value.strip()
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        raise ValueError("must be an https URL") from None
+    odd = any(not c.isprintable() or c in '\\ "<>' for c in url)
+    if parts.scheme not in ("http", "https") or not host or port == 0 or odd:
+        raise ValueError("must be an https URL")
+    if parts.username is not None or parts.fragment:
+        raise ValueError("must be an https URL without a user, a password or a fragment")
+    if parts.scheme == "http" and not is_loopback(host):
+        raise ValueError("must be an https URL; plain http only to 127.0.0.1, ::1 or localhost")
+    try:
+        address = ip_address(host)
+    except ValueError:
+        if re.search(r"(^|\.)(\d+|0x[\da-f]*)\.?$", host, re.ASCII | re.IGNORECASE):
+            raise ValueError("must write a number as four decimal ones") from None
+        return url
+    address = getattr(address, "ipv4_mapped", None) or address
+    if address.is_link_local or address.is_multicast or address.is_unspecified:
+        raise ValueError("must not name a link-local, multicast or unspecified address")
+    return url
+
+
 def alert_urls(value: object) -> tuple[str, ...]:
     """Split apprise URLs at white space or commas; a comma within one of them stays."""
     if isinstance(value, tuple):

@@ -8,108 +8,28 @@ readable, and a reader that continues from its last position misses nothing. A p
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any, Literal, NamedTuple
+from datetime import timedelta
+from typing import Any
 
 import sqlalchemy as sa
 
+from store.change_records import START, BadPosition, Change, Changes, EventKind, Position, PositionGone
 from store.engine import Transaction
 from store.engine.outbox import CUSTOMER, ORDER
 from store.tables import customers, orders, outbox, webhook_events, webhooks
-
-EventKind = Literal[
-    "order.created",
-    "order.changed",
-    "customer.created",
-    "customer.changed",
-    "customer.merged",
-    "customer.forgotten",
-]
-"""What happened to a record. ``merged``: it is a tombstone that points to another one."""
 
 KEPT = timedelta(days=30)
 """How long events are kept."""
 
 KEPT_FOR_HOOKS = timedelta(days=90)
-"""How long events are kept that a web hook has not handled yet."""
+"""How long events are kept that a webhook has not handled yet."""
 
 EVENTS_AT_ONCE = 1000
 """The most events that one call reads."""
 
 _TRIMMED_AT_ONCE = 5000
-_AFTER_ALL = 9
 _TRIMMED = "trimmed"
 """Kind of a mark before all events: those up to its position were deleted."""
-
-_NUMBER = re.compile(r"(\d{1,18})(?:\.([12])\.(\d{1,18}))?", re.ASCII)
-
-
-class BadPosition(ValueError):
-    """A text that is no position, or a position from which a reader cannot continue."""
-
-
-class PositionGone(BadPosition):
-    """Events after that position were deleted: the reader must export everything again."""
-
-
-class Position(NamedTuple):
-    """A place between events: after the named one, or after all of ``change_no``."""
-
-    change_no: int
-    what: int = _AFTER_ALL
-    key: int = 0
-
-    def __str__(self) -> str:
-        if self.what == _AFTER_ALL:
-            return str(self.change_no)
-        return f"{self.change_no}.{self.what}.{self.key}"
-
-
-START = Position(0)
-
-
-def read_position(text: str) -> Position:
-    """Return the position that a text names. Raises BadPosition."""
-    match = _NUMBER.fullmatch(text.strip())
-    if match is None:
-        raise BadPosition("a position is a number, as the last answer or `order-sync export` gave it")
-    number, what, key = match.groups()
-    return Position(int(number)) if what is None else Position(int(number), int(what), int(key))
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One event. ``version`` grows with every change of the record; ids are as they are now."""
-
-    position: Position
-    kind: EventKind
-    at: datetime
-    account: str | None = None
-    order_id: str | None = None
-    marketplace: str | None = None
-    business: str | None = None
-    customer_id: int | None = None
-    merged_into: int | None = None
-
-    @property
-    def version(self) -> int:
-        return self.position.change_no
-
-    @property
-    def record(self) -> tuple[int, int]:
-        """Return the record's kind and key; events of one record are ordered."""
-        return self.position.what, self.position.key
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """Some events, oldest first, and the position from which to continue. ``more``: more are readable."""
-
-    events: tuple[Change, ...]
-    position: Position
-    more: bool
 
 
 def later_than(after: Position) -> sa.ColumnElement[bool]:
@@ -213,7 +133,7 @@ def changes_after(tx: Transaction, after: Position, limit: int) -> Changes:
 def trim(tx: Transaction) -> int:
     """Delete a batch of events past their time. Return how many; 0 if none is left.
 
-    Events that a web hook has not handled stay longer, because a receiver may be down for long.
+    Events that a webhook has not handled stay longer, because a receiver may be down for long.
     """
     c = outbox.c
     oldest = (

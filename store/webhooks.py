@@ -1,4 +1,4 @@
-"""Web hooks in the database: receivers of changes, the position of each, and the events that it refused.
+"""Webhooks in the database: receivers of changes, the position of each, and the events that it refused.
 
 One process at a time works on a hook: it claims the hook for ``CLAIM``, and each change compares the version.
 So a process that lost the claim, or whose hook was replayed or removed, writes nothing (``Superseded``); what
@@ -8,14 +8,13 @@ it has sent is sent again.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Literal
 
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
-from store.changes import Change, Position, events, later_than, reached, readable
+from store.change_records import Backlog, Change, Held, Hook, Position
+from store.changes import events, later_than, reached, readable
 from store.engine import Row, Transaction
 from store.ledger import Superseded
 from store.tables import outbox, webhook_events, webhooks
@@ -23,46 +22,6 @@ from store.types import among
 
 CLAIM = timedelta(minutes=1)
 """How long a process holds a hook; its turn must end well before."""
-
-State = Literal["waiting", "dead"]
-
-
-@dataclass(frozen=True, slots=True)
-class Hook:
-    """A receiver. ``position``: the last event that was handled: accepted, or stored as ``Held``."""
-
-    hook_id: int
-    url: str = field(repr=False)
-    secret: str = field(repr=False)
-    position: Position
-    version: int
-    created_at: datetime
-    failures: int = 0
-    failing_since: datetime | None = None
-    retry_at: datetime | None = None
-    last_error: str | None = None
-    succeeded_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """An event that was not accepted, or waits behind another of its record. ``failed_at``: since when."""
-
-    position: Position
-    state: State
-    attempts: int
-    failed_at: datetime
-    next_at: datetime
-    last_error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """What a hook has not accepted: events waiting and given up, and the time of the oldest."""
-
-    waiting: int
-    dead: int
-    oldest: datetime | None
 
 
 def place(hook_id: int, column: str) -> str:

@@ -8,15 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
+from config.values import webhook_url
 from poller.cli.failures import BAD_INPUT, Failure
 from poller.cli.options import AsJson
 from poller.cli.output import put, put_json, put_table, say
 from poller.cli.session import opened
 from poller.text import counted, time_text, when
-from poller.webhooks.rules import checked_url, event_object, new_secret
+from poller.webhooks.rules import event_object, new_secret
 from store import webhooks
-from store.changes import BadPosition, Change, Position, read_position
-from store.webhooks import Backlog, Held, Hook
+from store.change_records import Backlog, BadPosition, Change, Held, Hook, Position, read_position
 
 app = typer.Typer()
 HookId = Annotated[int, typer.Argument(metavar="ID", help="The webhook's number; see `webhooks list`.")]
@@ -49,7 +49,7 @@ def add(
 ) -> None:
     """Notify this URL of every change from now on. Prints the secret that signs the requests."""
     try:
-        checked = checked_url(url)
+        checked = webhook_url(url)
     except ValueError as error:
         raise Failure(f"URL {error}.", status=BAD_INPUT) from None
     position = None if since is None else _position(since)

@@ -15,7 +15,7 @@ from poller.monitoring.readiness import Limits, readiness
 from poller.monitoring.status import Status
 from poller.text import counted, when
 from store.alerts import Standing
-from store.webhooks import Backlog, Hook
+from store.change_records import Backlog, Hook
 
 REPEATED_AFTER = timedelta(days=1)
 OVER_AFTER = timedelta(minutes=10)

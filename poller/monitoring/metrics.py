@@ -23,9 +23,9 @@ from poller.monitoring.attention import without_file
 from poller.monitoring.gather import gather
 from poller.monitoring.status import SourceStatus, Status
 from store import alerts, budgets, runs, webhooks
+from store.change_records import Backlog, Hook
 from store.engine import Store, Transaction, Unavailable
 from store.records import Basis
-from store.webhooks import Backlog, Hook
 
 F = TypeVar("F", GaugeMetricFamily, CounterMetricFamily)
 

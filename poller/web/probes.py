@@ -19,7 +19,8 @@ from poller.web.dependencies import ServiceDep
 from poller.web.problems import Problem
 from poller.web.schemas.service import Changes, Ready
 from poller.webhooks.rules import event_object
-from store.changes import EVENTS_AT_ONCE, START, BadPosition, PositionGone, changes_after, read_position
+from store.change_records import START, BadPosition, PositionGone, read_position
+from store.changes import EVENTS_AT_ONCE, changes_after
 from store.engine import Store
 
 router = APIRouter(tags=["operation"])

@@ -21,10 +21,9 @@ import structlog
 from poller.webhooks import rules
 from poller.webhooks.rules import EVENTS_OF_A_TURN, Plan
 from store import changes, webhooks
-from store.changes import START, Change, Changes, Position, PositionGone
+from store.change_records import START, Change, Changes, Hook, Position, PositionGone
 from store.engine import Store, Transaction
 from store.ledger import Superseded
-from store.webhooks import Hook
 
 log = structlog.get_logger("order_sync")
 

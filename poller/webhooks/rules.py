@@ -11,18 +11,13 @@ import base64
 import hashlib
 import hmac
 import json
-import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from ipaddress import ip_address
-from urllib.parse import urlsplit
 
-from config import values
 from poller.text import time_text
-from store.changes import Change, Position
-from store.webhooks import Held, Hook
+from store.change_records import Change, Held, Hook, Position
 
 SECRET_PREFIX = "whsec_"
 
@@ -48,33 +43,6 @@ def signature(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
     key = base64.b64decode(secret.removeprefix(SECRET_PREFIX))
     signed = f"{message_id}.{timestamp}.".encode() + body
     return "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
-
-
-def checked_url(text: str) -> str:
-    """Return an address that may receive changes. Raises ValueError with the end of a sentence."""
-    url = text.strip()
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        raise ValueError("must be an https URL") from None
-    odd = any(not c.isprintable() or c in '\\ "<>' for c in url)
-    if parts.scheme not in ("http", "https") or not host or port == 0 or odd:
-        raise ValueError("must be an https URL")
-    if parts.username is not None or parts.fragment:
-        raise ValueError("must be an https URL without a user, a password or a fragment")
-    if parts.scheme == "http" and not values.is_loopback(host):
-        raise ValueError("must be an https URL; plain http only to 127.0.0.1, ::1 or localhost")
-    try:
-        address = ip_address(host)
-    except ValueError:
-        if re.search(r"(^|\.)(\d+|0x[\da-f]*)\.?$", host, re.ASCII | re.IGNORECASE):
-            raise ValueError("must write a number as four decimal ones") from None
-        return url
-    address = getattr(address, "ipv4_mapped", None) or address
-    if address.is_link_local or address.is_multicast or address.is_unspecified:
-        raise ValueError("must not name a link-local, multicast or unspecified address")
-    return url
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from poller.export import ADDRESS_KEYS, KEYS, order_object
 from poller.matching.explanations import TEXTS
 from poller.webhooks.rules import event_object
 from store import revisions, tables
-from store.changes import Change, EventKind, Position
+from store.change_records import Change, EventKind, Position
 from store.engine import create_engine
 from store.records import Basis, LineRecord, OrderRecord, PackageRecord
 

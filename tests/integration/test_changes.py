@@ -14,7 +14,8 @@ import sqlalchemy as sa
 from alembic import command
 
 from store import changes, customers, revisions, tables, webhooks
-from store.changes import START, BadPosition, Change, Position, PositionGone, changes_after, read_position
+from store.change_records import START, BadPosition, Change, Changes, Position, PositionGone, read_position
+from store.changes import changes_after
 from store.engine import Store, Transaction, create_engine
 from tests.integration.store_world import (
     add_customer,
@@ -31,7 +32,7 @@ from tests.integration.test_store_engine import together
 from tests.unit.matching_world import a_pending_order, an_order
 
 
-def read(store: Store, after: Position = START, limit: int = 100) -> changes.Changes:
+def read(store: Store, after: Position = START, limit: int = 100) -> Changes:
     with store.read() as tx:
         return changes_after(tx, after, limit)
 

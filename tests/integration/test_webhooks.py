@@ -21,10 +21,10 @@ from poller.webhooks import delivery
 from poller.webhooks.delivery import Deliverer
 from poller.webhooks.rules import EVENT_ATTEMPTS, new_secret
 from store import changes, tables, webhooks
-from store.changes import START, changes_after
+from store.change_records import START, Hook
+from store.changes import changes_after
 from store.engine import Store
 from store.ledger import Superseded
-from store.webhooks import Hook
 from tests.harness import SimulatedClock
 from tests.integration.receiver import HANG, Receiver, Request, receiving
 from tests.integration.store_world import apply, clock_of, count, fresh_store, open_store, row

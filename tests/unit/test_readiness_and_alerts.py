@@ -30,10 +30,9 @@ from poller.monitoring.status import (
     Status,
 )
 from store.alerts import Standing
-from store.changes import Position
+from store.change_records import Backlog, Hook, Position
 from store.quarantine import Counts
 from store.queries import UNCOUNTED
-from store.webhooks import Backlog, Hook
 
 NOON = datetime(2026, 6, 15, 12, tzinfo=UTC)
 LIMITS = Limits(timedelta(hours=1), timedelta(hours=6), timedelta(minutes=15))

@@ -9,19 +9,18 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from config.values import webhook_url
 from poller.webhooks.rules import (
     EVENT_ATTEMPTS,
     Plan,
-    checked_url,
     conclude,
     message_of,
     new_secret,
     plan,
     signature,
 )
-from store.changes import Change, Position
+from store.change_records import Change, Held, Hook, Position
 from store.engine.outbox import CUSTOMER, ORDER
-from store.webhooks import Held, Hook
 
 NOON = datetime(2026, 6, 15, 12, tzinfo=UTC)
 HOOK = Hook(1, "https://example.com/hook", "whsec_AA==", Position(10), 3, NOON)
@@ -111,7 +110,7 @@ def test_every_attempt_has_the_same_id_and_body_and_its_own_time_and_signature()
     ],
 )
 def test_addresses_that_may_receive_changes(url: str) -> None:
-    assert checked_url(f" {url} ") == url
+    assert webhook_url(f" {url} ") == url
 
 
 @pytest.mark.parametrize(
@@ -139,7 +138,7 @@ def test_addresses_that_may_receive_changes(url: str) -> None:
 )
 def test_addresses_that_are_refused(url: str, end: str) -> None:
     with pytest.raises(ValueError, match=end):
-        checked_url(url)
+        webhook_url(url)
 
 
 # --- turns ------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from poller.monitoring.readiness import Why
 from poller.web.schemas.base import example
-from store.changes import EventKind
+from store.change_records import EventKind
 
 
 class Run(BaseModel):

@@ -1,4 +1,4 @@
-"""The outbox, web hooks and alerts
+"""The outbox, webhooks and alerts
 
 Revision: 0007, after 0006.
 """
