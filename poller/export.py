@@ -1,4 +1,4 @@
-"""Orders and customers as other programs read them; each kind of object is declared once.
+"""Objects as other programs read them; each kind is declared once.
 
 The keys are a promise to programs outside this repository: always present, in this order, null when unknown.
 Money is a decimal string, a time ISO 8601 in UTC with ``Z``. JSON, the headings of CSV and the schemas of the
@@ -17,6 +17,7 @@ from typing_extensions import TypedDict
 from poller.matching.customer_records import shown_name
 from poller.matching.emails import contact_email
 from poller.text import time_text
+from store.progress import BackfillState, Way
 from store.queries import JournalEntry as StoredEntry
 from store.records import Address as StoredAddress
 from store.records import (
@@ -28,6 +29,7 @@ from store.records import (
     OrderRecord,
     PackageRecord,
 )
+from store.verification_records import By, FetchOutcome, FindingKind, VerificationState
 
 BUYER_DATA = "buyer data"
 """Marks a key that is masked for callers without the scope buyer-data (``poller.web.masking``)."""
@@ -173,6 +175,82 @@ class JournalEntry(TypedDict):
     after: dict[str, Any]
 
 
+@with_config(_SCHEMA)
+class Quarantined(TypedDict):
+    order_id: str
+    account: str
+    marketplace: str | None
+    reason: str
+    attempts: int
+    next_attempt_at: str | None
+    first_seen_at: str | None
+
+
+@with_config(_SCHEMA)
+class QuarantinedWhole(Quarantined):
+    payload: str | None
+    """What Amazon sent, as JSON text; *** without the scope buyer-data; null once erased."""
+
+
+Backfill = TypedDict(
+    "Backfill",
+    {
+        "id": int,
+        "marketplace": str,
+        "from": str,
+        "to": str,
+        "by": Way,
+        "state": BackfillState,
+        "windows_done": int,
+        "windows_total": int,
+        "orders": int,
+        "requests": int,
+        "eta": str | None,
+    },
+)
+with_config(_SCHEMA)(Backfill)
+
+
+@with_config(_SCHEMA)
+class Finding(TypedDict):
+    order_id: str
+    what: FindingKind
+    created_at: str | None
+    last_updated_at: str | None
+    outcome: FetchOutcome | None
+
+
+VerificationResult = TypedDict(
+    "VerificationResult",
+    {
+        "id": int,
+        "account": str,
+        "marketplace": str,
+        "from": str,
+        "to": str,
+        "asked_to": str,
+        "compared_to": str,
+        "by": By,
+        "state": VerificationState,
+        "listed": int,
+        "before_start": int,
+        "missing": int,
+        "older": int,
+        "quarantined": int,
+        "unknown": int,
+        "still_missing": int,
+        "orders": list[Finding],
+        "started_at": str | None,
+        "finished_at": str | None,
+    },
+)
+
+
+@with_config(_SCHEMA)
+class Verification(VerificationResult):
+    message: str | None
+
+
 EXPORTED: Mapping[str, Any] = {"orders": Order, "customers": Customer}
 
 KEYS: Mapping[str, tuple[str, ...]] = {name: tuple(kind.__annotations__) for name, kind in EXPORTED.items()}
@@ -190,7 +268,8 @@ def buyer_keys(kind: Any) -> tuple[str, ...]:
 # --- objects ----------------------------------------------------------------------------------------
 
 
-def _time(time: datetime) -> str:
+def some_time(time: datetime) -> str:
+    """Return a time that an object always has."""
     return time_text(time) or ""
 
 
@@ -251,7 +330,7 @@ def _package_object(package: PackageRecord) -> Package:
 def journal_object(entry: StoredEntry) -> dict[str, Any]:
     """Return one entry of a customer's journal, with what it quotes."""
     exported: JournalEntry = {
-        "at": _time(entry.at),
+        "at": some_time(entry.at),
         "who": entry.who,
         "action": entry.action,
         "other_id": entry.other_id,
@@ -276,8 +355,8 @@ def order_object(order: OrderRecord, currency: str | None) -> dict[str, Any]:
         "fulfilled_by": order.fulfilled_by,
         "programs": list(order.programs),
         "service_level": order.service_level,
-        "created_at": _time(order.created_at),
-        "last_updated_at": _time(order.last_updated_at),
+        "created_at": some_time(order.created_at),
+        "last_updated_at": some_time(order.last_updated_at),
         "ship_by": time_text(order.ship_by),
         "deliver_by": time_text(order.deliver_by),
         "seller_order_id": order.seller_order_id,
@@ -332,7 +411,7 @@ def customer_object(customer: CustomerRecord) -> dict[str, Any]:
         "contactable": contact is not None,
         "contact_email": contact,
         "created_from_order": customer.created_from_order,
-        "created_at": _time(customer.created_at),
+        "created_at": some_time(customer.created_at),
         "changed_at": time_text(customer.changed_at),
     }
     return dict(exported)

@@ -37,7 +37,7 @@ class RunTotals(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run as stored; ``outcome`` is None while it lasts, and if its process died."""
+    """One run of a source. ``outcome`` is null while it runs, or if its process died."""
 
     run: int
     source: str
@@ -48,11 +48,11 @@ class Run:
     orders: int
     requests: int
     message: str | None
-    identifiable: int = 0
+    identifiable: int
     """Orders read live that may show their buyer; the next two count those that did."""
-    with_email: int = 0
-    with_name: int = 0
-    retries: int = 0
+    with_email: int
+    with_name: int
+    retries: int
     """Requests that were retries."""
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, get_args
+from typing import get_args
 
+from poller import export
 from poller.actions.arguments import OPTIONS, Place, Words, chosen_place, parsed_range
 from poller.actions.backfill_progress import ACTIVE, Standing, budgets_of, expected_in
 from poller.backfill import estimates
@@ -183,7 +184,7 @@ def _direct(
 # --- show -------------------------------------------------------------------------------------------
 
 
-def backfill_object(standing: Standing) -> dict[str, Any]:
+def backfill_object(standing: Standing) -> export.Backfill:
     """Return a backfill with its fixed keys."""
     backfill = standing.backfill
     return {

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from connectors.errors import ConnectorError, Deferred
 from connectors.marketplaces import BY_ID
+from poller import export
 from poller.actions.orders import NotStored, NotUnderstood, fetched
 from poller.ingest.accounts import Account
 from poller.ingest.quarantine import apply_stored
@@ -24,7 +24,7 @@ def refetch_hint(entry: Quarantined) -> str:
     return refetch if quarantine.has_id(entry) else WITHOUT_ID
 
 
-def quarantine_object(entry: Quarantined) -> dict[str, Any]:
+def quarantine_object(entry: Quarantined) -> export.Quarantined:
     """Return an entry with its fixed keys, without the payload."""
     return {
         "order_id": entry.order_id,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections import Counter
 
 from connectors.marketplaces import BY_ID
+from poller import export
 from poller.actions.arguments import OPTIONS, Words
 from poller.errors import Refused
+from poller.export import some_time
 from poller.text import time_text
 from store.verification_records import By, Finding, Verification
 
@@ -34,21 +36,25 @@ def nothing_read(account: str, code: str, words: Words = OPTIONS) -> str:
     )
 
 
-def verification_object(job: Verification) -> dict[str, Any]:
+def verification_object(job: Verification) -> export.VerificationResult:
     """Return a verification with its exported keys."""
+    found = Counter(finding.kind for finding in job.findings)
     return {
         "id": job.verification_id,
         "account": job.account,
         "marketplace": BY_ID[job.marketplace_id].code,
-        "from": time_text(job.lower),
-        "to": time_text(job.upper),
-        "asked_to": time_text(job.asked_upper),
-        "compared_to": time_text(job.position),
+        "from": some_time(job.lower),
+        "to": some_time(job.upper),
+        "asked_to": some_time(job.asked_upper),
+        "compared_to": some_time(job.position),
         "by": job.by,
         "state": job.state,
         "listed": job.listed,
         "before_start": job.before_start,
-        **{kind: sum(f.kind == kind for f in job.findings) for kind in KINDS},
+        "missing": found["missing"],
+        "older": found["older"],
+        "quarantined": found["quarantined"],
+        "unknown": found["unknown"],
         "still_missing": len(job.lacking),
         "orders": [_finding_object(finding) for finding in job.findings],
         "started_at": time_text(job.created_at),
@@ -56,7 +62,7 @@ def verification_object(job: Verification) -> dict[str, Any]:
     }
 
 
-def _finding_object(finding: Finding) -> dict[str, Any]:
+def _finding_object(finding: Finding) -> export.Finding:
     return {
         "order_id": finding.order_id,
         "what": finding.kind,

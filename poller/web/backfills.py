@@ -12,10 +12,11 @@ from poller.actions.backfill_progress import standing_of
 from poller.actions.backfills import backfill_object
 from poller.backfill.estimates import Cost
 from poller.bootstrap import utc_now
+from poller.export import Backfill
 from poller.ingest.accounts import Account
 from poller.text import iso_rounded_up
 from poller.web.dependencies import Answer, ChangeDep, Id, ServiceDep
-from poller.web.schemas.backfills import Backfill, BackfillChanged, BackfillPlan, BackfillRequest
+from poller.web.schemas.backfills import BackfillChanged, BackfillPlan, BackfillRequest
 from store import ledger, progress
 from store.engine import Transaction
 
@@ -90,16 +91,14 @@ def start_backfill(service: ServiceDep, change: ChangeDep, body: BackfillRequest
 def list_backfills(service: ServiceDep) -> list[Backfill]:
     """List all backfills, oldest first; those created for a start date, too."""
     with service.store.read() as tx:
-        objects = [backfill_object(standing_of(tx, service.setup, b)) for b in ledger.load_backfills(tx)]
-    return [Backfill.model_validate(item) for item in objects]
+        return [backfill_object(standing_of(tx, service.setup, b)) for b in ledger.load_backfills(tx)]
 
 
 @router.get("/backfills/{backfill_id}")
 def show_backfill(service: ServiceDep, backfill_id: Id) -> Backfill:
     """Show one backfill with its progress and expected end."""
     with service.store.read() as tx:
-        shown = backfill_object(standing_of(tx, service.setup, backfills.find(tx, backfill_id)))
-    return Backfill.model_validate(shown)
+        return backfill_object(standing_of(tx, service.setup, backfills.find(tx, backfill_id)))
 
 
 def _directed(change: ChangeDep, direct: Callable[[Transaction], progress.Backfill]) -> Response:

@@ -1,15 +1,17 @@
-"""Examples of exported objects, for the description of the HTTP API; made by the export itself."""
+"""Examples of exported objects, for the description of the HTTP API."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from poller.export import customer_object, journal_object, order_object
+from poller.monitoring.status import as_object
 from store.queries import JournalEntry
 from store.records import Address, Amount, Buyer, CustomerRecord, LineRecord, MainEmail, OrderRecord
+from store.runs import Run
 
 _PLACED_AT = datetime(2026, 6, 1, 9, 30, tzinfo=UTC)
 _STORED_AT = datetime(2026, 6, 1, 9, 40, tzinfo=UTC)
@@ -88,9 +90,42 @@ _ENTRY = JournalEntry(
     details={"before": {"price_list": "Amazon UK retail"}, "after": {"price_list": "Trade"}},
 )
 
+_QUARANTINED: dict[str, Any] = {
+    "order_id": "203-1234567-1234567",
+    "account": "acme",
+    "marketplace": "UK",
+    "reason": "orderItems: is missing",
+    "attempts": 2,
+    "next_attempt_at": "2026-06-01T10:40:00Z",
+    "first_seen_at": "2026-06-01T09:40:00Z",
+}
+_RUN = Run(
+    812, "acme:EU", _STORED_AT, _STORED_AT + timedelta(seconds=2), "complete", 1, 7, 1, None, 7, 5, 6, 0
+)
+
 EXAMPLES: Mapping[str, dict[str, Any]] = {
     "Order": order_object(_ORDER, "GBP"),
     "Customer": customer_object(_CUSTOMER),
     "JournalEntry": journal_object(_ENTRY),
+    "Quarantined": _QUARANTINED,
+    "QuarantinedWhole": {
+        **_QUARANTINED,
+        "next_attempt_at": None,
+        "payload": '{"orderId": "203-1234567-1234567"}',
+    },
+    "Backfill": {
+        "id": 3,
+        "marketplace": "UK",
+        "from": "2026-01-01T00:00:00Z",
+        "to": "2026-06-30T00:00:00Z",
+        "by": "auto",
+        "state": "running",
+        "windows_done": 4,
+        "windows_total": 30,
+        "orders": 1200,
+        "requests": 64,
+        "eta": "2026-06-30T14:00:00Z",
+    },
+    "Run": as_object(_RUN),
 }
 """By the name of the exported type."""

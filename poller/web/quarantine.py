@@ -6,9 +6,10 @@ from fastapi import APIRouter, Response
 
 from poller.actions.quarantine import quarantine_object, retried
 from poller.errors import Unknown
+from poller.export import Quarantined, QuarantinedWhole
 from poller.web.dependencies import Answer, CallerDep, ChangeDep, ServiceDep, Word
 from poller.web.masking import MASK, disclosed
-from poller.web.schemas.quarantine import Quarantined, QuarantinedWhole, Retried, RetryRequest
+from poller.web.schemas.quarantine import Retried, RetryRequest
 from store import quarantine
 from store.engine import Transaction
 
@@ -20,7 +21,7 @@ def list_quarantine(service: ServiceDep) -> list[Quarantined]:
     """List the orders that could not be read, oldest first."""
     with service.store.read() as tx:
         entries = quarantine.entries(tx)
-    return [Quarantined.model_validate(quarantine_object(entry)) for entry in entries]
+    return [quarantine_object(entry) for entry in entries]
 
 
 def find_entry(tx: Transaction, account: str, order_id: str) -> quarantine.Quarantined:
@@ -43,7 +44,7 @@ def show_quarantined(
         disclosed(caller, "quarantine", [entry.order_id])
     elif payload is not None:
         payload = MASK
-    return QuarantinedWhole.model_validate(quarantine_object(entry) | {"payload": payload})
+    return {**quarantine_object(entry), "payload": payload}
 
 
 @router.post("/quarantine/{account}/{order_id}/retry", response_model=Retried)

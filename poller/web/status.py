@@ -12,7 +12,7 @@ from poller.monitoring.gather import gather
 from poller.monitoring.status import SourceStatus, Status, as_object
 from poller.web.dependencies import Cursor, Limit, ServiceDep, Word, cursor_of, position_of
 from poller.web.schemas.base import Page
-from poller.web.schemas.service import Health, Run
+from poller.web.schemas.service import Health
 from store import runs
 
 router = APIRouter(tags=["status"])
@@ -45,7 +45,7 @@ def show_source(service: ServiceDep, source: Word) -> Response:
     raise Unknown("there is no such source.")
 
 
-@router.get("/runs")
+@router.get("/runs", response_model=Page[runs.Run])
 def list_runs(
     service: ServiceDep,
     source: Annotated[
@@ -53,11 +53,10 @@ def list_runs(
     ] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
-) -> Page[Run]:
+) -> Response:
     """List runs of the last thirty days, newest first."""
     before = None if cursor is None else position_of(cursor, int)[0]
     with service.store.read() as tx:
         records = runs.listed(tx, limit=limit + 1, source=source, before=before)
     more = cursor_of(records[limit - 1].run) if len(records) > limit else None
-    items = [as_object(run) for run in records[:limit]]
-    return Page[Run].model_validate({"items": items, "next": more})
+    return JSONResponse({"items": as_object(records[:limit]), "next": more})

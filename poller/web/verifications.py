@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, Response
 
 from poller.actions.arguments import FIELDS, chosen_place, parsed_range
 from poller.actions.verifications import nothing_read, verification_object
 from poller.errors import Refused, Unknown
+from poller.export import Verification
 from poller.verification import jobs
 from poller.web.dependencies import Answer, ChangeDep, Cursor, Id, Limit, ServiceDep, cursor_of, position_of
 from poller.web.schemas.base import Page
-from poller.web.schemas.verifications import Verification, VerificationBegun, VerificationRequest
+from poller.web.schemas.verifications import VerificationBegun, VerificationRequest
 from store import verification_records, verifications
 from store.engine import Transaction
 
 router = APIRouter(tags=["verifications"])
 
 
-def _object(job: verification_records.Verification) -> dict[str, Any]:
-    return verification_object(job) | {"message": job.message}
+def _object(job: verification_records.Verification) -> Verification:
+    return {**verification_object(job), "message": job.message}
 
 
 @router.get("/verifications")
@@ -41,7 +40,7 @@ def show_verification(service: ServiceDep, verification_id: Id) -> Verification:
         job = verifications.find(tx, verification_id)
     if job is None:
         raise Unknown("there is no such verification.")
-    return Verification.model_validate(_object(job))
+    return _object(job)
 
 
 @router.post("/verifications", status_code=202, response_model=VerificationBegun)

@@ -47,14 +47,18 @@ def run(store: Store, source: str, outcome: runs.RunOutcome, *pages: int) -> int
 def test_a_run_says_how_it_went(store: Store, clock: SimulatedClock) -> None:
     with store.begin() as tx:
         number = runs.start(tx, "acme:EU")
-        assert runs.latest(tx, "acme:EU") == Run(number, "acme:EU", NOON, None, None, 0, 0, 0, None)
+        assert runs.latest(tx, "acme:EU") == Run(
+            number, "acme:EU", NOON, None, None, 0, 0, 0, None, 0, 0, 0, 0
+        )
         runs.add_page(tx, "acme:EU", number, 100)
         runs.add_page(tx, "acme:EU", number, 7)
     clock.sleep(5)
     with store.begin() as tx:
         runs.finish(tx, number, "deferred", 3, "the budget is used up")
         ended = NOON + timedelta(seconds=5)
-        expected = Run(number, "acme:EU", NOON, ended, "deferred", 2, 107, 3, "the budget is used up")
+        expected = Run(
+            number, "acme:EU", NOON, ended, "deferred", 2, 107, 3, "the budget is used up", 0, 0, 0, 0
+        )
         assert runs.latest(tx, "acme:EU") == expected
         assert runs.latest(tx, "acme:UK") is None
 

@@ -14,7 +14,8 @@ HOUR = timedelta(hours=1)
 
 
 def run(begun: datetime, outcome: RunOutcome = "complete", **changes: Any) -> Run:
-    values: dict[str, Any] = {"pages": 1, "orders": 10, "requests": 1, **changes}
+    counts = dict.fromkeys(("identifiable", "with_email", "with_name", "retries"), 0)
+    values: dict[str, Any] = {"pages": 1, "orders": 10, "requests": 1, **counts, **changes}
     return Run(1, "acme:EU", begun, begun + timedelta(seconds=30), outcome, message=None, **values)
 
 

@@ -1,4 +1,4 @@
-"""Requests and answers about backfills."""
+"""Requests and answers about backfills; the backfill itself is `poller.export.Backfill`."""
 
 from __future__ import annotations
 
@@ -46,40 +46,6 @@ class BackfillPlan(BaseModel):
     read_already_seconds: float
     search: Cost
     report: Cost
-
-
-class Backfill(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": 3,
-                    "marketplace": "UK",
-                    "from": "2026-01-01T00:00:00Z",
-                    "to": "2026-06-30T00:00:00Z",
-                    "by": "auto",
-                    "state": "running",
-                    "windows_done": 4,
-                    "windows_total": 30,
-                    "orders": 1200,
-                    "requests": 64,
-                    "eta": "2026-06-30T14:00:00Z",
-                }
-            ]
-        },
-    )
-    id: int
-    marketplace: str
-    lower: str = Field(alias="from")
-    upper: str = Field(alias="to")
-    by: Way
-    state: BackfillState
-    windows_done: int
-    windows_total: int
-    orders: int
-    requests: int
-    eta: str | None
 
 
 class BackfillChanged(BaseModel):

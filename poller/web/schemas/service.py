@@ -1,4 +1,4 @@
-"""Answers about runs, readiness and changes."""
+"""Answers about readiness and changes."""
 
 from __future__ import annotations
 
@@ -9,39 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from poller.monitoring.readiness import Why
 from poller.web.schemas.base import example
 from store.change_records import EventKind
-
-
-class Run(BaseModel):
-    """One run of a source. ``outcome`` is null while it runs, or if its process died."""
-
-    model_config = example(
-        run=812,
-        source="acme:EU",
-        started_at="2026-06-01T09:40:00Z",
-        finished_at="2026-06-01T09:40:02Z",
-        outcome="complete",
-        pages=1,
-        orders=7,
-        requests=1,
-        message=None,
-        identifiable=7,
-        with_email=5,
-        with_name=6,
-        retries=0,
-    )
-    run: int
-    source: str
-    started_at: str
-    finished_at: str | None
-    outcome: Literal["complete", "deferred", "failed", "superseded"] | None
-    pages: int
-    orders: int
-    requests: int
-    message: str | None
-    identifiable: int
-    with_email: int
-    with_name: int
-    retries: int
 
 
 class NotReady(BaseModel):

@@ -1,4 +1,4 @@
-"""Requests and answers about verifications."""
+"""Requests and answers about verifications; the verification itself is `poller.export.Verification`."""
 
 from __future__ import annotations
 
@@ -6,15 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from poller.web.dependencies import Word
 from poller.web.schemas.base import example
-from store.verification_records import By, FetchOutcome, FindingKind, VerificationState
-
-
-class Finding(BaseModel):
-    order_id: str
-    what: FindingKind
-    created_at: str | None
-    last_updated_at: str | None
-    outcome: FetchOutcome | None
+from store.verification_records import By, VerificationState
 
 
 class VerificationRequest(BaseModel):
@@ -30,30 +22,6 @@ class VerificationRequest(BaseModel):
     by: By = "report"
     repair: bool = False
     account: Word | None = None
-
-
-class Verification(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    id: int
-    account: str
-    marketplace: str
-    lower: str = Field(alias="from")
-    upper: str = Field(alias="to")
-    asked_to: str
-    compared_to: str
-    by: By
-    state: VerificationState
-    listed: int
-    before_start: int
-    missing: int
-    older: int
-    quarantined: int
-    unknown: int
-    still_missing: int
-    orders: list[Finding]
-    started_at: str | None
-    finished_at: str | None
-    message: str | None
 
 
 class VerificationBegun(BaseModel):
