@@ -181,6 +181,21 @@ def save_terms(tx: Transaction, terms: Mapping[int, datetime]) -> None:
 
 # --- forgotten orders -----------------------------------------------------------------------------------
 
+_FORGETTING = "forgetting"
+
+
+def hold_off_forgetting(tx: Transaction) -> None:
+    """Let nothing be forgotten until this transaction ends: what it stores is found by what forgets next."""
+    tx.hold(_FORGETTING, shared=True)
+
+
+def hold_off_storing(tx: Transaction) -> None:
+    """Let no orders be stored until this transaction ends.
+
+    Row locks would not do: a page may bring an order of which only quarantine knows, without an e-mail.
+    """
+    tx.hold(_FORGETTING, shared=False)
+
 
 def remember_forgotten(tx: Transaction, order_ids: Iterable[tuple[str, str]]) -> None:
     """Refuse buyer data of these (account, order id) from now on, whatever its source (R63)."""

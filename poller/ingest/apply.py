@@ -54,6 +54,7 @@ def apply_orders(
         translate(order, rules.account, rules.by_marketplace.get(order.marketplace_id or ""))
         for order in fetched
     ]
+    erasure.hold_off_forgetting(tx)
     forgotten = erasure.which_forgotten(tx, rules.account, [order.order_id for order in fetched])
     if forgotten:
         translated = [as_if_withheld(o) if o.order_id in forgotten else o for o in translated]

@@ -87,6 +87,7 @@ def forget_customer(
 
     Return None if there is no such customer. Raises SpecialRecord.
     """
+    erasure.hold_off_storing(tx)
     person = find_person(tx, customer_id, read_payload)
     if person is None:
         return None
@@ -138,6 +139,7 @@ class AccountForgetting:
         return len(ids)
 
     def _orders(self, tx: Transaction) -> int:
+        erasure.hold_off_storing(tx)
         refs = erasure.orders_to_forget(tx, self.account, ERASED_AT_ONCE)
         erasure.erase_orders(tx, refs, whole=True)
         erasure.remember_forgotten(tx, [(ref.account, ref.order_id) for ref in refs])
@@ -145,6 +147,7 @@ class AccountForgetting:
         return len(refs)
 
     def _rest_of_it(self, tx: Transaction) -> None:
+        erasure.hold_off_storing(tx)
         waiting = [(e.account, e.order_id) for e in quarantine.entries(tx) if e.account == self.account]
         self.done.payloads += len(quarantine.erase(tx, waiting))
         erasure.remember_forgotten(tx, waiting)

@@ -92,6 +92,12 @@ class Transaction:
         if self._on_postgresql:
             self.conn.execute(self.lock(query)).all()
 
+    def hold(self, name: str, *, shared: bool) -> None:
+        """Hold a named lock until the end. SQLite's transaction holds the whole file already."""
+        if self._on_postgresql:
+            kind = "_shared" if shared else ""
+            self.conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock{kind}(hashtext('order-sync {name}'))")
+
     @property
     def sees_later_commits(self) -> bool:
         """Return True if a statement may see commits that an earlier one of this transaction did not."""

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import random
+from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
+from threading import Event, Thread
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from connectors.amazon.parse import order_of_json
+from connectors.orders import AmazonOrder
 from poller.privacy.forget import forget_customer
 from poller.privacy.purge import Purge
-from store import customers, queries
+from store import customers, erasure, quarantine, queries
 from store import tables as t
 from store.engine import Store, Transaction, create_engine
+from store.records import says_something
 from store.sealing import Sealer
 from tests.harness import KEY, SimulatedClock
 from tests.integration.retention_world import MONTH, Place, day, delivered
-from tests.integration.store_world import account_rules, apply
+from tests.integration.store_world import account_rules, apply, open_store
+from tests.unit.matching_world import UK
 
 BUYERS, ORDERS, PAGES = 24, 72, 8
 SYNCED, PURGED = day(20), day(60)
@@ -132,3 +139,115 @@ def test_r60_r63_also_for_more_seeds(database_url: str, seed: int) -> None:
     """Run every other one in a process."""
     served = multiprocessing.get_context("forkserver")
     raced(database_url, ThreadPoolExecutor(4) if seed % 2 else ProcessPoolExecutor(4, served), seed)
+
+
+# --- one order, stored while its buyer is forgotten ---------------------------------------------------
+
+
+def copy_of(order_id: str, *, minute: int = 0, email: bool = True, readable: bool = True) -> str:
+    """Return what Amazon sends of an order."""
+    buyer = {"buyerEmail": "ann@marketplace.amazon.co.uk", "buyerName": "Ann"}
+    address = {"name": "Ann", "addressLine1": "1 High Street", "postalCode": "LS1 1AA", "countryCode": "GB"}
+    quantity = 1 if readable else "many"
+    copy: dict[str, Any] = {
+        "orderId": order_id,
+        "createdTime": "2026-06-15T12:00:00Z",
+        "lastUpdatedTime": f"2026-06-15T12:{minute:02}:00Z",
+        "salesChannel": {"channelName": "AMAZON", "marketplaceId": UK},
+        "fulfillment": {"fulfillmentStatus": "UNSHIPPED", "fulfilledBy": "MERCHANT"},
+        "recipient": {"deliveryAddress": address},
+        "orderItems": [{"orderItemId": "1", "quantityOrdered": quantity, "product": {"sellerSku": "S"}}],
+    }
+    return json.dumps(copy | ({"buyer": buyer} if email else {}))
+
+
+def store_copy(store: Store, copy: str) -> None:
+    """Store a page of one order."""
+    read = order_of_json(copy)
+    if isinstance(read, AmazonOrder):
+        apply(store, read)
+    else:
+        apply(store, unreadable=[read])
+
+
+def is_kept_waiting(store: Store) -> bool:
+    """Return True if a transaction waits for another one's lock."""
+    if store.engine.dialect.name == "sqlite":
+        return True  # the file is locked from the beginning of a transaction to its end
+    with store.alone() as conn:
+        return bool(conn.exec_driver_sql("SELECT count(*) FROM pg_locks WHERE NOT granted").scalar_one())
+
+
+def meanwhile(url: str, work: Callable[[Store], None], begun: Event) -> Thread:
+    """Do work on a connection of its own; return when it is done or kept waiting."""
+
+    def elsewhere() -> None:
+        with closing(open_store(url)) as store:
+            begun.set()
+            work(store)
+
+    thread = Thread(target=elsewhere)
+    thread.start()
+    assert begun.wait(10)
+    with closing(open_store(url)) as watching:
+        while thread.is_alive() and not is_kept_waiting(watching):
+            thread.join(0.01)
+    return thread
+
+
+@pytest.mark.parametrize("first", ["storing", "forgetting"])
+@pytest.mark.parametrize(
+    "copy",
+    [
+        copy_of("o2", minute=1),
+        copy_of("o2", minute=1, email=False),
+        copy_of("o2", minute=1, readable=False),
+    ],
+    ids=["with e-mail", "without e-mail", "unreadable"],
+)
+def test_r62_r63_an_order_out_of_quarantine_is_forgotten_with_its_buyer(
+    copy: str, first: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One stops half way, and the other comes in between where the database lets it."""
+    with closing(open_store(database_url)) as store:
+        store_copy(store, copy_of("o1"))
+        store_copy(store, copy_of("o2", readable=False))
+        with store.read() as tx:
+            ((ann, _),) = customers.find_emails(tx, "acme", ["ann@marketplace.amazon.co.uk"]).values()
+
+        def forget_ann(store: Store) -> None:
+            store.commit(lambda tx: forget_customer(tx, ann, "tests", order_of_json))
+
+        def store_o2(store: Store) -> None:
+            store_copy(store, copy)
+
+        step, work, other = {
+            "storing": ("which_forgotten", store_o2, forget_ann),
+            "forgetting": ("remember_forgotten", forget_ann, store_o2),
+        }[first]
+        proceed, begun, threads = getattr(erasure, step), Event(), list[Thread]()
+
+        def interrupted(*arguments: Any) -> Any:
+            result = proceed(*arguments)
+            if not begun.is_set() and arguments[-1]:
+                threads.append(meanwhile(database_url, other, begun))
+            return result
+
+        monkeypatch.setattr(erasure, step, interrupted)
+        work(store)
+        (thread,) = threads
+        thread.join(10)
+        assert not thread.is_alive()
+        with store.read() as tx:
+            forgotten = erasure.which_forgotten(tx, "acme", ["o1", "o2"])
+            payloads = {entry.payload for entry in quarantine.entries(tx)}
+            records = {record.customer_id: record for record in queries.list_customers(tx, limit=10)}
+            stored = [o for order_id in sorted(forgotten) for o in queries.find_orders(tx, order_id)]
+        is_anns = first == "forgetting" or "Email" in copy
+        assert forgotten == ({"o1", "o2"} if is_anns else {"o1"}), "all that was known to be hers by then"
+        assert payloads <= {quarantine.ERASED}
+        for forgotten_order in stored:
+            assert forgotten_order.buyer is None
+            assert not says_something(forgotten_order.delivery)
+            assert forgotten_order.customer_id is not None
+            assert records[forgotten_order.customer_id].name is None
