@@ -27,7 +27,6 @@ from store.progress import (
     Window,
     joined,
 )
-from store.sealing import SealError
 from store.tables import UNFINISHED, windows
 from store.types import among
 
@@ -75,10 +74,10 @@ def _window(tx: Transaction, row: sa.Row[Any]) -> Window:
     )
     if row.page_token is None:
         return window
-    try:
-        return replace(window, page_token=tx.sealer.open(row.page_token, token_place(row.window_id)).decode())
-    except SealError:  # a walk without its token starts again; it must not stop the account
+    token = tx.sealer.try_open(row.page_token, token_place(row.window_id))
+    if token is None:  # a walk without its token starts again; it must not stop the account
         return replace(window, walk_started_at=None, pages=0, orders=0)
+    return replace(window, page_token=token.decode())
 
 
 def _failure(row: sa.Row[Any]) -> Failure | None:

@@ -95,7 +95,8 @@ def arrived_since(tx: Transaction, entry: int, kept: int) -> list[Arrived]:
 
 
 def _opened(tx: Transaction, row: sa.Row[Any]) -> OrderRecord:
-    buyer = row.buyer
+    where = place(row.order_key, "buyer")
+    buyer = None if row.buyer is None else tx.sealer.try_open(row.buyer, where)
     return OrderRecord(
         account=row.account,
         order_id=row.order_id,
@@ -104,7 +105,7 @@ def _opened(tx: Transaction, row: sa.Row[Any]) -> OrderRecord:
         last_updated_at=row.last_updated_at,
         as_of={},
         programs=codec.load_words(row.programs),
-        buyer=tx.sealer.open_as(Buyer, buyer, place(row.order_key, "buyer")) if buyer else None,
+        buyer=None if buyer is None else msgspec.json.decode(buyer, type=Buyer),
         match_basis=row.match_basis,
         match_rules=codec.load_words(row.match_rules),
     )

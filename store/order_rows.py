@@ -72,18 +72,25 @@ class Rows(Generic[R]):
             if name not in self.sealed:
                 if new != old:
                     row[name] = new
-            elif new is None or old is None or sealer.open(old, place(name)) != new:
+            elif new is None or old is None or sealer.try_open(old, place(name)) != new:
                 row[name] = None if new is None else sealer.seal(new, place(name))
 
     def fields(self, row: Row, sealer: Sealer, place: Place) -> dict[str, Any]:
-        """Return the values of a record's declared fields; one left out is at its default."""
-        values = self._decoded(row)
+        """Return the values of a record's declared fields; one left out is at its default.
+
+        A sealed value that does not open spoils nothing else: its field is left out and named ``unreadable``.
+        """
+        values: dict[str, Any] = self._decoded(row)
         for name, country in self._countries:
             if row[country]:
                 values[name] = Address(country=row[country])
         for name, decode in self._decoders:
-            if row[name] is not None:
-                values[name] = decode(sealer.open(row[name], place(name)))
+            if row[name] is None:
+                continue
+            if (opened := sealer.try_open(row[name], place(name))) is None:
+                values["unreadable"] = (*values.get("unreadable", ()), name)
+            else:
+                values[name] = decode(opened)
         return values
 
 

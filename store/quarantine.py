@@ -16,7 +16,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from store.engine import Transaction
-from store.sealing import SealError
 from store.tables import quarantine
 from store.types import among
 
@@ -230,10 +229,8 @@ def _opened(tx: Transaction, query: sa.Select[Any], **parameters: object) -> lis
 
 def _payload(tx: Transaction, sealed: bytes, where: str) -> str:
     """Open a payload. One that does not open must not stop what is done with the others."""
-    try:
-        return tx.sealer.open(sealed, where).decode()
-    except SealError:
-        return DAMAGED
+    opened = tx.sealer.try_open(sealed, where)
+    return DAMAGED if opened is None else opened.decode()
 
 
 _OF_ACCOUNT = sa.select(quarantine).where(quarantine.c.account == sa.bindparam("of_account"))

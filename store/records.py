@@ -138,6 +138,7 @@ class LineRecord(Discreet, gc=False):
     promotion_ids: Annotated[tuple[str, ...], In("promotion")] = ()
     gift_message: Annotated[str | None, In("fulfillment", sealed=True)] = None
     customization_url: Annotated[str | None, In("lasting", sealed=True)] = None
+    unreadable: tuple[str, ...] = ()
 
 
 class PackageRecord(msgspec.Struct, frozen=True, gc=False):
@@ -212,6 +213,8 @@ class OrderRecord(Discreet, gc=False):
     """When its buyer data was erased, or refused because it came too late; none is ever taken again (R63)."""
     first_seen_at: datetime | None = None
     changed_at: datetime | None = None
+    unreadable: tuple[str, ...] = ()
+    """Fields whose stored value does not open; it stays until a copy brings the field."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ removed too early. Hashes made with the lookup key stay the same, so every custo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -92,21 +92,44 @@ def find(tx: Transaction, name: str, after: Position | None, limit: int) -> Batc
     return Batch(name, tuple(dict(row) for row in rows), last)
 
 
-def reseal(tx: Transaction, batch: Batch) -> int:
+def reseal(tx: Transaction, batch: Batch) -> tuple[int, int]:
     """Seal the old values of these rows with the first key, unless another process changed them.
 
-    Returns how many values were replaced. Raises SealError if the key of one is not configured.
+    Return how many values were replaced, and how many do not open: those stay as they are.
     """
     table, place = tables.metadata.tables[batch.table], PLACES[batch.table]
     keys = [column.name for column in table.primary_key.columns]
-    replaced = 0
+    replaced = damaged = 0
     for row in batch.rows:
         for column in COLUMNS[batch.table]:
             old = row[column]
             if old is None or not tx.sealer.is_old(old):
                 continue
             where = place(row, column)
-            fresh = tx.sealer.seal(tx.sealer.open(old, where), where)
+            if (opened := tx.sealer.try_open(old, where)) is None:
+                damaged += 1
+                continue
+            fresh = tx.sealer.seal(opened, where)
             same = {name: row[name] for name in (*keys, column)}
             replaced += tx.update(table, [{column: fresh}], **same)
-    return replaced
+    return replaced, damaged
+
+
+def find_damaged(tx: Transaction) -> Iterator[str]:
+    """Try every sealed value. Yield table, column and row of each that does not open."""
+    for name, place in PLACES.items():
+        table = tables.metadata.tables[name]
+        query = sa.select(table)
+        if name == "order_lines":
+            o = tables.orders.c
+            query = query.add_columns(o.account, o.order_id).join(
+                tables.orders, o.order_key == table.c.order_key
+            )
+        if name == LAST:
+            query = query.where(table.c.name == LOOKUP_KEY)
+        for row in tx.conn.execute(query.execution_options(yield_per=500)).mappings():
+            for column in COLUMNS[name]:
+                sealed = row[column]
+                if sealed is not None and tx.sealer.try_open(sealed, place(row, column)) is None:
+                    keys = ("order_id", "account") if "order_id" in row else table.primary_key.columns.keys()
+                    yield f"{name}.{column} of {', '.join(f'{key} {row[key]}' for key in keys)}"

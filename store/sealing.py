@@ -102,6 +102,13 @@ class Sealer:
         except (InvalidTag, ValueError):  # ValueError if even the nonce is cut short
             raise SealError(f"{place}: the sealed value is damaged, or was moved from another row") from None
 
+    def try_open(self, sealed: bytes, place: str) -> bytes | None:
+        """Open a value at its place; None if it does not open."""
+        try:
+            return self.open(sealed, place)
+        except SealError:
+            return None
+
     def seal_json(self, value: Any, place: str) -> bytes:
         """Seal a group of values as one value."""
         return self.seal(msgspec.json.encode(value), place)

@@ -106,9 +106,13 @@ def reasons_for(tx: Transaction, order: OrderRecord) -> tuple[str, ...]:
 
 
 def retained(tx: Transaction, retention: Retention, order: OrderRecord) -> str:
-    """Say when the order's buyer data will be or was erased, and why."""
+    """Say when the order's buyer data will be or was erased, and why; and what of it does not open."""
     forgotten_at = erasure.forgotten_at(tx, order.account, order.order_id)
-    return explain_term(order, retention, forgotten_at)
+    term = explain_term(order, retention, forgotten_at)
+    unreadable = sorted({*order.unreadable, *(name for line in order.lines for name in line.unreadable)})
+    if not unreadable:
+        return term
+    return f"{term} Unreadable, because damaged in the database: {', '.join(unreadable)}; refetch the order."
 
 
 def headline(order: OrderRecord) -> str:

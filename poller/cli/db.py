@@ -15,7 +15,7 @@ from poller.cli.failures import BAD_INPUT, Failure, sentences_of
 from poller.cli.output import progress, put, say
 from poller.cli.session import NO_KEY, check_place, problems_of, sqlite_file
 from poller.text import counted
-from store import job_queue, revisions, transfer
+from store import job_queue, revisions, rotation, transfer
 from store.engine import DatabaseError, Engine, Store, create_engine, damages, has_lookup_key, name_of
 from store.sealing import Sealer, SealError
 
@@ -44,7 +44,7 @@ def upgrade() -> None:
 
 @app.command()
 def check() -> None:
-    """Check that the database answers, has this version's schema, opens with the key, and is sound."""
+    """Check that the database answers, fits this version, opens with the key, and is sound."""
     config, url = _settings()
     check_place(url, create=False)
     problem_count = 0
@@ -58,6 +58,7 @@ def check() -> None:
             (f"schema is revision {revisions.newest_revision()}", "schema", revisions.differences(engine)),
             ("the encryption key opens it", "encryption key", key_problems(config, engine)),
             ("the file is sound", "file", damages(engine)),
+            ("every sealed value opens", "sealed value", damaged_values(config, engine)),
             ("the job queue is there", "job queue", _queue_problems(config, engine)),
         ):
             if problems == []:
@@ -149,6 +150,22 @@ def key_problems(config: Config, engine: Engine) -> list[str]:
     except SealError as error:
         return [str(error)]
     return []
+
+
+DAMAGED_AT_MOST = 20
+"""Damaged values that are named; a missing key would name all."""
+
+
+def damaged_values(config: Config, engine: Engine) -> list[str] | None:
+    """Return table, column and row of sealed values that do not open; None if they cannot be tried."""
+    keys = config.settings.encryption_key
+    if not keys or key_problems(config, engine) or revisions.differences(engine):
+        return None
+    with Store(engine, Sealer([key.get_secret_value() for key in keys])).read() as tx:
+        damaged = [f"{name} does not open" for name in rotation.find_damaged(tx)]
+    if len(damaged) > DAMAGED_AT_MOST:
+        damaged[DAMAGED_AT_MOST:] = [f"{len(damaged) - DAMAGED_AT_MOST} more do not open"]
+    return damaged
 
 
 def _upgraded(name: str, before: str | None, after: str | None) -> str:

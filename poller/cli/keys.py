@@ -53,6 +53,11 @@ def rotate() -> None:
         say(
             f"{counted(resealing.replaced, 'value')} resealed; {counted(remaining, 'value')} of old keys left"
         )
+        if resealing.damaged:
+            say(
+                f"{counted(resealing.damaged, 'value does', 'values do')} not open with any key: "
+                "`order-sync db check` names them; the old key does not help them"
+            )
         for sentence in about_keys(service.store):
             say(sentence)
     if signals:

@@ -27,6 +27,8 @@ class Rotation:
     rest: Callable[[float], object] = lambda _: None
     advanced: Callable[[int], None] = lambda _: None
     replaced: int = 0
+    damaged: int = 0
+    """Values that do not open, with any key: they stay as they are."""
 
     def run(self) -> int:
         """Reseal all tables. Return how many values still need an old key."""
@@ -34,6 +36,7 @@ class Rotation:
         for _ in range(PASSES_MOST):
             if not left or self.stopping():
                 break
+            self.damaged = 0
             for name in rotation.PLACES:
                 if name != rotation.LAST or self._left() == 1:
                     self._table(name)
@@ -42,7 +45,7 @@ class Rotation:
 
     def _left(self) -> int:
         with self.store.read() as tx:
-            return rotation.count_old(tx).total()
+            return rotation.count_old(tx).total() - self.damaged
 
     def _table(self, name: str) -> None:
         after: rotation.Position | None = None
@@ -50,7 +53,9 @@ class Rotation:
             with self.store.read() as tx:
                 batch = rotation.find(tx, name, after, ROWS_AT_ONCE)
             if batch.rows:
-                self.replaced += self.store.commit(partial(_reseal, batch))
+                replaced, damaged = self.store.commit(partial(_reseal, batch))
+                self.replaced += replaced
+                self.damaged += damaged
                 self.advanced(self.replaced)
                 self.rest(PAUSE_SECONDS)
             after = batch.after
@@ -58,7 +63,7 @@ class Rotation:
                 return
 
 
-def _reseal(batch: rotation.Batch, tx: Transaction) -> int:
+def _reseal(batch: rotation.Batch, tx: Transaction) -> tuple[int, int]:
     return rotation.reseal(tx, batch)
 
 

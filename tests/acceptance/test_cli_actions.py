@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import signal
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -429,6 +431,32 @@ def test_retry_of_what_is_not_there_or_cannot_be_requested(shop: Shop) -> None:
     shop.configure("UK", account="other")
     shop.environ |= account_variables("http://127.0.0.1:1", Seller(refresh_token="Atzr|x"), "other")
     assert "account acme is not configured" in shop("quarantine", "retry", BAD, status=1).out
+
+
+# --- a damaged value --------------------------------------------------------------------------------
+
+
+def test_a_damaged_value_is_a_finding_of_db_check_and_stops_no_command(shop: Shop) -> None:
+    shop("sync")
+    assert "ok     every sealed value opens" in shop("db", "check").lines
+    (first, *others) = [one["order_id"] for one in shop("orders", "list", "--json").json()]
+    with closing(sqlite3.connect(shop.folder / "order-sync.db")) as conn, conn:
+        (sealed,) = conn.execute("SELECT delivery FROM orders WHERE order_id = ?", (first,)).fetchone()
+        damaged = sealed[:-1] + bytes([sealed[-1] ^ 1])
+        conn.execute("UPDATE orders SET delivery = ? WHERE order_id = ?", (damaged, first))
+    finding = f"orders.delivery of order_id {first}, account acme does not open"
+    assert f"wrong  sealed value: {finding}" in shop("db", "check", status=1).lines
+    assert {first, *others} == {one["order_id"] for one in shop("orders", "list", "--json").json()}
+    assert "Unreadable, because damaged in the database: delivery" in shop("orders", "show", first).out
+    exported = [json.loads(line) for line in shop("export", "orders", "--format", "jsonl").lines]
+    (spoiled,) = [one for one in exported if one["order_id"] == first]
+    assert spoiled["buyer_email"] is not None
+    assert spoiled["delivery"]["line1"] is None
+    assert spoiled["delivery"]["country"] is not None
+    assert len(exported) == len(others) + 1
+    shop("keys", "rotate")
+    shop("orders", "fetch", first, "--account", "acme")
+    assert "ok     every sealed value opens" in shop("db", "check").lines
 
 
 # --- config check -----------------------------------------------------------------------------------
