@@ -17,6 +17,7 @@ from typing_extensions import TypedDict
 from poller.matching.customer_records import shown_name
 from poller.matching.emails import contact_email
 from poller.text import time_text
+from store.orders import order_currency
 from store.progress import BackfillState, Way
 from store.queries import JournalEntry as StoredEntry
 from store.records import Address as StoredAddress
@@ -342,8 +343,8 @@ def journal_object(entry: StoredEntry) -> dict[str, Any]:
     return dict(exported)
 
 
-def order_object(order: OrderRecord, currency: str | None) -> dict[str, Any]:
-    """Return one order; ``currency`` is that of its amounts."""
+def order_object(order: OrderRecord) -> dict[str, Any]:
+    """Return one order."""
     buyer = order.buyer
     exported: Order = {
         "order_id": order.order_id,
@@ -364,7 +365,7 @@ def order_object(order: OrderRecord, currency: str | None) -> dict[str, Any]:
         "purchase_order_number": buyer.purchase_order_number if buyer else None,
         "buyer_name": buyer.name if buyer else None,
         "buyer_email": buyer.email if buyer else None,
-        "currency": currency,
+        "currency": order_currency(order),
         "total": _money(order.total),
         "customer_id": order.customer_id,
         "match_basis": order.match_basis,

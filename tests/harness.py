@@ -25,7 +25,7 @@ from poller.matching.marketplace_rules import ALL_DATASETS, MarketplaceRules
 from poller.matching.retention import KEEP_ALL, Retention
 from poller.sync.decide import Pace
 from poller.sync.run import RunReport, SourceSync
-from store import orders, queries, revisions
+from store import queries, revisions
 from store.engine import Store, create_engine
 from store.progress import Way
 from store.sealing import Sealer
@@ -181,9 +181,7 @@ class Shop:
         """All orders and customers as a reader of the export sees them."""
         with self.store.read() as tx:
             upto = tx.readable_change_no()
-            exported_orders = [
-                order_object(o, orders.order_currency(o)) for o in queries.changed_orders(tx, 0, upto)
-            ]
+            exported_orders = [order_object(o) for o in queries.changed_orders(tx, 0, upto)]
             exported_customers = [customer_object(c) for c in queries.changed_customers(tx, 0, upto)]
         return exported_orders, exported_customers
 

@@ -7,9 +7,9 @@ repeats nothing that did not change, and leaves nothing out.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -20,9 +20,9 @@ from poller.cli.session import opened
 from poller.export import customer_object, order_object
 from store import queries
 from store.engine import Transaction
-from store.orders import order_currency
 
 app = typer.Typer()
+T = TypeVar("T")
 
 
 class Format(StrEnum):
@@ -49,30 +49,21 @@ def group() -> None:
 @app.command()
 def orders(as_format: AsFormat = Format.JSONL, since: Since = 0) -> None:
     """Export orders; in CSV, one row per line item."""
-    _export("orders", as_format, since, _orders)
+    _export("orders", as_format, since, queries.changed_orders, order_object)
 
 
 @app.command()
 def customers(as_format: AsFormat = Format.JSONL, since: Since = 0) -> None:
     """Export customers, including merged ones."""
-    _export("customers", as_format, since, _customers)
-
-
-def _orders(tx: Transaction, since: int, upto: int) -> Iterator[dict[str, Any]]:
-    for order in queries.changed_orders(tx, since, upto):
-        yield order_object(order, order_currency(order))
-
-
-def _customers(tx: Transaction, since: int, upto: int) -> Iterator[dict[str, Any]]:
-    for customer in queries.changed_customers(tx, since, upto):
-        yield customer_object(customer)
+    _export("customers", as_format, since, queries.changed_customers, customer_object)
 
 
 def _export(
     what: str,
     as_format: Format,
     since: int,
-    changed: Callable[[Transaction, int, int], Iterator[dict[str, Any]]],
+    changed: Callable[[Transaction, int, int], Iterable[T]],
+    exported: Callable[[T], dict[str, Any]],
 ) -> None:
     with opened() as service, service.store.read() as tx:
         upto = tx.readable_change_no()
@@ -81,7 +72,7 @@ def _export(
                 f"position {since} is ahead of this database, which is at {upto}: it belongs to another one.",
                 status=BAD_INPUT,
             )
-        objects = changed(tx, since, upto)
+        objects = map(exported, changed(tx, since, upto))
         if as_format is Format.CSV:
             write_csv(what, objects, sys.stdout)
         else:

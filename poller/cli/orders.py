@@ -19,7 +19,6 @@ from poller.matching.explanations import BASIS
 from poller.text import iso_rounded_up, plain, when
 from store import accounts, quarantine, queries
 from store.engine import Transaction
-from store.orders import order_currency
 from store.quarantine import Quarantined
 from store.records import Address, Amount, Basis, OrderRecord
 
@@ -63,7 +62,7 @@ def list_orders(
     if no_match is not None:
         say(no_match)
     if as_json:
-        put_json([order_object(order, order_currency(order)) for order in orders])
+        put_json([order_object(order) for order in orders])
     elif orders:
         put_table(
             (
@@ -135,7 +134,7 @@ def show(order_id: OrderId, account: OfAccount = None, as_json: AsJson = False) 
         raise Failure(f"accounts {names} both have order {order_id}: add --account.", status=BAD_INPUT)
     (order,) = orders
     if as_json:
-        put_json(order_object(order, order_currency(order)))
+        put_json(order_object(order))
     else:
         _put_order(order, kept_until)
 

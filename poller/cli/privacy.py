@@ -19,7 +19,6 @@ from poller.privacy.purge import Purge, Purged
 from poller.text import counted, time_text
 from store import erasure, queries
 from store.engine import Transaction
-from store.orders import order_currency
 from store.queries import JournalEntry
 from store.records import CustomerRecord, OrderRecord
 
@@ -147,7 +146,7 @@ def _order_object(order: OrderRecord) -> dict[str, Any]:
         "term": {"at": time_text(due.at), "because": due.stage},
         "erased_at": time_text(order.erased_at),
     }
-    return order_object(order, order_currency(order)) | further
+    return order_object(order) | further
 
 
 # --- forget -----------------------------------------------------------------------------------------

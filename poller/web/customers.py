@@ -8,10 +8,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import JSONResponse
 
+from poller.bootstrap import Service
 from poller.customers import duplicates, edits, merges
 from poller.customers.fields import Changes, checked
 from poller.errors import Unknown
-from poller.export import Customer, JournalEntry, customer_object, journal_object
+from poller.export import Customer, JournalEntry
 from poller.web.dependencies import (
     Answer,
     CallerDep,
@@ -21,8 +22,8 @@ from poller.web.dependencies import (
     Limit,
     ServiceDep,
     Word,
-    cursor_of,
-    position_of,
+    before_of,
+    page_of,
 )
 from poller.web.masking import customers_for, disclosed, journal_for, masked
 from poller.web.problems import Problem
@@ -41,7 +42,7 @@ from poller.web.schemas.customers import (
 )
 from store import customers, queries
 from store.engine import Transaction
-from store.records import CustomerStatus
+from store.records import CustomerRecord, CustomerStatus
 
 router = APIRouter(tags=["customers"])
 
@@ -100,13 +101,19 @@ def list_customers(
     cursor: Cursor = None,
 ) -> Page[Customer]:
     """List customers, newest first; tombstones, too."""
-    before = None if cursor is None else position_of(cursor, int)[0]
+    records, more = customers_page(service, cursor, limit, status, business)
+    return Page[Customer].model_validate({"items": customers_for(caller, records), "next": more})
+
+
+def customers_page(
+    service: Service, cursor: str | None, limit: int, status: str | None, business: str | None = None
+) -> tuple[list[CustomerRecord], str | None]:
+    """Return a page of customers and the next cursor."""
+    before = before_of(cursor)
     with service.store.read() as tx:
         records = queries.list_customers(tx, limit=limit + 1, status=status, business=business, before=before)
     records.sort(key=lambda customer: -customer.customer_id)
-    items = customers_for(caller, [customer_object(customer) for customer in records[:limit]])
-    more = cursor_of(records[limit - 1].customer_id) if len(records) > limit else None
-    return Page[Customer].model_validate({"items": items, "next": more})
+    return page_of(records, limit, lambda customer: (customer.customer_id,))
 
 
 @router.post("/customers/search")
@@ -118,7 +125,7 @@ def search_customers(service: ServiceDep, caller: CallerDep, body: SearchRequest
         )
     with service.store.read() as tx:
         records = queries.list_customers(tx, limit=500, email=body.email)
-    items = customers_for(caller, [customer_object(customer) for customer in records])
+    items = customers_for(caller, records)
     return Page[Customer].model_validate({"items": items, "next": None})
 
 
@@ -149,7 +156,7 @@ def show_customer(
         response.headers["ETag"] = etag_of(tx, customer_id)
     if customer is None:
         raise Unknown(f"there is no customer {customer_id}.")
-    (shown,) = customers_for(caller, [customer_object(customer)])
+    (shown,) = customers_for(caller, [customer])
     return shown
 
 
@@ -159,7 +166,7 @@ def show_journal(service: ServiceDep, caller: CallerDep, customer_id: Id) -> lis
     with service.store.read() as tx:
         etag_of(tx, customer_id)
         entries = queries.journal_of(tx, customer_id)
-    return journal_for(caller, [journal_object(entry) for entry in entries])
+    return journal_for(caller, entries)
 
 
 # --- create and edit --------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Header, Path, Query, Request, Response
 from fastapi.dependencies.models import Dependant
@@ -21,6 +21,8 @@ from poller.web.access import PUBLIC, Caller
 from poller.web.problems import Problem
 from store import idempotency
 from store.engine import Store, Transaction
+
+T = TypeVar("T")
 
 _amazon_slots = threading.BoundedSemaphore(2)
 """Amazon may answer slowly: the remaining threads serve requests that only need the database."""
@@ -109,6 +111,18 @@ def _printable(name: str) -> str:
 def cursor_of(*position: object) -> str:
     """Encode a position as an opaque text."""
     return base64.urlsafe_b64encode(json.dumps(position).encode()).decode().rstrip("=")
+
+
+def before_of(cursor: str | None) -> int | None:
+    """Return the ID that a page of a list by ID ends before. Raises Problem."""
+    return None if cursor is None else position_of(cursor, int)[0]
+
+
+def page_of(
+    records: list[T], limit: int, position: Callable[[T], tuple[object, ...]]
+) -> tuple[list[T], str | None]:
+    """Return a page of the records and the next cursor; a further record shows that there is one."""
+    return records[:limit], cursor_of(*position(records[limit - 1])) if len(records) > limit else None
 
 
 def position_of(cursor: str, *kinds: type) -> list[Any]:

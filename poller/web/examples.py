@@ -104,7 +104,7 @@ _RUN = Run(
 )
 
 EXAMPLES: Mapping[str, dict[str, Any]] = {
-    "Order": order_object(_ORDER, "GBP"),
+    "Order": order_object(_ORDER),
     "Customer": customer_object(_CUSTOMER),
     "JournalEntry": journal_object(_ENTRY),
     "Quarantined": _QUARANTINED,

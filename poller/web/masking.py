@@ -11,9 +11,11 @@ from typing import Any
 
 import structlog
 
-from poller.export import Customer, Line, Order, buyer_keys
+from poller.export import Customer, Line, Order, buyer_keys, customer_object, journal_object, order_object
 from poller.web.access import Caller
 from store.journal import BUYER_FIELDS
+from store.queries import JournalEntry as StoredEntry
+from store.records import CustomerRecord, OrderRecord
 
 MASK = "***"
 """Replaces a text that is present but hidden; what is absent stays null."""
@@ -53,8 +55,9 @@ def disclosed(caller: Caller, what: str, ids: Iterable[object]) -> None:
         audit.info("buyer data disclosed", who=caller.who, what=what, ids=shown)
 
 
-def orders_for(caller: Caller, orders: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def orders_for(caller: Caller, records: Iterable[OrderRecord]) -> list[dict[str, Any]]:
     """Return orders (``poller.export.order_object``) as this caller may see them."""
+    orders = [order_object(record) for record in records]
     if not caller.sees_buyers:
         return [
             {
@@ -72,8 +75,9 @@ def _order_holds_data(order: Mapping[str, Any]) -> bool:
     return _holds_data([*(order[key] for key in ORDER_KEYS), *lines])
 
 
-def customers_for(caller: Caller, customers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def customers_for(caller: Caller, records: Iterable[CustomerRecord]) -> list[dict[str, Any]]:
     """Return customers (``poller.export.customer_object``) as this caller may see them."""
+    customers = [customer_object(record) for record in records]
     if not caller.sees_buyers:
         return [_with_mask(customer, CUSTOMER_KEYS) for customer in customers]
     shown = [c["customer_id"] for c in customers if _holds_data([c[key] for key in CUSTOMER_KEYS])]
@@ -81,8 +85,9 @@ def customers_for(caller: Caller, customers: list[dict[str, Any]]) -> list[dict[
     return customers
 
 
-def journal_for(caller: Caller, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def journal_for(caller: Caller, stored: Iterable[StoredEntry]) -> list[dict[str, Any]]:
     """Return a customer's journal (``poller.export.journal_object``) as this caller may see it."""
+    entries = [journal_object(entry) for entry in stored]
     if not caller.sees_buyers:
         return [
             {**entry, **{when: _with_mask(entry[when], BUYER_FIELDS) for when in ("before", "after")}}

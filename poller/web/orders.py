@@ -9,7 +9,8 @@ from fastapi import APIRouter, Query, Response
 
 from connectors.marketplaces import BY_NAME
 from poller.actions.orders import account_of, checked_id, fetched, headline, reasons_for, retained
-from poller.export import Order, order_object
+from poller.bootstrap import Service
+from poller.export import Order
 from poller.web.dependencies import (
     Answer,
     CallerDep,
@@ -19,7 +20,7 @@ from poller.web.dependencies import (
     ServiceDep,
     Word,
     bad_cursor,
-    cursor_of,
+    page_of,
     position_of,
 )
 from poller.web.masking import orders_for
@@ -28,7 +29,6 @@ from poller.web.schemas.base import Page
 from poller.web.schemas.orders import Explanation, Fetched, FetchRequest
 from store import quarantine, queries
 from store.engine import Transaction
-from store.orders import order_currency
 from store.records import Basis, OrderRecord
 
 router = APIRouter(tags=["orders"])
@@ -51,29 +51,33 @@ def list_orders(
     cursor: Cursor = None,
 ) -> Page[Order]:
     """List orders, the most recently placed first."""
+    records, more = orders_page(
+        service,
+        cursor,
+        limit,
+        status=None if status is None else status.upper(),
+        marketplace=None if marketplace is None else _code(marketplace),
+        account=account,
+        customer_id=customer_id,
+        match_basis=match_basis,
+        created_from=_utc(created_from),
+        created_to=_utc(created_to),
+    )
+    return Page[Order].model_validate({"items": orders_for(caller, records), "next": more})
+
+
+def orders_page(
+    service: Service, cursor: str | None, limit: int, **filters: Any
+) -> tuple[list[OrderRecord], str | None]:
+    """Return a page of orders and the next cursor; ``filters`` are those of ``queries.list_orders``."""
     with service.store.read() as tx:
         before = None
         if cursor is not None:
             before = queries.position_of(tx, *position_of(cursor, str, str))
             if before is None:
                 raise bad_cursor()
-        records = queries.list_orders(
-            tx,
-            limit=limit + 1,
-            status=None if status is None else status.upper(),
-            marketplace=None if marketplace is None else _code(marketplace),
-            account=account,
-            customer_id=customer_id,
-            match_basis=match_basis,
-            created_from=_utc(created_from),
-            created_to=_utc(created_to),
-            before=before,
-        )
-    items = orders_for(caller, [order_object(o, order_currency(o)) for o in records[:limit]])
-    more = (
-        cursor_of(records[limit - 1].account, records[limit - 1].order_id) if len(records) > limit else None
-    )
-    return Page[Order].model_validate({"items": items, "next": more})
+        records = queries.list_orders(tx, limit=limit + 1, before=before, **filters)
+    return page_of(records, limit, lambda order: (order.account, order.order_id))
 
 
 def _utc(time: datetime | None) -> datetime | None:
@@ -112,7 +116,7 @@ def show_order(
     """Show one order with its lines."""
     with service.store.read() as tx:
         order = find_order(tx, order_id, account)
-    (shown,) = orders_for(caller, [order_object(order, order_currency(order))])
+    (shown,) = orders_for(caller, [order])
     return shown
 
 

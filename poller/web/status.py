@@ -7,10 +7,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
 
+from poller.bootstrap import Service
 from poller.errors import Unknown
 from poller.monitoring.gather import gather
 from poller.monitoring.status import SourceStatus, Status, as_object
-from poller.web.dependencies import Cursor, Limit, ServiceDep, Word, cursor_of, position_of
+from poller.web.dependencies import Cursor, Limit, ServiceDep, Word, before_of, page_of
 from poller.web.schemas.base import Page
 from poller.web.schemas.service import Health
 from store import runs
@@ -55,8 +56,15 @@ def list_runs(
     cursor: Cursor = None,
 ) -> Response:
     """List runs of the last thirty days, newest first."""
-    before = None if cursor is None else position_of(cursor, int)[0]
+    records, more = runs_page(service, cursor, limit, source)
+    return JSONResponse({"items": as_object(records), "next": more})
+
+
+def runs_page(
+    service: Service, cursor: str | None, limit: int, source: str | None
+) -> tuple[list[runs.Run], str | None]:
+    """Return a page of runs and the next cursor."""
+    before = before_of(cursor)
     with service.store.read() as tx:
         records = runs.listed(tx, limit=limit + 1, source=source, before=before)
-    more = cursor_of(records[limit - 1].run) if len(records) > limit else None
-    return JSONResponse({"items": as_object(records[:limit]), "next": more})
+    return page_of(records, limit, lambda run: (run.run,))

@@ -9,7 +9,7 @@ from poller.actions.verifications import nothing_read, verification_object
 from poller.errors import Refused, Unknown
 from poller.export import Verification
 from poller.verification import jobs
-from poller.web.dependencies import Answer, ChangeDep, Cursor, Id, Limit, ServiceDep, cursor_of, position_of
+from poller.web.dependencies import Answer, ChangeDep, Cursor, Id, Limit, ServiceDep, before_of, page_of
 from poller.web.schemas.base import Page
 from poller.web.schemas.verifications import VerificationBegun, VerificationRequest
 from store import verification_records, verifications
@@ -25,12 +25,11 @@ def _object(job: verification_records.Verification) -> Verification:
 @router.get("/verifications")
 def list_verifications(service: ServiceDep, limit: Limit = 50, cursor: Cursor = None) -> Page[Verification]:
     """List verifications, newest first; those of the schedule, too."""
-    before = None if cursor is None else position_of(cursor, int)[0]
+    before = before_of(cursor)
     with service.store.read() as tx:
         jobs = verifications.listed(tx, limit=limit + 1, before=before)
-    more = cursor_of(jobs[limit - 1].verification_id) if len(jobs) > limit else None
-    items = [_object(job) for job in jobs[:limit]]
-    return Page[Verification].model_validate({"items": items, "next": more})
+    page, more = page_of(jobs, limit, lambda job: (job.verification_id,))
+    return Page[Verification].model_validate({"items": list(map(_object, page)), "next": more})
 
 
 @router.get("/verifications/{verification_id}")

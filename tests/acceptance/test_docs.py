@@ -372,7 +372,7 @@ def test_the_keys_of_lines_packages_and_addresses_are_documented_and_no_other() 
     order = OrderRecord(
         "", "", "", NOON, NOON, {}, lines=(LineRecord("1", 0),), packages=(PackageRecord("1"),)
     )
-    exported = order_object(order, None)
+    exported = order_object(order)
     text = " ".join(section("docs/database.md", "### Order").split())
     for what, keys in (
         ("A line has", exported["lines"][0]),

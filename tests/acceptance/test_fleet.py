@@ -30,7 +30,7 @@ from connectors.simulator.world import CLIENT_ID, CLIENT_SECRET, Seller, World
 from poller.bootstrap import Service
 from poller.export import customer_object, order_object
 from poller.matching.marketplace_rules import MarketplaceRules
-from store import job_queue, orders, queries, tables
+from store import job_queue, queries, tables
 from store.engine import Store, create_engine
 from store.sealing import Sealer, new_key
 from tests.acceptance.command_line import GENEROUS, Shop, marketplace_file
@@ -124,9 +124,7 @@ class Fleet:
             known: dict[str, set[str]] = {}  # those that are held back, too
             for row in tx.rows(sa.select(tables.orders.c.account, tables.orders.c.order_id)):
                 known.setdefault(row.account, set()).add(row.order_id)
-            found_orders = [
-                order_object(o, orders.order_currency(o)) for o in queries.changed_orders(tx, 0, upto)
-            ]
+            found_orders = [order_object(o) for o in queries.changed_orders(tx, 0, upto)]
             found_customers = [customer_object(c) for c in queries.changed_customers(tx, 0, upto)]
         store.close()
         wrong = []

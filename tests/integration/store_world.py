@@ -17,7 +17,7 @@ from poller.export import customer_object, order_object
 from poller.ingest.apply import Applied, apply_orders
 from poller.ingest.sources import AccountRules
 from poller.matching.marketplace_rules import MarketplaceRules
-from store import customers, orders, queries, runs
+from store import customers, queries, runs
 from store.engine import Store, Transaction, create_engine
 from store.records import CustomerRecord, MainEmail, OrderRecord, Origin
 from store.sealing import Sealer
@@ -137,7 +137,7 @@ def exported(store: Store, since: int = 0) -> tuple[list[dict[str, Any]], list[d
     """What a reader who continues from ``since`` gets: orders, customers, and the new position."""
     with store.read() as tx:
         upto = tx.readable_change_no()
-        found = [order_object(o, orders.order_currency(o)) for o in queries.changed_orders(tx, since, upto)]
+        found = [order_object(o) for o in queries.changed_orders(tx, since, upto)]
         people = [customer_object(c) for c in queries.changed_customers(tx, since, upto)]
     return found, people, upto
 

@@ -117,13 +117,13 @@ def promised(exported: dict[str, Any], names: str) -> list[str]:
 
 def test_an_order_has_the_promised_keys_in_their_order_known_or_not() -> None:
     for order in (ORDER, BARE_ORDER):
-        exported = order_object(order, "GBP")
+        exported = order_object(order)
         assert promised(exported, ORDER_KEYS) == keys(ORDER_KEYS)
         assert tuple(exported) == EXPORTED_KEYS["orders"]
 
 
 def test_a_line_and_an_address_have_the_promised_keys() -> None:
-    exported = order_object(ORDER, "GBP")
+    exported = order_object(ORDER)
     assert [promised(line, LINE_KEYS) for line in exported["lines"]] == [keys(LINE_KEYS)] * 2
     assert list(exported["delivery"]) == keys(ADDRESS_KEYS)
     assert exported["billing"] is None
@@ -135,7 +135,7 @@ def test_a_customer_has_the_promised_keys_in_their_order_known_or_not() -> None:
 
 
 def test_an_order_of_which_little_is_known_says_null() -> None:
-    exported = order_object(BARE_ORDER, None)
+    exported = order_object(BARE_ORDER)
     known = {"order_id", "account", "created_at", "last_updated_at"}
     empty = {"programs": [], "labels": {}, "lines": [], "packages": [], "cancel_requested": False}
     assert {k: v for k, v in exported.items() if k not in known} == dict.fromkeys(
@@ -144,7 +144,7 @@ def test_an_order_of_which_little_is_known_says_null() -> None:
 
 
 def test_money_is_a_plain_decimal_string() -> None:
-    exported = order_object(ORDER, "GBP")
+    exported = order_object(ORDER)
     assert exported["total"] == "33.50"
     line, bare = exported["lines"]
     assert (line["unit_price"], line["shipping"], line["gift_wrap"]) == ("10.00", "10", "0")
@@ -154,7 +154,7 @@ def test_money_is_a_plain_decimal_string() -> None:
 
 
 def test_times_are_utc_with_a_z() -> None:
-    exported = order_object(ORDER, "GBP")
+    exported = order_object(ORDER)
     assert exported["created_at"] == "2026-05-01T12:00:00Z"
     assert exported["last_updated_at"] == "2026-05-01T12:00:00.250000Z"
     assert exported["packages"][0]["shipped_at"] == "2026-05-01T12:00:00Z"
@@ -195,9 +195,9 @@ def test_a_tombstone_is_exported_with_where_it_points() -> None:
 def test_json_lines_are_one_object_a_line_in_readable_letters() -> None:
     out = io.StringIO()
     named = structs.replace(ORDER, buyer=Buyer(name="Zoë\nÖ"))
-    assert write_jsonl([order_object(named, "GBP"), order_object(BARE_ORDER, None)], out) == 2
+    assert write_jsonl([order_object(named), order_object(BARE_ORDER)], out) == 2
     first, second = out.getvalue().splitlines()
-    assert json.loads(first) == order_object(named, "GBP")
+    assert json.loads(first) == order_object(named)
     assert "Zoë" in first
     assert json.loads(second)["order_id"] == "o2"
 
@@ -211,7 +211,7 @@ def as_csv(what: str, objects: list[dict[str, Any]]) -> tuple[list[str], list[di
 
 
 def test_orders_in_csv_are_one_row_a_line_item() -> None:
-    objects = [order_object(order, "GBP") for order in (ORDER, BARE_ORDER)]
+    objects = [order_object(order) for order in (ORDER, BARE_ORDER)]
     _, rows = as_csv("orders", objects)
     assert [r["order_id"] for r in rows] == ["o1", "o1", "o2"]
     assert [r["lines.order_item_id"] for r in rows] == ["i1", "i2", ""]
@@ -224,7 +224,7 @@ def test_orders_in_csv_are_one_row_a_line_item() -> None:
 
 
 def test_the_columns_are_the_keys_with_nested_ones_joined_by_a_dot() -> None:
-    whole = [order_object(structs.replace(ORDER, billing=HOME), "GBP")]
+    whole = [order_object(structs.replace(ORDER, billing=HOME))]
     columns, _ = as_csv("orders", whole)
     expected: list[str] = []
     for key in EXPORTED_KEYS["orders"]:
@@ -253,7 +253,7 @@ def test_customers_in_csv_are_one_row_each() -> None:
 )
 def test_a_text_that_a_spreadsheet_would_run_gets_an_apostrophe(text: str) -> None:
     order = structs.replace(ORDER, buyer=Buyer(name=text), lines=(structs.replace(LINE, gift_message=text),))
-    _, rows = as_csv("orders", [order_object(order, "GBP")])
+    _, rows = as_csv("orders", [order_object(order)])
     assert rows[0]["buyer_name"] == rows[0]["lines.gift_message"] == "'" + text
 
 
@@ -262,5 +262,5 @@ def test_a_text_that_a_spreadsheet_would_run_gets_an_apostrophe(text: str) -> No
 )
 def test_a_number_or_a_plain_text_stays_as_it_is(text: str) -> None:
     order = structs.replace(ORDER, buyer=Buyer(name=text))
-    _, rows = as_csv("orders", [order_object(order, "GBP")])
+    _, rows = as_csv("orders", [order_object(order)])
     assert rows[0]["buyer_name"] == text

@@ -14,17 +14,16 @@ from fastapi.responses import RedirectResponse
 from poller.customers import duplicates, merges
 from poller.customers.duplicates import Suggestions
 from poller.errors import Refused, Unknown
-from poller.export import customer_object, journal_object, order_object
+from poller.export import customer_object
 from poller.web.access import Caller
 from poller.web.console.forms import PREFIX, fields_of
 from poller.web.console.rendering import page, redirect_to
-from poller.web.customers import check_version, duplicate_search, etag_of
-from poller.web.dependencies import LARGEST_ID, CallerDep, Cursor, Id, ServiceDep, cursor_of, position_of
+from poller.web.customers import check_version, customers_page, duplicate_search, etag_of
+from poller.web.dependencies import LARGEST_ID, CallerDep, Cursor, Id, ServiceDep
 from poller.web.masking import customers_for, journal_for, masked, orders_for
 from poller.web.problems import Problem
 from store import queries
 from store.engine import Store, Transaction
-from store.orders import order_currency
 from store.records import CustomerStatus
 
 router = APIRouter()
@@ -43,15 +42,11 @@ def list_customers(
     cursor: Cursor = None,
 ) -> Response:
     """List customers, newest first; tombstones, too."""
-    before = None if cursor is None else position_of(cursor, int)[0]
-    with service.store.read() as tx:
-        records = queries.list_customers(tx, limit=PAGE_SIZE + 1, status=status or None, before=before)
-    records.sort(key=lambda customer: -customer.customer_id)
-    more = cursor_of(records[PAGE_SIZE - 1].customer_id) if len(records) > PAGE_SIZE else None
+    records, more = customers_page(service, cursor, PAGE_SIZE, status or None)
     return page(
         request,
         "customers.html",
-        customers=customers_for(caller, [customer_object(c) for c in records[:PAGE_SIZE]]),
+        customers=customers_for(caller, records),
         more=more,
         chosen={"status": status},
         statuses=get_args(CustomerStatus),
@@ -76,14 +71,14 @@ def show_customer(
             raise Unknown(f"there is no customer {customer_id}.")
         orders = queries.list_orders(tx, limit=PAGE_SIZE + 1, customer_id=customer_id)
         entries = queries.journal_of(tx, customer_id)
-    (shown,) = customers_for(caller, [customer_object(customer)])
+    (shown,) = customers_for(caller, [customer])
     return page(
         request,
         "customer.html",
         customer=shown,
-        orders=orders_for(caller, [order_object(o, order_currency(o)) for o in orders[:PAGE_SIZE]]),
+        orders=orders_for(caller, orders[:PAGE_SIZE]),
         more=len(orders) > PAGE_SIZE,
-        entries=journal_for(caller, [journal_object(entry) for entry in entries]),
+        entries=journal_for(caller, entries),
         done=done,
         other=other,
         moved=moved,
@@ -133,7 +128,7 @@ def _merge_page(
         except Refused as error:
             named = error.named if caller.sees_buyers else ()
             planned, refused = None, f"{error} {', '.join(named)}".strip()
-    shown = customers_for(caller, [customer_object(side) for side in sides if side is not None])
+    shown = customers_for(caller, [side for side in sides if side is not None])
     after: dict[str, Any] | None = None
     stopping: Any = []
     if planned is not None:
@@ -141,7 +136,7 @@ def _merge_page(
         after = customer_object(planned.kept)
         stopping = [main.email for main in planned.stopping]
         if not caller.sees_buyers:
-            (after,), stopping = customers_for(caller, [after]), masked(stopping)
+            (after,), stopping = customers_for(caller, [planned.kept]), masked(stopping)
     emails = [main.email for side in sides if side is not None for main in side.emails if main.email]
     return page(
         request,

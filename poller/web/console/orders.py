@@ -8,23 +8,11 @@ from fastapi import APIRouter, Query, Request, Response
 
 from connectors.marketplaces import MARKETPLACES
 from poller.actions.orders import account_of, fetched, headline, reasons_for, retained
-from poller.export import order_object
 from poller.matching.statuses import STATUSES
 from poller.web.console.rendering import page
-from poller.web.dependencies import (
-    CallerDep,
-    Cursor,
-    ServiceDep,
-    Word,
-    asking_amazon,
-    bad_cursor,
-    cursor_of,
-    position_of,
-)
+from poller.web.dependencies import CallerDep, Cursor, ServiceDep, Word, asking_amazon
 from poller.web.masking import orders_for
-from poller.web.orders import find_order
-from store import queries
-from store.orders import order_currency
+from poller.web.orders import find_order, orders_page
 from store.records import Basis
 
 router = APIRouter()
@@ -43,29 +31,18 @@ def list_orders(
     cursor: Cursor = None,
 ) -> Response:
     """List orders, newest first."""
-    with service.store.read() as tx:
-        before = None
-        if cursor is not None:
-            before = queries.position_of(tx, *position_of(cursor, str, str))
-            if before is None:
-                raise bad_cursor()
-        records = queries.list_orders(
-            tx,
-            limit=PAGE_SIZE + 1,
-            status=status or None,
-            marketplace=marketplace or None,
-            match_basis=basis or None,
-            before=before,
-        )
-    more = (
-        cursor_of(records[PAGE_SIZE - 1].account, records[PAGE_SIZE - 1].order_id)
-        if len(records) > PAGE_SIZE
-        else None
+    records, more = orders_page(
+        service,
+        cursor,
+        PAGE_SIZE,
+        status=status or None,
+        marketplace=marketplace or None,
+        match_basis=basis or None,
     )
     return page(
         request,
         "orders.html",
-        orders=orders_for(caller, [order_object(o, order_currency(o)) for o in records[:PAGE_SIZE]]),
+        orders=orders_for(caller, records),
         more=more,
         chosen={"status": status, "marketplace": marketplace, "basis": basis},
         statuses=tuple(STATUSES),
@@ -91,7 +68,7 @@ def _order_page(
         title = headline(order)
         reasons = reasons_for(tx, order)
         buyer_data = retained(tx, service.setup.retention, order)
-    (shown,) = orders_for(caller, [order_object(order, order_currency(order))])
+    (shown,) = orders_for(caller, [order])
     return page(
         request,
         "order.html",

@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from poller.web.console.rendering import page
-from poller.web.dependencies import Cursor, ServiceDep, cursor_of, position_of
-from store import runs
+from poller.web.dependencies import Cursor, ServiceDep
+from poller.web.status import runs_page
 
 router = APIRouter()
 
@@ -23,14 +23,12 @@ def list_runs(
     cursor: Cursor = None,
 ) -> Response:
     """List runs of the last thirty days, newest first."""
-    before = None if cursor is None else position_of(cursor, int)[0]
-    with service.store.read() as tx:
-        records = runs.listed(tx, limit=PAGE_SIZE + 1, source=source or None, before=before)
+    records, more = runs_page(service, cursor, PAGE_SIZE, source or None)
     return page(
         request,
         "runs.html",
-        runs=records[:PAGE_SIZE],
-        more=cursor_of(records[PAGE_SIZE - 1].run) if len(records) > PAGE_SIZE else None,
+        runs=records,
+        more=more,
         chosen={"source": source},
         sources=sorted(service.sources),
         first=cursor is None,

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from poller.export import customer_object, order_object
 from poller.web.console.forms import fields_of
 from poller.web.console.rendering import page
 from poller.web.dependencies import CallerDep, ServiceDep
 from poller.web.masking import customers_for, orders_for
 from poller.web.problems import Problem
 from store import quarantine, queries, search
-from store.orders import order_currency
 from store.records import OrderRecord
 
 router = APIRouter()
@@ -54,8 +52,8 @@ def search_all(request: Request, service: ServiceDep, caller: CallerDep) -> Resp
         request,
         "search.html",
         q=text,
-        orders=orders_for(caller, [order_object(o, order_currency(o)) for o in orders]),
-        customers=customers_for(caller, [customer_object(c) for c in customers]),
+        orders=orders_for(caller, orders),
+        customers=customers_for(caller, customers),
         entries=entries,
         max_results=MAX_RESULTS,
     )
