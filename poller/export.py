@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, cast, get_type_hints
 
 from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict
@@ -282,19 +282,7 @@ def address_object(address: StoredAddress | None) -> Address | None:
     """Return an address with all its keys."""
     if address is None:
         return None
-    return {
-        "name": address.name,
-        "company": address.company,
-        "line1": address.line1,
-        "line2": address.line2,
-        "line3": address.line3,
-        "city": address.city,
-        "county": address.county,
-        "state": address.state,
-        "postal_code": address.postal_code,
-        "country": address.country,
-        "phone": address.phone,
-    }
+    return cast(Address, {key: getattr(address, key) for key in ADDRESS_KEYS})
 
 
 def _line_object(line: LineRecord) -> Line:

@@ -19,7 +19,6 @@ from store.engine import Row, Transaction
 from store.records import (
     Address,
     CustomerRecord,
-    CustomerStatus,
     MainEmail,
     normal_email,
     says_something,
@@ -36,6 +35,13 @@ from store.tables import (
 from store.types import among, among_these
 
 _PERSON = ("name", "company", "amazon_name", "phone")
+"""Fields that are sealed together, and below those that are columns as they are."""
+
+_PLAIN = (
+    *("business", "account", "marketplace", "created_at", "customer_id", "status", "merged_into"),
+    *("external_id", "price_list", "currency", "tax_code", "discount_percent", "special"),
+    *("created_from_order", "idle_since"),
+)
 
 
 def place(customer_id: int, column: str) -> str:
@@ -121,34 +127,16 @@ def _record(tx: Transaction, row: Row, emails: tuple[MainEmail, ...]) -> Custome
         return None if sealed is None else tx.sealer.open_json(sealed, place(key, column))
 
     person = opened("person") or {}
-    status: CustomerStatus = row["status"]
+    values: dict[str, Any] = {name: row[name] for name in (*_PLAIN, "changed_at")}
+    values |= {name: person.get(name) for name in _PERSON}
     return CustomerRecord(
-        business=row["business"],
-        account=row["account"],
-        marketplace=row["marketplace"],
-        created_at=row["created_at"],
-        customer_id=key,
-        status=status,
-        merged_into=row["merged_into"],
-        external_id=row["external_id"],
-        name=person.get("name"),
-        company=person.get("company"),
-        amazon_name=person.get("amazon_name"),
-        phone=person.get("phone"),
+        **values,
         emails=emails,
         aliases=tuple(opened("aliases") or ()),
         billing=_address(opened("billing"), row["billing_country"]),
         delivery=_address(opened("delivery"), row["delivery_country"]),
-        price_list=row["price_list"],
-        currency=row["currency"],
-        tax_code=row["tax_code"],
-        discount_percent=row["discount_percent"],
         labels=codec.load_map(row["labels"]),
         origins=codec.load_map(row["origins"]),
-        special=row["special"],
-        created_from_order=row["created_from_order"],
-        idle_since=row["idle_since"],
-        changed_at=row["changed_at"],
     )
 
 
@@ -163,32 +151,19 @@ def _values(tx: Transaction, record: CustomerRecord, key: int) -> dict[str, Any]
     billing, delivery = record.billing, record.delivery
     seal_json = tx.sealer.seal_json
     return {
+        **{name: getattr(record, name) for name in _PLAIN},
         "customer_id": key,
-        "business": record.business,
-        "account": record.account,
-        "marketplace": record.marketplace,
-        "status": record.status,
-        "merged_into": record.merged_into,
-        "external_id": record.external_id,
         "person": seal_json(person, place(key, "person")) if person else None,
         "aliases": seal_json(list(record.aliases), place(key, "aliases")) if record.aliases else None,
         "billing": seal_json(billing, place(key, "billing")) if says_something(billing) else None,
         "billing_country": billing.country if billing else None,
         "delivery": seal_json(delivery, place(key, "delivery")) if says_something(delivery) else None,
         "delivery_country": delivery.country if delivery else None,
-        "price_list": record.price_list,
-        "currency": record.currency,
-        "tax_code": record.tax_code,
-        "discount_percent": record.discount_percent,
         "labels": codec.dump_map(record.labels),
         "origins": codec.dump(dict(record.origins)),
-        "special": record.special,
         "suggested_into": None,
-        "created_from_order": record.created_from_order,
-        "created_at": record.created_at,
         "changed_at": tx.now,
         "change_no": tx.change_no,
-        "idle_since": record.idle_since,
     }
 
 

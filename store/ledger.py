@@ -46,32 +46,13 @@ def token_place(window_id: int) -> str:
     return f"windows:{window_id}:page_token"
 
 
+_WORDS = ("marketplace_ids", "included_data", "fulfilled_by", "statuses")
+
+
 def _window(tx: Transaction, row: sa.Row[Any]) -> Window:
-    window = Window(
-        source=row.source,
-        account=row.account,
-        kind=row.kind,
-        axis=row.axis,
-        marketplace_ids=codec.load_words(row.marketplace_ids),
-        included_data=codec.load_words(row.included_data),
-        lower=row.lower,
-        upper=row.upper,
-        window_id=row.window_id,
-        state=row.state,
-        walk_started_at=row.walk_started_at,
-        walk_ended_at=row.walk_ended_at,
-        pages=row.pages,
-        orders=row.orders,
-        attempts=row.attempts,
-        retry_at=row.retry_at,
-        last_error=_failure(row),
-        owner=row.owner,
-        claimed_until=row.claimed_until,
-        version=row.version,
-        backfill_id=row.backfill_id,
-        fulfilled_by=codec.load_words(row.fulfilled_by),
-        statuses=codec.load_words(row.statuses),
-    )
+    values = {f.name: row._mapping[f.name] for f in fields(Window)}
+    values |= {name: codec.load_words(values[name]) for name in _WORDS}
+    window = Window(**{**values, "page_token": None, "last_error": _failure(row)})
     if row.page_token is None:
         return window
     token = tx.sealer.try_open(row.page_token, token_place(row.window_id))
@@ -99,10 +80,7 @@ def _failure_values(failure: Failure | None) -> dict[str, Any]:
 def _values(tx: Transaction, window: Window) -> dict[str, Any]:
     values = {f.name: getattr(window, f.name) for f in fields(window) if f.name != "window_id"}
     values |= _failure_values(window.last_error)
-    values["marketplace_ids"] = codec.dump_words(window.marketplace_ids)
-    values["included_data"] = codec.dump_words(window.included_data)
-    values["fulfilled_by"] = codec.dump_words(window.fulfilled_by)
-    values["statuses"] = codec.dump_words(window.statuses)
+    values |= {name: codec.dump_words(values[name]) for name in _WORDS}
     if window.page_token is not None:
         values["page_token"] = tx.sealer.seal(window.page_token.encode(), token_place(window.window_id))
     return values

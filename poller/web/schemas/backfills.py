@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from poller.web.dependencies import Word
-from poller.web.schemas.base import example
+from poller.web.schemas.base import PeriodRequest, example
 from store.progress import BackfillState, Way
 
 
-class BackfillRequest(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [{"marketplace": "UK", "from": "2026-01-01", "to": "2026-06-30", "by": "auto"}]
-        },
-    )
-    marketplace: Word
-    lower: Word = Field(alias="from", description="First day or time (UTC), for example 2026-01-31.")
-    upper: Word = Field(alias="to", description="Day after the last one, or a time (UTC).")
+class BackfillRequest(PeriodRequest):
+    model_config = example(**{"marketplace": "UK", "from": "2026-01-01", "to": "2026-06-30", "by": "auto"})
     by: Way = "auto"
     account: Word | None = None
 

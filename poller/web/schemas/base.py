@@ -6,7 +6,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from poller.web.dependencies import LARGEST_ID
+from poller.web.dependencies import LARGEST_ID, Word
 
 T = TypeVar("T")
 
@@ -23,6 +23,14 @@ CustomerId = Annotated[int, Field(ge=1, le=LARGEST_ID)]
 def example(**values: Any) -> ConfigDict:
     """Return the configuration of a schema that has this example and refuses unknown keys."""
     return ConfigDict(extra="forbid", json_schema_extra={"examples": [values]})
+
+
+class PeriodRequest(BaseModel):
+    """A period of a marketplace's orders."""
+
+    marketplace: Word
+    lower: Word = Field(alias="from", description="First day or time (UTC), for example 2026-01-31.")
+    upper: Word = Field(alias="to", description="Day after the last one, or a time (UTC).")
 
 
 class Page(BaseModel, Generic[T]):
