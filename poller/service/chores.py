@@ -1,4 +1,4 @@
-"""Periodic work beside the sources, in the same scheduler: webhooks, alerts, trimming the outbox.
+"""Periodic work beside the sources, in the same scheduler: webhooks, alerts, the outbox, retention, identity.
 
 Chores have their own threads, so a receiver that hangs blocks no source. Several processes may run the same
 chore at once: the database decides who does what must happen once.
@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import date, timedelta
 
 import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.base import BaseScheduler
 
 from poller.bootstrap import Service, utc_now
+from poller.matching import buyer_visibility
 from poller.monitoring.alerts import Alerting
+from poller.monitoring.snapshot import buyers_shown
+from poller.privacy.key_rotation import about_keys
+from poller.privacy.purge import Purge
 from poller.service.lifecycle import again_in
 from poller.webhooks.delivery import Deliverer
 from store import changes
@@ -36,6 +40,9 @@ ALERT_GRACE = timedelta(minutes=3)
 """How long sources may take after a start to succeed before alerts are sent."""
 
 TRIM_SECONDS = 3600
+IDENTITY_SECONDS = 3600
+PURGE_SECONDS = 6 * 3600
+"""Terms are counted in days: a few times a day is enough."""
 
 
 def alerts_in(took: float) -> float:
@@ -51,6 +58,7 @@ class Chores:
         self._running = running
         self._deliverer: Deliverer | None = None
         self._alerts_at = 0.0
+        self._warned: set[tuple[str, date, str]] = set()
 
     def start(self, scheduler: BaseScheduler) -> None:
         """Add the chores to a scheduler. The store must be open and the service wired."""
@@ -65,10 +73,12 @@ class Chores:
                 self._alerts_at = now + alerts_in(time.monotonic() - now)
 
         self._deliverer = deliverer
-        scheduler.add_executor(ThreadPoolExecutor(3), EXECUTOR)
+        scheduler.add_executor(ThreadPoolExecutor(5), EXECUTOR)
         self._every(scheduler, DELIVER_SECONDS, "webhooks", deliverer.deliver_all)
         self._every(scheduler, ALERT_SECONDS, "alerts", check, ALERT_GRACE)
         self._every(scheduler, TRIM_SECONDS, "outbox", self._trim)
+        self._every(scheduler, PURGE_SECONDS, "retention", self._purge)
+        self._every(scheduler, IDENTITY_SECONDS, "identity", self._check_identity)
 
     def stop(self) -> None:
         """Close connections."""
@@ -103,3 +113,27 @@ class Chores:
         while not self._service.stop.is_set():
             if self._service.store.commit(changes.trim) == 0:
                 return
+
+    def _purge(self) -> None:
+        """Erase buyer data that is due. The next start does what a stop leaves undone."""
+        store, stop = self._service.store, self._service.stop
+        done = Purge(store, self._service.setup.retention, stopping=stop.is_set, rest=stop.wait).run()
+        if done.orders or done.records or done.hashes or done.payloads:
+            log.info("erased buyer data", **done.counts())
+        if not done.clean:
+            log.info("erased", note="a reader held the log; the next purge empties it")
+        for sentence in about_keys(store):
+            log.info("encryption keys", note=sentence)
+
+    def _check_identity(self) -> None:
+        """Warn once of each day and field whose share of shown buyers fell by more than half."""
+        with self._service.store.read() as tx:
+            today = tx.now.date()
+            newest = {
+                (key, drop.day, drop.field): drop
+                for key, shown in buyers_shown(tx, self._service.sources).items()
+                for drop in buyer_visibility.drops(shown, today)
+            }
+        for name in newest.keys() - self._warned:
+            log.warning("buyers are not shown", problem=buyer_visibility.sentence(name[0], newest[name]))
+        self._warned |= newest.keys()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection
-from datetime import date, datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -19,10 +19,6 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from poller.bootstrap import Service, utc_now
-from poller.matching import buyer_visibility
-from poller.monitoring.snapshot import buyers_shown
-from poller.privacy.key_rotation import about_keys
-from poller.privacy.purge import Purge
 from poller.service.chores import Chores
 from poller.service.executors import make_executor
 from poller.service.lifecycle import (
@@ -49,16 +45,6 @@ SOURCES = "sources"
 LINING_UP = "lining up"
 """ID of the job that takes due ticks from the database. (IDs of sources contain a colon.)"""
 
-PURGE_EVERY = timedelta(hours=6)
-"""Terms are counted in days: a few times a day is enough."""
-
-RETENTION = "retention"
-"""ID of the job that erases what is due."""
-
-IDENTITY_EVERY = timedelta(hours=1)
-IDENTITY = "identity"
-"""ID of the job that checks whether Amazon still shows buyers."""
-
 
 class Schedule:
     """Ticks every source of a service until stopped."""
@@ -69,10 +55,9 @@ class Schedule:
         self._running: set[str] = set()
         self._lined_up: set[str] = set()
         self._reload_asked = False
-        self._warned: set[tuple[str, date, str]] = set()
         self._scheduler = BackgroundScheduler(
             executors={
-                "default": ThreadPoolExecutor(4),
+                "default": ThreadPoolExecutor(1),
                 SOURCES: make_executor(service.config.settings.executor, self._defer),
             },
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
@@ -91,12 +76,6 @@ class Schedule:
         self._scheduler.start()
         self._log_problems()
         self._plan()
-        for name, job, every in (
-            (RETENTION, self._purge, PURGE_EVERY),
-            (IDENTITY, self._check_identity, IDENTITY_EVERY),
-        ):
-            seconds = every.total_seconds()
-            self._scheduler.add_job(job, "interval", seconds=seconds, next_run_time=utc_now(), id=name)
         if self._shared is not None:
             self._scheduler.add_job(self._line_up, "interval", seconds=1, id=LINING_UP)
         self._chores.start(self._scheduler)
@@ -209,45 +188,6 @@ class Schedule:
         finally:
             self._running.discard(key)
             self._at(key, utc_now() + pause)
-
-    def _purge(self) -> None:
-        """Erase buyer data that is due. The next start does what a stop leaves undone."""
-        stop = self._service.stop
-        self._running.add(RETENTION)
-        try:
-            purge = Purge(
-                self._service.store, self._service.setup.retention, stopping=stop.is_set, rest=stop.wait
-            )
-            done = purge.run()
-            if done.orders or done.records or done.hashes or done.payloads:
-                log.info("erased buyer data", **done.counts())
-            if not done.clean:
-                log.info("erased", note="a reader held the log; the next purge empties it")
-            for sentence in about_keys(self._service.store):
-                log.info("encryption keys", note=sentence)
-        except Unavailable as error:
-            log.warning("database is away", job=RETENTION, error=reason_of(error))
-        except Exception as error:
-            log.exception("purge broke", error=type(error).__name__)
-        finally:
-            self._running.discard(RETENTION)
-
-    def _check_identity(self) -> None:
-        """Warn once of each day and field whose share fell by more than half."""
-        try:
-            with self._service.store.read() as tx:
-                today = tx.now.date()
-                newest = {
-                    (key, drop.day, drop.field): drop
-                    for key, shown in buyers_shown(tx, self._service.sources).items()
-                    for drop in buyer_visibility.drops(shown, today)
-                }
-        except Unavailable as error:
-            log.warning("database is away", job=IDENTITY, error=reason_of(error))
-            return
-        for name in newest.keys() - self._warned:
-            log.warning("buyers are not shown", problem=buyer_visibility.sentence(name[0], newest[name]))
-        self._warned |= newest.keys()
 
     def _shut_down(self) -> None:
         """Let pages finish or roll back; requests that still wait are dropped, and repeated next time."""
