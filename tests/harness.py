@@ -17,7 +17,6 @@ from connectors.base import Attempt
 from connectors.marketplaces import BY_NAME
 from connectors.simulator.api import Simulator
 from connectors.simulator.orders import POISONS
-from connectors.simulator.transport import transport
 from connectors.simulator.world import CLIENT_ID, CLIENT_SECRET, Seller
 from poller.export import customer_object, order_object
 from poller.ingest.sources import AccountRules, PolledMarketplace, Source, sources_of
@@ -30,6 +29,7 @@ from store.engine import Store, create_engine
 from store.progress import Way
 from store.sealing import Sealer
 from tests.oracle import Oracle, compare
+from tests.simulator_transport import transport
 
 KEY = bytes(range(32))
 NOON = datetime(2026, 6, 15, 12, tzinfo=UTC)

@@ -32,7 +32,6 @@ from connectors.simulator.api import Simulator
 from connectors.simulator.faults import PARTICIPATIONS, Faults
 from connectors.simulator.orders import PENDING_STATUSES, Order
 from connectors.simulator.population import populate
-from connectors.simulator.transport import transport
 from connectors.simulator.world import ALL_ROLES, Seller, World
 from poller.matching import match
 from poller.matching.marketplace_rules import ALL_DATASETS, MarketplaceRules
@@ -43,6 +42,7 @@ from store.tables import orders, windows
 from tests.acceptance.truth import incomplete, misplaced, overclaimed, unfinished
 from tests.harness import NOON, Shop, SimulatedClock, rules_for
 from tests.oracle import compare
+from tests.simulator_transport import transport
 
 HISTORY = timedelta(days=1)
 AFTERNOON = timedelta(hours=3)

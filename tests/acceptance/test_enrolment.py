@@ -13,11 +13,11 @@ import sqlalchemy as sa
 
 from connectors.marketplaces import BY_NAME
 from connectors.simulator.api import Simulator
-from connectors.simulator.transport import transport
 from connectors.simulator.world import Seller, World
 from store import ledger, tables
 from store.progress import MarketplaceProgress
 from tests.harness import NOON, Shop, SimulatedClock, rules_for
+from tests.simulator_transport import transport
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 PATH = "marketplaceParticipations"

@@ -24,7 +24,6 @@ from connectors.orders import UnreadableOrder
 from connectors.simulator.api import Simulator
 from connectors.simulator.faults import SEARCH
 from connectors.simulator.orders import order as an_order
-from connectors.simulator.transport import transport
 from connectors.simulator.world import HISTORY, Seller, World
 from poller.ingest.apply import apply_orders
 from poller.matching import match
@@ -38,6 +37,7 @@ from store.records import OrderRecord
 from tests.acceptance.truth import overclaimed
 from tests.harness import NOON, Shop, SimulatedClock, rules_for
 from tests.integration.store_world import account_rules, apply, fresh_store, order
+from tests.simulator_transport import transport
 
 SECOND, MINUTE, HOUR, DAY = (timedelta(seconds=s) for s in (1, 60, 3600, 86400))
 BAD = "030-0000000-0000000"

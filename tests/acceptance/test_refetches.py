@@ -11,13 +11,13 @@ import pytest
 
 from connectors.marketplaces import BY_NAME
 from connectors.simulator.api import Simulator
-from connectors.simulator.transport import transport
 from connectors.simulator.world import Seller, World
 from poller.sync.decide import Pace
 from poller.verification import comparison
 from store import verifications
 from store.verification_records import Finding, Listed
 from tests.harness import NOON, Shop, SimulatedClock, rules_for
+from tests.simulator_transport import transport
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 UK = BY_NAME["UK"].id

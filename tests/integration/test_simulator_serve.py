@@ -15,8 +15,8 @@ from connectors.simulator.api import Simulator
 from connectors.simulator.faults import Faults
 from connectors.simulator.orders import order
 from connectors.simulator.serve import SimulatorServer, serve
-from connectors.simulator.transport import transport
 from connectors.simulator.world import CLIENT_ID, CLIENT_SECRET, World
+from tests.simulator_transport import transport
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 FORM = {

@@ -34,8 +34,8 @@ from connectors.simulator.api import Simulator
 from connectors.simulator.faults import Faults
 from connectors.simulator.orders import Line
 from connectors.simulator.reports import Reports
-from connectors.simulator.transport import transport
 from connectors.simulator.world import CLIENT_ID, CLIENT_SECRET, Seller, World
+from tests.simulator_transport import transport
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 UK = "A1F83G8C2ARO7P"

@@ -14,8 +14,8 @@ from connectors.base import UsagePlan
 from connectors.simulator.api import Simulator
 from connectors.simulator.faults import KINDS, OUTRIGHT, RARE, SUBTLE, Faults
 from connectors.simulator.orders import order
-from connectors.simulator.transport import transport
 from connectors.simulator.world import CLIENT_ID, CLIENT_SECRET, World
+from tests.simulator_transport import transport
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 SEARCH = "https://simulator.invalid/orders/2026-01-01/orders"
