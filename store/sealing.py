@@ -11,7 +11,6 @@ sealed. A rotation does not change it: with another key no customer would match 
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import os
@@ -41,24 +40,9 @@ class UnknownKey(SealError):
     """The value was sealed with a key that is not configured."""
 
 
-class BadKey(ValueError):
-    """A configured encryption key is not 32 bytes of base64."""
-
-
 def new_key() -> str:
     """Return a new random key in the form of the setting."""
     return base64.b64encode(os.urandom(32)).decode()
-
-
-def decode_key(text: str) -> bytes:
-    """Return the 32 bytes of a configured key. Raises BadKey, without repeating the text."""
-    try:
-        key = base64.b64decode(text.strip(), validate=True)
-    except (binascii.Error, ValueError):
-        raise BadKey("an encryption key is not base64") from None
-    if len(key) != 32:
-        raise BadKey(f"an encryption key has {len(key)} bytes; it must have 32")
-    return key
 
 
 def key_id(key: bytes) -> bytes:
@@ -71,7 +55,7 @@ class Sealer:
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         if not keys:
-            raise BadKey("no encryption key is configured")
+            raise ValueError("no encryption key is configured")
         self._ciphers = {key_id(key): AESGCM(key) for key in keys}
         self.current = key_id(keys[0])
         """The id of the key that seals."""

@@ -17,6 +17,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from config import values
 from connectors.base import UsagePlan
 from connectors.simulator.faults import GET, SEARCH, Faults
 from connectors.simulator.world import Seller, World
@@ -24,7 +25,7 @@ from poller.cli.commands import COMMANDS
 from store import ledger, quarantine
 from store.engine import Store, create_engine
 from store.progress import Failure, Window
-from store.sealing import Sealer, decode_key
+from store.sealing import Sealer
 from tests.acceptance.command_line import (
     GENEROUS,
     STARTED,
@@ -296,7 +297,7 @@ def test_a_command_that_is_interrupted_says_that_nothing_is_lost(shop: Shop) -> 
 
 def opened(shop: Shop) -> Store:
     engine = create_engine(shop.environ["ORDER_SYNC_DATABASE_URL"])
-    return Store(engine, Sealer([decode_key(shop.environ["ORDER_SYNC_ENCRYPTION_KEY"])]))
+    return Store(engine, Sealer(values.keys(shop.environ["ORDER_SYNC_ENCRYPTION_KEY"])))
 
 
 def test_status_shows_a_gap_with_its_reason_and_what_is_done_about_it(shop: Shop) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from config import values
 from connectors.simulator.orders import Address
 from connectors.simulator.world import Seller, World
 from poller.cli import output, session
@@ -21,7 +22,7 @@ from poller.cli.session import operator
 from store import customers
 from store.engine import Store, create_engine
 from store.records import CustomerRecord
-from store.sealing import Sealer, decode_key
+from store.sealing import Sealer
 from tests.acceptance.command_line import STARTED, Shop, open_shop, order_sync
 
 ANN, ANN_TOO, BEA, NOBODY = (f"111-0000000-000000{i}" for i in range(1, 5))
@@ -55,7 +56,7 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
 
 
 def store_of(shop: Shop) -> Store:
-    key = decode_key(shop.environ["ORDER_SYNC_ENCRYPTION_KEY"])
+    key = values.keys(shop.environ["ORDER_SYNC_ENCRYPTION_KEY"])[0]
     return Store(create_engine(shop.environ["ORDER_SYNC_DATABASE_URL"]), Sealer([key]))
 
 

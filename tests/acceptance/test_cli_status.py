@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from config import values
 from connectors.base import UsagePlan
 from connectors.simulator.faults import SEARCH, Faults
 from connectors.simulator.world import Seller, World
 from poller.ingest.refetch import REFETCHES
 from store import quarantine, tables, verifications
 from store.engine import Store, create_engine
-from store.sealing import Sealer, decode_key
+from store.sealing import Sealer
 from store.verification_records import Verification
 from tests.acceptance.command_line import GENEROUS, STARTED, Shop, open_shop
 
@@ -38,7 +39,7 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
 
 def opened(shop: Shop) -> Store:
     engine = create_engine(shop.environ["ORDER_SYNC_DATABASE_URL"])
-    return Store(engine, Sealer([decode_key(shop.environ["ORDER_SYNC_ENCRYPTION_KEY"])]))
+    return Store(engine, Sealer(values.keys(shop.environ["ORDER_SYNC_ENCRYPTION_KEY"])))
 
 
 def test_when_all_is_well_it_says_so_first_and_nothing_is_alarming(shop: Shop) -> None:

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
+from config import values
 from connectors.simulator.world import Seller, World
 from poller.export import KEYS
 from store import customers
 from store.engine import Store, create_engine
-from store.sealing import Sealer, decode_key
+from store.sealing import Sealer
 from tests.acceptance.command_line import STARTED, Shop, open_shop, order_sync
 
 PLAIN = "111-0000000-0000001"
@@ -365,7 +366,7 @@ def test_status_as_json_has_everything(shop: Shop) -> None:
 def test_a_merged_customer_sends_on(shop: Shop) -> None:
     kept, left = (c["customer_id"] for c in shop("customers", "list", "--json", "--limit", "2").json())
     engine = create_engine(shop.environ["ORDER_SYNC_DATABASE_URL"])
-    store = Store(engine, Sealer([decode_key(shop.environ["ORDER_SYNC_ENCRYPTION_KEY"])]))
+    store = Store(engine, Sealer(values.keys(shop.environ["ORDER_SYNC_ENCRYPTION_KEY"])))
     with store.begin() as tx:
         customers.bury(tx, left, kept)
         customers.write_journal(tx, "tests", "merge", kept, other_id=left)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from config import values
 from connectors.amazon.parse import order_of_json
 from connectors.orders import AmazonOrder
 from connectors.simulator.api import Simulator
@@ -29,7 +30,7 @@ from poller.sync.decide import Pace
 from store import customers, queries, revisions, rotation, tables
 from store.engine import Store, create_engine
 from store.records import CustomerRecord, MainEmail
-from store.sealing import Sealer, SealError, decode_key, new_key
+from store.sealing import Sealer, SealError, new_key
 from tests.acceptance.command_line import STARTED, Shop, open_shop
 from tests.databases import long_on
 from tests.harness import NOON, SimulatedClock, rules_for
@@ -390,7 +391,7 @@ def test_keys_are_rotated_by_command_and_the_old_one_may_go(shop: Shop) -> None:
 
 
 def keys_of(*keys: str) -> Sealer:
-    return Sealer([decode_key(key) for key in keys])
+    return Sealer(values.keys(",".join(keys)))
 
 
 @long_on("postgresql")

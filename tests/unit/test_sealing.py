@@ -6,7 +6,8 @@ import base64
 
 import pytest
 
-from store.sealing import BadKey, Lookup, Sealer, SealError, UnknownKey, decode_key, new_key
+from config.values import keys
+from store.sealing import Lookup, Sealer, SealError, UnknownKey, new_key
 
 OLD, NEW = bytes(range(32)), bytes(range(32, 64))
 
@@ -87,7 +88,7 @@ def test_a_sealer_shows_nothing_of_its_keys() -> None:
 
 
 def test_without_a_key_there_is_no_sealer() -> None:
-    with pytest.raises(BadKey, match="no encryption key is configured"):
+    with pytest.raises(ValueError, match="no encryption key is configured"):
         Sealer([])
 
 
@@ -97,28 +98,28 @@ def test_without_a_key_there_is_no_sealer() -> None:
 def test_a_new_key_is_one_that_the_setting_takes_and_never_the_same() -> None:
     first, second = new_key(), new_key()
     assert first != second
-    assert len(decode_key(first)) == 32
+    assert [len(key) for key in keys(f"{first},{second}")] == [32, 32]
 
 
 def test_blanks_around_a_key_do_not_matter() -> None:
     text = base64.b64encode(OLD).decode()
-    assert decode_key(f" {text}\n") == OLD
+    assert keys(f" {text}\n") == (OLD,)
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("not base64, but my secret passphrase", "is not base64"),
-        ("schlüssel", "is not base64"),
-        ("QUJD", "has 3 bytes; it must have 32"),
-        ("", "has 0 bytes"),
+        ("not base64, but my secret passphrase", "is not a valid base64-encoded 32-byte key"),
+        ("schlüssel", "is not a valid base64-encoded 32-byte key"),
+        ("QUJD", "is not a valid base64-encoded 32-byte key; it has 3 bytes"),
+        ("", "must be a text that is not empty"),
         (base64.b64encode(bytes(64)).decode(), "has 64 bytes"),
-        (base64.b64encode(OLD).decode()[:-2] + "!!", "is not base64"),
+        (base64.b64encode(OLD).decode()[:-2] + "!!", "is not a valid base64-encoded 32-byte key"),
     ],
 )
 def test_a_wrong_key_is_refused_without_being_shown(text: str, reason: str) -> None:
-    with pytest.raises(BadKey, match=reason) as refused:
-        decode_key(text)
+    with pytest.raises(ValueError, match=reason) as refused:
+        keys(text)
     assert refused.value.__cause__ is None
     assert refused.value.__suppress_context__ or refused.value.__context__ is None
     if text:
