@@ -6,7 +6,7 @@ Every change compares a version: of two processes that continue the same one, on
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -105,7 +105,7 @@ def for_status(tx: Transaction, accounts: Iterable[str]) -> dict[tuple[str, str]
     """Return the verifications that ``status`` needs, by account and marketplace, newest first.
 
     These are the newest of each reason and state; of a marketplace where one is not done or has findings all,
-    because a later one may have settled it (``findings.unsettled``).
+    because a later one may have settled it (``verification_records.unsettled``).
     """
     c = verifications.c
     place = (c.account, c.marketplace_id)
@@ -229,18 +229,8 @@ def add_walked(tx: Transaction, verification_id: int, page: Mapping[str, Listed]
             c.verification_id == verification_id, c.order_id.in_(page.keys())
         )
     )
-    tx.insert(
-        verification_orders,
-        [
-            {
-                "verification_id": verification_id,
-                "order_id": order.order_id,
-                "created_at": order.created_at,
-                "last_updated_at": order.last_updated_at,
-            }
-            for order in page.values()
-        ],
-    )
+    rows = [{"verification_id": verification_id, **asdict(order)} for order in page.values()]
+    tx.insert(verification_orders, rows)
 
 
 def clear_walked(tx: Transaction, verification_id: int) -> None:

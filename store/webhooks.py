@@ -8,6 +8,7 @@ it has sent is sent again.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -193,13 +194,8 @@ def changes_at(tx: Transaction, positions: Sequence[Position]) -> dict[Position,
 def hold(tx: Transaction, hook_id: int, held: Iterable[Held]) -> None:
     """Store events that were not accepted, or their new state."""
     for event in held:
-        values = {
-            "state": event.state,
-            "attempts": event.attempts,
-            "failed_at": event.failed_at,
-            "next_at": event.next_at,
-            "last_error": event.last_error,
-        }
+        values = asdict(event)
+        del values["position"]
         stored = sa.update(webhook_events).where(_is_at(hook_id, event.position))
         if tx.conn.execute(stored.values(values)).rowcount == 0:
             row = {"hook_id": hook_id, **event.position._asdict(), **values}

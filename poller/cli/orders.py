@@ -224,19 +224,8 @@ def address_line(address: Address | None) -> str:
     """Return an address on one line, without its absent parts."""
     if address is None:
         return ""
-    parts = (
-        address.name,
-        address.company,
-        address.line1,
-        address.line2,
-        address.line3,
-        address.postal_code,
-        address.city,
-        address.county,
-        address.state,
-        address.country,
-        address.phone,
-    )
+    names = "name company line1 line2 line3 postal_code city county state country phone"
+    parts = (getattr(address, name) for name in names.split())
     return ", ".join(part for part in parts if part)
 
 

@@ -46,12 +46,7 @@ class Purged:
 
     def counts(self) -> dict[str, int]:
         """Return what was erased, for the log."""
-        return {
-            "orders": self.orders,
-            "records": self.records,
-            "hashes": self.hashes,
-            "payloads": self.payloads,
-        }
+        return {name: getattr(self, name) for name in ("orders", "records", "hashes", "payloads")}
 
 
 @dataclass
