@@ -207,6 +207,7 @@ Backfill = TypedDict(
         "orders": int,
         "requests": int,
         "eta": str | None,
+        "waits_for": str | None,
     },
 )
 with_config(_SCHEMA)(Backfill)

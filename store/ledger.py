@@ -482,6 +482,12 @@ def pending_of(tx: Transaction, backfill_id: int) -> list[Interval]:
     return [Interval(row.lower, row.upper) for row in tx.rows(query)]
 
 
+def walked_orders(tx: Transaction, backfill_id: int) -> int:
+    """Return how many orders the unfinished walks of a backfill have read."""
+    walked = sa.select(sa.func.coalesce(sa.func.sum(tables.windows.c.orders), 0))
+    return int(tx.conn.execute(walked.where(_pending_of(backfill_id))).scalar_one())
+
+
 def release_all(tx: Transaction, owner: str) -> None:
     """Release all claims of a process; what it still does with those windows is superseded."""
     b = tables.backfills.c

@@ -52,9 +52,10 @@ class Words:
     upper: str = "to"
     account: str = "account"
     by: str = "by"
+    again: str = "again"
 
 
-OPTIONS = Words("--from", "--to", "--account", "--by")
+OPTIONS = Words("--from", "--to", "--account", "--by", "--again")
 FIELDS = Words()
 
 

@@ -7,18 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from config.settings import Settings
 from connectors.base import Operation
 from connectors.marketplaces import BY_ID
 from poller.actions.arguments import Place, place_of
 from poller.backfill import estimates
-from poller.backfill.estimates import Budgets
+from poller.backfill.estimates import Budgets, Certainty, Expected
 from poller.backfill.history import is_awaited, share_done
 from poller.ingest.accounts import Setup
 from poller.ingest.budget import stored_bucket
-from poller.sync.decide import BACKFILL_FIRST_SPAN
+from poller.sync import decide
 from store import backfill_reports, ledger
 from store.engine import Transaction
-from store.progress import Backfill, Interval, ReportPart
+from store.progress import Backfill, Interval, ReportPart, gaps, joined
 from store.token_bucket import Bucket
 
 ACTIVE = ("planned", "running")
@@ -29,7 +30,8 @@ class Standing:
     """The progress of a backfill.
 
     ``share``: of its range that has been read, 1 only if it is done. ``left``: orders. ``waits``: what it
-    waits for, in words. ``left`` and ``eta`` are None if they cannot be estimated.
+    waits for, in words. ``left`` and ``eta`` are None if they cannot be estimated. ``sure``: how sure
+    ``left`` is, on which ``eta`` rests.
     """
 
     backfill: Backfill
@@ -39,29 +41,66 @@ class Standing:
     left: int | None
     eta: datetime | None
     waits: str | None = None
+    sure: Certainty = "exact"
 
 
-def budgets_of(tx: Transaction, place: Place, busy: float) -> Budgets:
-    """Return the account's budgets as of now; ``busy``: seconds between live polls beside a backfill."""
+def budgets_of(tx: Transaction, place: Place, settings: Settings) -> Budgets:
+    """Return the account's budgets as of now, and what comes before a backfill."""
 
     def bucket(operation: Operation) -> Bucket:
         return stored_bucket(tx, place.source.application, place.name, operation, place.account.plans)
 
-    return Budgets(bucket("searchOrders"), bucket("getOrder"), busy)
+    progress = ledger.load_source(tx, place.source.key)
+    changes = 0.0 if progress is None else progress.changes_per_second
+    full = decide.LONGEST_LOOK if progress is None else decide.span_of_a_page(progress)
+    pace = decide.Pace(settings.poll_seconds, settings.poll_seconds_busy)
+    search = bucket("searchOrders")
+    polls = min(max(decide.slowest(pace), 2 / search.rate), max(pace.alone, full.total_seconds()))
+    second_looks = max(1 / decide.SECOND_LOOK_SPAN.total_seconds(), changes / decide.SECOND_LOOK_ORDERS)
+    sweeps = second_looks + 1 / decide.SETTLED_SPAN.total_seconds()
+    return Budgets(search, bucket("getOrder"), polls, pace.alone, sweeps)
 
 
-def expected_in(tx: Transaction, account: str, marketplace_id: str, interval: Interval) -> int | None:
-    """Estimate the orders in an interval from the stored ones; None if too few are stored."""
+NEARLY_LIVE = timedelta(hours=1)
+"""A marketplace that is read up to this long ago counts as read until now."""
+
+
+def read_ranges(tx: Transaction, account: str, marketplace_id: str) -> list[Interval]:
+    """Return the ranges of created time whose orders have been read, as history or live."""
     read = ledger.read_coverage(tx, account, marketplace_id, "created")
     progress = ledger.load_marketplaces(tx, account).get(marketplace_id)
     if progress is not None and progress.position > progress.live_from:
-        read = [*read, Interval(max([progress.live_from, *(i.upper for i in read)]), progress.position)]
-    known = {
-        i: backfill_reports.count_orders(tx, account, marketplace_id, i.lower, i.upper)
-        for i in read
-        if i.upper > i.lower
-    }
-    return estimates.expected_orders(known, interval)
+        # An order before a gap may have moved into it.
+        first = ledger.read_coverage(tx, account, marketplace_id, "first")
+        missing = gaps(first, progress.live_from, progress.position)
+        lower = missing[-1].upper if missing else progress.live_from
+        upper = tx.now if tx.now - progress.position < NEARLY_LIVE else progress.position
+        read.append(Interval(lower, max(lower, upper)))
+    return [i for i in joined(read) if i.lower < i.upper]
+
+
+def expected_in(tx: Transaction, account: str, marketplace_id: str, interval: Interval) -> Expected:
+    """Count the orders of an interval where it has been read, and estimate the others."""
+
+    def count(part: Interval) -> int:
+        upper = part.upper - timedelta(microseconds=1)  # an order at the bound belongs to what follows
+        return backfill_reports.count_orders(tx, account, marketplace_id, part.lower, upper)
+
+    return estimates.expected_orders(read_ranges(tx, account, marketplace_id), interval, count)
+
+
+def waits_for(
+    tx: Transaction, place: Place | None, account: str, marketplace_id: str, code: str
+) -> str | None:
+    """Return why a backfill cannot go on, in words; None if it can."""
+    if place is None:
+        return f"{code} is not polled: it has no file, or is not enabled"
+    progress = ledger.load_marketplaces(tx, account).get(marketplace_id)
+    if progress is not None and progress.enrolled is False:
+        return f"the seller is not enrolled in {code}: enrol, or set enabled = false in its file"
+    if progress is not None and progress.alone_since is not None:
+        return f"{code} cannot be read: {progress.trouble or 'its last look failed'}"
+    return None
 
 
 def standing_of(tx: Transaction, setup: Setup, backfill: Backfill) -> Standing:
@@ -82,18 +121,23 @@ def standing_of(tx: Transaction, setup: Setup, backfill: Backfill) -> Standing:
     left: int | None = None
     eta: datetime | None = None
     waits: str | None = None
+    sure: Certainty = "unknown"
+    if backfill.state in ACTIVE:
+        waits = waits_for(tx, place, backfill.account, backfill.marketplace_id, code)
     if place is not None:
-        left = _orders_left(tx, backfill, span)
-        if backfill.state in ACTIVE:
+        left, sure = _orders_left(tx, backfill, span)
+        if backfill.state in ACTIVE and waits is None:
             making = [p for p in parts if p.state == "asked" and is_awaited(backfill, p)]
             waits = f"Amazon is making its report{'s' if len(making) > 1 else ''}" if making else None
-            eta = _ready_at(
-                tx, backfill, left, span, parts, budgets_of(tx, place, setup.settings.poll_seconds_busy)
-            )
-    width = timedelta(seconds=backfill.span_seconds) if backfill.span_seconds else BACKFILL_FIRST_SPAN
-    ahead = math.ceil(max(timedelta(), backfill.position - backfill.lower) / width)
+            eta = _ready_at(tx, backfill, left, span, parts, budgets_of(tx, place, setup.settings))
+    ahead = math.ceil(max(timedelta(), backfill.position - backfill.lower) / _next_width(backfill))
     total = backfill.windows_done + len(unread) + (0 if backfill.state == "cancelled" else ahead)
-    return Standing(backfill, code, total, share, left, eta, waits)
+    return Standing(backfill, code, total, share, left, eta, waits, sure)
+
+
+def _next_width(backfill: Backfill) -> timedelta:
+    seconds = backfill.span_seconds
+    return decide.BACKFILL_FIRST_SPAN if seconds is None else timedelta(seconds=max(1.0, seconds))
 
 
 def _ready_at(
@@ -108,7 +152,7 @@ def _ready_at(
     if left is None:
         return None
     if backfill.way == "search":
-        cost = estimates.by_search(left, span, budgets)
+        cost = estimates.by_search(left, span, budgets, _next_width(backfill))
     else:
         takes = estimates.REPORT_TAKES
         awaited = [p for p in parts if is_awaited(backfill, p)] if backfill.way == "report" else []
@@ -118,16 +162,20 @@ def _ready_at(
                 return None
         elif parts:
             takes = timedelta()
-        cost = estimates.by_report(left, span, budgets, takes)
+        cost = estimates.by_report(left, span, budgets, _next_width(backfill), takes)
     # All backfills of an account share its budget.
     others = ledger.wanted_backfills(tx, backfill.account)
     return None if cost.time is None else tx.now + cost.time * max(1, len(others))
 
 
-def _orders_left(tx: Transaction, backfill: Backfill, span: timedelta) -> int | None:
+def _orders_left(tx: Transaction, backfill: Backfill, span: timedelta) -> tuple[int | None, Certainty]:
     """Count the ids that are left; without any, estimate from the orders stored around."""
     ids = backfill_reports.count_ids(tx, backfill.backfill_id, backfill.position)
     if ids:
-        return ids
+        return ids, "exact"
     unread = Interval(backfill.lower, backfill.lower + span)
-    return expected_in(tx, backfill.account, backfill.marketplace_id, unread)
+    expected = expected_in(tx, backfill.account, backfill.marketplace_id, unread)
+    if expected.total is None:
+        return None, expected.certainty
+    walked = ledger.walked_orders(tx, backfill.backfill_id)
+    return max(0, expected.total - walked), expected.certainty

@@ -2,33 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import get_args
 
+from config.settings import Settings
 from poller import export
 from poller.actions.arguments import OPTIONS, Place, Words, chosen_place, parsed_range
-from poller.actions.backfill_progress import ACTIVE, Standing, budgets_of, expected_in
+from poller.actions.backfill_progress import (
+    ACTIVE,
+    Standing,
+    budgets_of,
+    expected_in,
+    read_ranges,
+    waits_for,
+)
 from poller.backfill import estimates
-from poller.backfill.estimates import Budgets
+from poller.backfill.estimates import Budgets, Expected
 from poller.errors import Refused, Unknown
 from poller.ingest.accounts import Account
-from poller.sync.decide import signpost
-from poller.text import iso_rounded_up
+from poller.sync.decide import BACKFILL_FIRST_SPAN, signpost
+from poller.text import iso_rounded_up, lasting, when
 from store import backfill_reports, ledger
 from store.engine import Transaction
-from store.progress import Backfill, BackfillState, Interval, Way
+from store.progress import Backfill, BackfillState, Interval, Way, gaps
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A requested backfill; ``notes`` say where its range was shortened."""
+    """A requested backfill; ``notes`` say where its range was shortened.
+
+    ``again``: read also what has been read already. ``words``: how its arguments are called.
+    """
 
     place: Place
     interval: Interval
     way: Way
     notes: tuple[str, ...]
+    again: bool = False
+    words: Words = OPTIONS
 
 
 def parsed(
@@ -40,6 +53,8 @@ def parsed(
     account: str | None,
     now: datetime,
     words: Words = OPTIONS,
+    *,
+    again: bool = False,
 ) -> Request:
     """Parse a request. Raises Refused with one sentence about what is wrong."""
     if by not in get_args(Way):
@@ -62,7 +77,7 @@ def parsed(
     if lower < oldest:
         notes.append(f"from {oldest:%Y-%m-%d} on: Amazon no longer shows older orders")
         lower = oldest
-    return Request(place, Interval(lower, upper), way, tuple(notes))
+    return Request(place, Interval(lower, upper), way, tuple(notes), again, words)
 
 
 # --- plan -------------------------------------------------------------------------------------------
@@ -73,29 +88,87 @@ ASSUMED_ORDERS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The cost of a backfill. ``expected``: orders, None if unknown; ``again``: what was read already."""
+    """The cost of a backfill. ``expected``: orders of the range; ``read``: how much of it was read already.
 
-    expected: int | None
+    ``todo``: what it would read, None if all has been read. ``waits``: what it would wait for, in words.
+    """
+
+    expected: Expected
+    read: timedelta
+    todo: Interval | None
     budgets: Budgets
-    again: timedelta
     search: estimates.Cost
     report: estimates.Cost
+    waits: str | None
 
 
-def planned(tx: Transaction, request: Request, busy: float) -> Plan:
+def planned(tx: Transaction, request: Request, settings: Settings) -> Plan:
     """Estimate a backfill without requesting anything."""
     place, interval = request.place, request.interval
-    expected = expected_in(tx, place.name, place.polled.marketplace_id, interval)
-    budgets = budgets_of(tx, place, busy)
-    read = ledger.read_coverage(tx, place.name, place.polled.marketplace_id, "created")
-    number, span = ASSUMED_ORDERS if expected is None else expected, interval.upper - interval.lower
+    marketplace_id, code = place.polled.marketplace_id, place.polled.code
+    budgets = budgets_of(tx, place, settings)
+    read = read_ranges(tx, place.name, marketplace_id)
+    todo = _todo(read, request)
+    orders: int | None = 0
+    span = timedelta()
+    if todo is not None:
+        orders = expected_in(tx, place.name, marketplace_id, todo).total
+        span = todo.upper - todo.lower
+    number = ASSUMED_ORDERS if orders is None else orders
     return Plan(
-        expected,
-        budgets,
+        expected_in(tx, place.name, marketplace_id, interval),
         sum((_common(i, interval) for i in read), timedelta()),
-        estimates.by_search(number, span, budgets),
-        estimates.by_report(number, span, budgets),
+        todo,
+        budgets,
+        estimates.by_search(number, span, budgets, BACKFILL_FIRST_SPAN),
+        estimates.by_report(number, span, budgets, BACKFILL_FIRST_SPAN) if todo else estimates.NOTHING,
+        waits_for(tx, place, place.name, marketplace_id, code),
     )
+
+
+def _todo(read: Sequence[Interval], request: Request) -> Interval | None:
+    """Return the range from the first to the last part that has not been read; None if there is none."""
+    if request.again:
+        return request.interval
+    missing = gaps(read, request.interval.lower, request.interval.upper)
+    return Interval(missing[0].lower, missing[-1].upper) if missing else None
+
+
+def orders_of(plan: Plan) -> str:
+    """Say how many orders a planned range holds, and how sure that is."""
+    expected = plan.expected
+    counted = f"{expected.counted:,} counted in the {lasting(plan.read)} that have been read"
+    if expected.certainty == "exact":
+        return f"{expected.counted:,}, counted: all of the range has been read."
+    if expected.judged is None:
+        known = f"{counted}; of the rest nothing is known" if plan.read else "unknown"
+        return (
+            f"{known}: too little of this marketplace is stored to estimate. Per {ASSUMED_ORDERS:,} orders:"
+        )
+    judged = f"about {expected.judged:,}{' in the rest' if plan.read else ''}, judged by the "
+    judged += f"{lasting(expected.sample)} nearest to it that have been read"
+    if expected.certainty == "guess":
+        judged += " (a guess, because that is short: it may be several times as many, or as few)"
+    return f"{counted}, {judged}." if plan.read else f"{judged}."
+
+
+def live_pace(plan: Plan) -> str:
+    """Say what live reading will be beside a backfill."""
+    budgets = plan.budgets
+    if plan.search.time == timedelta():
+        return f"Live polling goes first and stays at a look every {budgets.alone:.0f} s."
+    return (
+        f"Live polling goes first: a look every {budgets.poll_seconds:.0f} s once the searches at hand are "
+        f"used up, instead of every {budgets.alone:.0f} s."
+    )
+
+
+def orders_left(standing: Standing) -> str | None:
+    """Say how many orders an unfinished backfill has left, and how sure that is: its end rests on it."""
+    if standing.left is None:
+        return "unknown, too little around has been read"
+    sure = {"exact": "counted", "guess": "a guess: the end moves with what is found"}
+    return f"about {standing.left:,} ({sure.get(standing.sure, 'judged by what was read around')})"
 
 
 def overlapping(tx: Transaction, request: Request) -> list[tuple[Backfill, timedelta]]:
@@ -117,26 +190,40 @@ def _common(first: Interval, second: Interval) -> timedelta:
 # --- start and direct -------------------------------------------------------------------------------
 
 
-def start(tx: Transaction, request: Request) -> int:
-    """Record a backfill and return its ID. Raises Refused if one of this range is unfinished."""
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A recorded backfill; ``notes``: what is left out of its range, and what it waits for."""
+
+    backfill_id: int
+    notes: tuple[str, ...]
+
+
+def start(tx: Transaction, request: Request) -> Started:
+    """Record a backfill. Raises Refused if its range is read already, or by one that is unfinished."""
     place, interval = request.place, request.interval
+    marketplace_id, code = place.polled.marketplace_id, place.polled.code
     for other in ledger.wanted_backfills(tx, place.name):
-        same = (other.marketplace_id, other.lower) == (place.polled.marketplace_id, interval.lower)
+        same = (other.marketplace_id, other.lower) == (marketplace_id, interval.lower)
         if same and abs(other.upper - interval.upper) < timedelta(days=1):
             raise Refused(
                 f"backfill {other.backfill_id} already fetches this: `order-sync backfill show "
                 f"{other.backfill_id}`."
             )
-    return ledger.open_backfill(
-        tx,
-        place.name,
-        place.polled.marketplace_id,
-        "manual",
-        interval.lower,
-        interval.upper,
-        request.way,
-        "planned",
+    todo = _todo(read_ranges(tx, place.name, marketplace_id), request)
+    if todo is None:
+        raise Refused(f"all of this has been read already; {request.words.again} reads it again.")
+    notes = list(request.notes)
+    if todo != interval:
+        notes.append(
+            f"only {when(todo.lower)} to {when(todo.upper)} UTC: the rest has been read already; "
+            f"{request.words.again} reads it again"
+        )
+    number = ledger.open_backfill(
+        tx, place.name, marketplace_id, "manual", todo.lower, todo.upper, request.way, "planned"
     )
+    if waits := waits_for(tx, place, place.name, marketplace_id, code):
+        notes.append(f"backfill {number} waits: {waits}")
+    return Started(number, tuple(notes))
 
 
 def find(tx: Transaction, backfill_id: int) -> Backfill:
@@ -199,4 +286,5 @@ def backfill_object(standing: Standing) -> export.Backfill:
         "orders": backfill.orders,
         "requests": backfill.requests,
         "eta": None if standing.eta is None else iso_rounded_up(standing.eta),
+        "waits_for": standing.waits,
     }

@@ -175,21 +175,23 @@ def after_window(
     ``is_unread``: other windows, or ids of reports, are still to be read.
     """
     most_pages = math.inf if backfill.way == "search" else pages_before_report(bucket)
-    span = next_span(window, bucket.rate, most_pages)
+    span = next_span(window.upper - window.lower, window.orders, bucket.rate, most_pages)
     backfill = replace(backfill, span_seconds=span.total_seconds(), windows_done=backfill.windows_done + 1)
     if backfill.position <= backfill.lower and not is_unread and backfill.state != "cancelled":
         return replace(backfill, state="done", finished_at=now)
     return backfill
 
 
-def next_span(window: Window, rate: float, most_pages: float = math.inf) -> timedelta:
-    """Return how wide the next window should be, from how dense this one was. ``rate``: pages a second."""
-    width = window.upper - window.lower
+def next_span(width: timedelta, orders: float, rate: float, most_pages: float = math.inf) -> timedelta:
+    """Return how wide the next window should be after one of this width and number of orders.
+
+    ``rate``: pages a second.
+    """
     target = min(rate * WINDOW_WALK.total_seconds(), most_pages) * PAGE_SIZE
     widest = min(width * 4, WINDOW_SPAN)
-    if window.orders == 0:
+    if orders == 0:
         return max(widest, timedelta(hours=1))
-    fitting = min(widest.total_seconds(), width.total_seconds() * target / window.orders)
+    fitting = min(widest.total_seconds(), width.total_seconds() * target / orders)
     return max(timedelta(hours=1), timedelta(seconds=fitting))
 
 

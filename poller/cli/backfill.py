@@ -16,7 +16,16 @@ from rich.progress import BarColumn, Progress, TextColumn
 from poller.actions import backfills
 from poller.actions.arguments import Place, place_of
 from poller.actions.backfill_progress import ACTIVE, Standing, standing_of
-from poller.actions.backfills import ASSUMED_ORDERS, Plan, Request, backfill_object, parsed, planned
+from poller.actions.backfills import (
+    Plan,
+    Request,
+    backfill_object,
+    live_pace,
+    orders_left,
+    orders_of,
+    parsed,
+    planned,
+)
 from poller.backfill import estimates, history
 from poller.backfill.estimates import Cost
 from poller.bootstrap import Service, spare_the_collector, utc_now
@@ -35,6 +44,7 @@ app = typer.Typer()
 By = Annotated[
     str, typer.Option("--by", metavar="WAY", help="search, report (uses both request budgets), or auto.")
 ]
+Again = Annotated[bool, typer.Option("--again", help="Read also what has been read already.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Run it here, until it is done.")]
 Id = Annotated[int, typer.Argument(metavar="ID", help="The backfill's number; see `backfill list`.")]
 
@@ -52,12 +62,19 @@ def group() -> None:
 
 
 @app.command()
-def plan(marketplace: Marketplace, from_: From, to: To, by: By = "auto", account: OfAccount = None) -> None:
+def plan(
+    marketplace: Marketplace,
+    from_: From,
+    to: To,
+    by: By = "auto",
+    account: OfAccount = None,
+    again: Again = False,
+) -> None:
     """Estimate a backfill without requesting anything."""
     with opened(create=True, wired=True) as service:
-        request = parsed(service.accounts, marketplace, from_, to, by, account, utc_now())
+        request = parsed(service.accounts, marketplace, from_, to, by, account, utc_now(), again=again)
         with service.store.read() as tx:
-            estimate = planned(tx, request, service.setup.settings.poll_seconds_busy)
+            estimate = planned(tx, request, service.setup.settings)
             overlaps = _overlapping(tx, request)
         _put_plan(request, estimate, overlaps)
 
@@ -76,28 +93,30 @@ def _put_plan(request: Request, plan: Plan, overlaps: list[str]) -> None:
     put(f"{request.place.polled.code} of account {request.place.name}: {_range(interval)}, by {request.way}")
     for note in (*request.notes, *overlaps):
         put(f"  {note}")
-    if plan.again > timedelta():
-        put(f"  {lasting(plan.again)} of it have been read already and would be read again")
+    if plan.waits is not None:
+        put(f"  it would wait: {plan.waits}")
     put()
-    if plan.expected is None:
-        put(
-            "Orders: unknown, too little of this marketplace is stored to estimate. "
-            f"Per {ASSUMED_ORDERS:,} orders:"
-        )
-    else:
-        put(f"Orders: about {plan.expected:,}, estimated from those that are stored.")
+    put(f"Orders: {orders_of(plan)}")
+    if plan.todo is None:
+        put("All of this has been read already: `start` refuses it without --again.")
+        return
+    if plan.todo != interval:
+        put(f"To read: {_range(plan.todo)}; the rest has been read already.")
+    elif plan.read > timedelta():
+        put(f"{lasting(plan.read)} of this have been read already and would be read again.")
     put_table(
         ("by", ">windows", ">requests", ">searches", ">by id", ">for reports", "time"),
         [("search", *_cells(plan.search)), ("report", *_cells(plan.report))],
     )
     put()
-    put(_advice(plan.search, plan.report, interval.upper - interval.lower))
+    put(_advice(plan.search, plan.report, plan.todo.upper - plan.todo.lower))
     budgets = plan.budgets
     tokens = f"{budgets.search.tokens:.0f} of {budgets.search.burst:.0f} searches are available now"
     put(
         f"The time depends on the request budget ({tokens}, then {_pace(budgets.search.rate)}; orders by "
-        f"id: {_pace(budgets.get.rate)}). Live polling, every {budgets.poll_seconds:.0f} s, goes first."
+        f"id: {_pace(budgets.get.rate)})."
     )
+    put(live_pace(plan))
     put()
     put("What a backfill cannot bring:")
     put("  orders older than two years (Japan, Australia, Singapore: older than 2016)")
@@ -151,17 +170,17 @@ def start(
     to: To,
     by: By = "auto",
     account: OfAccount = None,
+    again: Again = False,
     wait: Wait = False,
 ) -> None:
     """Record a backfill and print its number. A running service or `sync` carries it out."""
     with opened(create=True, wired=True) as service:
-        request = parsed(service.accounts, marketplace, from_, to, by, account, utc_now())
-        for note in request.notes:
-            say(note)
+        request = parsed(service.accounts, marketplace, from_, to, by, account, utc_now(), again=again)
         with service.store.begin() as tx:
             overlaps = _overlapping(tx, request)
-            number = backfills.start(tx, request)
-        for sentence in overlaps:
+            started = backfills.start(tx, request)
+        number = started.backfill_id
+        for sentence in (*overlaps, *started.notes):
             say(sentence)
         put(str(number))
         sys.stdout.flush()
@@ -229,6 +248,7 @@ def list_(as_json: AsJson = False) -> None:
             ">orders",
             ">requests",
             "ready",
+            "waits for",
         ),
         [
             (
@@ -243,6 +263,7 @@ def list_(as_json: AsJson = False) -> None:
                 s.backfill.orders,
                 s.backfill.requests,
                 when(s.eta),
+                s.waits,
             )
             for s in standings
         ],
@@ -275,10 +296,11 @@ def show(backfill_id: Id, as_json: AsJson = False) -> None:
         ("orders", stored.orders),
         ("requests", stored.requests),
         ("ids to fetch", ids or None),
+        ("orders left", standing.backfill.state in ACTIVE and orders_left(standing)),
         ("ready", when(standing.eta) and f"about {when(standing.eta)} UTC"),
         ("finished", when(stored.finished_at) and f"{when(stored.finished_at)} UTC"),
     ]
-    put_table(("", ""), [(name, value) for name, value in facts if value not in (None, "")])
+    put_table(("", ""), [(name, value) for name, value in facts if value not in (None, "", False)])
     if reports:
         put()
         put_table(

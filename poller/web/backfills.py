@@ -24,8 +24,9 @@ router = APIRouter(tags=["backfills"])
 
 
 def _parsed(accounts: Mapping[str, Account], body: BackfillRequest) -> backfills.Request:
+    bounds = (body.lower, body.upper)
     return backfills.parsed(
-        accounts, body.marketplace, body.lower, body.upper, body.by, body.account, utc_now(), FIELDS
+        accounts, body.marketplace, *bounds, body.by, body.account, utc_now(), FIELDS, again=body.again
     )
 
 
@@ -34,8 +35,8 @@ def plan_backfill(service: ServiceDep, body: BackfillRequest) -> BackfillPlan:
     """Estimate the requests and time of a backfill, without requesting anything from Amazon."""
     wanted = _parsed(service.accounts, body)
     with service.store.read() as tx:
-        plan = backfills.planned(tx, wanted, service.setup.settings.poll_seconds_busy)
-        notes = _notes(tx, wanted)
+        plan = backfills.planned(tx, wanted, service.setup.settings)
+        notes = [*wanted.notes, *_overlaps(tx, wanted), *([plan.waits] if plan.waits else ())]
     return BackfillPlan.model_validate(
         {
             "account": wanted.place.name,
@@ -43,22 +44,22 @@ def plan_backfill(service: ServiceDep, body: BackfillRequest) -> BackfillPlan:
             "from": iso_rounded_up(wanted.interval.lower),
             "to": iso_rounded_up(wanted.interval.upper),
             "notes": notes,
-            "expected": plan.expected,
-            "read_already_seconds": plan.again.total_seconds(),
+            "expected": plan.expected.total,
+            "counted": plan.expected.counted,
+            "certainty": plan.expected.certainty,
+            "read_already_seconds": plan.read.total_seconds(),
+            "poll_seconds": plan.budgets.poll_seconds,
             "search": _cost(plan.search),
             "report": _cost(plan.report),
         }
     )
 
 
-def _notes(tx: Transaction, wanted: backfills.Request) -> list[str]:
-    """Return notes on a shortened range and on overlapping backfills."""
+def _overlaps(tx: Transaction, wanted: backfills.Request) -> list[str]:
+    """Return a note on each overlapping backfill."""
     return [
-        *wanted.notes,
-        *(
-            f"backfill {o.backfill_id} is {o.state} and overlaps"
-            for o, _ in backfills.overlapping(tx, wanted)
-        ),
+        f"backfill {other.backfill_id} is {other.state} and overlaps"
+        for other, _ in backfills.overlapping(tx, wanted)
     ]
 
 
@@ -79,10 +80,10 @@ def start_backfill(service: ServiceDep, change: ChangeDep, body: BackfillRequest
     wanted = _parsed(service.accounts, body)
 
     def work(tx: Transaction) -> Answer:
-        notes = _notes(tx, wanted)
-        number = backfills.start(tx, wanted)
-        answer = {"id": number, "state": "planned", "notes": notes}
-        return Answer(201, answer, {"Location": f"/backfills/{number}"})
+        overlaps = _overlaps(tx, wanted)
+        started = backfills.start(tx, wanted)
+        answer = {"id": started.backfill_id, "state": "planned", "notes": [*started.notes, *overlaps]}
+        return Answer(201, answer, {"Location": f"/backfills/{started.backfill_id}"})
 
     return change.in_transaction(work)
 

@@ -125,6 +125,7 @@ EXAMPLES: Mapping[str, dict[str, Any]] = {
         "orders": 1200,
         "requests": 64,
         "eta": "2026-06-30T14:00:00Z",
+        "waits_for": None,
     },
     "Run": as_object(_RUN),
 }

@@ -49,6 +49,7 @@ KEYS = [
     "orders",
     "requests",
     "eta",
+    "waits_for",
 ]
 OLD = STARTED - timedelta(days=60)
 """Before the start date of the shop's marketplace file."""
@@ -242,7 +243,7 @@ def test_that_a_report_is_awaited_is_not_blamed_on_the_budget(tmp_path: Path) ->
 
 def test_a_backfill_that_has_not_begun_is_not_said_to_be_done(shop: Shop) -> None:
     shop("sync", "--wait")
-    read_already = ("--marketplace", "UK", "--from", day(8), "--to", day(3))
+    read_already = ("--marketplace", "UK", "--from", day(8), "--to", day(3), "--again")
     number = int(shop("backfill", "start", *read_already, "--by", "report").out)
     assert re.search(r"UK .*: 0% done, .*\(planned", shop("status").out)
     assert shop("status", "--json").json()["sources"][0]["backfills"][0]["done"] == 0
@@ -343,3 +344,73 @@ def test_a_backfill_s_eta_lies_ahead(shop: Shop) -> None:
     number = int(shop("backfill", "start", *STRETCH, "--by", "search").out)
     eta = listed(shop, number)["eta"]
     assert eta is None or datetime.fromisoformat(eta) >= STARTED
+
+
+# --- what has been read already -------------------------------------------------------------------------
+
+
+def test_where_all_has_been_read_a_plan_counts_and_start_needs_again(shop: Shop) -> None:
+    shop("backfill", "start", *STRETCH, "--by", "search", "--wait")
+    printed = shop("backfill", "plan", *STRETCH).lines
+    assert "Orders: 12, counted: all of the range has been read." in printed
+    assert "All of this has been read already: `start` refuses it without --again." in printed
+    empty = ("--marketplace", "UK", "--from", day(36), "--to", day(31))
+    assert "Orders: 0, counted: all of the range has been read." in shop("backfill", "plan", *empty).lines
+    asked = len(shop.simulator.requests)
+    refused = shop("backfill", "start", *STRETCH, "--by", "search", status=2).messages
+    assert refused == ["error: all of this has been read already; --again reads it again."]
+    assert len(shop.simulator.requests) == asked
+    again = shop("backfill", "start", *STRETCH, "--by", "search", "--again", "--wait")
+    assert listed(shop, int(again.out))["state"] == "done"
+
+
+def test_only_what_has_not_been_read_is_read(shop: Shop) -> None:
+    shop("backfill", "start", *STRETCH, "--by", "search", "--wait")
+    wider = ("--marketplace", "UK", "--from", day(70), "--to", day(40))
+    printed = shop("backfill", "plan", *wider).lines
+    assert f"To read: {day(70)} to {day(61)} UTC; the rest has been read already." in printed
+    (orders,) = [line for line in printed if line.startswith("Orders: ")]
+    assert re.match(r"Orders: 10 counted in the 21 days that have been read, about \d+ in the rest", orders)
+    started = shop("backfill", "start", *wider, "--by", "search")
+    assert started.messages[0] == (
+        f"only {day(70)} 00:00 to {day(61)} 00:00 UTC: the rest has been read already; --again reads it again"
+    )
+    mine = listed(shop, int(started.out))
+    assert (mine["from"], mine["to"]) == (f"{day(70)}T00:00:00Z", f"{day(61)}T00:00:00Z")
+
+
+def test_a_plan_says_what_live_polling_will_be(tmp_path: Path) -> None:
+    world = World(Seller(marketplaces=("UK",)))
+    with open_shop(tmp_path, world, plans=GENEROUS) as shop:
+        shop("sync", "--wait")
+        line = "Live polling goes first and stays at a look every 180 s."
+        assert line in shop("backfill", "plan", *STRETCH).lines
+        shop.simulator.plans = {**GENEROUS, SEARCH: UsagePlan(0.0056, 20)}
+        store = create_engine(shop.environ["ORDER_SYNC_DATABASE_URL"])
+        with store.begin() as conn:
+            searching = tables.budgets.c.operation == SEARCH
+            conn.execute(sa.update(tables.budgets).where(searching).values(tokens=1.0, rate=0.0056, burst=20))
+        store.dispose()
+        assert (
+            "Live polling goes first: a look every 600 s once the searches at hand are used up, "
+            "instead of every 180 s." in shop("backfill", "plan", *STRETCH).lines
+        )
+
+
+def test_a_backfill_of_a_marketplace_without_enrolment_says_what_it_waits_for(tmp_path: Path) -> None:
+    world = World(Seller(marketplaces=("UK",)))
+    with open_shop(tmp_path, world, plans=GENEROUS) as shop:
+        shop.configure("DE")
+        shop("sync")
+        there = ("--marketplace", "DE", "--from", day(61), "--to", day(30))
+        waits = "the seller is not enrolled in DE: enrol, or set enabled = false in its file"
+        assert f"  it would wait: {waits}" in shop("backfill", "plan", *there).lines
+        started = shop("backfill", "start", *there, "--by", "search")
+        assert f"backfill {int(started.out)} waits: {waits}" in started.messages
+        mine = listed(shop, int(started.out))
+        assert (mine["waits_for"], mine["eta"]) == (waits, None)
+        assert waits in " ".join(shop("backfill", "show", started.out.strip()).out.split())
+        assert listed(shop, int(started.out))["requests"] == 0
+        (shop.folder / "marketplaces" / "de.toml").unlink()
+        not_polled = "DE is not polled: it has no file, or is not enabled"
+        assert listed(shop, int(started.out))["waits_for"] == not_polled

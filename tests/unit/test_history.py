@@ -235,41 +235,86 @@ AMAZONS = Budgets(bucket(0.0056, 20, 20), bucket(0.5, 30, 30), 900)
 
 
 def test_the_time_of_a_hundred_thousand_orders_is_that_of_the_buckets() -> None:
-    search = estimates.by_search(100_000, 180 * DAY, AMAZONS)
-    report = estimates.by_report(100_000, 180 * DAY, AMAZONS)
+    search = estimates.by_search(100_000, 180 * DAY, AMAZONS, DAY)
+    report = estimates.by_report(100_000, 180 * DAY, AMAZONS, DAY)
     assert search.time is not None
     assert report.time is not None
-    assert search.searches == 1_000
-    assert search.time / HOUR == pytest.approx(981 / (0.0056 - 1 / 900) / 3600)
+    assert (search.windows, search.searches) == (11, 1_002), "the last page of a window is seldom full"
+    assert search.time / HOUR == pytest.approx(983 / (0.0056 - 1 / 900) / 3600)
     assert report.time / HOUR == pytest.approx((100_000 - 1_915) / (0.56 - 1 / 9 + 0.5) / 3600)
     assert report.searches * 100 + report.gets == pytest.approx(100_000, abs=100)
     assert estimates.is_faster(report, search)
 
 
 def test_what_the_burst_pays_for_comes_at_once_and_is_faster_by_search() -> None:
-    search = estimates.by_search(1_500, 30 * DAY, AMAZONS)
+    search = estimates.by_search(1_500, 30 * DAY, AMAZONS, DAY)
     assert search.time == timedelta()
-    assert not estimates.is_faster(estimates.by_report(1_500, 30 * DAY, AMAZONS), search)
+    assert not estimates.is_faster(estimates.by_report(1_500, 30 * DAY, AMAZONS, DAY), search)
 
 
 def test_once_the_reports_are_there_nothing_waits_for_them() -> None:
-    assert estimates.by_report(10, DAY, AMAZONS).time == estimates.REPORT_TAKES
-    assert estimates.by_report(10, DAY, AMAZONS, timedelta()).time == timedelta()
+    assert estimates.by_report(10, DAY, AMAZONS, DAY).time == estimates.REPORT_TAKES
+    assert estimates.by_report(10, DAY, AMAZONS, DAY, timedelta()).time == timedelta()
 
 
 def test_where_live_polling_needs_all_searches_only_ids_bring_history() -> None:
     slow = replace(AMAZONS, search=bucket(0.001, 20, 1))
-    search = estimates.by_search(5_000, 30 * DAY, slow)
+    search = estimates.by_search(5_000, 30 * DAY, slow, DAY)
     assert search.time is None
-    assert estimates.is_faster(estimates.by_report(5_000, 30 * DAY, slow), search)
+    assert estimates.is_faster(estimates.by_report(5_000, 30 * DAY, slow, DAY), search)
 
 
-def test_orders_are_expected_as_dense_as_those_that_are_known() -> None:
-    month = Interval(NOON - 30 * DAY, NOON)
-    known = {Interval(NOON - 2 * DAY, NOON): 40, Interval(NOON - 9 * DAY, NOON - 8 * DAY): 50}
-    assert estimates.expected_orders(known, month) == 900
-    assert estimates.expected_orders({Interval(NOON - 5 * HOUR, NOON): 9}, month) is None
-    assert estimates.expected_orders({}, month) is None
+def test_windows_of_an_empty_range_grow_fourfold_up_to_thirty_days() -> None:
+    search = estimates.by_search(0, 180 * DAY, AMAZONS, DAY)
+    assert (search.windows, search.searches) == (9, 9), "1, 4, 16 and 30 days, and 30 again"
+    assert estimates.by_search(0, 180 * DAY, AMAZONS, 30 * DAY).searches == 6
+
+
+def test_reports_without_an_order_are_searched() -> None:
+    report = estimates.by_report(0, 180 * DAY, replace(AMAZONS, search=bucket(0.0056, 20, 1)), DAY)
+    assert (report.searches, report.gets, report.reports) == (9, 0, 18)
+    assert report.time == timedelta(seconds=9 / (0.0056 - 1 / 900))
+
+
+def test_second_looks_and_settled_days_take_their_searches_first() -> None:
+    busy = replace(AMAZONS, sweeps=0.001)
+    assert busy.search_rate == pytest.approx(0.0056 - 1 / 900 - 0.001)
+
+
+def expected(interval: Interval, known: dict[Interval, float]) -> estimates.Expected:
+    """Return what is expected where these ranges were read, by the orders of a day."""
+
+    def count(part: Interval) -> int:
+        (density,) = [d for i, d in known.items() if i.lower <= part.lower and part.upper <= i.upper]
+        return round(density * ((part.upper - part.lower) / DAY))
+
+    return estimates.expected_orders(sorted(known), interval, count)
+
+
+def ago(first: float, last: float) -> Interval:
+    return Interval(NOON - first * DAY, NOON - last * DAY)
+
+
+def test_where_all_has_been_read_orders_are_counted() -> None:
+    known = {ago(60, 30): 0.0, ago(29, 0): 7.0}
+    assert expected(ago(29, 0), known) == estimates.Expected(203)
+    assert expected(ago(60, 31), known) == estimates.Expected(0)
+
+
+def test_the_rest_is_judged_by_what_was_read_nearest_to_it() -> None:
+    christmas = {ago(200, 190): 90.0, ago(40, 0): 10.0}
+    assert expected(ago(60, 20), christmas) == estimates.Expected(200, 200, "estimate", 20 * DAY)
+    assert expected(ago(190, 170), christmas) == estimates.Expected(0, 1800, "estimate", 10 * DAY)
+    two_gaps = expected(ago(195, 0), {ago(200, 190): 90.0, ago(180, 150): 50.0, ago(40, 0): 10.0})
+    assert two_gaps.counted == 5 * 90 + 30 * 50 + 40 * 10
+    assert two_gaps.judged == 10 * 70 + 110 * 35
+
+
+def test_little_that_was_read_makes_it_a_guess_and_less_says_nothing() -> None:
+    assert expected(ago(61, 1), {ago(1, 0): 10.0}) == estimates.Expected(0, 600, "guess", DAY)
+    assert expected(ago(600, 500), {ago(90, 0): 10.0}).certainty == "guess", "far away"
+    assert expected(ago(61, 1), {ago(0.2, 0): 10.0}) == estimates.Expected(0, None, "unknown")
+    assert expected(ago(61, 1), {}).total is None
 
 
 @pytest.mark.parametrize("code", ["JP", "AU", "SG"])

@@ -57,16 +57,18 @@ def _list_page(
         standings=_standings(service.store, service.setup),
         choices=choices,
         ways=get_args(Way),
-        values={"place": "", "from": "", "to": "", "by": "auto", **values},
+        values={"place": "", "from": "", "to": "", "by": "auto", "again": "", **values},
         refused=refused,
         plan=plan,
+        orders_of=backfills.orders_of,
+        live_pace=backfills.live_pace,
         wanted=wanted,
     )
 
 
 def _values(request: Request) -> dict[str, str]:
     fields = fields_of(request)
-    return {name: fields.one(name) for name in ("place", "from", "to", "by")}
+    return {name: fields.one(name) for name in ("place", "from", "to", "by", "again")}
 
 
 def _parsed(accounts: Mapping[str, Account], values: dict[str, str]) -> backfills.Request:
@@ -80,6 +82,7 @@ def _parsed(accounts: Mapping[str, Account], values: dict[str, str]) -> backfill
         account or None,
         utc_now(),
         FIELDS,
+        again=bool(values["again"]),
     )
 
 
@@ -92,7 +95,7 @@ def plan_backfill(request: Request, service: ServiceDep) -> Response:
     except Refused as error:
         return _list_page(request, service, values, refused=str(error))
     with service.store.read() as tx:
-        plan = backfills.planned(tx, wanted, service.setup.settings.poll_seconds_busy)
+        plan = backfills.planned(tx, wanted, service.setup.settings)
     return _list_page(request, service, values, plan=plan, wanted=wanted)
 
 
@@ -100,8 +103,8 @@ def plan_backfill(request: Request, service: ServiceDep) -> Response:
 def start_backfill(request: Request, service: ServiceDep) -> Response:
     """Create a backfill; the running service carries it out."""
     wanted = _parsed(service.accounts, _values(request))
-    number = service.store.commit(lambda tx: backfills.start(tx, wanted))
-    return redirect_to(f"/backfills/{number}")
+    started = service.store.commit(lambda tx: backfills.start(tx, wanted))
+    return redirect_to(f"/backfills/{started.backfill_id}")
 
 
 @router.get("/backfills/{backfill_id}")
