@@ -150,6 +150,9 @@ class OrderConnector(Protocol):
         Fetches an access token if Amazon has not answered yet (costs no budget).
         """
 
+    def ask_time(self) -> datetime:
+        """Return Amazon's time by an answer that arrives now, even a refusal. Costs no budget."""
+
     def forget_amazon_time(self) -> None:
         """Keep only the newest answer's time, after a refused bound proved the estimate wrong."""
 

@@ -89,6 +89,11 @@ class AccessTokens:
                 self._token, self._usable_until = self._fetch()
             return self._token
 
+    def renew(self) -> None:
+        """Fetch another token, whatever the present one is worth. Raises as ``get`` does."""
+        with self._lock:
+            self._token, self._usable_until = self._fetch()
+
     def has_one(self) -> bool:
         """Return True if ``get`` needs no request. Does not wait for a thread that fetches one."""
         usable_until = self._usable_until

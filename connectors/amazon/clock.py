@@ -41,6 +41,11 @@ class AmazonTime:
             offset = max(self._offsets)
         return self._now() + offset
 
+    def newest(self) -> timedelta | None:
+        """Return what the newest answer says to add to the local time: a new object for each answer."""
+        with self._lock:
+            return self._offsets[-1] if self._offsets else None
+
     def forget(self) -> None:
         """Keep only the newest answer's offset."""
         with self._lock:

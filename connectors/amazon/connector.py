@@ -55,6 +55,7 @@ from connectors.base import (
 )
 from connectors.errors import (
     BudgetEmpty,
+    ConnectorError,
     DocumentExpired,
     Garbled,
     OrderNotFound,
@@ -123,6 +124,19 @@ class AmazonConnector:
         if estimate is None:
             raise Garbled("accessToken: the answer carries no date")
         return estimate
+
+    def ask_time(self) -> datetime:
+        """Return Amazon's time by an answer that arrives now: no step of this clock has gone by since."""
+        before = self._time.newest()
+        try:
+            self._tokens.renew()
+        except ConnectorError:
+            if self._time.newest() is before:
+                raise
+        newest = self._time.newest()
+        if newest is before or newest is None:
+            raise Garbled("accessToken: the answer carries no date")
+        return self._now() + newest
 
     def forget_amazon_time(self) -> None:
         """Keep only the newest answer's time, after Amazon refused a bound."""

@@ -39,10 +39,11 @@ def purge(dry_run: DryRun = False) -> None:
 
     A running service does this several times a day. Safe to run beside it, and to repeat.
     """
-    with opened() as service, stopped_by_signals(service) as signals:
+    with opened(wired=True) as service, stopped_by_signals(service) as signals:
         purge = Purge(
             service.store, service.setup.retention, operator(), service.stop.is_set, service.stop.wait
         )
+        purge.connectors = [account.connector for account in service.accounts.values()]
         if dry_run:
             _say_due(service, purge)
             return
@@ -50,6 +51,8 @@ def purge(dry_run: DryRun = False) -> None:
         with progress("erasing buyer data of orders", total) as advanced:
             purge.advanced = advanced
             done = purge.run()
+    if done.put_off is not None:
+        raise Failure(f"{done.put_off}.")
     _say_done(service, done)
     if signals:
         raise typer.Exit(128 + signals[0])

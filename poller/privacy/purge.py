@@ -7,11 +7,13 @@ written. At the end the erased data is removed from the database's files too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
+from connectors.base import OrderConnector
+from connectors.errors import ConnectorError
 from poller.matching.retention import (
     UNFINISHED,
     Retention,
@@ -20,6 +22,7 @@ from poller.matching.retention import (
     quarantine_term,
     term,
 )
+from poller.text import lasting
 from store import customers, erasure, journal, merges, quarantine
 from store.engine import Store, Transaction
 
@@ -33,9 +36,16 @@ PAUSE_SECONDS = 0.05
 """Between two transactions, so that a page that waits to be written is."""
 
 
+CLOCKS_AGREE_WITHIN = timedelta(minutes=2)
+"""What is erased by a wrong clock is lost: Amazon sends it again, and R63 refuses it."""
+
+
 @dataclass
 class Purged:
-    """The result of a purge. ``clean``: the database's files hold no trace of it."""
+    """The result of a purge. ``clean``: the database's files hold no trace of it.
+
+    ``put_off``: why nothing was erased, in words.
+    """
 
     orders: int = 0
     records: int = 0
@@ -43,6 +53,7 @@ class Purged:
     payloads: int = 0
     finished: bool = True
     clean: bool = True
+    put_off: str | None = None
 
     def counts(self) -> dict[str, int]:
         """Return what was erased, for the log."""
@@ -53,7 +64,8 @@ class Purged:
 class Purge:
     """One purge. ``advanced`` receives the number of erased orders after each batch.
 
-    The journal of each changed record names ``who``.
+    The journal of each changed record names ``who``. With ``connectors``, one must say that Amazon's clock
+    agrees with the database's.
     """
 
     store: Store
@@ -62,6 +74,7 @@ class Purge:
     stopping: Callable[[], bool] = lambda: False
     rest: Callable[[float], object] = lambda _: None
     advanced: Callable[[int], None] = lambda _: None
+    connectors: Iterable[OrderConnector] = ()
     done: Purged = field(default_factory=Purged)
 
     def due(self) -> int:
@@ -71,7 +84,11 @@ class Purge:
             return 0 if over is None else erasure.count_due(tx, over)
 
     def run(self) -> Purged:
-        """Erase everything that is due, until stopped."""
+        """Erase everything that is due, until stopped; nothing while the clocks differ."""
+        self.done.put_off = self._reason_to_wait()
+        if self.done.put_off is not None:
+            self.done.finished = False
+            return self.done
         if self.retention.days is not None:
             self._repeat(_enter_terms)
             self._repeat(self._due_orders)
@@ -83,6 +100,22 @@ class Purge:
         erased_any = any(self.done.counts().values())
         self.done.clean = self.store.leave_no_trace(erasure.TABLES if erased_any else ())
         return self.done
+
+    def _reason_to_wait(self) -> str | None:
+        is_unknown = False
+        for connector in self.connectors:
+            try:
+                amazon = connector.ask_time()
+            except ConnectorError:
+                is_unknown = True
+                continue
+            apart = self.store.now() - amazon
+            if abs(apart) <= CLOCKS_AGREE_WITHIN:
+                return None
+            which = "ahead of" if apart > timedelta() else "behind"
+            clocks = f"the database's clock is {lasting(abs(apart))} {which} Amazon's"
+            return f"{clocks}: nothing is erased before they agree"
+        return "Amazon does not say what time it is: nothing is erased before it does" if is_unknown else None
 
     def _repeat(self, step: Callable[[Transaction], int]) -> None:
         """Repeat a step until it finds nothing."""

@@ -117,7 +117,13 @@ class Chores:
     def _purge(self) -> None:
         """Erase buyer data that is due. The next start does what a stop leaves undone."""
         store, stop = self._service.store, self._service.stop
-        done = Purge(store, self._service.setup.retention, stopping=stop.is_set, rest=stop.wait).run()
+        connectors = [account.connector for account in self._service.accounts.values()]
+        purge = Purge(
+            store, self._service.setup.retention, stopping=stop.is_set, rest=stop.wait, connectors=connectors
+        )
+        done = purge.run()
+        if done.put_off is not None:
+            log.warning("erasing is put off", problem=done.put_off)
         if done.orders or done.records or done.hashes or done.payloads:
             log.info("erased buyer data", **done.counts())
         if not done.clean:

@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import sqlalchemy as sa
 
@@ -20,12 +22,12 @@ from config import values
 from connectors.amazon.parse import order_of_json
 from connectors.orders import AmazonOrder
 from connectors.simulator.api import Simulator
-from connectors.simulator.world import World
+from connectors.simulator.world import Seller, World
 from poller.cli.failures import Failure
 from poller.cli.session import confirm
 from poller.ingest.apply import apply_orders
 from poller.matching.retention import Retention
-from poller.privacy.purge import Purge
+from poller.privacy.purge import Purge, Purged
 from poller.sync.decide import Pace
 from store import customers, queries, revisions, rotation, tables
 from store.engine import Store, create_engine
@@ -323,6 +325,45 @@ def test_a_terminal_is_asked_before_anybody_is_forgotten(
     assert asked.getvalue() == "Erase it? [y/N] "
     confirm("Erase it?", yes=True)
     assert asked.getvalue() == "Erase it? [y/N] "
+
+
+@pytest.mark.parametrize("days", [60, -60])
+def test_r60_nothing_is_erased_while_the_clocks_differ(days: int, tmp_path: Path) -> None:
+    """A wrong clock at one start once erased orders of an hour ago, and R63 refused them for ever."""
+    clock = SimulatedClock(NOON)
+    world = World(Seller(marketplaces=("UK",)))
+    for n in range(5):
+        world.order(f"{n}", created=NOON + timedelta(minutes=n), marketplace="UK", status="SHIPPED")
+    simulator = Simulator(world, now=clock)
+    shop = SimulatedShop(
+        f"sqlite:///{tmp_path / 'x.db'}", simulator, clock, [rules_for("UK")], retention=MONTH
+    )
+    with closing(shop):
+        shop.run_until(NOON + timedelta(hours=1))
+
+        def purged() -> Purged:
+            return Purge(shop.store, MONTH, connectors=[shop.connector]).run()
+
+        right = clock.time
+        clock.time = right + timedelta(days=days)
+        simulator._skew = -timedelta(days=days)  # the host's clock jumps, Amazon's does not
+        done = purged()
+        which = "ahead of" if days > 0 else "behind"
+        assert done.put_off == (
+            f"the database's clock is 60 days {which} Amazon's: nothing is erased before they agree"
+        )
+        assert (done.orders, done.finished) == (0, False)
+        clock.time, simulator._skew = right, timedelta(minutes=1)
+        assert purged().put_off is None
+        shop.go_through(httpx.MockTransport(lambda _: httpx.Response(503)))
+        assert purged().put_off == "Amazon does not say what time it is: nothing is erased before it does"
+        refused = {"error": "invalid_grant"}
+        headers = {"Date": format_datetime(clock.time, usegmt=True)}
+        shop.go_through(httpx.MockTransport(lambda _: httpx.Response(400, json=refused, headers=headers)))
+        clock.time += timedelta(days=200)
+        assert purged().put_off is not None
+        headers["Date"] = format_datetime(clock.time, usegmt=True)
+        assert purged().orders == 5, "a refusal says what time it is, too"
 
 
 def test_a_service_erases_by_itself(shop: Shop) -> None:

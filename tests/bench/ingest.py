@@ -50,6 +50,9 @@ class Replay:
     def amazon_now(self) -> datetime:
         return datetime.now(UTC)
 
+    def ask_time(self) -> datetime:
+        return self.amazon_now()
+
     def forget_amazon_time(self) -> None:
         raise AssertionError("no bound is ever refused here")
 
