@@ -482,9 +482,8 @@ def test_a_page_token_of_history_older_than_twenty_hours_is_not_used_and_the_res
     later = [s for s in searches(shop)[asked:] if "createdAfter" in s.query]
     assert "paginationToken" not in later[0].query
     bounds = [bounds_of(s) for s in later]
-    middle = next(upper for lower, upper in bounds if lower == half_way.lower)
-    assert half_way.lower < middle < half_way.upper
-    assert (middle, half_way.upper) in bounds
+    starts = {upper for lower, upper in bounds if lower == half_way.lower and upper < half_way.upper}
+    assert any((middle, half_way.upper) in bounds for middle in starts)
     assert (half_way.lower, half_way.upper) not in bounds
     assert refusals(shop) == 0
     run_to(shop, NOON + 2 * DAY)

@@ -533,7 +533,9 @@ def run_for(shop: ReadShop, span: timedelta) -> None:
 
 def test_every_week_the_service_verifies_each_marketplace_and_repairs_it(shop: ReadShop) -> None:
     hide(shop, *UNLISTED)
-    run_for(shop, 6.5 * DAY)
+    run_for(shop, 4.5 * DAY)
+    before = asked(shop, SEARCH)
+    run_for(shop, 2 * DAY)
     assert verifications_of(shop) == [], "not in the first week"
     searches = asked(shop, SEARCH)
     run_for(shop, 2 * DAY)
@@ -548,7 +550,7 @@ def test_every_week_the_service_verifies_each_marketplace_and_repairs_it(shop: R
     assert found(uk, "missing") == within
     assert uk.upper - uk.lower == 30 * DAY
     assert stored(shop) >= set(within)
-    assert asked(shop, SEARCH) - searches < 25, "searches are left to polling"
+    assert asked(shop, SEARCH) - searches <= searches - before + 2, "searches are left to polling"
     run_for(shop, 4 * DAY)
     assert len(verifications_of(shop)) == 2, "and not again before a week has passed"
 
