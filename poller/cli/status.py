@@ -15,6 +15,7 @@ from poller.monitoring.status import (
     BackfillStatus,
     BudgetStatus,
     MarketplaceStatus,
+    PaceStatus,
     SourceStatus,
     Status,
     VerificationStatus,
@@ -89,6 +90,7 @@ def _put_source(source: SourceStatus, now: datetime) -> None:
             ("last run", last),
             ("last page stored", succeeded),
             ("next run", f"{_at(source.next_at, now)}: {source.next_why}"),
+            *(() if source.pace is None else (("live looks", _pace(source.pace)),)),
             *(("request budget", _budget(budget, now)) for budget in source.budgets),
             *(("being read", _windows(windows)) for windows in source.windows),
             *(("history", _backfill(backfill)) for backfill in source.backfills),
@@ -108,6 +110,15 @@ def _put_source(source: SourceStatus, now: datetime) -> None:
         [_marketplace(m, now) for m in source.marketplaces],
         indent=2,
     )
+
+
+def _pace(pace: PaceStatus) -> str:
+    every = f"every {lasting(timedelta(seconds=pace.look_every_seconds))}"
+    changes = f"{pace.changes_per_day:,} changes a day at the present rate"
+    carried = f"this plan carries about {round(pace.carried_per_day, -3):,}"
+    if pace.changes_per_day > pace.carried_per_day:
+        carried += ": live reading falls behind until it is quieter"
+    return f"{every}; {changes}, {carried}"
 
 
 def _at(time: datetime, now: datetime) -> str:

@@ -82,10 +82,7 @@ def _about_source(source: SourceStatus, now: datetime) -> Iterator[str]:
 def _about_marketplace(account: str, marketplace: MarketplaceStatus) -> Iterator[str]:
     name = f"{account}:{marketplace.marketplace}"
     if marketplace.enrolled is False:
-        yield (
-            f"{name}: the seller is not enrolled in this marketplace, so its orders are not requested: "
-            "enrol, or set enabled = false in its file."
-        )
+        yield not_enrolled(name)
     elif marketplace.alone_since is not None:
         since = _minute(marketplace.alone_since)
         yield f"{name}: failing, and read apart from the others since {since} ({marketplace.trouble})."
@@ -96,6 +93,14 @@ def _about_marketplace(account: str, marketplace: MarketplaceStatus) -> Iterator
                 f"read ({gap.reason}); next retry at {_minute(gap.retry_at)}."
             )
     yield from about_verifications(account, marketplace)
+
+
+def not_enrolled(place: str) -> str:
+    """Say that orders of ``account:UK`` are not requested, and what to do."""
+    return (
+        f"{place}: the seller is not enrolled in this marketplace, so its orders are not requested: "
+        "enrol, or set enabled = false in its file."
+    )
 
 
 def about_verifications(account: str, marketplace: MarketplaceStatus) -> Iterator[str]:

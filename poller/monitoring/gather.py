@@ -20,6 +20,7 @@ from poller.monitoring.status import (
     BudgetStatus,
     Gap,
     MarketplaceStatus,
+    PaceStatus,
     RefusalStatus,
     RetentionStatus,
     SourceStatus,
@@ -28,6 +29,7 @@ from poller.monitoring.status import (
     WindowsStatus,
 )
 from poller.sync import decide
+from poller.sync.decide import View
 from poller.sync.view import Rows, view_of
 from poller.verification import comparison
 from store import erasure, quarantine, queries
@@ -78,7 +80,8 @@ def _source(tx: Transaction, setup: Setup, known: Known, source: Source) -> Sour
     shown = known.shown.get(key, {})
     bounds = [m.covered_until for m in marketplaces if m.enrolled is not False]
     covered_until = min((b for b in bounds if b is not None), default=None) if None not in bounds else None
-    next_at, next_why = _next(tx, setup, known, source)
+    view = _view(tx, setup, known, source)
+    next_at, next_why = _next(tx, known, source, view)
     return SourceStatus(
         source=key,
         account=source.account,
@@ -94,6 +97,7 @@ def _source(tx: Transaction, setup: Setup, known: Known, source: Source) -> Sour
         last_run=known.runs.get(key),
         next_at=next_at,
         next_why=next_why,
+        pace=None if view is None else _pace(view),
         refusal=_refusal(known.refusal(source)),
         marketplaces=marketplaces,
         windows=_windows(pending),
@@ -104,37 +108,45 @@ def _source(tx: Transaction, setup: Setup, known: Known, source: Source) -> Sour
     )
 
 
-def _next(tx: Transaction, setup: Setup, known: Known, source: Source) -> tuple[datetime, str]:
-    """Return when a source next has work to do, and what."""
+def _view(tx: Transaction, setup: Setup, known: Known, source: Source) -> View | None:
+    """Return what the next decision about a source depends on; None if it has not run yet."""
     progress, places = known.sources.get(source.key), known.marketplaces.get(source.account, {})
     if progress is None or not source.marketplaces.keys() <= places.keys():
-        return tx.now, "it has not run yet"
-
-    def bucket(operation: Operation) -> Bucket:
-        return known.bucket(tx, source, operation)
-
+        return None
     settings = setup.settings
     active = [b for b in known.backfills.get(source.key, ()) if b.state in ACTIVE]
-    view = view_of(
+    return view_of(
         tx,
         source,
         Rows(progress, places, known.pending.get(source.key, ()), active),
         amazon_now=tx.now,
-        bucket=bucket,
+        bucket=lambda operation: known.bucket(tx, source, operation),
         pace=decide.Pace(settings.poll_seconds, settings.poll_seconds_busy),
         owner=setup.owner,
     )
+
+
+def _pace(view: View) -> PaceStatus:
+    every = decide.pace(view, beside_backfill=bool(view.backfills))
+    changes, carried = decide.changes_per_day(view.source), decide.carried_per_day(view.bucket)
+    return PaceStatus(every.total_seconds(), changes, carried)
+
+
+def _next(tx: Transaction, known: Known, source: Source, view: View | None) -> tuple[datetime, str]:
+    """Return when a source next has work to do, and what."""
+    if view is None:
+        return tx.now, "it has not run yet"
     step = decide.decide(view)
     if not isinstance(step, decide.Wait):
         return tx.now, "there is work to do"
     next_at = step.until
     next_why = "all covered; the next poll for new orders" if step.why == "all covered" else step.why
-    failing = progress.retry_at is not None and progress.retry_at > tx.now
-    for backfill in () if failing else active:
-        place = places[backfill.marketplace_id]
+    failing = view.source.retry_at is not None and view.source.retry_at > tx.now
+    for backfill in () if failing else view.backfills:
+        place = view.marketplaces[backfill.marketplace_id]
         if backfill.way == "search" or place.enrolled is False or place.alone_since is not None:
             continue
-        awaited = next_work(tx, backfill, bucket)
+        awaited = next_work(tx, backfill, lambda operation: known.bucket(tx, source, operation))
         if awaited is not None and awaited.at < next_at:
             next_at, next_why = max(awaited.at, tx.now), awaited.why
     return next_at, next_why

@@ -13,13 +13,14 @@ from typing import Literal
 
 from config.settings import Settings
 from poller.ingest.accounts import Setup
+from poller.monitoring.attention import not_enrolled
 from poller.monitoring.gather import gather
 from poller.monitoring.status import MarketplaceStatus, SourceStatus, Status
 from poller.text import when
 from store.engine import Store, Unavailable, reason_of
 from store.queries import UNCOUNTED
 
-Why = Literal["database", "sources", "success", "gap", "authorisation"]
+Why = Literal["database", "sources", "success", "gap", "authorisation", "enrolment"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One limit that is exceeded. ``subject``: the source, or ``account:UK`` for a gap."""
+    """One limit that is exceeded. ``subject``: the source, or ``account:UK`` for a marketplace."""
 
     why: Why
     subject: str
@@ -88,9 +89,11 @@ def _of_source(source: SourceStatus, now: datetime, limits: Limits) -> Iterator[
         since = f"{when(source.succeeded_at)} UTC"
         yield Reason("success", name, f"{name}: nothing has been read from Amazon since {since}.")
     for marketplace in source.marketplaces:
+        place = f"{source.account}:{marketplace.marketplace}"
+        if marketplace.enrolled is False:
+            yield Reason("enrolment", place, not_enrolled(place))
         gap = oldest_gap(marketplace)
         if gap is not None and now - gap > limits.gap:
-            place = f"{source.account}:{marketplace.marketplace}"
             missing = f"orders updated since {when(gap)} UTC have not all been read"
             yield Reason("gap", place, f"{place}: {missing}: `order-sync status` lists the gaps.")
 

@@ -148,6 +148,15 @@ class RefusalStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class PaceStatus:
+    """How often live looks are taken, the changes a day at the present rate, and what the plan carries."""
+
+    look_every_seconds: float
+    changes_per_day: int
+    carried_per_day: int
+
+
+@dataclass(frozen=True, slots=True)
 class SourceStatus:
     """One source; ``covered_until`` and ``behind_seconds`` are those of its worst marketplace."""
 
@@ -166,6 +175,8 @@ class SourceStatus:
     last_run: Run | None
     next_at: datetime
     next_why: str
+    pace: PaceStatus | None
+    """None until it has run."""
     refusal: RefusalStatus | None
     marketplaces: tuple[MarketplaceStatus, ...]
     windows: tuple[WindowsStatus, ...]

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
+from connectors.base import PAGE_SIZE
 from connectors.errors import PageExpired
 from poller.backfill import history
 from poller.sync import windows
@@ -71,6 +72,9 @@ MUCH_TOO_LATE = timedelta(hours=12)
 
 SETTLED_AFTER = timedelta(hours=24)
 SETTLED_SPAN = timedelta(hours=4)
+
+CHANGES_PER_ORDER = 3
+"""An order is created, made ready and shipped. Only an estimate for people depends on this."""
 
 BACKFILL_FIRST_SPAN = timedelta(days=1)
 
@@ -364,6 +368,21 @@ def span_of_a_page(source: SourceProgress) -> timedelta:
         return LONGEST_LOOK
     seconds = ROOM / source.changes_per_second
     return min(LONGEST_LOOK, max(windows.INSTANT, timedelta(seconds=int(min(seconds, 10**6)))))
+
+
+def changes_per_day(source: SourceProgress) -> int:
+    """Return the changes that a whole day has at the present rate."""
+    return round(source.changes_per_second * 86400)
+
+
+def carried_per_day(bucket: Bucket) -> int:
+    """Return the changes a day that the plan's searches carry, if each order changes three times.
+
+    Each change costs a place in a live look; each order, which a day later is listed once, one in a second
+    look and one in a settled day.
+    """
+    an_order = CHANGES_PER_ORDER / ROOM + 1 / SECOND_LOOK_ORDERS + 1 / PAGE_SIZE
+    return int(bucket.rate * 86400 * CHANGES_PER_ORDER / an_order)
 
 
 def pace(view: View, *, beside_backfill: bool = False) -> timedelta:

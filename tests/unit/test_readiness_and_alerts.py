@@ -77,6 +77,7 @@ def source(**changed: Any) -> SourceStatus:
         "last_run": None,
         "next_at": NOON,
         "next_why": "",
+        "pace": None,
         "refusal": None,
         "marketplaces": (marketplace(),),
         "windows": (),
@@ -136,9 +137,11 @@ def test_the_oldest_gap_may_be_as_old_as_its_limit() -> None:
     assert (reason.why, reason.subject) == ("gap", "acme:UK")
 
 
-def test_a_marketplace_that_the_seller_is_not_enrolled_in_has_no_gap() -> None:
+def test_a_marketplace_that_the_seller_is_not_enrolled_in_is_the_reason_and_its_gap_is_not() -> None:
     old = Gap(NOON - timedelta(days=9), NOON, "waiting")
-    assert reasons(source(marketplaces=(marketplace(old, enrolled=False),))) == []
+    (reason,) = reasons(source(marketplaces=(marketplace(old, enrolled=False), marketplace())))
+    assert (reason.why, reason.subject) == ("enrolment", "acme:UK")
+    assert "enrol, or set enabled = false" in reason.sentence
 
 
 def test_a_refusal_may_last_as_long_as_its_limit() -> None:
@@ -154,6 +157,11 @@ def test_a_refusal_may_last_as_long_as_its_limit() -> None:
 def wrong(**facts: Any) -> dict[str, Alert]:
     given = Facts(**{"status": status(source()), **facts})
     return {alert.name: alert for alert in alerts_of(given, LIMITS)}
+
+
+def test_a_marketplace_that_the_seller_is_not_enrolled_in_is_an_alert() -> None:
+    gone = status(source(marketplaces=(marketplace(enrolled=False), marketplace(marketplace="DE"))))
+    assert list(wrong(status=gone)) == ["enrolment:acme:UK"]
 
 
 def test_when_all_is_well_nothing_is_wrong() -> None:

@@ -19,7 +19,6 @@ from poller.sync.decide import (
     SIGNPOST_MARGIN,
     Fetch,
     Pace,
-    Plan,
     Wait,
     decide,
 )
@@ -389,10 +388,19 @@ def test_a_late_settled_day_stretches_it_more_slowly() -> None:
     assert deciding.pace(view).total_seconds() == 270
 
 
+def test_the_default_plan_carries_the_changes_of_eight_thousand_orders_a_day() -> None:
+    """The busy worlds of ``test_sync_worlds`` show that it does: three changes each."""
+    view = view_of([marketplace("A")], changes_per_second=0.25)
+    assert deciding.carried_per_day(view.bucket) == pytest.approx(3 * 8_000, rel=0.03)
+    assert deciding.changes_per_day(view.source) == 21_600
+
+
 def test_beside_a_backfill_looks_are_at_most_ten_minutes_apart_and_only_while_tokens_are_scarce() -> None:
     view = view_of([marketplace("A")], tokens=1.9)
     assert deciding.pace(view, beside_backfill=True).total_seconds() == 600
-    assert deciding.pace(replace(view, pace=Pace(180, 300)), beside_backfill=True).total_seconds() == 300
+    assert deciding.pace(replace(view, pace=Pace(180, 420)), beside_backfill=True).total_seconds() == 420
+    leaving_half = deciding.pace(replace(view, pace=Pace(180, 300)), beside_backfill=True)
+    assert leaving_half.total_seconds() == pytest.approx(2 / view.bucket.rate)
     assert deciding.pace(replace(view, pace=Pace(3600, 7200)), beside_backfill=True).total_seconds() == 3600
     plenty = view_of([marketplace("A")], tokens=2.0)
     assert deciding.pace(plenty, beside_backfill=True).total_seconds() == 180
@@ -430,11 +438,11 @@ def test_history_that_cannot_begin_yet_does_not_stop_other_history() -> None:
 
 
 def test_the_last_token_is_kept_for_the_look_that_is_due_before_the_next_one_comes() -> None:
-    view = view_of([marketplace("A")], backfills=[backfill()], tokens=1.0, polled_at=NOON + HOUR)
-    assert decide(replace(view, pace=Pace(60, 60))) == Wait(
-        NOON + HOUR + MINUTE, True, "the request budget is used up"
-    )
-    assert isinstance(decide(view), Plan)
+    sweep = window(kind="sweep")
+    view = view_of([marketplace("A")], [sweep], tokens=1.0, polled_at=NOON + HOUR)
+    soon = replace(view, pace=Pace(60, 60))
+    assert decide(soon) == Wait(NOON + HOUR + MINUTE, True, "the request budget is used up")
+    assert fetched(decide(view)) == sweep
 
 
 def test_while_live_looks_are_held_up_all_else_goes_on() -> None:
