@@ -66,6 +66,16 @@ class Garbled(Retriable):
     kind = "garbled"
 
 
+class Unforeseen(ConnectorError):
+    """A library below raised anything else. Only its class is named: its text may hold what was read."""
+
+    kind = "unexpected"
+
+    @classmethod
+    def of(cls, operation: str, error: Exception) -> Unforeseen:
+        return cls(f"{operation}: unexpected {type(error).__name__}")
+
+
 class Deferred(ConnectorError):
     """There is nothing to do before ``until`` (aware UTC)."""
 

@@ -302,6 +302,14 @@ def nth_updated(
     return tx.conn.execute(query).scalar_one_or_none()
 
 
+def count_of_walk(tx: Transaction, account: str, walk: int, since: datetime) -> int:
+    """Return how many orders updated at or after ``since`` bear a walk's mark, and no later walk's."""
+    c = orders.c
+    query = sa.select(sa.func.count()).where(c.account == account, c.last_updated_at >= since, c.walk == walk)
+    count: int = tx.conn.execute(query).scalar_one()
+    return count
+
+
 def _waiting(marketplaces: str, why: sa.ColumnElement[bool]) -> sa.Select[Any]:
     """Select orders of some marketplaces that have no customer for this reason."""
     c = orders.c

@@ -40,7 +40,7 @@ class Window:
     ``state``: *open* (unread or partly read), *set_aside* (failed too often; a visible gap, retried
     at ``retry_at``), *done*, *cancelled* (replaced by others). ``walk_started_at`` and
     ``walk_ended_at`` are Amazon's time of the first and last page. ``fulfilled_by`` and ``statuses`` narrow
-    it down to some of its orders; empty: all.
+    it down to some of its orders; empty: all. ``repeats``: the walk over the same second that it confirms.
     """
 
     source: str
@@ -67,6 +67,7 @@ class Window:
     backfill_id: int | None = None
     fulfilled_by: tuple[str, ...] = ()
     statuses: tuple[str, ...] = ()
+    repeats: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

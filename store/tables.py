@@ -391,6 +391,7 @@ windows = sa.Table(
     sa.Column("marketplace_ids", sa.Text, nullable=False),
     sa.Column("included_data", sa.Text, nullable=False),
     sa.Column("fulfilled_by", sa.Text, nullable=False, server_default=""),
+    sa.Column("repeats", Identity),
     sa.Column("statuses", sa.Text, nullable=False, server_default=""),
     sa.Column("lower", UtcTime, nullable=False),
     sa.Column("upper", UtcTime, nullable=False),

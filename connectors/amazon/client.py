@@ -25,6 +25,7 @@ import httpx
 
 from connectors.amazon.wire import Question, result_of, send
 from connectors.base import Clock
+from connectors.errors import ConnectorError, Unforeseen
 
 # The library reads these on import and fails on a value that it does not know. AWS_ENV, which other
 # programs use too, would even move every host to the sandbox.
@@ -118,7 +119,12 @@ class _Guarded:
         }
 
     def _check_response(self, res: httpx.Response, *_: Any, **__: Any) -> Any:
-        return result_of(res, self._question)
+        try:
+            return result_of(res, self._question)
+        except ConnectorError:
+            raise
+        except Exception as error:
+            raise Unforeseen.of(self._question.operation, error) from None
 
 
 class OrdersClient(_Guarded, OrdersV20260101):  # type: ignore[misc]

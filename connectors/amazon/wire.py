@@ -34,6 +34,7 @@ from connectors.errors import (
     PageExpired,
     RequestRefused,
     ServerFault,
+    Unforeseen,
     Unreachable,
 )
 
@@ -92,7 +93,7 @@ def send(
 ) -> httpx.Response:
     """Send one request and read the whole answer. Never follow a redirect: it would leak tokens.
 
-    Raises Unreachable if there is no answer, Garbled if its transfer encoding is broken.
+    Raises Unreachable if there is no answer, Garbled if its transfer encoding is broken, else Unforeseen.
     """
     failure: ConnectorError
     try:
@@ -115,6 +116,8 @@ def send(
         failure = Garbled(f"{operation}: the answer could not be decoded")
     except (httpx.RequestError, httpx.InvalidURL) as error:
         failure = Unreachable(f"{operation}: no answer ({type(error).__name__})")
+    except Exception as error:
+        failure = Unforeseen.of(operation, error)
     raise failure
 
 

@@ -34,10 +34,15 @@ RATE_RAISED = 1.1
 """A look that was planned to fit and did not raises the rate by this factor."""
 
 
+RESTLESS = Failure("orders of one second changed while they were read", "walk_restless")
 FAULTS_OF_CONTENT = frozenset({"unexpected", "page_not_stored", "garbled"})
 """Failures that what was read may cause: all but the range that holds it can be read."""
 FINEST = timedelta(minutes=1)
 """The narrowest range that is divided to find what cannot be read."""
+SOON = timedelta(seconds=30)
+"""The longest wait before the parts of what was divided so are read."""
+FAULTS_OF_A_SOURCE = 20
+"""Failures in a row that content no longer explains: halving a day reaches a minute after fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,7 @@ class PageRead:
     """What a page showed, as far as the ledger needs it. ``new``: orders that the walk had not shown before.
 
     ``times``: when its orders were updated, to split an interval that holds more than a page.
+    ``departed``: orders of the walk that this one repeats which it has not shown.
     ``asked_at`` and ``amazon_now`` are Amazon's time before the request and after the answer.
     """
 
@@ -55,6 +61,7 @@ class PageRead:
     asked_at: datetime
     amazon_now: datetime
     times: tuple[datetime, ...] = ()
+    departed: int = 0
 
 
 # --- a page was read --------------------------------------------------------------------------------
@@ -99,10 +106,25 @@ def _window_after(view: View, window: Window, page: PageRead) -> tuple[Effect, .
     )
     if page.next_token is not None:
         return (SaveWindow(read),)
+    is_confirmed = window.repeats is not None and page.departed == 0
+    if window.axis == "updated" and window.orders > 0 and not is_confirmed:
+        return _repeated(view, window)
     return (
         SaveWindow(replace(read, owner=None, claimed_until=None)),
         *_finished(view, read, page.amazon_now),
     )
+
+
+def _repeated(view: View, window: Window) -> tuple[Effect, ...]:
+    """Return how a second that was walked page by page is confirmed: it is walked again.
+
+    An order that is updated meanwhile leaves the list, and another one slips past the walk. When the next
+    walk shows all orders of this one, none had left. A crowd that never keeps still is a visible gap.
+    """
+    again = replace(windows.afresh(window), repeats=window.window_id)
+    if window.repeats is not None:
+        again = windows.failed(again, RESTLESS, view.now)
+    return (SaveWindow(windows.cancelled(window)), OpenWindow(again))
 
 
 def _finished(view: View, window: Window, amazon_now: datetime) -> tuple[Effect, ...]:
@@ -231,41 +253,45 @@ def _rate_after(view: View, window: Window, page: PageRead) -> float:
 
 def after_failure(view: View, window: Window | None, why: Failure) -> tuple[Effect, ...]:
     """Return what a failed request changes: a failure of the source, and of its window if there is one."""
-    effects: list[Effect] = []
-    if window is None or not is_known_trouble(window, view.marketplaces):
-        effects.append(SaveSource(_failing(view, view.source, why)))
-    if window is not None:
-        effects += _window_failed(view, window, why)
-    return tuple(effects)
+    if window is None:
+        return (SaveSource(_failing(view, why)),)
+    is_of_content = why.kind in FAULTS_OF_CONTENT and view.source.failures < FAULTS_OF_A_SOURCE
+    effects = _window_failed(view, window, why, is_of_content=is_of_content)
+    if is_known_trouble(window, view.marketplaces):
+        return tuple(effects)
+    is_divided = is_of_content and any(isinstance(effect, OpenWindow) for effect in effects)
+    return (SaveSource(_failing(view, why, longest=SOON if is_divided else None)), *effects)
 
 
-def _failing(view: View, source: SourceProgress, why: Failure) -> SourceProgress:
-    failures = source.failures + 1
+def _failing(view: View, why: Failure, *, longest: timedelta | None = None) -> SourceProgress:
+    failures = view.source.failures + 1
+    pause = windows.backoff(failures)
     return replace(
-        source,
+        view.source,
         failures=failures,
-        failing_since=source.failing_since or view.now,
+        failing_since=view.source.failing_since or view.now,
         last_error=why,
-        retry_at=view.now + windows.backoff(failures),
+        retry_at=view.now + (pause if longest is None else min(pause, longest)),
     )
 
 
-def _window_failed(view: View, window: Window, why: Failure) -> Sequence[Effect]:
+def _window_failed(view: View, window: Window, why: Failure, *, is_of_content: bool) -> Sequence[Effect]:
     """A window that fails too often is divided: by marketplace, then down to what cannot be read."""
     changed = windows.failed(window, why, view.now)
-    if changed.state == "set_aside" and len(window.marketplace_ids) > 1:
-        halves = [replace(w, attempts=0) for w in windows.halves_of_marketplaces(window)]
-        return [SaveWindow(windows.cancelled(window)), *(OpenWindow(half) for half in halves)]
-    if (
-        changed.state == "set_aside"
-        and why.kind in FAULTS_OF_CONTENT
-        and window.upper - window.lower > FINEST
-    ):
-        halves = [
-            replace(w, attempts=windows.ATTEMPTS - 1, last_error=why) for w in windows.halves_of_time(window)
-        ]
-        return [SaveWindow(windows.cancelled(window)), *(OpenWindow(half) for half in halves)]
-    return [SaveWindow(changed), *_alone(view, changed)]
+    if changed.state != "set_aside":
+        parts: tuple[Window, ...] = ()
+    elif len(window.marketplace_ids) > 1:
+        parts = windows.halves_of_marketplaces(window)
+    elif is_of_content and window.upper - window.lower > FINEST:
+        parts = windows.halves_of_time(window)
+    else:
+        parts = ()
+    if not parts:
+        return [SaveWindow(changed), *_alone(view, changed)]
+    # What content causes shows at the first attempt; an outage may be over at the next one.
+    attempts = windows.ATTEMPTS - 1 if is_of_content else 0
+    halves = [replace(part, attempts=attempts, last_error=why) for part in parts]
+    return [SaveWindow(windows.cancelled(window)), *(OpenWindow(half) for half in halves)]
 
 
 def _alone(view: View, window: Window) -> list[Effect]:
@@ -288,7 +314,7 @@ def after_refusal(view: View, window: Window, why: Failure) -> tuple[Effect, ...
         *_alone(view, changed),
     ]
     if why.status in (401, 403) and not is_known_trouble(window, view.marketplaces):
-        effects.append(SaveSource(_failing(view, view.source, why)))
+        effects.append(SaveSource(_failing(view, why)))
     return tuple(effects)
 
 

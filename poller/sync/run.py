@@ -40,7 +40,7 @@ from poller.sync.results import PageRead
 from poller.sync.view import Rows, view_of, with_second_edge
 from poller.verification import schedule
 from poller.verification.run import Verifier
-from store import ledger, quarantine, runs
+from store import ledger, orders, quarantine, runs
 from store.engine import Store, Transaction, Unavailable
 from store.ledger import Superseded
 from store.progress import Failure, Way, Window
@@ -395,6 +395,9 @@ class SourceSync:
                 # The estimate may be a second early; a walk must not seem to end before it did.
                 amazon_now=amazon_now + timedelta(seconds=2),
                 times=tuple(order.last_updated_at for order in page.orders),
+                departed=orders.count_of_walk(tx, window.account, window.repeats, window.lower)
+                if window.repeats is not None and page.next_token is None
+                else 0,
             )
             view = self._written(tx, view, results.after_page(view, window, read))
             buyers = buyer_visibility.seen(page.orders if window.kind == "live" else ())

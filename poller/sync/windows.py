@@ -106,6 +106,7 @@ def afresh(window: Window) -> Window:
         owner=None,
         claimed_until=None,
         version=0,
+        repeats=None,
     )
 
 

@@ -247,7 +247,7 @@ def test_a_promise_for_the_end_of_time_is_explained(tmp_path: Path) -> None:
         assert not isinstance(read, UnreadableOrder)
         apply(store, read, rules=replace(account_rules(), retention=retention))
         record: OrderRecord = order(store, "o1")
-    assert "stays until 9999-12-31, 30 days after" in explain(record, retention)
+    assert "is kept until 9999-12-31 (30 days after" in explain(record, retention)
 
 
 # --- one exception ----------------------------------------------------------------------------------
@@ -410,6 +410,7 @@ def behind(shop: Shop) -> timedelta:
     return shop.clock() - known.position
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_6000_orders_of_one_second_are_all_stored_at_a_tenth_of_the_pace(open_shop: Open) -> None:
     """No token lives long enough for all of them; by fulfilment and status, each part is read to its end."""
@@ -431,6 +432,7 @@ def test_6000_orders_of_one_second_are_all_stored_at_a_tenth_of_the_pace(open_sh
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.long
 def test_a_second_that_does_not_fit_into_a_tokens_life_is_a_gap_that_closes_when_orders_move_on(
     open_shop: Open,
 ) -> None:

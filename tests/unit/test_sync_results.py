@@ -118,16 +118,43 @@ def test_an_overfull_interval_is_split_where_half_of_the_orders_lie() -> None:
     assert [w.upper for w in halves] == [NOON - HOUR / 2, NOON]
 
 
-def test_within_one_second_tokens_are_followed_to_the_end() -> None:
+def test_within_one_second_tokens_are_followed_to_the_end_twice() -> None:
     second = window(lower=NOON - SECOND)
     effects = after_page(VIEW, second, read(next_token="t", orders=100))
     half_way = saved(effects)
     assert (half_way.state, half_way.page_token, half_way.walk_started_at) == ("open", "t", NOON + MINUTE)
     assert covered(effects) == []
     assert opened(effects) == []
-    last = after_page(VIEW, half_way, read(orders=100))
-    assert (saved(last).state, saved(last).pages, saved(last).orders) == ("done", 2, 200)
-    assert covered(last) == [("first", NOON - SECOND, NOON)]
+    first = after_page(VIEW, half_way, read(orders=30))
+    assert (saved(first).state, covered(first)) == ("cancelled", [])
+    (again,) = opened(first)
+    assert (again.repeats, again.page_token, again.pages, again.orders) == (half_way.window_id, None, 0, 0)
+    assert (again.state, again.attempts, again.retry_at) == ("open", 0, None)
+    again = replace(again, window_id=7, pages=1, orders=100)
+    confirmed = after_page(VIEW, again, read(orders=30))
+    assert (saved(confirmed).state, saved(confirmed).pages, saved(confirmed).orders) == ("done", 2, 130)
+    assert covered(confirmed) == [("first", NOON - SECOND, NOON)]
+
+
+def test_a_second_from_which_orders_left_while_it_was_walked_is_walked_until_it_keeps_still() -> None:
+    again = window(lower=NOON - SECOND, window_id=7, repeats=1, pages=1, orders=100)
+    restless = after_page(VIEW, again, read(orders=30, departed=1))
+    assert (saved(restless).state, covered(restless)) == ("cancelled", [])
+    (once_more,) = opened(restless)
+    assert (once_more.repeats, once_more.attempts) == (7, 1)
+    (gap,) = opened(after_page(VIEW, replace(again, attempts=4), read(orders=30, departed=1)))
+    assert (gap.state, gap.attempts, str(gap.last_error)) == (
+        "set_aside",
+        5,
+        "orders of one second changed while they were read",
+    )
+
+
+def test_what_fits_into_one_page_in_the_end_needs_no_second_walk() -> None:
+    second = window(lower=NOON - SECOND)
+    assert covered(after_page(VIEW, second, read(orders=99))) == [("first", NOON - SECOND, NOON)]
+    after_empty_pages = window(pages=2, orders=0)
+    assert covered(after_page(VIEW, after_empty_pages, read(orders=99))) == [("first", NOON - HOUR, NOON)]
 
 
 def test_a_second_that_fails_after_its_first_page_comes_to_an_end() -> None:
@@ -364,6 +391,31 @@ def test_what_its_content_may_cause_is_narrowed_down_to_a_minute(kind: str) -> N
     minute = window(attempts=ATTEMPTS - 1, lower=NOON - MINUTE)
     assert saved(results.after_failure(VIEW, minute, fault)).state == "set_aside"
     assert opened(results.after_failure(VIEW, window(attempts=1), fault)) == []
+
+
+@pytest.mark.parametrize("kind", sorted(results.FAULTS_OF_CONTENT))
+def test_parts_of_what_content_may_have_broken_are_tried_at_once_and_fail_at_the_first_attempt(
+    kind: str,
+) -> None:
+    fault = Failure("unexpected: KeyError", kind)
+    group = window(marketplace_ids=("A", "B"), attempts=ATTEMPTS - 1)
+    view = view_of([A, B], failures=8)
+    effects = results.after_failure(view, group, fault)
+    assert [(w.marketplace_ids, w.attempts) for w in opened(effects)] == [
+        (("A",), ATTEMPTS - 1),
+        (("B",), ATTEMPTS - 1),
+    ]
+    assert source_after(effects).retry_at == view.now + results.SOON
+    not_yet = results.after_failure(view, window(attempts=1), fault)
+    assert source_after(not_yet).retry_at == view.now + windows.LONGEST_BACKOFF
+
+
+def test_a_source_that_fails_twenty_times_in_a_row_is_not_taken_for_one_with_bad_content() -> None:
+    fault = Failure("unexpected: KeyError", "unexpected")
+    view = view_of([A, B], failures=results.FAULTS_OF_A_SOURCE)
+    effects = results.after_failure(view, window(attempts=ATTEMPTS - 1), fault)
+    assert (saved(effects).state, opened(effects)) == ("set_aside", [])
+    assert source_after(effects).retry_at == view.now + windows.LONGEST_BACKOFF
 
 
 def test_a_group_that_is_refused_with_400_is_halved_at_once_and_the_source_is_well() -> None:

@@ -50,6 +50,7 @@ def upgrade() -> None:
     op.add_column("marketplaces", sa.Column("absent_since", UtcTime(), nullable=True))
     for column in ("fulfilled_by", "statuses"):
         op.add_column("windows", sa.Column(column, sa.Text(), nullable=False, server_default=""))
+    op.add_column("windows", sa.Column("repeats", sa.BigInteger(), nullable=True))
     connection = op.get_bind()
     for source, passed_at in connection.execute(sa.select(sources.c.source, sources.c.created_pass_at)).all():
         if passed_at is not None:
@@ -69,7 +70,7 @@ def downgrade() -> None:
     _unfinished(UNFINISHED_BEFORE)
     op.add_column("sources", sa.Column("created_pass_at", UtcTime(), nullable=True))
     op.execute("UPDATE sources SET created_pass_at = settled_until")
-    for column in ("statuses", "fulfilled_by"):
+    for column in ("repeats", "statuses", "fulfilled_by"):
         op.drop_column("windows", column)
     op.drop_column("marketplaces", "absent_since")
     for column in ("changes_per_second", "settled_until"):
