@@ -221,10 +221,10 @@ class Life:
                         due[source.key] = shop.clock() + timedelta(minutes=1)
             shop.clock.go_to(max(min(due.values()), shop.clock() + timedelta(milliseconds=1)))
 
-    def walked_again(self) -> int:
-        """How many walks were read to the end, doubted, and replaced."""
+    def divided(self) -> int:
+        """How many looks held more than a page and were replaced by their halves."""
         c = windows.c
-        query = sa.select(sa.func.count()).where(c.state == "cancelled", c.walk_ended_at.is_not(None))
+        query = sa.select(sa.func.count()).where(c.state == "cancelled", c.axis == "updated")
         with self.shop.store.read() as tx:
             count: int = tx.conn.execute(query).scalar_one()
         return count

@@ -18,20 +18,20 @@ from connectors.amazon.usage_plans import PLANS
 from connectors.simulator.api import Simulator
 from connectors.simulator.faults import SEARCH
 from connectors.simulator.world import World
+from poller.sync.decide import SLOWEST_PACE
 from store import ledger, tables
 from store.progress import Way
 from tests.harness import NOON, Shop, SimulatedClock, rules_for
 
 ORDERS = 100_000
 SPAN = timedelta(days=180)
-BUSY = 900.0
 
 
 def physical_limit(orders: int, searches_before: int, *, both: bool) -> timedelta:
-    """The least time that the buckets allow, one search each 900 s being live polling's."""
+    """The least time that the buckets allow, one search each ten minutes being a live look's."""
     search, get = PLANS["searchOrders"], PLANS["getOrder"]
     at_once = 100.0 * (search.burst - searches_before)
-    rate = 100 * (search.rate - 1 / BUSY)
+    rate = 100 * (search.rate - 1 / SLOWEST_PACE)
     if both:
         at_once, rate = at_once + get.burst, rate + get.rate
     return timedelta(seconds=max(0.0, (orders - at_once) / rate))
