@@ -1,5 +1,6 @@
 """``make bench``: how fast orders go from Amazon's JSON into the database, and where the time goes; how fast
-an order office gets doubled customers and merged ones; what history takes by Amazon's limits.
+an order office gets doubled customers and merged ones; what history takes by Amazon's limits; how far busy
+shops fall behind.
 
 ``python -m tests.bench PART`` measures the shape with workers instead.
 
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from store.tables import OPEN
-from tests.bench import history, looking
+from tests.bench import busy, history, looking
 from tests.bench.pages import write_pages
 from tests.bench.scaling import PARTS
 
@@ -119,6 +120,7 @@ def main() -> None:
     parser.add_argument("--stored", type=int, default=500_000, help="orders in the large database")
     parser.add_argument("--looked", type=int, default=1_000_000, help="orders to look at; 0 for none")
     parser.add_argument("--history", type=int, default=history.ORDERS, help="orders of history; 0 for none")
+    parser.add_argument("--busy", type=int, default=1, help="seeds of each busy shop; 0 for none")
     options = parser.parse_args()
     if options.part is not None:
         PARTS[options.part]()
@@ -157,6 +159,8 @@ def main() -> None:
             looking.main(large)
     if options.history:
         history.main(options.history)
+    if options.busy:
+        busy.main(options.busy)
 
 
 if __name__ == "__main__":
