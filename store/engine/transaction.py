@@ -41,6 +41,23 @@ _COUNT = "UPDATE counters SET value = value + ? WHERE name = ? RETURNING value"
 """Counts on SQLite; PostgreSQL has sequences."""
 
 
+_READABLE = """
+SELECT coalesce(min(open.xid), pg_snapshot_xmax(pg_current_snapshot())::text::bigint) - 1
+FROM (SELECT x::text::bigint AS xid FROM pg_snapshot_xip(pg_current_snapshot()) AS x) AS open
+WHERE NOT EXISTS (
+    SELECT FROM pg_locks AS held JOIN pg_stat_activity AS backend ON backend.pid = held.pid
+    WHERE held.locktype = 'transactionid' AND held.mode = 'ExclusiveLock' AND held.granted
+    AND held.transactionid::text::bigint = mod(open.xid, 4294967296)
+    AND backend.datname <> current_database()
+)
+"""
+"""The position before the oldest transaction of this database that is still open.
+
+Transaction ids are the server's: without the condition a long transaction in another database would hold up
+all readers. One that has ended since the snapshot holds no lock any more, and counts as ours.
+"""
+
+
 @dataclass
 class Transaction:
     """One open transaction: everything in it becomes visible together, or not at all.
@@ -114,8 +131,7 @@ class Transaction:
     def readable_change_no(self) -> int:
         """Return the newest position up to which no further changes can appear."""
         if self._on_postgresql:
-            query = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1"
-            return self.counted_from + int(self.conn.exec_driver_sql(query).scalar_one())
+            return self.counted_from + int(self.conn.exec_driver_sql(_READABLE).scalar_one())
         counted = sa.select(tables.counters.c.value).where(tables.counters.c.name == "change_no")
         return int(self.conn.execute(counted).scalar_one_or_none() or 0)
 

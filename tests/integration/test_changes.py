@@ -9,11 +9,12 @@ from dataclasses import replace
 from datetime import timedelta
 from threading import Thread
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from alembic import command
 
-from store import changes, customers, revisions, tables, webhooks
+from store import changes, customers, queries, revisions, tables, webhooks
 from store.change_records import START, BadPosition, Change, Changes, Position, PositionGone, read_position
 from store.changes import changes_after
 from store.engine import Store, Transaction, create_engine
@@ -406,3 +407,34 @@ def test_what_a_web_hook_has_not_dealt_with_is_kept_for_ninety(store: Store) -> 
     assert trim(store) == 2
     with store.begin() as tx:
         assert webhooks.remove(tx, hook.hook_id)
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_transaction_in_another_database_of_the_server_holds_up_no_reader(
+    store: Store, postgres_url: str
+) -> None:
+    """Transaction ids, from which positions are counted, are the server's; one in our database does count."""
+    apply(store, an_order("o1"))
+    with store.read() as tx:
+        before = tx.readable_change_no()
+
+    def readable() -> list[str]:
+        with store.read() as tx:
+            return [o.order_id for o in queries.changed_orders(tx, before, tx.readable_change_no())]
+
+    ours = store.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(postgres_url.replace("+psycopg", "")) as elsewhere:
+        elsewhere.execute("CREATE TEMPORARY TABLE x (a int)")
+        apply(store, an_order("o2", "bea@example.com"))
+        assert readable() == ["o2"]
+        with store.read() as tx:
+            position = tx.readable_change_no()
+            tx.conn.exec_driver_sql(
+                "SET LOCAL ROLE pg_signal_backend"
+            )  # one that may not see others' queries
+            assert tx.readable_change_no() == position > before
+        with psycopg.connect(ours) as here:
+            here.execute("CREATE TEMPORARY TABLE x (a int)")
+            apply(store, an_order("o3", "cid@example.com"))
+            assert readable() == ["o2"]
+        assert readable() == ["o2", "o3"]
