@@ -5,6 +5,7 @@
     │   ├── Unreachable           unreachable: no answer (refused, dropped, timed out), or status 408
     │   ├── ServerFault           server_fault: status 5xx, whatever the body
     │   └── Garbled               garbled: a 2xx whose body is not what the operation promises, or a 3xx
+    ├── Unforeseen                unexpected: a library below raised anything else
     ├── Deferred                  try again no sooner than ``until``
     │   ├── BudgetEmpty           budget_empty: our own budget has no token; nothing was sent
     │   └── Throttled             throttled: status 429; the bucket was emptied

@@ -50,7 +50,7 @@ def upgrade() -> None:
     op.add_column("marketplaces", sa.Column("absent_since", UtcTime(), nullable=True))
     for column in ("fulfilled_by", "statuses"):
         op.add_column("windows", sa.Column(column, sa.Text(), nullable=False, server_default=""))
-    op.add_column("windows", sa.Column("repeats", sa.BigInteger(), nullable=True))
+    op.add_column("windows", sa.Column("repeats", sa.BigInteger().with_variant(sa.Integer(), "sqlite")))
     connection = op.get_bind()
     for source, passed_at in connection.execute(sa.select(sources.c.source, sources.c.created_pass_at)).all():
         if passed_at is not None:
