@@ -601,7 +601,7 @@ def test_db_check_proves_schema_key_and_file(shop: Shop) -> None:
     assert "there is no database" in shop("db", "check", status=1).err
     shop("sync")
     lines = shop("db", "check").lines
-    assert [line.split()[0] for line in lines] == ["ok"] * 4
+    assert [line.split()[0] for line in lines] == ["ok"] * 5
 
 
 def test_db_check_names_what_is_wrong(shop: Shop) -> None:
