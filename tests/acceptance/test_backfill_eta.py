@@ -88,6 +88,7 @@ def world_of(orders_a_day: int, days: float) -> World:
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("orders_a_day", "days", "way"),
     [
@@ -113,6 +114,7 @@ def test_the_first_promise_is_right_within_a_third(
     assert not half_way or half_way[0] <= took / 3
 
 
+@pytest.mark.long
 def test_a_promise_that_rests_on_a_guess_says_that_it_moves(open_shop: Open) -> None:
     """The last hours sold a fifth of what was sold before."""
     world = World.generate(

@@ -12,6 +12,7 @@ from tests.acceptance.busy import live
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("per_day", "days"), [(1_000, 1.1), pytest.param(8_000, 2.0, marks=pytest.mark.long)]
 )

@@ -86,7 +86,7 @@ ALIKE = {
 TROUBLES = ALIKE | {
     kind: (kind,) for kind in sorted(KINDS.keys() - RARE) if kind not in chain(*ALIKE.values())
 }
-FREQUENT = {"throttled_json", "html_5xx", "dropped", "page_token_expired", "stale_copy"}
+FREQUENT = {"throttled_json", "dropped"}
 """Kinds that are tried alone each time, not only with the long tests."""
 
 ABOUT_PAGES = {
@@ -114,17 +114,20 @@ def test_a_trouble_alone_loses_doubles_and_skips_nothing(trouble: str, sqlite_ur
     assert all(life.line.struck[kind] >= 2 for kind in kinds)
 
 
+@pytest.mark.long
 def test_a_single_403_is_cured_by_a_fresh_access_token(sqlite_url: str) -> None:
     life = lived(a_small_life(sqlite_url, Faults.only("forbidden", calls={3}, operations={"searchOrders"})))
     assert life.line.struck["forbidden"] == 1
     assert [attempt.outcome for attempt in life.shop.attempts if attempt.outcome != "ok"] == ["AccessRefused"]
 
 
+@pytest.mark.long
 def test_a_403_for_25_minutes_stops_nobody_for_good(sqlite_url: str) -> None:
     faults = Faults.only("forbidden", during=(BURST, BURST + 25 * MINUTE))
     assert lived(a_small_life(sqlite_url, faults)).line.struck["forbidden"] >= 4
 
 
+@pytest.mark.long
 def test_an_invalid_grant_stops_the_account_until_its_credential_is_replaced(sqlite_url: str) -> None:
     life = a_small_life(sqlite_url, Faults.only("invalid_grant", calls={2}))
     life.at(CALM, life.authorise_again)
@@ -133,6 +136,7 @@ def test_an_invalid_grant_stops_the_account_until_its_credential_is_replaced(sql
     assert asked_for_access(life, BURST, CALM) == 1
 
 
+@pytest.mark.long
 def test_a_withdrawn_authorisation_loses_nothing_once_the_seller_authorises_again(sqlite_url: str) -> None:
     life = a_small_life(sqlite_url)
     life.at(BURST + 4 * MINUTE, life.revoke)
@@ -147,6 +151,7 @@ def asked_for_access(life: Life, start: datetime, end: datetime) -> int:
     return sum(1 for asked in requests if asked.operation == TOKEN and start <= asked.at < end)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("status", [400, 403])
 def test_one_marketplace_of_a_group_that_is_not_enrolled_stops_alone(status: int, sqlite_url: str) -> None:
     """Searches alone have to tell, because the list of enrolments cannot be had before it is calm."""
@@ -161,10 +166,12 @@ def test_one_marketplace_of_a_group_that_is_not_enrolled_stops_alone(status: int
     assert any(asked.status == status for asked in life.shop.simulator.requests)
 
 
+@pytest.mark.long
 def test_a_burst_that_no_page_holds_is_read_in_parts(sqlite_url: str) -> None:
     assert lived(a_small_life(sqlite_url)).divided() >= 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("late", "facts"),
     [
@@ -206,6 +213,7 @@ def test_one_order_that_leaves_the_list_between_two_pages_is_noticed(
     assert len(served) > 2
 
 
+@pytest.mark.long
 def test_orders_that_arrive_late_with_an_old_update_time_are_found(sqlite_url: str) -> None:
     """Some are shown after the daily pass over created times, so that only the second look can find them."""
     life = a_small_life(sqlite_url, late=0.5)
@@ -227,7 +235,7 @@ def test_orders_that_arrive_late_with_an_old_update_time_are_found(sqlite_url: s
         pytest.param(
             seed,
             "postgresql" if seed % 5 == 4 else "sqlite",
-            marks=[] if seed < 2 else pytest.mark.long,
+            marks=[] if seed == 0 else pytest.mark.long,
         )
         for seed in range(20)
     ],

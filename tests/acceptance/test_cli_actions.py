@@ -284,6 +284,7 @@ def test_nothing_starts_without_key_marketplaces_or_folder(shop: Shop, command: 
     assert "no marketplace is configured" in shop(command, status=2, ORDER_SYNC_CONFIG_DIR=empty).err
 
 
+@pytest.mark.long
 def test_a_command_that_is_interrupted_says_that_nothing_is_lost(shop: Shop) -> None:
     shop.simulator.plans = {**GENEROUS, SEARCH: UsagePlan(0.01, 1)}
     with shop.start("sync", "--wait") as process:
@@ -662,6 +663,7 @@ def test_a_newer_database_is_refused(shop: Shop) -> None:
         assert "9999" in result.err
 
 
+@pytest.mark.long
 def test_postgresql_is_refused_until_it_is_upgraded(shop: Shop, postgres_url: str) -> None:
     name = sql.Identifier("cli_doing")
     with psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as connection:

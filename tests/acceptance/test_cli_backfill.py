@@ -109,6 +109,7 @@ def test_what_lies_out_of_reach_is_reported_and_left_out(shop: Shop) -> None:
     assert "until now" in printed
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("by", ["search", "report", "auto"])
 def test_started_with_wait_it_is_carried_out_here(shop: Shop, by: str) -> None:
     result = shop("backfill", "start", *STRETCH, "--by", by, "--wait")
@@ -153,6 +154,7 @@ def test_several_at_once_and_the_live_position_stays(shop: Shop) -> None:
         assert new["covered_until"] >= old["covered_until"]
 
 
+@pytest.mark.long
 def test_paused_it_requests_nothing_and_resumed_it_is_done(shop: Shop) -> None:
     number = str(int(shop("backfill", "start", *STRETCH, "--by", "search").out))
     shop("backfill", "pause", number)
@@ -179,6 +181,7 @@ def test_cancelled_it_stays_so(shop: Shop) -> None:
     assert "is already cancelled: it need not" in shop("backfill", "cancel", number, status=2).err
 
 
+@pytest.mark.long
 def test_a_running_service_picks_up_what_the_command_line_started(shop: Shop) -> None:
     shop("sync", "--wait")
     with running(shop) as service:
@@ -204,6 +207,7 @@ def test_the_command_line_goes_on_with_what_the_service_began(shop: Shop) -> Non
     assert stored(shop) == OLD_ONES | {"NEW-1"}
 
 
+@pytest.mark.long
 def test_stopped_in_the_middle_it_says_how_to_go_on(shop: Shop) -> None:
     shop("sync", "--wait")
     shop.simulator.plans = {**GENEROUS, SEARCH: UsagePlan(0.01, 1)}
@@ -273,6 +277,7 @@ def test_a_backfill_that_is_done_shows_when_and_nothing_empty(shop: Shop) -> Non
     assert all(len(line.split()) > 1 for line in lines)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("changed", "said"),
     [

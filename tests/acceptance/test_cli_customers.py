@@ -106,6 +106,7 @@ def test_r57_create_prints_the_id_and_edit_changes_what_is_named(shop: Shop) -> 
         assert words in text
 
 
+@pytest.mark.long
 def test_r57_a_deliberate_edit_outlives_a_sync(shop: Shop) -> None:
     customer_id = str(customer_of(shop, ANN))
     shop("customers", "edit", customer_id, "--name", "By Hand", "--phone", "")
@@ -127,6 +128,7 @@ def test_r12_a_customer_may_be_created_before_the_first_sync(tmp_path: Path) -> 
 # --- merge and unmerge ------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_r51_r54_a_merge_is_previewed_done_and_undone(shop: Shop) -> None:
     keep, other = (customer_of(shop, i) for i in (ANN, ANN_TOO))
     shop("customers", "edit", str(keep), "--email-2", "k2@example.com", "--email-3", "k3@example.com")
@@ -158,6 +160,7 @@ def test_r51_r54_a_merge_is_previewed_done_and_undone(shop: Shop) -> None:
     assert [e["action"] for e in found["journal"]] == ["edit", "merge", "unmerge"]
 
 
+@pytest.mark.long
 def test_r53_show_of_a_tombstone_says_where_it_went(shop: Shop) -> None:
     keep, other = (customer_of(shop, i) for i in (ANN, ANN_TOO))
     shop("customers", "merge", str(keep), str(other), "--keep-email", "ann@marketplace.amazon.de")
@@ -169,6 +172,7 @@ def test_r53_show_of_a_tombstone_says_where_it_went(shop: Shop) -> None:
     assert [(c["customer_id"], c["merged_into"]) for c in merged] == [(other, keep)]
 
 
+@pytest.mark.long
 def test_r54_an_address_that_a_third_customer_has_is_named_and_may_be_left(shop: Shop) -> None:
     keep, other = (customer_of(shop, i) for i in (ANN, ANN_TOO))
     shop("customers", "edit", str(keep), "--email-2", "k2@example.com", "--email-3", "k3@example.com")
@@ -183,6 +187,7 @@ def test_r54_an_address_that_a_third_customer_has_is_named_and_may_be_left(shop:
     assert customer_of(shop, ANN_TOO) == other
 
 
+@pytest.mark.long
 def test_r54_an_address_that_was_entered_on_the_kept_record_since_stays_and_is_named(shop: Shop) -> None:
     keep, other = (customer_of(shop, i) for i in (ANN, ANN_TOO))
     shop("customers", "merge", str(keep), str(other))
@@ -194,6 +199,7 @@ def test_r54_an_address_that_was_entered_on_the_kept_record_since_stays_and_is_n
     assert shop("customers", "show", str(other), "--json").json()["emails"] == []
 
 
+@pytest.mark.long
 def test_a_terminal_is_asked_before_a_merge_and_an_import(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,6 +242,7 @@ def test_a_terminal_is_asked_before_a_merge_and_an_import(
 # --- duplicates -------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_r56_duplicates_are_listed_with_reason_and_score(shop: Shop) -> None:
     keep, other = sorted(customer_of(shop, i) for i in (ANN, ANN_TOO))
     result = shop("customers", "duplicates")
@@ -256,6 +263,7 @@ def test_r56_duplicates_are_listed_with_reason_and_score(shop: Shop) -> None:
     assert shop("customers", "duplicates", "--json").json() == []
 
 
+@pytest.mark.long
 def test_r22_status_names_what_is_suggested_for_merging(tmp_path: Path) -> None:
     world = small_world()
     world.order(NOBODY, created=DAY, email=None, name=None)
@@ -288,6 +296,7 @@ FILE = (
 )
 
 
+@pytest.mark.long
 def test_r12_import_reports_line_by_line_and_bad_lines_spoil_nothing(shop: Shop, tmp_path: Path) -> None:
     file = tmp_path / "customers.csv"
     file.write_text(FILE)
@@ -378,6 +387,7 @@ def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shop, d
         yield shop, {**ids, "beta": str(beta), "forgotten": str(forgotten), "unknown": "4711"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -13,6 +13,7 @@ from tests.acceptance.command_line import STARTED, open_shop
 ORDER = "111-0000000-0000001"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_a_database_moves_to_postgresql_with_its_positions(tmp_path: Path, database_url: str) -> None:
     world = World(Seller("acme", ("UK",)))

@@ -81,6 +81,7 @@ def healthy(shop: Shop) -> int:
         return process.wait()
 
 
+@pytest.mark.long
 def test_the_service_runs_reloads_and_ends_with_its_signals(shop: Shop) -> None:
     assert healthy(shop) == 1
     with running(shop) as process:
@@ -104,6 +105,7 @@ def test_the_service_runs_reloads_and_ends_with_its_signals(shop: Shop) -> None:
     assert healthy(shop) == 1
 
 
+@pytest.mark.long
 def test_the_service_ends_in_time_although_amazon_does_not_answer(shop: Shop) -> None:
     shop.simulator.faults = Faults.only("hang", operations=[SEARCH])
     with running(shop) as process:
@@ -111,6 +113,7 @@ def test_the_service_ends_in_time_although_amazon_does_not_answer(shop: Shop) ->
         stops(process, signal.SIGINT)
 
 
+@pytest.mark.long
 def test_the_service_outlives_a_database_that_comes_late_and_goes_away(shop: Shop, postgres_url: str) -> None:
     early, name = sql.Identifier("cli_early"), sql.Identifier("cli_service")
     url = postgres_url.replace("/postgres?", "/{}?")

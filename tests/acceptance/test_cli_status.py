@@ -109,6 +109,7 @@ def test_a_refused_authorisation_shows_its_age_and_the_remedy(shop: Shop) -> Non
     assert re.search(r"refuses the account since .* \(5 h\): authorise the application again", first)
 
 
+@pytest.mark.long
 def test_quarantine_is_counted_and_says_when_it_needs_a_person(shop: Shop) -> None:
     shop.world.order(BAD, created=YESTERDAY, poison="quantity_a_word")
     shop("orders", "fetch", BAD, "--account", "acme", status=1)
@@ -147,6 +148,7 @@ def test_what_has_no_id_was_never_requested_and_is_not_said_to_have_been(shop: S
     assert "so it can't be requested again" in shop("quarantine", "show", entry["order_id"]).err
 
 
+@pytest.mark.long
 def test_orders_of_a_marketplace_that_has_no_file_need_attention(shop: Shop) -> None:
     shop.configure("DE")
     shop.world.order(BAD, created=YESTERDAY, marketplace="DE")
@@ -186,6 +188,7 @@ def test_orders_of_shops_that_are_not_amazons_ask_nothing_of_anybody(shop: Shop)
     assert any(re.fullmatch(r"  other shops +1  not Amazon's marketplaces.*", line) for line in lines)
 
 
+@pytest.mark.long
 def test_a_weekly_verification_that_cannot_be_made_says_why(shop: Shop) -> None:
     store = opened(shop)
     m = tables.marketplaces.c

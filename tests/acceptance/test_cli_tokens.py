@@ -58,6 +58,7 @@ def test_wrong_tokens_commands_are_refused_in_one_sentence(shop: Shop) -> None:
     assert shop("tokens", "list", "--json").json() == []
 
 
+@pytest.mark.long
 def test_a_port_that_is_taken_is_one_sentence(shop: Shop) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -78,6 +79,7 @@ def test_a_port_that_is_taken_is_one_sentence(shop: Shop) -> None:
     assert "ORDER_SYNC_LISTEN must " in shop("run", status=2, ORDER_SYNC_LISTEN="8000").err
 
 
+@pytest.mark.long
 def test_the_running_service_answers_and_ends_in_time_with_a_connection_open(shop: Shop) -> None:
     token = "x" * 40
     with running(shop, ORDER_SYNC_API_TOKEN=token, ORDER_SYNC_LOG_LEVEL="info") as process:
@@ -129,6 +131,7 @@ def test_disclosures_are_logged_although_the_log_is_quiet(shop: Shop) -> None:
         stops(process, signal.SIGTERM)
 
 
+@pytest.mark.long
 def test_a_service_that_listens_nowhere_is_possible(shop: Shop) -> None:
     with running(shop, ORDER_SYNC_LISTEN="off") as process:
         assert process.stderr is not None

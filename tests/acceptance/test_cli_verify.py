@@ -248,6 +248,7 @@ def test_while_the_report_is_being_made_it_is_deferred_and_goes_on_later(slow: S
     assert asked(slow, CREATE_REPORT) == 2, "another period is another proof"
 
 
+@pytest.mark.long
 def test_killed_while_it_waits_it_goes_on_without_another_report(slow: Shop) -> None:
     with slow.start(*VERIFY, "--wait", "--json") as process:
         assert process.stderr is not None
@@ -260,6 +261,7 @@ def test_killed_while_it_waits_it_goes_on_without_another_report(slow: Shop) -> 
     assert asked(slow, CREATE_REPORT) == 1
 
 
+@pytest.mark.long
 def test_a_signal_ends_it_and_nothing_is_lost(slow: Shop) -> None:
     with slow.start(*VERIFY, "--wait") as process:
         assert process.stderr is not None
@@ -270,6 +272,7 @@ def test_a_signal_ends_it_and_nothing_is_lost(slow: Shop) -> None:
         assert process.wait(10) == 128 + signal.SIGTERM
 
 
+@pytest.mark.long
 def test_wait_waits_for_the_request_budget(tmp_path: Path) -> None:
     world = small_world()
     with open_shop(tmp_path / "shop", world) as shop:
@@ -289,6 +292,7 @@ def test_wait_waits_for_the_request_budget(tmp_path: Path) -> None:
 # --- bad input, and what goes wrong -----------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

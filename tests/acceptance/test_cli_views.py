@@ -275,6 +275,7 @@ def test_export_refuses_an_unknown_format(shop: Shop) -> None:
     assert "jsonl" in shop("export", "orders", "--format", "xml", status=2).err
 
 
+@pytest.mark.long
 def test_export_into_a_pipe_that_closes_ends_quietly(shop: Shop) -> None:
     with shop.start("export", "orders") as process:
         assert process.stdout is not None

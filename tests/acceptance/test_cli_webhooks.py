@@ -31,6 +31,7 @@ def receiver() -> Iterator[Receiver]:
         yield found
 
 
+@pytest.mark.long
 def test_the_service_notifies_a_receiver_of_what_it_reads(shop: Shop, receiver: Receiver) -> None:
     added = shop("webhooks", "add", receiver.url)
     (secret,) = added.lines
@@ -60,6 +61,7 @@ def test_the_service_notifies_a_receiver_of_what_it_reads(shop: Shop, receiver: 
     assert "secret" not in hook
 
 
+@pytest.mark.long
 def test_web_hooks_are_listed_replayed_and_removed(shop: Shop, receiver: Receiver) -> None:
     shop("sync")
     position = shop("export", "orders").messages[-1]

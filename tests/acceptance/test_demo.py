@@ -78,6 +78,7 @@ def test_the_check_reports(stored: Stored, said: str) -> None:
     assert any(problem.startswith(said) for problem in differences(TRUTH, stored))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("write", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_what_the_simulator_prints_can_be_pasted_and_leads_to_orders(tmp_path: Path, write: bool) -> None:
     program = tmp_path / "bin" / "order-sync"

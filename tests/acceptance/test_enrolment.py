@@ -72,6 +72,7 @@ def stored(shop: Shop, code: str) -> int:
         return len(tx.rows(query))
 
 
+@pytest.mark.long
 def test_a_marketplace_that_the_first_answer_lacks_is_asked_about_again_within_minutes(shop: Shop) -> None:
     """A new marketplace is not polled meanwhile, and the run says so at once."""
     answers = answer_with(
@@ -88,6 +89,7 @@ def test_a_marketplace_that_the_first_answer_lacks_is_asked_about_again_within_m
     assert stored(shop, "DE") == stored(shop, "UK") == 18
 
 
+@pytest.mark.long
 def test_a_marketplace_that_one_later_answer_lacks_is_polled_all_the_time(shop: Shop) -> None:
     answers = answer_with(
         shop, lambda number, answered: without_germany(answered) if number == 2 else answered
@@ -101,6 +103,7 @@ def test_a_marketplace_that_one_later_answer_lacks_is_polled_all_the_time(shop: 
     assert len(answers) == 3
 
 
+@pytest.mark.long
 def test_a_marketplace_that_two_answers_lack_is_not_polled_until_it_is_listed_again(shop: Shop) -> None:
     shop.run_until(NOON + HOUR)
     answers = answer_with(
@@ -119,6 +122,7 @@ def test_a_marketplace_that_two_answers_lack_is_not_polled_until_it_is_listed_ag
     assert stored(shop, "DE") == 100
 
 
+@pytest.mark.long
 def test_without_the_role_for_it_the_list_is_requested_once_a_day_and_no_token_is_dropped(
     shop: Shop,
 ) -> None:

@@ -86,6 +86,7 @@ def served_orders(shop: SimulatedShop) -> list[AmazonOrder]:
     return list(newest.values())
 
 
+@pytest.mark.long
 @long_on("postgresql")
 def test_r60_r61_r63_what_was_erased_is_in_no_file_and_nothing_brings_it_back(database_url: str) -> None:
     start, end = NOON - timedelta(days=3), NOON + timedelta(days=4)
@@ -203,6 +204,7 @@ def shown(shop: Shop, order_id: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.long
 def test_r60_privacy_purge_says_what_is_due_and_erases_it(shop: Shop) -> None:
     assert "R60: Buyer data is kept until" in shop("orders", "explain", DELIVERED).out
     assert "is off" in shop("privacy", "purge", **LATE).err
@@ -238,6 +240,7 @@ def test_erasing_that_is_less_than_two_days_late_is_not_reported(shop: Shop) -> 
     assert reported == [False, True]
 
 
+@pytest.mark.long
 def test_r63_a_history_past_its_term_is_stored_without_buyers(shop: Shop) -> None:
     fresh: dict[str, Any] = {"ORDER_SYNC_DATABASE_URL": f"sqlite:///{shop.folder / 'fresh.db'}"}
     shop("sync", "--wait", **fresh)
@@ -247,6 +250,7 @@ def test_r63_a_history_past_its_term_is_stored_without_buyers(shop: Shop) -> Non
     assert (person["name"], person["emails"], person["status"]) == (None, [None], "active")
 
 
+@pytest.mark.long
 def test_r62_privacy_show_prints_all_and_forget_leaves_nothing(shop: Shop) -> None:
     key = shown(shop, RECENT)["customer_id"]
     everything = shop("privacy", "show", str(key)).json()
@@ -273,6 +277,7 @@ def test_r62_privacy_forget_account_erases_the_seller(shop: Shop) -> None:
     assert {shown(shop, order_id)["buyer_name"] for order_id in (DELIVERED, RECENT)} == {None}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "status", "sentence"),
     [
@@ -290,6 +295,7 @@ def test_r62_what_cannot_be_done_is_refused_in_a_sentence(
     assert sentence in shop("privacy", *arguments, status=status).err
 
 
+@pytest.mark.long
 def test_r60_of_an_erased_payload_the_reason_is_left(tmp_path: Path) -> None:
     world = World()
     world.order(DELIVERED, created=STARTED - timedelta(days=150), poison="quantity_a_word")
@@ -366,6 +372,7 @@ def test_r60_nothing_is_erased_while_the_clocks_differ(days: int, tmp_path: Path
         assert purged().orders == 5, "a refusal says what time it is, too"
 
 
+@pytest.mark.long
 def test_a_service_erases_by_itself(shop: Shop) -> None:
     with shop.start("run") as process:
         try:
@@ -382,6 +389,7 @@ def test_a_service_erases_by_itself(shop: Shop) -> None:
 # --- the monitor of identity ----------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_withdrawn_e_mail_is_reported_by_status_and_by_the_log(shop: Shop) -> None:
     store = Store(
         create_engine(shop.environ["ORDER_SYNC_DATABASE_URL"]),
@@ -416,6 +424,7 @@ def test_a_withdrawn_e_mail_is_reported_by_status_and_by_the_log(shop: Shop) -> 
 # --- keys -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_keys_are_rotated_by_command_and_the_old_one_may_go(shop: Shop) -> None:
     old, new = shop.environ["ORDER_SYNC_ENCRYPTION_KEY"], new_key()
     assert "0 values resealed; 0 values of old keys left" in shop("keys", "rotate").err
@@ -435,6 +444,7 @@ def keys_of(*keys: str) -> Sealer:
     return Sealer(values.keys(",".join(keys)))
 
 
+@pytest.mark.long
 @long_on("postgresql")
 def test_a_rotation_that_is_killed_goes_on_with_the_next_call(tmp_path: Path, database_url: str) -> None:
     old, new = new_key(), new_key()

@@ -134,6 +134,7 @@ def fetched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fetched]:
     shop.close()
 
 
+@pytest.mark.long
 def test_both_budgets_together_take_at_most_a_twentieth_more_than_is_possible(fetched: Fetched) -> None:
     shop = fetched.shop
     assert stored(shop) == {one.order_id for one in shop.simulator.world.orders()}
@@ -176,6 +177,7 @@ def test_what_ids_have_done_is_claimed_as_seen(fetched: Fetched) -> None:
     assert (one.lower, one.upper) == (NOON - 6 * DAY, live_from)
 
 
+@pytest.mark.long
 @long_on("postgresql")
 def test_orders_stored_in_the_reports_version_are_not_refetched(database_url: str) -> None:
     shop = shop_of(database_url, world_of(2_500, 40))
@@ -186,6 +188,7 @@ def test_orders_stored_in_the_reports_version_are_not_refetched(database_url: st
     shop.close()
 
 
+@pytest.mark.long
 def test_an_order_that_no_search_lists_comes_by_its_id(database_url: str) -> None:
     world = world_of(150, 20)
     for days in (2, 9, 17):
@@ -207,6 +210,7 @@ def test_a_short_history_needs_no_report_unless_it_is_wanted(database_url: str) 
     shop.close()
 
 
+@pytest.mark.long
 def test_the_history_of_a_start_date_is_fetched_by_both(tmp_path: Path) -> None:
     clock = SimulatedClock(NOON)
     world = world_of(2_600, 40)
@@ -229,6 +233,7 @@ def test_the_history_of_a_start_date_is_fetched_by_both(tmp_path: Path) -> None:
 # --- reports that are not to be believed ------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("kind", "why"),
     [
@@ -274,6 +279,7 @@ def test_one_part_without_a_report_is_searched_and_the_others_are_not_held_up(tm
     shop.close()
 
 
+@pytest.mark.long
 @long_on("postgresql")
 def test_an_order_that_the_report_invents_leaves_its_part_unclaimed(database_url: str) -> None:
     """Its id answers 404 three times: the rest is fetched, and the gap stays to be seen."""
@@ -339,6 +345,7 @@ def test_paused_with_ids_left_it_requests_nothing_more(tmp_path: Path) -> None:
     shop.close()
 
 
+@pytest.mark.long
 def test_cancelled_while_an_order_is_being_fetched_it_is_stored_and_nothing_follows(tmp_path: Path) -> None:
     shop = shop_of(f"sqlite:///{tmp_path / 'x.db'}", world_of(3_000, 40))
     number = begin(shop, 40, "report")
@@ -366,6 +373,7 @@ def test_cancelled_while_an_order_is_being_fetched_it_is_stored_and_nothing_foll
     shop.close()
 
 
+@pytest.mark.long
 @long_on("postgresql")
 def test_two_workers_at_once_share_the_work_and_fetch_nothing_twice(database_url: str) -> None:
     first = shop_of(database_url, world_of(700, 40), spent=True)

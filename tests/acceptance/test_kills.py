@@ -95,6 +95,7 @@ def kill_at_boundaries(stage: Stage, boundaries: int, *, more: bool, every: int)
     assert stage.wrongs() == []
 
 
+@pytest.mark.long
 @long_on("postgresql")
 @pytest.mark.parametrize(
     "more", [True, pytest.param(False, marks=pytest.mark.long)], ids=["with more to come", "the last one"]

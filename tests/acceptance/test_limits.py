@@ -115,6 +115,7 @@ def walked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     shop.close()
 
 
+@pytest.mark.long
 def test_a_walk_over_5000_orders_takes_50_requests_and_one_for_each_boundary(walked: Walked) -> None:
     shop = walked.shop
     with shop.store.read() as tx:
@@ -254,6 +255,7 @@ def test_ten_marketplaces_together_are_fresh_within_310_seconds_also_while_sweep
 # --- scarcity ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_live_sweep_and_backfill_all_get_on_when_live_updates_alone_exceed_the_quota(tmp_path: Path) -> None:
     """2,600 updates an hour arrive where 2,016 can be read; second looks, a day late, and a history wait."""
     clock = SimulatedClock(NOON)
@@ -305,6 +307,7 @@ def test_live_sweep_and_backfill_all_get_on_when_live_updates_alone_exceed_the_q
     shop.close()
 
 
+@pytest.mark.long
 def test_two_workers_on_one_database_never_exceed_the_budget(database_url: str) -> None:
     """Two owners with two sources each, all at the same moments, in threads, and as fast as they are let."""
     clock = SimulatedClock(NOON)
@@ -362,6 +365,7 @@ def made_between(shop: Shop, begin: datetime, end: datetime) -> int:
     return sum(begin <= at < end for at in searches(shop))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rate", [0.01, 0.002])
 def test_the_pace_follows_the_rate_that_amazon_names(rate: float, tmp_path: Path) -> None:
     shop = eager(tmp_path)
@@ -389,6 +393,7 @@ def test_a_rate_that_is_lowered_meanwhile_costs_a_few_429_and_is_then_kept(tmp_p
     shop.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "absurd",
     [

@@ -111,6 +111,7 @@ def searches(shop: Shop) -> int:
 # --- one order --------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_an_order_that_cannot_be_stored_goes_to_quarantine_alone_and_leaves_it_again(
     database_url: str, open_shop: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,6 +144,7 @@ def test_an_order_that_cannot_be_stored_goes_to_quarantine_alone_and_leaves_it_a
     assert shop.wrongs() == []
 
 
+@pytest.mark.long
 def test_an_order_that_was_updated_at_the_end_of_time_goes_to_quarantine_alone(open_shop: Open) -> None:
     shop = open_shop("UK")
     shop.run_until(NOON + 10 * MINUTE)
@@ -168,6 +170,7 @@ def test_an_order_that_was_updated_at_the_end_of_time_goes_to_quarantine_alone(o
     assert not_seen(shop) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("what", ["cannot be stored", "is damaged"])
 def test_one_payload_in_quarantine_does_not_stop_a_new_version(
     what: str, open_shop: Open, monkeypatch: pytest.MonkeyPatch
@@ -201,6 +204,7 @@ def test_one_payload_in_quarantine_does_not_stop_a_new_version(
         assert entry.reason == "could not be stored: OverflowError"
 
 
+@pytest.mark.long
 def test_a_damaged_value_of_a_stored_order_stops_no_other_order(open_shop: Open) -> None:
     shop = open_shop("UK")
     sell(shop, 6, NOON + 5 * MINUTE, MINUTE)
@@ -253,6 +257,7 @@ def test_a_promise_for_the_end_of_time_is_explained(tmp_path: Path) -> None:
 # --- one exception ----------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("error", [RuntimeError, OSError], ids=lambda e: e.__name__)
 def test_a_search_that_raises_anything_leaves_a_small_gap_that_closes(
     error: type[Exception], open_shop: Open
@@ -326,6 +331,7 @@ def test_one_pass_over_150_changes_ends_complete_after_few_searches(
     assert searches(shop) - before <= most
 
 
+@pytest.mark.long
 def test_orders_that_slide_out_of_amazons_two_years_while_they_are_read_are_a_gap(open_shop: Open) -> None:
     """The list shrinks at its old end while history is walked: who stands at a page's edge is not skipped."""
     shop = open_shop("UK", world=World(Seller(marketplaces=("UK",)), list_order="time"))
@@ -352,6 +358,7 @@ def test_orders_that_slide_out_of_amazons_two_years_while_they_are_read_are_a_ga
     assert all(gap.upper <= NOON + 6 * HOUR - HISTORY for gap in missing)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_busy_shop_is_ready_and_covered_for_good_throughout(open_shop: Open) -> None:
     """4,000 orders a day, each changed three times: of 8 hours every look fits, or is split at once."""

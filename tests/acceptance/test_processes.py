@@ -63,6 +63,7 @@ def taken(stage: Stage) -> int:
     return int(found[0][0])
 
 
+@pytest.mark.long
 @long_on("postgresql")
 def test_three_processes_do_the_work_of_one_on_the_budget_of_one(
     copies: Copies, helper: Victims, history: tuple[datetime, World]
@@ -95,6 +96,7 @@ def test_three_processes_that_take_tokens_as_fast_as_they_can_get_no_more_than_t
     assert sum(ending.tokens for ending in endings) == tokens == taken(greedy)
 
 
+@pytest.mark.long
 @long_on("postgresql")
 def test_when_one_of_three_is_killed_the_others_go_on_and_a_later_one_finishes(
     copies: Copies, helper: Victims, history: tuple[datetime, World]
@@ -112,6 +114,7 @@ def test_when_one_of_three_is_killed_the_others_go_on_and_a_later_one_finishes(
     assert shared.wrongs() == []
 
 
+@pytest.mark.long
 def test_r16_two_first_orders_in_two_processes_at_the_same_time_end_on_one_record(
     copies: Copies, helper: Victims
 ) -> None:

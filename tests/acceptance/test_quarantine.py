@@ -132,6 +132,7 @@ def test_a_stored_order_whose_next_version_cannot_be_read_keeps_what_it_has(shop
     assert [o["status"] for o in shop.exported()[0]] == ["SHIPPED"]
 
 
+@pytest.mark.long
 def test_amazon_is_asked_ever_more_seldom_and_at_last_a_person(one: Shop) -> None:
     waits = to_the_last_question(one)
     assert [round(wait / HOUR) for wait in waits] == [1, 2, 4, 8, 16, 32, 64]

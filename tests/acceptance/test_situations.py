@@ -193,6 +193,7 @@ def bounds_of(served: Served) -> tuple[datetime, datetime]:
 # --- marketplaces come and go -----------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_marketplace_disabled_for_two_days_leaves_a_visible_gap_that_is_caught_up(
     database_url: str, open_shop: Open
 ) -> None:
@@ -219,6 +220,7 @@ def test_a_marketplace_disabled_for_two_days_leaves_a_visible_gap_that_is_caught
     assert wrongs(shop) == []
 
 
+@pytest.mark.long
 def test_a_marketplace_that_is_added_later_starts_now_and_gets_its_history_by_a_backfill(
     open_shop: Open,
 ) -> None:
@@ -256,6 +258,7 @@ def test_a_start_date_moved_earlier_opens_a_backfill_for_the_difference_only(ope
     assert not any(order_id in stored_versions(shop) for order_id in ("UK-00000", "UK-00010"))
 
 
+@pytest.mark.long
 def test_a_start_date_beyond_the_two_years_that_amazon_shows_ends_as_done(open_shop: Open) -> None:
     shop = open_shop(["UK"], start_date=(NOON - 900 * DAY).date())
     sell(shop, "UK", [NOON - n * DAY for n in (1, 100, 700, 729, 760, 899)])
@@ -266,6 +269,7 @@ def test_a_start_date_beyond_the_two_years_that_amazon_shows_ends_as_done(open_s
     assert unfinished(shop) == []
 
 
+@pytest.mark.long
 def test_a_service_that_was_down_for_ten_days_catches_up_in_windows_of_six_hours(open_shop: Open) -> None:
     shop = open_shop(["UK", "DE"])
     sell_all_the_time(shop, "UK", "DE", begin=NOON, end=NOON + 11 * DAY, every=2 * HOUR)
@@ -298,6 +302,7 @@ def test_a_split_marketplace_is_a_source_of_its_own(open_shop: Open) -> None:
     assert not_up_to_date(shop) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("split", [{"UK"}, {"UK", "DE"}], ids=["one", "both"])
 def test_a_marketplace_that_is_split_later_takes_its_unfinished_windows_along(
     split: set[str], open_shop: Open
@@ -320,6 +325,7 @@ def test_a_marketplace_that_is_split_later_takes_its_unfinished_windows_along(
 # --- enrolment --------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("status", [403, 400])
 def test_a_marketplace_without_enrolment_stops_alone_and_is_read_once_it_is_gained(
     status: int, open_shop: Open
@@ -343,6 +349,7 @@ def test_a_marketplace_without_enrolment_stops_alone_and_is_read_once_it_is_gain
     assert not_up_to_date(shop) == []
 
 
+@pytest.mark.long
 def test_enrolment_that_ends_meanwhile_stops_that_marketplace_alone(open_shop: Open) -> None:
     shop = open_shop(["UK", "DE"])
     sell_all_the_time(shop, "UK", "DE", begin=NOON, end=NOON + 2 * DAY, every=2 * HOUR)
@@ -445,6 +452,7 @@ def test_a_refused_bound_is_estimated_again_and_not_repeated(open_shop: Open) ->
 # --- windows in trouble -----------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_page_token_older_than_twenty_hours_is_not_used_and_a_second_is_read_in_parts(
     open_shop: Open,
 ) -> None:
@@ -491,6 +499,7 @@ def test_a_page_token_of_history_older_than_twenty_hours_is_not_used_and_the_res
     assert not_up_to_date(shop, since=(NOON - DAY).replace(hour=0)) == []
 
 
+@pytest.mark.long
 def test_a_window_that_failed_five_times_is_set_aside_visibly_while_later_ones_go_on(open_shop: Open) -> None:
     """250 orders of one second cannot be halved, and Amazon refuses every page token for ten hours."""
     trouble = (NOON, NOON + 10 * HOUR)
@@ -561,6 +570,7 @@ def test_r21_orders_that_were_held_get_their_customers_once_the_marketplace_hold
     assert len({order.customer_id for order in found} - {None}) == 2
 
 
+@pytest.mark.long
 def test_orders_that_ought_to_have_changed_are_fetched_by_id_at_most_once_a_day_each(open_shop: Open) -> None:
     shop = open_shop(["UK"])
     sell(shop, "UK", [NOON + HOUR], status="PENDING")
@@ -582,6 +592,7 @@ def test_orders_that_ought_to_have_changed_are_fetched_by_id_at_most_once_a_day_
         assert max(pauses) <= DAY + 4 * HOUR
 
 
+@pytest.mark.long
 def test_a_change_that_no_search_ever_showed_is_found_by_the_fetch_by_id(open_shop: Open) -> None:
     shop = open_shop(["UK"])
     sell(shop, "UK", [NOON + HOUR], status="UNSHIPPED", ship_by=NOON + 6 * DAY)

@@ -531,6 +531,7 @@ def run_for(shop: ReadShop, span: timedelta) -> None:
         shop.sync()
 
 
+@pytest.mark.long
 def test_every_week_the_service_verifies_each_marketplace_and_repairs_it(shop: ReadShop) -> None:
     hide(shop, *UNLISTED)
     run_for(shop, 4.5 * DAY)
@@ -555,6 +556,7 @@ def test_every_week_the_service_verifies_each_marketplace_and_repairs_it(shop: R
     assert len(verifications_of(shop)) == 2, "and not again before a week has passed"
 
 
+@pytest.mark.long
 def test_a_gap_of_history_does_not_silence_the_weekly_verification(shop: ReadShop) -> None:
     run_for(shop, 6 * DAY)
     cut(shop, UK, "created", NOON - 15 * DAY, NOON - 13 * DAY)
@@ -567,6 +569,7 @@ def test_a_gap_of_history_does_not_silence_the_weekly_verification(shop: ReadSho
     assert upper > shop.clock() - 5 * DAY
 
 
+@pytest.mark.long
 def test_a_failing_marketplace_does_not_hold_up_the_verification_of_another(shop: ReadShop) -> None:
     run_for(shop, 6.5 * DAY)
     shop.simulator.faults = Faults.only("forbidden", operations=[GET_REPORT])
@@ -594,6 +597,7 @@ def long_after(shop: ReadShop) -> None:
         verifications.forget_old(tx, "acme")
 
 
+@pytest.mark.long
 def test_single_orders_are_left_to_others_by_the_schedule(shop: ReadShop) -> None:
     hide(shop, *UNLISTED)
     run_for(shop, 6.5 * DAY)
@@ -608,6 +612,7 @@ def test_single_orders_are_left_to_others_by_the_schedule(shop: ReadShop) -> Non
     assert {p.state for p in verifications_of(shop) if p.marketplace_id == UK} <= {"repairing", "done"}
 
 
+@pytest.mark.long
 def test_failing_reports_do_not_disturb_polling(shop: ReadShop) -> None:
     shop.simulator.faults = Faults.only("forbidden", operations=[CREATE_REPORT, GET_REPORT])
     run_for(shop, 8 * DAY)

@@ -54,6 +54,7 @@ def _walk(routes: Sequence[BaseRoute], before: str = "") -> Iterator[tuple[str, 
             yield before + route.path, route.methods
 
 
+@pytest.mark.long
 def test_the_walk_knows_all_routes(place: Served) -> None:
     described = make_api(place.service).openapi()["paths"]
     operations = sum(len(methods) for methods in described.values())
@@ -64,6 +65,7 @@ def test_the_walk_knows_all_routes(place: Served) -> None:
     assert "/console/orders/1/1" in pages
 
 
+@pytest.mark.long
 def test_every_route_is_closed_without_a_token_and_with_a_wrong_one(place: Served) -> None:
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic eDp4"}):
         client = place.client(**headers)
@@ -317,6 +319,7 @@ def ask_from(service: Service, client: str, path: str, **headers: str) -> httpx.
     return asyncio.run(ask())
 
 
+@pytest.mark.long
 def test_without_any_token_only_this_machine_is_served(tmp_path: Path) -> None:
     with served(tmp_path) as place:
         client = place.client()

@@ -57,6 +57,7 @@ def customers_named(client: httpx.Client, name: str) -> list[int]:
 # --- idempotency keys ---------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_change_with_a_key_is_carried_out_once_and_answered_alike(place: Served) -> None:
     client, other = place.client("read", "write", "buyer-data"), place.client("write")
     wanted = {"name": "Zoe Invented", "email_1": "zoe@example.com"}
@@ -106,6 +107,7 @@ def test_equal_requests_at_the_same_time_are_carried_out_once(place: Served) -> 
     assert len(customers_named(clients[0], "Zoe Invented")) == 1
 
 
+@pytest.mark.long
 @long_on("sqlite")
 def test_a_process_that_dies_in_between_leaves_all_or_nothing(tmp_path: Path, database_url: str) -> None:
     with served(tmp_path, database_url) as place:
@@ -130,6 +132,7 @@ def test_a_process_that_dies_in_between_leaves_all_or_nothing(tmp_path: Path, da
 # --- versions -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_no_edit_is_lost(place: Served) -> None:
     ann = place.client("read", "write", "buyer-data")
     customer_id = ann.get("/customers").json()["items"][0]["customer_id"]
@@ -168,6 +171,7 @@ def test_no_edit_is_lost(place: Served) -> None:
     assert [answer.status_code for answer in sent] == [200, 200]
 
 
+@pytest.mark.long
 def test_of_concurrent_edits_all_but_one_are_refused(place: Served) -> None:
     client = place.client("read", "write")
     path = f"/customers/{client.get('/customers').json()['items'][0]['customer_id']}"
@@ -184,6 +188,7 @@ def test_of_concurrent_edits_all_but_one_are_refused(place: Served) -> None:
         assert client.get(path).json()["price_list"] == f"{turn}-{won}"
 
 
+@pytest.mark.long
 def test_a_merge_is_as_it_was_previewed_and_is_undone(place: Served) -> None:
     client = place.client("read", "write", "buyer-data")
     kept, other = sorted(item["customer_id"] for item in client.get("/customers").json()["items"])[:2]

@@ -44,6 +44,7 @@ def sign_in(client: httpx.Client, name: str, password: str, **fields: str) -> ht
 # --- signing in -------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_without_any_user_or_token_only_this_machine_is_served(tmp_path: Path) -> None:
     with served(tmp_path) as alone:
         client = alone.client()
@@ -63,6 +64,7 @@ def test_without_any_user_or_token_only_this_machine_is_served(tmp_path: Path) -
         problem(client.get("/orders"), 401, "token")
 
 
+@pytest.mark.long
 def test_a_user_signs_in_and_is_never_redirected_to_another_site(place: Served) -> None:
     user(place, "ann", "read", "write", "buyer-data")
     for wanted, target in (
@@ -89,6 +91,7 @@ def test_cookies_need_https_except_on_this_machine(place: Served) -> None:
     assert "; secure" in away.get(sessions.SIGN_IN).headers["set-cookie"].lower()
 
 
+@pytest.mark.long
 def test_ten_failures_lock_a_user_and_look_like_any_other_failure(place: Served) -> None:
     user(place, "bob", "read")
     client = place.client()

@@ -43,6 +43,7 @@ def examples_of(strategy: Any, carry_out: Any) -> None:
     chosen(given(case=strategy)(carry_out))()
 
 
+@pytest.mark.long
 @long_on("postgresql")
 def test_no_request_finds_an_error_of_the_server(tmp_path: Path, database_url: str) -> None:
     with served(tmp_path, database_url) as place, logged() as events:

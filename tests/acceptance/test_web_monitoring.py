@@ -27,6 +27,7 @@ def edit(place: Served, customer_id: int, **values: str) -> None:
     place.store.commit(lambda tx: edits.edit(tx, customer_id, checked(values), "tests"))
 
 
+@pytest.mark.long
 def test_readiness_is_public_and_its_reasons_are_for_readers(tmp_path: Path) -> None:
     with served(tmp_path) as place:
         with place.store.begin() as tx:

@@ -60,6 +60,7 @@ def started(shop: Shop, *commands: str) -> Iterator[list[subprocess.Popen[str]]]
             process.communicate()
 
 
+@pytest.mark.long
 @on_postgresql
 def test_two_schedulers_and_two_workers_share_the_work_and_end_with_their_signals(
     shop: Shop, database: psycopg.Connection
@@ -97,6 +98,7 @@ def silent(database: psycopg.Connection) -> None:
     database.execute(f"UPDATE {job_queue.SCHEMA}.procrastinate_workers SET last_heartbeat = {long_ago}")
 
 
+@pytest.mark.long
 @on_postgresql
 def test_what_a_killed_worker_was_at_is_taken_back_within_a_minute(
     shop: Shop, database: psycopg.Connection
@@ -121,6 +123,7 @@ def test_what_a_killed_worker_was_at_is_taken_back_within_a_minute(
         stops(scheduler, signal.SIGTERM)
 
 
+@pytest.mark.long
 @on_postgresql
 def test_a_worker_that_must_stop_gives_back_what_it_cannot_finish(
     shop: Shop, database: psycopg.Connection
@@ -137,6 +140,7 @@ def test_a_worker_that_must_stop_gives_back_what_it_cannot_finish(
     assert database.execute(held).fetchone() == (0,)
 
 
+@pytest.mark.long
 @on_postgresql
 def test_without_a_queue_service_and_worker_are_refused_in_a_sentence(shop: Shop) -> None:
     shop("db", "upgrade", ORDER_SYNC_EXECUTOR="threads")

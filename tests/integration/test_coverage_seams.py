@@ -75,6 +75,7 @@ def read_pages(life: Life, many: int) -> datetime:
     return until
 
 
+@pytest.mark.long
 def test_an_order_that_a_shifting_list_would_hide_is_not_taken_as_seen(life: Life) -> None:
     """A-100 would be skipped by tokens when A-000 leaves the list; C-000 then leaves the next look's list."""
     shop, clock, world = life.shop, life.shop.clock, life.shop.simulator.world
@@ -127,6 +128,7 @@ def test_a_second_look_whose_list_shifts_while_it_is_read_still_finds_what_came_
     assert late.items() <= stored_versions(shop).items()
 
 
+@pytest.mark.long
 def test_a_crowded_second_whose_list_shifts_while_it_is_walked_is_not_taken_as_seen(life: Life) -> None:
     """Within one second tokens are followed: A-100 is skipped when A-000 leaves between two pages."""
     shop, clock, world = life.shop, life.shop.clock, life.shop.simulator.world

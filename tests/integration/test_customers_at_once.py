@@ -32,6 +32,7 @@ def idle(done: Counter[str]) -> list[str]:
     return [n for n in (*ACTORS, "erased order", "erased record", "forgotten order") if not done[n]]
 
 
+@pytest.mark.long
 @long_on("sqlite")
 def test_r1_r16_r53_r54_r55_r60_r63_whatever_happens_at_once(database_url: str, tmp_path: Path) -> None:
     """Every order has one living customer, no e-mail is on two, nothing forgotten comes back."""
@@ -43,6 +44,7 @@ def test_r1_r16_r53_r54_r55_r60_r63_whatever_happens_at_once(database_url: str, 
     assert idle(total) == [], total
 
 
+@pytest.mark.long
 @long_on("sqlite")
 def test_r1_r16_r53_r54_r55_r60_r63_whatever_happens_in_processes(database_url: str, tmp_path: Path) -> None:
     found, done = lived(in_processes(), database_url, tmp_path, 3, turns=20)

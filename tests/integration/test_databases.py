@@ -31,6 +31,7 @@ def test_what_a_test_has_left_behind_does_not_find_the_database_of_the_next(
             psycopg.connect(past.replace("+psycopg", ""))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "change",
     [

@@ -102,6 +102,7 @@ LOOKS: dict[str, Callable[[Service], object]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("look", LOOKS)
 def test_more_sources_cost_no_more_statements(database_url: str, tmp_path: Path, look: str) -> None:
     counted: dict[int, list[int]] = {}
@@ -184,6 +185,7 @@ def stored_in_vain(source: str, run: int, shown: tuple[int, int, int], tx: Trans
     raise KeyboardInterrupt
 
 
+@pytest.mark.long
 def test_what_was_shown_is_counted_once_whatever_crashes_or_is_condensed(store: Store) -> None:
     dice = Random(5)
     clock = clock_of(store)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import closing
 from datetime import timedelta
 
+import pytest
+
 from connectors.simulator.api import Simulator
 from connectors.simulator.world import Seller, World
 from poller.matching.buyer_visibility import drops
@@ -14,6 +16,7 @@ from store import runs
 from tests.harness import NOON, Shop, SimulatedClock, rules_for
 
 
+@pytest.mark.long
 def test_a_role_that_was_taken_away_shows_on_the_same_day(database_url: str) -> None:
     start = NOON - timedelta(days=1)
     world = World.generate(

@@ -135,11 +135,13 @@ def judge(seen: Explained) -> None:
     assert seen.scanning == {}
 
 
+@pytest.mark.long
 @on_postgresql
 def test_a_page_reads_no_table_from_end_to_end(database_url: str) -> None:
     judge(explained(database_url, 20_000))
 
 
+@pytest.mark.long
 @on_sqlite
 def test_a_page_reads_no_table_from_end_to_end_on_sqlite(database_url: str) -> None:
     judge(explained(database_url))
@@ -173,6 +175,7 @@ GROWN = """
 """What sources leave behind if they are polled every three minutes."""
 
 
+@pytest.mark.long
 def test_a_search_for_an_article_reads_no_table_from_end_to_end(database_url: str) -> None:
     store = open_store(database_url)
     if store.engine.dialect.name == "postgresql":
@@ -185,6 +188,7 @@ def test_a_search_for_an_article_reads_no_table_from_end_to_end(database_url: st
     assert seen.scanning == {}
 
 
+@pytest.mark.long
 @on_postgresql
 def test_a_look_at_how_all_sources_stand_reads_no_history_from_end_to_end(
     database_url: str, tmp_path: Path

@@ -75,6 +75,7 @@ def payload_of(place: Place, order_id: str = "q1") -> str:
 # --- R60 ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_r60_thirty_days_after_the_term_all_that_names_the_buyer_is_gone(place: Place) -> None:
     place.apply(everything())
     assert place.purge(31.9).orders == 0
@@ -118,6 +119,7 @@ def test_r60_a_record_waits_for_the_term_of_its_newest_order(place: Place) -> No
     assert customer_of(place.store).name is None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("origin", ["hand", "import"])
 def test_r60_what_was_entered_by_hand_or_imported_stays(place: Place, origin: Any) -> None:
     home = Address(name="Ann", line1="1 Office Road", country="GB")

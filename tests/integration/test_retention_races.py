@@ -128,6 +128,7 @@ def raced(url: str, pool: Executor, seed: int) -> None:
         verdict(place, everybody_at_once(pool, url, seed))
 
 
+@pytest.mark.long
 def test_r60_r63_pages_purges_and_forgetting_at_once(database_url: str) -> None:
     raced(database_url, ThreadPoolExecutor(4), 1)
 

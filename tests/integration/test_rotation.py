@@ -148,6 +148,7 @@ def test_a_rotation_changes_nothing_but_the_seal(process: Processes) -> None:
     assert Rotation(rotated).run() == 0
 
 
+@pytest.mark.long
 def test_a_process_without_the_old_key_is_refused_until_nothing_needs_it(process: Processes) -> None:
     fill(process(OLD), many=300)
     both = process(NEW, OLD)
@@ -179,6 +180,7 @@ def test_what_another_process_writes_with_the_old_key_meanwhile_is_found(process
     assert order(process(NEW), "meanwhile3").buyer is not None
 
 
+@pytest.mark.long
 def test_who_writes_with_the_old_key_all_the_time_is_not_waited_for(process: Processes) -> None:
     old, both = process(OLD, NEW), process(NEW, OLD)
     fill(old)
@@ -193,6 +195,7 @@ def test_who_writes_with_the_old_key_all_the_time_is_not_waited_for(process: Pro
         _ = process(NEW).lookup
 
 
+@pytest.mark.long
 def test_a_value_changed_between_reading_and_replacing_is_left_alone(process: Processes) -> None:
     old, both = process(OLD, NEW), process(NEW, OLD)
     fill(old)
@@ -221,6 +224,7 @@ def test_a_value_of_an_unknown_key_is_reported_and_not_touched(process: Processe
     assert of_keys(both, OTHER) == [1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_syncs_go_on_during_a_rotation(process: Processes, seed: int) -> None:
     """Run two syncs, one with the old key first for a while, beside a rotation."""

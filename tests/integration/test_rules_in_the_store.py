@@ -598,6 +598,7 @@ def _for(order_id: str, copy: AmazonOrder) -> AmazonOrder:
     return replace(copy, order_id=order_id, buyer=buyer)
 
 
+@pytest.mark.long
 @settings(
     max_examples=15,
     deadline=None,

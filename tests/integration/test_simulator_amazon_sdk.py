@@ -62,6 +62,7 @@ def time_of(value: Any) -> datetime:
     return datetime.fromisoformat(str(value))
 
 
+@pytest.mark.long
 def test_the_sdk_reads_every_page_and_every_order(spapi: Any, simulator: Simulator) -> None:
     from spapi.api.orders_v2026_01_01.search_orders_api import SearchOrdersApi
 
@@ -100,6 +101,7 @@ def test_the_sdk_reads_every_page_and_every_order(spapi: Any, simulator: Simulat
             assert float(one.proceeds.grand_total.amount) == pytest.approx(float(facts.total))
 
 
+@pytest.mark.long
 def test_the_sdk_reads_orders_by_id(spapi: Any, simulator: Simulator) -> None:
     from spapi.api.orders_v2026_01_01.get_order_api import GetOrderApi
 

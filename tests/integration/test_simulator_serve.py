@@ -103,6 +103,7 @@ def test_the_server_ends_promptly_with_an_idle_and_a_hanging_client() -> None:
     assert threading.active_count() == threads
 
 
+@pytest.mark.long
 def test_it_settles_once_every_client_that_left_is_answered() -> None:
     with served() as (client, server):
         for _ in range(20):

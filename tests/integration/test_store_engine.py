@@ -86,6 +86,7 @@ def test_eight_threads_get_exactly_the_twenty_tokens_of_a_budget(store: Store) -
         assert budgets.taken(tx) == {SEARCH: 20}
 
 
+@pytest.mark.long
 def test_four_processes_get_exactly_the_twenty_tokens_of_a_budget(store: Store, database_url: str) -> None:
     with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("spawn")) as pool:
         taken = list(pool.map(take_tokens, [database_url] * 4, [12] * 4))

@@ -107,6 +107,7 @@ def interrupted(shop: Shop, target: Engine, after: int) -> None:
         Copying(shop.store.engine, target, step).run()
 
 
+@pytest.mark.long
 def test_everything_is_copied_and_the_shop_goes_on_there(
     shop: Shop, target: Engine, database_url: str
 ) -> None:
@@ -142,6 +143,7 @@ def test_everything_is_copied_and_the_shop_goes_on_there(
     moved.close()
 
 
+@pytest.mark.long
 def test_no_table_is_forgotten(target: Engine, tmp_path: Path) -> None:
     source = create_engine(f"sqlite:///{tmp_path / 'every.db'}")
     revisions.upgrade(source)
@@ -156,6 +158,7 @@ def test_no_table_is_forgotten(target: Engine, tmp_path: Path) -> None:
     source.dispose()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("after", [0, 7, 25])
 def test_a_copy_that_was_interrupted_goes_on_and_is_not_opened_before(
     shop: Shop,
@@ -185,6 +188,7 @@ def test_a_copy_that_was_interrupted_goes_on_and_is_not_opened_before(
     assert not transfer.is_unfinished(target)
 
 
+@pytest.mark.long
 def test_what_the_shop_did_in_between_is_copied_too(
     shop: Shop, target: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,6 +200,7 @@ def test_what_the_shop_did_in_between_is_copied_too(
     assert revisions.differences(target) == []
 
 
+@pytest.mark.long
 def test_a_database_that_is_written_to_while_it_is_copied_is_not_called_copied(
     shop: Shop, target: Engine
 ) -> None:
@@ -211,6 +216,7 @@ def test_a_database_that_is_written_to_while_it_is_copied_is_not_called_copied(
     assert rows(target) == rows(shop.store.engine)
 
 
+@pytest.mark.long
 def test_a_row_that_was_changed_on_the_way_is_found_by_its_checksum_and_copied_again(
     shop: Shop, target: Engine
 ) -> None:
@@ -228,6 +234,7 @@ def test_a_row_that_was_changed_on_the_way_is_found_by_its_checksum_and_copied_a
     assert rows(target) == rows(shop.store.engine)
 
 
+@pytest.mark.long
 def test_a_target_that_has_something_is_refused(shop: Shop, target: Engine) -> None:
     with target.begin() as connection:
         connection.execute(sa.insert(tables.businesses).values(account="other", business="other"))
@@ -235,6 +242,7 @@ def test_a_target_that_has_something_is_refused(shop: Shop, target: Engine) -> N
         Copying(shop.store.engine, target).run()
 
 
+@pytest.mark.long
 def test_half_a_copy_of_another_database_is_refused(shop: Shop, target: Engine, tmp_path: Path) -> None:
     interrupted(shop, target, 3)
     other = Shop(f"sqlite:///{tmp_path / 'other.db'}", shop.simulator, SimulatedClock(), shop.rules)
@@ -244,12 +252,14 @@ def test_half_a_copy_of_another_database_is_refused(shop: Shop, target: Engine, 
     other.close()
 
 
+@pytest.mark.long
 def test_a_finished_copy_is_not_copied_over(shop: Shop, target: Engine) -> None:
     Copying(shop.store.engine, target).run()
     with pytest.raises(CopyRefused, match="is not empty"):
         Copying(shop.store.engine, target).run()
 
 
+@pytest.mark.long
 def test_text_that_postgresql_cannot_hold_is_reported(shop: Shop, target: Engine) -> None:
     with shop.store.begin() as tx:
         tx.conn.execute(sa.update(tables.sources).values(last_error="a\0b"))
@@ -257,6 +267,7 @@ def test_text_that_postgresql_cannot_hold_is_reported(shop: Shop, target: Engine
         Copying(shop.store.engine, target).run()
 
 
+@pytest.mark.long
 def test_positions_go_on_growing_after_a_dump_was_restored_into_another_server(
     shop: Shop, target: Engine, database_url: str
 ) -> None:

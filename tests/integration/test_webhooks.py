@@ -230,6 +230,7 @@ def refuses(about: str, receiver: Receiver) -> None:
     receiver.answer = lambda request: 400 if request.about == about else 204
 
 
+@pytest.mark.long
 def test_an_event_that_is_refused_holds_up_its_record_alone_and_is_given_up(
     store: Store, receiver: Receiver
 ) -> None:
@@ -348,6 +349,7 @@ def test_one_process_at_a_time_has_a_hook(store: Store, receiver: Receiver) -> N
         webhooks.claim(tx, hook.hook_id, "three")
 
 
+@pytest.mark.long
 def test_several_deliverers_double_nothing_and_keep_the_order(
     store: Store, receiver: Receiver, database_url: str
 ) -> None:
@@ -430,6 +432,7 @@ delivery.Deliverer(store, f"victim {after}", lambda: datetime.now(UTC)).deliver(
 """
 
 
+@pytest.mark.long
 def test_a_process_that_is_killed_in_the_middle_of_a_turn_loses_nothing(
     store: Store, receiver: Receiver, database_url: str
 ) -> None:

@@ -41,6 +41,7 @@ def test_an_upgraded_database_has_exactly_the_tables_of_the_program(engine: Engi
     assert set(sa.inspect(engine).get_table_names()) == {*metadata.tables, "alembic_version"}
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
 def test_the_migrations_make_what_the_tables_would_make_themselves(
     engine: Engine, empty_database_url: str
@@ -95,6 +96,7 @@ def test_an_upgrade_may_be_repeated_and_loses_nothing(engine: Engine) -> None:
     assert revisions.differences(engine) == []
 
 
+@pytest.mark.long
 def test_down_to_nothing_and_up_again(engine: Engine) -> None:
     revisions.upgrade(engine)
     with engine.begin() as connection:
@@ -193,6 +195,7 @@ def test_a_column_of_another_kind_is_reported_in_words(engine: Engine) -> None:
     assert kind.startswith("column meta.value: type is INTEGER, not ")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("empty_database_url", ["postgresql"], indirect=True)
 def test_an_upgrade_that_loses_a_deadlock_to_a_service_is_repeated(engine: Engine) -> None:
     """The service has one table and wants another one; the upgrade has that and wants the first."""

@@ -238,7 +238,8 @@ class Miniature:
         """What is not as promised once all faults are over."""
         for each in self.windows.values():
             is_walk = each.kind == "sweep" and each.axis == "created"
-            if not is_walk and (each.kind != "live" or each.upper < self.now - 3 * HOUR):
+            due_at = each.upper if each.kind == "live" else each.upper + DAY
+            if not is_walk and (each.kind == "backfill" or due_at < self.now - 3 * HOUR):
                 yield f"window {each} is still to be read"
         for m, progress in self.marketplaces.items():
             reached = max(progress.live_from, progress.position - 3 * HOUR)
@@ -248,7 +249,8 @@ class Miniature:
                 yield f"{m}: not seen {gap}"
             if progress.second_position < self.now - 2 * DAY:
                 yield f"{m}: second looks have only reached {progress.second_position}"
-            for gap in gaps(self.seen.get((m, "second"), []), progress.live_from, progress.second_position):
+            settled = max(progress.live_from, min(progress.second_position, self.now - DAY - 3 * HOUR))
+            for gap in gaps(self.seen.get((m, "second"), []), progress.live_from, settled):
                 yield f"{m}: not looked at again {gap}"
             if progress.alone_since is not None:
                 yield f"{m}: still read alone"

@@ -249,6 +249,7 @@ def test_time_outs_are_explicit_and_redirects_are_not_followed() -> None:
     }
 
 
+@pytest.mark.long
 def test_no_connection_pool_is_opened_for_a_call() -> None:
     scene = Scene(page())
     scene.search()

@@ -182,6 +182,7 @@ def probe(**variables: str) -> tuple[Any, list[str]]:
     return seen, names
 
 
+@pytest.mark.long
 def test_the_librarys_environment_variables_change_nothing() -> None:
     variables = {
         "SP_API_DEFAULT_MARKETPLACE": "NOWHERE",

@@ -588,6 +588,7 @@ def every_path(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path]
 
 
+@pytest.mark.long
 @settings(max_examples=150, deadline=None, database=None)
 @given(path=st.sampled_from(every_path(full_order())), value=JSON_VALUES)
 def test_whatever_stands_in_a_field_nothing_is_raised(path: tuple[Any, ...], value: Any) -> None:

@@ -322,6 +322,7 @@ def test_a_document_comes_over_https_or_from_this_machine(url: str) -> None:
     assert scene.requests == []
 
 
+@pytest.mark.long
 def test_a_large_document_is_read_in_pieces_and_a_bomb_is_not_swallowed() -> None:
     rows = [(f"A-{number % 5000}", *ROW[1:]) for number in range(60_000)]
     body = b"\n".join(table(*rows))

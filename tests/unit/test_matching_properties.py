@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -65,6 +66,7 @@ def stored_facts(world: World) -> OrderRecord:
     )
 
 
+@pytest.mark.long
 @given(data=st.data(), copies=copies_of_one_order(), pending=st.sampled_from(["hold", "placeholder"]))
 @settings(max_examples=150, deadline=None)
 def test_r25_the_order_of_copies_in_and_across_pages_does_not_change_what_is_stored(

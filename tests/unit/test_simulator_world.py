@@ -168,6 +168,7 @@ def test_shares_can_be_set() -> None:
     assert any(one.withheld for one in facts)
 
 
+@pytest.mark.long
 def test_twenty_thousand_orders_are_listed_by_interval_without_reading_them_all() -> None:
     world = generate(3, 20_000)
     at = END + timedelta(days=1)

@@ -78,6 +78,7 @@ def test_a_busy_shop_is_followed_within_what_the_plan_carries(
     assert list(shop.faults()) == []
 
 
+@pytest.mark.long
 def test_a_shop_beyond_its_plan_loses_nothing_and_catches_up_when_it_is_quiet() -> None:
     changes = busy_shop(16_000, 1, nights=False, seed=16)
     shop = go(Miniature.of(AmazonList(changes, 16), "A"), NOON + DAY)
@@ -104,6 +105,7 @@ def test_an_idle_look_is_one_request() -> None:
 # --- pace and shares --------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_quiet_shop_is_polled_every_three_minutes_also_beside_its_second_looks() -> None:
     shop = go(quiet("A", "B"), NOON + 5 * DAY)
     pauses = live_pauses(shop, NOON + 2 * HOUR)
@@ -132,6 +134,7 @@ def test_a_month_that_was_missed_does_not_slow_others_below_ten_minutes() -> Non
 # --- months of trouble ------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(6))
 def test_whatever_happened_in_the_end_everything_has_been_seen(seed: int) -> None:
     chance = random.Random(seed)
@@ -153,6 +156,7 @@ def test_whatever_happened_in_the_end_everything_has_been_seen(seed: int) -> Non
     assert list(shop.faults()) == []
 
 
+@pytest.mark.long
 def test_an_outage_of_a_week_is_noticed_to_be_over_within_an_hour() -> None:
     shop = go(quiet("A", "B", "C"), NOON + HOUR)
     shop.is_down = True
@@ -164,6 +168,7 @@ def test_an_outage_of_a_week_is_noticed_to_be_over_within_an_hour() -> None:
     assert list(shop.faults()) == []
 
 
+@pytest.mark.long
 def test_a_marketplace_that_is_refused_for_weeks_costs_the_others_little_and_fills_no_ledger() -> None:
     shop = quiet("A", "B", "C")
     shop.pace = Pace(900, 900)
