@@ -26,13 +26,13 @@ demo: .venv/runtime.stamp
 	@$(BIN)/order-sync demo
 
 test: .venv/dev.stamp
-	@echo "make test: about three minutes on two free cores; left out are long tests (make test-all),"
+	@echo "make test: three to four minutes on two free cores; left out are long tests (make test-all),"
 	@echo "the console in a browser (make test-console), soaks and measurements (make soak, make bench)"
-	@$(TESTS) -n 2
+	@$(TESTS) -n 2 --dist worksteal
 
 test-all: .venv/dev.stamp
-	@echo "make test-all: the long tests that make test leaves out; about ten minutes on two free cores"
-	@$(TESTS) -n 2 -m "long and not soak and not bench and not console"
+	@echo "make test-all: the long tests that make test leaves out; about twenty minutes on two free cores"
+	@$(TESTS) -n 2 --dist worksteal -m "long and not soak and not bench and not console"
 
 test-console: .venv/dev.stamp
 	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \

@@ -70,7 +70,7 @@ for release in "${releases[@]}"; do
     tar --null --files-from=- --ignore-failed-read -cf - | tar -C "$root/order-sync" -xf -
   python="$(inside 'python3 --version')"
   echo "== $release: $python"
-  inside "cd /order-sync && make .venv/dev.stamp && .venv/bin/python -m pytest -n 2 -m 'not soak and not bench and not console' ${TESTS:-}"
+  inside "cd /order-sync && make .venv/dev.stamp && .venv/bin/python -m tests.run -n 2 ${TESTS:-}"
   results+=("$release ($python)")
   rm -rf --one-file-system "$root"
   root=""

@@ -134,6 +134,7 @@ def test_a_wrong_value_is_reported_in_plain_words(arguments: tuple[str, ...], se
     assert f"error: Invalid value for {sentence}" in order_sync(*arguments, status=2).err
 
 
+@pytest.mark.long
 def test_a_surprise_is_one_sentence_without_its_text(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     shop("sync")
 
@@ -202,6 +203,7 @@ def test_sync_without_tokens_ends_with_75_and_says_until_when(tmp_path: Path) ->
         assert re.search("first page: not made.* until ", shop("config", "check", "--online").out)
 
 
+@pytest.mark.long
 def test_sync_wait_waits_for_the_budget_until_all_is_covered(tmp_path: Path) -> None:
     plans = {**GENEROUS, SEARCH: UsagePlan(3, 1)}
     with open_shop(tmp_path / "shop", small_world(), plans=plans) as shop:
@@ -252,6 +254,7 @@ def test_a_refused_secret_is_reported_without_counting_nothing(shop: Shop) -> No
         assert message.endswith("are the application's current ones")
 
 
+@pytest.mark.long
 def test_what_is_stored_can_be_shown_without_any_marketplace(shop: Shop) -> None:
     shop("sync")
     (shop.folder / "marketplaces" / "uk.toml").unlink()
@@ -301,6 +304,7 @@ def opened(shop: Shop) -> Store:
     return Store(engine, Sealer(values.keys(shop.environ["ORDER_SYNC_ENCRYPTION_KEY"])))
 
 
+@pytest.mark.long
 def test_status_shows_a_gap_with_its_reason_and_what_is_done_about_it(shop: Shop) -> None:
     shop("sync")
     store = opened(shop)
@@ -346,6 +350,7 @@ def test_fetch_says_what_became_of_the_order(shop: Shop) -> None:
     assert shop("orders", "show", GOOD, "--json").json()["status"] == "SHIPPED"
 
 
+@pytest.mark.long
 def test_fetch_refuses_what_it_cannot_do(shop: Shop) -> None:
     unknown = shop("orders", "fetch", "999-9999999-9999999", "--account", "acme", status=1)
     assert unknown.messages == ["error: Amazon knows no order 999-9999999-9999999 of account acme."]
@@ -391,6 +396,7 @@ def readable_payload(shop: Shop) -> None:
     store.close()
 
 
+@pytest.mark.long
 def test_retry_applies_the_stored_payload_and_releases(shop: Shop) -> None:
     shop("sync")
     stays = shop("quarantine", "retry", BAD, status=1)
@@ -413,6 +419,7 @@ def test_retry_refetch_asks_amazon(shop: Shop) -> None:
     assert shop("quarantine", "retry", BAD, "--refetch").lines == [f"{BAD}: stored"]
 
 
+@pytest.mark.long
 def test_retry_of_what_is_not_there_or_cannot_be_requested(shop: Shop) -> None:
     shop.world.order("111-0000000-0000009", created=YESTERDAY, amend=lambda body: {**body, "orderId": 5})
     shop("sync")
@@ -438,6 +445,7 @@ def test_retry_of_what_is_not_there_or_cannot_be_requested(shop: Shop) -> None:
 # --- a damaged value --------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_damaged_value_is_a_finding_of_db_check_and_stops_no_command(shop: Shop) -> None:
     shop("sync")
     assert "ok     every sealed value opens" in shop("db", "check").lines
@@ -598,6 +606,7 @@ def test_db_refuses_a_url_that_is_none(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.long
 def test_db_check_proves_schema_key_and_file(shop: Shop) -> None:
     assert "there is no database" in shop("db", "check", status=1).err
     shop("sync")
@@ -605,6 +614,7 @@ def test_db_check_proves_schema_key_and_file(shop: Shop) -> None:
     assert [line.split()[0] for line in lines] == ["ok"] * 5
 
 
+@pytest.mark.long
 def test_db_check_names_what_is_wrong(shop: Shop) -> None:
     shop("sync")
     other = order_sync("keys", "new").out.strip()
@@ -633,6 +643,7 @@ def test_db_check_asks_before_it_says_that_the_database_answers(shop: Shop) -> N
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", ["sync", "run"])
 def test_a_file_that_may_not_be_written_is_named_with_its_folder(shop: Shop, command: str) -> None:
     shop("sync")

@@ -89,6 +89,7 @@ def stored(shop: Shop) -> set[str]:
 OLD_ONES = {f"OLD-{number}" for number in range(12)}
 
 
+@pytest.mark.long
 def test_a_plan_names_windows_requests_time_and_what_amazon_will_not_give(shop: Shop) -> None:
     shop("sync", "--wait")
     before = shop("backfill", "list", "--json").json()
@@ -128,6 +129,7 @@ def test_started_with_wait_it_is_carried_out_here(shop: Shop, by: str) -> None:
     assert shop("backfill", "show", str(number), "--json").json() == mine
 
 
+@pytest.mark.long
 def test_started_alone_it_waits_for_a_process_that_syncs(shop: Shop) -> None:
     number = int(shop("backfill", "start", *STRETCH, "--by", "search").out)
     assert listed(shop, number)["state"] == "planned"
@@ -136,6 +138,7 @@ def test_started_alone_it_waits_for_a_process_that_syncs(shop: Shop) -> None:
     assert stored(shop) == OLD_ONES | {"NEW-1"}
 
 
+@pytest.mark.long
 def test_several_at_once_and_the_live_position_stays(shop: Shop) -> None:
     shop.configure("DE")
     shop.world.order("DE-1", created=OLD, marketplace="DE")
@@ -171,6 +174,7 @@ def test_paused_it_requests_nothing_and_resumed_it_is_done(shop: Shop) -> None:
     assert shop("backfill", "resume", number, "--wait", status=2).status == 2
 
 
+@pytest.mark.long
 def test_cancelled_it_stays_so(shop: Shop) -> None:
     number = str(int(shop("backfill", "start", *STRETCH, "--by", "search").out))
     shop("backfill", "cancel", number)
@@ -222,6 +226,7 @@ def test_stopped_in_the_middle_it_says_how_to_go_on(shop: Shop) -> None:
     assert f"or `order-sync backfill resume {number} --wait`" in err
 
 
+@pytest.mark.long
 def test_that_a_report_is_awaited_is_not_blamed_on_the_budget(tmp_path: Path) -> None:
     world = World(Seller(marketplaces=("UK",)))
     world.order("OLD-1", created=OLD)
@@ -254,6 +259,7 @@ def test_a_backfill_that_has_not_begun_is_not_said_to_be_done(shop: Shop) -> Non
     assert re.search(r"^ *done +0%$", shop("backfill", "show", str(number)).out, re.M)
 
 
+@pytest.mark.long
 def test_a_report_that_takes_longer_than_usual_is_not_promised(tmp_path: Path) -> None:
     world = World(Seller(marketplaces=("UK",)))
     with open_shop(tmp_path, world, plans=GENEROUS) as shop:
@@ -270,6 +276,7 @@ def test_a_report_that_takes_longer_than_usual_is_not_promised(tmp_path: Path) -
         assert "min left" not in shop("backfill", "show", str(number)).out
 
 
+@pytest.mark.long
 def test_a_backfill_that_is_done_shows_when_and_nothing_empty(shop: Shop) -> None:
     number = shop("backfill", "start", *STRETCH, "--by", "search", "--wait").out.strip()
     lines = shop("backfill", "show", number).lines
@@ -302,6 +309,7 @@ def test_bad_input_is_one_sentence(shop: Shop, command: str, changed: dict[str, 
     assert result.out == ""
 
 
+@pytest.mark.long
 def test_further_bad_input(shop: Shop) -> None:
     shop("sync", "--wait")
     assert "there is no backfill 99" in shop("backfill", "show", "99", status=2).err
@@ -312,6 +320,7 @@ def test_further_bad_input(shop: Shop) -> None:
     assert "already fetches this" in shop("backfill", "start", *STRETCH, "--by", "search", status=2).err
 
 
+@pytest.mark.long
 def test_another_that_overlaps_is_reported(shop: Shop) -> None:
     shop("sync", "--wait")
     assert "overlaps" not in shop("backfill", "plan", *STRETCH).out, "what is done counts as read already"
@@ -354,6 +363,7 @@ def test_a_backfill_s_eta_lies_ahead(shop: Shop) -> None:
 # --- what has been read already -------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_where_all_has_been_read_a_plan_counts_and_start_needs_again(shop: Shop) -> None:
     shop("backfill", "start", *STRETCH, "--by", "search", "--wait")
     printed = shop("backfill", "plan", *STRETCH).lines
@@ -369,6 +379,7 @@ def test_where_all_has_been_read_a_plan_counts_and_start_needs_again(shop: Shop)
     assert listed(shop, int(again.out))["state"] == "done"
 
 
+@pytest.mark.long
 def test_only_what_has_not_been_read_is_read(shop: Shop) -> None:
     shop("backfill", "start", *STRETCH, "--by", "search", "--wait")
     wider = ("--marketplace", "UK", "--from", day(70), "--to", day(40))
@@ -384,6 +395,7 @@ def test_only_what_has_not_been_read_is_read(shop: Shop) -> None:
     assert (mine["from"], mine["to"]) == (f"{day(70)}T00:00:00Z", f"{day(61)}T00:00:00Z")
 
 
+@pytest.mark.long
 def test_a_plan_says_what_live_polling_will_be(tmp_path: Path) -> None:
     world = World(Seller(marketplaces=("UK",)))
     with open_shop(tmp_path, world, plans=GENEROUS) as shop:
@@ -402,6 +414,7 @@ def test_a_plan_says_what_live_polling_will_be(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.long
 def test_a_backfill_of_a_marketplace_without_enrolment_says_what_it_waits_for(tmp_path: Path) -> None:
     world = World(Seller(marketplaces=("UK",)))
     with open_shop(tmp_path, world, plans=GENEROUS) as shop:

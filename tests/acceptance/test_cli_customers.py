@@ -75,6 +75,7 @@ def exported(shop: Shop) -> list[dict[str, Any]]:
 # --- create and edit --------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_r57_create_prints_the_id_and_edit_changes_what_is_named(shop: Shop) -> None:
     created = shop("customers", "create", "--name", "Cem Invented", "--email-1", "cem@example.com")
     customer_id = created.out.strip()
@@ -117,6 +118,7 @@ def test_r57_a_deliberate_edit_outlives_a_sync(shop: Shop) -> None:
     assert shop("orders", "show", ANN, "--json").json()["buyer_name"] == "Another Name"
 
 
+@pytest.mark.long
 def test_r12_a_customer_may_be_created_before_the_first_sync(tmp_path: Path) -> None:
     with open_shop(tmp_path / "shop", small_world()) as shop:
         customer_id = shop("customers", "create", "--email-3", "bea@marketplace.amazon.co.uk").out.strip()
@@ -319,6 +321,7 @@ def test_r12_import_reports_line_by_line_and_bad_lines_spoil_nothing(shop: Shop,
     assert shop("customers", "import", str(file), status=1).messages[-1] == "2 unchanged, 2 refused"
 
 
+@pytest.mark.long
 def test_a_large_import_shows_its_progress(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -339,6 +342,7 @@ def test_a_dry_run_before_the_first_sync(tmp_path: Path) -> None:
         assert shop("customers", "list", "--json").json() == []
 
 
+@pytest.mark.long
 def test_import_refuses_a_file_that_is_none(shop: Shop, tmp_path: Path) -> None:
     missing = tmp_path / "missing.csv"
     assert shop("customers", "import", str(missing), status=2).messages == [

@@ -42,6 +42,7 @@ def opened(shop: Shop) -> Store:
     return Store(engine, Sealer(values.keys(shop.environ["ORDER_SYNC_ENCRYPTION_KEY"])))
 
 
+@pytest.mark.long
 def test_when_all_is_well_it_says_so_first_and_nothing_is_alarming(shop: Shop) -> None:
     lines = shop("status").lines
     assert re.fullmatch(r"All is well: everything is complete up to \d+ (min|s) ago\.", lines[0])
@@ -50,6 +51,7 @@ def test_when_all_is_well_it_says_so_first_and_nothing_is_alarming(shop: Shop) -
     assert shop("status", "--json").json()["attention"] == []
 
 
+@pytest.mark.long
 def test_while_history_is_being_read_that_is_said(tmp_path: Path) -> None:
     world = World(Seller("acme", ("UK",)))
     world.order(GOOD, created=YESTERDAY)
@@ -58,6 +60,7 @@ def test_while_history_is_being_read_that_is_said(tmp_path: Path) -> None:
         assert shop("status").lines[0].endswith(" ago; history is still being read.")
 
 
+@pytest.mark.long
 def test_before_the_first_page_nothing_is_claimed(tmp_path: Path) -> None:
     world = World(Seller("acme", ("UK",)))
     with open_shop(tmp_path / "shop", world) as shop:
@@ -83,6 +86,7 @@ def test_before_the_first_page_nothing_is_claimed(tmp_path: Path) -> None:
         assert shop("status").lines[0] == "Nothing needs attention. The first read is not complete yet."
 
 
+@pytest.mark.long
 def test_a_service_that_is_not_running_is_noticed(shop: Shop) -> None:
     store = opened(shop)
     with store.begin() as tx:
@@ -96,6 +100,7 @@ def test_a_service_that_is_not_running_is_noticed(shop: Shop) -> None:
     assert shop("status").lines[0].startswith("All is well")
 
 
+@pytest.mark.long
 def test_a_refused_authorisation_shows_its_age_and_the_remedy(shop: Shop) -> None:
     shop.world.revoke("Atzr|simulated-refresh-token")
     store = opened(shop)
@@ -133,6 +138,7 @@ def test_quarantine_is_counted_and_says_when_it_needs_a_person(shop: Shop) -> No
     assert "needs a person" in shop("quarantine", "show", BAD).err
 
 
+@pytest.mark.long
 def test_what_has_no_id_was_never_requested_and_is_not_said_to_have_been(shop: Shop) -> None:
     shop.world.order(BAD, created=YESTERDAY, poison="order_id_missing")
     shop("orders", "fetch", BAD, "--account", "acme", status=1)
@@ -180,6 +186,7 @@ def test_orders_of_a_marketplace_that_has_no_file_need_attention(shop: Shop) -> 
     assert "which has no file" not in shop("status").out, "an account that was taken out needs no file"
 
 
+@pytest.mark.long
 def test_orders_of_shops_that_are_not_amazons_ask_nothing_of_anybody(shop: Shop) -> None:
     shop.world.order(BAD, created=YESTERDAY, marketplace_id="AZMDEXL2RVFNN")
     shop("orders", "fetch", BAD, "--account", "acme")

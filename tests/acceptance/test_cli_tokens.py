@@ -31,6 +31,7 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
         yield shop
 
 
+@pytest.mark.long
 def test_a_token_is_shown_once_and_only_its_hash_is_kept(shop: Shop) -> None:
     made = shop("tokens", "add", "erp", "--scope", "write", "--scope", "read")
     token = made.out.strip()
@@ -47,6 +48,7 @@ def test_a_token_is_shown_once_and_only_its_hash_is_kept(shop: Shop) -> None:
     assert shop("tokens", "add", "reader").err.startswith("token reader may read;")
 
 
+@pytest.mark.long
 def test_wrong_tokens_commands_are_refused_in_one_sentence(shop: Shop) -> None:
     shop("tokens", "add", "erp")
     assert "token erp exists already" in shop("tokens", "add", "erp", status=2).err

@@ -38,6 +38,7 @@ def add(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Add:
     return command
 
 
+@pytest.mark.long
 def test_of_a_password_only_an_argon2_hash_is_kept(shop: Shop, add: Add) -> None:
     made = add("ann", "--scope", "write", "--scope", "buyer-data")
     assert made.messages == ["user ann may read, write, buyer-data"]
@@ -60,6 +61,7 @@ def test_of_a_password_only_an_argon2_hash_is_kept(shop: Shop, add: Add) -> None
     assert "argon2" not in shop("users", "list").out
 
 
+@pytest.mark.long
 def test_wrong_users_commands_are_refused_in_one_sentence(shop: Shop, add: Add) -> None:
     for password, problem in (
         ("elevenchars", "a password has at least 12 characters"),

@@ -73,6 +73,7 @@ def delete(shop: Shop, *names: str) -> None:
 # --- how it ends ------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_it_names_what_is_missing_brings_it_and_then_all_is_complete(shop: Shop) -> None:
     result = shop(*VERIFY, status=3)
     assert re.fullmatch(
@@ -95,6 +96,7 @@ def test_it_names_what_is_missing_brings_it_and_then_all_is_complete(shop: Shop)
     assert any("nothing missing, " in line for line in lines)
 
 
+@pytest.mark.long
 def test_a_narrower_one_that_comes_out_well_hides_nothing(shop: Shop) -> None:
     shop(*VERIFY, status=3)
     shop("verify", "--marketplace", "UK", "--from", str((STARTED - 2 * DAY).date()), "--to", TO)
@@ -113,6 +115,7 @@ def test_a_narrower_one_that_comes_out_well_hides_nothing(shop: Shop) -> None:
     assert shop("status").lines[0].startswith("All is well")
 
 
+@pytest.mark.long
 def test_what_goes_to_quarantine_when_it_is_fetched_is_missing_still(shop: Shop) -> None:
     spoilt, other = UNLISTED
     shop.world.order(spoilt, created=STARTED - 4 * DAY, unlisted=True, poison="quantity_a_word")
@@ -127,6 +130,7 @@ def test_what_goes_to_quarantine_when_it_is_fetched_is_missing_still(shop: Shop)
     assert "in quarantine" in shop(*VERIFY).out, "it is known of by now, and no more missing than the others"
 
 
+@pytest.mark.long
 def test_what_a_verification_has_found_before_it_fails_is_reported_and_kept(shop: Shop) -> None:
     wide = ("verify", "--marketplace", "UK", "--from", str((STARTED - 33 * DAY).date()), "--to", TO)
     early = "333-0000000-0000001"
@@ -149,6 +153,7 @@ def test_what_a_verification_has_found_before_it_fails_is_reported_and_kept(shop
     assert shop("status").lines[0].startswith("All is well")
 
 
+@pytest.mark.long
 def test_an_error_in_the_last_range_leaves_what_was_found_reported(shop: Shop) -> None:
     wide = ("verify", "--marketplace", "UK", "--from", str((STARTED - 33 * DAY).date()), "--to", TO)
     early = "333-0000000-0000001"
@@ -160,6 +165,7 @@ def test_an_error_in_the_last_range_leaves_what_was_found_reported(shop: Shop) -
     assert "createReport: status 403" in result.err
 
 
+@pytest.mark.long
 def test_without_repair_nothing_is_repaired_whatever_was_begun(shop: Shop) -> None:
     shop.simulator.faults = Faults.only("forbidden", operations=[GET])
     shop(*VERIFY, "--repair", status=1)
@@ -173,6 +179,7 @@ def test_without_repair_nothing_is_repaired_whatever_was_begun(shop: Shop) -> No
     assert result.lines[1] == "  NOT complete: 14 orders listed, 2 missing"
 
 
+@pytest.mark.long
 def test_a_period_whose_end_has_not_been_read_is_not_called_complete(shop: Shop) -> None:
     shop(*VERIFY, "--repair")
     tomorrow = ("verify", "--marketplace", "UK", "--from", FROM, "--to", str((STARTED + DAY).date()))
@@ -187,6 +194,7 @@ def test_a_period_whose_end_has_not_been_read_is_not_called_complete(shop: Shop)
     assert found["to"] < found["asked_to"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("by", ["report", "search"])
 def test_rows_that_were_deleted_are_named_and_brought(shop: Shop, by: str) -> None:
     gone = [LISTED[2], LISTED[9]]
@@ -200,6 +208,7 @@ def test_rows_that_were_deleted_are_named_and_brought(shop: Shop, by: str) -> No
     assert shop(*VERIFY, "--by", by, "--json").json()["missing"] == 0
 
 
+@pytest.mark.long
 def test_the_result_as_json_has_its_fixed_keys(shop: Shop) -> None:
     found = shop(*VERIFY, "--json", status=3).json()
     assert list(found) == [
@@ -233,6 +242,7 @@ def test_the_result_as_json_has_its_fixed_keys(shop: Shop) -> None:
     assert marketplace["verification"]["still_missing"] == 2
 
 
+@pytest.mark.long
 def test_while_the_report_is_being_made_it_is_deferred_and_goes_on_later(slow: Shop) -> None:
     result = slow(*VERIFY, status=75)
     assert result.out == ""
@@ -340,6 +350,7 @@ def test_what_has_not_been_read_cannot_be_verified(shop: Shop) -> None:
     assert result.messages[0].startswith("error: acme:UK: nothing of that period has been read yet")
 
 
+@pytest.mark.long
 def test_an_empty_report_is_not_believed(shop: Shop) -> None:
     shop.simulator.faults = Faults.only("report_empty", operations=[GET_DOCUMENT])
     result = shop(*VERIFY, status=1)
@@ -353,6 +364,7 @@ def test_an_empty_report_is_not_believed(shop: Shop) -> None:
     assert shop(*VERIFY, "--by", "search").lines[1].startswith("  complete: 12 orders listed")
 
 
+@pytest.mark.long
 def test_a_period_without_orders_is_proven_with_one_search(shop: Shop) -> None:
     searches = asked(shop, SEARCH)
     hours = [(STARTED - timedelta(hours=ago)).isoformat() for ago in (3, 1)]

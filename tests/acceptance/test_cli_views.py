@@ -76,6 +76,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
 # --- orders -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_orders_list_is_a_table_of_the_newest(shop: Shop) -> None:
     result = shop("orders", "list", "--limit", "5")
     assert len(result.lines) == 6

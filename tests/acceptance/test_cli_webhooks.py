@@ -85,6 +85,7 @@ def test_web_hooks_are_listed_replayed_and_removed(shop: Shop, receiver: Receive
     assert "there are no webhooks" in shop("webhooks", "list").err
 
 
+@pytest.mark.long
 def test_bad_input_is_refused_in_one_sentence(shop: Shop) -> None:
     shop("sync")
     for arguments, sentence in (

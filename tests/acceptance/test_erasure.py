@@ -230,6 +230,7 @@ def test_r60_privacy_purge_says_what_is_due_and_erases_it(shop: Shop) -> None:
     assert edited[1:] == ["1 erased e-mail dropped: a returning buyer with it becomes a new customer"]
 
 
+@pytest.mark.long
 def test_erasing_that_is_less_than_two_days_late_is_not_reported(shop: Shop) -> None:
     term = datetime.fromisoformat(shop("status", "--json").json()["retention"]["oldest_term"])
     days = (datetime.now(UTC) - term).days
@@ -270,6 +271,7 @@ def test_r62_privacy_show_prints_all_and_forget_leaves_nothing(shop: Shop) -> No
     assert shown(shop, RECENT)["buyer_name"] is None
 
 
+@pytest.mark.long
 def test_r62_privacy_forget_account_erases_the_seller(shop: Shop) -> None:
     done = shop("privacy", "forget", "--account", "acme", "--yes")
     assert "forgotten: 2 customer records, 2 orders" in done.err
@@ -333,6 +335,7 @@ def test_a_terminal_is_asked_before_anybody_is_forgotten(
     assert asked.getvalue() == "Erase it? [y/N] "
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("days", [60, -60])
 def test_r60_nothing_is_erased_while_the_clocks_differ(days: int, tmp_path: Path) -> None:
     """A wrong clock at one start once erased orders of an hour ago, and R63 refused them for ever."""

@@ -201,6 +201,7 @@ def test_an_order_that_no_search_lists_comes_by_its_id(database_url: str) -> Non
     shop.close()
 
 
+@pytest.mark.long
 def test_a_short_history_needs_no_report_unless_it_is_wanted(database_url: str) -> None:
     shop = shop_of(database_url, world_of(150, 20))
     carry_out(shop, begin(shop, 20, "auto"))
@@ -392,6 +393,7 @@ def test_two_workers_at_once_share_the_work_and_fetch_nothing_twice(database_url
     second.close()
 
 
+@pytest.mark.long
 def test_a_worker_that_comes_late_overwrites_nothing(database_url: str) -> None:
     """While it waits for an answer longer than its claim lasts, another worker asks for the report, too."""
     first = shop_of(database_url, world_of(150, 20))

@@ -378,6 +378,7 @@ def test_the_pace_follows_the_rate_that_amazon_names(rate: float, tmp_path: Path
     shop.close()
 
 
+@pytest.mark.long
 def test_a_rate_that_is_lowered_meanwhile_costs_a_few_429_and_is_then_kept(tmp_path: Path) -> None:
     """A 429 carries no rate, so the news comes with the next answer that is let through."""
     shop = eager(tmp_path)
@@ -414,6 +415,7 @@ def test_an_absurd_rate_changes_nothing(absurd: str, tmp_path: Path) -> None:
     shop.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["throttled_json", "throttled_empty"])
 def test_a_429_in_spite_of_our_budget_empties_it(kind: str, tmp_path: Path) -> None:
     shop = eager(tmp_path, Faults.only(kind, calls=[3], operations=[SEARCH]))

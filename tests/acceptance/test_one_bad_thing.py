@@ -296,6 +296,7 @@ def test_a_search_that_raises_anything_leaves_a_small_gap_that_closes(
     assert len(stored(shop)) == 40
 
 
+@pytest.mark.long
 def test_whatever_another_request_raises_does_not_stop_the_searches(open_shop: Open) -> None:
     """Lists of enrolments, orders by their id: a fault in them is their own."""
     shop = open_shop("UK")

@@ -148,6 +148,7 @@ def test_r16_two_first_orders_in_two_processes_at_the_same_time_end_on_one_recor
             assert len(both.query(sa.select(customer_emails.c.customer_id))) == many
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_r55_an_order_matched_while_a_merge_commits_ends_on_the_record_that_was_kept(
     database_url: str, monkeypatch: pytest.MonkeyPatch

@@ -80,6 +80,7 @@ def to_the_last_question(shop: Shop) -> list[timedelta]:
     return waits
 
 
+@pytest.mark.long
 def test_all_and_only_what_cannot_be_read_is_in_quarantine_and_nothing_stops(shop: Shop) -> None:
     assert len(POISONS) >= 12
     start = NOON - HOUR
@@ -163,6 +164,7 @@ def test_a_question_that_gets_no_answer_does_not_count(one: Shop) -> None:
     assert entries(one)[BAD].refetches == 1
 
 
+@pytest.mark.long
 def test_what_amazon_does_not_know_any_more_is_left_to_a_person(one: Shop) -> None:
     one.simulator.world.order(BAD, created=NOON - HOUR, late=timedelta(days=99))
     to_the_last_question(one)

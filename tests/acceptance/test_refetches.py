@@ -77,6 +77,7 @@ def verified(shop: Shop) -> tuple[Finding, ...]:
     ).findings
 
 
+@pytest.mark.long
 def test_a_fetch_that_failed_does_not_count_as_all_that_amazon_shows(shop: Shop) -> None:
     sell(shop, 1)
     shop.run_until(NOON + 2 * HOUR)
@@ -91,6 +92,7 @@ def test_a_fetch_that_failed_does_not_count_as_all_that_amazon_shows(shop: Shop)
     assert verified(shop) == ()
 
 
+@pytest.mark.long
 def test_orders_that_cannot_be_fetched_do_not_hold_up_the_others(shop: Shop) -> None:
     names = sell(shop, 8)
     shop.run_until(NOON + 2 * HOUR)

@@ -242,6 +242,7 @@ def test_a_marketplace_that_is_added_later_starts_now_and_gets_its_history_by_a_
     assert wrongs(shop) == []
 
 
+@pytest.mark.long
 def test_a_start_date_moved_earlier_opens_a_backfill_for_the_difference_only(open_shop: Open) -> None:
     shop = open_shop(["UK"], start_date=(NOON - 5 * DAY).date())
     sell_all_the_time(shop, "UK", begin=NOON - 20 * DAY, end=NOON, every=6 * HOUR)
@@ -402,6 +403,7 @@ def test_a_marketplace_that_amazon_answers_with_500_for_a_day_is_read_alone_and_
 # --- clocks and bounds ------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("minutes", [-120, -10, 10, 120])
 def test_a_wrong_clock_of_the_host_neither_loses_orders_nor_asks_for_the_future(
     minutes: int, open_shop: Open
@@ -419,6 +421,7 @@ def test_a_wrong_clock_of_the_host_neither_loses_orders_nor_asks_for_the_future(
     assert not_up_to_date(shop) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("minutes", [-120, 120])
 def test_a_host_clock_that_is_set_while_the_service_runs_is_noticed(minutes: int, open_shop: Open) -> None:
     shop = open_shop(["UK"])
@@ -477,6 +480,7 @@ def test_a_page_token_older_than_twenty_hours_is_not_used_and_a_second_is_read_i
     assert not_up_to_date(shop) == []
 
 
+@pytest.mark.long
 def test_a_page_token_of_history_older_than_twenty_hours_is_not_used_and_the_rest_is_walked_in_halves(
     open_shop: Open,
 ) -> None:

@@ -171,6 +171,7 @@ def delete(shop: ReadShop, *names: str) -> None:
 # --- what is found and repaired ---------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_all_there_is_complete(shop: ReadShop) -> None:
     ways: tuple[By, ...] = ("report", "search")
     for by in ways:
@@ -179,6 +180,7 @@ def test_all_there_is_complete(shop: ReadShop) -> None:
     assert asked(shop, GET) == 0
 
 
+@pytest.mark.long
 def test_orders_that_no_list_ever_names_are_found_and_brought(shop: ReadShop) -> None:
     hide(shop, *UNLISTED)
     shop.clock.sleep(DAY.total_seconds())
@@ -195,6 +197,7 @@ def test_orders_that_no_list_ever_names_are_found_and_brought(shop: ReadShop) ->
     assert verify(shop).findings == ()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("by", ["report", "search"])
 def test_rows_that_were_deleted_are_found_and_brought(shop: ReadShop, by: By) -> None:
     gone = [LISTED[3], LISTED[11], LISTED[19]]
@@ -287,6 +290,7 @@ def test_without_repair_nothing_is_repaired_though_it_was_begun_with_it(shop: Re
     assert LISTED[3] not in stored(shop)
 
 
+@pytest.mark.long
 def test_a_failure_in_the_last_range_does_not_keep_findings_from_being_repaired(shop: ReadShop) -> None:
     delete(shop, LISTED[3], LISTED[19])
     made = sum(request.operation == CREATE_REPORT for request in shop.simulator.requests)
@@ -303,6 +307,7 @@ def test_a_failure_in_the_last_range_does_not_keep_findings_from_being_repaired(
     assert stored(shop) >= set(LISTED)
 
 
+@pytest.mark.long
 def test_what_a_failed_verification_has_found_is_repaired_by_the_next_call(shop: ReadShop) -> None:
     delete(shop, LISTED[3])
     made = sum(request.operation == CREATE_REPORT for request in shop.simulator.requests)
@@ -340,6 +345,7 @@ def test_an_empty_report_is_a_claim_that_a_search_refutes(shop: ReadShop) -> Non
     assert asked(shop, SEARCH) == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("fault", "operation", "why"),
     [
@@ -427,6 +433,7 @@ def test_a_search_goes_on_at_the_page_where_the_budget_ended(shop: ReadShop) -> 
     assert len(pages) == len(set(pages)), "no page was asked for twice"
 
 
+@pytest.mark.long
 def test_what_a_search_writes_for_a_page_does_not_grow_with_the_pages_before_it(shop: ReadShop) -> None:
     shop.simulator.world.add(
         *(order(f"MANY-{n:04}", created=START + DAY + n * timedelta(minutes=1)) for n in range(1000))

@@ -91,6 +91,7 @@ def assert_a_page_is_closed(method: str, path: str, answer: httpx.Response) -> N
         assert answer.status_code == 401, (method, path)
 
 
+@pytest.mark.long
 def test_every_route_is_closed_without_its_scope(place: Served) -> None:
     tokens = {name: place.client(name) for name in ALL}
     browsers = {name: place.browser(f"only-{name}", name) for name in ALL}
@@ -154,6 +155,7 @@ def reading(place: Served) -> list[str]:
     ]
 
 
+@pytest.mark.long
 def test_buyers_are_masked_without_the_scope(place: Served) -> None:
     client = place.client("read", "write")
     with logged() as events:

@@ -53,6 +53,7 @@ def day(ago: float) -> str:
 # --- orders -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_orders_are_those_of_the_command_line_page_by_page(place: Served, client: httpx.Client) -> None:
     listed = pages(client, "/orders")
     assert listed == place.shop("orders", "list", "--json").json()

@@ -94,6 +94,7 @@ def test_a_change_with_a_key_is_carried_out_once_and_answered_alike(place: Serve
         problem(client.post("/customers", json={"name": "Z"}, headers=keyed(key)), 422, "invalid")
 
 
+@pytest.mark.long
 def test_equal_requests_at_the_same_time_are_carried_out_once(place: Served) -> None:
     clients = [place.client(), *(place.client("read", "write", "buyer-data") for _ in range(1))]
     clients[0].headers.update(clients[1].headers)

@@ -87,6 +87,7 @@ def description() -> dict[str, Any]:
         return make_api(service).openapi()
 
 
+@pytest.mark.long
 def test_every_operation_has_a_description_and_its_errors_are_problems(description: dict[str, Any]) -> None:
     for path, operations in description["paths"].items():
         for method, operation in operations.items():

@@ -43,6 +43,7 @@ def test_readiness_is_public_and_its_reasons_are_for_readers(tmp_path: Path) -> 
             assert (answer.status_code, answer.json()) == (503, {"status": "not ready", "reasons": None})
 
 
+@pytest.mark.long
 def test_the_service_is_ready_after_a_sync(place: Served) -> None:
     place.shop("sync")
     answer = place.client("read").get("/readyz")

@@ -29,6 +29,7 @@ class TickingClock(SimulatedClock):
         return self.time
 
 
+@pytest.mark.long
 def test_a_clock_with_fractions_of_a_second_leaves_no_gap_between_windows(tmp_path: Path) -> None:
     start = datetime(2026, 6, 15, 12, 0, 0, 123_456, tzinfo=UTC)
     world = World.generate(
@@ -102,6 +103,7 @@ def test_an_order_that_a_shifting_list_would_hide_is_not_taken_as_seen(life: Lif
     assert "A-100" in stored_versions(shop)
 
 
+@pytest.mark.long
 def test_a_second_look_whose_list_shifts_while_it_is_read_still_finds_what_came_late(life: Life) -> None:
     """Thirty orders shown three hours late fill its page; A-000 leaves its list between two pages."""
     shop, clock, world = life.shop, life.shop.clock, life.shop.simulator.world

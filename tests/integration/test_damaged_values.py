@@ -58,6 +58,7 @@ def value(store: Store, column: str) -> bytes:
         return bytes(tx.conn.execute(query).scalar_one())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("table", "column"), [(table, c) for table, columns in ALL.items() for c in columns])
 def test_the_other_fields_and_orders_are_read(store: Store, table: str, column: str) -> None:
     whole = order_object(order(store))

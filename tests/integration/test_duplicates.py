@@ -36,6 +36,7 @@ def at(postal_code: str, **further: str) -> Address:
     return Address(postal_code=postal_code, country="GB", **further)
 
 
+@pytest.mark.long
 def test_r56_pairs_come_with_reason_and_score_the_likeliest_first_and_nothing_is_changed(
     store: Store,
 ) -> None:

@@ -138,6 +138,7 @@ def test_sqlite_reads_no_history_from_end_to_end(tmp_path: Path) -> None:
         assert not any(step.startswith(f"SCAN {table}") for step in steps)
 
 
+@pytest.mark.long
 def test_all_at_once_is_what_each_says_by_itself(database_url: str, tmp_path: Path) -> None:
     with many_accounts(database_url, tmp_path, 12) as service, service.store.read() as tx:
         known = known_of(tx, service.setup)

@@ -108,6 +108,7 @@ def test_the_queueing_lock_holds_even_when_a_mark_is_lost(store: Store, clock: S
     assert schedule.due(0) == []
 
 
+@pytest.mark.long
 def test_one_that_waits_already_does_not_keep_the_others_from_being_queued(
     store: Store, clock: SimulatedClock
 ) -> None:
@@ -120,6 +121,7 @@ def test_one_that_waits_already_does_not_keep_the_others_from_being_queued(
     assert schedule.due(0) == []
 
 
+@pytest.mark.long
 def test_a_tick_whose_job_is_gone_is_queued_again(store: Store, clock: SimulatedClock) -> None:
     schedule = scheduler(store, "a:EU")
     schedule.due(0)
@@ -130,6 +132,7 @@ def test_a_tick_whose_job_is_gone_is_queued_again(store: Store, clock: Simulated
     assert queued(store) == ["a:EU"]
 
 
+@pytest.mark.long
 def test_sources_come_change_and_go_without_a_restart(store: Store, clock: SimulatedClock) -> None:
     schedule = scheduler(store, "a:EU", "b:EU")
     for key, _ in schedule.due(0):
@@ -166,6 +169,7 @@ def test_an_upgrade_may_be_repeated_and_leaves_our_tables_alone(store: Store) ->
     assert "procrastinate_jobs" not in sa.inspect(store.engine).get_table_names()
 
 
+@pytest.mark.long
 def test_two_upgrades_at_the_same_time_do_not_disturb_each_other(database_url: str) -> None:
     engine = create_engine(database_url)
     with ThreadPoolExecutor(4) as threads:

@@ -208,6 +208,7 @@ def test_a_look_at_how_all_sources_stand_reads_no_history_from_end_to_end(
     assert not seen.scanning.keys() & {"runs", "run_days", "windows"}, seen.scanning
 
 
+@pytest.mark.long
 @on_postgresql
 def test_a_scan_would_be_found(database_url: str) -> None:
     engine = create_engine(database_url)

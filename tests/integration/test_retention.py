@@ -99,6 +99,7 @@ def test_r60_thirty_days_after_the_term_all_that_names_the_buyer_is_gone(place: 
     assert place.purge().orders == 0
 
 
+@pytest.mark.long
 def test_r60_readers_of_changes_are_notified(place: Place) -> None:
     place.apply(everything(), delivered("o2", None, name=None, delivery=None, absent={"delivery"}))
     _, _, position = exported(place.store)
@@ -109,6 +110,7 @@ def test_r60_readers_of_changes_are_notified(place: Place) -> None:
     assert [(c["name"], c["emails"]) for c in people] == [(None, [None])]
 
 
+@pytest.mark.long
 def test_r60_a_record_waits_for_the_term_of_its_newest_order(place: Place) -> None:
     place.apply(everything("o1", on=2), everything("o2", on=20))
     assert place.purge(35).records == 0
@@ -135,6 +137,7 @@ def test_r60_what_was_entered_by_hand_or_imported_stays(place: Place, origin: An
     assert order(place.store).delivery == Address(country="GB")
 
 
+@pytest.mark.long
 def test_r60_the_journal_loses_what_it_quotes(place: Place) -> None:
     place.apply(everything())
     key = customer_of(place.store).customer_id
@@ -214,6 +217,7 @@ def test_r60_r63_payloads_in_quarantine_have_their_days(place: Place) -> None:
     assert payload_of(place, "q2") == "", "past its term on arrival"
 
 
+@pytest.mark.long
 def test_r60_many_orders_are_erased_in_small_transactions(place: Place) -> None:
     place.apply(*[everything(f"o{i}", f"buyer{i}@marketplace.amazon.co.uk") for i in range(230)])
     seen: list[int] = []
@@ -227,6 +231,7 @@ def test_r60_many_orders_are_erased_in_small_transactions(place: Place) -> None:
     assert place.values() == set()
 
 
+@pytest.mark.long
 def test_r60_a_purge_that_is_stopped_goes_on_where_it_was(place: Place) -> None:
     place.apply(*[everything(f"o{i}", f"buyer{i}@marketplace.amazon.co.uk") for i in range(120)])
     place.clock.go_to(day(33))
@@ -259,6 +264,7 @@ def test_r61_a_buyer_who_comes_back_is_the_same_customer_and_fills_what_was_eras
     assert row(place.store, t.customers)["idle_since"] == day(38)
 
 
+@pytest.mark.long
 def test_r61_eighteen_months_after_the_last_order_no_one_is_recognised(place: Place) -> None:
     place.apply(everything("o1"))
     key = customer_of(place.store).customer_id
@@ -378,6 +384,7 @@ def test_r62_a_special_record_is_not_forgotten(place: Place) -> None:
         forget(place, customer_of(place.store).customer_id)
 
 
+@pytest.mark.long
 def test_r62_a_seller_is_forgotten_whole_and_no_other(place: Place) -> None:
     other = account_rules(account="other", business="other")
     with place.store.begin() as tx:

@@ -196,6 +196,7 @@ def meanwhile(url: str, work: Callable[[Store], None], begun: Event) -> Thread:
     return thread
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("first", ["storing", "forgetting"])
 @pytest.mark.parametrize(
     "copy",

@@ -108,6 +108,7 @@ def plain(items: Sequence[object]) -> list[object]:
     return [getattr(item, "details", item) for item in items]
 
 
+@pytest.mark.long
 def test_every_sealed_column_is_rotated(process: Processes) -> None:
     assert {*rotation.PLACES} == {*t.SEALED, "meta"}
     old = process(OLD)
@@ -127,6 +128,7 @@ def test_every_sealed_column_is_rotated(process: Processes) -> None:
     assert of_keys(old, NEW)[0] > 20
 
 
+@pytest.mark.long
 def test_a_rotation_changes_nothing_but_the_seal(process: Processes) -> None:
     old = process(OLD)
     fill(old)
@@ -166,6 +168,7 @@ def test_a_process_without_the_old_key_is_refused_until_nothing_needs_it(process
     assert sentence.startswith("nothing needs key 2 of ORDER_SYNC_ENCRYPTION_KEY any more")
 
 
+@pytest.mark.long
 def test_what_another_process_writes_with_the_old_key_meanwhile_is_found(process: Processes) -> None:
     old, both = process(OLD, NEW), process(NEW, OLD)
     fill(old)
@@ -211,6 +214,7 @@ def test_a_value_changed_between_reading_and_replacing_is_left_alone(process: Pr
     assert Rotation(both).run() == 0
 
 
+@pytest.mark.long
 def test_a_value_of_an_unknown_key_is_reported_and_not_touched(process: Processes) -> None:
     fill(process(OLD))
     both = process(NEW, OLD)

@@ -199,6 +199,7 @@ def test_r16_an_e_mail_that_another_has_is_refused_with_the_other_s_id(store: St
         edit_email(store, other, 3, ANN)
 
 
+@pytest.mark.long
 def test_r16_two_simultaneous_first_orders_end_on_one_record(database_url: str) -> None:
     """Two workers, each with its own connections, fetch first orders of the same buyers together."""
     buyers = 6
@@ -235,6 +236,7 @@ def test_r16_two_simultaneous_first_orders_end_on_one_record(database_url: str) 
             shop.close()
 
 
+@pytest.mark.long
 def test_r16_two_pages_with_the_same_new_buyers_in_opposite_order_do_not_block_each_other(
     store: Store,
 ) -> None:

@@ -128,6 +128,7 @@ def test_orders_are_found_by_sku_once_and_the_last_stored_first(store: Store) ->
         assert search.orders_with_sku(tx, "no such", 10) == []
 
 
+@pytest.mark.long
 def test_orders_are_found_by_sku_in_blocks_that_lie_far_apart(store: Store) -> None:
     for number in range(3):
         apply(store, an_order(f"o{number}", f"{number}@example.com"))

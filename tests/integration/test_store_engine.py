@@ -165,6 +165,7 @@ def test_times_come_back_as_utc_to_the_microsecond_whatever_zone_they_came_in(st
     assert found.created_at.microsecond == 123456
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "text", ["0.10", "0.1", "1000", "1E+3", "-0.05", "123456789012345.0123456789", "99999999999999999999.99"]
 )

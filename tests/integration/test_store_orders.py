@@ -168,6 +168,7 @@ OF_GROUP = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("group", sorted(OF_GROUP))
 def test_an_update_writes_the_groups_that_it_names_and_keeps_all_others(store: Store, group: str) -> None:
     before = full()
@@ -273,6 +274,7 @@ def test_the_newest_copy_says_which_lines_there_are(store: Store) -> None:
 BARE: dict[str, Any] = {"sku": None, "asin": None, "title": None}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("updated", [5, 10, 20], ids=["older", "equally old", "newer"])
 @pytest.mark.parametrize("together", [False, True], ids=["two pages", "one page"])
 def test_r25_a_copy_without_items_programs_or_product_erases_none(

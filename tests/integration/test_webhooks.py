@@ -90,6 +90,7 @@ def assert_complete(store: Store, receiver: Receiver) -> None:
     assert {about: receiver.versions(about) for about in wanted} == wanted
 
 
+@pytest.mark.long
 def test_events_arrive_signed_and_in_order(store: Store, receiver: Receiver) -> None:
     hook = hook_to(store, receiver)
     orders(store, 3)
@@ -126,6 +127,7 @@ def test_the_address_and_the_secret_are_sealed(store: Store, receiver: Receiver)
     assert hook.secret not in repr(hook)
 
 
+@pytest.mark.long
 def test_a_receiver_that_fails_now_and_then_gets_everything_in_order(
     sqlite: Store, receiver: Receiver
 ) -> None:
@@ -142,6 +144,7 @@ def test_a_receiver_that_fails_now_and_then_gets_everything_in_order(
     assert not [request for request in receiver.seen if request.headers.get("host") == "elsewhere"]
 
 
+@pytest.mark.long
 def test_a_receiver_that_is_away_for_an_hour_loses_nothing(store: Store, receiver: Receiver) -> None:
     away = True
     receiver.answer = lambda request: 503 if away else 204
@@ -285,6 +288,7 @@ def test_a_replay_repeats_all_after_a_position(store: Store, receiver: Receiver)
     assert_complete(store, receiver)
 
 
+@pytest.mark.long
 def test_a_replay_forgets_what_waited_after_its_position_because_it_is_reread(
     store: Store, receiver: Receiver
 ) -> None:
@@ -384,6 +388,7 @@ def test_several_deliverers_double_nothing_and_keep_the_order(
     assert len(receiver.taken) == 8 * rounds + 1
 
 
+@pytest.mark.long
 def test_who_lost_the_claim_writes_nothing(store: Store, receiver: Receiver) -> None:
     """The first process hangs in its turn until another one has done all of the work."""
     hook = hook_to(store, receiver)

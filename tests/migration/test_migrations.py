@@ -34,6 +34,7 @@ def test_an_empty_database_is_called_empty(engine: Engine) -> None:
     assert revisions.differences(engine) == ["the database is empty"]
 
 
+@pytest.mark.long
 def test_an_upgraded_database_has_exactly_the_tables_of_the_program(engine: Engine) -> None:
     revisions.upgrade(engine)
     assert revisions.differences(engine) == []
@@ -87,6 +88,7 @@ def test_the_migrations_make_what_the_tables_would_make_themselves(
         assert "order_lines" in set(by_tables["without rowid"])  # type: ignore[call-overload]
 
 
+@pytest.mark.long
 def test_an_upgrade_may_be_repeated_and_loses_nothing(engine: Engine) -> None:
     revisions.upgrade(engine)
     run(engine, "INSERT INTO businesses (account, business) VALUES ('acme', 'acme')")
@@ -109,6 +111,7 @@ def test_down_to_nothing_and_up_again(engine: Engine) -> None:
     assert revisions.differences(engine) == []
 
 
+@pytest.mark.long
 def test_what_runs_saw_of_their_buyers_is_carried_over_to_the_days(engine: Engine) -> None:
     revisions.upgrade(engine)
     with engine.begin() as connection:
@@ -147,6 +150,7 @@ def test_there_is_one_newest_revision() -> None:
     assert newest.isalnum()
 
 
+@pytest.mark.long
 def test_a_database_of_a_newer_version_is_refused_and_reported(engine: Engine) -> None:
     revisions.upgrade(engine)
     run(engine, "UPDATE alembic_version SET version_num = '9999'")
@@ -164,6 +168,7 @@ def test_tables_without_a_revision_are_reported(engine: Engine) -> None:
     ]
 
 
+@pytest.mark.long
 def test_what_is_missing_or_strange_is_reported_in_words(engine: Engine) -> None:
     revisions.upgrade(engine)
     run(
@@ -187,6 +192,7 @@ def test_what_is_missing_or_strange_is_reported_in_words(engine: Engine) -> None
     ]
 
 
+@pytest.mark.long
 def test_a_column_of_another_kind_is_reported_in_words(engine: Engine) -> None:
     revisions.upgrade(engine)
     run(engine, "ALTER TABLE meta DROP COLUMN value", "ALTER TABLE meta ADD COLUMN value INTEGER")
