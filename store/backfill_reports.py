@@ -13,8 +13,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from store.engine import Transaction
-from store.ledger import CLAIM
-from store.progress import Backfill, HistoryId, ReportPart
+from store.progress import CLAIM, Backfill, HistoryId, ReportPart
 from store.tables import backfills, history_ids, history_parts, orders
 
 # --- claims -----------------------------------------------------------------------------------------

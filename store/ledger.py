@@ -16,6 +16,8 @@ import sqlalchemy as sa
 from store import codec, tables
 from store.engine import Transaction
 from store.progress import (
+    CLAIM,
+    LONGEST_CLAIM,
     Backfill,
     BackfillState,
     Failure,
@@ -29,9 +31,6 @@ from store.progress import (
 )
 from store.tables import UNFINISHED, windows
 from store.types import among
-
-CLAIM = timedelta(minutes=2)
-"""How long a claim on a window holds unless it is renewed."""
 
 KEPT = timedelta(days=3)
 """How long a finished window stays for people who look into a problem."""
@@ -144,7 +143,7 @@ def windows_with_token(tx: Transaction, account: str) -> list[Window]:
 
 def claim(tx: Transaction, window: Window, owner: str) -> Window:
     """Claim a window for two minutes. Raises Superseded if another owner holds it."""
-    held = window.claimed_until is not None and window.claimed_until > tx.now
+    held = window.claimed_until is not None and tx.now < window.claimed_until <= tx.now + LONGEST_CLAIM
     if held and window.owner not in (None, owner):
         raise Superseded
     return save_window(tx, replace(window, owner=owner, claimed_until=tx.now + CLAIM))

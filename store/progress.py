@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 WindowKind = Literal["live", "sweep", "backfill"]
@@ -14,6 +14,12 @@ Look = Literal["first", "second", "created"]
 BackfillState = Literal["planned", "running", "paused", "done", "cancelled", "failed"]
 Way = Literal["search", "report", "auto"]
 PartState = Literal["wanted", "asked", "ready", "searched", "done"]
+
+CLAIM = timedelta(minutes=2)
+"""How long a claim on a window holds unless it is renewed."""
+
+LONGEST_CLAIM = CLAIM + timedelta(minutes=5)
+"""A claim that ends later than this was made by a clock that was wrong and has been corrected."""
 
 
 @dataclass(frozen=True, slots=True)

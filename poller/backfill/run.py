@@ -17,8 +17,7 @@ from poller.backfill.ids import IdFetcher, fetch_below
 from poller.backfill.reports import ReportReader
 from store import backfill_reports, ledger
 from store.engine import Transaction
-from store.ledger import CLAIM
-from store.progress import Backfill, Way
+from store.progress import CLAIM, Backfill, Way
 from store.token_bucket import Bucket
 
 

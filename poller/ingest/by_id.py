@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from connectors.base import OrderConnector
-from connectors.errors import ConnectorError, OrderNotFound
+from connectors.errors import ConnectorError, Deferred, OrderNotFound
 from connectors.orders import UnreadableOrder
 from poller.ingest.apply import apply_single
 from poller.ingest.budget import AccountBudget, Allowance
@@ -74,15 +74,19 @@ class SingleOrders:
         for entry in taken:
             if self.stopping():
                 return
+            failure: ConnectorError | None = None
             try:
                 self.fetch(entry.order_id, self._datasets(entry.marketplace_id))
-            except OrderNotFound:
-                pass
-            except ConnectorError:
+            except Deferred:
                 return
+            except ConnectorError as error:
+                failure = error
+            # Counted whatever became of it: an order that Amazon always refuses must not come first for ever.
             with self.store.begin() as tx:
                 refetches = entry.refetches + 1
                 quarantine.schedule(tx, entry, next_refetch(tx.now, refetches), refetches=refetches)
+            if failure is not None and not isinstance(failure, OrderNotFound):
+                return
 
     def refresh_stale(self) -> None:
         """Refetch orders pending for a week or past their ship-by date, at most once an hour."""

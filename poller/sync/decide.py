@@ -29,7 +29,16 @@ from poller.sync.effects import (
     SaveSource,
     SaveWindow,
 )
-from store.progress import Axis, Backfill, Failure, MarketplaceProgress, SourceProgress, Window, WindowKind
+from store.progress import (
+    LONGEST_CLAIM,
+    Axis,
+    Backfill,
+    Failure,
+    MarketplaceProgress,
+    SourceProgress,
+    Window,
+    WindowKind,
+)
 from store.token_bucket import CLOCK_WAS_SET, Bucket
 
 SIGNPOST_MARGIN = timedelta(seconds=129)
@@ -268,12 +277,26 @@ def _is_paused(window: Window, view: View) -> bool:
 def _is_readable(window: Window, view: View) -> bool:
     if window.state not in ("open", "set_aside"):
         return False
-    if window.retry_at is not None and window.retry_at > view.now:
+    if _is_ahead(window.retry_at, view, windows.LONGEST_PAUSE):
         return False
-    if not _is_at_work(window, view) or _is_paused(window, view):
+    if not _is_at_work(window, view) or _is_paused(window, view) or _waits_for_a_newer(window, view):
         return False
-    is_held = window.owner not in (None, view.owner) and window.claimed_until is not None
-    return not (is_held and window.claimed_until is not None and window.claimed_until > view.now)
+    is_held = window.owner not in (None, view.owner)
+    return not (is_held and _is_ahead(window.claimed_until, view, LONGEST_CLAIM))
+
+
+def _waits_for_a_newer(window: Window, view: View) -> bool:
+    """Return True if a marketplace that fails alone is tried by a newer range; older ones wait for that."""
+    own = _own(window, view)
+    if window.state != "set_aside" or window.kind != "live" or any(m.alone_since is None for m in own):
+        return False
+    newer = (w for w in view.windows if (w.upper, w.window_id) > (window.upper, window.window_id))
+    return any(w.kind == "live" and w.state == "set_aside" and _own(w, view) == own for w in newer)
+
+
+def _is_ahead(time: datetime | None, view: View, longest: timedelta) -> bool:
+    """Return True if a time is to be waited for; one further ahead was noted by a clock that was wrong."""
+    return time is not None and view.now < time <= view.now + longest
 
 
 def _by_age(pending: Sequence[Window]) -> list[Window]:
@@ -419,7 +442,8 @@ def _plan_front(view: View, due: datetime) -> Plan | None:
     if not ready or view.now < due:
         return None
     group = _together(ready)
-    return _live_look(view, group, is_poll=all(m in group or m.alone_since is not None for m in ready))
+    is_poll = all(m in group or m.alone_since is not None for m in ready)
+    return _live_look(view, group, span_of_a_page(view.source), is_poll=is_poll)
 
 
 def _plan_behind(view: View) -> Plan | None:
@@ -433,7 +457,9 @@ def _plan_behind(view: View) -> Plan | None:
     if not behind:
         return None
     start = min(m.position for m in behind)
-    return _live_look(view, _together([m for m in behind if m.position < start + _join_within(view)]))
+    group = _together([m for m in behind if m.position < start + _join_within(view)])
+    # The rate is that of the others. A look that holds too much is split.
+    return _live_look(view, group, LONGEST_LOOK)
 
 
 def _together(ready: Sequence[MarketplaceProgress]) -> Sequence[MarketplaceProgress]:
@@ -442,14 +468,15 @@ def _together(ready: Sequence[MarketplaceProgress]) -> Sequence[MarketplaceProgr
     return alone[:1] or ready
 
 
-def _live_look(view: View, group: Sequence[MarketplaceProgress], *, is_poll: bool = False) -> Plan | None:
-    """Plan a look from the last bound on, as wide as a page has room for.
+def _live_look(
+    view: View, group: Sequence[MarketplaceProgress], span: timedelta, *, is_poll: bool = False
+) -> Plan | None:
+    """Plan a look from the last bound on, ``span`` wide: what a page has room for.
 
     Up to the signpost it overlaps with the look before. A look that would be full without that ends sooner:
     what it reads is older, and has had the time to be shown that an overlap would give it.
     """
     start = min(m.position for m in group)
-    span = span_of_a_page(view.source)
     upper = view.signpost
     if start + span >= upper + SHORTEST_OVERLAP:
         lower = max(start - LONGEST_OVERLAP, min(start - SHORTEST_OVERLAP, upper - span * OVERLAP_SHARE))

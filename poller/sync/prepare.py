@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 
+import structlog
+
 from connectors.base import Budget, OrderConnector, PayloadReader
 from connectors.errors import AccessRefused, ConnectorError, CredentialsRefused
 from poller.ingest.apply import decide_again
@@ -17,8 +19,10 @@ from poller.sync.decide import SETTLED_AFTER
 from poller.sync.view import Rows
 from poller.version import program_version
 from store import ledger, orders, queries, runs
-from store.engine import Store, Transaction
+from store.engine import Store, Transaction, Unavailable, is_conflict
 from store.progress import MarketplaceProgress, SourceProgress, Way
+
+log = structlog.get_logger("order_sync")
 
 ENROLMENT_EVERY = timedelta(days=1)
 ENROLMENT_AGAIN = timedelta(minutes=5)
@@ -100,15 +104,36 @@ def catch_up(store: Store, source: Source, read_payload: PayloadReader) -> None:
     They wait because their marketplace was unknown (R26) or held those without an e-mail (R21).
     """
 
-    def match_some(tx: Transaction) -> bool:
-        waiting = orders.waiting(tx, source.account, *_configured(source), limit=200)
-        decide_again(tx, source.rules, waiting)
+    broken: set[str] = set()
+
+    def match_some(tx: Transaction, *, singly: bool = False) -> bool:
+        listed = orders.waiting(tx, source.account, *_configured(source), limit=200 + len(broken))
+        waiting = [order_id for order_id in listed if order_id not in broken]
+        for batch in [[order_id] for order_id in waiting] if singly else [waiting]:
+            try:
+                with tx.savepoint():
+                    decide_again(tx, source.rules, batch)
+            except Unavailable:
+                raise
+            except Exception as error:
+                if not singly or is_conflict(error):
+                    raise
+                broken.update(batch)  # it stays without a customer, and is tried again at the next run
+                log.exception("an order could not be matched", order=batch[0], error=type(error).__name__)
         return bool(waiting)
+
+    def commit_some() -> bool:
+        try:
+            return store.commit(match_some)
+        except Unavailable:
+            raise
+        except Exception:
+            return store.commit(lambda tx: match_some(tx, singly=True))
 
     with store.read() as tx:
         if not queries.is_behind(tx, source.account, program_version(), *_configured(source)):
             return
-    while store.commit(match_some):
+    while commit_some():
         pass
     while store.commit(lambda tx: after_upgrade(tx, source.rules, 50, read_payload)):
         pass

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 
 from connectors.base import PAGE_SIZE
 from poller.sync import windows
-from poller.sync.decide import LONGEST_OVERLAP, View, is_known_trouble, span_of_a_page
+from poller.sync.decide import LONGEST_OVERLAP, SECOND_LOOK_AFTER, View, is_known_trouble, span_of_a_page
 from poller.sync.effects import (
     CloseBackfillWindow,
     CountPage,
@@ -84,10 +84,15 @@ def _window_after(view: View, window: Window, page: PageRead) -> tuple[Effect, .
         return (SaveWindow(changed), *(OpenWindow(part) for part in parts))
     is_empty = page.orders == 0
     is_overfull = page.next_token is not None or page.orders >= PAGE_SIZE
-    if is_overfull and not (windows.follows_tokens(window, page.amazon_now) or is_empty):
+    # A full page without a token may lack it; within a second there is no way but the token.
+    is_walked = windows.follows_tokens(window, page.amazon_now) and (
+        page.next_token is not None or windows.is_instant(window)
+    )
+    if is_overfull and not (is_walked or is_empty):
         times = page.times if window.axis == "updated" else ()
         halves = (replace(w, attempts=0, last_error=None) for w in windows.halves_of_time(window, times))
-        return (SaveWindow(windows.cancelled(window)), *(OpenWindow(half) for half in halves))
+        unread = (half for half in halves if not _is_pending(view, half))
+        return (SaveWindow(windows.cancelled(window)), *(OpenWindow(half) for half in unread))
     upper = window.upper if page.echoed_before is None else min(window.upper, page.echoed_before)
     if upper < window.upper:
         return _after_smaller_bound(view, window, page, upper)
@@ -107,11 +112,21 @@ def _window_after(view: View, window: Window, page: PageRead) -> tuple[Effect, .
     if page.next_token is not None:
         return (SaveWindow(read),)
     is_confirmed = window.repeats is not None and page.departed == 0
-    if window.axis == "updated" and window.orders > 0 and not is_confirmed:
+    is_one_page = window.orders == 0 and page.orders < PAGE_SIZE
+    if window.axis == "updated" and not (is_one_page or is_confirmed):
         return _repeated(view, window)
     return (
         SaveWindow(replace(read, owner=None, claimed_until=None)),
         *_finished(view, read, page.amazon_now),
+    )
+
+
+def _is_pending(view: View, window: Window) -> bool:
+    """Return True if another look is at this very second: it will cover it."""
+    return windows.is_instant(window) and any(
+        (w.kind, w.axis, w.marketplace_ids, w.lower, w.upper)
+        == (window.kind, window.axis, window.marketplace_ids, window.lower, window.upper)
+        for w in view.windows
     )
 
 
@@ -145,12 +160,15 @@ def _finished(view: View, window: Window, amazon_now: datetime) -> tuple[Effect,
             effects.append(Cover(ids, "first", seen))
         if window.kind == "sweep" and window.axis == "updated":
             effects.append(Cover(ids, "second", seen))
-    if window.kind == "live":
-        effects += [
-            SaveMarketplace(replace(m, alone_since=None, trouble=None))
-            for m in _own(view, window)
-            if m.alone_since is not None
-        ]
+    is_late = window.kind == "live" and window.upper <= amazon_now - SECOND_LOOK_AFTER and bool(effects)
+    if is_late:  # what a marketplace that was away catches up on needs no second look
+        effects.append(Cover(ids, "second", seen))
+    for m in _own(view, window) if window.kind == "live" else ():
+        changed = replace(m, alone_since=None, trouble=None) if m.alone_since is not None else m
+        if is_late and window.lower <= m.second_position < window.upper:
+            changed = replace(changed, second_position=window.upper)
+        if changed != m:
+            effects.append(SaveMarketplace(changed))
     if window.backfill_id is not None:
         effects.append(CloseBackfillWindow(window))
     return tuple(effects)
@@ -174,8 +192,8 @@ def _stuck(window: Window, page: PageRead) -> str | None:
         return None
     if page.next_token == window.page_token:
         return "Amazon gave the same page token twice"
-    if page.orders == 0 and window.orders == 0 and window.pages >= windows.EMPTY_PAGES:
-        return f"Amazon gave {window.pages + 1} empty pages that are not the last"
+    if page.orders == 0 and window.pages - window.orders // PAGE_SIZE >= windows.EMPTY_PAGES:
+        return f"Amazon gave {windows.EMPTY_PAGES + 1} empty pages that are not the last"
     if window.pages > 0 and page.orders > 0 and page.new == 0:
         return "Amazon gave a page without a new order"
     return None
@@ -234,9 +252,8 @@ def _own(view: View, window: Window) -> list[MarketplaceProgress]:
 def _rate_after(view: View, window: Window, page: PageRead) -> float:
     """Return the rate of changes as live looks over all marketplaces show it, per second."""
     rate = view.source.changes_per_second
-    covers_all = {m for m, p in view.marketplaces.items() if p.enrolled is not False} <= set(
-        window.marketplace_ids
-    )
+    read = {m for m, p in view.marketplaces.items() if p.enrolled is not False and p.alone_since is None}
+    covers_all = read <= set(window.marketplace_ids)
     if window.kind != "live" or windows.is_instant(window) or not covers_all or window.pages > 0:
         return rate
     width = window.upper - window.lower

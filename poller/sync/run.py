@@ -33,7 +33,7 @@ from poller.ingest.budget import AccountBudget, Allowance
 from poller.ingest.by_id import REFRESH_LEAVES, SingleOrders, refresh_is_due
 from poller.ingest.sources import Source
 from poller.matching import buyer_visibility
-from poller.sync import decide, prepare, record, results
+from poller.sync import decide, prepare, record, results, windows
 from poller.sync.decide import Fetch, Pace, Plan, View, Wait
 from poller.sync.effects import Effect, SaveSource, SaveWindow
 from poller.sync.results import PageRead
@@ -326,7 +326,9 @@ class SourceSync:
     def _written(self, tx: Transaction, view: View, effects: tuple[Effect, ...]) -> View:
         """Write effects; returns what is known then."""
         changed = record.apply(tx, view, effects)
-        return self._view(tx, view.amazon_now) if record.touches_backfills(effects) else changed
+        if record.touches_backfills(effects):
+            return self._view(tx, view.amazon_now)
+        return with_second_edge(tx, changed)
 
     def _release(self, window: Window) -> None:
         with self.store.begin() as tx:
@@ -380,7 +382,7 @@ class SourceSync:
 
         def store(tx: Transaction, *, singly: bool = False) -> RunState:
             view = self._view(tx, amazon_now)
-            is_walk = page.next_token is not None or window.pages > 0
+            is_walk = page.next_token is not None or window.pages > 0 or windows.is_instant(window)
             applied = apply_page(
                 tx, self.source.rules, page, walk=window.window_id if is_walk else None, singly=singly
             )
@@ -389,7 +391,7 @@ class SourceSync:
             read = PageRead(
                 next_token=page.next_token,
                 orders=shown,
-                new=distinct - applied.seen_by_walk + len(page.unreadable),
+                new=distinct - applied.seen_by_walk,
                 echoed_before=page.echoed_before,
                 asked_at=asked_at,
                 # The estimate may be a second early; a walk must not seem to end before it did.

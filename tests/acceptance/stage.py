@@ -26,7 +26,7 @@ from connectors.simulator.serve import SimulatorServer, serve
 from connectors.simulator.world import World
 from store import revisions, tables
 from store.engine import create_engine
-from store.ledger import CLAIM
+from store.progress import CLAIM
 from tests.acceptance.victim import Ending, Life, Victims, clock_of, plans_of
 from tests.harness import NOON, Shop, SimulatedClock, rules_for
 

@@ -254,6 +254,59 @@ def test_a_promise_for_the_end_of_time_is_explained(tmp_path: Path) -> None:
     assert "is kept until 9999-12-31 (30 days after" in explain(record, retention)
 
 
+def test_a_waiting_order_that_cannot_be_matched_stops_neither_the_others_nor_the_searches(
+    open_shop: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Orders without an e-mail were held, and are not any more; one of them breaks."""
+    shop = open_shop("UK", rules=[rules_for("UK", without_email="hold")])
+    for n in range(5):
+        shop.simulator.world.order(
+            f"W{n:02d}-0000000-0000000", created=NOON + 12 * MINUTE, status="UNSHIPPED", email=None
+        )
+    shop.run_until(NOON + 30 * MINUTE)
+    decide = match._Page.decide
+
+    def break_at(page: match._Page, merged: Merged) -> object:
+        if merged.record.order_id == "W00-0000000-0000000":
+            raise KeyError("of a secret value")
+        return decide(page, merged)
+
+    monkeypatch.setattr(match._Page, "decide", break_at)
+    shop.rules = [rules_for("UK", without_email="per_order")]
+    sell(shop, 60, NOON + 30 * MINUTE, MINUTE)
+    before = searches(shop)
+    reports = shop.run_until(NOON + 2 * HOUR)
+    assert {report.outcome for report in reports} == {"complete"}
+    assert searches(shop) - before >= 20
+    query = sa.select(tables.orders.c.order_id).where(tables.orders.c.customer_id.is_(None))
+    with shop.store.read() as tx:
+        assert [row.order_id for row in tx.rows(query)] == ["W00-0000000-0000000"]
+    monkeypatch.undo()
+    shop.run_until(NOON + 3 * HOUR)
+    with shop.store.read() as tx:
+        assert [row.order_id for row in tx.rows(query)] == []
+
+
+def test_an_order_that_amazon_always_refuses_holds_up_no_other_refetch(open_shop: Open) -> None:
+    shop = open_shop("UK")
+    for n in range(3):
+        shop.simulator.world.order(
+            f"{n:03d}-0000000-0000000", created=NOON + 12 * MINUTE, poison="items_missing"
+        )
+    shop.run_until(NOON + 30 * MINUTE)
+    assert len(entries(shop)) == 3
+    inner = transport(shop.simulator)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/000-0000000-0000000"):
+            return httpx.Response(500)
+        return inner.handle_request(request)
+
+    shop.go_through(httpx.MockTransport(answer))
+    shop.run_until(NOON + 30 * HOUR)
+    assert all(entry.refetches >= 2 for entry in entries(shop))
+
+
 # --- one exception ----------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from store import budgets, ledger
 from store.budgets import BudgetKey
 from store.engine import Store, create_engine
 from store.ledger import Superseded
-from store.progress import Window
+from store.progress import CLAIM, Window
 from store.sealing import Sealer
 from store.token_bucket import Bucket
 from tests.harness import SimulatedClock
@@ -154,7 +154,7 @@ def test_a_token_that_was_taken_ahead_serves_as_long_as_the_window_is_ours(
     assert prepaid_at is not None
     allowance = Allowance(budget, window=claimed, prepaid_at=prepaid_at)
     clock.sleep(waited)
-    if waited > ledger.CLAIM.total_seconds():
+    if waited > CLAIM.total_seconds():
         with store.begin() as tx:
             ledger.claim(tx, claimed, "other")
         for again in (False, True):

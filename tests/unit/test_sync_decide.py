@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from poller.sync import decide as deciding
+from poller.sync import windows
 from poller.sync.decide import (
     LONGEST_LOOK,
     LONGEST_OVERLAP,
@@ -141,8 +142,19 @@ def test_times_noted_by_a_clock_that_was_wrong_hold_nothing_up() -> None:
 
 
 def test_while_a_live_window_is_being_read_no_second_one_is_entered() -> None:
-    held = window(upper=NOON, claimed_until=NOON + DAY, owner="another process")
+    held = window(upper=NOON, claimed_until=NOON + HOUR + MINUTE, owner="another process")
     assert isinstance(decide(view_of([marketplace("A")], [held])), Wait)
+
+
+def test_times_that_a_wrong_clock_left_in_a_window_hold_nothing_up() -> None:
+    """The host's clock was a day ahead for one pass."""
+    tomorrow = NOON + DAY
+    claimed = window(upper=NOON, claimed_until=tomorrow, owner="a process that died")
+    assert fetched(decide(view_of([marketplace("A")], [claimed]))) == claimed
+    failed = window(upper=NOON, attempts=1, retry_at=tomorrow)
+    assert fetched(decide(view_of([marketplace("A")], [failed]))) == failed
+    soon = view_of([marketplace("A")], [replace(failed, retry_at=NOON + HOUR + windows.LONGEST_PAUSE)])
+    assert isinstance(decide(soon), Wait)
 
 
 def test_a_claim_that_ran_out_is_no_obstacle() -> None:
@@ -164,6 +176,14 @@ def test_a_marketplace_that_was_away_is_caught_up_without_holding_up_the_others(
     polled = [marketplace("A", front.upper), marketplace("B", NOON - 30 * DAY)]
     behind = entered(decide(view_of(polled, polled_at=NOON + HOUR)))
     assert (behind.marketplace_ids, behind.upper) == (("B",), NOON - 30 * DAY + LONGEST_LOOK)
+
+
+def test_a_marketplace_that_was_away_is_caught_up_in_the_widest_looks_whatever_the_others_rate_is() -> None:
+    away = marketplace("B", NOON - 30 * DAY, live_from=NOON - 60 * DAY)
+    view = view_of([marketplace("A", NOON + HOUR), away], polled_at=NOON + HOUR, changes_per_second=0.1)
+    catching_up = entered(decide(view))
+    assert catching_up.marketplace_ids == ("B",)
+    assert catching_up.upper - catching_up.lower == LONGEST_LOOK
 
 
 def test_marketplaces_join_the_front_only_within_what_a_page_holds() -> None:
@@ -210,15 +230,26 @@ def test_failing_alone_is_known_only_where_others_do_not_fail() -> None:
 
 def test_a_marketplace_whose_last_window_is_aside_is_blocked_but_not_for_ever() -> None:
     alone = marketplace("A", alone_since=NOON)
-    aside = window(state="set_aside", attempts=ATTEMPTS, retry_at=NOON + DAY)
+    aside = window(state="set_aside", attempts=ATTEMPTS, retry_at=NOON + 2 * HOUR)
     assert isinstance(decide(view_of([alone], [aside])), Wait)
     again = entered(decide(view_of([alone], [replace(aside, attempts=ATTEMPTS + 1)])))
     assert again.lower == NOON - LONGEST_OVERLAP
 
 
+def test_a_marketplace_that_is_refused_is_tried_by_its_newest_range_only() -> None:
+    older = window(state="set_aside", attempts=9, upper=NOON - HOUR, lower=NOON - 2 * HOUR)
+    newest = window(window_id=2, state="set_aside", attempts=9)
+    alone = view_of([marketplace("A", alone_since=NOON)], [older, newest], polled_at=NOON + HOUR)
+    assert fetched(decide(alone)) == newest
+    waiting = replace(alone, windows=(older, replace(newest, retry_at=NOON + 2 * HOUR)))
+    assert not isinstance(decide(waiting), Fetch)
+    well = view_of([marketplace("A")], [older], polled_at=NOON + HOUR)
+    assert fetched(decide(well)) == older
+
+
 def test_an_old_range_that_was_set_aside_holds_up_no_other() -> None:
     old = window(
-        upper=NOON - 2 * DAY, lower=NOON - 3 * DAY, state="set_aside", attempts=9, retry_at=NOON + DAY
+        upper=NOON - 2 * DAY, lower=NOON - 3 * DAY, state="set_aside", attempts=9, retry_at=NOON + 2 * HOUR
     )
     assert entered(decide(view_of([marketplace("A", alone_since=NOON)], [old]))).marketplace_ids == ("A",)
 
@@ -284,7 +315,7 @@ def test_what_is_uncovered_is_said_when_there_is_nothing_to_read_now(
 
 
 def test_a_marketplace_that_fails_spends_nothing_on_history_or_second_looks() -> None:
-    aside = window(state="set_aside", attempts=ATTEMPTS, retry_at=NOON + 5 * DAY)
+    aside = window(state="set_aside", attempts=ATTEMPTS, retry_at=NOON + 3 * DAY + HOUR)
     alone = marketplace("A", NOON, alone_since=NOON, second_position=NOON - 9 * DAY)
     late = view_of([alone], [aside], now=NOON + 3 * DAY, settled_until=NOON, backfills=[backfill()])
     assert isinstance(decide(late), Wait)
@@ -325,9 +356,9 @@ def test_a_second_look_ends_where_its_page_would_be_full_and_is_not_delayed_then
 
 
 def test_second_looks_are_read_one_after_the_other() -> None:
-    under_way = window(kind="sweep", owner="another process", claimed_until=NOON + 9 * DAY)
-    first = marketplace("A", NOON + 2 * DAY, live_from=NOON, second_position=NOON)
     now = NOON + 2 * DAY
+    under_way = window(kind="sweep", owner="another process", claimed_until=now + MINUTE)
+    first = marketplace("A", now, live_from=NOON, second_position=NOON)
     assert isinstance(decide(view_of([first], [under_way], now=now, amazon_now=now, polled_at=now)), Wait)
 
 
@@ -341,7 +372,7 @@ def test_a_second_look_that_waits_for_a_marketplace_switched_off_stops_no_other(
 def test_a_second_look_never_overtakes_live_looks() -> None:
     behind = marketplace("A", NOON + HOUR, second_position=NOON)
     assert entered(decide(view_of([behind], now=NOON + 9 * DAY, polled_at=NOON + HOUR))).kind == "live"
-    held = window(upper=NOON + HOUR, owner="another process", claimed_until=NOON + 99 * DAY)
+    held = window(upper=NOON + HOUR, owner="another process", claimed_until=NOON + 9 * DAY + MINUTE)
     late = view_of([behind], [held], now=NOON + 9 * DAY, polled_at=NOON + 9 * DAY)
     assert isinstance(decide(late), Wait)
 
@@ -446,7 +477,7 @@ def test_the_last_token_is_kept_for_the_look_that_is_due_before_the_next_one_com
 
 
 def test_while_live_looks_are_held_up_all_else_goes_on() -> None:
-    held = window(owner="another process", claimed_until=NOON + 5 * DAY)
+    held = window(owner="another process", claimed_until=NOON + 3 * DAY + MINUTE)
     step = decide(
         view_of(
             [marketplace("A")], [held], now=NOON + 3 * DAY, tokens=2.0, polled_at=NOON, backfills=[backfill()]

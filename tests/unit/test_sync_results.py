@@ -189,6 +189,15 @@ def test_an_empty_page_that_has_a_token_is_followed_three_times() -> None:
     assert covered(last) == [("first", NOON - HOUR, NOON)]
 
 
+def test_a_walk_with_empty_pages_between_full_ones_is_stuck_after_three() -> None:
+    walked = window(kind="sweep", axis="created", pages=5, orders=200, page_token="t0")
+    assert "empty" in str(
+        opened(after_page(VIEW, walked, read(next_token="t", orders=0, new=0)))[0].last_error
+    )
+    fine = replace(walked, orders=300)
+    assert opened(after_page(VIEW, fine, read(next_token="t", orders=0, new=0))) == []
+
+
 def test_coverage_ends_at_the_bound_that_amazon_echoed_and_the_rest_is_read_by_the_next_look() -> None:
     effects = after_page(VIEW, window(), read(echoed_before=NOON - MINUTE))
     assert covered(effects) == [("first", NOON - HOUR, NOON - MINUTE)]
@@ -225,8 +234,41 @@ def test_lists_by_created_time_are_walked_by_their_tokens() -> None:
     first = after_page(VIEW, walk, read(next_token="t", orders=100))
     assert (saved(first).state, saved(first).page_token) == ("open", "t")
     assert covered(first) == []
-    last = after_page(VIEW, saved(first), read(orders=100))
+    last = after_page(VIEW, saved(first), read(orders=99))
     assert covered(last) == [("created", NOON - HOUR, NOON)]
+
+
+def test_a_full_last_page_may_lack_its_token_and_is_read_again_in_halves() -> None:
+    walk = window(kind="sweep", axis="created", pages=1, orders=100)
+    effects = after_page(VIEW, walk, read(orders=100))
+    assert (saved(effects).state, covered(effects)) == ("cancelled", [])
+    assert [w.upper for w in opened(effects)] == [NOON - HOUR / 2, NOON]
+    second = after_page(VIEW, window(lower=NOON - SECOND), read(orders=100))
+    assert (saved(second).state, covered(second)) == ("cancelled", [])
+    assert [w.repeats for w in opened(second)] == [1]
+
+
+def test_of_a_second_that_is_being_read_already_no_other_window_is_made() -> None:
+    two = window(lower=NOON - 2 * SECOND)
+    crowd = window(window_id=5, lower=NOON - SECOND)
+    effects = after_page(replace(VIEW, windows=(two, crowd)), two, read(next_token="t", orders=100))
+    assert [w.upper for w in opened(effects)] == [NOON - SECOND]
+    other = replace(crowd, marketplace_ids=("B",))
+    effects = after_page(replace(VIEW, windows=(two, other)), two, read(next_token="t", orders=100))
+    assert [w.upper for w in opened(effects)] == [NOON - SECOND, NOON]
+
+
+def test_what_a_marketplace_catches_up_on_after_a_day_needs_no_second_look() -> None:
+    away = marketplace("A", NOON, live_from=NOON - 9 * DAY, second_position=NOON - 3 * DAY)
+    old = window(lower=NOON - 3 * DAY, upper=NOON - 2 * DAY)
+    view = view_of([away, B], now=NOON + MINUTE, amazon_now=NOON + MINUTE)
+    effects = after_page(view, old, read())
+    assert covered(effects) == [(look, old.lower, old.upper) for look in ("first", "second")]
+    assert moved(effects)["A"].second_position == old.upper
+    young = replace(old, upper=NOON - HOUR)
+    assert [look for look, *_ in covered(after_page(view, young, read()))] == ["first"]
+    beyond = replace(old, lower=NOON - 2 * DAY, upper=NOON - 1.5 * DAY)
+    assert moved(after_page(view, beyond, read())) == {}
 
 
 def test_at_amazons_two_year_edge_tokens_are_not_followed_because_the_list_shrinks() -> None:
@@ -306,6 +348,12 @@ def test_the_rate_of_changes_follows_what_looks_show() -> None:
     assert wide == pytest.approx(36 / (5 * 3600), rel=1e-3)
     narrow = rate_after(read(orders=0), 1.0, lower=NOON - MINUTE)
     assert narrow == pytest.approx(0.935, abs=0.01)
+
+
+def test_a_marketplace_that_is_refused_does_not_freeze_the_rate() -> None:
+    view = view_of([A, marketplace("B", alone_since=NOON)], now=NOON, changes_per_second=1.0)
+    effects = after_page(view, window(marketplace_ids=("A",), lower=NOON - 5 * HOUR), read(orders=0))
+    assert source_after(effects).changes_per_second == pytest.approx(0, abs=1e-3)
 
 
 def test_the_rate_is_judged_by_looks_over_all_marketplaces_only() -> None:
