@@ -81,11 +81,13 @@ class SingleOrders:
                 return
             except ConnectorError as error:
                 failure = error
-            # Counted whatever became of it: an order that Amazon always refuses must not come first for ever.
+            is_answer = failure is None or isinstance(failure, OrderNotFound)
+            refetches = entry.refetches + 1 if is_answer else entry.refetches
             with self.store.begin() as tx:
-                refetches = entry.refetches + 1
-                quarantine.schedule(tx, entry, next_refetch(tx.now, refetches), refetches=refetches)
-            if failure is not None and not isinstance(failure, OrderNotFound):
+                # An order that Amazon does not answer for comes after the others, not first for ever.
+                again_at = next_refetch(tx.now, refetches) if is_answer else tx.now + 1.5 * FIRST_REFETCH
+                quarantine.schedule(tx, entry, again_at, refetches=refetches)
+            if not is_answer:
                 return
 
     def refresh_stale(self) -> None:

@@ -87,6 +87,9 @@ CHANGES_PER_ORDER = 3
 
 BACKFILL_FIRST_SPAN = timedelta(days=1)
 
+CROWD = "crowd"
+"""Among a source's turns: 1 if a crowded second waits and the last request was not for it."""
+
 TURN = 8
 """Requests for others after which a waiting kind gets one."""
 
@@ -210,7 +213,11 @@ def decide(view: View) -> Decision:
     leading = next((w for w in live_windows if _is_leading(w, view) and w not in troubled), None)
     catching_up = next((w for w in live_windows if w is not leading), None) or _plan_behind(view)
     due = next_look_at(view, beside_backfill=backfill is not None or catching_up is not None)
-    live = leading or _plan_front(view, due) or catching_up
+    look = leading or _plan_front(view, due)
+    crowd = next((w for w in live_windows if windows.is_instant(w) and w not in troubled), None)
+    if crowd is not None and view.source.turns.get(CROWD, 0):
+        look = None  # a look is nearly always due: a crowded second takes turns with looks
+    live = look or crowd or catching_up
     if live is not None:
         waiting["live"] = live
     next_event = _next_event(view, due)
@@ -230,7 +237,10 @@ def decide(view: View) -> Decision:
     step = waiting[chosen]
     if isinstance(step, Plan):
         return step
-    return Fetch(step, reserve, _turns(chosen, waiting, view.source.turns))
+    turns = _turns(chosen, waiting, view.source.turns)
+    if crowd is not None:
+        turns[CROWD] = 0 if step is crowd else 1
+    return Fetch(step, reserve, turns)
 
 
 # --- windows that cannot be read as they are --------------------------------------------------------

@@ -622,11 +622,10 @@ def test_db_check_names_what_is_wrong(shop: Shop) -> None:
     assert "wrong  encryption key: this database was sealed with another encryption key" in result.out
     assert "wrong  encryption key: " in shop("db", "check", status=1, ORDER_SYNC_ENCRYPTION_KEY="").out
     file = shop.folder / "order-sync.db"
-    with sqlite3.connect(file) as connection:
+    with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("PRAGMA foreign_keys = OFF")
         connection.execute("UPDATE orders SET customer_id = 4711 WHERE customer_id IS NOT NULL")
         connection.execute("ALTER TABLE runs ADD COLUMN extra TEXT")
-    connection.close()
     out = shop("db", "check", status=1).out
     assert "wrong  file: a row of orders refers to a row of customers that is not there" in out
     assert re.search("wrong  schema: column .*extra", out)
@@ -665,9 +664,8 @@ def test_a_folder_is_no_database(shop: Shop) -> None:
 
 def test_a_newer_database_is_refused(shop: Shop) -> None:
     shop("sync")
-    with sqlite3.connect(shop.folder / "order-sync.db") as connection:
+    with closing(sqlite3.connect(shop.folder / "order-sync.db")) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    connection.close()
     for command in ("sync", "status"):
         result = shop(command, status=1)
         assert len(result.messages) == 1

@@ -304,7 +304,9 @@ def test_an_order_that_amazon_always_refuses_holds_up_no_other_refetch(open_shop
 
     shop.go_through(httpx.MockTransport(answer))
     shop.run_until(NOON + 30 * HOUR)
-    assert all(entry.refetches >= 2 for entry in entries(shop))
+    refetches = {entry.order_id: entry.refetches for entry in entries(shop)}
+    assert refetches.pop("000-0000000-0000000") == 0, "no answer does not count"
+    assert min(refetches.values()) >= 2
 
 
 # --- one exception ----------------------------------------------------------------------------------
@@ -483,9 +485,9 @@ def test_6000_orders_of_one_second_are_all_stored_at_a_tenth_of_the_pace(open_sh
         status = random.choice(("PENDING", "UNSHIPPED", "SHIPPED", "CANCELLED"))
         fulfilled_by = random.choice(("AMAZON", "MERCHANT"))
         shop.simulator.world.add(one.then(at, status=status, fulfilled_by=fulfilled_by))
-    sell_every_hour(shop, NOON + 3 * HOUR, NOON + 16 * DAY)
+    sell_every_hour(shop, NOON + 3 * HOUR, NOON + 32 * DAY)
     shop.run_until(NOON + 16 * HOUR)
-    while shop.clock() < NOON + 14 * DAY and not_seen(shop):
+    while shop.clock() < NOON + 30 * DAY and not_seen(shop):
         shop.run_until(shop.clock() + 12 * HOUR)
         assert behind(shop) < 3 * HOUR
     assert not_seen(shop) == []
@@ -497,11 +499,14 @@ def test_6000_orders_of_one_second_are_all_stored_at_a_tenth_of_the_pace(open_sh
 def test_a_second_that_does_not_fit_into_a_tokens_life_is_a_gap_that_closes_when_orders_move_on(
     open_shop: Open,
 ) -> None:
-    """500 orders of one status and one fulfiller, at a page in five hours: four pages in a token's life."""
-    shop = slow(open_shop, 0.01)
+    """700 orders of one status and one fulfiller, at a page in three hours: six pages in a token's life.
+
+    Every second request is a look.
+    """
+    shop = slow(open_shop, 0.03)
     shop.sync()
     at = NOON + 2 * HOUR
-    crowd(shop, 500, at, status="SHIPPED", fulfilled_by="MERCHANT")
+    crowd(shop, 700, at, status="SHIPPED", fulfilled_by="MERCHANT")
     sell_every_hour(shop, NOON + 3 * HOUR, NOON + 80 * DAY)
     shop.run_until(NOON + 40 * DAY)
     (gap,) = not_seen(shop)
@@ -513,9 +518,9 @@ def test_a_second_that_does_not_fit_into_a_tokens_life_is_a_gap_that_closes_when
     walks = [s.at for s in shop.simulator.served if s.query.get("fulfillmentStatuses") == ("SHIPPED",)]
     assert walks
 
-    for n in range(0, 500, 2):
+    for n in range(0, 700, 2):
         shop.simulator.world.update(f"A-{n:05d}", shop.clock() + n * MINUTE, seller_order_id="ON")
     while shop.clock() < NOON + 78 * DAY and not_seen(shop):
         shop.run_until(shop.clock() + DAY)
     assert not_seen(shop) == []
-    assert sum(order_id.startswith("A-") for order_id in stored(shop)) == 500
+    assert sum(order_id.startswith("A-") for order_id in stored(shop)) == 700

@@ -502,6 +502,22 @@ def test_a_sweep_has_its_turn_before_a_live_look_only_when_it_is_much_too_late(
     assert entered(decide(view)).kind == kind
 
 
+def test_a_crowded_second_takes_turns_with_looks_that_are_always_due() -> None:
+    crowd = window(lower=NOON - SECOND, upper=NOON, page_token="t")
+    view = view_of([marketplace("A", NOON + MINUTE)], [crowd], polled_at=NOON)
+    look = entered(decide(view))
+    assert look.kind == "live"
+    first = replace(
+        view, windows=(crowd, replace(look, window_id=2)), source=replace(view.source, polled_at=view.now)
+    )
+    step = decide(first)
+    assert isinstance(step, Fetch)
+    assert (step.window.window_id, step.turns["crowd"]) == (2, 1)
+    then = decide(replace(view, source=replace(view.source, turns=step.turns)))
+    assert isinstance(then, Fetch)
+    assert (then.window, then.turns["crowd"]) == (crowd, 0)
+
+
 def test_turns_count_what_waited() -> None:
     live, walk = window(), window(kind="backfill", axis="created", backfill_id=1, window_id=2)
     step = decide(view_of([marketplace("A")], [live, walk], backfills=[backfill()], turns={"backfill": 3}))
