@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import traceback
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Literal
 
 import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
+from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 REDACTED = "[redacted]"
 
@@ -77,6 +78,20 @@ def _clean(key: str, value: object) -> object:
     return _SECRET_TEXT.sub(REDACTED, repr(value) if isinstance(value, BaseException) else str(value))
 
 
+def _without_messages(exc_info: ExcInfo) -> str:
+    """Return where an exception and its causes were raised, and their classes.
+
+    Their texts are left out: that of an unforeseen one may hold the value that was being stored.
+    """
+    blocks: list[str] = []
+    error: BaseException | None = exc_info[1]
+    while error is not None:
+        frames = "".join(traceback.format_tb(error.__traceback__))
+        blocks.append(f"{frames}{type(error).__module__}.{type(error).__qualname__}")
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return "\n\n".join(reversed(blocks))
+
+
 def _drop_message(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
     """Drop the finished message that another handler's formatter leaves on the record."""
     event_dict.pop("message", None)
@@ -87,7 +102,7 @@ def configure_logging(format: Literal["console", "json"] | None, level: str) -> 
     """Send everything at ``level`` (``debug`` to ``error``) and above to standard error.
 
     ``format`` None: console on a terminal, else JSON, one object a line. Times are UTC. Exceptions are
-    logged without local variables. May be called again.
+    logged without local variables and without their texts. May be called again.
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -96,7 +111,7 @@ def configure_logging(format: Literal["console", "json"] | None, level: str) -> 
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
-        structlog.processors.format_exc_info,
+        structlog.processors.ExceptionRenderer(_without_messages),
     ]
     renderer: Processor
     if format == "console" or (format is None and sys.stderr.isatty()):
