@@ -74,14 +74,13 @@ class SingleOrders:
         for entry in taken:
             if self.stopping():
                 return
-            failure: ConnectorError | None = None
+            is_answer = True
             try:
                 self.fetch(entry.order_id, self._datasets(entry.marketplace_id))
             except Deferred:
                 return
             except ConnectorError as error:
-                failure = error
-            is_answer = failure is None or isinstance(failure, OrderNotFound)
+                is_answer = isinstance(error, OrderNotFound)
             refetches = entry.refetches + 1 if is_answer else entry.refetches
             with self.store.begin() as tx:
                 # An order that Amazon does not answer for comes after the others, not first for ever.

@@ -4,7 +4,7 @@ or version, ask once a day where the seller is enrolled. Most runs find all of i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 
@@ -103,40 +103,41 @@ def catch_up(store: Store, source: Source, read_payload: PayloadReader) -> None:
 
     They wait because their marketplace was unknown (R26) or held those without an e-mail (R21).
     """
-
     broken: set[str] = set()
 
-    def match_some(tx: Transaction, *, singly: bool = False) -> bool:
+    def match_some(tx: Transaction) -> bool:
         listed = orders.waiting(tx, source.account, *_configured(source), limit=200 + len(broken))
         waiting = [order_id for order_id in listed if order_id not in broken]
-        for batch in [[order_id] for order_id in waiting] if singly else [waiting]:
-            try:
-                with tx.savepoint():
-                    decide_again(tx, source.rules, batch)
-            except Unavailable:
-                raise
-            except Exception as error:
-                if not singly or is_conflict(error):
-                    raise
-                broken.update(batch)  # it stays without a customer, and is tried again at the next run
-                log.exception("an order could not be matched", order=batch[0], error=type(error).__name__)
+        broken.update(_match(tx, source, waiting))
         return bool(waiting)
-
-    def commit_some() -> bool:
-        try:
-            return store.commit(match_some)
-        except Unavailable:
-            raise
-        except Exception:
-            return store.commit(lambda tx: match_some(tx, singly=True))
 
     with store.read() as tx:
         if not queries.is_behind(tx, source.account, program_version(), *_configured(source)):
             return
-    while commit_some():
+    while store.commit(match_some):
         pass
     while store.commit(lambda tx: after_upgrade(tx, source.rules, 50, read_payload)):
         pass
+
+
+def _match(tx: Transaction, source: Source, order_ids: Sequence[str]) -> Sequence[str]:
+    """Match orders again, one by one if they break together. Return those that break alone.
+
+    They stay without a customer, and are tried again at the next run. Raises a conflict.
+    """
+    try:
+        with tx.savepoint():
+            decide_again(tx, source.rules, order_ids)
+    except Unavailable:
+        raise
+    except Exception as error:
+        if is_conflict(error):
+            raise
+        if len(order_ids) > 1:
+            return [broken for order_id in order_ids for broken in _match(tx, source, [order_id])]
+        log.exception("an order could not be matched", order=order_ids[0], error=type(error).__name__)
+        return order_ids
+    return ()
 
 
 def _configured(source: Source) -> tuple[list[str], list[str]]:
