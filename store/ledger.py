@@ -27,6 +27,7 @@ from store.progress import (
     SourceProgress,
     Way,
     Window,
+    is_ahead,
     joined,
 )
 from store.tables import UNFINISHED, windows
@@ -143,7 +144,7 @@ def windows_with_token(tx: Transaction, account: str) -> list[Window]:
 
 def claim(tx: Transaction, window: Window, owner: str) -> Window:
     """Claim a window for two minutes. Raises Superseded if another owner holds it."""
-    held = window.claimed_until is not None and tx.now < window.claimed_until <= tx.now + LONGEST_CLAIM
+    held = is_ahead(window.claimed_until, tx.now, LONGEST_CLAIM)
     if held and window.owner not in (None, owner):
         raise Superseded
     return save_window(tx, replace(window, owner=owner, claimed_until=tx.now + CLAIM))

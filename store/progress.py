@@ -22,6 +22,11 @@ LONGEST_CLAIM = CLAIM + timedelta(minutes=5)
 """A claim that ends later than this was made by a clock that was wrong and has been corrected."""
 
 
+def is_ahead(time: datetime | None, now: datetime, longest: timedelta) -> bool:
+    """Return True if a time is to be waited for; one further ahead was noted by a clock that was wrong."""
+    return time is not None and now < time <= now + longest
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why something failed: a sentence to read, and the facts that advice is chosen by.

@@ -55,7 +55,7 @@ def budgets_of(tx: Transaction, place: Place, settings: Settings) -> Budgets:
     full = decide.LONGEST_LOOK if progress is None else decide.span_of_a_page(progress)
     pace = decide.Pace(settings.poll_seconds, settings.poll_seconds_busy)
     search = bucket("searchOrders")
-    polls = min(max(decide.slowest(pace), 2 / search.rate), max(pace.alone, full.total_seconds()))
+    polls = min(decide.busy_pace(pace, search), max(pace.alone, full.total_seconds()))
     second_looks = max(1 / decide.SECOND_LOOK_SPAN.total_seconds(), changes / decide.SECOND_LOOK_ORDERS)
     sweeps = second_looks + 1 / decide.SETTLED_SPAN.total_seconds()
     return Budgets(search, bucket("getOrder"), polls, pace.alone, sweeps)
@@ -130,14 +130,9 @@ def standing_of(tx: Transaction, setup: Setup, backfill: Backfill) -> Standing:
             making = [p for p in parts if p.state == "asked" and is_awaited(backfill, p)]
             waits = f"Amazon is making its report{'s' if len(making) > 1 else ''}" if making else None
             eta = _ready_at(tx, backfill, left, span, parts, budgets_of(tx, place, setup.settings))
-    ahead = math.ceil(max(timedelta(), backfill.position - backfill.lower) / _next_width(backfill))
+    ahead = math.ceil(max(timedelta(), backfill.position - backfill.lower) / decide.next_width(backfill))
     total = backfill.windows_done + len(unread) + (0 if backfill.state == "cancelled" else ahead)
     return Standing(backfill, code, total, share, left, eta, waits, sure)
-
-
-def _next_width(backfill: Backfill) -> timedelta:
-    seconds = backfill.span_seconds
-    return decide.BACKFILL_FIRST_SPAN if seconds is None else timedelta(seconds=max(1.0, seconds))
 
 
 def _ready_at(
@@ -152,7 +147,7 @@ def _ready_at(
     if left is None:
         return None
     if backfill.way == "search":
-        cost = estimates.by_search(left, span, budgets, _next_width(backfill))
+        cost = estimates.by_search(left, span, budgets, decide.next_width(backfill))
     else:
         takes = estimates.REPORT_TAKES
         awaited = [p for p in parts if is_awaited(backfill, p)] if backfill.way == "report" else []
@@ -162,7 +157,7 @@ def _ready_at(
                 return None
         elif parts:
             takes = timedelta()
-        cost = estimates.by_report(left, span, budgets, _next_width(backfill), takes)
+        cost = estimates.by_report(left, span, budgets, decide.next_width(backfill), takes)
     # All backfills of an account share its budget.
     others = ledger.wanted_backfills(tx, backfill.account)
     return None if cost.time is None else tx.now + cost.time * max(1, len(others))

@@ -38,6 +38,7 @@ from store.progress import (
     SourceProgress,
     Window,
     WindowKind,
+    is_ahead,
 )
 from store.token_bucket import CLOCK_WAS_SET, Bucket
 
@@ -186,12 +187,10 @@ def signpost(amazon_now: datetime) -> datetime:
 
 def decide(view: View) -> Decision:
     """Return the next thing to do for a source."""
-    if (
-        view.source.retry_at is not None
-        and view.now < view.source.retry_at <= view.now + windows.LONGEST_BACKOFF
-    ):
+    retry_at = view.source.retry_at
+    if retry_at is not None and is_ahead(retry_at, view.now, windows.LONGEST_BACKOFF):
         failure = view.source.last_error
-        return Wait(view.source.retry_at, False, str(failure or "waiting after a failure"), failure=failure)
+        return Wait(retry_at, False, str(failure or "waiting after a failure"), failure=failure)
     replaced = _replace_unreadable(view)
     if replaced is not None:
         return replaced
@@ -287,26 +286,23 @@ def _is_paused(window: Window, view: View) -> bool:
 def _is_readable(window: Window, view: View) -> bool:
     if window.state not in ("open", "set_aside"):
         return False
-    if _is_ahead(window.retry_at, view, windows.LONGEST_PAUSE):
+    if is_ahead(window.retry_at, view.now, windows.LONGEST_PAUSE):
         return False
     if not _is_at_work(window, view) or _is_paused(window, view) or _waits_for_a_newer(window, view):
         return False
     is_held = window.owner not in (None, view.owner)
-    return not (is_held and _is_ahead(window.claimed_until, view, LONGEST_CLAIM))
+    return not (is_held and is_ahead(window.claimed_until, view.now, LONGEST_CLAIM))
 
 
 def _waits_for_a_newer(window: Window, view: View) -> bool:
     """Return True if a marketplace that fails alone is tried by a newer range; older ones wait for that."""
-    own = _own(window, view)
+    own = own_marketplaces(window, view)
     if window.state != "set_aside" or window.kind != "live" or any(m.alone_since is None for m in own):
         return False
     newer = (w for w in view.windows if (w.upper, w.window_id) > (window.upper, window.window_id))
-    return any(w.kind == "live" and w.state == "set_aside" and _own(w, view) == own for w in newer)
-
-
-def _is_ahead(time: datetime | None, view: View, longest: timedelta) -> bool:
-    """Return True if a time is to be waited for; one further ahead was noted by a clock that was wrong."""
-    return time is not None and view.now < time <= view.now + longest
+    return any(
+        w.kind == "live" and w.state == "set_aside" and own_marketplaces(w, view) == own for w in newer
+    )
 
 
 def _by_age(pending: Sequence[Window]) -> list[Window]:
@@ -332,10 +328,11 @@ def _untroubled(view: View) -> list[MarketplaceProgress]:
 
 def _at_front(window: Window, view: View) -> list[MarketplaceProgress]:
     """Marketplaces whose live looks have reached no further than this window."""
-    return [m for m in _own(window, view) if window.upper >= m.position]
+    return [m for m in own_marketplaces(window, view) if window.upper >= m.position]
 
 
-def _own(window: Window, view: View) -> list[MarketplaceProgress]:
+def own_marketplaces(window: Window, view: View) -> list[MarketplaceProgress]:
+    """Return the progress of a window's marketplaces, but for those that the view lacks."""
     return [view.marketplaces[m] for m in window.marketplace_ids if m in view.marketplaces]
 
 
@@ -357,7 +354,7 @@ def _is_leading(window: Window, view: View) -> bool:
     if windows.is_instant(window):
         return False
     is_part = window.state == "open" and window.attempts == 0
-    marketplaces = _own(window, view) if is_part else _at_front(window, view)
+    marketplaces = own_marketplaces(window, view) if is_part else _at_front(window, view)
     return any(_leads(m, view) for m in marketplaces)
 
 
@@ -418,6 +415,14 @@ def carried_per_day(bucket: Bucket) -> int:
     return int(bucket.rate * 86400 * CHANGES_PER_ORDER / an_order)
 
 
+def busy_pace(pace: Pace, bucket: Bucket) -> float:
+    """Return the seconds between live looks beside a backfill that the surplus cannot pay for.
+
+    Of the smallest budget, too, every second request is left for what else is due.
+    """
+    return max(slowest(pace), 2.0 / bucket.rate)
+
+
 def pace(view: View, *, beside_backfill: bool = False) -> timedelta:
     """Return the time between live looks, which leaves requests for what else is due.
 
@@ -427,8 +432,7 @@ def pace(view: View, *, beside_backfill: bool = False) -> timedelta:
         1.0 + max(_second_look_late(view) / LATE, _settled_day_late(view) / (12 * LATE))
     )
     if beside_backfill and view.bucket.tokens < 2.0:
-        # Of the smallest budget, too, every second request is left for what else is due.
-        seconds = max(seconds, slowest(view.pace), 2.0 / view.bucket.rate)
+        seconds = max(seconds, busy_pace(view.pace, view.bucket))
     return timedelta(seconds=max(view.pace.alone, min(seconds, max(SLOWEST_PACE, 2.0 / view.bucket.rate))))
 
 
@@ -623,10 +627,15 @@ def _plan_backfill(view: View) -> Plan | None:
     return Plan((OpenWindow(window), AdvanceBackfill(backfill.backfill_id, lower)))
 
 
+def next_width(backfill: Backfill) -> timedelta:
+    """Return how wide a backfill's next window is, as the last one was measured."""
+    return timedelta(seconds=int(backfill.span_seconds)) if backfill.span_seconds else BACKFILL_FIRST_SPAN
+
+
 def _next_lower(backfill: Backfill, view: View) -> datetime | None:
     """Return how far down a backfill's next window reaches; None when nothing is left to search."""
     upper = min(backfill.position, view.signpost)
-    span = timedelta(seconds=int(backfill.span_seconds)) if backfill.span_seconds else BACKFILL_FIRST_SPAN
+    span = next_width(backfill)
     ground = view.grounds.get(backfill.backfill_id)
     if ground is None:
         return max(backfill.lower, upper - span)

@@ -15,7 +15,14 @@ from datetime import datetime, timedelta
 
 from connectors.base import PAGE_SIZE
 from poller.sync import windows
-from poller.sync.decide import LONGEST_OVERLAP, SECOND_LOOK_AFTER, View, is_known_trouble, span_of_a_page
+from poller.sync.decide import (
+    LONGEST_OVERLAP,
+    SECOND_LOOK_AFTER,
+    View,
+    is_known_trouble,
+    own_marketplaces,
+    span_of_a_page,
+)
 from poller.sync.effects import (
     CloseBackfillWindow,
     CountPage,
@@ -153,19 +160,19 @@ def _finished(view: View, window: Window, amazon_now: datetime) -> tuple[Effect,
     seen = Interval(lower, window.upper)
     ids = window.marketplace_ids
     effects: list[Effect] = []
-    if not _has_unread_siblings(view, window):
+    is_seen = not _has_unread_siblings(view, window)
+    # What a marketplace that was away catches up on needs no second look.
+    is_late = window.kind == "live" and window.upper <= amazon_now - SECOND_LOOK_AFTER
+    if is_seen:
         if window.axis == "created" and lower <= window.upper:
             effects.append(Cover(ids, "created", seen))
         elif window.axis == "updated":
             effects.append(Cover(ids, "first", seen))
-        if window.kind == "sweep" and window.axis == "updated":
+        if window.axis == "updated" and (window.kind == "sweep" or is_late):
             effects.append(Cover(ids, "second", seen))
-    is_late = window.kind == "live" and window.upper <= amazon_now - SECOND_LOOK_AFTER and bool(effects)
-    if is_late:  # what a marketplace that was away catches up on needs no second look
-        effects.append(Cover(ids, "second", seen))
-    for m in _own(view, window) if window.kind == "live" else ():
+    for m in own_marketplaces(window, view) if window.kind == "live" else ():
         changed = replace(m, alone_since=None, trouble=None) if m.alone_since is not None else m
-        if is_late and window.lower <= m.second_position < window.upper:
+        if is_seen and is_late and window.lower <= m.second_position < window.upper:
             changed = replace(changed, second_position=window.upper)
         if changed != m:
             effects.append(SaveMarketplace(changed))
@@ -235,7 +242,9 @@ def shortened(view: View, window: Window, upper: datetime, why: Failure) -> tupl
     """
     pulled: list[MarketplaceProgress] = []
     if window.kind == "live" and upper >= window.lower + LONGEST_OVERLAP:
-        pulled = [replace(m, position=upper) for m in _own(view, window) if m.position == window.upper]
+        pulled = [
+            replace(m, position=upper) for m in own_marketplaces(window, view) if m.position == window.upper
+        ]
     pulled_ids = {m.marketplace_id for m in pulled}
     others = tuple(m for m in window.marketplace_ids if m not in pulled_ids)
     effects: tuple[Effect, ...] = tuple(SaveMarketplace(m) for m in pulled)
@@ -243,10 +252,6 @@ def shortened(view: View, window: Window, upper: datetime, why: Failure) -> tupl
         rest = replace(windows.afresh(window), marketplace_ids=others, lower=upper)
         effects = (*effects, OpenWindow(windows.failed(rest, why, view.now)))
     return effects
-
-
-def _own(view: View, window: Window) -> list[MarketplaceProgress]:
-    return [view.marketplaces[m] for m in window.marketplace_ids if m in view.marketplaces]
 
 
 def _rate_after(view: View, window: Window, page: PageRead) -> float:
@@ -317,7 +322,7 @@ def _alone(view: View, window: Window) -> list[Effect]:
         return []
     return [
         SaveMarketplace(replace(m, alone_since=view.now, trouble=str(window.last_error or "")))
-        for m in _own(view, window)
+        for m in own_marketplaces(window, view)
         if m.alone_since is None
     ]
 

@@ -251,7 +251,7 @@ class Miniature:
                 yield f"{m}: second looks have only reached {progress.second_position}"
             settled = max(progress.live_from, min(progress.second_position, self.now - DAY - 3 * HOUR))
             for gap in gaps(self.seen.get((m, "second"), []), progress.live_from, settled):
-                yield f"{m}: not looked at again {gap}"
+                yield f"{m}: no second look at {gap}"
             if progress.alone_since is not None:
                 yield f"{m}: still read alone"
         for backfill in self.backfills.values():
