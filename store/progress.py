@@ -85,14 +85,13 @@ class Window:
 class SourceProgress:
     """What a source did last.
 
-    ``turns``: by waiting kind, requests made for others since its last turn. ``settled_until``: created time
-    up to which settled days have been read again. ``changes_per_second``: the rate that live looks showed.
+    ``turns``: by waiting kind, requests made for others since its last turn. ``changes_per_second``: the
+    rate that live looks showed.
     """
 
     source: str
     account: str
     polled_at: datetime | None = None
-    settled_until: datetime | None = None
     changes_per_second: float = 0.0
     enrolment_at: datetime | None = None
     refreshed_at: datetime | None = None
@@ -109,7 +108,8 @@ class MarketplaceProgress:
     """How far a marketplace has been read.
 
     ``position``: where the next live window begins (less the overlap). ``second_position``: where
-    the next second look begins. ``alone_since``: since when it is read alone, after failing in a group.
+    the next second look begins. ``settled_position``: the created time at which the next settled day
+    begins. ``alone_since``: since when it is read alone, after failing in a group.
     """
 
     account: str
@@ -118,6 +118,7 @@ class MarketplaceProgress:
     live_from: datetime
     position: datetime
     second_position: datetime
+    settled_position: datetime
     history_from: datetime | None = None
     enrolled: bool | None = None
     absent_since: datetime | None = None

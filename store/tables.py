@@ -347,7 +347,6 @@ sources = sa.Table(
     sa.Column("source", sa.String(80), primary_key=True),
     sa.Column("account", sa.String(64), nullable=False),
     sa.Column("polled_at", UtcTime),
-    sa.Column("settled_until", UtcTime),
     sa.Column("changes_per_second", sa.Float, nullable=False, server_default="0"),
     sa.Column("enrolment_at", UtcTime),
     sa.Column("refreshed_at", UtcTime),
@@ -372,13 +371,14 @@ marketplaces = sa.Table(
     sa.Column("live_from", UtcTime, nullable=False),
     sa.Column("position", UtcTime, nullable=False),
     sa.Column("second_position", UtcTime, nullable=False),
+    sa.Column("settled_position", UtcTime, nullable=False),
     sa.Column("history_from", UtcTime),
     sa.Column("enrolled", sa.Boolean),
     sa.Column("absent_since", UtcTime),
     sa.Column("alone_since", UtcTime),
     sa.Column("trouble", sa.Text),
 )
-"""Per marketplace the positions of live reading and of the second look, and its problem."""
+"""Per marketplace the positions of live reading, second looks and settled days, and its problem."""
 
 windows = sa.Table(
     "windows",

@@ -579,9 +579,10 @@ def _plan_second_look(view: View) -> Plan | None:
 
 def settled_day(view: View) -> tuple[datetime, datetime] | None:
     """Return the next range of created time that is settled and not read again yet."""
-    start = view.source.settled_until
+    start = min((m.settled_position for m in _untroubled(view)), default=None)
     if start is None:
         return None
+    start = max(start, windows.oldest_listed(view.amazon_now))
     upper = start + SETTLED_SPAN
     return (start, upper) if upper <= view.amazon_now - SETTLED_AFTER else None
 
@@ -592,14 +593,15 @@ def _settled_day_late(view: View) -> timedelta:
 
 
 def _plan_settled_day(view: View) -> Plan | None:
-    """Plan a walk over the next settled range."""
+    """Plan a walk over the next settled range, for all that have not been read up to its end."""
     day = settled_day(view)
-    ids = [m.marketplace_id for m in _untroubled(view)]
-    if day is None or not ids or is_sweeping(view, "created"):
+    if day is None or is_sweeping(view, "created"):
         return None
     start, upper = day
-    window = _window(view, "sweep", "created", ids, start, upper)
-    return Plan((OpenWindow(window), SaveSource(replace(view.source, settled_until=upper))))
+    group = [m for m in _untroubled(view) if m.settled_position < upper]
+    window = _window(view, "sweep", "created", [m.marketplace_id for m in group], start, upper)
+    moved = (SaveMarketplace(replace(m, settled_position=upper)) for m in group)
+    return Plan((OpenWindow(window), *moved))
 
 
 # --- history ----------------------------------------------------------------------------------------

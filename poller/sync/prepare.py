@@ -44,19 +44,17 @@ def enter_source(tx: Transaction, source: Source) -> SourceProgress:
 def enter(tx: Transaction, source: Source, start: datetime, history_by: Way) -> Rows:
     """Enter what is new of a source: live looks begin at ``start``, history is fetched before it."""
     progress = enter_source(tx, source)
-    if progress.settled_until is None:
-        # A day of history is not settled yet: orders of it may be shown after the backfill has read it.
-        oldest = min(datetime.combine(m.start_date, time(), UTC) for m in source.marketplaces.values())
-        settled_until = min(start, max(start - SETTLED_AFTER, oldest))
-        progress = replace(progress, settled_until=settled_until)
-        ledger.save_source(tx, progress)
     known = ledger.load_marketplaces(tx, source.account)
     for marketplace_id, polled in source.marketplaces.items():
         before = known.get(marketplace_id)
-        if before is None:
-            before = MarketplaceProgress(source.account, marketplace_id, source.key, start, start, start)
-            ledger.save_marketplace(tx, before, new=True)
         since = datetime.combine(polled.start_date, time(), UTC)
+        if before is None:
+            # A day of history is not settled yet: orders of it may be shown after the backfill has read it.
+            settled = min(start, max(start - SETTLED_AFTER, since))
+            before = MarketplaceProgress(
+                source.account, marketplace_id, source.key, start, start, start, settled
+            )
+            ledger.save_marketplace(tx, before, new=True)
         after = _open_history(tx, replace(before, source=source.key), since, history_by)
         if after != before:
             ledger.save_marketplace(tx, after)

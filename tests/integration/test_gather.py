@@ -60,9 +60,9 @@ def many_accounts(database_url: str, folder: Path, many: int) -> Iterator[Servic
 def lived(tx: Transaction, key: str, account: str, application: str) -> None:
     """Store what a source leaves behind that was polled for some days."""
     start = tx.now - timedelta(days=5)
-    ledger.save_source(tx, SourceProgress(key, account, polled_at=tx.now, settled_until=tx.now), new=True)
+    ledger.save_source(tx, SourceProgress(key, account, polled_at=tx.now), new=True)
     reached = MarketplaceProgress(
-        account, UK, key, start, tx.now - timedelta(minutes=2), start, enrolled=True
+        account, UK, key, start, tx.now - timedelta(minutes=2), start, tx.now, enrolled=True
     )
     ledger.save_marketplace(tx, reached, new=True)
     for look in ("first", "second"):

@@ -91,6 +91,7 @@ def a_busy_shop(service: Service) -> None:
                 live_from=now - timedelta(hours=9),
                 position=now,
                 second_position=now,
+                settled_position=now,
             )
         )
         place = {"account": "acme", "marketplace_id": "A1F83G8C2ARO7P", "look": "first"}

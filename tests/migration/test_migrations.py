@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import command
 from sqlalchemy.engine import Engine
 
-from store import revisions
+from store import revisions, tables
 from store.engine import create_engine
 from store.revisions import NewerDatabase
 from store.tables import metadata
@@ -135,6 +135,35 @@ def test_what_runs_saw_of_their_buyers_is_carried_over_to_the_days(engine: Engin
             ("2026-06-14", 9, 1, 8, 70, 12, 9, 8, 7),
             ("2026-06-15", 0, 0, 0, 0, 0, 9, 4, 5),
         ]
+
+
+def test_settled_days_go_on_where_the_source_was_and_earlier_where_a_marketplace_failed(
+    engine: Engine,
+) -> None:
+    revisions.upgrade(engine)
+    with engine.begin() as connection:
+        command.downgrade(revisions._config(connection), "0015")
+    source = "INSERT INTO sources (source, account, turns, failures, settled_until) VALUES"
+    each = (
+        "INSERT INTO marketplaces"
+        " (account, marketplace_id, source, live_from, position, second_position, alone_since) VALUES"
+    )
+    at = "'2026-06-01 00:00:00+00:00', '2026-06-15 00:00:00+00:00', '2026-06-14 00:00:00+00:00'"
+    run(
+        engine,
+        f"{source} ('acme:EU', 'acme', '{{}}', 0, '2026-06-13 08:00:00+00:00')",
+        f"{source} ('new:EU', 'new', '{{}}', 0, NULL)",
+        f"{each} ('acme', 'A', 'acme:EU', {at}, NULL)",
+        f"{each} ('acme', 'B', 'acme:EU', {at}, '2026-06-09 00:00:00+00:00')",
+        f"{each} ('new', 'A', 'new:EU', {at}, NULL)",
+    )
+    revisions.upgrade(engine)
+    c = tables.marketplaces.c
+    with engine.connect() as connection:
+        settled = connection.execute(
+            sa.select(c.settled_position).order_by(c.account, c.marketplace_id)
+        ).scalars()
+        assert [f"{at:%m-%d %H}" for at in settled] == ["06-13 08", "06-08 00", "05-31 00"]
 
 
 def test_a_failing_upgrade_leaves_nothing_behind(engine: Engine) -> None:

@@ -120,8 +120,8 @@ class Miniature:
     @classmethod
     def of(cls, shop: AmazonList, *ids: str, now: datetime = NOON) -> Miniature:
         start = deciding.signpost(now)
-        known = {m: MarketplaceProgress("acme", m, "acme:EU", start, start, start) for m in ids}
-        source = SourceProgress("acme:EU", "acme", settled_until=start)
+        known = {m: MarketplaceProgress("acme", m, "acme:EU", start, start, start, start) for m in ids}
+        source = SourceProgress("acme:EU", "acme")
         return cls(now, known, source, shop, Bucket(0.0056, 20.0, 20.0, now))
 
     def view(self) -> View:

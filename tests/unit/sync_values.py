@@ -17,6 +17,9 @@ SECOND, MINUTE, HOUR, DAY = (timedelta(seconds=s) for s in (1, 60, 3600, 86400))
 CLOCKS_APART = timedelta(seconds=7)
 """Amazon's clock is this much ahead of ours, so that a mix-up shows."""
 
+ALL_SETTLED = NOON + 10_000 * DAY
+"""A settled position at which no settled day is due in any test."""
+
 NO_ANSWER = Failure("no answer", "unreachable")
 
 E = TypeVar("E")
@@ -40,7 +43,10 @@ def window(**changed: Any) -> Window:
 def marketplace(marketplace_id: str, position: datetime = NOON, **changed: Any) -> MarketplaceProgress:
     live_from = changed.pop("live_from", NOON)
     second = changed.pop("second_position", max(live_from, position - DAY))
-    return MarketplaceProgress("acme", marketplace_id, "acme:EU", live_from, position, second, **changed)
+    settled = changed.pop("settled_position", ALL_SETTLED)
+    return MarketplaceProgress(
+        "acme", marketplace_id, "acme:EU", live_from, position, second, settled, **changed
+    )
 
 
 def view_of(
@@ -55,7 +61,7 @@ def view_of(
     **source: Any,
 ) -> View:
     return View(
-        source=SourceProgress("acme:EU", "acme", **{"settled_until": now, **source}),
+        source=SourceProgress("acme:EU", "acme", **source),
         marketplaces={m.marketplace_id: m for m in marketplaces},
         included_data={m.marketplace_id: ("BUYER",) for m in marketplaces},
         windows=pending,

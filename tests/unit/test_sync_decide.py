@@ -24,7 +24,7 @@ from poller.sync.decide import (
     decide,
 )
 from poller.sync.effects import AdvanceBackfill, OpenWindow, SaveMarketplace, SaveSource, SaveWindow
-from poller.sync.windows import ATTEMPTS
+from poller.sync.windows import ATTEMPTS, LISTED_FOR
 from tests.unit.sync_values import (
     CLOCKS_APART,
     DAY,
@@ -316,8 +316,9 @@ def test_what_is_uncovered_is_said_when_there_is_nothing_to_read_now(
 
 def test_a_marketplace_that_fails_spends_nothing_on_history_or_second_looks() -> None:
     aside = window(state="set_aside", attempts=ATTEMPTS, retry_at=NOON + 3 * DAY + HOUR)
-    alone = marketplace("A", NOON, alone_since=NOON, second_position=NOON - 9 * DAY)
-    late = view_of([alone], [aside], now=NOON + 3 * DAY, settled_until=NOON, backfills=[backfill()])
+    old = {"second_position": NOON - 9 * DAY, "settled_position": NOON - 9 * DAY}
+    alone = marketplace("A", NOON, alone_since=NOON, **old)
+    late = view_of([alone], [aside], now=NOON + 3 * DAY, backfills=[backfill()])
     assert isinstance(decide(late), Wait)
 
 
@@ -331,7 +332,8 @@ def test_an_empty_budget_is_waited_for_and_nothing_is_entered_meanwhile() -> Non
 
 def seen(now: Any = NOON + 2 * DAY, **changed: Any) -> Any:
     """A view of a marketplace that was polled just now; what it changed since NOON has no second look."""
-    first = marketplace("A", now, live_from=NOON, second_position=NOON)
+    settled = changed.pop("settled_position", now)
+    first = marketplace("A", now, live_from=NOON, second_position=NOON, settled_position=settled)
     return view_of([first], now=now, amazon_now=now, polled_at=now, **changed)
 
 
@@ -379,19 +381,42 @@ def test_a_second_look_never_overtakes_live_looks() -> None:
 
 def test_each_settled_range_is_read_once_by_created_time() -> None:
     due = NOON + SETTLED_SPAN + deciding.SETTLED_AFTER
-    at = marketplace("A", due, live_from=NOON, second_position=due)
-    settled: dict[str, Any] = {"settled_until": NOON}
+    at = marketplace("A", due, live_from=NOON, second_position=due, settled_position=NOON)
     early = due - SECOND
-    assert isinstance(decide(view_of([at], now=early, amazon_now=early, polled_at=early, **settled)), Wait)
-    step = planned(decide(view_of([at], now=due, amazon_now=due, polled_at=due, **settled)))
+    assert isinstance(decide(view_of([at], now=early, amazon_now=early, polled_at=early)), Wait)
+    step = planned(decide(view_of([at], now=due, amazon_now=due, polled_at=due)))
     walk = entered(step)
     assert (walk.kind, walk.axis, walk.lower, walk.upper) == ("sweep", "created", NOON, NOON + SETTLED_SPAN)
-    assert source_after(step.effects).settled_until == walk.upper
+    assert moved(step.effects)["A"].settled_position == walk.upper
+
+
+def test_a_marketplace_that_was_in_trouble_is_settled_where_it_stopped_until_it_meets_the_others() -> None:
+    now = NOON + 9 * DAY
+    at = {"live_from": NOON, "second_position": now}
+    front = marketplace("A", now, **at, settled_position=NOON + DAY)
+    away = marketplace("B", now, **at, settled_position=NOON, alone_since=NOON)
+    walk = entered(decide(view_of([front, away], now=now, amazon_now=now, polled_at=now)))
+    assert (walk.marketplace_ids, walk.lower) == (("A",), NOON + DAY)
+    away = replace(away, alone_since=None)
+    step = planned(decide(view_of([front, away], now=now, amazon_now=now, polled_at=now)))
+    assert (entered(step).marketplace_ids, entered(step).lower) == (("B",), NOON)
+    assert moved(step.effects)["B"].settled_position == NOON + SETTLED_SPAN
+    away = replace(away, settled_position=NOON + DAY - HOUR)
+    step = planned(decide(view_of([front, away], now=now, amazon_now=now, polled_at=now)))
+    assert (entered(step).marketplace_ids, entered(step).lower) == (("A", "B"), NOON + DAY - HOUR)
+    assert {m.settled_position for m in moved(step.effects).values()} == {entered(step).upper}
+
+
+def test_settled_days_that_left_amazons_list_are_not_read() -> None:
+    now = NOON + 999 * DAY
+    at = marketplace("A", now, live_from=NOON, second_position=now, settled_position=NOON)
+    walk = entered(decide(view_of([at], now=now, amazon_now=now, polled_at=now)))
+    assert walk.lower == now - LISTED_FOR
 
 
 def test_second_looks_come_before_settled_days() -> None:
     now = NOON + 3 * DAY
-    assert entered(decide(seen(now, settled_until=NOON))).axis == "updated"
+    assert entered(decide(seen(now, settled_position=NOON))).axis == "updated"
     half_way = window(kind="sweep", axis="created", page_token="t", walk_started_at=now)
     first = marketplace("A", now, live_from=NOON, second_position=NOON)
     step = decide(view_of([first], [half_way], now=now, amazon_now=now, polled_at=now))
@@ -414,8 +439,8 @@ def test_late_second_looks_stretch_the_time_between_looks_up_to_ten_minutes(
 
 def test_a_late_settled_day_stretches_it_more_slowly() -> None:
     now = NOON + SETTLED_SPAN + deciding.SETTLED_AFTER + 6 * HOUR
-    at = marketplace("A", now, live_from=NOON, second_position=now)
-    view = view_of([at], now=now, amazon_now=now, polled_at=now, settled_until=NOON)
+    at = marketplace("A", now, live_from=NOON, second_position=now, settled_position=NOON)
+    view = view_of([at], now=now, amazon_now=now, polled_at=now)
     assert deciding.pace(view).total_seconds() == 270
 
 
