@@ -36,7 +36,7 @@ from poller.matching.marketplace_rules import MarketplaceRules
 from poller.sync.decide import Pace
 from poller.sync.run import SourceSync
 from store import accounts, revisions, transfer
-from store.engine import Store, create_engine, file_of, try_writing
+from store.engine import Engine, Store, create_engine, file_of, try_writing
 from store.records import normal_email
 from store.sealing import Sealer
 
@@ -154,17 +154,11 @@ class Service:
                 "(without it buyer data can never be read again), and set it."
             )
         engine = create_engine(settings.database_url.get_secret_value(), settings.database_connections)
-        newest = revisions.newest_revision()
-        if create and file_of(engine.url) is not None:
-            revisions.upgrade(engine)
-            try_writing(engine)
-        elif (found := revisions.revision(engine)) != newest:
+        try:
+            _prepare(engine, create=create)
+        except BaseException:
             engine.dispose()
-            at = "empty" if found is None else f"at schema revision {found}"
-            raise Unusable(f"the database is {at}, this version needs {newest}: run `order-sync db upgrade`.")
-        elif transfer.is_unfinished(engine):
-            engine.dispose()
-            raise Unusable("the database is an unfinished copy: finish it with `order-sync db copy`.")
+            raise
         self._store = Store(engine, Sealer([key.get_secret_value() for key in settings.encryption_key]))
         return self._store
 
@@ -341,3 +335,15 @@ def _rules(settings: MarketplaceSettings, business: str) -> MarketplaceRules:
         status_prime=settings.order_status.prime,
         labels=dict(settings.labels),
     )
+
+
+def _prepare(engine: Engine, *, create: bool) -> None:
+    newest = revisions.newest_revision()
+    if create and file_of(engine.url) is not None:
+        revisions.upgrade(engine)
+        try_writing(engine)
+    elif (found := revisions.revision(engine)) != newest:
+        at = "empty" if found is None else f"at schema revision {found}"
+        raise Unusable(f"the database is {at}, this version needs {newest}: run `order-sync db upgrade`.")
+    elif transfer.is_unfinished(engine):
+        raise Unusable("the database is an unfinished copy: finish it with `order-sync db copy`.")

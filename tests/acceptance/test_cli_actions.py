@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import signal
 import sqlite3
@@ -670,6 +671,8 @@ def test_a_newer_database_is_refused(shop: Shop) -> None:
         result = shop(command, status=1)
         assert len(result.messages) == 1
         assert "9999" in result.err
+    open_files = [os.readlink(file) for file in Path("/proc/self/fd").iterdir() if file.is_symlink()]
+    assert not [name for name in open_files if name.startswith(str(shop.folder))]
 
 
 @pytest.mark.long
