@@ -25,7 +25,7 @@ from store import customers, erasure, orders, quarantine
 from store.engine import Row, Tombstone, Transaction, Unavailable, is_conflict
 from store.records import CustomerRecord, OrderRecord, normal_email
 
-TRIES_ALONE = 3
+TRIES_AFTER_CONFLICT = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,50 +70,57 @@ def apply_orders(
 
 
 def apply_page(
-    tx: Transaction, rules: AccountRules, page: OrderPage, *, walk: int | None = None, singly: bool = False
+    tx: Transaction, rules: AccountRules, page: OrderPage, *, walk: int | None = None, in_parts: bool = False
 ) -> Applied:
-    """Store a page of orders; with ``singly`` order by order, and what fails goes to quarantine.
+    """Store a page of orders; with ``in_parts`` what fails is narrowed down and goes to quarantine.
 
     Raises a conflict (``store.engine.is_conflict``): roll back and call again with the same page.
     """
-    if not singly:
+    if not in_parts:
         return apply_orders(tx, rules, page.orders, page.unreadable, walk=walk)
-    changed = created = seen = 0
     failed = [*page.unreadable]
-    for order in sorted(page.orders, key=lambda o: (o.created_at, o.order_id)):  # as a page is matched (R20)
+
+    def apply_part(part: Sequence[AmazonOrder]) -> Applied:
         try:
-            applied = apply_alone(tx, rules, order, walk=walk)
+            return apply_or_undo(tx, rules, part, walk=walk)
         except Unavailable:
             raise
         except Exception as error:
-            failed.append(_quarantined(order, error, page.payload_of(order.order_id)))
-            seen += 1  # it bears no mark: a walk that shows it again and again makes no progress
-            continue
-        changed += applied.changed
-        created += applied.created
-        seen += applied.seen_by_walk
+            if len(part) > 1:
+                middle = len(part) // 2
+                first, second = apply_part(part[:middle]), apply_part(part[middle:])
+                return Applied(
+                    first.changed + second.changed,
+                    first.created + second.created,
+                    first.seen_by_walk + second.seen_by_walk,
+                )
+            failed.extend(_quarantined(order, error, page.payload_of(order.order_id)) for order in part)
+            # It bears no mark: a walk that shows it again and again makes no progress.
+            return Applied(0, 0, len(part))
+
+    applied = apply_part(sorted(page.orders, key=lambda o: (o.created_at, o.order_id)))  # as matched (R20)
     apply_orders(tx, rules, [], failed)
-    return Applied(changed, created, seen)
+    return applied
 
 
-def apply_alone(
-    tx: Transaction, rules: AccountRules, order: AmazonOrder, *, walk: int | None = None
+def apply_or_undo(
+    tx: Transaction, rules: AccountRules, fetched: Sequence[AmazonOrder], *, walk: int | None = None
 ) -> Applied:
-    """Store one order in a savepoint: an exception leaves the transaction as it was.
+    """Store orders in a savepoint: an exception leaves the transaction as it was.
 
     After a conflict try again, because another process may have been first.
     """
-    for _ in range(TRIES_ALONE - 1):
+    for _ in range(TRIES_AFTER_CONFLICT - 1):
         try:
             with tx.savepoint():
-                return apply_orders(tx, rules, [order], walk=walk)
+                return apply_orders(tx, rules, fetched, walk=walk)
         except Unavailable:
             raise
         except Exception as error:
             if not is_conflict(error):
                 raise
     with tx.savepoint():
-        return apply_orders(tx, rules, [order], walk=walk)
+        return apply_orders(tx, rules, fetched, walk=walk)
 
 
 def not_stored(error: Exception) -> str:
@@ -137,7 +144,7 @@ def apply_single(
     unreadable = fetched if isinstance(fetched, UnreadableOrder) else None
     if isinstance(fetched, AmazonOrder):
         try:
-            apply_alone(tx, rules, fetched)
+            apply_or_undo(tx, rules, [fetched])
         except Unavailable:
             raise
         except Exception as error:

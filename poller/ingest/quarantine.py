@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from connectors.base import PayloadReader
 from connectors.orders import UnreadableOrder
-from poller.ingest.apply import apply_alone, not_stored
+from poller.ingest.apply import apply_or_undo, not_stored
 from poller.ingest.refetch import next_refetch
 from poller.ingest.sources import AccountRules
 from poller.version import program_version
@@ -32,7 +32,7 @@ def apply_stored(
         quarantine.put(tx, replace(entry, reason=order.reason, read_by=program_version()))
         return order.reason
     try:
-        apply_alone(tx, rules, order)
+        apply_or_undo(tx, rules, [order])
     except Unavailable:
         raise
     except Exception as error:

@@ -376,15 +376,15 @@ class SourceSync:
     def _store(self, window: Window, page: OrderPage, asked_at: datetime) -> None:
         """Store a page with its effects, and decide in the same transaction what comes next.
 
-        If a page cannot be stored as a whole, it is stored order by order, and what fails goes to quarantine.
+        If a page cannot be stored as a whole, it is stored in parts, down to the order that fails.
         """
         amazon_now = self.connector.amazon_now()
 
-        def store(tx: Transaction, *, singly: bool = False) -> RunState:
+        def store(tx: Transaction, *, in_parts: bool = False) -> RunState:
             view = self._view(tx, amazon_now)
             is_walk = page.next_token is not None or window.pages > 0 or windows.is_instant(window)
             applied = apply_page(
-                tx, self.source.rules, page, walk=window.window_id if is_walk else None, singly=singly
+                tx, self.source.rules, page, walk=window.window_id if is_walk else None, in_parts=in_parts
             )
             shown = len(page.orders) + len(page.unreadable)
             distinct = len({order.order_id for order in page.orders})
@@ -421,7 +421,7 @@ class SourceSync:
             raise
         except Exception:
             try:
-                self.state = self.store.commit(lambda tx: store(tx, singly=True))
+                self.state = self.store.commit(lambda tx: store(tx, in_parts=True))
             except (Superseded, *Unavailable):
                 raise
             except Exception as error:

@@ -1,4 +1,4 @@
-"""Settled days by marketplace: one that was in trouble is read where it stopped, not where others are
+"""Settled days by marketplace: one that failed is read from where it stopped, not from where others are
 
 Revision: 0016, after 0015.
 
