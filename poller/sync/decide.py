@@ -69,7 +69,7 @@ SLOWEST_PACE = 600.0
 
 TOO_OLD = Failure("the page token is too old", PageExpired.kind)
 
-LATE = timedelta(hours=1)
+LATE = timedelta(hours=2)
 """Second looks that are late by this much double the time between live looks; later ones in proportion."""
 
 SECOND_LOOK_AFTER = timedelta(hours=24)
@@ -250,7 +250,7 @@ def _replace_unreadable(view: View) -> Plan | None:
     for window in view.windows:
         if windows.is_expired(window, view.amazon_now):
             is_instant = windows.is_instant(window)
-            parts = windows.halves_of_orders(window) if is_instant else windows.halves_of_time(window)
+            parts = windows.halves_of_orders(window) if is_instant else windows.parts_of_time(window)
             if not parts:
                 # One second holds more than a token's life allows to read: a gap that is tried again later.
                 gap, _ = windows.restarted(window, TOO_OLD, view.now)
@@ -557,19 +557,25 @@ def _second_look_late(view: View) -> timedelta:
     start = second_look_start(view)
     if start is None:
         return timedelta(0)
-    return max(timedelta(0), view.amazon_now - SECOND_LOOK_AFTER - SECOND_LOOK_SPAN - start)
+    return max(timedelta(0), view.amazon_now - SECOND_LOOK_AFTER - _second_look_end(view, start))
+
+
+def _second_look_end(view: View, start: datetime) -> datetime:
+    """Return where a second look from here on ends: it is as wide as one page has room for."""
+    end = start + SECOND_LOOK_SPAN
+    if view.second_edge is None:
+        return end
+    return min(end, max(view.second_edge.replace(microsecond=0), start + windows.INSTANT))
 
 
 def _plan_second_look(view: View) -> Plan | None:
-    """Plan a second look as wide as one page has room for; a page that can hold no more does not wait."""
+    """Plan a second look; one whose page can hold no more does not wait for its whole span."""
     start = second_look_start(view)
     if start is None or is_sweeping(view, "updated"):
         return None
     closed = view.amazon_now - SECOND_LOOK_AFTER
     group = [m for m in _untroubled(view) if m.second_position < start + JOIN_WITHIN]
-    upper = start + SECOND_LOOK_SPAN
-    if view.second_edge is not None:
-        upper = min(upper, max(view.second_edge.replace(microsecond=0), start + windows.INSTANT))
+    upper = _second_look_end(view, start)
     if upper > min(closed, *(m.position for m in group)):
         return None
     window = _window(view, "sweep", "updated", [m.marketplace_id for m in group], start, upper)

@@ -17,6 +17,7 @@ from connectors.base import PAGE_SIZE
 from poller.sync import windows
 from poller.sync.decide import (
     LONGEST_OVERLAP,
+    ROOM,
     SECOND_LOOK_AFTER,
     View,
     is_known_trouble,
@@ -40,6 +41,8 @@ RATE_REMEMBERED = timedelta(minutes=15)
 RATE_RAISED = 1.1
 """A look that was planned to fit and did not raises the rate by this factor."""
 
+SHARE_THAT_FITS = 0.7
+"""The share of a look of up to 140 changes that a page holds."""
 
 RESTLESS = Failure("orders of one second changed while they were read", "walk_restless")
 FAULTS_OF_CONTENT = frozenset({"unexpected", "page_not_stored", "garbled"})
@@ -96,10 +99,7 @@ def _window_after(view: View, window: Window, page: PageRead) -> tuple[Effect, .
         page.next_token is not None or windows.is_instant(window)
     )
     if is_overfull and not (is_walked or is_empty):
-        times = page.times if window.axis == "updated" else ()
-        halves = (replace(w, attempts=0, last_error=None) for w in windows.halves_of_time(window, times))
-        unread = (half for half in halves if not _is_pending(view, half))
-        return (SaveWindow(windows.cancelled(window)), *(OpenWindow(half) for half in unread))
+        return _divided(view, window, page)
     upper = window.upper if page.echoed_before is None else min(window.upper, page.echoed_before)
     if upper < window.upper:
         return _after_smaller_bound(view, window, page, upper)
@@ -125,6 +125,31 @@ def _window_after(view: View, window: Window, page: PageRead) -> tuple[Effect, .
     return (
         SaveWindow(replace(read, owner=None, claimed_until=None)),
         *_finished(view, read, page.amazon_now),
+    )
+
+
+def _divided(view: View, window: Window, page: PageRead) -> tuple[Effect, ...]:
+    """Return how an interval that holds more than a page is read again: in halves.
+
+    A look that a page was expected to hold holds a few too many: it is shortened, and the next look begins
+    where it ends. That takes one more request, not two.
+    """
+    times = page.times if window.axis == "updated" else ()
+    own = own_marketplaces(window, view)
+    expected = view.source.changes_per_second * (window.upper - window.lower).total_seconds()
+    is_last = window.kind == "live" and [m.position for m in own] == [window.upper] * len(
+        window.marketplace_ids
+    )
+    is_shortened = is_last and ROOM / 2 < expected < 2 * ROOM
+    share = SHARE_THAT_FITS if is_shortened else 0.5
+    first, *rest = windows.parts_of_time(window, times, share=share)
+    parts = [first] if is_shortened else [first, *rest]
+    fresh = (replace(part, attempts=0, last_error=None) for part in parts)
+    moved = (SaveMarketplace(replace(m, position=first.upper)) for m in own if is_shortened)
+    return (
+        SaveWindow(windows.cancelled(window)),
+        *(OpenWindow(part) for part in fresh if not _is_pending(view, part)),
+        *moved,
     )
 
 
@@ -305,7 +330,7 @@ def _window_failed(view: View, window: Window, why: Failure, *, is_of_content: b
     elif len(window.marketplace_ids) > 1:
         parts = windows.halves_of_marketplaces(window)
     elif is_of_content and window.upper - window.lower > FINEST:
-        parts = windows.halves_of_time(window)
+        parts = windows.parts_of_time(window)
     else:
         parts = ()
     if not parts:

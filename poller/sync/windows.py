@@ -79,14 +79,14 @@ def is_expired(window: Window, amazon_now: datetime) -> bool:
     return window.page_token is not None and started is not None and amazon_now - started >= WALK_LIMIT
 
 
-def _median(window: Window, times: Sequence[datetime]) -> datetime | None:
-    """Return the whole second at the median of some times, if it lies within the window."""
+def _quantile(window: Window, times: Sequence[datetime], share: float) -> datetime | None:
+    """Return the whole second below which this share of some times lies, if it is within the window."""
     if not times:
         return None
-    median = sorted(times)[len(times) // 2].replace(microsecond=0)
-    if median <= window.lower:
-        median += INSTANT
-    return median if window.lower < median < window.upper else None
+    at = sorted(times)[int(len(times) * share)].replace(microsecond=0)
+    if at <= window.lower:
+        at += INSTANT
+    return at if window.lower < at < window.upper else None
 
 
 # --- other windows in its place ---------------------------------------------------------------------
@@ -115,12 +115,14 @@ def cancelled(window: Window) -> Window:
     return replace(window, state="cancelled", page_token=None, owner=None, claimed_until=None)
 
 
-def halves_of_time(window: Window, times: Sequence[datetime] = ()) -> tuple[Window, ...]:
+def parts_of_time(
+    window: Window, times: Sequence[datetime] = (), *, share: float = 0.5
+) -> tuple[Window, ...]:
     """Return two windows that together are this one; itself afresh if it is too narrow.
 
-    They meet at the median of ``times``, so that each holds half of the orders, or else in the middle.
+    They meet where this share of ``times``, and so of the orders, lies before; or else in the middle.
     """
-    fresh, middle = afresh(window), _median(window, times) or _middle(window)
+    fresh, middle = afresh(window), _quantile(window, times, share) or _middle(window)
     if middle is None:
         return (fresh,)
     return replace(fresh, upper=middle), replace(fresh, lower=middle)
@@ -197,7 +199,7 @@ def restarted(window: Window, why: Failure, now: datetime) -> tuple[Window, tupl
     that is tried again from its first page.
     """
     attempts = window.attempts + 1
-    parts = halves_of_orders(window) if is_instant(window) else halves_of_time(window)
+    parts = halves_of_orders(window) if is_instant(window) else parts_of_time(window)
     if attempts >= ATTEMPTS or not parts:
         first_page = replace(window, page_token=None, walk_started_at=None, pages=0, orders=0)
         tries = max(window.attempts, ATTEMPTS - 1) if not parts else window.attempts

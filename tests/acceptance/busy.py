@@ -75,8 +75,13 @@ def _late(random: Random) -> timedelta:
     return timedelta(seconds=random.randrange(6 * 3600) if random.random() < 0.01 else 0)
 
 
-def live(url: str, per_day: int, days: float, *, nights: bool, seed: int) -> Behind:
-    """Let a busy shop live for some days, and for two quiet ones."""
+def live(
+    url: str, per_day: int, days: float, *, nights: bool, seed: int, with_customers: bool = True
+) -> Behind:
+    """Let a busy shop live for some days, and for two quiet ones.
+
+    ``with_customers``: judge them, too, at a cost that grows with their square.
+    """
     random = Random(f"busy {per_day} {nights} {seed}")
     clock, end = SimulatedClock(NOON), NOON + days * DAY
     seller = Seller(marketplaces=("UK",))
@@ -97,7 +102,8 @@ def live(url: str, per_day: int, days: float, *, nights: bool, seed: int) -> Beh
         worst.searches = sum(request.operation == SEARCH for request in simulator.requests)
         shop.run_until(end + 2 * DAY)
         worst.refused = sum(request.status == 429 for request in simulator.requests)
-        worst.wrongs = tuple(compare(shop.oracle(), *shop.exported()) + _never_stored(shop))
+        judged = compare(shop.oracle(), *shop.exported()) if with_customers else []
+        worst.wrongs = tuple(judged + _never_stored(shop))
     finally:
         shop.close()
     return worst

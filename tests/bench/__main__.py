@@ -120,7 +120,9 @@ def main() -> None:
     parser.add_argument("--stored", type=int, default=500_000, help="orders in the large database")
     parser.add_argument("--looked", type=int, default=1_000_000, help="orders to look at; 0 for none")
     parser.add_argument("--history", type=int, default=history.ORDERS, help="orders of history; 0 for none")
-    parser.add_argument("--busy", type=int, default=1, help="seeds of each busy shop; 0 for none")
+    parser.add_argument(
+        "--busy", type=int, default=1, help="seeds of busy shops on the product; 0: decisions alone"
+    )
     options = parser.parse_args()
     if options.part is not None:
         PARTS[options.part]()
@@ -159,8 +161,7 @@ def main() -> None:
             looking.main(large)
     if options.history:
         history.main(options.history)
-    if options.busy:
-        busy.main(options.busy)
+    busy.main(options.busy)
 
 
 if __name__ == "__main__":

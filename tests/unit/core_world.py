@@ -285,6 +285,28 @@ class Miniature:
         )
 
 
+@dataclass(frozen=True)
+class Behind:
+    """How far a shop falls, or may fall, behind at worst."""
+
+    live: timedelta
+    covered: timedelta
+    second_look: timedelta
+
+
+def worst_of(shop: Miniature, end: datetime) -> Behind:
+    """Go on until ``end``; returns the worst that was seen after the first half hour."""
+    live = covered = second = timedelta(0)
+    for now in shop.run_until(end):
+        if now < NOON + HOUR / 2:
+            continue
+        live = max(live, now - min(p.position for p in shop.marketplaces.values()))
+        covered = max(covered, shop.behind("first"))
+        if now > NOON + DAY:
+            second = max(second, now - min(p.second_position for p in shop.marketplaces.values()))
+    return Behind(live, covered, second)
+
+
 def busy_shop(per_day: int, days: float, *, nights: bool, seed: int, start: datetime = NOON) -> list[Change]:
     """Return the changes of a shop whose orders are created, made ready and shipped.
 

@@ -428,7 +428,7 @@ def test_second_looks_come_before_settled_days() -> None:
 
 @pytest.mark.parametrize(
     ("late", "seconds"),
-    [(timedelta(0), 180), (HOUR / 2, 270), (HOUR, 360), (2 * HOUR, 540), (5 * HOUR, 600)],
+    [(timedelta(0), 180), (HOUR, 270), (2 * HOUR, 360), (4 * HOUR, 540), (9 * HOUR, 600)],
 )
 def test_late_second_looks_stretch_the_time_between_looks_up_to_ten_minutes(
     late: timedelta, seconds: float
@@ -437,8 +437,14 @@ def test_late_second_looks_stretch_the_time_between_looks_up_to_ten_minutes(
     assert deciding.pace(seen(now)).total_seconds() == seconds
 
 
+def test_a_second_look_is_late_once_its_page_is_full() -> None:
+    now = NOON + DAY + HOUR
+    assert deciding.pace(seen(now, second_edge=NOON + HOUR)).total_seconds() == 180
+    assert deciding.pace(seen(now, second_edge=NOON)).total_seconds() == pytest.approx(270, abs=0.1)
+
+
 def test_a_late_settled_day_stretches_it_more_slowly() -> None:
-    now = NOON + SETTLED_SPAN + deciding.SETTLED_AFTER + 6 * HOUR
+    now = NOON + SETTLED_SPAN + deciding.SETTLED_AFTER + 12 * HOUR
     at = marketplace("A", now, live_from=NOON, second_position=now, settled_position=NOON)
     view = view_of([at], now=now, amazon_now=now, polled_at=now)
     assert deciding.pace(view).total_seconds() == 270

@@ -118,6 +118,39 @@ def test_an_overfull_interval_is_split_where_half_of_the_orders_lie() -> None:
     assert [w.upper for w in halves] == [NOON - HOUR / 2, NOON]
 
 
+A_PAGE_AN_HOUR = replace(VIEW.source, changes_per_second=80 / 3600)
+
+
+def test_a_look_that_was_to_fit_is_shortened_and_the_next_one_begins_where_it_ends() -> None:
+    times = tuple(NOON - MINUTE + n * SECOND / 10 for n in range(100))
+    page = read(next_token="t", orders=100, times=times)
+    effects = after_page(replace(VIEW, source=A_PAGE_AN_HOUR), window(attempts=2, last_error=NO_ANSWER), page)
+    assert saved(effects).state == "cancelled"
+    (look,) = opened(effects)
+    assert (look.lower, look.upper) == (NOON - HOUR, NOON - MINUTE + 7 * SECOND)
+    assert (look.state, look.attempts, look.last_error, look.page_token) == ("open", 0, None, None)
+    assert moved(effects)["A"].position == look.upper
+    assert covered(effects) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "unlike"),
+    [
+        ({"changes_per_second": 40 / 3600}, {}),
+        ({"changes_per_second": 160 / 3600}, {}),
+        ({}, {"kind": "sweep"}),
+        ({}, {"upper": NOON - SECOND}),
+        ({}, {"marketplace_ids": ("A", "C")}),
+    ],
+    ids=["a burst", "a long way to catch up", "no live look", "not the last look", "of somebody not polled"],
+)
+def test_any_other_overfull_look_is_read_in_halves(changed: dict[str, Any], unlike: dict[str, Any]) -> None:
+    view = replace(VIEW, source=replace(A_PAGE_AN_HOUR, **changed))
+    effects = after_page(view, window(**unlike), read(next_token="t", orders=100))
+    assert len(opened(effects)) == 2
+    assert moved(effects) == {}
+
+
 def test_within_one_second_tokens_are_followed_to_the_end_twice() -> None:
     second = window(lower=NOON - SECOND)
     effects = after_page(VIEW, second, read(next_token="t", orders=100))
@@ -511,7 +544,7 @@ def test_a_refused_bound_is_lowered_to_what_amazons_clock_allows() -> None:
 
 def test_parts_start_from_their_first_page_and_are_held_by_no_process() -> None:
     busy = window(page_token="t", pages=4, orders=400, owner="me", claimed_until=NOON, version=7)
-    for half in windows.halves_of_time(busy):
+    for half in windows.parts_of_time(busy):
         assert (half.state, half.page_token, half.pages, half.orders) == ("open", None, 0, 0)
         assert (half.owner, half.claimed_until, half.version, half.window_id) == (None, None, 0, 0)
 
@@ -520,7 +553,7 @@ def test_parts_start_from_their_first_page_and_are_held_by_no_process() -> None:
 def test_halves_together_cover_the_window_exactly(width: int, offset: int) -> None:
     lower = NOON + timedelta(microseconds=offset)
     whole = window(lower=lower, upper=lower + timedelta(microseconds=width))
-    first, second = windows.halves_of_time(whole)
+    first, second = windows.parts_of_time(whole)
     assert (first.lower, first.upper, second.upper) == (whole.lower, second.lower, whole.upper)
     assert first.upper.microsecond == 0 or first.upper == lower
     assert max(first.upper - first.lower, second.upper - second.lower) < whole.upper - whole.lower
@@ -530,7 +563,7 @@ def test_halves_together_cover_the_window_exactly(width: int, offset: int) -> No
 def test_halving_again_and_again_ends_within_a_second(width: int) -> None:
     parts = [window(upper=NOON + timedelta(microseconds=width), lower=NOON)]
     for _ in range(8):
-        parts = [half for part in parts for half in windows.halves_of_time(part)]
+        parts = [half for part in parts for half in windows.parts_of_time(part)]
     assert all(windows.is_instant(p) for p in parts)
     assert joined([Interval(p.lower, p.upper) for p in parts])[0].upper == parts[-1].upper
 

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 
 import pytest
 
 from poller.sync.decide import Pace
-from tests.unit.core_world import DAY, HOUR, MINUTE, NOON, AmazonList, Change, Miniature, busy_shop
+from tests.unit.core_world import (
+    DAY,
+    HOUR,
+    MINUTE,
+    NOON,
+    AmazonList,
+    Behind,
+    Change,
+    Miniature,
+    busy_shop,
+    worst_of,
+)
 from tests.unit.sync_values import backfill
 
 OLD = backfill(lower=NOON - 91 * DAY, upper=NOON - DAY, position=NOON - DAY)
@@ -34,30 +45,8 @@ def live_pauses(shop: Miniature, since: datetime) -> list[float]:
 # --- busy shops -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Behind:
-    """How far a shop may fall behind at worst."""
-
-    live: timedelta
-    covered: timedelta
-    second_look: timedelta
-
-
 CALM = Behind(timedelta(minutes=8), timedelta(minutes=20), timedelta(hours=26))
 PEAK = Behind(timedelta(minutes=15), timedelta(minutes=30), timedelta(hours=36))
-
-
-def worst_of(shop: Miniature, end: datetime) -> Behind:
-    """Go on until ``end``; returns the worst that was seen after the first half hour."""
-    live = covered = second = timedelta(0)
-    for now in shop.run_until(end):
-        if now < NOON + HOUR / 2:
-            continue
-        live = max(live, now - min(p.position for p in shop.marketplaces.values()))
-        covered = max(covered, shop.behind("first"))
-        if now > NOON + DAY:
-            second = max(second, now - min(p.second_position for p in shop.marketplaces.values()))
-    return Behind(live, covered, second)
 
 
 @pytest.mark.parametrize(
