@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from store.engine import WHOSE, Unavailable, file_of, name_of, reason_of
+from store.engine import ENCODING_REFUSED, WHOSE, Unavailable, file_of, name_of, reason_of
 
 _URL = "ORDER_SYNC_DATABASE_URL"
 
@@ -33,10 +33,12 @@ _REMEDIES = {
     "ORDER_SYNC_DATABASE_CONNECTIONS",
     "the database system is starting up": "try again in a few seconds",
     "the database system is shutting down": "start the server again",
+    ENCODING_REFUSED: f"create one with ENCODING 'UTF8' TEMPLATE template0 and name it in {_URL}; "
+    "pg_dump and psql bring over what this one holds",
 }
 """What to do, by what the database said; braces stand for the folder of SQLite's file."""
 
-_LASTING = ("attempt to write a readonly database", "unable to open database file")
+_LASTING = ("attempt to write a readonly database", "unable to open database file", ENCODING_REFUSED)
 
 
 def sentence_of(error: sa.exc.DBAPIError) -> str | None:
@@ -54,5 +56,5 @@ def sentence_of(error: sa.exc.DBAPIError) -> str | None:
 
 
 def is_lasting(error: sa.exc.DBAPIError) -> bool:
-    """Return True if waiting does not help: an SQLite file that cannot be opened or written to."""
+    """Return True if waiting does not help: the file is closed to us, or the encoding is not UTF8."""
     return reason_of(error) in _LASTING

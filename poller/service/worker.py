@@ -37,7 +37,7 @@ from poller.service.lifecycle import (
 from poller.service.queue import QUEUE, TASK, require
 from poller.service.tick import DATABASE_RETRY, tick
 from store import ledger, ticks
-from store.engine import Store, Unavailable, connect_arguments, reason_of
+from store.engine import OPENING, Unavailable, connect_arguments, reason_of
 from store.job_queue import SCHEMA
 
 log = structlog.get_logger("order_sync")
@@ -118,9 +118,8 @@ class Worker:
     def _app(self) -> procrastinate.App:
         connector = procrastinate.PsycopgConnector(
             # Each of its statements stands alone and needs no transaction.
-            kwargs=connect_arguments(self._service.store.engine)
-            | _own_schema(self._service.store)
-            | {"autocommit": True},
+            kwargs=connect_arguments(self._service.store.engine) | {"autocommit": True},
+            configure=_configure,
             pool_factory=_unchecked_pool,
             min_size=1,
             max_size=3,
@@ -261,6 +260,6 @@ def _unchecked_pool(**arguments: Any) -> AsyncConnectionPool:
     return AsyncConnectionPool(**(arguments | {"check": None}))
 
 
-def _own_schema(store: Store) -> dict[str, str]:
-    options = connect_arguments(store.engine)["options"]
-    return {"options": f"{options} -c search_path={SCHEMA}"}
+async def _configure(connection: psycopg.AsyncConnection) -> None:
+    """Let a connection see the queue's tables without a schema name."""
+    await connection.execute(f"{OPENING}, set_config('search_path', '{SCHEMA}', false)")

@@ -12,6 +12,8 @@ where the database that this one continues stopped; it is readable once no older
 from sqlalchemy.engine import Engine
 
 from store.engine.connections import (
+    ENCODING_REFUSED,
+    OPENING,
     WHOSE,
     DatabaseError,
     NoConnection,
@@ -33,8 +35,10 @@ from store.engine.transaction import Overtaken, Tombstone, Transaction, is_confl
 
 __all__ = [
     "COUNTED_FROM",
+    "ENCODING_REFUSED",
     "LOOKUP_KEY",
     "LOOKUP_KEY_PLACE",
+    "OPENING",
     "WHOSE",
     "DatabaseError",
     "Engine",

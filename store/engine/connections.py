@@ -25,6 +25,8 @@ Unavailable = (sa.exc.OperationalError, sa.exc.InterfaceError)
 BUSY_SECONDS = 60
 """How long SQLite waits for another writer."""
 
+ENCODING_REFUSED = "its encoding is not UTF8"
+
 SAFE_REASONS = (
     "password authentication failed",
     "Connection refused",
@@ -44,6 +46,7 @@ SAFE_REASONS = (
     "database disk image is malformed",
     "disk I/O error",
     "too many clients already",
+    ENCODING_REFUSED,
 )
 """Parts of database errors that are safe to repeat; the rest of a message may quote data."""
 
@@ -62,16 +65,47 @@ BURST = 5
 
 _POSTGRESQL: Mapping[str, Any] = {
     "connect_timeout": 10,
-    # Milliseconds. A process that hangs must not hold up the others: neither with a statement, nor waiting
-    # for a lock, nor idle within a transaction.
-    "options": "-c timezone=UTC -c statement_timeout=60000 -c lock_timeout=60000"
-    " -c idle_in_transaction_session_timeout=60000",
     # A server that vanished silently is noticed within a minute.
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
 }
+
+_SETTINGS = {
+    "client_encoding": "UTF8",
+    "standard_conforming_strings": "on",  # if off, COPY stores the text of escaped bytes
+    "DateStyle": "ISO",  # the only one that the driver reads
+    "TimeZone": "UTC",
+}
+"""What the values of our statements depend on, whatever the server, the database or the user sets."""
+
+_LIMITS = dict.fromkeys(("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"), "60000")
+"""Milliseconds. A process that hangs must not hold up the others: neither with a statement, nor waiting for a
+lock, nor idle within a transaction."""
+
+
+OPENING = "SELECT " + ", ".join(
+    f"set_config('{name}', '{value}', false)" for name, value in (_SETTINGS | _LIMITS).items()
+)
+"""The first statement on every connection to PostgreSQL."""
+
+
+def _open_postgresql(
+    dialect: sa.Dialect, _record: Any, arguments: tuple[Any, ...], named: dict[str, Any]
+) -> Any:
+    driver: Any = dialect.loaded_dbapi
+    connection: Any = dialect.connect(*arguments, **named)
+    try:
+        if connection.info.parameter_status("server_encoding") != "UTF8":
+            raise driver.OperationalError(ENCODING_REFUSED)
+        connection.autocommit = True
+        connection.execute(OPENING)
+        connection.autocommit = False
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def file_of(url: str | sa.URL) -> Path | None:
@@ -88,7 +122,7 @@ def name_of(url: str | sa.URL) -> str:
 
 
 def connect_arguments(engine: Engine) -> dict[str, Any]:
-    """Return psycopg's own arguments for connecting to an engine's database, with the same time limits."""
+    """Return psycopg's own arguments for connecting to an engine's database. Run ``OPENING`` first on it."""
     _, arguments = engine.dialect.create_connect_args(engine.url)
     return {**arguments, **_POSTGRESQL}
 
@@ -115,8 +149,11 @@ def create_engine(url: str, connections: int = CONNECTIONS) -> Engine:
         pool_size=connections,
         max_overflow=BURST,
         pool_recycle=1800,
+        # What waited for a lock must see what its holder committed, whatever level the server prefers.
+        isolation_level="READ COMMITTED",
         connect_args=dict(_POSTGRESQL),
     )
+    sa.event.listen(engine, "do_connect", _open_postgresql)
     sa.event.listen(engine, "checkout", _check_idle)
     sa.event.listen(engine, "checkin", _note_use)
     sa.event.listen(engine, "handle_error", _attach_url)

@@ -101,13 +101,11 @@ class Store:
         """
         if self.engine.dialect.name == "postgresql":
             with self.alone() as conn:
+                conn.detach()  # closed in the end, and its limits with it
                 # Another scheduler may be vacuuming the same table: wait for it.
-                for limit in ("statement_timeout", "lock_timeout"):
-                    conn.exec_driver_sql(f"SET {limit} = 0")
+                conn.exec_driver_sql("SET statement_timeout = 0; SET lock_timeout = 0")
                 for name in tables:
                     conn.exec_driver_sql(f"VACUUM {name}")
-                for limit in ("statement_timeout", "lock_timeout"):
-                    conn.exec_driver_sql(f"RESET {limit}")
             return True
         bare_connection = self.engine.raw_connection()
         try:
