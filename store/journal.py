@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from store.customers import journal_place
 from store.engine import Transaction
+from store.origins import ADDRESSES, as_a_whole
 from store.records import CustomerRecord
 from store.tables import journal, merged_orders
 from store.types import among
@@ -39,8 +40,9 @@ def _values(record: CustomerRecord) -> dict[str, tuple[Any, str]]:
     """Return each field's value and origin. Aliases count as Amazon's."""
     values: dict[str, tuple[Any, str]] = {
         name: (getattr(record, name), record.origins.get(name, "amazon"))
-        for name in (*BUYER_FIELDS[:6], *_SELLERS)
+        for name in (*BUYER_FIELDS[:4], *_SELLERS)
     }
+    values |= {kind: (getattr(record, kind), as_a_whole(record, kind) or "amazon") for kind in ADDRESSES}
     values |= {f"email_{slot}": (None, "amazon") for slot in (1, 2, 3)}
     values |= {f"email_{main.slot}": (main.email, main.origin) for main in record.emails}
     values["aliases"] = (list(record.aliases) or None, "amazon")

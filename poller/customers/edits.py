@@ -40,7 +40,7 @@ def edit(tx: Transaction, customer_id: int, changes: Changes, who: str) -> Custo
         raise Unknown(f"there is no customer {customer_id}.")
     check_living(record)
     named = [str(changes.values[name]) for name in EMAILS if changes.values.get(name)]
-    known = recognized(record, customers.find_emails(tx, record.business, named))
+    known = recognized(record, customers.find_emails(tx, record.business, named), "hand")
     changed = amended(known, changes, "hand")
     check_free(tx, changed)
     if changed == record:

@@ -15,14 +15,12 @@ import msgspec
 
 from poller.customers.currencies import CURRENCIES
 from poller.errors import Refused
-from poller.matching.emails import is_shared_email
+from poller.matching.emails import is_relay, is_shared_email
+from store.origins import ADDRESS_PARTS, ADDRESSES, of_parts, part_names, with_parts
 from store.records import Address, CustomerRecord, MainEmail, Origin, normal_email
 
 EMAILS = ("email_1", "email_2", "email_3")
-ADDRESS_PARTS = tuple(name for name in Address.__struct_fields__ if name != "kind")
-BILLING = tuple(f"billing_{part}" for part in ADDRESS_PARTS)
-DELIVERY = tuple(f"delivery_{part}" for part in ADDRESS_PARTS)
-PERSONAL = ("name", "company", *EMAILS, "phone", *BILLING, *DELIVERY)
+PERSONAL = ("name", "company", *EMAILS, "phone", *part_names("billing"), *part_names("delivery"))
 """Fields that identify a person; a marketplace's shared or placeholder record has none of them."""
 
 SELLERS = ("price_list", "currency", "tax_code", "discount_percent")
@@ -106,9 +104,10 @@ def _label(text: str) -> tuple[str, str | None]:
 
 
 def amended(record: CustomerRecord, changes: Changes, origin: Origin) -> CustomerRecord:
-    """Return the record with these changes; each field named, also an emptied one, is of ``origin`` (R8).
+    """Return the record with these changes.
 
-    Raises Refused for a marketplace's own record.
+    Each field, and each part of an address, whose value changes is of ``origin`` from then on (R60), and so
+    is one emptied on purpose, even if it was empty (R8). Raises Refused for a marketplace's own record.
     """
     values = changes.values
     if record.special is not None and any(name in PERSONAL for name in values):
@@ -116,27 +115,30 @@ def amended(record: CustomerRecord, changes: Changes, origin: Origin) -> Custome
             f"customer {record.customer_id} is a marketplace's record for orders without a buyer "
             f"({record.special}): it has no name, e-mail, phone or address."
         )
-    changed: dict[str, Any] = {
-        name: values[name] for name in ("external_id", "name", "company", "phone", *SELLERS) if name in values
-    }
-    changed |= {
-        kind: address_with(getattr(record, kind), parts)
-        for kind in ("billing", "delivery")
-        if (parts := _parts(values, kind))
-    }
+    named = [name for name in ("name", "company", "phone", *SELLERS) if name in values]
+    changed: dict[str, Any] = {name: values[name] for name in ("external_id", *named) if name in values}
     origins = dict(record.origins)
-    origins.update((name, origin) for name in changed if name != "external_id")
+    for name in named:
+        if values[name] is None or values[name] != getattr(record, name):
+            origins[name] = origin
+    for kind in ADDRESSES:
+        if parts := _changed_parts(getattr(record, kind), kind, values):
+            changed[kind] = address_with(getattr(record, kind), parts)
+            attributed = of_parts(record, kind) | dict.fromkeys(parts, origin)
+            origins = with_parts(origins, kind, attributed)
     emails = record.emails
     for slot, name in enumerate(EMAILS, 1):
         if name in values:
-            emails = _with_email(emails, slot, values[name], origin)
-            origins[name] = origin
+            known = _find(record.emails, values[name])
+            if known is None or known.slot != slot:
+                origins[name] = origin
+            emails = _with_email(emails, slot, values[name], origin if known is None else known.origin)
     labels = dict(record.labels)
     for key, value in changes.labels.items():
         labels.pop(key, None)
         if value is not None:
             labels[key] = value
-    if changes.labels:
+    if labels != record.labels:
         origins["labels"] = origin
     return with_emails(replace(record, **changed, labels=labels, origins=origins), emails)
 
@@ -155,22 +157,26 @@ def without_mains(aliases: Iterable[str], mains: Iterable[MainEmail]) -> tuple[s
     return tuple(email for email in aliases if normal_email(email) not in normal)
 
 
-def recognized(record: CustomerRecord, holders: Mapping[str, tuple[int, int]]) -> CustomerRecord:
+def recognized(
+    record: CustomerRecord, holders: Mapping[str, tuple[int, int]], origin: Origin
+) -> CustomerRecord:
     """Return the record with e-mails restored that a person names and retention reduced to a hash (R61).
 
     ``holders``: by normal form of an e-mail named, the customer and slot that has it.
     """
     named = {slot: email for email, (holder, slot) in holders.items() if holder == record.customer_id}
     emails = tuple(
-        replace(main, email=named[main.slot]) if main.email is None and main.slot in named else main
+        main_email(main.slot, named[main.slot], origin) if main.email is None and main.slot in named else main
         for main in record.emails
     )
     return record if emails == record.emails else replace(record, emails=emails)
 
 
-def _parts(values: Mapping[str, Any], kind: str) -> dict[str, str | None]:
-    names = BILLING if kind == "billing" else DELIVERY
-    return {part: values[name] for part, name in zip(ADDRESS_PARTS, names, strict=True) if name in values}
+def _changed_parts(address: Address | None, kind: str, values: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return the parts of an address that get another value, or are emptied."""
+    before = address or Address()
+    named = {part: values[f"{kind}_{part}"] for part in ADDRESS_PARTS if f"{kind}_{part}" in values}
+    return {part: value for part, value in named.items() if value is None or value != getattr(before, part)}
 
 
 def address_with(address: Address | None, parts: Mapping[str, str | None]) -> Address | None:
@@ -183,12 +189,19 @@ def _with_email(
     emails: tuple[MainEmail, ...], slot: int, email: Any, origin: Origin
 ) -> tuple[MainEmail, ...]:
     """Put an e-mail into the slot, or empty it; an e-mail that is in another slot moves."""
-    kept = [main for main in emails if main.slot != slot]
-    if email is not None:
-        normal = normal_email(email)
-        kept = [main for main in kept if main.email is None or normal_email(main.email) != normal]
-        kept.append(MainEmail(slot, email, origin))
-    return tuple(kept)
+    known = _find(emails, email)
+    kept = tuple(main for main in emails if main.slot != slot and main != known)
+    return kept if email is None else (*kept, main_email(slot, email, origin))
+
+
+def _find(emails: Iterable[MainEmail], email: Any) -> MainEmail | None:
+    same = (m for m in emails if m.email and email and normal_email(m.email) == normal_email(email))
+    return next(same, None)
+
+
+def main_email(slot: int, email: str, origin: Origin) -> MainEmail:
+    """Return a main e-mail; a relay address is Amazon's whoever wrote it (R60)."""
+    return MainEmail(slot, email, "amazon" if is_relay(email) else origin)
 
 
 def has_it(name: str, holder: int, customer_id: int = 0) -> str:

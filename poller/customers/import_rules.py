@@ -6,15 +6,16 @@ edited by hand stays as it is, so importing a file again changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Literal
 
-from poller.customers.fields import ADDRESS_PARTS, EMAILS, SELLERS, Changes, amended, has_it, with_emails
+from poller.customers.fields import EMAILS, SELLERS, Changes, amended, has_it, main_email, with_emails
 from poller.errors import Refused
-from store.records import CustomerRecord, MainEmail, normal_email
+from store.origins import ADDRESS_PARTS, ADDRESSES, part_names
+from store.records import Address, CustomerRecord, MainEmail, normal_email
 
 LineOutcome = Literal["new", "changed", "unchanged", "merged", "refused"]
 
@@ -147,13 +148,25 @@ def imported(record: CustomerRecord, values: dict[str, str | Decimal]) -> Custom
             taken[name] = values[name]
     if "external_id" in values and record.external_id is None:
         taken["external_id"] = values["external_id"]
-    for kind in ("billing", "delivery"):
-        parts = {f"{kind}_{part}": values.get(f"{kind}_{part}") for part in ADDRESS_PARTS}
-        if any(parts.values()) and record.origins.get(kind) != "hand":
-            taken |= parts  # an address is replaced whole: parts that the line leaves out go
+    for kind in ADDRESSES:
+        replaced = _replaced(record, kind, values)
+        if any(replaced.values()):
+            taken |= replaced
     changed = amended(record, Changes(taken), "import")
     named = {slot: str(values[name]) for slot, name in enumerate(EMAILS, 1) if name in values}
     return with_emails(changed, _emails_with(changed, named))
+
+
+def _replaced(
+    record: CustomerRecord, kind: str, values: Mapping[str, str | Decimal]
+) -> dict[str, str | Decimal | None]:
+    """Return what a line makes of an address: parts that it leaves out go, those edited by hand stay."""
+    address, own = getattr(record, kind) or Address(), record.origins.get(kind)
+    return {
+        name: values.get(name)
+        for part, name in zip(ADDRESS_PARTS, part_names(kind), strict=True)
+        if record.origins.get(name, own) != "hand" and (name in values or getattr(address, part) is not None)
+    }
 
 
 def _emails_with(record: CustomerRecord, named: dict[int, str]) -> Iterable[MainEmail]:
@@ -171,22 +184,22 @@ def _emails_with(record: CustomerRecord, named: dict[int, str]) -> Iterable[Main
         if here is None and not _by_hand(record, slot):
             to_place[slot] = email
         elif here is not None and mains[here].origin != "hand":
-            mains[here] = MainEmail(here, email, "import")
+            mains[here] = replace(mains[here], email=email)
 
     def is_open(slot: int) -> bool:
         main = mains.get(slot)
         if main is None:
             return not _by_hand(record, slot)
         is_replaced = slot in named and main.email is not None and normal_email(main.email) not in staying
-        return is_replaced and main.origin == "import"
+        return is_replaced and main.origin == "import" and not _by_hand(record, slot)
 
     for slot in [slot for slot in to_place if is_open(slot)]:
-        mains[slot] = MainEmail(slot, to_place.pop(slot), "import")
+        mains[slot] = main_email(slot, to_place.pop(slot), "import")
     for slot, email in to_place.items():
         slots = sorted((s for s in (1, 2, 3) if is_open(s)), key=lambda s: s in mains)
         if not slots:
             raise Refused(f"customer {record.customer_id} has no slot that is free for email_{slot}.")
-        mains[slots[0]] = MainEmail(slots[0], email, "import")
+        mains[slots[0]] = main_email(slots[0], email, "import")
     return mains.values()
 
 

@@ -15,20 +15,21 @@ from itertools import islice
 from pathlib import Path
 
 from poller.customers.edits import settle_business
-from poller.customers.fields import ADDRESS_PARTS, EMAILS, checked, recognized
+from poller.customers.fields import EMAILS, checked, recognized
 from poller.customers.import_rules import ImportedLine, Line, Picture
 from poller.errors import Refused
 from store import customers
 from store.engine import Store, Transaction
 from store.journal import difference
+from store.origins import part_names
 from store.records import CustomerRecord, normal_email
 
 BATCH_SIZE = 200
 
 COLUMNS = (
     *("external_id", "business", "name", "company", *EMAILS, "phone"),
-    *(f"billing_{part}" for part in ADDRESS_PARTS),
-    *(f"delivery_{part}" for part in ADDRESS_PARTS),
+    *part_names("billing"),
+    *part_names("delivery"),
     *("price_list", "currency", "tax_code", "discount_percent"),
 )
 
@@ -181,7 +182,7 @@ def _decide(
     records = customers.load(tx, ids)
     for business, (by_external_id, by_email) in holders.items():
         picture = pictures.setdefault(business, Picture(business, touched))
-        known = {i: recognized(record, by_email) for i, record in records.items()}
+        known = {i: recognized(record, by_email, "import") for i, record in records.items()}
         _add(picture, known, by_external_id, {email: i for email, (i, _) in by_email.items()})
     return [
         pictures.setdefault(line.business, Picture(line.business, touched)).take(line, tx.now)

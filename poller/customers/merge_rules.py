@@ -12,10 +12,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
-from poller.customers.fields import without_mains
+from poller.customers.fields import main_email, without_mains
 from poller.errors import Refused
 from poller.matching.customer_records import is_given
 from poller.matching.emails import is_shared_email
+from store.origins import of_field
 from store.records import Address, CustomerRecord, CustomerStatus, MainEmail, Origin, normal_email
 
 SLOTS = (1, 2, 3)
@@ -150,11 +151,12 @@ def merge(
     filled = {
         name: getattr(other, name)
         for name in FILLED
-        if is_given(getattr(other, name)) and not is_given(getattr(kept, name)) and name not in kept.origins
+        if is_given(getattr(other, name)) and not is_given(getattr(kept, name)) and not of_field(kept, name)
     }
     labels = {key: value for key, value in other.labels.items() if key not in kept.labels}
     origins = dict(kept.origins)
-    origins.update((name, other.origins[name]) for name in filled if name in other.origins)
+    for name in filled:
+        origins |= of_field(other, name)
     record = replace(
         kept,
         **filled,
@@ -348,7 +350,7 @@ def _entered(kept: CustomerRecord, facts: Facts, now: _Now) -> dict[str, str]:
     for moved in facts.emails:
         if moved.side == "other" and moved.hash in now.slots:
             main = mains[now.slots[moved.hash]]
-            if main.email is not None and _entered_since(main, moved):
+            if main.email is not None and _entered_since(kept, main, moved):
                 entered[moved.hash] = main.email
     return entered
 
@@ -364,7 +366,7 @@ def _returned(kept: CustomerRecord, facts: Facts, now: _Now, entered: Collection
         if slot is not None:
             returned.emails[moved.slot] = replace(mains[slot], slot=moved.slot)
         elif demoted is not None:
-            returned.emails[moved.slot] = MainEmail(moved.slot, demoted, moved.origin)
+            returned.emails[moved.slot] = main_email(moved.slot, demoted, moved.origin)
         else:
             continue
         returned.sources[moved.slot] = slot
@@ -382,7 +384,7 @@ def _stayed(kept: CustomerRecord, facts: Facts, now: _Now, returned: _Mains) -> 
     for moved in facts.emails:
         demoted = now.demoted(moved) if moved.side == "kept" else None
         if demoted is not None and moved.slot not in stayed.emails:
-            stayed.emails[moved.slot] = MainEmail(moved.slot, demoted, moved.origin)
+            stayed.emails[moved.slot] = main_email(moved.slot, demoted, moved.origin)
             stayed.sources[moved.slot] = None
     return stayed
 
@@ -403,9 +405,11 @@ def _kept_aliases(facts: Facts, now: _Now, stayed: _Mains, given: Mapping[str, M
     )
 
 
-def _entered_since(main: MainEmail, moved: Moved) -> bool:
+def _entered_since(kept: CustomerRecord, main: MainEmail, moved: Moved) -> bool:
     """Return True if a person or an import has put an e-mail of the other where it is since the merge."""
-    return main.origin != "amazon" and (main.origin, main.slot) != (moved.origin, moved.into)
+    if main.origin == "amazon":  # a relay address is, even if typed; then its slot has an origin
+        return main.slot != moved.into and f"email_{main.slot}" in kept.origins
+    return (main.origin, main.slot) != (moved.origin, moved.into)
 
 
 def _left(facts: Facts, elsewhere: Mapping[str, tuple[int, str]], leave: Mapping[str, str]) -> frozenset[str]:
@@ -431,11 +435,11 @@ def _fields_undone(
     origins = dict(kept.origins)
     for name in facts.filled:
         given = facts.external_id if name == "external_id" else getattr(other, name)
-        same_origin = kept.origins.get(name) == other.origins.get(name)
+        same_origin = of_field(kept, name) == of_field(other, name)
         if is_given(given) and getattr(kept, name) == given and same_origin:
             country = facts.countries.get(name)
             changes[name] = Address(country=country) if country else None
-            origins.pop(name, None)
+            origins = {about: o for about, o in origins.items() if about not in of_field(kept, name)}
     labels = {key: value for key, value in kept.labels.items() if facts.labels.get(key) != value}
     external_id = other.external_id
     if "external_id" in changes:

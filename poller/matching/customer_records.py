@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from poller.matching.emails import real_buyer
 from poller.matching.marketplace_rules import MarketplaceRules
+from store.origins import of_field
 from store.records import Address, Buyer, CustomerRecord, MainEmail, OrderRecord, Origin
 
 STORE_PICK_UP = "IN_STORE_PICK_UP"
@@ -99,7 +100,7 @@ def fillable(
     """Return what the order has for the record's wholly empty fields (R8).
 
     A fresh match offers all that the order holds, a later copy only the ``groups`` that it brought. A field
-    with an origin is not empty but emptied on purpose.
+    with an origin, or an address with a part that has one, is not empty but emptied on purpose.
     """
     if customer.special is not None or customer.status in ("merged", "forgotten"):
         return {}
@@ -116,7 +117,7 @@ def fillable(
     return {
         name: value
         for name, value in offered.items()
-        if value and name not in customer.origins and not is_given(getattr(customer, name))
+        if value and not of_field(customer, name) and not is_given(getattr(customer, name))
     }
 
 

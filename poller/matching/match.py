@@ -35,8 +35,9 @@ from poller.matching.emails import (
 )
 from poller.matching.marketplace_rules import MarketplaceRules, seller_status
 from poller.matching.order_copies import Merged, merge_copies
-from poller.matching.retention import KEEP_ALL, OURS, Retention, term, without_buyer_data
+from poller.matching.retention import KEEP_ALL, Retention, term, without_buyer_data
 from poller.matching.statuses import CANCELLED, is_pending
+from store.origins import OURS, as_a_whole
 from store.records import Basis, CustomerRecord, OrderRecord, country_only, normal_email
 
 _PROMOTED_FROM = frozenset({"held", "unidentified", "shared"})
@@ -193,7 +194,7 @@ class _Page:
         record.billing = before
         if copied and customer is not None:
             record.billing = customer.billing
-            record.billing_origin = customer.origins.get("billing")
+            record.billing_origin = as_a_whole(customer, "billing")
         if order.erased_at is not None and record.billing_origin not in OURS:
             record.billing = country_only(record.billing)
         self._orders[order.order_id] = record

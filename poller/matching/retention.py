@@ -1,7 +1,7 @@
 """How long buyer data that came from Amazon may stay, and what is left of an order and a record without it.
 
 Pure; ``poller.privacy.purge`` carries it out (R60, R61, R63). What a person entered or imported is not
-Amazon's and stays: the origin of each field says which is which.
+Amazon's and stays: the origin of each field, and of each part of an address, says which is which.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from msgspec import structs
 
 from poller.matching.emails import is_relay
 from poller.matching.statuses import Stage, stage
+from store.origins import ADDRESS_PARTS, ADDRESSES, OURS, of_field, of_parts
 from store.records import (
+    Address,
     CustomerRecord,
     LineRecord,
     MainEmail,
@@ -25,9 +27,6 @@ from store.records import (
 
 UNFINISHED = timedelta(days=90)
 """From the last update of an order that was never seen finished to its term."""
-
-OURS = frozenset({"hand", "import"})
-"""Origins of data that is not Amazon's."""
 
 PERSONAL = ("name", "company", "amazon_name", "phone", "billing", "delivery")
 """Fields of a customer record that hold buyer data, apart from e-mails and aliases."""
@@ -138,14 +137,12 @@ def erased(customer: CustomerRecord) -> CustomerRecord:
     """Return the record without what came from Amazon; equal to ``customer`` if nothing did.
 
     Fields lose their origin with their value, so that the next order fills them again (R8). The country of an
-    address stays, and the hash of a main e-mail in its slot (R61). Aliases have no origin: those from Amazon
-    are relay addresses, and those go.
+    address stays, with the parts that a person entered or imported, and the hash of a main e-mail in its slot
+    (R61). Aliases have no origin: those from Amazon are relay addresses, and those go.
     """
     erased_fields = [name for name in PERSONAL if customer.origins.get(name) not in OURS]
     changes: dict[str, Any] = dict.fromkeys(erased_fields)
-    for name in ("billing", "delivery"):
-        if name in changes:
-            changes[name] = country_only(getattr(customer, name))
+    changes |= {kind: _entered(customer, kind) for kind in ADDRESSES if kind in changes}
     return replace(
         customer,
         **changes,
@@ -155,12 +152,21 @@ def erased(customer: CustomerRecord) -> CustomerRecord:
     )
 
 
+def _entered(customer: CustomerRecord, kind: str) -> Address | None:
+    """Return what is left of an address: its country, and the parts that a person entered or imported."""
+    address, origins = getattr(customer, kind) or Address(), of_parts(customer, kind)
+    kept = {part: getattr(address, part) for part in ADDRESS_PARTS if origins.get(part) in OURS}
+    left = Address(**{"country": address.country, **kept})
+    return None if left == Address() else left
+
+
 def forgotten(customer: CustomerRecord) -> CustomerRecord:
     """Return the record of a forgotten person: nothing of the person is left, whatever its origin (R62).
 
     A tombstone stays one and goes on pointing to the kept record.
     """
     emptied: dict[str, Any] = dict.fromkeys(PERSONAL)
+    about = {*PERSONAL, "labels", *(name for kind in ADDRESSES for name in of_field(customer, kind))}
     return replace(
         customer,
         status="merged" if customer.status == "merged" else "forgotten",
@@ -169,7 +175,7 @@ def forgotten(customer: CustomerRecord) -> CustomerRecord:
         emails=(),
         aliases=(),
         labels={},
-        origins={name: o for name, o in customer.origins.items() if name not in (*PERSONAL, "labels")},
+        origins={name: o for name, o in customer.origins.items() if name not in about},
         idle_since=None,
     )
 

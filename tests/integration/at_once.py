@@ -26,13 +26,14 @@ from poller.customers import edits, imports, merges
 from poller.customers.fields import checked
 from poller.errors import Refused
 from poller.ingest.apply import apply_orders
-from poller.matching.retention import OURS, erased
+from poller.matching.retention import erased
 from poller.matching.statuses import is_ready
 from poller.privacy.forget import find_person, forget_customer
 from poller.privacy.purge import Purge
 from store import queries
 from store import tables as t
 from store.engine import Store, Transaction
+from store.origins import OURS
 from store.records import normal_email, says_something
 from tests.integration.retention_world import MONTH, day
 from tests.integration.store_world import account_rules, open_store, rules_of

@@ -119,7 +119,7 @@ def test_r12_a_record_that_amazon_made_is_known_by_its_e_mail_and_keeps_it(
     record = customer(store, ann)
     assert (record.external_id, record.name, record.amazon_name) == ("C-1", "Anna", "Ann Buyer")
     assert record.emails == (
-        MainEmail(1, "ann@example.com", "import"),
+        MainEmail(1, "ann@example.com", "amazon"),
         MainEmail(2, "two@example.com", "import"),
     )
     assert record.phone == "0113"

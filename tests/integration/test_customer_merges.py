@@ -689,8 +689,9 @@ def test_r57_an_e_mail_moves_from_one_slot_of_its_record_to_another(store: Store
     edit(store, ann, email_3="ONE@example.com")
     assert customer(store, ann).emails == (
         MainEmail(2, "two@example.com", "amazon"),
-        MainEmail(3, "ONE@example.com", "hand"),
+        MainEmail(3, "ONE@example.com", "amazon"),
     )
+    assert customer(store, ann).origins == {"email_3": "hand"}
 
 
 def test_r57_a_marketplaces_own_record_gets_no_person(store: Store) -> None:

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from poller.customers.fields import ADDRESS_PARTS
 from poller.web.dependencies import Word
 from poller.web.schemas.base import CustomerId, LabelKey, Text, example
+from store.origins import ADDRESS_PARTS
 
 
 class AddressEdit(BaseModel):
