@@ -200,7 +200,7 @@ def _find(emails: Iterable[MainEmail], email: Any) -> MainEmail | None:
 
 
 def main_email(slot: int, email: str, origin: Origin) -> MainEmail:
-    """Return a main e-mail; a relay address is Amazon's whoever wrote it (R60)."""
+    """Return a main e-mail; a relay address is Amazon's, even if a person typed it (R60)."""
     return MainEmail(slot, email, "amazon" if is_relay(email) else origin)
 
 
