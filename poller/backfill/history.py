@@ -35,8 +35,11 @@ SETTLED_AFTER = timedelta(days=1)
 WINDOW_WALK = timedelta(hours=6)
 """Reading a window should take about this long at the density measured and Amazon's rate."""
 
-WINDOW_SPAN = timedelta(days=30)
-"""Widest window."""
+WINDOW_SPAN = timedelta(days=365)
+"""Widest window. Each window wastes half a page, its last one, so few wide ones are best."""
+
+ORDERS_THAT_MEASURE = 20
+"""From as many orders on a density is believed; after fewer the next window is at most four times as wide."""
 
 WINDOW_PAGES = 20
 """Most pages of a window that is cut by ids."""
@@ -188,7 +191,7 @@ def next_span(width: timedelta, orders: float, rate: float, most_pages: float = 
     ``rate``: pages a second.
     """
     target = min(rate * WINDOW_WALK.total_seconds(), most_pages) * PAGE_SIZE
-    widest = min(width * 4, WINDOW_SPAN)
+    widest = WINDOW_SPAN if orders >= ORDERS_THAT_MEASURE else min(width * 4, WINDOW_SPAN)
     if orders == 0:
         return max(widest, timedelta(hours=1))
     fitting = min(widest.total_seconds(), width.total_seconds() * target / orders)

@@ -16,7 +16,7 @@ from connectors.orders import ListedOrder
 OVERDUE_AFTER = timedelta(hours=6)
 """A report that is not made within this time never will be."""
 
-CHECK_PAUSES = (2.0, 30.0, 60.0, 60.0, 120.0, 300.0)
+CHECK_PAUSES = (2.0, 30.0, *[60.0] * 10, 300.0)
 """Seconds before each check of a report that is being made, the last one repeated; a small one may be made
 at once."""
 

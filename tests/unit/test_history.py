@@ -81,7 +81,7 @@ def test_trouble_with_a_report_is_tried_again_twice_and_then_the_part_is_searche
 
 
 def test_looks_at_a_report_become_rarer_and_end() -> None:
-    pauses = [reports.next_check(n, NOON) - NOON for n in range(9)]
+    pauses = [reports.next_check(n, NOON) - NOON for n in range(14)]
     assert pauses == sorted(pauses)
     assert pauses[-1] == timedelta(minutes=5)
     assert not reports.is_overdue(NOON - 5 * HOUR, NOON)
@@ -239,8 +239,8 @@ def test_the_time_of_a_hundred_thousand_orders_is_that_of_the_buckets() -> None:
     report = estimates.by_report(100_000, 180 * DAY, AMAZONS, DAY)
     assert search.time is not None
     assert report.time is not None
-    assert (search.windows, search.searches) == (11, 1_002), "the last page of a window is seldom full"
-    assert search.time / HOUR == pytest.approx(983 / (0.0056 - 1 / 900) / 3600)
+    assert (search.windows, search.searches) == (10, 1_001), "the last page of a window is seldom full"
+    assert search.time / HOUR == pytest.approx(982 / (0.0056 - 1 / 900) / 3600)
     assert report.time / HOUR == pytest.approx((100_000 - 1_915) / (0.56 - 1 / 9 + 0.5) / 3600)
     assert report.searches * 100 + report.gets == pytest.approx(100_000, abs=100)
     assert estimates.is_faster(report, search)
@@ -264,16 +264,25 @@ def test_where_live_polling_needs_all_searches_only_ids_bring_history() -> None:
     assert estimates.is_faster(estimates.by_report(5_000, 30 * DAY, slow, DAY), search)
 
 
-def test_windows_of_an_empty_range_grow_fourfold_up_to_thirty_days() -> None:
+def test_windows_of_an_empty_range_grow_fourfold() -> None:
     search = estimates.by_search(0, 180 * DAY, AMAZONS, DAY)
-    assert (search.windows, search.searches) == (9, 9), "1, 4, 16 and 30 days, and 30 again"
-    assert estimates.by_search(0, 180 * DAY, AMAZONS, 30 * DAY).searches == 6
+    assert (search.windows, search.searches) == (5, 5), "1, 4, 16 and 64 days, and the rest"
+    assert estimates.by_search(0, 180 * DAY, AMAZONS, 30 * DAY).searches == 3
+    assert estimates.by_search(0, 720 * DAY, AMAZONS, 180 * DAY).searches == 3, "180 days, a year, the rest"
+
+
+def test_a_window_is_as_wide_as_the_density_of_the_last_one_says_if_that_held_enough_orders() -> None:
+    rate = AMAZONS.search.rate
+    a_walk = timedelta(seconds=DAY.total_seconds() * rate * history.WINDOW_WALK.total_seconds() * 100 / 200)
+    assert history.next_span(DAY, 200, rate) == a_walk > 4 * DAY
+    assert history.next_span(DAY, 20, rate) == history.WINDOW_SPAN
+    assert history.next_span(DAY, 19, rate) == 4 * DAY, "so few orders say little"
 
 
 def test_reports_without_an_order_are_searched() -> None:
     report = estimates.by_report(0, 180 * DAY, replace(AMAZONS, search=bucket(0.0056, 20, 1)), DAY)
-    assert (report.searches, report.gets, report.reports) == (9, 0, 18)
-    assert report.time == timedelta(seconds=9 / (0.0056 - 1 / 900))
+    assert (report.searches, report.gets, report.reports) == (5, 0, 18)
+    assert report.time == timedelta(seconds=5 / (0.0056 - 1 / 900))
 
 
 def test_second_looks_and_settled_days_take_their_searches_first() -> None:
