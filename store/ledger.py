@@ -46,11 +46,13 @@ def token_place(window_id: int) -> str:
     return f"windows:{window_id}:page_token"
 
 
+_WINDOW_FIELDS = tuple(f.name for f in fields(Window))
 _WORDS = ("marketplace_ids", "included_data", "fulfilled_by", "statuses")
 
 
 def _window(tx: Transaction, row: sa.Row[Any]) -> Window:
-    values = {f.name: row._mapping[f.name] for f in fields(Window)}
+    columns = row._asdict()
+    values = {name: columns[name] for name in _WINDOW_FIELDS}
     values |= {name: codec.load_words(values[name]) for name in _WORDS}
     window = Window(**{**values, "page_token": None, "last_error": _failure(row)})
     if row.page_token is None:

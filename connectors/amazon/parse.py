@@ -163,7 +163,8 @@ def _checked(value: Any, kind: type[M], whole: str) -> M:
     except UnicodeEncodeError:
         reason = f"{whole} has a field with a name that no database can store"
     else:
-        path = _unstorable(checked)
+        # The whole in one call first: looking at each text takes a tenth of the time of storing a page.
+        path = None if _is_storable(checked) else _unstorable(checked)
         if path is None:
             return checked
         reason = f"{path} holds a character that no database can store"
@@ -188,6 +189,14 @@ def _reason(message: str, whole: str) -> str:
     if "=" in problem:
         return f"{path or whole} is negative or too large"
     return f"{path or whole} is not {_WORDS[named[0]]}"
+
+
+def _is_storable(value: msgspec.Struct) -> bool:
+    """Return True if certainly no text in it has what no database can store."""
+    try:
+        return b"\\u0000" not in msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return False
 
 
 def _unstorable(value: Any, path: str = "") -> str | None:
