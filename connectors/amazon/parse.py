@@ -191,7 +191,7 @@ def _reason(message: str, whole: str) -> str:
     return f"{path or whole} is not {_WORDS[named[0]]}"
 
 
-def _is_storable(value: msgspec.Struct) -> bool:
+def _is_storable(value: object) -> bool:
     """Return True if certainly no text in it has what no database can store."""
     try:
         return b"\\u0000" not in msgspec.json.encode(value)

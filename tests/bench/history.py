@@ -1,8 +1,7 @@
 """How long history takes by Amazon's limits, on a simulated clock: by searching alone, and by both budgets.
 
 The limit that it is held against is computed from the published plans and the time that a report takes. Run
-alone with
-``python -m tests.bench.history [ORDERS]``.
+alone with ``python -m tests.bench.history [ORDERS]``.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from connectors.simulator.api import Simulator
 from connectors.simulator.faults import SEARCH
 from connectors.simulator.reports import IN_PROGRESS, IN_QUEUE
 from connectors.simulator.world import World
-from poller.sync.decide import SLOWEST_PACE
+from poller.sync.decide import SECOND_LOOK_SPAN, SETTLED_SPAN, SLOWEST_PACE
 from store import ledger, tables
 from store.progress import Way
 from tests.harness import NOON, Shop, SimulatedClock, rules_for
@@ -31,13 +30,15 @@ SPAN = timedelta(days=180)
 
 
 def physical_limit(orders: int, searches_before: int, *, both: bool) -> timedelta:
-    """The least time that the buckets allow, one search each ten minutes being a live look's.
+    """The least time that the buckets allow beside what else is due.
 
-    Orders are fetched by id only once a report that names them is made.
+    That is a live look each ten minutes, a second look each ninety and a settled range each four hours. Orders
+    are fetched by id only once a report that names them is made.
     """
     search, get = PLANS["searchOrders"], PLANS["getOrder"]
     at_once = 100.0 * (search.burst - searches_before)
-    rate = 100 * (search.rate - 1 / SLOWEST_PACE)
+    looks = 1 / SLOWEST_PACE + 1 / SECOND_LOOK_SPAN.total_seconds() + 1 / SETTLED_SPAN.total_seconds()
+    rate = 100 * (search.rate - looks)
     if both:
         made = (IN_QUEUE + IN_PROGRESS).total_seconds()
         at_once, rate = at_once + get.burst - get.rate * made, rate + get.rate
