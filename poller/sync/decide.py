@@ -126,6 +126,8 @@ class View:
     grounds: Mapping[int, history.Ground] = field(default_factory=dict)
     second_edge: datetime | None = None
     """Update time of stored order ``SECOND_LOOK_ORDERS`` after the second position, if there is one."""
+    second_edge_after: datetime | None = None
+    """The second position for which the edge was read."""
 
     @property
     def signpost(self) -> datetime:
@@ -536,7 +538,7 @@ def _window(
 # --- second looks and settled days ------------------------------------------------------------------
 
 
-def is_sweeping(view: View, axis: Axis) -> bool:
+def _is_sweeping(view: View, axis: Axis) -> bool:
     """Return True while a sweep over this axis is being read, so that no other is planned."""
     return any(
         w.kind == "sweep" and w.axis == axis and w.state == "open" and _is_at_work(w, view)
@@ -571,7 +573,7 @@ def _second_look_end(view: View, start: datetime) -> datetime:
 def _plan_second_look(view: View) -> Plan | None:
     """Plan a second look; one whose page can hold no more does not wait for its whole span."""
     start = second_look_start(view)
-    if start is None or is_sweeping(view, "updated"):
+    if start is None or _is_sweeping(view, "updated"):
         return None
     closed = view.amazon_now - SECOND_LOOK_AFTER
     group = [m for m in _untroubled(view) if m.second_position < start + JOIN_WITHIN]
@@ -601,7 +603,7 @@ def _settled_day_late(view: View) -> timedelta:
 def _plan_settled_day(view: View) -> Plan | None:
     """Plan a walk over the next settled range, for all that have not been read up to its end."""
     day = settled_day(view)
-    if day is None or is_sweeping(view, "created"):
+    if day is None or _is_sweeping(view, "created"):
         return None
     start, upper = day
     group = [m for m in _untroubled(view) if m.settled_position < upper]

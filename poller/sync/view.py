@@ -58,10 +58,10 @@ def view_of(
 
 
 def with_second_edge(tx: Transaction, view: View) -> View:
-    """Return the view with where the next second look would be full, if one may be planned."""
+    """Return the view with where the page of the next second look would be full, if one is due."""
     start = decide.second_look_start(view)
-    if start is None or decide.is_sweeping(view, "updated"):
+    if start is None or start == view.second_edge_after:
         return view
     ids, until = sorted(view.marketplaces), start + decide.SECOND_LOOK_SPAN
     edge = orders.nth_updated(tx, view.source.account, ids, start, until, decide.SECOND_LOOK_ORDERS)
-    return replace(view, second_edge=edge)
+    return replace(view, second_edge=edge, second_edge_after=start)
