@@ -32,8 +32,8 @@ SPAN = timedelta(days=180)
 def physical_limit(orders: int, searches_before: int, *, both: bool) -> timedelta:
     """The least time that the buckets allow beside what else is due.
 
-    That is a live look each ten minutes, a second look each ninety and a settled range each four hours. Orders
-    are fetched by id only once a report that names them is made.
+    That is a live look each ten minutes, a second look each ninety and a settled range each four hours.
+    Orders are fetched by id only once a report that names them is made.
     """
     search, get = PLANS["searchOrders"], PLANS["getOrder"]
     at_once = 100.0 * (search.burst - searches_before)
