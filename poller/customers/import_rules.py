@@ -45,12 +45,14 @@ class ImportedLine:
 class Picture:
     """The customers of one business that some lines may concern; grows with each line.
 
-    New records have negative IDs. ``touched``: by customer, the number of the line about it.
+    New records have negative IDs. ``recognized``: those of the records of which a line names an e-mail that
+    was reduced to its hash, with it. ``touched``: by customer, the number of the line about it.
     """
 
     def __init__(self, business: str, touched: dict[int, int]) -> None:
         self.business = business
         self.records: dict[int, CustomerRecord] = {}
+        self.recognized: dict[int, CustomerRecord] = {}
         self.by_external_id: dict[str, int] = {}
         self.by_email: dict[str, int] = {}
         self.touched = touched
@@ -80,7 +82,7 @@ class Picture:
             return ImportedLine(line.number, "merged", target, f"merged into customer {before.merged_into}")
         if before.status == "forgotten":
             raise Refused(f"customer {target} was forgotten: nothing can be added to it.")
-        after = imported(before, values)
+        after = imported(self.recognized.get(target, before), values)
         return self._remember(line, "unchanged" if after == before else "changed", before, after)
 
     def _target(self, values: dict[str, str | Decimal]) -> int | None:

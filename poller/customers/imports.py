@@ -182,8 +182,8 @@ def _decide(
     records = customers.load(tx, ids)
     for business, (by_external_id, by_email) in holders.items():
         picture = pictures.setdefault(business, Picture(business, touched))
-        known = {i: recognized(record, by_email, "import") for i, record in records.items()}
-        _add(picture, known, by_external_id, {email: i for email, (i, _) in by_email.items()})
+        picture.recognized |= {i: recognized(record, by_email, "import") for i, record in records.items()}
+        _add(picture, records, by_external_id, {email: i for email, (i, _) in by_email.items()})
     return [
         pictures.setdefault(line.business, Picture(line.business, touched)).take(line, tx.now)
         for line in lines
