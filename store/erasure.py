@@ -58,7 +58,7 @@ def due_orders(tx: Transaction, over: datetime, limit: int) -> list[OrderRef]:
     c = orders.c
     due = sa.and_(c.erased_at.is_(None), c.term_at <= over)
     keys = tx.conn.execute(sa.select(c.order_key).where(due).order_by(c.term_at).limit(limit)).scalars().all()
-    return _refs(tx, sa.and_(among(c.order_key, keys), due)) if keys else []
+    return refs_of(tx, sa.and_(among(c.order_key, keys), due)) if keys else []
 
 
 def count_due(tx: Transaction, over: datetime) -> int:
@@ -76,7 +76,7 @@ def oldest_due(tx: Transaction, over: datetime) -> datetime | None:
     return term_at
 
 
-def _refs(tx: Transaction, which: sa.ColumnElement[bool]) -> list[OrderRef]:
+def refs_of(tx: Transaction, which: sa.ColumnElement[bool]) -> list[OrderRef]:
     c = orders.c
     query = (
         sa.select(c.order_key, c.account, c.order_id, c.customer_id, _HOLDS.label("holds"))
@@ -88,7 +88,7 @@ def _refs(tx: Transaction, which: sa.ColumnElement[bool]) -> list[OrderRef]:
 
 def orders_of(tx: Transaction, customer_ids: Collection[int]) -> list[OrderRef]:
     """Return all orders of these customers, locked."""
-    return _refs(tx, among(orders.c.customer_id, sorted(customer_ids)))
+    return refs_of(tx, among(orders.c.customer_id, sorted(customer_ids)))
 
 
 def orders_to_forget(tx: Transaction, account: str, limit: int) -> list[OrderRef]:
@@ -97,7 +97,7 @@ def orders_to_forget(tx: Transaction, account: str, limit: int) -> list[OrderRef
     known = sa.exists().where(f.account == c.account, f.order_id == c.order_id)
     query = sa.select(c.order_key).where(c.account == account, sa.not_(known)).limit(limit)
     keys = tx.conn.execute(query).scalars().all()
-    return _refs(tx, among(c.order_key, keys)) if keys else []
+    return refs_of(tx, among(c.order_key, keys)) if keys else []
 
 
 def count_to_forget(tx: Transaction, account: str) -> int:

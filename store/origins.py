@@ -44,18 +44,19 @@ def of_parts(record: CustomerRecord, kind: str) -> dict[str, Origin]:
 
 def as_a_whole(record: CustomerRecord, kind: str) -> Origin | None:
     """Return the origin of an address: Amazon's if any part but the country is."""
-    return _whole(of_parts(record, kind), record.origins.get(kind))
+    return whole(of_parts(record, kind), record.origins.get(kind))
 
 
 def with_parts(origins: Mapping[str, Origin], kind: str, parts: Mapping[str, Origin]) -> dict[str, Origin]:
     """Return a record's origins after those of an address' parts have become ``parts``."""
-    own = _whole(parts, origins.get(kind)) or "amazon"
+    own = whole(parts, origins.get(kind)) or "amazon"
     about = (kind, *part_names(kind))
     named = {f"{kind}_{part}": o for part, o in parts.items() if o != own and _decides(part, o)}
     return {name: o for name, o in origins.items() if name not in about} | {kind: own} | named
 
 
-def _whole(parts: Mapping[str, Origin], before: Origin | None) -> Origin | None:
+def whole(parts: Mapping[str, Origin], before: Origin | None) -> Origin | None:
+    """Return the origin of an address whose parts have these; ``before`` if they do not decide it."""
     origins = {origin for part, origin in parts.items() if _decides(part, origin)}
     if "amazon" in origins:
         return "amazon"

@@ -22,6 +22,7 @@ from poller.matching.retention import (
     quarantine_term,
     term,
 )
+from poller.privacy.attribution import correct
 from poller.text import lasting
 from store import customers, erasure, journal, merges, quarantine
 from store.engine import Store, Transaction
@@ -90,6 +91,7 @@ class Purge:
             self.done.finished = False
             return self.done
         if self.retention.days is not None:
+            correct(self.store, self.stopping, lambda: self.rest(PAUSE_SECONDS))
             self._repeat(_enter_terms)
             self._repeat(self._due_orders)
             self._repeat(self._due_payloads)

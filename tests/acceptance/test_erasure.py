@@ -22,6 +22,7 @@ from config import values
 from connectors.amazon.parse import order_of_json
 from connectors.orders import AmazonOrder
 from connectors.simulator.api import Simulator
+from connectors.simulator.orders import Address
 from connectors.simulator.world import Seller, World
 from poller.cli.failures import Failure
 from poller.cli.session import confirm
@@ -228,6 +229,52 @@ def test_r60_privacy_purge_says_what_is_due_and_erases_it(shop: Shop) -> None:
     customer_id = str(shown(shop, DELIVERED)["customer_id"])
     edited = shop("customers", "edit", customer_id, "--email-1", "new@example.com").messages
     assert edited[1:] == ["1 erased e-mail dropped: a returning buyer with it becomes a new customer"]
+
+
+def test_r60_of_an_address_only_the_part_that_a_person_typed_and_the_country_are_kept(tmp_path: Path) -> None:
+    """``customers edit 1 --billing-country GB``, as it was, kept Amazon's whole address for ever."""
+    home = Address(
+        name="Ann Buyer",
+        line1="1 High Street",
+        city="Leds",
+        postal_code="LS1 1AA",
+        country="GB",
+        phone="0113",
+    )
+    long_ago = STARTED - timedelta(days=60)
+    world = World()
+    for name, order_id in (("ann", "1"), ("bea", "2"), ("cem", "3")):
+        world.order(
+            f"111-0000000-000000{order_id}",
+            created=long_ago,
+            email=f"{name}@marketplace.amazon.co.uk",
+            name=name,
+            status="SHIPPED",
+            delivery=home,
+        )
+    with open_shop(tmp_path / "shop", world) as shop:
+        shop.configure("UK", days=70)
+        shop("sync", "--wait", **LATE)
+        ann, bea, cem = (str(shown(shop, f"111-0000000-000000{i}")["customer_id"]) for i in (1, 2, 3))
+        shop("customers", "edit", ann, "--billing-country", "GB", "--name", "ann", "--delivery-city", "Leeds")
+        file = tmp_path / "customers.csv"
+        file.write_text(
+            "external_id,email_1,billing_name,billing_line1,billing_city,billing_postal_code,billing_country\n"
+            "C-1,bea@marketplace.amazon.co.uk,,,,,\n"
+            "C-2,cem@marketplace.amazon.co.uk,Ann Buyer,1 High Street,Leeds,LS1 1AA,GB\n"
+        )
+        shop("customers", "import", str(file))
+        shop("privacy", "purge")
+        gone = {"country": "GB"}
+        for customer_id, billing, delivery in (
+            (ann, gone, {"city": "Leeds", "country": "GB"}),
+            (bea, gone, gone),
+            (cem, {"city": "Leeds", "country": "GB"}, gone),
+        ):
+            record = shop("customers", "show", customer_id, "--json").json()
+            kept = [{k: v for k, v in record[kind].items() if v} for kind in ("billing", "delivery")]
+            assert kept == [billing, delivery]
+            assert (record["name"], record["emails"]) == (None, [None])
 
 
 @pytest.mark.long

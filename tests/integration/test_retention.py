@@ -132,9 +132,40 @@ def test_r60_what_was_entered_by_hand_or_imported_stays(place: Place, origin: An
     place.purge(33)
     record = customer(place.store, known)
     assert (record.name, record.billing, record.company, record.phone) == ("Ann H", home, None, None)
-    assert record.emails == (MainEmail(1, "ann@home.example", origin), MainEmail(2, ANN, origin))
+    assert record.emails == (MainEmail(1, "ann@home.example", origin), MainEmail(2, None, "amazon"))
     assert order(place.store).billing == home
     assert order(place.store).delivery == Address(country="GB")
+
+
+@pytest.mark.long
+def test_r60_of_an_address_the_parts_that_were_typed_stay_on_the_record_and_no_copy_on_orders(
+    place: Place,
+) -> None:
+    """A person corrects the town that Amazon gave; before, all of the address was kept for ever."""
+    place.apply(everything("o1"))
+    key = customer_of(place.store, "o1").customer_id
+    edit(place.store, key, billing_city="Leeds", delivery_country="GB", name="Ann Buyer")
+    place.apply(everything("o2", on=3))
+    corrected = order(place.store, "o2").billing
+    assert corrected is not None
+    assert (corrected.city, corrected.line1, order(place.store, "o2").billing_origin) == (
+        *("Leeds", "1 High Street", "amazon"),
+    )
+    place.purge(34)
+    record = customer(place.store, key)
+    assert (record.billing, record.delivery, record.name) == (
+        *(Address(city="Leeds", country="GB"), Address(country="GB"), None),
+    )
+    for order_id in ("o1", "o2"):
+        assert order(place.store, order_id).billing == Address(country="GB")
+    with place.store.read() as tx:
+        assert not any(entry.details for entry in queries.journal_of(tx, key))
+    assert place.purge(35).records == 0, "nothing of it is due again"
+    place.apply(everything("o3", on=36))
+    assert customer(place.store, key).billing == Address(city="Leeds", country="GB"), "R8 fills no part"
+    assert order(place.store, "o3").billing == Address(city="Leeds", country="GB")
+    place.purge(80)
+    assert order(place.store, "o3").billing == Address(city="Leeds", country="GB")
 
 
 @pytest.mark.long

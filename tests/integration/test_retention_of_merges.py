@@ -256,6 +256,19 @@ def test_r61_r12_an_import_knows_a_customer_by_the_hash_of_an_e_mail(place: Plac
     assert customer(place.store, bea).name == "Bea", "what was imported is not Amazon's"
 
 
+def test_r60_an_erased_address_of_which_amazon_is_not_the_domain_is_entered_if_it_is_named_again(
+    place: Place, tmp_path: Path
+) -> None:
+    place.apply(delivered("o1", "ann@home.example"))
+    ann = customer_of(place.store, "o1").customer_id
+    place.purge(33)
+    assert customer(place.store, ann).emails == (MainEmail(1, None, "amazon"),)
+    (done,) = import_csv(place, tmp_path, "email_1\nann@home.example\n")
+    assert (done.kind, done.customer_id) == ("changed", ann)
+    assert customer(place.store, ann).emails == (MainEmail(1, "ann@home.example", "import"),)
+    assert place.purge(34).records == 0
+
+
 def test_r62_r63_a_forgotten_person_may_be_imported_again_and_has_none_of_the_old_orders(
     place: Place, tmp_path: Path
 ) -> None:
