@@ -137,8 +137,6 @@ def _changed_fields(before: CustomerRecord | None, after: CustomerRecord) -> str
     names = [name for name in _SHOWN if getattr(before, name) != getattr(after, name)]
     if before.emails != after.emails:
         names.append("e-mails")
-    if not names and before != after:
-        return "now known as imported"
     return ", ".join(name.replace("_", " ") for name in names)
 
 
