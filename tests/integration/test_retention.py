@@ -164,8 +164,12 @@ def test_r60_of_an_address_the_parts_that_were_typed_stay_on_the_record_and_no_c
     place.apply(everything("o3", on=36))
     assert customer(place.store, key).billing == Address(city="York", country="GB"), "R8 fills no part"
     assert order(place.store, "o3").billing == Address(city="York", country="GB")
+    edit(place.store, key, billing_city="Bath")
     place.purge(80)
     assert order(place.store, "o3").billing == Address(city="York", country="GB")
+    with place.store.read() as tx:
+        typed = [entry.details for entry in queries.journal_of(tx, key) if entry.details]
+    assert [each["before"] for each in typed] == [{"billing": {"city": "York", "country": "GB"}}]
 
 
 @pytest.mark.long

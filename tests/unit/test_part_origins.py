@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
@@ -12,6 +13,7 @@ from msgspec import structs
 from poller.customers import merge_rules
 from poller.customers.fields import Changes, amended, checked
 from poller.customers.import_rules import imported
+from poller.errors import Refused
 from poller.matching.customer_records import fillable
 from poller.matching.retention import erased
 from poller.matching.translation import translate
@@ -115,6 +117,14 @@ def test_r57_an_import_replaces_an_address_but_for_what_was_typed() -> None:
     assert erased(partly).billing == Address(line1="2 Low Road")
     emptied = typed(a_record(), billing_line1="")
     assert imported(emptied, {"billing_line1": "2 Low Road"}) == emptied
+
+
+def test_r57_an_imported_e_mail_that_a_person_moved_is_replaced_by_no_import() -> None:
+    mains = (MainEmail(1, RELAY, "amazon"), MainEmail(3, "ann@home.example", "import"))
+    moved = typed(a_record(emails=mains), email_2="ann@home.example", email_3="cem@home.example")
+    assert moved.emails[1] == MainEmail(2, "ann@home.example", "import")
+    with pytest.raises(Refused, match="no slot that is free"):
+        imported(moved, {"email_1": "bea@home.example", "email_2": "dan@home.example"})
 
 
 def test_r60_a_relay_address_is_amazons_whoever_wrote_it() -> None:
