@@ -13,12 +13,13 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . \
 
 FROM python:3.11-slim
 RUN useradd --system --uid 10001 --user-group --no-create-home order-sync \
- && install -d -o order-sync -g order-sync /config /data
+ && install -d -o order-sync -g order-sync /config /data /run/order-sync
 COPY --from=build /opt/order-sync /opt/order-sync
 ENV PATH=/opt/order-sync/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    ORDER_SYNC_CONFIG_DIR=/config
+    ORDER_SYNC_CONFIG_DIR=/config \
+    ORDER_SYNC_RUNTIME_DIR=/run/order-sync
 USER order-sync
 # The default database is a SQLite file in the working directory.
 WORKDIR /data

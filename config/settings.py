@@ -72,7 +72,8 @@ class Settings(BaseSettings):
     """The settings of the whole service; credentials are hidden in ``repr``.
 
     ``encryption_key`` is None if it is not set: a process that needs it refuses to start.
-    ``log_format`` is None for the default, which depends on the terminal. ``retention_days``,
+    ``log_format`` is None for the default, which depends on the terminal. ``runtime_dir`` is None for beside
+    the SQLite file. ``retention_days``,
     ``hash_retention_months`` and ``listen`` (host and port) are None for off.
     """
 
@@ -92,6 +93,7 @@ class Settings(BaseSettings):
     )
     encryption_key: Annotated[tuple[SecretBytes, ...] | None, BeforeValidator(values.keys)] = None
     accounts: dict[str, AccountSettings] = Field(default_factory=dict)
+    runtime_dir: Annotated[Path | None, BeforeValidator(values.text)] = None
     database_connections: Annotated[int, BeforeValidator(values.count)] = 12
     executor: Annotated[
         Literal["threads", "procrastinate"], BeforeValidator(values.one_of("threads", "procrastinate"))

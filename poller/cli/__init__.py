@@ -14,14 +14,29 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from poller.cli.commands import COMMANDS, load_command
-from poller.cli.failures import FAULT, INTERRUPTED, Failure, drop_output, sentences_of, show_traceback
+from poller.cli.failures import (
+    FAULT,
+    INTERRUPTED,
+    Failure,
+    drop_output,
+    is_of_output,
+    replace_closed_streams,
+    sentences_of,
+    show_traceback,
+)
 from poller.cli.output import say
 from poller.version import program_version
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit with its status. ``arguments`` default to those of the process."""
-    sys.exit(carry_out(sys.argv[1:] if arguments is None else arguments))
+    replace_closed_streams()
+    status = carry_out(sys.argv[1:] if arguments is None else arguments)
+    try:
+        sys.stderr.flush()
+    except OSError:  # its device is full or its reader gone: the status is still the command's
+        drop_output(sys.stderr)
+    sys.exit(status)
 
 
 def carry_out(arguments: Sequence[str]) -> int:
@@ -42,12 +57,14 @@ def carry_out(arguments: Sequence[str]) -> int:
         say(f"error: {_in_one_line(error)}")
         return error.exit_code
     except BrokenPipeError:  # the reader of our output closed it
-        drop_output()
+        drop_output(sys.stdout)
         return FAULT
     except (KeyboardInterrupt, typer.Abort):
         say("stopped")
         return INTERRUPTED
     except Exception as error:
+        if is_of_output(error):
+            drop_output(sys.stdout)
         show_traceback(error)
         status, *sentences = sentences_of(error)
         for sentence in sentences:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
 from contextlib import suppress
+from typing import TextIO
 
 from poller.cli.output import say
 from poller.text import plain
@@ -50,6 +52,8 @@ def sentences_of(error: Exception) -> tuple[int, str]:
             BAD_INPUT,
             f"ORDER_SYNC_EXECUTOR=procrastinate needs a package that is not installed: {remedy}.",
         )
+    if isinstance(error, OSError) and is_of_output(error):
+        return FAULT, f"the output cannot be written: {error.strerror}."
     if isinstance(error, UnknownKey):
         return BAD_INPUT, f"{error}."
     if isinstance(error, Refused):
@@ -68,9 +72,25 @@ def show_traceback(error: BaseException) -> None:
     say(type(error).__name__)
 
 
-def drop_output() -> None:
-    """Redirect standard output, whose reader is gone, to nowhere: the interpreter flushes it at exit."""
+def is_of_output(error: Exception) -> bool:
+    """Return True if an output cannot be written: its device is full or broken, or it is closed."""
+    return (
+        isinstance(error, OSError)
+        and error.filename is None
+        and error.errno in (errno.ENOSPC, errno.EIO, errno.EBADF)
+    )
+
+
+def drop_output(stream: TextIO) -> None:
+    """Redirect an output that cannot be written to nowhere: the interpreter flushes it at exit."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
+
+
+def replace_closed_streams() -> None:
+    """Give a process that was started with a closed output one that leads to nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - it stays open as the stream does

@@ -1,7 +1,7 @@
 """Decide whether the service is ready, as ``/readyz`` answers.
 
 ``readiness`` decides from a status; ``check`` gathers that status first. (``/healthz`` only asks whether the
-process is alive: ``poller.service.lifecycle.is_alive``.)
+process is alive: ``poller.service.heartbeat.is_alive``.)
 """
 
 from __future__ import annotations

@@ -39,6 +39,10 @@ ALERT_SECONDS_MOST = 300
 ALERT_GRACE = timedelta(minutes=3)
 """How long sources may take after a start to succeed before alerts are sent."""
 
+BROKEN_SECONDS = 60
+BROKEN_SECONDS_MOST = 3600
+"""Seconds that a chore rests after it broke: doubled each time in a row, up to an hour."""
+
 TRIM_SECONDS = 3600
 IDENTITY_SECONDS = 3600
 PURGE_SECONDS = 6 * 3600
@@ -93,16 +97,31 @@ class Chores:
         work: Callable[[], object],
         after: timedelta = timedelta(),
     ) -> None:
+        """Add a chore that is repeated; after it broke it rests, longer each time."""
+        breaks, rests_until = 0, 0.0
+
         def chore() -> None:
-            if self._service.stop.is_set():
+            nonlocal breaks, rests_until
+            if self._service.stop.is_set() or time.monotonic() < rests_until:
                 return
             self._running.add(name)
             try:
                 work()
+                breaks = 0
             except Unavailable as error:
                 log.warning("database is away", chore=name, error=reason_of(error))
             except Exception as error:
-                log.exception("chore broke", chore=name, error=type(error).__name__)
+                breaks += 1
+                rest = min(BROKEN_SECONDS * 2 ** (breaks - 1), BROKEN_SECONDS_MOST)
+                rests_until = time.monotonic() + rest
+                # Its traceback once: what is broken for good must not fill a disk.
+                log.error(
+                    "chore broke",
+                    chore=name,
+                    error=type(error).__name__,
+                    again_in=rest,
+                    exc_info=breaks == 1,
+                )
             finally:
                 self._running.discard(name)
 

@@ -7,24 +7,30 @@ schedulers share it. The service waits for a database that is away.
 
 from __future__ import annotations
 
+import math
 import os
+import threading
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from poller.bootstrap import Service, utc_now
+from poller.errors import Unusable
 from poller.service.chores import Chores
 from poller.service.executors import make_executor
+from poller.service.heartbeat import HEARTBEAT_SECONDS, Heartbeat, heartbeat_file
 from poller.service.lifecycle import (
-    HEARTBEAT_SECONDS,
     STOP_WITHIN,
-    beat,
+    ClockWatch,
+    FileWatch,
     open_when_up,
     reload_in,
     shut_down,
@@ -32,7 +38,7 @@ from poller.service.lifecycle import (
 from poller.service.tick import DATABASE_RETRY, tick
 from poller.sync.run import RunReport
 from store import ledger, webhooks
-from store.engine import Unavailable, reason_of
+from store.engine import Unavailable, file_of, reason_of
 
 if TYPE_CHECKING:
     from poller.service.queue import SharedSchedule
@@ -41,6 +47,9 @@ log = structlog.get_logger("order_sync")
 
 SOURCES = "sources"
 """Name of the executor of sources' ticks; all other jobs run in threads of their own."""
+
+RELOADING = "reloading"
+"""Name of the thread that reads the configuration again: it reads the database, too, and that may hang."""
 
 LINING_UP = "lining up"
 """ID of the job that takes due ticks from the database. (IDs of sources contain a colon.)"""
@@ -54,7 +63,9 @@ class Schedule:
         self._on_report = on_report
         self._running: set[str] = set()
         self._lined_up: set[str] = set()
+        self._heartbeat = Heartbeat(heartbeat_file(service.config.settings))
         self._reload_asked = False
+        self._reload_at = 0.0
         self._scheduler = BackgroundScheduler(
             executors={
                 "default": ThreadPoolExecutor(1),
@@ -70,8 +81,11 @@ class Schedule:
         self._reload_asked = True
 
     def run(self) -> None:
-        """Serve until ``service.stop`` is set. Raises Unusable if the configuration cannot work."""
-        if not open_when_up(self._service.stop, self._open):
+        """Serve until ``service.stop`` is set. Raises Unusable if the configuration cannot work.
+
+        This thread watches signals, so nothing that may wait runs in it.
+        """
+        if not open_when_up(self._service.stop, self._heartbeat, self._open):
             return
         self._scheduler.start()
         self._log_problems()
@@ -79,16 +93,32 @@ class Schedule:
         if self._shared is not None:
             self._scheduler.add_job(self._line_up, "interval", seconds=1, id=LINING_UP)
         self._chores.start(self._scheduler)
-        beaten_at = reload_at = 0.0
+        try:
+            self._watch()
+        except Unusable as unusable:
+            log.error("the service stops", problem=" ".join(unusable.sentences))
+            self._service.stop.set()
+            self._shut_down(status=1)
+            raise
+        self._shut_down(status=0)
+
+    def _watch(self) -> None:
+        """Until the service stops, write heartbeats and notice what changes: files, clock, configuration."""
+        clock, file = ClockWatch(), FileWatch(file_of(self._service.store.engine.url))
+        beaten_at = -math.inf
         while not self._service.stop.wait(0.5):
             now = time.monotonic()
             if now - beaten_at >= HEARTBEAT_SECONDS:
-                beat()
+                file.check()
+                self._heartbeat.beat()
                 beaten_at = now
-            if self._reload_asked or now >= reload_at:
-                self._reload()
-                reload_at = now + reload_in(time.monotonic() - now)
-        self._shut_down()
+            step = clock.step()
+            if step:
+                log.warning("the clock was set", seconds=round(step), note="what is planned is due now")
+                self._plan_again()
+            if (self._reload_asked or now >= self._reload_at) and RELOADING not in self._running:
+                self._running.add(RELOADING)
+                threading.Thread(target=self._reload, name=RELOADING, daemon=True).start()
 
     def _open(self) -> None:
         self._service.open_store(create=True)
@@ -103,14 +133,23 @@ class Schedule:
             log.warning("configuration", problem="no source can be polled", stops="everything")
 
     def _reload(self) -> None:
+        began = time.monotonic()
         asked, self._reload_asked = self._reload_asked, False
-        before = self._service.problems
         try:
-            changed = self._service.reload(only_if_changed=not asked)
+            self._take_over_changes(asked)
         except Unavailable as error:
             log.warning("database is away", error=reason_of(error))
             self._reload_asked = True
-            return
+        except Exception as error:
+            log.exception("reloading broke", error=type(error).__name__)
+        finally:
+            ended = time.monotonic()
+            self._reload_at = ended + reload_in(ended - began)
+            self._running.discard(RELOADING)
+
+    def _take_over_changes(self, asked: bool) -> None:
+        before = self._service.problems
+        changed = self._service.reload(only_if_changed=not asked)
         if self._service.problems != before:
             self._log_problems()
         if changed:
@@ -129,6 +168,12 @@ class Schedule:
             return
         for key in sorted(sources - self._running):
             self._at(key, utc_now())
+
+    def _plan_again(self) -> None:
+        """Let everything be due now: the scheduler's plans are times of a clock that was set."""
+        for job in self._scheduler.get_jobs():
+            with suppress(JobLookupError):  # it ran meanwhile
+                job.modify(next_run_time=utc_now())
 
     def _at(self, key: str, when: datetime) -> None:
         if key in self._service.sources and not self._service.stop.is_set():
@@ -189,19 +234,22 @@ class Schedule:
             self._running.discard(key)
             self._at(key, utc_now() + pause)
 
-    def _shut_down(self) -> None:
-        """Let pages finish or roll back; requests that still wait are dropped, and repeated next time."""
+    def _shut_down(self, status: int) -> None:
+        """Let pages finish or roll back; requests that still wait are dropped, and repeated next time.
+
+        ``status``: the exit status if threads still wait for an answer, which nothing else ends.
+        """
         log.info("stopping", running=sorted(self._running))
         self._scheduler.remove_all_jobs()
         deadline = time.monotonic() + STOP_WITHIN
         while self._running and time.monotonic() < deadline:
             time.sleep(0.05)
         unfinished = sorted(self._running)
-        shut_down(unfinished, self._release)
+        shut_down(unfinished, self._heartbeat, self._release)
         self._scheduler.shutdown(wait=False)
         self._chores.stop()
         if unfinished:
-            os._exit(0)  # nothing else ends threads that wait for an answer
+            os._exit(status)
 
     def _release(self) -> None:
         try:

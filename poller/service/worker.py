@@ -26,14 +26,8 @@ from procrastinate.jobs import Status
 from psycopg_pool import AsyncConnectionPool
 
 from poller.bootstrap import Service
-from poller.service.lifecycle import (
-    HEARTBEAT_SECONDS,
-    STOP_WITHIN,
-    beat,
-    open_when_up,
-    reload_in,
-    shut_down,
-)
+from poller.service.heartbeat import HEARTBEAT_SECONDS, Heartbeat, heartbeat_file
+from poller.service.lifecycle import STOP_WITHIN, open_when_up, reload_in, shut_down
 from poller.service.queue import QUEUE, TASK, require
 from poller.service.tick import DATABASE_RETRY, tick
 from store import ledger, ticks
@@ -62,6 +56,7 @@ class Worker:
         self._concurrency = concurrency
         self._running: set[str] = set()
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="tick")
+        self._heartbeat = Heartbeat(heartbeat_file(service.config.settings))
         self._reload_asked = False
 
     def ask_reload(self) -> None:
@@ -70,7 +65,7 @@ class Worker:
 
     def run(self) -> None:
         """Work until stopped. Raises Unusable if the configuration or the queue cannot work."""
-        if open_when_up(self._service.stop, self._open):
+        if open_when_up(self._service.stop, self._heartbeat, self._open):
             asyncio.run(self._work())
         self._shut_down()
 
@@ -215,7 +210,7 @@ class Worker:
             await asyncio.sleep(rest(time.monotonic() - began))
 
     async def _beat(self) -> None:
-        beat()
+        self._heartbeat.beat()
 
     async def _reload(self) -> None:
         asked, self._reload_asked = self._reload_asked, False
@@ -235,7 +230,7 @@ class Worker:
     def _shut_down(self) -> None:
         """Release what was not finished, and exit."""
         unfinished = sorted(self._running)
-        shut_down(unfinished, lambda: self._release(unfinished))
+        shut_down(unfinished, self._heartbeat, lambda: self._release(unfinished))
         if unfinished:
             os._exit(0)  # nothing else ends threads that wait for an answer
 

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -118,9 +119,17 @@ class Shop:
 
     def start(self, *arguments: str, **environ: str) -> subprocess.Popen[str]:
         """Run a command in a process of its own."""
+        return self._start([sys.executable, "-m", "poller.cli", *arguments], environ)
+
+    def start_in_shell(self, words: str, **environ: str) -> subprocess.Popen[str]:
+        """Run a command as a shell runs these words, which may redirect its output."""
+        line = f"exec {shlex.quote(sys.executable)} -m poller.cli {words}"
+        return self._start(["sh", "-c", line], environ)
+
+    def _start(self, command: Sequence[str], environ: Mapping[str, str]) -> subprocess.Popen[str]:
         inherited = {k: v for k, v in os.environ.items() if not k.upper().startswith("ORDER_SYNC_")}
         return subprocess.Popen(
-            [sys.executable, "-m", "poller.cli", *arguments],
+            command,
             cwd=self.folder,
             env={
                 **inherited,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import threading
@@ -20,6 +21,7 @@ from psycopg import sql
 from connectors.simulator.faults import SEARCH, Faults
 from connectors.simulator.world import Seller, World
 from tests.acceptance.command_line import STARTED, Shop, open_shop, order_sync
+from tests.databases import postgres_server
 
 FAST = {"ORDER_SYNC_POLL_SECONDS": "1", "ORDER_SYNC_POLL_SECONDS_BUSY": "1"}
 ENDS_WITHIN = 10.0
@@ -137,3 +139,94 @@ def test_the_service_outlives_a_database_that_comes_late_and_goes_away(shop: Sho
             until(lambda: knows(shop, SECOND))
             stops(process, signal.SIGTERM)
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+
+# --- what changes under the service -----------------------------------------------------------------
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_the_service_stops_when_its_database_is_not_the_file_any_more(shop: Shop, how: str) -> None:
+    with running(shop) as process:
+        next_event(process, "run", source="acme:EU", outcome="complete")
+        file = shop.folder / "order-sync.db"
+        other = shop.folder / "other.db"
+        other.write_bytes(file.read_bytes())
+        file.unlink()
+        if how == "replaced":
+            other.rename(file)
+        assert f"was {how} while the service ran" in next_event(process, "the service stops")["problem"]
+        assert process.wait(ENDS_WITHIN) == 1
+
+
+@pytest.mark.long
+def test_the_service_polls_on_when_the_clock_of_its_host_is_put_back(shop: Shop) -> None:
+    """Its clock is five hours ahead when it starts, and is then set right."""
+    clock = shop.folder / "clock"
+    clock.write_text("+5h")
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+    assert library is not None, "install libfaketime (on Debian and Ubuntu the package faketime)"
+    fake = {
+        "LD_PRELOAD": str(library),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "FAKETIME_CACHE_DURATION": "1",
+    }
+    with running(shop, **fake) as process:
+        next_event(process, "run", source="acme:EU", outcome="complete")
+        clock.write_text("+0")
+        assert next_event(process, "the clock was set")["seconds"] == -5 * 3600
+        before = searches(shop)
+        until(lambda: searches(shop) >= before + 2)
+        # The library breaks time.sleep now and then: how the process ends is not judged.
+
+
+def searches(shop: Shop) -> int:
+    return sum(request.operation == SEARCH for request in shop.simulator.requests)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("shortly", [True, False])
+def test_the_service_ends_in_time_although_its_database_hangs_and_its_files_changed(
+    shop: Shop, shortly: bool
+) -> None:
+    """All processes of PostgreSQL stand still, as when its disk does, before or after the files change."""
+    with postgres_server() as server:
+        shop.environ["ORDER_SYNC_DATABASE_URL"] = server.get_uri(driver="psycopg")
+        shop("db", "upgrade")
+        with running(shop) as process:
+            next_event(process, "run", source="acme:EU", outcome="complete")
+            postmaster = int((server.pgdata / "postmaster.pid").read_text().split()[0])
+            children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+            servers = [postmaster, *map(int, children)]
+            try:
+                for each in servers:
+                    os.kill(each, signal.SIGSTOP)
+                shop.configure("DE")
+                process.send_signal(signal.SIGHUP)
+                threading.Event().wait(1 if shortly else 14)
+                stops(process, signal.SIGTERM)
+            finally:
+                for each in servers:
+                    os.kill(each, signal.SIGCONT)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", ">&- 2>&-"])
+def test_the_service_runs_with_a_closed_output(shop: Shop, closed: str) -> None:
+    shop.environ |= FAST
+    with shop.start_in_shell(f"run {closed}") as process:
+        try:
+            until(lambda: searches(shop) >= 2)
+            stops(process, signal.SIGTERM)
+        finally:
+            process.kill()
+
+
+@pytest.mark.long
+def test_an_output_that_is_full_is_one_sentence(shop: Shop) -> None:
+    shop("sync")
+    process = shop.start_in_shell("status >/dev/full")
+    _, messages = process.communicate()
+    assert messages == "error: the output cannot be written: No space left on device.\n"
+    assert process.returncode == 1
