@@ -31,6 +31,11 @@ _REMEDIES = {
     "does not exist": f"check the names of database and user in {_URL}; both must exist on the server",
     "too many clients already": "raise the server's max_connections, or lower "
     "ORDER_SYNC_DATABASE_CONNECTIONS",
+    "too many connections": "raise the connection limit of the role or the database, or lower "
+    "ORDER_SYNC_DATABASE_CONNECTIONS",
+    "in a read-only transaction": "the server takes no writes, as a replica or one whose disk is full does: "
+    f"name the one that does in {_URL}, or lift default_transaction_read_only",
+    "No space left on device": "free space on the disk of the database's server",
     "the database system is starting up": "try again in a few seconds",
     "the database system is shutting down": "start the server again",
     ENCODING_REFUSED: f"create one with ENCODING 'UTF8' TEMPLATE template0 and name it in {_URL}; "
@@ -39,6 +44,19 @@ _REMEDIES = {
 """What to do, by what the database said; braces stand for the folder of SQLite's file."""
 
 _LASTING = ("attempt to write a readonly database", "unable to open database file", ENCODING_REFUSED)
+
+
+_REFUSING = (
+    "attempt to write a readonly database",
+    "in a read-only transaction",
+    "database or disk is full",
+    "No space left on device",
+)
+
+
+def is_refusing(error: sa.exc.DBAPIError) -> bool:
+    """Return True if the database answers and takes no writes."""
+    return reason_of(error) in _REFUSING
 
 
 def sentence_of(error: sa.exc.DBAPIError) -> str | None:

@@ -1,12 +1,14 @@
 """Send alerts through apprise: gather the facts, decide, send, and record what was sent.
 
 Notices are claimed in the database first, so that one of several processes sends each. If a process dies
-while sending, the next one sends the notice again: better twice than never.
+while sending, the next one sends the notice again: better twice than never. A database that refuses is
+reported without it.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -30,7 +32,8 @@ from poller.monitoring.gather import gather
 from poller.monitoring.readiness import limits_of
 from poller.monitoring.status import Status
 from store import alerts, webhooks
-from store.engine import Store, is_conflict
+from store.diagnosis import sentence_of
+from store.engine import DatabaseError, Store, is_conflict, reason_of
 from store.queries import UNCOUNTED
 
 log = structlog.get_logger("order_sync")
@@ -80,6 +83,20 @@ def through_apprise(urls: Sequence[str]) -> Send:
     return send
 
 
+FAULT_SENT_AFTER = 300.0
+FAULT_REPEATED_AFTER = 3600.0
+"""Seconds for which a database has refused before that is sent, and between two messages about it."""
+
+
+@dataclass
+class _Fault:
+    """A database that refuses; times are those of a clock that only goes forward."""
+
+    since: float
+    silent_until: float = 0.0
+    sentence: str = ""
+
+
 class Alerting:
     """Checks what is wrong and notifies people. ``send`` stands in for apprise."""
 
@@ -87,16 +104,39 @@ class Alerting:
         self._store = store
         self._setup = setup
         self._send = send
+        self._fault: _Fault | None = None
 
     def check(self) -> None:
-        """Gather the facts and send what is new; on a conflict another process is doing so."""
+        """Gather the facts and send what is new; on a conflict another process is doing so.
+
+        What keeps an alert from being claimed in the database is itself one: it is kept in memory, and every
+        process that meets it sends it.
+        """
         try:
-            gathered = facts(self._store, self._setup())
-        except Exception as error:
-            if not is_conflict(error):
-                raise
-        else:
-            self.notify(gathered)
+            self.notify(facts(self._store, self._setup()))
+        except DatabaseError as error:
+            if is_conflict(error):
+                return
+            self._note_fault(error)
+            raise
+        self._note_end()
+
+    def _note_fault(self, error: DatabaseError) -> None:
+        now = time.monotonic()
+        self._fault = self._fault or _Fault(now)
+        if now - self._fault.since < FAULT_SENT_AFTER or now < self._fault.silent_until:
+            return
+        reason = sentence_of(error) or f"the database cannot be used ({reason_of(error)})."
+        self._fault.sentence = f"{reason} Nothing is stored meanwhile."
+        self._fault.silent_until = now + FAULT_REPEATED_AFTER
+        log.warning("alert", alert="database", state="new", problem=self._fault.sentence)
+        self._deliver("amazon-order-sync: needs attention", self._fault.sentence, is_good=False)
+
+    def _note_end(self) -> None:
+        fault, self._fault = self._fault, None
+        if fault is not None and fault.sentence:
+            log.info("alert", alert="database", state="over", problem=fault.sentence)
+            self._deliver("amazon-order-sync: over", f"No longer so: {fault.sentence}", is_good=True)
 
     def notify(self, facts: Facts) -> None:
         """Decide on these facts, and send."""
@@ -126,11 +166,15 @@ class Alerting:
         """Log and send a notice. Return True if any address accepted it, or if there are none."""
         write = log.info if notice.kind == "over" else log.warning
         write("alert", alert=notice.standing.alert, state=notice.kind, problem=notice.standing.sentence)
+        return self._deliver(notice.title, notice.text, is_good=notice.kind == "over")
+
+    def _deliver(self, title: str, text: str, *, is_good: bool) -> bool:
+        """Send a message. Return True if any address accepted it, or if there are none."""
         urls = self._setup().settings.alert_urls
         send = self._send or (through_apprise([url.get_secret_value() for url in urls]) if urls else None)
         if send is None:
             return True
-        deliveries = send(notice.title, notice.text, notice.kind == "over")
+        deliveries = send(title, text, is_good)
         for delivery in deliveries:
             if not delivery.accepted:
                 log.warning("alert was not delivered", address=delivery.address, problem=delivery.problem)

@@ -10,7 +10,7 @@ from connectors.marketplaces import BY_ID
 from poller.ingest.accounts import Setup
 from poller.matching.buyer_visibility import sentence
 from poller.monitoring.status import MarketplaceStatus, RetentionStatus, SourceStatus, VerificationStatus
-from poller.text import counted, when
+from poller.text import counted, lasting, when
 from poller.verification.comparison import ALMOST_A_SECOND
 from store.quarantine import Counts
 from store.queries import Totals, Unconfigured
@@ -20,6 +20,11 @@ ERASURE_OVERDUE = timedelta(days=2)
 
 RUN_OVERDUE = timedelta(hours=2)
 """How long a source with work to do may go without a run before it is reported."""
+
+CLOCK_TOLERANCE = timedelta(minutes=2)
+
+BEHIND = timedelta(minutes=30)
+"""How far a source may be behind, beside two of its paces, before it is reported."""
 
 ACCESS_REMEDY = (
     "Amazon refuses access: check that the application has the roles it needs and that the seller "
@@ -73,6 +78,15 @@ def _about_source(source: SourceStatus, now: datetime) -> Iterator[str]:
             f"{source.source}: No request to Amazon since {_since(idle_since, now)}. Is the service running? "
             "`order-sync run` is the service, `order-sync sync` one pass."
         )
+    elif source.last_run is not None and source.last_run.started_at > now + CLOCK_TOLERANCE:
+        yield (
+            f"{source.source}: the last run is dated {_minute(source.last_run.started_at)}, in the future: "
+            "the clock of this machine, or of the database, was ahead then or is behind now. Set it right."
+        )
+    elif (unread_since := _behind_since(source, now)) is not None:
+        behind = lasting(now - unread_since)
+        upto = f"{source.source}: complete only up to {_minute(unread_since)}, {behind} ago"
+        yield f"{upto}: {_progress(source, now)}."
     for drop in source.identity_drops:
         yield sentence(source.source, drop)
     for marketplace in source.marketplaces:
@@ -148,6 +162,24 @@ def _idle_since(source: SourceStatus, now: datetime) -> datetime | None:
         return None
     ran_at = run.finished_at or run.started_at
     return ran_at if now - ran_at > RUN_OVERDUE else None
+
+
+def _behind_since(source: SourceStatus, now: datetime) -> datetime | None:
+    """Return up to when a source is complete, if that is longer ago than its pace or a gap explains."""
+    if source.covered_until is None or source.pace is None:
+        return None
+    has_reason = any(
+        m.alone_since or any(g.state == "set_aside" for g in m.gaps) for m in source.marketplaces
+    )
+    usual = BEHIND + 2 * timedelta(seconds=source.pace.look_every_seconds)
+    return source.covered_until if now - source.covered_until > usual and not has_reason else None
+
+
+def _progress(source: SourceStatus, now: datetime) -> str:
+    if source.succeeded_at is None or now - source.succeeded_at > BEHIND:
+        since = "yet" if source.succeeded_at is None else f"since {_minute(source.succeeded_at)}"
+        return f"no page has been stored {since}, the service's log says why"
+    return "it is catching up"
 
 
 def _about_quarantine(quarantined: Counts) -> Iterator[str]:

@@ -92,10 +92,16 @@ def _of_source(source: SourceStatus, now: datetime, limits: Limits) -> Iterator[
         place = f"{source.account}:{marketplace.marketplace}"
         if marketplace.enrolled is False:
             yield Reason("enrolment", place, not_enrolled(place))
-        gap = oldest_gap(marketplace)
-        if gap is not None and now - gap > limits.gap:
-            missing = f"orders updated since {when(gap)} UTC have not all been read"
+        unread = unread_since(marketplace)
+        if unread is not None and now - unread > limits.gap:
+            missing = f"orders updated since {when(unread)} UTC have not all been read"
             yield Reason("gap", place, f"{place}: {missing}: `order-sync status` lists the gaps.")
+
+
+def unread_since(marketplace: MarketplaceStatus) -> datetime | None:
+    """Return from when on a marketplace has not been read: since its oldest gap, or since its last look."""
+    bounds = (oldest_gap(marketplace), None if marketplace.enrolled is False else marketplace.covered_until)
+    return min((bound for bound in bounds if bound is not None), default=None)
 
 
 def oldest_gap(marketplace: MarketplaceStatus) -> datetime | None:

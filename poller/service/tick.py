@@ -9,11 +9,15 @@ import structlog
 
 from poller.bootstrap import utc_now
 from poller.sync.run import RunReport, SourceSync
-from store.engine import Unavailable, reason_of
+from store.diagnosis import is_refusing
+from store.engine import DatabaseError, Unavailable, reason_of
 
 log = structlog.get_logger("order_sync")
 
 DATABASE_RETRY = timedelta(seconds=5)
+REFUSED_RETRY = timedelta(minutes=1)
+"""A page that could not be stored is refetched, but not as often as a database that is away is tried."""
+
 LONGEST_PAUSE = timedelta(minutes=3)
 """A source runs again after this at the latest: another process may have entered work for it."""
 
@@ -28,13 +32,22 @@ def tick(
             on_report(report)
         _log(report)
         return min(max(report.until - utc_now(), timedelta(seconds=0.2)), LONGEST_PAUSE)
-    except Unavailable as error:
+    except DatabaseError as error:
+        if is_refusing(error):
+            log.warning("database takes no writes", source=key, error=reason_of(error))
+            return REFUSED_RETRY
+        if not isinstance(error, Unavailable):
+            return _broken(key, error)
         log.warning("database is away", source=key, error=reason_of(error))
         return DATABASE_RETRY
     except Exception as error:
-        # A bug must not stop the source for good; its window is claimed again later.
-        log.exception("run broke", source=key, error=type(error).__name__)
-        return timedelta(minutes=1)
+        return _broken(key, error)
+
+
+def _broken(key: str, error: Exception) -> timedelta:
+    """Log a bug. It must not stop the source for good; its window is claimed again later."""
+    log.exception("run broke", source=key, error=type(error).__name__)
+    return timedelta(minutes=1)
 
 
 def _log(report: RunReport) -> None:

@@ -46,6 +46,9 @@ SAFE_REASONS = (
     "database disk image is malformed",
     "disk I/O error",
     "too many clients already",
+    "too many connections",
+    "in a read-only transaction",
+    "No space left on device",
     ENCODING_REFUSED,
 )
 """Parts of database errors that are safe to repeat; the rest of a message may quote data."""

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from pydantic import SecretStr
 
 from poller.bootstrap import Service
 from poller.monitoring import readiness
 from poller.monitoring.alert_rules import OVER_AFTER, Concern, Facts
-from poller.monitoring.alerts import Alerting, Delivery, Send, facts, through_apprise
+from poller.monitoring.alerts import (
+    FAULT_REPEATED_AFTER,
+    FAULT_SENT_AFTER,
+    Alerting,
+    Delivery,
+    Send,
+    facts,
+    through_apprise,
+)
 from store import alerts, quarantine, tables, verifications
+from store.engine import DatabaseError
 from store.verification_records import Finding, Verification
 from tests.acceptance.command_line import order_sync
 from tests.integration.receiver import Receiver, receiving
@@ -221,3 +233,58 @@ def test_alerts_test_says_what_is_missing_or_wrong() -> None:
     wrong = order_sync("alerts", "test", environ={"ORDER_SYNC_ALERT_URLS": "very-secret"}, status=2)
     assert "number 1 is not one" in wrong.err
     assert "very-secret" not in wrong.err
+
+
+@pytest.fixture
+def refusing(service: Service) -> Callable[[bool], None]:
+    """Lets the database take no writes, as a replica or a full disk does, or take them again."""
+
+    def refuse(is_refusing: bool) -> None:
+        engine = service.store.engine
+        if engine.dialect.name == "postgresql":
+            words = "ALTER DATABASE {} SET default_transaction_read_only = {}"
+            with engine.connect() as connection:
+                connection.execute(sa.text("SET default_transaction_read_only = off"))
+                connection.commit()
+                name = connection.exec_driver_sql("SELECT current_database()").scalar_one()
+                connection.exec_driver_sql(words.format(name, "on" if is_refusing else "off"))
+                connection.commit()
+            engine.dispose()
+        else:
+            engine.dispose()
+            if is_refusing:
+                sa.event.listen(engine, "connect", _read_only)
+            else:
+                sa.event.remove(engine, "connect", _read_only)
+
+    return refuse
+
+
+def _read_only(connection: Any, _record: Any) -> None:
+    connection.execute("PRAGMA query_only = ON")
+
+
+def test_a_database_that_refuses_writes_is_sent_without_it(
+    service: Service, refusing: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[str] = []
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    alerting = Alerting(service.store, lambda: service.setup, telling(heard))
+    alerting.notify(ill(service))
+    heard.clear()
+    refusing(True)
+    for pause in (0.0, FAULT_SENT_AFTER - 1, 1.0, FAULT_REPEATED_AFTER - 1, 1.0):
+        now += pause
+        with pytest.raises(DatabaseError):
+            alerting.check()
+    assert len(heard) == 2
+    assert heard[0].startswith("amazon-order-sync: needs attention: the database ")
+    assert "Nothing is stored meanwhile." in heard[0]
+    assert (
+        "read-only transaction" if "postgresql" in str(service.store.engine.url) else "readonly"
+    ) in heard[0]
+    refusing(False)
+    alerting.check()
+    alerting.check()
+    assert [text.split(":")[1] for text in heard[2:] if "cannot be used" in text] == [" over"]

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from poller.monitoring import attention
 from poller.monitoring.alert_rules import (
     EXPIRY_REPEATED_AFTER,
     OVER_AFTER,
@@ -24,6 +25,7 @@ from poller.monitoring.readiness import Limits, Reason, readiness
 from poller.monitoring.status import (
     Gap,
     MarketplaceStatus,
+    PaceStatus,
     RefusalStatus,
     RetentionStatus,
     SourceStatus,
@@ -33,6 +35,7 @@ from store.alerts import Standing
 from store.change_records import Backlog, Hook, Position
 from store.quarantine import Counts
 from store.queries import UNCOUNTED
+from store.runs import Run
 
 NOON = datetime(2026, 6, 15, 12, tzinfo=UTC)
 LIMITS = Limits(timedelta(hours=1), timedelta(hours=6), timedelta(minutes=15))
@@ -135,6 +138,53 @@ def test_the_oldest_gap_may_be_as_old_as_its_limit() -> None:
     assert reasons(source(marketplaces=(marketplace(at_limit),))) == []
     (reason,) = reasons(source(marketplaces=(marketplace(beyond, at_limit),)))
     assert (reason.why, reason.subject) == ("gap", "acme:UK")
+
+
+def test_reading_may_be_as_far_behind_as_a_gap_may_be_old() -> None:
+    assert reasons(source(marketplaces=(marketplace(covered_until=NOON - LIMITS.gap),))) == []
+    far = marketplace(covered_until=NOON - timedelta(days=25))
+    (reason,) = reasons(source(marketplaces=(far,)))
+    assert (reason.why, reason.subject) == ("gap", "acme:UK")
+    assert "orders updated since 2026-05-21 12:00 UTC have not all been read" in reason.sentence
+
+
+# --- in words ---------------------------------------------------------------------------------------
+
+
+def said(**changed: Any) -> list[str]:
+    values = {"pace": PaceStatus(180, 0, 0), "next_at": NOON + SECOND, **changed}
+    return list(attention._about_source(source(**values), NOON))
+
+
+def test_a_source_that_is_behind_is_not_well() -> None:
+    late = timedelta(minutes=36)
+    assert said(covered_until=NOON - late) == []
+    assert said(covered_until=NOON - late - SECOND) == [
+        "acme:EU: complete only up to 2026-06-15 11:23 UTC, 36 min ago: it is catching up."
+    ]
+    assert said(covered_until=NOON - timedelta(days=25), succeeded_at=NOON - timedelta(hours=2)) == [
+        "acme:EU: complete only up to 2026-05-21 12:00 UTC, 25 days ago: no page has been stored since "
+        "2026-06-15 10:00 UTC, the service's log says why."
+    ]
+
+
+def test_what_is_behind_for_a_reason_is_said_once() -> None:
+    gap = Gap(NOON - timedelta(hours=9), NOON - timedelta(hours=8), "set_aside", NOON, "HTTP 500")
+    for place in (marketplace(gap), marketplace(alone_since=NOON, trouble="HTTP 500")):
+        (sentence,) = said(covered_until=NOON - timedelta(hours=9), marketplaces=(place,))
+        assert "HTTP 500" in sentence
+
+
+def test_a_last_run_in_the_future_is_said() -> None:
+    def run(started_at: datetime) -> Run:
+        return Run(1, "acme:EU", started_at, started_at, "complete", 0, 0, 1, None, 0, 0, 0, 0)
+
+    assert said(last_run=run(NOON + timedelta(minutes=2))) == []
+    (sentence,) = said(last_run=run(NOON + timedelta(hours=5)))
+    assert "the last run is dated 2026-06-15 17:00 UTC, in the future" in sentence
+
+
+# --- still ready ------------------------------------------------------------------------------------
 
 
 def test_a_marketplace_that_the_seller_is_not_enrolled_in_is_the_reason_and_its_gap_is_not() -> None:
