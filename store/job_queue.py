@@ -17,7 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from store.engine import Transaction
+from store.engine import Transaction, lift_limit
 
 SCHEMA = "order_sync_jobs"
 
@@ -68,7 +68,7 @@ def upgrade(engine: Engine) -> tuple[str | None, str]:
 def _upgrade(connection: Connection, names: Sequence[str]) -> tuple[str | None, str]:
     # If two processes upgrade at once, the second waits here and has nothing left to do.
     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock(hashtext('{SCHEMA}'))")
-    connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+    lift_limit(connection)
     before = installed(connection)
     if before is None:
         there = connection.exec_driver_sql(f"SELECT to_regnamespace('{SCHEMA}') IS NOT NULL").scalar_one()

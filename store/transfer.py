@@ -83,15 +83,10 @@ class Copying:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Keep other copies out of the target."""
-        with self.target.connect() as guard:
-            if not guard.exec_driver_sql(f"SELECT pg_try_advisory_lock({_LOCK})").scalar_one():
+        with self._patient() as guard:
+            if not guard.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({_LOCK})").scalar_one():
                 raise CopyRefused("another copy to the same database is running.")
-            guard.commit()  # the lock is the connection's, not the transaction's
-            try:
-                yield
-            finally:
-                guard.exec_driver_sql(f"SELECT pg_advisory_unlock({_LOCK})")
-                guard.commit()
+            yield
 
     @contextmanager
     def _patient(self) -> Iterator[Connection]:

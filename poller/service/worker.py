@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -31,7 +32,15 @@ from poller.service.lifecycle import STOP_WITHIN, open_when_up, reload_in, shut_
 from poller.service.queue import QUEUE, TASK, require
 from poller.service.tick import DATABASE_RETRY, tick
 from store import ledger, ticks
-from store.engine import OPENING, Unavailable, connect_arguments, reason_of
+from store.engine import (
+    OPENING,
+    PER_TRANSACTION,
+    SESSION,
+    Unavailable,
+    connect_arguments,
+    is_pooled,
+    reason_of,
+)
 from store.job_queue import SCHEMA
 
 log = structlog.get_logger("order_sync")
@@ -112,10 +121,8 @@ class Worker:
 
     def _app(self) -> procrastinate.App:
         connector = procrastinate.PsycopgConnector(
-            # Each of its statements stands alone and needs no transaction.
-            kwargs=connect_arguments(self._service.store.engine) | {"autocommit": True},
-            configure=_configure,
-            pool_factory=_unchecked_pool,
+            kwargs=connect_arguments(self._service.store.engine),
+            pool_factory=_Pool,
             min_size=1,
             max_size=3,
         )
@@ -247,14 +254,32 @@ class Worker:
             )
 
 
-def _unchecked_pool(**arguments: Any) -> AsyncConnectionPool:
-    """Return a pool that does not check connections before each use: that doubled the round trips.
+class _Pool(AsyncConnectionPool):
+    """Connections on which the queue's tables need no schema name, and each statement stands alone.
 
-    If one is dead, the worker starts over.
+    They are not checked before each use, which doubled the round trips: if one is dead, the worker starts
+    over. Through a pooler each statement is a transaction, because what is set does not last longer.
     """
-    return AsyncConnectionPool(**(arguments | {"check": None}))
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**(arguments | {"check": None, "configure": _configure}))
+
+    @asynccontextmanager
+    async def connection(self, timeout: float | None = None) -> AsyncIterator[psycopg.AsyncConnection]:
+        async with super().connection(timeout) as connection:
+            if not connection.autocommit:
+                await connection.execute(f"SELECT {_SEARCH_PATH.format('true')}, {PER_TRANSACTION}")
+            yield connection
+
+
+_SEARCH_PATH = f"set_config('search_path', '{SCHEMA}', {{}})"
 
 
 async def _configure(connection: psycopg.AsyncConnection) -> None:
-    """Let a connection see the queue's tables without a schema name."""
-    await connection.execute(f"{OPENING}, set_config('search_path', '{SCHEMA}', false)")
+    await connection.set_autocommit(True)
+    answer = await (await connection.execute(OPENING)).fetchone()
+    if answer is None or is_pooled(connection, answer[0]):
+        connection.prepare_threshold = None
+        await connection.set_autocommit(False)
+    else:
+        await connection.execute(f"{SESSION}, {_SEARCH_PATH.format('false')}")

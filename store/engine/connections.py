@@ -81,21 +81,45 @@ _SETTINGS = {
     "DateStyle": "ISO",  # the only one that the driver reads
     "TimeZone": "UTC",
 }
-"""What the values of our statements depend on, whatever the server, the database or the user sets."""
+"""What the values of our statements depend on, whatever the server, the database or the user sets. pgbouncer
+sets these four for the client whose turn it is, in every mode."""
 
-_LIMITS = dict.fromkeys(("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"), "60000")
-"""Milliseconds. A process that hangs must not hold up the others: neither with a statement, nor waiting for a
-lock, nor idle within a transaction."""
+_FURTHER_SETTINGS = {
+    "extra_float_digits": "1",  # or numbers of tokens and seconds lose their digits
+    # Milliseconds. A process that hangs must not hold up the others: neither with a statement, nor waiting
+    # for a lock, nor idle within a transaction.
+    "statement_timeout": "60000",
+    "lock_timeout": "60000",
+    "idle_in_transaction_session_timeout": "60000",
+}
 
 
-OPENING = "SELECT " + ", ".join(
-    f"set_config('{name}', '{value}', false)" for name, value in (_SETTINGS | _LIMITS).items()
-)
-"""The first statement on every connection to PostgreSQL."""
+def _columns(settings: Mapping[str, str], *, local: bool) -> str:
+    """Return columns of a SELECT that set these, until the transaction ends if ``local``."""
+    return ", ".join(f"set_config('{name}', '{value}', {local})" for name, value in settings.items())
+
+
+OPENING = f"SELECT pg_backend_pid(), {_columns(_SETTINGS, local=False)}"
+"""The first statement on every connection to PostgreSQL: returns the id of the process that answers."""
+
+SESSION = f"SELECT {_columns(_FURTHER_SETTINGS, local=False)}"
+"""The second one, unless there is a pooler."""
+
+PER_TRANSACTION = _columns(_FURTHER_SETTINGS, local=True)
+"""Columns of the first query of each transaction through a pooler."""
+
+
+def is_pooled(connection: Any, process: int) -> bool:
+    """Return True if another process answers than the one that was connected to: a pooler is in between.
+
+    Each transaction may then reach another process, where prepared statements and all but ``_SETTINGS`` stay
+    behind for the next client.
+    """
+    return bool(process != connection.info.backend_pid)
 
 
 def _open_postgresql(
-    dialect: sa.Dialect, _record: Any, arguments: tuple[Any, ...], named: dict[str, Any]
+    dialect: sa.Dialect, record: Any, arguments: tuple[Any, ...], named: dict[str, Any]
 ) -> Any:
     driver: Any = dialect.loaded_dbapi
     connection: Any = dialect.connect(*arguments, **named)
@@ -103,12 +127,28 @@ def _open_postgresql(
         if connection.info.parameter_status("server_encoding") != "UTF8":
             raise driver.OperationalError(ENCODING_REFUSED)
         connection.autocommit = True
-        connection.execute(OPENING)
+        process, *_ = connection.execute(OPENING).fetchone()
+        if is_pooled(connection, process):
+            connection.prepare_threshold = None
+            record.info[POOLED] = f", {PER_TRANSACTION}"
+        else:
+            connection.execute(SESSION)
         connection.autocommit = False
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+POOLED = "pooled"
+"""Key of a connection's ``info``, there only with a pooler in between: the columns of ``_now``."""
+
+
+def lift_limit(conn: Connection) -> None:
+    """Let the transaction's statements last as long as they need; waits for locks stay limited."""
+    conn.exec_driver_sql(
+        f"SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = {_FURTHER_SETTINGS['lock_timeout']}"
+    )
 
 
 def file_of(url: str | sa.URL) -> Path | None:
@@ -239,7 +279,7 @@ def hold_tables(conn: Connection, names: Collection[str]) -> None:
     Does nothing on SQLite, whose transaction holds the whole file and has no limit.
     """
     if conn.dialect.name == "postgresql":
-        conn.exec_driver_sql("SET LOCAL statement_timeout = 0")  # an index over millions of rows takes long
+        lift_limit(conn)  # an index over millions of rows takes long
         if names:
             conn.exec_driver_sql(f"LOCK TABLE {', '.join(sorted(names))} IN ACCESS EXCLUSIVE MODE")
 

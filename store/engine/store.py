@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection, Engine
 
 from store import tables
-from store.engine.connections import BUSY_SECONDS
+from store.engine.connections import BUSY_SECONDS, POOLED
 from store.engine.positions import counted_from
 from store.engine.transaction import Transaction, is_conflict
 from store.sealing import Lookup, Sealer, UnknownKey
@@ -101,9 +101,10 @@ class Store:
         """
         if self.engine.dialect.name == "postgresql":
             with self.alone() as conn:
-                conn.detach()  # closed in the end, and its limits with it
-                # Another scheduler may be vacuuming the same table: wait for it.
-                conn.exec_driver_sql("SET statement_timeout = 0; SET lock_timeout = 0")
+                if POOLED not in conn.info:
+                    conn.detach()  # closed in the end, and its limits with it
+                    # Another scheduler may be vacuuming the same table: wait for it.
+                    conn.exec_driver_sql("SET statement_timeout = 0; SET lock_timeout = 0")
                 for name in tables:
                     conn.exec_driver_sql(f"VACUUM {name}")
             return True
@@ -124,7 +125,7 @@ class Store:
 
     def _now(self, conn: Connection, also: str) -> datetime:
         """Return the transaction's time; ``also`` sets options of PostgreSQL in the same trip."""
-        now = datetime.now(UTC)
+        now, also = datetime.now(UTC), conn.info.get(POOLED, "") + also
         if conn.dialect.name == "postgresql" and (also or self._clock is None):
             now = conn.exec_driver_sql(f"SELECT clock_timestamp(){also}").scalar_one().astimezone(UTC)
         return now if self._clock is None else self._clock()
