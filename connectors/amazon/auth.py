@@ -105,6 +105,13 @@ class AccessTokens:
             if self._token == token:
                 self._token = None
 
+    def pass_over(self, token: str) -> None:
+        """Drop a token whose client secret has expired, and try the other secrets before that one."""
+        with self._lock:
+            if self._token == token:
+                self._token = None
+                self._secrets = (*self._secrets[1:], self._secrets[0])
+
     def _fetch(self) -> tuple[str, datetime]:
         refused: ApplicationRefused | None = None
         for secret in self._secrets:

@@ -35,6 +35,7 @@ from connectors.amazon.wire import (
     amazon_text,
     date_of,
     error_of,
+    is_secret_expired,
     json_object,
     message_of,
     promised,
@@ -293,6 +294,8 @@ class AmazonConnector:
             rate = rate_of(answer)
             if rate is not None:
                 budget.observe_rate(question.operation, rate)
+            if is_secret_expired(answer):
+                self._tokens.pass_over(access_token)
             # A 403 to the question where the seller is enrolled says only that a role is missing.
             if answer.status_code in (401, 403) and question.operation != PARTICIPATIONS:
                 self._tokens.drop(access_token)

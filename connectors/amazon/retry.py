@@ -3,10 +3,11 @@
 - ``Retriable`` errors: up to four attempts, with growing waits and jitter. The waits bridge a hiccup of
   seconds; for longer ones the ledger keeps the page token and comes back. No process sleeps for a token
   of the budget.
-- ``AccessRefused`` (status 401 or 403): once per request, at once, with a fresh access token, and without
-  counting as an attempt. An access token may end early, and Amazon has refused thousands of sellers for
-  half an hour with a 403, so a refusal proves nothing about the authorisation (only ``invalid_grant`` of
-  Login with Amazon does). The second one is raised, and the ledger decides when to come back.
+- ``AccessRefused`` (status 401 or 403) and ``SecretExpired``: once per request, at once, with a fresh access
+  token, and without counting as an attempt. An access token may end early, and Amazon has refused thousands
+  of sellers for half an hour with a 403, so a refusal proves nothing about the authorisation (only
+  ``invalid_grant`` of Login with Amazon does). The second one is raised, and the ledger decides when to come
+  back.
 - Everything else is raised at once.
 """
 
@@ -19,7 +20,7 @@ from typing import TypeVar
 from tenacity import AttemptManager, RetryCallState, Retrying
 
 from connectors.base import Sleep
-from connectors.errors import AccessRefused, ConnectorError, Retriable
+from connectors.errors import AccessRefused, ConnectorError, Retriable, SecretExpired
 
 MAX_ATTEMPTS = 4
 
@@ -81,7 +82,7 @@ class Retries:
 
     def _wait_after(self, error: ConnectorError) -> float | None:
         """Return the seconds until the next attempt, None if there is none."""
-        if isinstance(error, AccessRefused) and not self._access_was_refused:
+        if isinstance(error, AccessRefused | SecretExpired) and not self._access_was_refused:
             self._access_was_refused = True
             return 0.0
         if not isinstance(error, Retriable):

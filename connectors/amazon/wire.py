@@ -14,6 +14,8 @@ from __future__ import annotations
 import json
 import math
 import re
+import socket
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -33,6 +35,7 @@ from connectors.errors import (
     OrderNotFound,
     PageExpired,
     RequestRefused,
+    SecretExpired,
     ServerFault,
     Unforeseen,
     Unreachable,
@@ -115,10 +118,29 @@ def send(
     except httpx.DecodingError:
         failure = Garbled(f"{operation}: the answer could not be decoded")
     except (httpx.RequestError, httpx.InvalidURL) as error:
-        failure = Unreachable(f"{operation}: no answer ({type(error).__name__})")
+        failure = Unreachable(f"{operation}: no answer ({_why_none(error)})")
     except Exception as error:
         failure = Unforeseen.of(operation, error)
     raise failure
+
+
+def _why_none(error: Exception) -> str:
+    """Return why there was no answer, as far as it is safe to show."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            is_of_another = "match" in getattr(cause, "verify_message", "")
+            return (
+                "its certificate is for another host" if is_of_another else "its certificate is not trusted"
+            )
+        if isinstance(cause, ssl.SSLError):
+            return "no TLS connection"
+        if isinstance(cause, socket.gaierror):
+            return "its host name is unknown"
+        if isinstance(cause, ConnectionRefusedError):
+            return "connection refused"
+        cause = cause.__cause__ or cause.__context__
+    return type(error).__name__
 
 
 def _received(answer: httpx.Response) -> bytes | None:
@@ -199,6 +221,7 @@ def result_of(answer: httpx.Response, question: Question) -> Any:
 
 _CODE = re.compile(r"[A-Za-z_]{1,40}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9=-]{1,80}")
+_SECRET_EXPIRED = re.compile(r"\bsecret\b.*\bexpired\b", re.IGNORECASE)
 _ABOUT_THE_BOUND = re.compile(r"\b(?:two|2)[ -]?min|\b(?:lastUpdated|created)Before\b", re.IGNORECASE)
 
 
@@ -214,6 +237,8 @@ def refusal(answer: httpx.Response, question: Question) -> ConnectorError:
     if status == 408:
         return Unreachable(message_of(answer, question.operation), status, code)
     message = message_of(answer, question.operation, code)
+    if is_secret_expired(answer):
+        return SecretExpired(f"{message}: the client secret has expired", status, code)
     if status in (401, 403):
         return AccessRefused(message, status, code)
     if status == 404 and question.operation == "getOrder":
@@ -221,6 +246,15 @@ def refusal(answer: httpx.Response, question: Question) -> ConnectorError:
     if status == 400:
         return bad_request(message, code, text, question, date_of(answer))
     return RequestRefused(message, status, code)
+
+
+def is_secret_expired(answer: httpx.Response) -> bool:
+    """Return True if Amazon refuses an access token because the secret that it was granted for has expired.
+
+    It says "The LWA secret token you provided has expired" (selling-partner-api-models issue 4489).
+    """
+    _, text = error_of(json_object(answer.content))
+    return answer.status_code == 403 and bool(_SECRET_EXPIRED.search(text))
 
 
 def bad_request(

@@ -97,6 +97,7 @@ class _Access:
     seller: str
     client_id: str
     until: datetime
+    secret: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,7 +325,7 @@ class Simulator:
         if authorised != client_id:
             return self._login_error(call, 400, "invalid_grant")
         token = f"Atza|{self._token()}"
-        self._access[token] = _Access(name, client_id, call.at + ACCESS_TOKEN_LIFE)
+        self._access[token] = _Access(name, client_id, call.at + ACCESS_TOKEN_LIFE, form["client_secret"])
         return self._reply(
             call,
             200,
@@ -347,6 +348,8 @@ class Simulator:
             raise forbidden("The access token is missing or unknown.")
         if call.at >= access.until:
             raise forbidden("The access token has expired.")
+        if access.secret in self.world.expired_secrets:
+            raise forbidden("The LWA secret token you provided has expired")
         if (access.client_id, access.seller) not in self.world.authorisations.values():
             raise forbidden("The seller has withdrawn the authorisation.")
         seller = self.world.sellers[access.seller]

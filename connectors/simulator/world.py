@@ -77,7 +77,9 @@ class World:
         self.list_order = list_order
         self.sellers: dict[str, Seller] = {}
         self.applications: dict[str, set[str]] = {CLIENT_ID: {CLIENT_SECRET}}
-        """Client ID -> valid client secrets."""
+        """Client ID -> client secrets that Login with Amazon takes."""
+        self.expired_secrets: set[str] = set()
+        """Secrets for which it still grants access tokens, which the API refuses (models issue 4489)."""
         self.authorisations: dict[str, tuple[str, str]] = {}
         """Refresh token -> (client ID, seller's name)."""
         self._books: dict[str, _Books] = {}

@@ -27,6 +27,7 @@ from connectors.errors import (
     ConnectorError,
     CredentialsRefused,
     Deferred,
+    SecretExpired,
     Unreachable,
 )
 from connectors.marketplaces import BY_ID, BY_NAME
@@ -39,7 +40,7 @@ from poller.cli.session import NO_KEY, check_place, log_quietly, open_store, pro
 from poller.ingest.accounts import Account
 from poller.ingest.budget import AccountBudget, Allowance
 from poller.matching.statuses import SHOWING_BUYERS
-from poller.monitoring.attention import ACCESS_REMEDY, REFUSAL_REMEDIES
+from poller.monitoring.attention import ACCESS_REMEDY, REFUSAL_REMEDIES, SECRET_REMEDY
 from poller.privacy.key_rotation import about_keys
 from poller.sync.decide import SIGNPOST_MARGIN
 from poller.text import counted, iso_rounded_up
@@ -241,6 +242,18 @@ def _host(url: str) -> str:
     return urlsplit(url).netloc
 
 
+_CONNECTION_HINTS = (
+    (
+        "certificate is not trusted",
+        "a proxy of your network that opens TLS needs its certificate in the file that SSL_CERT_FILE names; "
+        "check that",
+    ),
+    ("certificate is for another host", "check which host answers under this name (DNS, proxy)"),
+    ("host name is unknown", "check the name server of this machine"),
+)
+"""What to check, by why there was no answer."""
+
+
 def _failed(name: str, error: ConnectorError, account: Account) -> Answer:
     if isinstance(error, Deferred):
         return Answer(None, f"{name}: not made; {error} until {iso_rounded_up(error.until)}")
@@ -248,15 +261,21 @@ def _failed(name: str, error: ConnectorError, account: Account) -> Answer:
         url, setting = endpoint_of(account.settings, account.region), "ENDPOINT"
         if str(error).startswith("accessToken"):
             url, setting = token_url_of(account.settings), "TOKEN_URL"
+        hint = next(
+            (hint for word, hint in _CONNECTION_HINTS if word in str(error)),
+            "check that this machine may connect there (firewall, proxy: HTTPS_PROXY and NO_PROXY)",
+        )
         return Answer(
-            False,
-            f"{name}: {error} from {_host(url)}; check that this machine may connect there (firewall, "
-            f"proxy: HTTPS_PROXY and NO_PROXY), and the account's {setting} if it is set",
+            False, f"{name}: {error} from {_host(url)}; {hint}, and the account's {setting} if it is set"
         )
     if isinstance(error, CredentialsRefused):
         kind = "application" if isinstance(error, ApplicationRefused) else "account"
         return Answer(False, f"{name}: {error}; {REFUSAL_REMEDIES[kind]}")
-    hint = f"; {ACCESS_REMEDY}" if isinstance(error, AccessRefused) else ""
+    hint = ""
+    if isinstance(error, AccessRefused):
+        hint = f"; {ACCESS_REMEDY}"
+    elif isinstance(error, SecretExpired):
+        hint = f"; {SECRET_REMEDY}"
     return Answer(False, f"{name}: {error}{hint}")
 
 

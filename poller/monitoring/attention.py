@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
-from connectors.errors import AccessRefused, OrderNotFound, RequestRefused
+from connectors.errors import AccessRefused, OrderNotFound, RequestRefused, SecretExpired
 from connectors.marketplaces import BY_ID
 from poller.ingest.accounts import Setup
 from poller.matching.buyer_visibility import sentence
@@ -30,6 +30,10 @@ ACCESS_REMEDY = (
     "Amazon refuses access: check that the application has the roles it needs and that the seller "
     "authorised it after they were granted"
 )
+SECRET_REMEDY = (
+    "rotate the client secret: make a new one in Amazon's developer console and set it, first, in "
+    "LWA_CLIENT_SECRET"
+)
 REFUSAL_REMEDIES = {
     "account": "authorise the application again in Seller Central and set the new refresh token",
     "application": "check that LWA_CLIENT_ID and LWA_CLIENT_SECRET are the application's current ones",
@@ -39,6 +43,8 @@ REFUSAL_REMEDIES = {
 
 def remedy(kind: str | None) -> str:
     """Say what to do about a failure of this kind; None if an older version stored it."""
+    if kind == SecretExpired.kind:
+        return f"{SECRET_REMEDY}; the next run retries it"
     if kind == AccessRefused.kind:
         return f"{ACCESS_REMEDY}; the next run retries it"
     if kind in (RequestRefused.kind, OrderNotFound.kind):

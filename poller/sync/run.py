@@ -24,6 +24,7 @@ from connectors.errors import (
     Deferred,
     PageExpired,
     RequestRefused,
+    SecretExpired,
 )
 from connectors.orders import OrderPage
 from poller.backfill.context import Context
@@ -364,6 +365,9 @@ class SourceSync:
             self._fail(failure_of(error), window, results.after_refused_bound)
         except RequestRefused as error:
             self._fail(failure_of(error), window, results.after_refusal)
+        except SecretExpired as error:
+            self._release(window)  # it has no part in that
+            self._fail(failure_of(error), None)
         except ConnectorError as error:
             self._fail(failure_of(error), window)
         except Exception as error:

@@ -21,7 +21,7 @@ from psycopg import sql
 from config import values
 from connectors.base import UsagePlan
 from connectors.simulator.faults import GET, SEARCH, Faults
-from connectors.simulator.world import Seller, World
+from connectors.simulator.world import CLIENT_ID, CLIENT_SECRET, Seller, World
 from poller.cli.commands import COMMANDS
 from store import ledger, quarantine
 from store.engine import Store, create_engine
@@ -544,7 +544,7 @@ def test_online_says_where_no_answer_came(shop: Shop, setting: str, monkeypatch:
     result = shop("config", "check", "--online", status=1, **nowhere)
     (problem,) = (line for line in result.lines if "no answer" in line and "first page" not in line)
     assert re.search(
-        r"no answer \(ConnectError\) from 127\.0\.0\.1:1; check that .* may connect there", problem
+        r"no answer \(connection refused\) from 127\.0\.0\.1:1; check that .* may connect there", problem
     )
     assert problem.endswith(f"the account's {setting} if it is set")
 
@@ -581,6 +581,30 @@ def test_check_says_that_it_does_not_ask_a_server(shop: Shop) -> None:
     assert (
         lines[0] == "note: the database was not checked; `order-sync db check` does, and tries the key on it"
     )
+
+
+SECRET = "ORDER_SYNC_ACCOUNTS__ACME__LWA_CLIENT_SECRET"
+
+
+def test_an_expired_client_secret_is_named_where_tokens_are_still_granted(shop: Shop) -> None:
+    """selling-partner-api-models 4489: Login with Amazon grants, and the API answers 403."""
+    shop.world.expired_secrets.add(CLIENT_SECRET)
+    result = shop("config", "check", "--online", status=1)
+    assert re.search(
+        "wrong  first page: .*the client secret has expired; rotate the client secret", result.out
+    )
+    shop("sync", status=1)
+    (problem,) = shop("status", "--json").json()["attention"]
+    assert re.search(r"failing since .*the client secret has expired\): rotate the client secret", problem)
+    assert "roles" not in problem
+
+
+def test_of_two_client_secrets_the_one_that_has_not_expired_is_used(shop: Shop) -> None:
+    shop.world.expired_secrets.add(CLIENT_SECRET)
+    shop.world.applications[CLIENT_ID].add("a-newer-secret")
+    shop.environ[SECRET] = f"{CLIENT_SECRET},a-newer-secret"
+    shop("sync")
+    assert [s for s in shop("status", "--json").json()["attention"] if "quarantine" not in s] == []
 
 
 def test_online_reports_a_refused_page(shop: Shop) -> None:

@@ -6,11 +6,14 @@ import gc
 import logging
 import random
 import re
+import socket
+import ssl
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
+from urllib.parse import parse_qs
 
 import httpx
 import pytest
@@ -37,6 +40,7 @@ from connectors.errors import (
     OrderNotFound,
     PageExpired,
     RequestRefused,
+    SecretExpired,
     ServerFault,
     Throttled,
     Unreachable,
@@ -71,12 +75,14 @@ class Amazon:
         self.now = START
         self.requests: list[httpx.Request] = []
         self.logins = 0
+        self.secrets: list[str] = []
         self._answers = list(answers)
         self._login = login
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         if request.url.path == "/auth/o2/token":
             self.logins += 1
+            self.secrets += parse_qs(request.content.decode())["client_secret"]
             granted = {"access_token": f"access-{self.logins}", "expires_in": 3600}
             return self._login or httpx.Response(200, json=granted, headers=self.dated())
         self.requests.append(request)
@@ -120,6 +126,7 @@ class Scene:
         login: httpx.Response | None = None,
         tokens: int = 100,
         url: str = "https://sp.test",
+        secrets: tuple[str, ...] = ("the-client-secret",),
     ) -> None:
         self.amazon = Amazon(*answers, login=login)
         self.purse = Purse(tokens)
@@ -128,7 +135,7 @@ class Scene:
         self.http = httpx.Client(transport=httpx.MockTransport(self.amazon))
         self.connector = AmazonConnector(
             "acme",
-            Credentials("the-client-id", ("the-client-secret",), "the-refresh-token"),
+            Credentials("the-client-id", secrets, "the-refresh-token"),
             endpoint=url,
             token_url="https://login.test/auth/o2/token",
             http=self.http,
@@ -570,6 +577,48 @@ def test_a_second_403_is_final_also_when_a_hiccup_stood_between() -> None:
         scene.search()
     assert scene.outcomes() == [("AccessRefused", True), ("ServerFault", True), ("AccessRefused", False)]
     assert scene.amazon.logins == 2
+
+
+EXPIRED = error(403, "Unauthorized", "The LWA secret token you provided has expired")
+
+
+def test_after_an_expired_secret_the_next_one_is_tried_at_once() -> None:
+    scene = Scene(EXPIRED, page(), secrets=("old", "new"))
+    scene.search()
+    assert scene.amazon.secrets == ["old", "new"]
+    assert scene.waits == []
+    assert scene.outcomes() == [("SecretExpired", True), ("ok", False)]
+
+
+def test_secrets_that_have_all_expired_are_no_matter_of_roles() -> None:
+    scene = Scene(EXPIRED, secrets=("old", "older"))
+    with pytest.raises(SecretExpired, match="403, Unauthorized: the client secret has expired") as caught:
+        scene.search()
+    assert (caught.value.kind, caught.value.status) == ("secret_expired", 403)
+    assert scene.amazon.secrets == ["old", "older"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (
+            ssl.SSLCertVerificationError(1, "certificate verify failed: self-signed"),
+            "not trusted",
+        ),
+        (ssl.SSLError(1, "wrong version number"), "no TLS connection"),
+        (socket.gaierror(-2, "Name or service not known"), "its host name is unknown"),
+        (ConnectionRefusedError(111, "Connection refused"), "connection refused"),
+        (OSError("Atzr|secret"), "ConnectError"),
+    ],
+)
+def test_why_there_is_no_answer_is_said(fault: Exception, reason: str) -> None:
+    def refuse() -> httpx.Response:
+        raise httpx.ConnectError("no connection") from fault
+
+    with pytest.raises(Unreachable) as caught:
+        Scene(refuse).search()
+    assert reason in str(caught.value)
+    assert "Atzr" not in str(caught.value)
 
 
 def test_after_a_final_403_the_next_call_fetches_a_fresh_token() -> None:
