@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -117,19 +118,76 @@ def reseal(tx: Transaction, batch: Batch) -> tuple[int, int]:
 
 def find_damaged(tx: Transaction) -> Iterator[str]:
     """Try every sealed value. Yield table, column and row of each that does not open."""
+    for name in PLACES:
+        for row, column in _damaged(tx, name):
+            keys = (
+                ("order_id", "account")
+                if "order_id" in row
+                else tables.metadata.tables[name].primary_key.columns.keys()
+            )
+            yield f"{name}.{column} of {', '.join(f'{key} {row[key]}' for key in keys)}"
+
+
+def _damaged(tx: Transaction, name: str) -> Iterator[tuple[Row, str]]:
+    """Yield row and column of each sealed value of a table that does not open."""
+    table = tables.metadata.tables[name]
+    query = sa.select(table)
+    if name == "order_lines":
+        o = tables.orders.c
+        query = query.add_columns(o.account, o.order_id).join(tables.orders, o.order_key == table.c.order_key)
+    if name == LAST:
+        query = query.where(table.c.name == LOOKUP_KEY)
+    for row in tx.conn.execute(query.execution_options(yield_per=500)).mappings():
+        for column in COLUMNS[name]:
+            if row[column] is not None and tx.sealer.try_open(row[column], PLACES[name](row, column)) is None:
+                yield row, column
+
+
+_CHANGED = {
+    "orders": "order_key",
+    "order_lines": "order_key",
+    "customers": "customer_id",
+    "customer_emails": "customer_id",
+}
+"""The key of the order or customer that a table's rows belong to: readers of changes see it again."""
+
+
+def repair(tx: Transaction) -> int:
+    """Replace values that were stored as the text of their bytes, and return how many.
+
+    COPY did that with standard_conforming_strings=off. A sealed value is replaced only if it then opens,
+    a hash only if no other record has it by now.
+    """
+    repaired = 0
     for name, place in PLACES.items():
         table = tables.metadata.tables[name]
-        query = sa.select(table)
-        if name == "order_lines":
-            o = tables.orders.c
-            query = query.add_columns(o.account, o.order_id).join(
-                tables.orders, o.order_key == table.c.order_key
-            )
-        if name == LAST:
-            query = query.where(table.c.name == LOOKUP_KEY)
-        for row in tx.conn.execute(query.execution_options(yield_per=500)).mappings():
-            for column in COLUMNS[name]:
-                sealed = row[column]
-                if sealed is not None and tx.sealer.try_open(sealed, place(row, column)) is None:
-                    keys = ("order_id", "account") if "order_id" in row else table.primary_key.columns.keys()
-                    yield f"{name}.{column} of {', '.join(f'{key} {row[key]}' for key in keys)}"
+        for row, column in list(_damaged(tx, name)):
+            sealed = _bytes_of(row[column])
+            if sealed is None or tx.sealer.try_open(sealed, place(row, column)) is None:
+                continue
+            same = {key: row[key] for key in (*table.primary_key.columns.keys(), column)}
+            repaired += tx.update(table, [{column: sealed}], **same)
+            if key := _CHANGED.get(name):
+                record = tables.orders if key == "order_key" else tables.customers
+                tx.update(record, [{"change_no": tx.change_no, "changed_at": tx.now}], **{key: row[key]})
+    return repaired + _repair_hashes(tx)
+
+
+def _repair_hashes(tx: Transaction) -> int:
+    e, repaired = tables.customer_emails.c, 0
+    for row in tx.rows(
+        sa.select(e.customer_id, e.slot, e.email_hash).where(sa.func.length(e.email_hash) > 16)
+    ):
+        if (digest := _bytes_of(row.email_hash)) is not None:
+            with suppress(sa.exc.IntegrityError), tx.savepoint():
+                where = {"customer_id": row.customer_id, "slot": row.slot}
+                repaired += tx.update(tables.customer_emails, [{"email_hash": digest}], **where)
+    return repaired
+
+
+def _bytes_of(text: bytes) -> bytes | None:
+    """Return the bytes that a PostgreSQL text of bytes stands for; None if it is none."""
+    try:
+        return bytes.fromhex(text.decode("ascii").removeprefix("\\x")) if text[:2] == b"\\x" else None
+    except ValueError:
+        return None

@@ -43,7 +43,11 @@ def upgrade() -> None:
 
 
 @app.command()
-def check() -> None:
+def check(
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Replace sealed values that were stored as text of their bytes.")
+    ] = False,
+) -> None:
     """Check that the database answers, fits this version, opens with the key, and is sound."""
     config, url = _settings()
     check_place(url, create=False)
@@ -58,7 +62,7 @@ def check() -> None:
             (f"schema is revision {revisions.newest_revision()}", "schema", revisions.differences(engine)),
             ("the encryption key opens it", "encryption key", key_problems(config, engine)),
             ("the file is sound", "file", damages(engine)),
-            ("every sealed value opens", "sealed value", damaged_values(config, engine)),
+            ("every sealed value opens", "sealed value", damaged_values(config, engine, repair=repair)),
             ("the job queue is there", "job queue", _queue_problems(config, engine)),
         ):
             if problems == []:
@@ -156,13 +160,21 @@ DAMAGED_AT_MOST = 20
 """Damaged values that are named; a missing key would name all."""
 
 
-def damaged_values(config: Config, engine: Engine) -> list[str] | None:
+def damaged_values(config: Config, engine: Engine, *, repair: bool) -> list[str] | None:
     """Return table, column and row of sealed values that do not open; None if they cannot be tried."""
     keys = config.settings.encryption_key
     if not keys or key_problems(config, engine) or revisions.differences(engine):
         return None
-    with Store(engine, Sealer([key.get_secret_value() for key in keys])).read() as tx:
+    store = Store(engine, Sealer([key.get_secret_value() for key in keys]))
+    if repair:
+        say(f"{counted(store.commit(rotation.repair), 'value')} repaired")
+    with store.read() as tx:
         damaged = [f"{name} does not open" for name in rotation.find_damaged(tx)]
+    if damaged and not repair:
+        say(
+            "`order-sync db check --repair` restores values that were stored as text of their bytes; "
+            "`order-sync orders fetch` replaces what Amazon still shows"
+        )
     if len(damaged) > DAMAGED_AT_MOST:
         damaged[DAMAGED_AT_MOST:] = [f"{len(damaged) - DAMAGED_AT_MOST} more do not open"]
     return damaged

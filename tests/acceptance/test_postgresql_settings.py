@@ -102,6 +102,52 @@ def test_settings_of_the_server_change_nothing_that_is_stored(shop: Shop, odd_da
     engine.dispose()
 
 
+AS_TEXT = {
+    "orders": ("buyer",),
+    "order_lines": ("gift_message",),
+    "customers": ("person",),
+    "customer_emails": ("email", "email_hash"),
+}
+"""Columns of bytes that COPY stored as their text with standard_conforming_strings=off."""
+
+
+@on_postgresql
+def test_values_that_were_stored_as_the_text_of_their_bytes_are_repaired(
+    shop: Shop, database_url: str
+) -> None:
+    shop.environ["ORDER_SYNC_DATABASE_URL"] = database_url
+    shop("sync")
+    before = {what: shop("export", what) for what in ("orders", "customers")}
+    with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
+        hashes = connection.execute("SELECT * FROM customer_emails ORDER BY 1, 2").fetchall()
+        for table, columns in AS_TEXT.items():
+            for column in columns:
+                connection.execute(f"UPDATE {table} SET {column} = convert_to({column}::text, 'UTF8')")
+        connection.execute(
+            "UPDATE orders SET delivery = convert_to('\\x01', 'UTF8') WHERE order_id LIKE '%9'"
+        )
+        checked = shop("db", "check", status=1)
+        assert "wrong  sealed value: 62 more do not open" in checked.lines
+        assert checked.messages == [
+            "`order-sync db check --repair` restores values that were stored as text of their bytes; "
+            "`order-sync orders fetch` replaces what Amazon still shows"
+        ]
+        checked = shop("db", "check", "--repair", status=1)
+        assert checked.messages == ["100 values repaired"]
+        wrong = [line for line in checked.lines if line.startswith("wrong")]
+        assert [line.split(" of ")[0] for line in wrong] == ["wrong  sealed value: orders.delivery"] * 2
+        assert connection.execute("SELECT * FROM customer_emails ORDER BY 1, 2").fetchall() == hashes
+    assert shop("db", "check", "--repair", status=1).messages == ["0 values repaired"]
+    for what, exported in before.items():
+        changed = shop("export", what, "--since", exported.messages[-1])
+        assert len(changed.lines) == len(exported.lines) == 20
+        assert [json.loads(line)["customer_id"] for line in changed.lines]
+        for line, same in zip(sorted(exported.lines), sorted(changed.lines), strict=True):
+            whole, mended = json.loads(line), json.loads(same)
+            if not (what == "orders" and whole["order_id"].endswith("9")):
+                assert {key for key in whole if whole[key] != mended[key]} <= {"changed_at", "change_no"}
+
+
 @pytest.mark.parametrize("command", ["db upgrade", "sync", "run", "db check"])
 def test_a_database_that_cannot_hold_every_character_is_refused(
     shop: Shop, odd_encoding: str, command: str
