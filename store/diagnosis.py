@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from store.engine import ENCODING_REFUSED, WHOSE, Unavailable, file_of, name_of, reason_of
+from store.engine import ENCODING_REFUSED, NO_ANSWER, WHOSE, Unavailable, file_of, name_of, reason_of
 
 _URL = "ORDER_SYNC_DATABASE_URL"
 
@@ -26,6 +26,7 @@ _REMEDIES = {
     "No such file or directory": f"no server listens there, check that it runs, and the host in {_URL}",
     "could not translate host name": f"this host name is unknown, check {_URL}",
     "failed to resolve host": f"this host name is unknown, check {_URL}",
+    NO_ANSWER: "a proxy in between forwards nothing more on that connection; another one is opened",
     "timeout expired": f"no answer came in time, check the network, and the host and port in {_URL}",
     "password authentication failed": f"check user and password in {_URL}",
     "does not exist": f"check the names of database and user in {_URL}; both must exist on the server",

@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from store import tables
-from store.engine import COUNTED_FROM, LOOKUP_KEY, newest_change
+from store.engine import COUNTED_FROM, LOOKUP_KEY, newest_change, wait_long
 from store.engine.statements import copy
 from store.tables import counters, metadata
 
@@ -94,6 +94,7 @@ class Copying:
         with self.target.begin() as target:
             for limit in ("statement_timeout", "idle_in_transaction_session_timeout"):
                 target.exec_driver_sql(f"SET LOCAL {limit} = 0")
+            wait_long(target)
             yield target
 
     @contextmanager

@@ -13,6 +13,7 @@ from sqlalchemy.engine import Engine
 
 from store.engine.connections import (
     ENCODING_REFUSED,
+    NO_ANSWER,
     OPENING,
     PER_TRANSACTION,
     SESSION,
@@ -31,6 +32,7 @@ from store.engine.connections import (
     name_of,
     reason_of,
     try_writing,
+    wait_long,
 )
 from store.engine.positions import COUNTED_FROM, newest_change
 from store.engine.statements import Row
@@ -42,6 +44,7 @@ __all__ = [
     "ENCODING_REFUSED",
     "LOOKUP_KEY",
     "LOOKUP_KEY_PLACE",
+    "NO_ANSWER",
     "OPENING",
     "PER_TRANSACTION",
     "SESSION",
@@ -69,4 +72,5 @@ __all__ = [
     "newest_change",
     "reason_of",
     "try_writing",
+    "wait_long",
 ]

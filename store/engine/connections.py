@@ -27,6 +27,11 @@ BUSY_SECONDS = 60
 
 ENCODING_REFUSED = "its encoding is not UTF8"
 
+NO_ANSWER = "no answer came in time"
+ANSWER_SECONDS = 75.0
+"""The longest wait for an answer of PostgreSQL, which itself ends statements and waits for locks after 60 s:
+something between, such as a proxy, forwards nothing more and does not say so."""
+
 SAFE_REASONS = (
     "password authentication failed",
     "Connection refused",
@@ -49,6 +54,7 @@ SAFE_REASONS = (
     "too many connections",
     "in a read-only transaction",
     "No space left on device",
+    NO_ANSWER,
     ENCODING_REFUSED,
 )
 """Parts of database errors that are safe to repeat; the rest of a message may quote data."""
@@ -123,6 +129,7 @@ def _open_postgresql(
 ) -> Any:
     driver: Any = dialect.loaded_dbapi
     connection: Any = dialect.connect(*arguments, **named)
+    _limit_waits(connection, driver, record.info)
     try:
         if connection.info.parameter_status("server_encoding") != "UTF8":
             raise driver.OperationalError(ENCODING_REFUSED)
@@ -140,12 +147,38 @@ def _open_postgresql(
     return connection
 
 
+def _limit_waits(connection: Any, driver: Any, info: Mapping[str, Any]) -> None:
+    """Let no wait for an answer last longer than ``ANSWER_SECONDS``, and close the connection after one."""
+    without_limit = connection.wait
+
+    def wait(generator: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        if timeout is not None or info.get(UNLIMITED):
+            return without_limit(generator, interval, timeout)
+        try:
+            return without_limit(generator, interval, ANSWER_SECONDS)
+        except driver.errors._WaitTimeout:
+            connection.pgconn.finish()  # an answer that comes later must not be taken for the next one's
+            raise driver.OperationalError(NO_ANSWER) from None
+
+    connection.wait = wait
+
+
 POOLED = "pooled"
 """Key of a connection's ``info``, there only with a pooler in between: the columns of ``_now``."""
 
 
+UNLIMITED = "unlimited"
+"""Key of a connection's ``info`` while a wait for an answer may last as long as it needs."""
+
+
+def wait_long(conn: Connection) -> None:
+    """Let answers on this connection take as long as they need, until it is given back."""
+    conn.info[UNLIMITED] = True
+
+
 def lift_limit(conn: Connection) -> None:
     """Let the transaction's statements last as long as they need; waits for locks stay limited."""
+    wait_long(conn)
     conn.exec_driver_sql(
         f"SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = {_FURTHER_SETTINGS['lock_timeout']}"
     )
@@ -230,6 +263,7 @@ def _check_idle(connection: Any, record: Any, _proxy: Any) -> None:
 
 def _note_use(_connection: Any, record: Any) -> None:
     record.info["used_at"] = time.monotonic()
+    record.info.pop(UNLIMITED, None)
 
 
 # The driver looks up an adapter for each value that is no plain number or text. Finding one that returns the

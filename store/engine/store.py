@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection, Engine
 
 from store import tables
-from store.engine.connections import BUSY_SECONDS, POOLED
+from store.engine.connections import BUSY_SECONDS, POOLED, wait_long
 from store.engine.positions import counted_from
 from store.engine.transaction import Transaction, is_conflict
 from store.sealing import Lookup, Sealer, UnknownKey
@@ -101,6 +101,7 @@ class Store:
         """
         if self.engine.dialect.name == "postgresql":
             with self.alone() as conn:
+                wait_long(conn)
                 if POOLED not in conn.info:
                     conn.detach()  # closed in the end, and its limits with it
                     # Another scheduler may be vacuuming the same table: wait for it.
