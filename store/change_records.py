@@ -43,6 +43,11 @@ class Position(NamedTuple):
             return str(self.change_no)
         return f"{self.change_no}.{self.what}.{self.key}"
 
+    @property
+    def whole(self) -> int:
+        """Return the change position up to which nothing is missing before this place."""
+        return self.change_no if self.what == _AFTER_ALL else self.change_no - 1
+
 
 START = Position(0)
 

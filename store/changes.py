@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from store.change_records import START, BadPosition, Change, Changes, EventKind, Position, PositionGone
-from store.engine import Transaction
+from store.engine import Transaction, condense, is_ours
 from store.engine.outbox import CUSTOMER, ORDER
 from store.tables import customers, orders, outbox, webhook_events, webhooks
 
@@ -99,33 +99,54 @@ def _of_customer(kind: str) -> EventKind:
 
 
 def readable(tx: Transaction) -> Position:
-    """Return the newest position that a reader may receive."""
-    return Position(tx.readable_change_no())
+    """Return the newest position that a reader may receive: that of an event.
 
-
-def reached(tx: Transaction, position: Position) -> Position:
-    """Return the newest position that a reader may receive, if it can continue from this one.
-
-    Raises BadPosition if this one lies ahead, as after an older backup was restored, and PositionGone if
-    events after it were deleted. ``START`` is always valid.
+    Others may be undone by a crash of PostgreSQL, and a reader would seem to be ahead.
     """
-    newest = readable(tx)
-    if position > newest:
-        raise BadPosition(f"that position has not been reached yet: the newest is {newest}")
+    c = outbox.c
+    newest = sa.select(sa.func.max(c.change_no)).where(c.change_no <= tx.readable_change_no())
+    return Position(tx.conn.execute(newest).scalar_one() or 0)
+
+
+def check_history(tx: Transaction, position: Position) -> None:
+    """Raise BadPosition for a position that this database did not issue, or a restore has undone."""
+    if not is_ours(tx.conn, position.change_no):
+        raise BadPosition(
+            f"position {position} is of another database, or of one that was replaced by a backup: "
+            "export everything again and continue from the new position"
+        )
+
+
+def check(tx: Transaction, position: Position) -> None:
+    """Raise BadPosition if a reader cannot continue from this position. ``START`` is always valid."""
+    check_history(tx, position)
+    _check_kept(tx, position)
+
+
+def _check_kept(tx: Transaction, position: Position) -> None:
+    """Raise PositionGone if events after a position were deleted."""
     c = outbox.c
     oldest = tx.conn.execute(sa.select(c.change_no, c.kind).order_by(c.change_no).limit(1)).first()
     if oldest is not None and oldest.kind == _TRIMMED and START < position < Position(oldest.change_no):
         raise PositionGone(f"changes are kept from position {oldest.change_no} on: export everything again")
-    return newest
 
 
 def changes_after(tx: Transaction, after: Position, limit: int) -> Changes:
-    """Return the events after a position, ``limit`` (and ``EVENTS_AT_ONCE``) at most. Raises BadPosition.
+    """Return the events after a reader's position. Raises BadPosition; otherwise as ``changes_for_hook``."""
+    check_history(tx, after)
+    return changes_for_hook(tx, after, limit)
 
+
+def changes_for_hook(tx: Transaction, after: Position, limit: int) -> Changes:
+    """Return the events after a position, ``limit`` (and ``EVENTS_AT_ONCE``) at most. Raises PositionGone.
+
+    A webhook's position is stored here, so a restore takes it back, too; and one of a turn that lasted
+    through a restore is below all later changes.
     Call it in ``Store.read``: the newest position and the events must come from one snapshot.
     """
+    _check_kept(tx, after)
     limit = max(1, min(limit, EVENTS_AT_ONCE))
-    upto = reached(tx, after)
+    upto = readable(tx)
     changes, last = events(tx, sa.and_(later_than(after), outbox.c.change_no <= upto.change_no), limit)
     return Changes(tuple(changes), last or upto, last is not None)
 
@@ -135,6 +156,7 @@ def trim(tx: Transaction) -> int:
 
     Events that a webhook has not handled stay longer, because a receiver may be down for long.
     """
+    condense(tx.conn, tx.now)
     c = outbox.c
     oldest = (
         sa.select(c.change_no, c.at)

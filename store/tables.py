@@ -42,7 +42,19 @@ counters = sa.Table(
     sa.Column("name", sa.String(40), primary_key=True),
     sa.Column("value", sa.BigInteger, nullable=False),
 )
-"""The last assigned numbers, for SQLite without sequences; on PostgreSQL where change positions start."""
+"""The last assigned numbers, for SQLite without sequences."""
+
+histories = sa.Table(
+    "histories",
+    metadata,
+    sa.Column("first_no", Identity, primary_key=True, autoincrement=False),
+    sa.Column("after_no", Identity, nullable=False),
+    sa.Column("began_at", UtcTime, nullable=False),
+    sa.Column("server", sa.String(100), nullable=False),
+    sa.Column("counted_from", Identity, nullable=False),
+)
+"""Histories of change positions (``store/engine/positions.py``): the first position of each, and the last of
+the one before. What lies between was not issued here, or by a history that a restore has undone."""
 
 ORDER_KEYS = sa.Sequence("order_keys", metadata=metadata)
 CUSTOMER_IDS = sa.Sequence("customer_ids", metadata=metadata)

@@ -4,7 +4,7 @@ The source is read in one transaction, so from one snapshot. Rows are copied tab
 their keys, a few thousand in a transaction, so an interrupted copy has left the first rows of a table. Each
 run reads both sides whole and compares counts and checksums: a table that differs, because the source changed
 in between, is copied again. Only ``counters`` is known by name and translated: PostgreSQL has sequences
-instead, and counts change positions from where SQLite stopped.
+instead. Its change positions begin a history of their own, and those of SQLite stay valid.
 
 Until both sides are equal, a mark in the target keeps services from opening it (``is_unfinished``).
 """
@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from store import tables
-from store.engine import COUNTED_FROM, LOOKUP_KEY, newest_change, wait_long
+from store.engine import LOOKUP_KEY, newest_change, wait_long
 from store.engine.statements import copy
 from store.tables import counters, metadata
 
@@ -139,8 +139,9 @@ class Copying:
                 target.execute(sa.select(sa.func.setval(name, value)))
             for table in _copied():
                 _continue_numbers(target, table)
-            target.execute(sa.delete(counters).where(counters.c.name.in_((COPYING, COUNTED_FROM))))
-            target.execute(sa.insert(counters).values(name=COUNTED_FROM, value=position))
+            target.execute(sa.delete(counters).where(counters.c.name == COPYING))
+            continuing = {"first_no": position + 1, "after_no": position, "server": "", "counted_from": 0}
+            target.execute(sa.insert(tables.histories).values(**continuing, began_at=sa.func.now()))
             for table in _copied():
                 # Without statistics PostgreSQL would read whole tables for each page.
                 target.exec_driver_sql(f"ANALYZE {table.name}")

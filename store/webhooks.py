@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
 from store.change_records import Backlog, Change, Held, Hook, Position
-from store.changes import events, later_than, reached, readable
+from store.changes import check, events, later_than, readable
 from store.engine import Row, Transaction
 from store.ledger import Superseded
 from store.tables import outbox, webhook_events, webhooks
@@ -54,12 +54,12 @@ def _hook(tx: Transaction, row: Row) -> Hook:
 def add(tx: Transaction, url: str, secret: str, position: Position | None = None) -> Hook:
     """Store a new receiver of the changes after a position; by default of those from now on.
 
-    Raises BadPosition (``store.changes.reached``).
+    Raises BadPosition (``store.changes.check``).
     """
     if position is None:
         position = readable(tx)
     else:
-        reached(tx, position)
+        check(tx, position)
     hook_id: int = tx.conn.execute(
         sa.insert(webhooks)
         .values(**position._asdict(), failures=0, version=0, created_at=tx.now)
@@ -257,9 +257,9 @@ def backlog(tx: Transaction, hook: Hook) -> Backlog:
 def replay(tx: Transaction, hook_id: int, position: Position) -> bool:
     """Send a receiver all changes after a position again. Return False if there is no such hook.
 
-    Raises BadPosition (``store.changes.reached``).
+    Raises BadPosition (``store.changes.check``).
     """
-    reached(tx, position)
+    check(tx, position)
     e, c = webhook_events.c, webhooks.c
     restarted = {
         **position._asdict(),

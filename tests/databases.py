@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 import sqlite3
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -74,6 +75,34 @@ def postgres_server() -> Iterator[PostgresServer]:
             server.cleanup()
     finally:
         shutil.rmtree(folder)
+
+
+class PhysicalBackup:
+    """A copy of a server's data folder, made while the server runs, as of a volume or with pg_basebackup."""
+
+    def __init__(self, server: PostgresServer) -> None:
+        self._server = server
+        self._data = server.pgdata
+        self._copy = self._data.with_name("backup")
+        with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+            connection.execute("SELECT pg_backup_start('test', fast => true)")
+            subprocess.run(["cp", "-a", self._data, self._copy], check=True)
+            row = connection.execute("SELECT labelfile FROM pg_backup_stop(false)").fetchone()
+        assert row is not None
+        subprocess.run(["cp", "-a", f"{self._data}/pg_wal/.", self._copy / "pg_wal"], check=True)
+        label = self._copy / "backup_label"
+        label.write_text(row[0])
+        owner = self._data.stat()
+        os.chown(label, owner.st_uid, owner.st_gid)
+        for name in ("postmaster.pid", *(file.name for file in self._data.glob(".s.PGSQL*"))):
+            (self._copy / name).unlink(missing_ok=True)
+
+    def restore(self) -> None:
+        """Put the copy into the place of the folder and start the server there."""
+        self._server.stop()
+        shutil.rmtree(self._data)
+        subprocess.run(["cp", "-a", self._copy, self._data], check=True)
+        self._server.ensure_postgres_running()
 
 
 def _start(folder: Path) -> PostgresServer:

@@ -14,11 +14,12 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from poller.cli.export_files import write_csv, write_jsonl
-from poller.cli.failures import BAD_INPUT, Failure
+from poller.cli.options import bad_position_refused, position_of
 from poller.cli.output import say
 from poller.cli.session import opened
 from poller.export import customer_object, order_object
-from store import queries
+from store import changes, queries
+from store.change_records import START
 from store.engine import Transaction
 
 app = typer.Typer()
@@ -33,9 +34,7 @@ class Format(StrEnum):
 
 
 AsFormat = Annotated[Format, typer.Option("--format", help="One JSON object per line, or CSV with a header.")]
-Since = Annotated[
-    int, typer.Option("--since", metavar="P", min=0, help="Only records changed after this position.")
-]
+Since = Annotated[str, typer.Option("--since", metavar="P", help="Only records changed after this position.")]
 
 
 @app.callback()
@@ -47,13 +46,13 @@ def group() -> None:
 
 
 @app.command()
-def orders(as_format: AsFormat = Format.JSONL, since: Since = 0) -> None:
+def orders(as_format: AsFormat = Format.JSONL, since: Since = str(START)) -> None:
     """Export orders; in CSV, one row per line item."""
     _export("orders", as_format, since, queries.changed_orders, order_object)
 
 
 @app.command()
-def customers(as_format: AsFormat = Format.JSONL, since: Since = 0) -> None:
+def customers(as_format: AsFormat = Format.JSONL, since: Since = str(START)) -> None:
     """Export customers, including merged ones."""
     _export("customers", as_format, since, queries.changed_customers, customer_object)
 
@@ -61,21 +60,19 @@ def customers(as_format: AsFormat = Format.JSONL, since: Since = 0) -> None:
 def _export(
     what: str,
     as_format: Format,
-    since: int,
+    since: str,
     changed: Callable[[Transaction, int, int], Iterable[T]],
     exported: Callable[[T], dict[str, Any]],
 ) -> None:
+    after = position_of(since)
     with opened() as service, service.store.read() as tx:
-        upto = tx.readable_change_no()
-        if since > upto:
-            raise Failure(
-                f"position {since} is ahead of this database, which is at {upto}: it belongs to another one.",
-                status=BAD_INPUT,
-            )
-        objects = map(exported, changed(tx, since, upto))
+        with bad_position_refused():
+            changes.check_history(tx, after)
+        position = changes.readable(tx)
+        objects = map(exported, changed(tx, after.whole, tx.readable_change_no()))
         if as_format is Format.CSV:
             write_csv(what, objects, sys.stdout)
         else:
             write_jsonl(objects, sys.stdout)
     sys.stdout.flush()
-    say(str(upto))
+    say(str(position))

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
+
+from poller.cli.failures import BAD_INPUT, Failure
+from store.change_records import BadPosition, Position, read_position
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
@@ -24,3 +29,18 @@ To = Annotated[str, typer.Option("--to", metavar="DATE", help="The day after the
 
 OrderId = Annotated[str, typer.Argument(metavar="ORDER_ID", help="Amazon's order id.")]
 CustomerId = Annotated[int, typer.Argument(metavar="ID", help="The customer's id.")]
+
+
+def position_of(text: str) -> Position:
+    """Return the position that ``--since`` names."""
+    with bad_position_refused():
+        return read_position(text)
+
+
+@contextmanager
+def bad_position_refused() -> Iterator[None]:
+    """Report a position from which nothing can continue as bad input."""
+    try:
+        yield
+    except BadPosition as error:
+        raise Failure(f"--since: {error}.", status=BAD_INPUT) from None

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 
 from config.values import webhook_url
 from poller.cli.failures import BAD_INPUT, Failure
-from poller.cli.options import AsJson
+from poller.cli.options import AsJson, bad_position_refused, position_of
 from poller.cli.output import put, put_json, put_table, say
 from poller.cli.session import opened
 from poller.text import counted, time_text, when
 from poller.webhooks.rules import event_object, new_secret
 from store import webhooks
-from store.change_records import Backlog, BadPosition, Change, Held, Hook, Position, read_position
+from store.change_records import Backlog, Change, Held, Hook
 
 app = typer.Typer()
 HookId = Annotated[int, typer.Argument(metavar="ID", help="The webhook's number; see `webhooks list`.")]
@@ -25,19 +23,6 @@ HookId = Annotated[int, typer.Argument(metavar="ID", help="The webhook's number;
 @app.callback()
 def group() -> None:
     """Notify other programs of changed orders and customers by signed requests (see docs/changes.md)."""
-
-
-def _position(text: str) -> Position:
-    with _bad_position_refused():
-        return read_position(text)
-
-
-@contextmanager
-def _bad_position_refused() -> Iterator[None]:
-    try:
-        yield
-    except BadPosition as error:
-        raise Failure(f"--since: {error}.", status=BAD_INPUT) from None
 
 
 @app.command()
@@ -52,9 +37,9 @@ def add(
         checked = webhook_url(url)
     except ValueError as error:
         raise Failure(f"URL {error}.", status=BAD_INPUT) from None
-    position = None if since is None else _position(since)
+    position = None if since is None else position_of(since)
     secret = new_secret()
-    with opened(create=True) as service, _bad_position_refused(), service.store.begin() as tx:
+    with opened(create=True) as service, bad_position_refused(), service.store.begin() as tx:
         hook = webhooks.add(tx, checked, secret, position)
     put(secret)
     say(f"webhook {hook.hook_id} is notified of changes after position {hook.position}.")
@@ -180,8 +165,8 @@ def replay(
     """Send events to a webhook again: all after a position, or the dead ones."""
     if (since is None) is not given_up:
         raise Failure("give --since P or --dead (not both).", status=BAD_INPUT)
-    position = None if since is None else _position(since)
-    with opened() as service, _bad_position_refused(), service.store.begin() as tx:
+    position = None if since is None else position_of(since)
+    with opened() as service, bad_position_refused(), service.store.begin() as tx:
         if not webhooks.load(tx, hook_id):
             raise _unknown(hook_id)
         if position is None:

@@ -144,11 +144,11 @@ class Deliverer:
 def _fresh(tx: Transaction, hook: Hook) -> Changes:
     """Return what comes after a webhook's position, or everything if that position was dropped."""
     try:
-        return changes.changes_after(tx, hook.position, EVENTS_OF_A_TURN)
+        return changes.changes_for_hook(tx, hook.position, EVENTS_OF_A_TURN)
     except PositionGone:
         note = "a receiver that was away for 90 days missed the first changes"
         log.warning("events lost", hook=hook.hook_id, position=str(hook.position), note=note)
-        return changes.changes_after(tx, START, EVENTS_OF_A_TURN)
+        return changes.changes_for_hook(tx, START, EVENTS_OF_A_TURN)
 
 
 class _Sending:

@@ -6,7 +6,7 @@ go on beside a writer; ``secure_delete`` overwrites erased data; ``synchronous =
 a power cut, because positions already handed to readers must not come back.
 
 PostgreSQL: row locks and the database's own clock. A change position is the transaction's id, counted from
-where the database that this one continues stopped; it is readable once no older transaction can still commit.
+where its history begins; it is readable once no older transaction can still commit.
 """
 
 from sqlalchemy.engine import Engine
@@ -34,13 +34,12 @@ from store.engine.connections import (
     try_writing,
     wait_long,
 )
-from store.engine.positions import COUNTED_FROM, newest_change
+from store.engine.positions import condense, is_ours, newest_change
 from store.engine.statements import Row
 from store.engine.store import LOOKUP_KEY, LOOKUP_KEY_PLACE, Store, has_lookup_key
 from store.engine.transaction import Overtaken, Tombstone, Transaction, is_conflict
 
 __all__ = [
-    "COUNTED_FROM",
     "ENCODING_REFUSED",
     "LOOKUP_KEY",
     "LOOKUP_KEY_PLACE",
@@ -58,6 +57,7 @@ __all__ = [
     "Tombstone",
     "Transaction",
     "Unavailable",
+    "condense",
     "connect_arguments",
     "create_engine",
     "damages",
@@ -66,6 +66,7 @@ __all__ = [
     "hold_tables",
     "index_texts",
     "is_conflict",
+    "is_ours",
     "is_pooled",
     "lift_limit",
     "name_of",

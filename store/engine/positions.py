@@ -1,50 +1,174 @@
-"""Change positions across databases: the number from which PostgreSQL counts them."""
+"""Change positions: the histories of the database, and which positions belong to them.
+
+A restored database cannot tell that it was restored. So a new history begins wherever that is possible: at
+the first change of each process on SQLite, and at the first change on each PostgreSQL server, which is
+another one after every start of it and in every copy of the database. Its first position is the clock's
+microseconds: above all positions issued before, by histories that a restore has undone, too. What lies
+between the last position of a history and the first of the next was issued by such a history.
+"""
 
 from __future__ import annotations
 
+import secrets
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection
 
-from store import tables
+from store.tables import counters, customers, histories, orders, outbox
 
-COUNTED_FROM = "counted_from"
-"""Name of the counter from which PostgreSQL's change positions are counted."""
+_CHANGE_NO = "change_no"
+"""Name of the counter of change positions on SQLite."""
+
+_COUNT = "UPDATE counters SET value = value + ? WHERE name = ? RETURNING value"
+"""Counts on SQLite; PostgreSQL has sequences."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _LEAP = 1_000_000_000
-"""How far a restored database jumps ahead: more than any reader's lead over the restored rows."""
+"""If the clock is behind the positions, a history begins one to two leaps after the last."""
+
+_KEPT = timedelta(days=400)
+"""How long each history is remembered; readers who stopped in an older one must start again."""
+
+_SERVER = (
+    "SELECT concat_ws('/', extract(epoch FROM pg_postmaster_start_time()), oid, 'histories'::regclass::oid) "
+    "FROM pg_database WHERE datname = current_database()"
+)
+"""What differs after any restore: the server's start, or, from a dump, the database or its tables."""
+
+_TAKE = f"SELECT pg_current_xact_id()::text::bigint, ({_SERVER})"
+
+_READABLE = f"""
+SELECT coalesce(min(open.xid), pg_snapshot_xmax(pg_current_snapshot())::text::bigint) - 1,
+    ({_SERVER}), pg_is_in_recovery()
+FROM (SELECT x::text::bigint AS xid FROM pg_snapshot_xip(pg_current_snapshot()) AS x) AS open
+WHERE NOT EXISTS (
+    SELECT FROM pg_locks AS held JOIN pg_stat_activity AS backend ON backend.pid = held.pid
+    WHERE held.locktype = 'transactionid' AND held.mode = 'ExclusiveLock' AND held.granted
+    AND held.transactionid::text::bigint = mod(open.xid, 4294967296)
+    AND backend.datname <> current_database()
+)
+"""
+"""The transaction id before the oldest transaction of this database that is still open.
+
+Transaction ids are the server's: without the condition a long transaction in another database would hold up
+all readers. One that has ended since the snapshot holds no lock any more, and counts as ours.
+"""
 
 
-def counted_from(conn: Connection) -> int:
-    """Return the number from which change positions are counted; make new positions the highest if needed.
+class History(NamedTuple):
+    """The history that a process writes. PostgreSQL's positions are transaction ids plus ``counted_from``."""
 
-    A dump restored into another server has rows with transaction ids that this server has not reached yet,
-    and readers may have seen positions above even those. A leap puts new positions above both.
+    server: str = ""
+    counted_from: int = 0
+
+
+def was_issued(number: int, newest: int, last_before_next: int | None) -> bool:
+    """Return True if a position belongs to this database's histories.
+
+    ``newest`` is the newest readable position; ``last_before_next`` the last one of the history before the
+    first that begins after ``number``, None if none does.
     """
-    if (counted := _recorded_if_ahead(conn)) is not None:
-        return counted
-    # If several processes start together, one leaps and the others use its number.
-    conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock(hashtext('order-sync {COUNTED_FROM}'))")
-    if (counted := _recorded_if_ahead(conn)) is not None:
-        return counted
-    counted = newest_change(conn) + _LEAP
-    insert = postgresql.insert(tables.counters).values(name=COUNTED_FROM, value=counted)
-    conn.execute(insert.on_conflict_do_update(index_elements=["name"], set_={"value": counted}))
-    return counted
+    return number <= (newest if last_before_next is None else last_before_next)
 
 
-def _recorded_if_ahead(conn: Connection) -> int | None:
-    """Return the recorded number if it puts new positions above all stored ones."""
-    c = tables.counters.c
-    counted = conn.execute(sa.select(c.value).where(c.name == COUNTED_FROM)).scalar_one_or_none() or 0
-    ahead = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
-    return int(counted) if newest_change(conn) < counted + conn.exec_driver_sql(ahead).scalar_one() else None
+def first_after(last: int, now: datetime) -> int:
+    """Return the first position of a history that begins now, after position ``last``."""
+    by_clock = (now - _EPOCH) // timedelta(microseconds=1)
+    return by_clock if by_clock > last else last + _LEAP + secrets.randbelow(_LEAP)
+
+
+def take(conn: Connection, now: datetime, known: History | None) -> tuple[int, History]:
+    """Take a transaction's change position; begin a history if the process knows none, or another server's.
+
+    Return the history, too: the process may reuse it once the transaction is committed.
+    """
+    if conn.dialect.name == "postgresql":
+        xid, server = conn.exec_driver_sql(_TAKE).one()
+        if known is None or known.server != server:
+            known = _history_on(server, conn, now)
+        return known.counted_from + int(xid), known
+    if known is None:
+        last = count(conn, _CHANGE_NO, 0)
+        known = History("", first_after(last, now))
+        _remember(conn, now, last, known.counted_from, known)
+        count(conn, _CHANGE_NO, known.counted_from - last - 1)
+    return count(conn, _CHANGE_NO, 1), known
+
+
+def _history_on(server: str, conn: Connection, now: datetime) -> History:
+    """Return the history that a PostgreSQL server writes; begin it if no process has.
+
+    It is committed at once, so that other processes do not wait for all of this transaction.
+    """
+    if (newest := _newest(conn)) is not None and newest.server == server:
+        return History(server, newest.counted_from)
+    with conn.engine.begin() as own:
+        own.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('order-sync histories'))")
+        if (newest := _newest(own)) is not None and newest.server == server:
+            return History(server, newest.counted_from)
+        last = max(newest_change(own), newest.after_no if newest else 0)
+        first = first_after(last, now)
+        # Transactions that wait for the history have an id already.
+        lowest = own.exec_driver_sql("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+        history = History(server, first - int(lowest.scalar_one()))
+        _remember(own, now, last, first, history)
+    return history
+
+
+def _newest(conn: Connection) -> sa.Row[Any] | None:
+    return conn.execute(sa.select(histories).order_by(histories.c.first_no.desc()).limit(1)).first()
+
+
+def _remember(conn: Connection, now: datetime, last: int, first: int, history: History) -> None:
+    row = {"first_no": first, "after_no": last, "began_at": now, **history._asdict()}
+    conn.execute(sa.insert(histories).values(row))
+
+
+def readable(conn: Connection) -> int:
+    """Return the newest position up to which no further changes can appear."""
+    if conn.dialect.name != "postgresql":
+        counted = sa.select(counters.c.value).where(counters.c.name == _CHANGE_NO)
+        return int(conn.execute(counted).scalar_one_or_none() or 0)
+    upto, server, is_standby = conn.exec_driver_sql(_READABLE).one()
+    newest = _newest(conn)
+    if newest is not None and (newest.server == server or is_standby):
+        return int(newest.counted_from) + int(upto)
+    return max(newest_change(conn), newest.after_no if newest else 0)  # no process has changed anything here
+
+
+def is_ours(conn: Connection, number: int) -> bool:
+    """Return True if a position was issued by this database, as far as it is known (``was_issued``)."""
+    c = histories.c
+    next_one = sa.select(c.after_no).where(c.first_no > number).order_by(c.first_no).limit(1)
+    return was_issued(number, readable(conn), conn.execute(next_one).scalar_one_or_none())
+
+
+def condense(conn: Connection, now: datetime) -> None:
+    """Merge histories past their time into one whose positions are all refused, but the oldest."""
+    c = histories.c
+    old = sa.select(sa.func.max(c.first_no), sa.func.min(c.after_no)).where(c.began_at < now - _KEPT)
+    newest_old, last = conn.execute(old).one()
+    if newest_old is not None:
+        conn.execute(sa.delete(histories).where(c.first_no < newest_old))
+        conn.execute(sa.update(histories).where(c.first_no == newest_old).values(after_no=last))
 
 
 def newest_change(conn: Connection) -> int:
-    """Return the highest stored change position; a reader's position is above it by a leap at most."""
+    """Return the highest stored change position."""
     positions = [
         conn.execute(sa.select(sa.func.max(table.c.change_no))).scalar()
-        for table in (tables.customers, tables.orders, tables.outbox)
+        for table in (customers, orders, outbox)
     ]
     return max((int(position) for position in positions if position is not None), default=0)
+
+
+def count(conn: Connection, name: str, number: int) -> int:
+    """Add to a counter of SQLite's and return its new value."""
+    value = conn.exec_driver_sql(_COUNT, (number, name)).scalar_one_or_none()
+    if value is None:
+        conn.execute(sa.insert(counters).values(name=name, value=number))
+        return number
+    return int(value)

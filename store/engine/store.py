@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from store import tables
 from store.engine.connections import BUSY_SECONDS, POOLED, wait_long
-from store.engine.positions import counted_from
+from store.engine.positions import History
 from store.engine.transaction import Transaction, is_conflict
 from store.sealing import Lookup, Sealer, UnknownKey
 
@@ -39,7 +39,7 @@ class Store:
         self._sealer = sealer
         self._clock = clock
         self._lookup: Lookup | None = None
-        self._counted_from = 0
+        self._history: History | None = None
 
     @contextmanager
     def begin(self, *, durable: bool = True) -> Iterator[Transaction]:
@@ -53,9 +53,10 @@ class Store:
             conn = bare.execution_options(durable=durable)
             with conn.begin():
                 now = self._now(conn, "" if durable else _NOT_DURABLE)
-                tx = Transaction(conn, self._sealer, lookup, now, counted_from=self._counted_from)
+                tx = Transaction(conn, self._sealer, lookup, now, history=self._history)
                 yield tx
                 tx.write_outbox()
+            self._history = tx.history or self._history
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
@@ -66,7 +67,7 @@ class Store:
             conn = bare.execution_options(reading=True, **level)
             with conn.begin():
                 now = self._now(conn, _PATIENT)
-                yield Transaction(conn, self._sealer, lookup, now, counted_from=self._counted_from)
+                yield Transaction(conn, self._sealer, lookup, now)
 
     def commit(self, work: Callable[[Transaction], T], *, durable: bool = True) -> T:
         """Do ``work`` in a transaction of its own; repeat all of it if another process was first."""
@@ -139,7 +140,6 @@ class Store:
         """
         if self._lookup is None:
             with self.engine.begin() as conn:
-                self._counted_from = counted_from(conn) if conn.dialect.name == "postgresql" else 0
                 self._lookup = Lookup(_lookup_key(conn, self._sealer))
         return self._lookup
 

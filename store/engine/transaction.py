@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
-from store import tables
-from store.engine import outbox, statements
+from store.engine import outbox, positions, statements
+from store.engine.positions import History
 from store.engine.statements import Row
 from store.sealing import Lookup, Sealer
 
@@ -37,27 +37,6 @@ def is_conflict(error: BaseException) -> bool:
     return state in ("40001", "40P01")  # serialisation failure, deadlock (PostgreSQL's manual, appendix A)
 
 
-_COUNT = "UPDATE counters SET value = value + ? WHERE name = ? RETURNING value"
-"""Counts on SQLite; PostgreSQL has sequences."""
-
-
-_READABLE = """
-SELECT coalesce(min(open.xid), pg_snapshot_xmax(pg_current_snapshot())::text::bigint) - 1
-FROM (SELECT x::text::bigint AS xid FROM pg_snapshot_xip(pg_current_snapshot()) AS x) AS open
-WHERE NOT EXISTS (
-    SELECT FROM pg_locks AS held JOIN pg_stat_activity AS backend ON backend.pid = held.pid
-    WHERE held.locktype = 'transactionid' AND held.mode = 'ExclusiveLock' AND held.granted
-    AND held.transactionid::text::bigint = mod(open.xid, 4294967296)
-    AND backend.datname <> current_database()
-)
-"""
-"""The position before the oldest transaction of this database that is still open.
-
-Transaction ids are the server's: without the condition a long transaction in another database would hold up
-all readers. One that has ended since the snapshot holds no lock any more, and counts as ours.
-"""
-
-
 @dataclass
 class Transaction:
     """One open transaction: everything in it becomes visible together, or not at all.
@@ -72,8 +51,8 @@ class Transaction:
     now: datetime
     began_at: float = field(default_factory=time.monotonic)
     """When it began, in seconds of the monotonic clock."""
-    counted_from: int = 0
-    """The number from which PostgreSQL's change positions are counted."""
+    history: History | None = None
+    """The history of change positions that this transaction writes, as far as it is known."""
     new_keys: dict[str, tuple[int, int]] = field(default_factory=dict)
     """The first and last key taken from each sequence, by its name."""
     revealed: set[int] = field(default_factory=set)
@@ -123,17 +102,12 @@ class Transaction:
     @cached_property
     def change_no(self) -> int:
         """Return the change position of this transaction; the first call takes it."""
-        if self._on_postgresql:
-            number = self.conn.exec_driver_sql("SELECT pg_current_xact_id()::text::bigint").scalar_one()
-            return self.counted_from + int(number)
-        return self._count("change_no", 1)
+        number, self.history = positions.take(self.conn, self.now, self.history)
+        return number
 
     def readable_change_no(self) -> int:
         """Return the newest position up to which no further changes can appear."""
-        if self._on_postgresql:
-            return self.counted_from + int(self.conn.exec_driver_sql(_READABLE).scalar_one())
-        counted = sa.select(tables.counters.c.value).where(tables.counters.c.name == "change_no")
-        return int(self.conn.execute(counted).scalar_one_or_none() or 0)
+        return positions.readable(self.conn)
 
     def insert(self, table: sa.Table, rows: Sequence[Row]) -> None:
         """Insert rows that all have the same columns. Raises a conflict (``is_conflict``)."""
@@ -175,7 +149,7 @@ class Transaction:
             query = sa.text(f"SELECT nextval('{sequence.name}') FROM generate_series(1, :number)")
             keys = sorted(int(row[0]) for row in self.conn.execute(query, {"number": number}))
         else:
-            last = self._count(sequence.name, number)
+            last = positions.count(self.conn, sequence.name, number)
             keys = list(range(last - number + 1, last + 1))
         self.new_keys[sequence.name] = (self.new_keys.get(sequence.name, keys)[0], keys[-1])
         return keys
@@ -184,6 +158,7 @@ class Transaction:
     def savepoint(self) -> Iterator[None]:
         """Undo what the block did if it raises; the transaction itself stays good."""
         new_keys, revealed, is_counted = dict(self.new_keys), set(self.revealed), "change_no" in vars(self)
+        history = self.history
         try:
             with self.conn.begin_nested():
                 yield
@@ -191,6 +166,7 @@ class Transaction:
             self.new_keys, self.revealed = new_keys, revealed
             if not is_counted:
                 vars(self).pop("change_no", None)
+                self.history = history
             raise
 
     def write_outbox(self) -> None:
@@ -202,10 +178,3 @@ class Transaction:
             return
         if not outbox.write(self.conn, self.change_no, self.new_keys, self.revealed):
             raise Overtaken
-
-    def _count(self, name: str, number: int) -> int:
-        value = self.conn.exec_driver_sql(_COUNT, (number, name)).scalar_one_or_none()
-        if value is None:
-            self.insert(tables.counters, [{"name": name, "value": number}])
-            return number
-        return int(value)

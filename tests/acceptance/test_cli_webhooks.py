@@ -91,7 +91,10 @@ def test_bad_input_is_refused_in_one_sentence(shop: Shop) -> None:
     for arguments, sentence in (
         (("add", "http://example.com/"), "error: URL must be an https URL; plain http only to 127.0.0.1"),
         (("add", "https://example.com/", "--since", "x"), "error: --since: a position is a number"),
-        (("add", "https://example.com/", "--since", "999999"), "error: --since: that position has not been"),
+        (
+            ("add", "https://example.com/", "--since", "999999"),
+            "error: --since: position 999999 is of",
+        ),
         (("remove", "7"), "error: there is no webhook 7"),
         (("dead", "7"), "error: there is no webhook 7"),
         (("replay", "7", "--dead"), "error: there is no webhook 7"),

@@ -17,8 +17,9 @@ from alembic import command
 from store import changes, customers, queries, revisions, tables, webhooks
 from store.change_records import START, BadPosition, Change, Changes, Position, PositionGone, read_position
 from store.changes import changes_after
-from store.engine import Store, Transaction, create_engine
+from store.engine import Store, Transaction, condense, create_engine, is_ours, positions
 from tests.integration.store_world import (
+    NOON,
     add_customer,
     apply,
     clock_of,
@@ -203,9 +204,9 @@ def test_a_position_that_has_not_been_reached_is_refused(store: Store) -> None:
     """A reader who was further than an older backup must not wait for events that were sent already."""
     apply(store, an_order("o1", "a@example.com"))
     _, position = events_of(store)
-    with pytest.raises(BadPosition, match="not been reached"):
+    with pytest.raises(BadPosition, match="of another database"):
         read(store, Position(position.change_no + 1_000))
-    with pytest.raises(BadPosition, match="not been reached"), store.begin() as tx:
+    with pytest.raises(BadPosition, match="of another database"), store.begin() as tx:
         webhooks.add(tx, "https://example.com", "whsec_AA==", Position(position.change_no + 1_000))
 
 
@@ -397,6 +398,85 @@ def test_what_was_changed_before_there_was_an_outbox_has_to_be_read(database_url
     engine.dispose()
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_positions_of_the_version_before_stay_valid_on_postgresql(database_url: str) -> None:
+    """Until the server starts again, processes of that version go on writing theirs."""
+    engine = create_engine(database_url)
+    revisions.upgrade(engine)
+    with closing(open_store(database_url)) as store:
+        apply(store, an_order("o1", "a@example.com"))
+        with engine.begin() as connection:
+            command.downgrade(revisions._config(connection), "0016")
+            xid = connection.exec_driver_sql("SELECT pg_current_xact_id()::text::bigint").scalar_one()
+            for table in (tables.customers, tables.orders, tables.outbox):
+                connection.execute(sa.update(table).values(change_no=xid))
+            connection.exec_driver_sql("INSERT INTO counters VALUES ('counted_from', 0)")
+        with engine.begin() as connection:
+            ahead = Position(
+                connection.exec_driver_sql("SELECT pg_current_xact_id()::text::bigint").scalar_one()
+            )
+    revisions.upgrade(engine)
+    assert ahead.change_no > xid
+    with closing(open_store(database_url)) as store:
+        assert events_of(store, ahead)[0] == []
+        apply(store, an_order("o2", "a@example.com"))
+        news, position = events_of(store, ahead)
+        assert news == [("order.created", "o2")]
+        assert position.change_no < ahead.change_no + 1000
+    with engine.begin() as connection:
+        connection.execute(sa.update(tables.histories).values(server="before a start"))
+    with closing(open_store(database_url)) as store:
+        apply(store, an_order("o3", "a@example.com"))
+        assert events_of(store, ahead)[0] == [("order.created", "o2"), ("order.created", "o3")]
+        assert events_of(store, position)[0] == [("order.created", "o3")]
+        with pytest.raises(BadPosition, match="of another database"):
+            read(store, Position(position.change_no + 1))
+    engine.dispose()
+
+
+def test_many_processes_write_one_history_on_each_server(database_url: str) -> None:
+    engine = create_engine(database_url)
+    revisions.upgrade(engine)
+    stores = [open_store(database_url) for _ in range(4)]
+    together(4, lambda number: add_customer(stores[number], external_id=f"{number}"))
+    for store in stores:
+        add_customer(store)
+    with engine.connect() as connection:
+        histories = connection.execute(sa.select(tables.histories)).all()
+    is_postgresql = engine.dialect.name == "postgresql"
+    assert len(histories) == (1 if is_postgresql else 4)
+    seen = [(c.position, c.customer_id) for c in read(stores[0]).events]
+    assert len(seen) == 8
+    assert seen == sorted(seen)
+    for position, _ in seen:
+        read(stores[0], position)
+    for store in stores:
+        store.close()
+    engine.dispose()
+
+
+def test_histories_are_remembered_for_400_days(database_url: str) -> None:
+    """Those before are merged: who stopped in one of them must start again, who came later need not."""
+    engine = create_engine(database_url)
+    revisions.upgrade(engine)
+    days = [NOON + timedelta(days=day) for day in (0, 1, 2, 450, 451)]
+    issued = []
+    for day in days:
+        with engine.begin() as connection:
+            connection.execute(sa.update(tables.histories).values(server="before a start"))
+        with engine.begin() as connection:
+            issued.append(positions.take(connection, day, None)[0])
+            event = {"change_no": issued[-1], "what": 1, "key": 1, "kind": "created", "at": day}
+            connection.execute(sa.insert(tables.outbox).values(event))
+    for _ in range(2):
+        with engine.begin() as connection:
+            condense(connection, days[-1])
+            assert [is_ours(connection, number) for number in issued] == [False, False, True, True, True]
+            assert is_ours(connection, START.change_no)
+            assert len(connection.execute(sa.select(tables.histories)).all()) == 3
+    engine.dispose()
+
+
 def test_what_a_web_hook_has_not_dealt_with_is_kept_for_ninety(store: Store) -> None:
     with store.begin() as tx:
         hook = webhooks.add(tx, "https://example.com", "whsec_AA==")
@@ -429,10 +509,12 @@ def test_a_transaction_in_another_database_of_the_server_holds_up_no_reader(
         assert readable() == ["o2"]
         with store.read() as tx:
             position = tx.readable_change_no()
-            tx.conn.exec_driver_sql(
-                "SET LOCAL ROLE pg_signal_backend"
-            )  # one that may not see others' queries
+            tx.conn.exec_driver_sql("GRANT SELECT ON histories TO pg_signal_backend")
+            # One that may not see others' queries.
+            tx.conn.exec_driver_sql("SET LOCAL ROLE pg_signal_backend")
             assert tx.readable_change_no() == position > before
+            tx.conn.exec_driver_sql("RESET ROLE")
+            tx.conn.exec_driver_sql("REVOKE SELECT ON histories FROM pg_signal_backend")
         with psycopg.connect(ours) as here:
             here.execute("CREATE TEMPORARY TABLE x (a int)")
             apply(store, an_order("o3", "cid@example.com"))

@@ -17,7 +17,7 @@ from connectors.simulator.world import Seller, World
 from poller.bootstrap import Service
 from poller.errors import Unusable
 from store import revisions, tables, transfer
-from store.engine import COUNTED_FROM, create_engine
+from store.engine import create_engine
 from store.sealing import new_key
 from store.transfer import Copying, CopyRefused, Unequal
 from store.types import Exact, UtcTime
@@ -276,7 +276,6 @@ def test_positions_go_on_growing_after_a_dump_was_restored_into_another_server(
     far = 10**7
     with target.begin() as connection:
         connection.execute(sa.update(tables.orders).values(change_no=far))
-        connection.execute(sa.delete(tables.counters).where(tables.counters.c.name == COUNTED_FROM))
     moved = [
         Shop(database_url, shop.simulator, shop.clock, shop.rules, START.date(), fresh=False)
         for _ in range(2)
