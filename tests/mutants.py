@@ -45,9 +45,9 @@ MUTANTS = (
     # SaveWindow and OpenWindow
     Mutant("one half of a split is lost", WINDOWS, "replace(fresh, upper=middle), replace(fresh, lower=middle)", "(replace(fresh, upper=middle),)"),
     Mutant("halves overlap wholly", WINDOWS, "replace(fresh, upper=middle), replace", "fresh, replace"),
-    Mutant("a median outside the window is used", WINDOWS, "return median if window.lower < median < window.upper else None", "return median"),
-    Mutant("a split ignores where the orders are", WINDOWS, "_median(window, times) or _middle", "_middle"),
-    Mutant("an overfull window stays open beside its halves", RESULTS, "return (SaveWindow(windows.cancelled(window)), *(OpenWindow(half) for half in unread))", "return (SaveWindow(window), *(OpenWindow(half) for half in unread))"),
+    Mutant("a split outside the window is used", WINDOWS, "return at if window.lower < at < window.upper else None", "return at"),
+    Mutant("a split ignores where the orders are", WINDOWS, "_quantile(window, times, share) or _middle", "_middle"),
+    Mutant("an overfull window stays open beside its halves", RESULTS, "SaveWindow(windows.cancelled(window)),\n        *(OpenWindow(part)", "SaveWindow(window),\n        *(OpenWindow(part)"),
     Mutant("tokens are followed on updated time", WINDOWS, "return is_settled or is_instant(window)", "return True"),
     Mutant("tokens are followed at the two-year edge", WINDOWS, 'window.axis == "created" and window.lower >', 'window.axis == "created" or window.lower >'),
     Mutant("a finished window keeps its claim", RESULTS, "SaveWindow(replace(read, owner=None, claimed_until=None)),", "SaveWindow(read),"),
