@@ -42,7 +42,7 @@ counters = sa.Table(
     sa.Column("name", sa.String(40), primary_key=True),
     sa.Column("value", sa.BigInteger, nullable=False),
 )
-"""The last assigned numbers, for SQLite without sequences."""
+"""The last assigned numbers, for SQLite without sequences; on PostgreSQL the last change position before."""
 
 histories = sa.Table(
     "histories",

@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from store import tables
-from store.engine import LOOKUP_KEY, newest_change, wait_long
+from store.engine import CHANGE_NO, LOOKUP_KEY, newest_change, wait_long
 from store.engine.statements import copy
 from store.tables import counters, metadata
 
@@ -134,14 +134,13 @@ class Copying:
                 for key in table.foreign_key_constraints - present:
                     target.execute(sa.schema.AddConstraint(key, isolate_from_table=False))
             counted = {row.name: int(row.value) for row in source.execute(sa.select(counters))}
-            position = max(counted.pop("change_no", 0), newest_change(source))
+            counted.pop(CHANGE_NO, None)
             for name, value in counted.items():
                 target.execute(sa.select(sa.func.setval(name, value)))
             for table in _copied():
                 _continue_numbers(target, table)
             target.execute(sa.delete(counters).where(counters.c.name == COPYING))
-            continuing = {"first_no": position + 1, "after_no": position, "server": "", "counted_from": 0}
-            target.execute(sa.insert(tables.histories).values(**continuing, began_at=sa.func.now()))
+            target.execute(sa.insert(counters).values(name=CHANGE_NO, value=newest_change(source)))
             for table in _copied():
                 # Without statistics PostgreSQL would read whole tables for each page.
                 target.exec_driver_sql(f"ANALYZE {table.name}")

@@ -34,12 +34,13 @@ from store.engine.connections import (
     try_writing,
     wait_long,
 )
-from store.engine.positions import condense, is_ours, newest_change
+from store.engine.positions import CHANGE_NO, condense, is_ours, newest_change
 from store.engine.statements import Row
 from store.engine.store import LOOKUP_KEY, LOOKUP_KEY_PLACE, Store, has_lookup_key
 from store.engine.transaction import Overtaken, Tombstone, Transaction, is_conflict
 
 __all__ = [
+    "CHANGE_NO",
     "ENCODING_REFUSED",
     "LOOKUP_KEY",
     "LOOKUP_KEY_PLACE",

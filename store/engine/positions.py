@@ -18,8 +18,8 @@ from sqlalchemy.engine import Connection
 
 from store.tables import counters, customers, histories, orders, outbox
 
-_CHANGE_NO = "change_no"
-"""Name of the counter of change positions on SQLite."""
+CHANGE_NO = "change_no"
+"""Counter of change positions on SQLite; on PostgreSQL the last one that SQLite or an old version issued."""
 
 _COUNT = "UPDATE counters SET value = value + ? WHERE name = ? RETURNING value"
 """Counts on SQLite; PostgreSQL has sequences."""
@@ -91,11 +91,11 @@ def take(conn: Connection, now: datetime, known: History | None) -> tuple[int, H
             known = _history_on(server, conn, now)
         return known.counted_from + int(xid), known
     if known is None:
-        last = count(conn, _CHANGE_NO, 0)
+        last = count(conn, CHANGE_NO, 0)
         known = History("", first_after(last, now))
         _remember(conn, now, last, known.counted_from, known)
-        count(conn, _CHANGE_NO, known.counted_from - last - 1)
-    return count(conn, _CHANGE_NO, 1), known
+        count(conn, CHANGE_NO, known.counted_from - last - 1)
+    return count(conn, CHANGE_NO, 1), known
 
 
 def _history_on(server: str, conn: Connection, now: datetime) -> History:
@@ -109,7 +109,7 @@ def _history_on(server: str, conn: Connection, now: datetime) -> History:
         own.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('order-sync histories'))")
         if (newest := _newest(own)) is not None and newest.server == server:
             return History(server, newest.counted_from)
-        last = max(newest_change(own), newest.after_no if newest else 0)
+        last = newest_change(own)
         first = first_after(last, now)
         # Transactions that wait for the history have an id already.
         lowest = own.exec_driver_sql("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
@@ -130,13 +130,12 @@ def _remember(conn: Connection, now: datetime, last: int, first: int, history: H
 def readable(conn: Connection) -> int:
     """Return the newest position up to which no further changes can appear."""
     if conn.dialect.name != "postgresql":
-        counted = sa.select(counters.c.value).where(counters.c.name == _CHANGE_NO)
-        return int(conn.execute(counted).scalar_one_or_none() or 0)
+        return _counted(conn)
     upto, server, is_standby = conn.exec_driver_sql(_READABLE).one()
     newest = _newest(conn)
     if newest is not None and (newest.server == server or is_standby):
         return int(newest.counted_from) + int(upto)
-    return max(newest_change(conn), newest.after_no if newest else 0)  # no process has changed anything here
+    return newest_change(conn)  # no process has changed anything here
 
 
 def is_ours(conn: Connection, number: int) -> bool:
@@ -157,12 +156,20 @@ def condense(conn: Connection, now: datetime) -> None:
 
 
 def newest_change(conn: Connection) -> int:
-    """Return the highest stored change position."""
+    """Return the highest change position of all that the database knows of."""
     positions = [
-        conn.execute(sa.select(sa.func.max(table.c.change_no))).scalar()
-        for table in (customers, orders, outbox)
+        _counted(conn),
+        *(
+            conn.execute(sa.select(sa.func.max(table.c.change_no))).scalar_one() or 0
+            for table in (customers, orders, outbox)
+        ),
     ]
-    return max((int(position) for position in positions if position is not None), default=0)
+    return max(positions)
+
+
+def _counted(conn: Connection) -> int:
+    counted = sa.select(counters.c.value).where(counters.c.name == CHANGE_NO)
+    return int(conn.execute(counted).scalar_one_or_none() or 0)
 
 
 def count(conn: Connection, name: str, number: int) -> int:

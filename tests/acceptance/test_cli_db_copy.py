@@ -36,6 +36,8 @@ def test_a_database_moves_to_postgresql_with_its_positions(tmp_path: Path, datab
         position = before.messages[-1]
         assert int(after.messages[-1]) >= int(position)
         assert shop("export", "orders", "--since", position).out == ""
+        shop("customers", "create", "--business", "acme", "--name", "Ann")
+        assert len(shop("export", "customers", "--since", position).lines) == 1
         printed = shop("db", "copy", "--to", database_url, status=2).messages
         assert printed == ["error: ORDER_SYNC_DATABASE_URL must name the SQLite database to copy."]
 

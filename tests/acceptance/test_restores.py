@@ -6,16 +6,22 @@ import json
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from connectors.simulator.world import Seller, World
+from store import changes, customers, revisions
+from store.change_records import START, BadPosition, Position
+from store.engine import Store, Unavailable, create_engine
+from store.records import CustomerRecord
+from store.sealing import Sealer
 from tests.acceptance.command_line import Shop, open_shop
 from tests.acceptance.test_cli_service import running
 from tests.databases import PhysicalBackup, postgres_server
+from tests.harness import KEY
 from tests.integration.receiver import Receiver, receiving
 
 pytestmark = pytest.mark.long
@@ -132,6 +138,44 @@ def test_positions_survive_restarts_and_a_rotation_of_the_key(shop: Shop, take_b
     assert names == {"bea"}
     create(shop, "cid")
     assert names_since(shop, position)[0] == {"cid"}
+
+
+def test_a_process_that_runs_through_a_failover_to_a_server_that_lacks_changes() -> None:
+    with postgres_server() as server:
+        engine = create_engine(server.get_uri(driver="psycopg"))
+        revisions.upgrade(engine)
+        store = Store(engine, Sealer([KEY]))
+        _commit(store, "ann")
+        before = _read(store, START)[1]
+        backup = PhysicalBackup(server)
+        _commit(store, "bea")
+        ahead = _read(store, before)[1]
+        backup.restore()
+        for _ in range(3):  # connections that the server's end has broken
+            with suppress(*Unavailable):
+                _read(store, START)
+        with pytest.raises(BadPosition, match="replaced by a backup"):
+            _read(store, ahead)
+        for name in ("cid", "dan", "eve"):
+            _commit(store, name)
+        with pytest.raises(BadPosition, match="replaced by a backup"):
+            _read(store, ahead)
+        news, position = _read(store, before)
+        assert len(news) == 3
+        assert ahead < min(news) < max(news) <= position
+        store.close()
+
+
+def _commit(store: Store, name: str) -> None:
+    with store.begin() as tx:
+        customers.create(tx, [CustomerRecord("acme", None, None, tx.now, name=name)])
+
+
+def _read(store: Store, after: Position) -> tuple[list[Position], Position]:
+    """Return the positions of what changed since, and the one to continue from."""
+    with store.read() as tx:
+        batch = changes.changes_after(tx, after, 100)
+    return [change.position for change in batch.events], batch.position
 
 
 def test_a_webhook_continues_after_a_restore_with_what_its_receiver_takes_for_new(

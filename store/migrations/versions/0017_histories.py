@@ -20,7 +20,7 @@ IDENTITY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 CONTINUE = """
 INSERT INTO histories (first_no, after_no, began_at, server, counted_from)
-SELECT 0, base.counted + ahead.xid - 1, now(), server.name, base.counted
+SELECT 0, 0, now(), server.name, base.counted
 FROM (SELECT coalesce(max(value), 0) AS counted FROM counters WHERE name = 'counted_from') AS base,
     (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS xid) AS ahead,
     (SELECT max(change_no) AS change_no FROM (
@@ -30,7 +30,12 @@ FROM (SELECT coalesce(max(value), 0) AS counted FROM counters WHERE name = 'coun
         AS name FROM pg_database WHERE datname = current_database()) AS server
 WHERE newest.change_no < base.counted + ahead.xid
 """
-"""Positions issued so far, also those without a change, stay valid."""
+
+ISSUED = """
+INSERT INTO counters (name, value)
+SELECT 'change_no', counted_from + pg_snapshot_xmax(pg_current_snapshot())::text::bigint - 1 FROM histories
+"""
+"""Positions issued so far stay valid, also those of transactions without a change."""
 
 
 def upgrade() -> None:
@@ -45,7 +50,10 @@ def upgrade() -> None:
     )
     if op.get_context().dialect.name == "postgresql":
         op.execute(CONTINUE)
+        op.execute(ISSUED)
 
 
 def downgrade() -> None:
     op.drop_table("histories")
+    if op.get_context().dialect.name == "postgresql":
+        op.execute("DELETE FROM counters WHERE name = 'change_no'")
