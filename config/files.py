@@ -46,6 +46,10 @@ def shown_path(text: str) -> str:
     return text if certain else "the file that it names"
 
 
+_MISTAKEN = (".tml", ".tom", ".tmol", ".yaml", ".yml", ".json", ".ini", ".conf")
+"""Endings that are written by mistake."""
+
+
 def misnamed(folder: Path) -> tuple[Path, ...]:
     """Return files of the folder that look like configuration but do not end in ``.toml``."""
     try:
@@ -53,7 +57,10 @@ def misnamed(folder: Path) -> tuple[Path, ...]:
             sorted(
                 p
                 for p in folder.iterdir()
-                if ".toml" in p.name.lower() and p.suffix != ".toml" and p.name[0] != "." and p.is_file()
+                if p.suffix != ".toml"
+                and (".toml" in p.name.lower() or p.suffix.lower() in _MISTAKEN)
+                and p.name[0] != "."
+                and p.is_file()
             )
         )
     except (OSError, ValueError):

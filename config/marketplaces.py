@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
@@ -158,6 +158,8 @@ def read_marketplaces(folder: Path, catalogue: Catalogue, accounts: Collection[s
         return MarketplaceFiles((), (Problem(f"{folder} {fault}", "everything"),))
     if not paths:
         message = f"no marketplace is configured: write one TOML file for each into {folder}"
+        if not folder.parent.exists():
+            message += f"; the folder {folder.parent} that ORDER_SYNC_CONFIG_DIR names does not exist"
         return MarketplaceFiles((), (Problem(message, "syncing"),))
     drafts = [_read(path, catalogue, accounts) for path in paths]
     together = _faults_between(drafts)
@@ -165,6 +167,16 @@ def read_marketplaces(folder: Path, catalogue: Catalogue, accounts: Collection[s
         Problem(sentence, "marketplace", draft.file, draft.place)
         for draft in drafts
         for sentence in (*draft.faults, *together[draft.file])
+    ]
+    tomorrow = datetime.now(UTC).date() + timedelta(days=1)
+    problems += [
+        Problem(
+            f"{draft.file}: start_date {draft.settings.start_date} is in the future: "
+            "orders are read from now on, and no history",
+            "nothing",
+        )
+        for draft in drafts
+        if draft.settings is not None and draft.settings.enabled and draft.settings.start_date > tomorrow
     ]
     good = tuple(draft.settings for draft in drafts if draft.settings and not together[draft.file])
     return MarketplaceFiles(good, tuple(problems))

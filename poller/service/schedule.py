@@ -37,6 +37,7 @@ from poller.service.lifecycle import (
 )
 from poller.service.tick import DATABASE_RETRY, tick
 from poller.sync.run import RunReport
+from poller.text import counted
 from store import ledger, webhooks
 from store.engine import Unavailable, file_of, reason_of
 
@@ -130,7 +131,12 @@ class Schedule:
         for problem in self._service.problems:
             log.warning("configuration", problem=problem.message, stops=problem.stops)
         if not self._service.sources:
-            log.warning("configuration", problem="no source can be polled", stops="everything")
+            seen = (
+                f"{counted(len(self._service.config.marketplaces), 'usable marketplace file')} and "
+                f"{counted(len(self._service.config.settings.accounts), 'account')} were found"
+            )
+            nothing = f"no source can be polled: {seen}; `order-sync config check` says what is wrong"
+            log.error("configuration", problem=nothing, stops="everything")
 
     def _reload(self) -> None:
         began = time.monotonic()

@@ -152,7 +152,7 @@ def test_a_fingerprint_of_nothing_is_a_fingerprint(tmp_path: Path) -> None:
     assert fingerprint(tmp_path / "none") == fingerprint(tmp_path / "none")
 
 
-@pytest.mark.parametrize("name", ["fr.toml.txt", "fr.TOML", "fr.toml~"])
+@pytest.mark.parametrize("name", ["fr.toml.txt", "fr.TOML", "fr.toml~", "fr.tml", "fr.yaml"])
 def test_a_file_that_is_not_read_because_of_its_name_is_reported(name: str, folder: Path) -> None:
     (folder / "marketplaces" / name).write_text(MARKETPLACE.format("FR", "a"))
     config = read(folder)

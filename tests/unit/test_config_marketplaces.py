@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -301,6 +301,23 @@ def test_a_folder_without_files_is_a_problem_that_stops_all_syncing(tmp_path: Pa
         assert str(problem).startswith("no marketplace is configured: ")
         assert str(tmp_path) in str(problem)
         assert (problem.stops, problem.severity) == ("syncing", "error")
+
+
+def test_a_folder_that_does_not_exist_is_named_with_its_setting(tmp_path: Path) -> None:
+    (problem,) = read_marketplaces(tmp_path / "none" / "marketplaces", BY_NAME, ()).problems
+    assert str(problem).endswith(
+        f"the folder {tmp_path / 'none'} that ORDER_SYNC_CONFIG_DIR names does not exist"
+    )
+
+
+def test_a_start_in_the_future_is_a_warning(tmp_path: Path) -> None:
+    today = datetime.now(UTC).date()
+    soon, later = today + timedelta(days=1), today + timedelta(days=2)
+    assert read(tmp_path, uk=toml(UK, start_date=str(soon))).problems == ()
+    found = read(tmp_path, uk=toml(UK, start_date=str(later)))
+    (problem,) = found.problems
+    assert str(problem).startswith(f"marketplaces/uk.toml: start_date {later} is in the future")
+    assert (problem.severity, len(found.good)) == ("warning", 1)
 
 
 def test_the_settings_cannot_be_changed(tmp_path: Path) -> None:
