@@ -32,13 +32,15 @@ SMALL = {
     "budgets",
     "businesses",
     "counters",
+    "histories",
     "marketplaces",
     "meta",
+    "pg_database",
     "refusals",
     "sources",
     "webhooks",
 }
-"""Tables with a few rows per account, which may be read whole."""
+"""Tables with a few rows per account, server or start of it, which may be read whole."""
 
 FEW = {"CONSTANT", "json_each", "forgotten_orders", "quarantine", "verifications"}
 """What SQLite may read within one account: few rows, or one row; and lists of parameters."""
