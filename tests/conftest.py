@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import psycopg
 import pytest
 
@@ -25,6 +26,13 @@ def _foreign_variables() -> list[str]:
 # Before any test module is imported, because python-amazon-sp-api reads some of them at import.
 for _name in _foreign_variables():
     del os.environ[_name]
+
+
+# A slow machine is no fault of a property.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
