@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -20,6 +20,7 @@ from poller.web.console import sessions
 from poller.web.problems import Problem, database_away, starting
 from store import tokens, users
 from store.engine import DatabaseError, NoConnection
+from store.tokens import StoredToken
 
 log = structlog.get_logger("order_sync")
 
@@ -32,6 +33,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 LARGEST_BODY = 1_000_000
 SLOWEST_BODY = 20.0
 """Seconds in which a body must arrive."""
+
+METRICS = "/metrics"
 
 DATABASE_ERRORS = (DatabaseError, NoConnection)
 """How a database fails; ``NoConnection``: all connections are in use."""
@@ -54,6 +57,7 @@ class GuardMiddleware:
         self._app = app
         self._service = service
         self._authenticator = authenticator
+        self._known: tuple[Sequence[StoredToken], bool] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -95,14 +99,27 @@ class GuardMiddleware:
         if not self._service.is_open:
             raise starting()
         try:
-            with self._service.store.read() as tx:
-                stored, has_users = tokens.load(tx), users.is_any(tx)
+            stored, has_users = self._credentials(request)
             if sessions.is_page(request.path):
                 closed = self._authenticator.is_closed(stored, has_users)
                 return sessions.authenticate(self._service.store, request, closed)
         except DATABASE_ERRORS:
             raise database_away() from None
         return self._authenticator.authenticate(request, stored, has_users=has_users)
+
+    def _credentials(self, request: RequestInfo) -> tuple[Sequence[StoredToken], bool]:
+        """Return the stored tokens, and True if the console has users.
+
+        While the database is away, metrics, which say so, are served to those that were known last: none of
+        them can be removed meanwhile.
+        """
+        try:
+            with self._service.store.read() as tx:
+                self._known = tokens.load(tx), users.is_any(tx)
+        except DATABASE_ERRORS:
+            if self._known is None or request.path != METRICS:
+                raise
+        return self._known
 
 
 def fault(scope: Scope, error: Exception) -> Problem:

@@ -50,6 +50,24 @@ def test_the_service_is_ready_after_a_sync(place: Served) -> None:
     assert (answer.status_code, answer.json()) == (200, {"status": "ready", "reasons": []})
 
 
+def test_metrics_say_that_the_database_is_away_to_those_who_were_known(
+    place: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = place.client("read")
+    assert reader.get("/metrics").status_code == 200
+
+    def refuse(*_: object, **__: object) -> None:
+        raise sa.exc.OperationalError("SELECT", {}, Exception("Connection refused"))
+
+    monkeypatch.setattr(place.store.engine, "connect", refuse)
+    answer = reader.get("/metrics")
+    assert answer.status_code == 200
+    figures = {family.name: family.samples for family in text_string_to_metric_families(answer.text)}
+    assert [sample.value for sample in figures["order_sync_database_up"]] == [0]
+    problem(place.client(Authorization="Bearer wrong").get("/metrics"), 401, "token")
+    problem(reader.get("/orders"), 503, "database")
+
+
 def test_prometheus_reads_the_figures(place: Served) -> None:
     answer = place.client("read").get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain")
