@@ -135,7 +135,13 @@ class Cost:
 NOTHING = Cost(0, 0, 0, 0, timedelta())
 
 
-def by_search(orders: int, span: timedelta, budgets: Budgets, first: timedelta) -> Cost:
+def by_search(
+    orders: int,
+    span: timedelta,
+    budgets: Budgets,
+    first: timedelta,
+    widest: timedelta = history.WINDOW_SPAN,
+) -> Cost:
     """Return the cost of searching alone; ``first``: width of its next window."""
     windows = searches = 0
     remaining, width = span, first
@@ -145,7 +151,7 @@ def by_search(orders: int, span: timedelta, budgets: Budgets, first: timedelta) 
         windows += 1
         searches += max(1, math.ceil(held / PAGE_SIZE))
         remaining -= width
-        width = history.next_span(width, held, budgets.search.rate)
+        width = min(widest, history.next_span(width, held, budgets.search.rate))
     return Cost(windows, searches, 0, 0, _time(searches, budgets))
 
 
@@ -159,7 +165,8 @@ def by_report(
     """
     parts = max(1, math.ceil(span / REPORT_SPAN))
     if orders < parts:
-        search = by_search(orders, span, budgets, first)
+        # Searching goes part by part.
+        search = by_search(orders, span, budgets, first, REPORT_SPAN)
         return replace(
             search, reports=3 * parts, time=None if search.time is None else max(search.time, takes)
         )
