@@ -13,7 +13,7 @@
     ├── DocumentExpired           document_expired: a report's address is no longer accepted; get another
     ├── ReportUnreadable          report_unreadable: a report is not the promised table; do without it
     ├── BoundRefused              bound_refused: the upper bound was too young for Amazon's clock
-    ├── SecretExpired         secret_expired: Amazon refuses what the client secret granted; make a new one
+    ├── SecretExpired             secret_expired: Amazon refuses what the client secret granted
     ├── RequestRefused            request_refused: status 4xx; this request never succeeds unchanged
     │   ├── AccessRefused         access_refused: status 401 or 403, with a fresh access token too
     │   └── OrderNotFound         order_not_found: status 404 of a fetch by ID
