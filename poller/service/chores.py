@@ -21,6 +21,7 @@ from poller.monitoring.snapshot import buyers_shown
 from poller.privacy.key_rotation import about_keys
 from poller.privacy.purge import Purge
 from poller.service.lifecycle import again_in
+from poller.sync.windows import backoff
 from poller.webhooks.delivery import Deliverer
 from store import changes
 from store.engine import Unavailable, reason_of
@@ -39,9 +40,9 @@ ALERT_SECONDS_MOST = 300
 ALERT_GRACE = timedelta(minutes=3)
 """How long sources may take after a start to succeed before alerts are sent."""
 
-BROKEN_SECONDS = 60
-BROKEN_SECONDS_MOST = 3600
-"""Seconds that a chore rests after it broke: doubled each time in a row, up to an hour."""
+BROKEN_SECONDS = 60.0
+BROKEN_AT_MOST = timedelta(hours=1)
+"""How long a chore rests after it broke: doubled each time in a row, up to an hour."""
 
 TRIM_SECONDS = 3600
 IDENTITY_SECONDS = 3600
@@ -112,7 +113,7 @@ class Chores:
                 log.warning("database is away", chore=name, error=reason_of(error))
             except Exception as error:
                 breaks += 1
-                rest = min(BROKEN_SECONDS * 2 ** (breaks - 1), BROKEN_SECONDS_MOST)
+                rest = backoff(breaks, first=BROKEN_SECONDS, longest=BROKEN_AT_MOST).total_seconds()
                 rests_until = time.monotonic() + rest
                 # Its traceback once: what is broken for good must not fill a disk.
                 log.error(
