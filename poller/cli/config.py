@@ -22,12 +22,10 @@ from config.load import Config, load
 from config.problems import Problem
 from connectors.base import SearchQuery
 from connectors.errors import (
-    AccessRefused,
     ApplicationRefused,
     ConnectorError,
     CredentialsRefused,
     Deferred,
-    SecretExpired,
     Unreachable,
 )
 from connectors.marketplaces import BY_ID, BY_NAME
@@ -40,7 +38,7 @@ from poller.cli.session import NO_KEY, check_place, log_quietly, open_store, pro
 from poller.ingest.accounts import Account
 from poller.ingest.budget import AccountBudget, Allowance
 from poller.matching.statuses import SHOWING_BUYERS
-from poller.monitoring.attention import ACCESS_REMEDY, REFUSAL_REMEDIES, SECRET_REMEDY
+from poller.monitoring.attention import ACCESS_REMEDIES, REFUSAL_REMEDIES
 from poller.privacy.key_rotation import about_keys
 from poller.sync.decide import SIGNPOST_MARGIN
 from poller.text import counted, iso_rounded_up
@@ -271,11 +269,7 @@ def _failed(name: str, error: ConnectorError, account: Account) -> Answer:
     if isinstance(error, CredentialsRefused):
         kind = "application" if isinstance(error, ApplicationRefused) else "account"
         return Answer(False, f"{name}: {error}; {REFUSAL_REMEDIES[kind]}")
-    hint = ""
-    if isinstance(error, AccessRefused):
-        hint = f"; {ACCESS_REMEDY}"
-    elif isinstance(error, SecretExpired):
-        hint = f"; {SECRET_REMEDY}"
+    hint = f"; {ACCESS_REMEDIES[error.kind]}" if error.kind in ACCESS_REMEDIES else ""
     return Answer(False, f"{name}: {error}{hint}")
 
 

@@ -26,14 +26,13 @@ CLOCK_TOLERANCE = timedelta(minutes=2)
 BEHIND = timedelta(minutes=30)
 """How far a source may be behind, beside two of its paces, before it is reported."""
 
-ACCESS_REMEDY = (
-    "Amazon refuses access: check that the application has the roles it needs and that the seller "
-    "authorised it after they were granted"
-)
-SECRET_REMEDY = (
-    "rotate the client secret: make a new one in Amazon's developer console and set it, first, in "
-    "LWA_CLIENT_SECRET"
-)
+ACCESS_REMEDIES = {
+    AccessRefused.kind: "Amazon refuses access: check that the application has the roles it needs and that "
+    "the seller authorised it after they were granted",
+    SecretExpired.kind: "rotate the client secret: make a new one in Amazon's developer console and set it, "
+    "first, in LWA_CLIENT_SECRET",
+}
+"""What to do when Amazon refuses what Login with Amazon granted, by the error's kind."""
 REFUSAL_REMEDIES = {
     "account": "authorise the application again in Seller Central and set the new refresh token",
     "application": "check that LWA_CLIENT_ID and LWA_CLIENT_SECRET are the application's current ones",
@@ -43,10 +42,8 @@ REFUSAL_REMEDIES = {
 
 def remedy(kind: str | None) -> str:
     """Say what to do about a failure of this kind; None if an older version stored it."""
-    if kind == SecretExpired.kind:
-        return f"{SECRET_REMEDY}; the next run retries it"
-    if kind == AccessRefused.kind:
-        return f"{ACCESS_REMEDY}; the next run retries it"
+    if kind in ACCESS_REMEDIES:
+        return f"{ACCESS_REMEDIES[kind]}; the next run retries it"
     if kind in (RequestRefused.kind, OrderNotFound.kind):
         return "Amazon refuses the request: `order-sync config check --online` may say why"
     return "the next run retries it"
