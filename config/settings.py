@@ -73,8 +73,8 @@ class Settings(BaseSettings):
 
     ``encryption_key`` is None if it is not set: a process that needs it refuses to start.
     ``log_format`` is None for the default, which depends on the terminal. ``runtime_dir`` is None for beside
-    the SQLite file. ``retention_days``,
-    ``hash_retention_months`` and ``listen`` (host and port) are None for off.
+    the SQLite file. ``retention_days``, ``hash_retention_months`` and ``listen`` (host and port) are None for
+    off.
     """
 
     model_config = SettingsConfigDict(

@@ -98,11 +98,16 @@ def test_an_upgrade_may_be_repeated_and_loses_nothing(engine: Engine) -> None:
     assert revisions.differences(engine) == []
 
 
-@pytest.mark.long
-def test_down_to_nothing_and_up_again(engine: Engine) -> None:
+def bring_to(engine: Engine, revision: str) -> None:
+    """Upgrade to the newest revision, and go back to this one."""
     revisions.upgrade(engine)
     with engine.begin() as connection:
-        command.downgrade(revisions._config(connection), "base")
+        command.downgrade(revisions._config(connection), revision)
+
+
+@pytest.mark.long
+def test_down_to_nothing_and_up_again(engine: Engine) -> None:
+    bring_to(engine, "base")
     assert sa.inspect(engine).get_table_names() == ["alembic_version"]
     if engine.dialect.name == "postgresql":
         assert sa.inspect(engine).get_sequence_names() == []
@@ -113,9 +118,7 @@ def test_down_to_nothing_and_up_again(engine: Engine) -> None:
 
 @pytest.mark.long
 def test_what_runs_saw_of_their_buyers_is_carried_over_to_the_days(engine: Engine) -> None:
-    revisions.upgrade(engine)
-    with engine.begin() as connection:
-        command.downgrade(revisions._config(connection), "0012")
+    bring_to(engine, "0012")
     days = "INSERT INTO run_days (source, day, runs, failed, pages, orders, requests) VALUES"
     each = (
         "INSERT INTO runs (source, started_at, pages, orders, requests, identifiable, with_email, with_name)"
@@ -140,9 +143,7 @@ def test_what_runs_saw_of_their_buyers_is_carried_over_to_the_days(engine: Engin
 def test_settled_days_go_on_where_the_source_was_and_earlier_where_a_marketplace_failed(
     engine: Engine,
 ) -> None:
-    revisions.upgrade(engine)
-    with engine.begin() as connection:
-        command.downgrade(revisions._config(connection), "0015")
+    bring_to(engine, "0015")
     source = "INSERT INTO sources (source, account, turns, failures, settled_until) VALUES"
     each = (
         "INSERT INTO marketplaces"
@@ -234,9 +235,7 @@ def test_a_column_of_another_kind_is_reported_in_words(engine: Engine) -> None:
 @pytest.mark.parametrize("empty_database_url", ["postgresql"], indirect=True)
 def test_an_upgrade_that_loses_a_deadlock_to_a_service_is_repeated(engine: Engine) -> None:
     """The service has one table and wants another one; the upgrade has that and wants the first."""
-    revisions.upgrade(engine)
-    with engine.begin() as connection:
-        command.downgrade(revisions._config(connection), "0009")
+    bring_to(engine, "0009")
     waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'windows'::regclass"
     with ThreadPoolExecutor(1) as pool, engine.connect() as service, engine.connect() as watch:
         service.exec_driver_sql("LOCK TABLE windows IN ROW EXCLUSIVE MODE")
