@@ -10,6 +10,7 @@ from connectors.marketplaces import BY_ID
 from poller.ingest.accounts import Setup
 from poller.matching.buyer_visibility import sentence
 from poller.monitoring.status import MarketplaceStatus, RetentionStatus, SourceStatus, VerificationStatus
+from poller.privacy.purge import CLOCKS_AGREE_WITHIN
 from poller.text import counted, lasting, when
 from poller.verification.comparison import ALMOST_A_SECOND
 from store.quarantine import Counts
@@ -20,8 +21,6 @@ ERASURE_OVERDUE = timedelta(days=2)
 
 RUN_OVERDUE = timedelta(hours=2)
 """How long a source with work to do may go without a run before it is reported."""
-
-CLOCK_TOLERANCE = timedelta(minutes=2)
 
 BEHIND = timedelta(minutes=30)
 """How far a source may be behind, beside two of its paces, before it is reported."""
@@ -81,7 +80,7 @@ def _about_source(source: SourceStatus, now: datetime) -> Iterator[str]:
             f"{source.source}: No request to Amazon since {_since(idle_since, now)}. Is the service running? "
             "`order-sync run` is the service, `order-sync sync` one pass."
         )
-    elif source.last_run is not None and source.last_run.started_at > now + CLOCK_TOLERANCE:
+    elif source.last_run is not None and source.last_run.started_at > now + CLOCKS_AGREE_WITHIN:
         yield (
             f"{source.source}: the last run is dated {_minute(source.last_run.started_at)}, in the future: "
             "the clock of this machine, or of the database, was ahead then or is behind now. Set it right."
