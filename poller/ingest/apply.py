@@ -7,9 +7,10 @@ whose marketplace became known, an order out of quarantine.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 from msgspec import structs
 
@@ -26,6 +27,8 @@ from store.engine import Row, Tombstone, Transaction, Unavailable, is_conflict
 from store.records import CustomerRecord, OrderRecord, normal_email
 
 TRIES_AFTER_CONFLICT = 3
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,29 +81,41 @@ def apply_page(
     """
     if not in_parts:
         return apply_orders(tx, rules, page.orders, page.unreadable, walk=walk)
-    failed = [*page.unreadable]
+    done: list[Applied] = []
+    in_order = sorted(page.orders, key=lambda o: (o.created_at, o.order_id))  # as a page is matched (R20)
+    broken = narrow_down(
+        in_order,
+        lambda part: done.append(apply_or_undo(tx, rules, part, walk=walk)),
+        lambda error: isinstance(error, Unavailable),
+    )
+    failed = [_quarantined(order, error, page.payload_of(order.order_id)) for order, error in broken]
+    apply_orders(tx, rules, [], [*page.unreadable, *failed])
+    return Applied(
+        sum(applied.changed for applied in done),
+        sum(applied.created for applied in done),
+        # What failed bears no mark: a walk that shows it again and again makes no progress.
+        sum(applied.seen_by_walk for applied in done) + len(failed),
+    )
 
-    def apply_part(part: Sequence[AmazonOrder]) -> Applied:
-        try:
-            return apply_or_undo(tx, rules, part, walk=walk)
-        except Unavailable:
+
+def narrow_down(
+    items: Sequence[T], work: Callable[[Sequence[T]], object], is_fatal: Callable[[Exception], bool]
+) -> list[tuple[T, Exception]]:
+    """Do ``work`` on all items, and where it fails on halves of them. Return those that fail alone, and why.
+
+    ``work`` undoes what it did when it fails. Raises the errors that are fatal.
+    """
+    try:
+        work(items)
+    except Exception as error:
+        if is_fatal(error):
             raise
-        except Exception as error:
-            if len(part) > 1:
-                middle = len(part) // 2
-                first, second = apply_part(part[:middle]), apply_part(part[middle:])
-                return Applied(
-                    first.changed + second.changed,
-                    first.created + second.created,
-                    first.seen_by_walk + second.seen_by_walk,
-                )
-            failed.extend(_quarantined(order, error, page.payload_of(order.order_id)) for order in part)
-            # It bears no mark: a walk that shows it again and again makes no progress.
-            return Applied(0, 0, len(part))
-
-    applied = apply_part(sorted(page.orders, key=lambda o: (o.created_at, o.order_id)))  # as matched (R20)
-    apply_orders(tx, rules, [], failed)
-    return applied
+        if len(items) <= 1:
+            return [(item, error) for item in items]
+        middle = len(items) // 2
+        halves = (items[:middle], items[middle:])
+        return [broken for half in halves for broken in narrow_down(half, work, is_fatal)]
+    return []
 
 
 def apply_or_undo(

@@ -12,7 +12,7 @@ import structlog
 
 from connectors.base import Budget, OrderConnector, PayloadReader
 from connectors.errors import AccessRefused, ConnectorError, CredentialsRefused
-from poller.ingest.apply import decide_again
+from poller.ingest.apply import decide_again, narrow_down
 from poller.ingest.quarantine import after_upgrade
 from poller.ingest.sources import Source
 from poller.sync.decide import SETTLED_AFTER
@@ -119,23 +119,20 @@ def catch_up(store: Store, source: Source, read_payload: PayloadReader) -> None:
 
 
 def _match(tx: Transaction, source: Source, order_ids: Sequence[str]) -> Sequence[str]:
-    """Match orders again, one by one if they break together. Return those that break alone.
+    """Match orders again. Return those that break alone.
 
     They stay without a customer, and are tried again at the next run. Raises a conflict.
     """
-    try:
+
+    def match(ids: Sequence[str]) -> None:
         with tx.savepoint():
-            decide_again(tx, source.rules, order_ids)
-    except Unavailable:
-        raise
-    except Exception as error:
-        if is_conflict(error):
-            raise
-        if len(order_ids) > 1:
-            return [broken for order_id in order_ids for broken in _match(tx, source, [order_id])]
-        log.exception("an order could not be matched", order=order_ids[0], error=type(error).__name__)
-        return order_ids
-    return ()
+            decide_again(tx, source.rules, ids)
+
+    broken = narrow_down(order_ids, match, lambda e: isinstance(e, Unavailable) or is_conflict(e))
+    for order_id, error in broken:
+        name = type(error).__name__
+        log.error("an order could not be matched", order=order_id, error=name, exc_info=error)
+    return [order_id for order_id, _ in broken]
 
 
 def _configured(source: Source) -> tuple[list[str], list[str]]:
