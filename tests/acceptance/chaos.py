@@ -56,7 +56,7 @@ END = timedelta(hours=42)
 """Enough for the second look at everything that changed, and for the created-time passes."""
 
 BUSY_DAYS = timedelta(days=2)
-"""How long chaotic shops go on selling after the afternoon."""
+"""How long those chaotic shops sell that go on after the afternoon: two of three."""
 
 ONE_IN = 500
 """One order in this number cannot be stored until it is calm, and one more in every life."""
@@ -275,7 +275,7 @@ class Life:
         self.broken.clear()
         self.repair()
         self.look()
-        shop.pace = Pace(1800, 1800)
+        shop.pace = Pace(3600, 3600)
         self.run_until(self.busy_until)
         self.look()
         shop.pace = Pace(5 * 3600, 5 * 3600)
@@ -363,7 +363,8 @@ def a_chaotic_life(seed: int, database_url: str) -> Life:
         late=0.05,
         returning=0.4,
     )
-    world.add(*_days_of_sales(random, seed, codes, random.choice((0, 120, 240))))
+    sales = random.choice((0, 120, 240))
+    world.add(*_days_of_sales(random, seed, codes, sales))
     calm = NOON + AFTERNOON
     faults = Faults.everything(seed, intensity=random.choice((0.1, 0.2, 0.35)), until=calm)
     forbidden = NOON + timedelta(minutes=random.randrange(140))
@@ -384,7 +385,7 @@ def a_chaotic_life(seed: int, database_url: str) -> Life:
     sold = sorted(order.order_id for order in world.orders())
     one_in_many = (o for o in sold if zlib.crc32(o.encode()) % ONE_IN == seed % ONE_IN)
     life.broken = {random.choice(sold), *one_in_many}
-    life.busy_until = NOON + BUSY_DAYS
+    life.busy_until = NOON + BUSY_DAYS if sales else NOON + LAST_CHANGE
     life.line.breaks, life.line.calm = random.choice((0.0, 0.03, 0.1)), calm
     life.at(NOON + timedelta(minutes=random.randrange(30, 150)), life.damage)
     for start in bursts:
