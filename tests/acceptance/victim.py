@@ -122,6 +122,7 @@ class Doomed(SourceSync):
 
     def run_until(self, life: Life) -> RunReport:
         self.life, self.reached, self.counting = life, 0, False
+        self.page: sa.Connection | None = None
         events = {"before_cursor_execute": self.reach, "commit": self.reach_commit}
         for event, reach in events.items():
             sa.event.listen(self.store.engine, event, reach)
@@ -130,7 +131,7 @@ class Doomed(SourceSync):
         def copying(
             conn: sa.Connection, table: sa.Table, columns: tuple[str, ...], rows: Iterable[Iterable[Any]]
         ) -> None:
-            self.reach()  # SQLAlchemy's events report every statement but COPY
+            self.reach(conn)  # SQLAlchemy's events report every statement but COPY
             copy(conn, table, columns, rows)
 
         statements.copy = copying
@@ -141,15 +142,21 @@ class Doomed(SourceSync):
             for event, reach in events.items():
                 sa.event.remove(self.store.engine, event, reach)
 
-    def reach(self, *_: Any) -> None:
-        if self.counting:
+    def reach(self, conn: sa.Connection, *_: Any) -> None:
+        if self.is_of_page(conn):
             self.reached += 1
             self.die_at(self.reached)
 
-    def reach_commit(self, *_: Any) -> None:
-        self.reach()
-        if self.counting:
+    def reach_commit(self, conn: sa.Connection) -> None:
+        self.reach(conn)
+        if self.is_of_page(conn):
             self.die_at(AT_COMMIT)
+
+    def is_of_page(self, conn: sa.Connection) -> bool:
+        """Return True in the page's transaction; a history of positions begins in one of its own."""
+        if self.counting and self.page is None:
+            self.page = conn
+        return self.counting and conn is self.page
 
     def die_at(self, boundary: int) -> None:
         if boundary == self.life.boundary:
