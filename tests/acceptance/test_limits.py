@@ -247,8 +247,15 @@ def test_ten_marketplaces_together_are_fresh_within_seven_minutes_also_while_swe
         for rules in shop.rules:
             (second,) = ledger.read_coverage(tx, "acme", rules.marketplace_id, "second")
             assert second.upper - second.lower == timedelta(hours=36)
-    created_passes = {s.query["createdAfter"] for s in shop.simulator.served if "createdAfter" in s.query}
-    assert len(created_passes) == 9, "each settled range of four hours"
+    settled = [
+        (s.at, lower, upper)
+        for s in shop.simulator.served
+        if (lower := asked(s, "createdAfter")) and (upper := asked(s, "createdBefore"))
+    ]
+    assert all(at - upper < timedelta(hours=27) for at, _, upper in settled), settled
+    assert settled[0][1] == NOON - timedelta(seconds=129)
+    assert all(earlier[2] == later[1] for earlier, later in pairwise(settled)), "no range is left out"
+    assert settled[-1][2] > end - timedelta(hours=27 + 4), "and none waits that is due"
     shop.close()
 
 
