@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Literal
 
 import sqlalchemy as sa
 
@@ -66,16 +67,18 @@ def note_notified(tx: Transaction, name: str) -> None:
     tx.conn.execute(sa.update(alerts).where(alerts.c.alert == name).values(values))
 
 
-Used = Mapping[tuple[str, str], str]
+CredentialKind = Literal["secret", "authorisation"]
+
+Used = Mapping[tuple[str, CredentialKind], str]
 """Fingerprints of the credentials in use, by account and kind."""
 
 
-def in_use_since(tx: Transaction, used: Used) -> dict[tuple[str, str], datetime]:
+def in_use_since(tx: Transaction, used: Used) -> dict[tuple[str, CredentialKind], datetime]:
     """Return since when these credentials have been in use; new ones are left out."""
     return {name: since for name, (known, since) in _in_use(tx).items() if used.get(name) == known}
 
 
-def note_use(tx: Transaction, used: Used) -> dict[tuple[str, str], datetime]:
+def note_use(tx: Transaction, used: Used) -> dict[tuple[str, CredentialKind], datetime]:
     """Record new credentials as in use from now on. Return since when each of them all has been in use.
 
     Raises a conflict (``engine.is_conflict``) if another process records the same.
@@ -92,7 +95,7 @@ def note_use(tx: Transaction, used: Used) -> dict[tuple[str, str], datetime]:
     return in_use_since(tx, used)
 
 
-def _in_use(tx: Transaction) -> dict[tuple[str, str], tuple[str, datetime]]:
+def _in_use(tx: Transaction) -> dict[tuple[str, CredentialKind], tuple[str, datetime]]:
     query = tx.lock(sa.select(credentials))
     return {(row.account, row.kind): (row.fingerprint, row.since) for row in tx.rows(query)}
 

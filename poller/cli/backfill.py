@@ -33,7 +33,7 @@ from poller.cli.failures import BAD_INPUT, FAULT, Failure
 from poller.cli.options import AsJson, From, Marketplace, OfAccount, To
 from poller.cli.output import put, put_json, put_table, say
 from poller.cli.session import opened, stopped_by_signals
-from poller.monitoring.attention import REFUSAL_REMEDIES
+from poller.monitoring.health import REFUSAL_REMEDIES
 from poller.text import counted, lasting, when
 from store import backfill_reports, ledger, runs
 from store.engine import Transaction

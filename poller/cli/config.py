@@ -38,7 +38,7 @@ from poller.cli.session import NO_KEY, check_place, log_quietly, open_store, pro
 from poller.ingest.accounts import Account
 from poller.ingest.budget import AccountBudget, Allowance
 from poller.matching.statuses import SHOWING_BUYERS
-from poller.monitoring.attention import ACCESS_REMEDIES, REFUSAL_REMEDIES
+from poller.monitoring.health import ACCESS_REMEDIES, REFUSAL_REMEDIES
 from poller.privacy.key_rotation import about_keys
 from poller.sync.decide import SIGNPOST_MARGIN
 from poller.text import counted, iso_rounded_up

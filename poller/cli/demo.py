@@ -38,7 +38,7 @@ from poller.cli.demo_checks import Truth, differences, stored_in, truth_of
 from poller.cli.simulator import ACCOUNT, HISTORY, environment, marketplace_file, utc_now, write_files
 from poller.matching.emails import INVOICED_BY_AMAZON
 from poller.matching.explanations import explain
-from poller.monitoring.attention import of_other_shops
+from poller.monitoring.health import of_other_shops
 from poller.sync.decide import SIGNPOST_MARGIN
 from store import ledger, quarantine, queries
 from store.engine import Store

@@ -9,8 +9,8 @@ from poller.cli.options import AsJson
 from poller.cli.output import put, put_json, put_table
 from poller.cli.session import opened
 from poller.matching.explanations import BASIS
-from poller.monitoring.attention import of_other_shops, without_file
 from poller.monitoring.gather import gather
+from poller.monitoring.health import of_other_shops, without_file
 from poller.monitoring.status import (
     BackfillStatus,
     BudgetStatus,

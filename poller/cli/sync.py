@@ -16,7 +16,7 @@ from poller.bootstrap import Service, spare_the_collector, utc_now
 from poller.cli.failures import BAD_INPUT, DEFERRED, FAULT, Failure, sentences_of, show_traceback
 from poller.cli.output import say, wait_until
 from poller.cli.session import opened, stopped_by_signals
-from poller.monitoring.attention import REFUSAL_REMEDIES, remedy
+from poller.monitoring.health import REFUSAL_REMEDIES, remedy
 from poller.sync.run import RunReport
 from poller.text import counted, iso_rounded_up
 from store.engine import Unavailable

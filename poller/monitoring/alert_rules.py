@@ -1,4 +1,4 @@
-"""Decide what is wrong, and which of it people are notified of now. Pure.
+"""Decide which of the things that are not well people are notified of now. Pure.
 
 An alert is sent once, again after ``repeat`` while it lasts, and once more when it is over. What comes back
 within ``OVER_AFTER`` was not over.
@@ -6,72 +6,21 @@ within ``OVER_AFTER`` was not over.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Literal, get_args
+from typing import Literal
 
-from poller.monitoring.readiness import Limits, readiness
-from poller.monitoring.status import Status
-from poller.text import counted, when
+from poller.monitoring.status import Item
+from poller.text import when
 from store.alerts import Standing
-from store.change_records import Backlog, Hook
 
 REPEATED_AFTER = timedelta(days=1)
 OVER_AFTER = timedelta(minutes=10)
 SENT_WITHIN = timedelta(minutes=2)
 """How long a process may take to send a notice before another one sends it."""
 
-QUARANTINE_GROWTH = 5
-QUARANTINE_GROWTH_WITHIN = timedelta(days=1)
-"""That many orders that came into quarantine within that time are worth an alert."""
-
-HOOK_FAILING_FOR = timedelta(hours=1)
-
-CredentialKind = Literal["secret", "authorisation"]
-CREDENTIAL_KINDS: tuple[CredentialKind, ...] = get_args(CredentialKind)
-
-VALID_FOR: Mapping[CredentialKind, timedelta] = {
-    "secret": timedelta(days=180),
-    "authorisation": timedelta(days=365),
-}
-"""How long Amazon accepts a client secret, and the authorisation of a public application."""
-
-EXPIRY_WARNED_BEFORE = timedelta(days=30)
 EXPIRY_REPEATED_AFTER = timedelta(days=7)
-
-
-@dataclass(frozen=True, slots=True)
-class Credential:
-    """A credential of an account; ``since``: when it was first seen in use, so it may be older."""
-
-    account: str
-    kind: CredentialKind
-    since: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Concern:
-    """Something that the status already says in words; ``subject`` names the place."""
-
-    subject: str
-    sentence: str
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """Everything that alerts depend on.
-
-    ``verifications``: marketplaces whose verification failed, is late or found orders missing. ``buyers``:
-    sources whose share of orders with an e-mail, or with a buyer's name, has dropped.
-    """
-
-    status: Status
-    quarantined_lately: int = 0
-    credentials: tuple[Credential, ...] = ()
-    hooks: tuple[tuple[Hook, Backlog], ...] = ()
-    verifications: tuple[Concern, ...] = ()
-    buyers: tuple[Concern, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,65 +32,17 @@ class Alert:
     repeat: timedelta = REPEATED_AFTER
 
 
-def alerts_of(facts: Facts, limits: Limits) -> list[Alert]:
-    """Return what is wrong now."""
-    status = facts.status
-    alerts = [
-        Alert(f"{_NAMES.get(reason.why, reason.why)}:{reason.subject}", reason.sentence)
-        for reason in readiness(status, limits).reasons
-        if not (reason.why == "success" and _is_new(status, reason.subject))
+def alerts_of(health: Iterable[Item]) -> list[Alert]:
+    """Return what people are notified of: all that is urgent, but not that a source has only just begun."""
+    return [
+        Alert(
+            f"{item.why}:{item.subject}",
+            item.sentence,
+            EXPIRY_REPEATED_AFTER if item.why == "expiry" else REPEATED_AFTER,
+        )
+        for item in health
+        if item.urgency != "note" and item.why != "start"
     ]
-    alerts += _expiring(facts.credentials, status.at)
-    if facts.quarantined_lately >= QUARANTINE_GROWTH:
-        orders = f"{facts.quarantined_lately} orders came into quarantine within a day"
-        see = "`order-sync quarantine list` says why; an upgrade may help"
-        alerts.append(Alert("quarantine", f"{orders}: {see}."))
-    alerts += _of_hooks(facts.hooks, status.at)
-    alerts += [Alert(f"unproven:{concern.subject}", concern.sentence) for concern in facts.verifications]
-    alerts += [Alert(f"unshown:{concern.subject}", concern.sentence) for concern in facts.buyers]
-    return alerts
-
-
-_NAMES = {"success": "stalled", "authorisation": "refused"}
-
-
-def _is_new(status: Status, source: str) -> bool:
-    """Return True if a source has neither succeeded nor failed yet: it was only just set up."""
-    return any(
-        s.source == source and s.succeeded_at is None and s.failing_since is None for s in status.sources
-    )
-
-
-def _expiring(credentials: Iterable[Credential], now: datetime) -> Iterator[Alert]:
-    for credential in credentials:
-        expires_at = credential.since + VALID_FOR[credential.kind]
-        if expires_at - now > EXPIRY_WARNED_BEFORE:
-            continue
-        in_use = f"in use since {credential.since:%Y-%m-%d} or longer"
-        latest = f"by {expires_at:%Y-%m-%d} at the latest"
-        if credential.kind == "secret":
-            what = f"the client secret is {in_use}"
-            do = f"Amazon lets it expire 180 days after it was made, {latest}: make a new one"
-        else:
-            what = f"the authorisation is {in_use}"
-            do = (
-                f"a seller must renew that of a public application every 365 days, {latest}; "
-                "that of a private one only when its roles change"
-            )
-        name = f"expires:{credential.account}:{credential.kind}"
-        yield Alert(name, f"{credential.account}: {what}: {do}.", EXPIRY_REPEATED_AFTER)
-
-
-def _of_hooks(hooks: Iterable[tuple[Hook, Backlog]], now: datetime) -> Iterator[Alert]:
-    for hook, backlog in hooks:
-        name = f"webhook {hook.hook_id}"
-        if hook.failing_since is not None and now - hook.failing_since > HOOK_FAILING_FOR:
-            since = f"has accepted nothing since {when(hook.failing_since)} UTC"
-            yield Alert(f"receiver:{hook.hook_id}", f"{name} {since} ({hook.last_error}).")
-        if backlog.dead:
-            events = f"{counted(backlog.dead, 'event was', 'events were')} given up"
-            see = f"`order-sync webhooks dead {hook.hook_id}` lists them"
-            yield Alert(f"dead:{hook.hook_id}", f"{name}: {events}: {see}.")
 
 
 # --- who is notified, and when ----------------------------------------------------------------------

@@ -9,29 +9,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import structlog
 
-from poller.ingest.accounts import Account, Setup
-from poller.matching import buyer_visibility
-from poller.monitoring.alert_rules import (
-    CREDENTIAL_KINDS,
-    QUARANTINE_GROWTH_WITHIN,
-    Alert,
-    Concern,
-    Credential,
-    Facts,
-    Notice,
-    alerts_of,
-    decide,
-)
-from poller.monitoring.attention import about_verifications
-from poller.monitoring.gather import gather
-from poller.monitoring.readiness import limits_of
-from poller.monitoring.status import Status
-from store import alerts, webhooks
+from poller.ingest.accounts import Setup
+from poller.monitoring.alert_rules import Alert, Notice, alerts_of, decide
+from poller.monitoring.gather import credentials_used, gather
+from poller.monitoring.status import Item
+from store import alerts
 from store.diagnosis import sentence_of
 from store.engine import DatabaseError, Store, is_conflict, reason_of
 from store.queries import UNCOUNTED
@@ -113,7 +100,9 @@ class Alerting:
         process that meets it sends it.
         """
         try:
-            self.notify(facts(self._store, self._setup()))
+            setup = self._setup()
+            self._note_credentials(setup)
+            self.notify(gather(self._store, setup, lambda _: UNCOUNTED).health)
         except DatabaseError as error:
             if is_conflict(error):
                 return
@@ -138,9 +127,18 @@ class Alerting:
             log.info("alert", alert="database", state="over", problem=fault.sentence)
             self._deliver("amazon-order-sync: over", f"No longer so: {fault.sentence}", is_good=True)
 
-    def notify(self, facts: Facts) -> None:
-        """Decide on these facts, and send."""
-        for notice in self._claimed(alerts_of(facts, limits_of(self._setup().settings))):
+    def _note_credentials(self, setup: Setup) -> None:
+        """Record credentials that are new, because they expire."""
+        used = credentials_used(self._store.lookup, setup)
+        with self._store.read() as tx:
+            is_known = alerts.in_use_since(tx, used).keys() == used.keys()
+        if not is_known:
+            with self._store.begin() as tx:
+                alerts.note_use(tx, used)
+
+    def notify(self, health: Iterable[Item]) -> None:
+        """Send what of this is new."""
+        for notice in self._claimed(alerts_of(health)):
             if self._sent(notice):
                 with self._store.begin() as tx:
                     if notice.kind == "over":
@@ -179,49 +177,3 @@ class Alerting:
             if not delivery.accepted:
                 log.warning("alert was not delivered", address=delivery.address, problem=delivery.problem)
         return any(delivery.accepted for delivery in deliveries)
-
-
-def facts(store: Store, setup: Setup) -> Facts:
-    """Read everything that alerts depend on."""
-    status = gather(store, setup, lambda _: UNCOUNTED)
-    credentials = _credentials(store, setup.accounts)
-    with store.read() as tx:
-        hooks = tuple((hook, webhooks.backlog(tx, hook)) for hook in webhooks.load(tx))
-        lately = alerts.quarantined_since(tx, tx.now - QUARANTINE_GROWTH_WITHIN)
-    return Facts(status, lately, credentials, hooks, tuple(_verifications(status)), tuple(_buyers(status)))
-
-
-def _verifications(status: Status) -> Iterator[Concern]:
-    for source in status.sources:
-        for marketplace in source.marketplaces:
-            if sentences := " ".join(about_verifications(source.account, marketplace)):
-                yield Concern(f"{source.account}:{marketplace.marketplace}", sentences)
-
-
-def _buyers(status: Status) -> Iterator[Concern]:
-    for source in status.sources:
-        for drop in source.identity_drops:
-            yield Concern(f"{source.source}:{drop.field}", buyer_visibility.sentence(source.source, drop))
-
-
-def _credentials(store: Store, accounts: Mapping[str, Account]) -> tuple[Credential, ...]:
-    """Return since when each account's credentials are in use, and record new ones."""
-    used = _used(store.lookup.fingerprint, accounts)
-    with store.read() as tx:
-        since = alerts.in_use_since(tx, used)
-    if since.keys() != used.keys():
-        with store.begin() as tx:
-            since = alerts.note_use(tx, used)
-    return tuple(
-        Credential(name, kind, since[name, kind]) for name in sorted(accounts) for kind in CREDENTIAL_KINDS
-    )
-
-
-def _used(fingerprint: Callable[[str], str], accounts: Mapping[str, Account]) -> dict[tuple[str, str], str]:
-    used: dict[tuple[str, str], str] = {}
-    for name, account in accounts.items():
-        settings = account.settings
-        newest = settings.lwa_client_secret[0].get_secret_value()
-        used[name, "secret"] = fingerprint(f"{settings.lwa_client_id}\0{newest}")
-        used[name, "authorisation"] = fingerprint(settings.refresh_token.get_secret_value())
-    return used

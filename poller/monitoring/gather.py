@@ -13,7 +13,13 @@ from poller.ingest.accounts import Setup
 from poller.ingest.sources import PolledMarketplace, Source
 from poller.matching.buyer_visibility import days_of, drops
 from poller.matching.retention import Retention
-from poller.monitoring.attention import REFUSAL_REMEDIES, attention
+from poller.monitoring.health import (
+    QUARANTINE_GROWTH_WITHIN,
+    REFUSAL_REMEDIES,
+    Credential,
+    Facts,
+    health,
+)
 from poller.monitoring.snapshot import SHOWN_BUDGETS, Known, known_of
 from poller.monitoring.status import (
     BackfillStatus,
@@ -32,11 +38,13 @@ from poller.sync import decide
 from poller.sync.decide import View
 from poller.sync.view import Rows, view_of
 from poller.verification import comparison
-from store import erasure, quarantine, queries
+from store import alerts, erasure, quarantine, queries, webhooks
+from store.alerts import CredentialKind, Used
 from store.engine import Store, Transaction
 from store.progress import Interval, MarketplaceProgress, Window, WindowKind, complete_until, gaps
 from store.queries import Totals
 from store.runs import Refusal
+from store.sealing import Lookup
 from store.token_bucket import Bucket
 from store.verification_records import Finding, Verification, unsettled
 
@@ -52,19 +60,52 @@ def gather(store: Store, setup: Setup, count: Callable[[Transaction], Totals] = 
     """Return the status; ``count`` supplies the totals."""
     with store.read() as tx:
         known = known_of(tx, setup)
-        sources = tuple(_source(tx, setup, known, source) for _, (_, source) in sorted(setup.sources.items()))
-        totals = count(tx)
-        retention = _retention(tx, setup.retention)
-        quarantined = quarantine.counts(tx)
-        now = tx.now
+        facts = Facts(
+            now=tx.now,
+            sources=tuple(
+                _source(tx, setup, known, source) for _, (_, source) in sorted(setup.sources.items())
+            ),
+            totals=count(tx),
+            quarantined=quarantine.counts(tx),
+            retention=_retention(tx, setup.retention),
+            quarantined_lately=alerts.quarantined_since(tx, tx.now - QUARANTINE_GROWTH_WITHIN),
+            credentials=_credentials(tx, credentials_used(store.lookup, setup)),
+            hooks=[(hook, webhooks.backlog(tx, hook)) for hook in webhooks.load(tx)],
+        )
     not_polled = tuple(
         f"{name}:{marketplace.code}"
         for name, account in sorted(setup.accounts.items())
         for marketplace in account.marketplaces.values()
         if not marketplace.enabled
     )
-    sentences = attention(setup, sources, totals, quarantined, retention, now)
-    return Status(now, sentences, sources, not_polled, totals, quarantined, retention)
+    items = health(setup, facts)
+    return Status(
+        at=facts.now,
+        attention=tuple(item.sentence for item in items if item.why != "start"),
+        health=items,
+        sources=tuple(facts.sources),
+        not_polled=not_polled,
+        totals=facts.totals,
+        quarantine=facts.quarantined,
+        retention=facts.retention,
+    )
+
+
+def credentials_used(lookup: Lookup, setup: Setup) -> Used:
+    """Return fingerprints of the credentials in use, by account and kind."""
+    used: dict[tuple[str, CredentialKind], str] = {}
+    for name, account in setup.accounts.items():
+        settings = account.settings
+        newest = settings.lwa_client_secret[0].get_secret_value()
+        used[name, "secret"] = lookup.fingerprint(f"{settings.lwa_client_id}\0{newest}")
+        used[name, "authorisation"] = lookup.fingerprint(settings.refresh_token.get_secret_value())
+    return used
+
+
+def _credentials(tx: Transaction, used: Used) -> tuple[Credential, ...]:
+    """Return since when credentials are in use; one that was not recorded yet is new."""
+    since = alerts.in_use_since(tx, used)
+    return tuple(Credential(*name, since.get(name, tx.now)) for name in sorted(used))
 
 
 def _source(tx: Transaction, setup: Setup, known: Known, source: Source) -> SourceStatus:

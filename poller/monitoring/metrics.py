@@ -18,9 +18,9 @@ from prometheus_client.registry import Collector
 
 from poller.ingest.accounts import Setup
 from poller.matching.buyer_visibility import ENOUGH_ORDERS, Field
-from poller.monitoring import readiness
-from poller.monitoring.attention import without_file
 from poller.monitoring.gather import gather
+from poller.monitoring.health import oldest_gap, without_file
+from poller.monitoring.readiness import readiness
 from poller.monitoring.status import SourceStatus, Status
 from store import alerts, budgets, runs, webhooks
 from store.change_records import Backlog, Hook
@@ -69,8 +69,7 @@ class ServiceCollector(Collector):
             status = gather(self._store, self._setup)
             with self._store.read() as tx:
                 counted = [*_of_runs(tx), *_of_budgets(tx), *_of_hooks(tx), *_of_alerts(tx)]
-            limits = readiness.limits_of(self._setup.settings)
-            ready = readiness.readiness(status, limits).ready
+            ready = readiness(status.health).ready
             known = [*_of_status(status), *counted]
         except Unavailable:
             ready, known = False, []
@@ -162,7 +161,7 @@ def _of_marketplaces(status: Status) -> Iterator[Metric]:
         label,
         [(names, len(m.gaps)) for names, m in all_of_them],
     )
-    oldest = [(names, readiness.oldest_gap(m)) for names, m in all_of_them]
+    oldest = [(names, oldest_gap(m)) for names, m in all_of_them]
     yield _gauge(
         "marketplace_oldest_gap_seconds",
         "Age of the start of the oldest gap; 0 without one.",

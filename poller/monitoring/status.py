@@ -197,12 +197,54 @@ class RetentionStatus:
     oldest_term: datetime | None
 
 
+Urgency = Literal["note", "alert", "unready"]
+"""``alert``: people are notified; ``unready``: and the service is not ready."""
+
+Why = Literal[
+    "alone",
+    "authorisation",
+    "buyers",
+    "clock",
+    "configuration",
+    "database",
+    "duplicates",
+    "enrolment",
+    "events",
+    "expiry",
+    "file",
+    "gap",
+    "held",
+    "quarantine",
+    "receiver",
+    "retention",
+    "sources",
+    "start",
+    "success",
+    "verification",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing that is not well. ``subject``: a source, ``account:UK`` for a marketplace, or another name.
+
+    ``why`` and ``subject`` stay the same as long as it lasts; the sentence may change.
+    """
+
+    why: Why
+    subject: str
+    sentence: str
+    urgency: Urgency = "note"
+
+
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The whole status. ``attention``: sentences about what a person should act on, the most urgent first."""
+    """The whole status. ``health``: what is not well, the most urgent first."""
 
     at: datetime
     attention: tuple[str, ...]
+    """Sentences about what a person should act on: what is not well, but for reads that have just begun."""
+    health: tuple[Item, ...]
     sources: tuple[SourceStatus, ...]
     not_polled: tuple[str, ...]
     """Marketplaces that are configured but not enabled, as ``account:UK``."""

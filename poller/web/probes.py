@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -13,11 +12,12 @@ from fastapi.responses import JSONResponse
 from poller.ingest.accounts import Setup
 from poller.monitoring import readiness
 from poller.monitoring.metrics import CONTENT_TYPE, render_metrics
-from poller.monitoring.readiness import Readiness, Reason
+from poller.monitoring.readiness import Readiness
+from poller.monitoring.status import Item
 from poller.web.access import Caller
 from poller.web.dependencies import ServiceDep
 from poller.web.problems import Problem
-from poller.web.schemas.service import Changes, Ready
+from poller.web.schemas.service import Changes, NotReady, Ready
 from poller.webhooks.rules import event_object
 from store.change_records import START, BadPosition, PositionGone, read_position
 from store.changes import EVENTS_AT_ONCE, changes_after
@@ -25,7 +25,7 @@ from store.engine import Store
 
 router = APIRouter(tags=["operation"])
 
-STARTING = Readiness((Reason("database", "", "the service is waiting for its database."),))
+STARTING = Readiness((Item("database", "", "the service is waiting for its database.", "unready"),))
 
 FRESH_SECONDS = 5.0
 """Readiness is not computed more often, because the probe is public."""
@@ -59,7 +59,9 @@ def ready(service: ServiceDep, request: Request) -> Response:
     caller: Caller | None = getattr(request.state, "caller", None)
     reasons = None
     if caller is not None and "read" in caller.scopes:
-        reasons = [asdict(reason) for reason in newest.reasons]
+        reasons = [
+            NotReady.model_validate(reason, from_attributes=True).model_dump() for reason in newest.reasons
+        ]
     status = "ready" if newest.ready else "not ready"
     return JSONResponse({"status": status, "reasons": reasons}, 200 if newest.ready else 503)
 

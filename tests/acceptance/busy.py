@@ -11,7 +11,8 @@ import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import Random
-from typing import cast
+
+from pydantic import SecretStr
 
 from config.settings import AccountSettings, Settings
 from connectors.amazon.usage_plans import PLANS
@@ -19,10 +20,9 @@ from connectors.simulator.api import Simulator
 from connectors.simulator.faults import SEARCH
 from connectors.simulator.orders import Order
 from connectors.simulator.orders import order as an_order
-from connectors.simulator.world import Seller, World
+from connectors.simulator.world import CLIENT_ID, CLIENT_SECRET, Seller, World
 from poller.ingest.accounts import Account, Setup
 from poller.monitoring.gather import gather
-from poller.monitoring.readiness import limits_of, readiness
 from store import ledger
 from store.progress import complete_until
 from store.queries import UNCOUNTED
@@ -130,8 +130,13 @@ def _never_stored(shop: Shop) -> list[str]:
 
 def _is_well(shop: Shop) -> bool:
     sources, rules = shop.sources(), shop.account_rules()
-    account = Account(cast(AccountSettings, None), "EU", rules, shop.connector, sources, {}, PLANS)
+    settings = AccountSettings(
+        name="acme",
+        lwa_client_id=CLIENT_ID,
+        lwa_client_secret=(SecretStr(CLIENT_SECRET),),
+        refresh_token=SecretStr(shop.seller.refresh_token),
+    )
+    account = Account(settings, "EU", rules, shop.connector, sources, {}, PLANS)
     by_key = {source.key: (account, source) for source in sources}
     setup = Setup(Settings(), (), "tests", {"acme": account}, by_key)
-    status = gather(shop.store, setup, lambda _: UNCOUNTED)
-    return readiness(status, limits_of(setup.settings)).ready and not status.attention
+    return not gather(shop.store, setup, lambda _: UNCOUNTED).health

@@ -29,7 +29,7 @@ from poller.ingest.apply import apply_orders
 from poller.matching import match
 from poller.matching.order_copies import Merged
 from poller.matching.retention import Retention, explain
-from poller.monitoring.readiness import Limits
+from poller.monitoring.health import Limits
 from store import ledger, quarantine, tables
 from store.progress import Interval, Look, Window, complete_until, gaps
 from store.quarantine import Quarantined

@@ -17,17 +17,19 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 
 from poller.bootstrap import Service
+from poller.ingest.accounts import Setup
 from poller.monitoring import readiness
-from poller.monitoring.alert_rules import OVER_AFTER, Concern, Facts
+from poller.monitoring.alert_rules import OVER_AFTER
 from poller.monitoring.alerts import (
     FAULT_REPEATED_AFTER,
     FAULT_SENT_AFTER,
     Alerting,
     Delivery,
     Send,
-    facts,
     through_apprise,
 )
+from poller.monitoring.gather import gather
+from poller.monitoring.status import Item
 from store import alerts, quarantine, tables, verifications
 from store.engine import DatabaseError
 from store.verification_records import Finding, Verification
@@ -50,11 +52,16 @@ def receiver() -> Iterator[Receiver]:
         yield found
 
 
-def ill(service: Service) -> Facts:
-    return replace(
-        facts(service.store, service.setup),
-        verifications=(Concern("acme:UK", "two orders are missing."),),
-    )
+def healthy(service: Service) -> tuple[Item, ...]:
+    return gather(service.store, service.setup).health
+
+
+def ill(service: Service) -> tuple[Item, ...]:
+    return (*healthy(service), Item("verification", "acme:UK", "two orders are missing.", "alert"))
+
+
+def sentences(service: Service) -> list[str]:
+    return [item.sentence for item in healthy(service)]
 
 
 def telling(heard: list[str], reached: bool = True) -> Send:
@@ -73,9 +80,9 @@ def test_an_alert_is_sent_once_and_when_it_is_over(service: Service) -> None:
         alerting.notify(ill(service))
         clock.sleep(60)
     assert heard == ["amazon-order-sync: needs attention: two orders are missing."]
-    alerting.notify(facts(service.store, service.setup))
+    alerting.notify(healthy(service))
     clock.sleep(OVER_AFTER.total_seconds())
-    alerting.notify(facts(service.store, service.setup))
+    alerting.notify(healthy(service))
     assert len(heard) == 2
     assert heard[1].startswith("amazon-order-sync: over: No longer so")
     assert count(service.store, tables.alerts) == 0
@@ -117,24 +124,24 @@ def test_of_several_processes_one_sends(service: Service, database_url: str) -> 
     assert standing.times == 1
 
 
-def test_the_facts_are_those_of_the_database(service: Service) -> None:
+def test_the_quarantine_and_the_age_of_credentials_are_those_of_the_database(service: Service) -> None:
     with service.store.begin() as tx:
-        for name in ("a", "b"):
-            quarantine.put(tx, quarantine.Quarantined("acme", name, None, "nonsense", "{}"))
-    found = facts(service.store, service.setup)
-    assert found.quarantined_lately == 2
-    assert {(c.account, c.kind) for c in found.credentials} == {("acme", "secret"), ("acme", "authorisation")}
-    began = clock_of(service.store)()
-    clock_of(service.store).sleep(timedelta(days=160).total_seconds())
-    later = facts(service.store, service.setup)
-    assert later.quarantined_lately == 0
-    assert {c.since for c in later.credentials} == {began}
+        for number in range(5):
+            quarantine.put(tx, quarantine.Quarantined("acme", f"{number}", None, "nonsense", "{}"))
     heard: list[str] = []
-    Alerting(service.store, lambda: service.setup, telling(heard)).check()
-    assert any("acme: the client secret is in use since" in line for line in heard)
+    alerting = Alerting(service.store, lambda: service.setup, telling(heard))
+    alerting.check()
+    assert [line for line in heard if "5 orders came into quarantine within a day" in line] == heard
+    clock_of(service.store).sleep(timedelta(days=160).total_seconds())
+    alerting.check()
+    clock_of(service.store).sleep(OVER_AFTER.total_seconds())
+    alerting.check()
+    (expiry,) = (text for text in sentences(service) if "the client secret is in use since" in text)
+    assert any(expiry in line for line in heard)
+    assert any("over: No longer so" in line and "came into quarantine" in line for line in heard)
 
 
-def test_what_other_parts_found_wrong_is_among_the_facts(service: Service) -> None:
+def test_what_other_parts_found_wrong_is_sent(service: Service) -> None:
     with service.store.begin() as tx:
         proof = Verification(
             *("acme", "A1F83G8C2ARO7P", tx.now - timedelta(days=30), tx.now, tx.now, "report", "scheduled"),
@@ -146,40 +153,37 @@ def test_what_other_parts_found_wrong_is_among_the_facts(service: Service) -> No
         verifications.save(tx, replace(begun, state="done", findings=(missing,), listed=7))
         for ago, many in ((1, 10), (0, 1)):
             count_buyers(tx, "acme:EU", (tx.now - timedelta(days=ago)).date(), 10, many, many)
-    found = facts(service.store, service.setup)
-    (unproven,) = found.verifications
-    assert unproven.subject == "acme:UK"
-    assert "Amazon lists 1 order" in unproven.sentence
-    assert "o9" not in unproven.sentence
-    assert [finding.subject for finding in found.buyers] == ["acme:EU:email", "acme:EU:name"]
     heard: list[str] = []
-    Alerting(service.store, lambda: service.setup, telling(heard)).check()
+    alerting = Alerting(service.store, lambda: service.setup, telling(heard))
+    alerting.check()
+    (unsettled,) = (line for line in heard if "Amazon lists 1 order" in line)
+    assert "o9" not in unsettled
     assert sum("came with" in line for line in heard) == 2
     with service.store.begin() as tx:
         begun = verifications.begin(tx, replace(proof, position=proof.lower))
         failed = replace(begun, state="failed", message="no report")
         verifications.save(tx, failed)
-    (unproven,) = facts(service.store, service.setup).verifications
-    assert "verification failed: no report" in unproven.sentence
+    assert any("verification failed: no report" in sentence for sentence in sentences(service))
 
 
 def test_a_new_secret_begins_a_new_life(service: Service) -> None:
-    first = facts(service.store, service.setup).credentials
-    clock_of(service.store).sleep(3600)
-    account = service.accounts["acme"]
+    def expiring(setup: Setup) -> set[str]:
+        return {item.subject for item in gather(service.store, setup).health if item.why == "expiry"}
 
+    Alerting(service.store, lambda: service.setup, telling([])).check()
+    clock_of(service.store).sleep(timedelta(days=340).total_seconds())
+    account = service.accounts["acme"]
     renewed = account.settings.model_copy(
         update={"lwa_client_secret": (SecretStr("new"), SecretStr("secret"))}
     )
     setup = replace(service.setup, accounts={"acme": replace(account, settings=renewed)})
-    second = {c.kind: c.since for c in facts(service.store, setup).credentials}
-    assert second["secret"] == clock_of(service.store)()
-    assert second["authorisation"] == {c.kind: c.since for c in first}["authorisation"]
+    assert expiring(service.setup) == {"acme:secret", "acme:authorisation"}
+    assert expiring(setup) == {"acme:authorisation"}
 
 
 def test_readiness_of_a_whole_service_and_of_one_whose_database_is_away(service: Service) -> None:
     found = readiness.check(service.store, service.setup)
-    assert [reason.why for reason in found.reasons] == ["success"]
+    assert [reason.why for reason in found.reasons] == ["start"]
     service.store.engine.dispose()
     service._store = open_store("postgresql+psycopg://nobody@127.0.0.1:1/nowhere")
     service._store._lookup = object()  # type: ignore[assignment]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date, timedelta
@@ -19,7 +19,7 @@ from connectors.amazon.usage_plans import PLANS
 from poller.bootstrap import Service
 from poller.ingest.budget import stored_bucket
 from poller.matching.buyer_visibility import Seen
-from poller.monitoring import alerts, gather
+from poller.monitoring.gather import _newest, gather
 from poller.monitoring.snapshot import SHOWN_BUDGETS, buyers_shown, known_of
 from poller.sync.decide import LONGEST_OVERLAP
 from store import ledger, runs, tables, verifications
@@ -96,15 +96,8 @@ def statements(store: Store) -> Iterator[list[str]]:
     sa.event.remove(store.engine, "before_cursor_execute", note)
 
 
-LOOKS: dict[str, Callable[[Service], object]] = {
-    "status": lambda service: gather.gather(service.store, service.setup, lambda _: UNCOUNTED),
-    "alerts": lambda service: alerts.facts(service.store, service.setup),
-}
-
-
 @pytest.mark.long
-@pytest.mark.parametrize("look", LOOKS)
-def test_more_sources_cost_no_more_statements(database_url: str, tmp_path: Path, look: str) -> None:
+def test_more_sources_cost_no_more_statements(database_url: str, tmp_path: Path) -> None:
     counted: dict[int, list[int]] = {}
     for many in (3, 30):
         folder = tmp_path / str(many)
@@ -112,7 +105,7 @@ def test_more_sources_cost_no_more_statements(database_url: str, tmp_path: Path,
         with many_accounts(database_url, folder, many) as service:
             for _ in range(2):  # at first more is asked: what was used and shown so far
                 with statements(service.store) as asked:
-                    LOOKS[look](service)
+                    gather(service.store, service.setup, lambda _: UNCOUNTED)
                 counted.setdefault(many, []).append(len(asked))
             tables.metadata.drop_all(service.store.engine)
     assert counted[3] == counted[30]
@@ -129,9 +122,9 @@ def test_sqlite_reads_no_history_from_end_to_end(tmp_path: Path) -> None:
             plans[statement] = [step[3] for step in steps]
 
     with many_accounts(f"sqlite:///{tmp_path}/shop.db", tmp_path, 3) as service:
-        gather.gather(service.store, service.setup, lambda _: UNCOUNTED)
+        gather(service.store, service.setup, lambda _: UNCOUNTED)
         sa.event.listen(service.store.engine, "before_cursor_execute", explain)
-        gather.gather(service.store, service.setup, lambda _: UNCOUNTED)
+        gather(service.store, service.setup, lambda _: UNCOUNTED)
     for table in ("runs", "windows"):
         steps = [step for statement, plan in plans.items() if f" {table}" in statement for step in plan]
         assert any(step.startswith(f"SEARCH {table} ") for step in steps)
@@ -292,7 +285,7 @@ def test_verifications_that_are_left_out_change_nothing(store: Store, seed: int)
                 few = telling.get((account, place), [])
                 assert set(few) <= set(mine)
                 assert unsettled(few) == unsettled(mine)
-                assert gather._newest(few) == gather._newest(mine)
+                assert _newest(few) == _newest(mine)
                 newest = [
                     next((p for p in proofs if p.reason == "scheduled"), None) for proofs in (few, mine)
                 ]

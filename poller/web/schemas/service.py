@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from poller.monitoring.readiness import Why
+from poller.monitoring.status import Why
 from poller.web.schemas.base import example
 from store.change_records import EventKind
 

@@ -1,4 +1,4 @@
-"""Readiness, what is wrong, and who is notified of it when."""
+"""What is not well, whether the service is ready, and who is notified of it when."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from poller.monitoring import attention
+from config.problems import Problem
+from config.settings import Settings
+from poller.ingest.accounts import Setup
+from poller.matching.buyer_visibility import Drop
 from poller.monitoring.alert_rules import (
     EXPIRY_REPEATED_AFTER,
     OVER_AFTER,
-    QUARANTINE_GROWTH,
     REPEATED_AFTER,
     SENT_WITHIN,
     Alert,
-    Concern,
-    Credential,
-    Facts,
     Notice,
     alerts_of,
     decide,
 )
-from poller.monitoring.readiness import Limits, Reason, readiness
+from poller.monitoring.health import QUARANTINE_GROWTH, Credential, Facts, Limits, health
+from poller.monitoring.readiness import readiness
 from poller.monitoring.status import (
     Gap,
+    Item,
     MarketplaceStatus,
     PaceStatus,
     RefusalStatus,
     RetentionStatus,
     SourceStatus,
-    Status,
 )
 from store.alerts import Standing
 from store.change_records import Backlog, Hook, Position
@@ -38,7 +38,7 @@ from store.queries import UNCOUNTED
 from store.runs import Run
 
 NOON = datetime(2026, 6, 15, 12, tzinfo=UTC)
-LIMITS = Limits(timedelta(hours=1), timedelta(hours=6), timedelta(minutes=15))
+LIMITS = Limits()
 SECOND = timedelta(seconds=1)
 
 
@@ -92,14 +92,19 @@ def source(**changed: Any) -> SourceStatus:
     return SourceStatus(**{**values, **changed})
 
 
-def status(*sources: SourceStatus) -> Status:
-    return Status(
-        NOON, (), sources, (), UNCOUNTED, Counts(0, 0, None, None), RetentionStatus(30, 18, 0, None)
-    )
+def items(*sources: SourceStatus, **facts: Any) -> tuple[Item, ...]:
+    given: dict[str, Any] = {
+        "now": NOON,
+        "totals": UNCOUNTED,
+        "quarantined": Counts(0, 0, None, None),
+        "retention": RetentionStatus(30, 18, 0, None),
+        **facts,
+    }
+    return health(Setup(Settings(), (), "tests"), Facts(sources=sources, **given))
 
 
-def reasons(*sources: SourceStatus) -> list[Reason]:
-    found = readiness(status(*sources), LIMITS)
+def reasons(*sources: SourceStatus) -> list[Item]:
+    found = readiness(items(*sources))
     assert found.ready is not bool(found.reasons)
     return list(found.reasons)
 
@@ -129,7 +134,7 @@ def test_the_newest_success_may_be_as_old_as_its_limit() -> None:
 
 def test_a_source_that_never_succeeded_is_not_ready() -> None:
     (reason,) = reasons(source(succeeded_at=None))
-    assert reason.why == "success"
+    assert reason.why == "start"
 
 
 def test_the_oldest_gap_may_be_as_old_as_its_limit() -> None:
@@ -144,8 +149,10 @@ def test_reading_may_be_as_far_behind_as_a_gap_may_be_old() -> None:
     assert reasons(source(marketplaces=(marketplace(covered_until=NOON - LIMITS.gap),))) == []
     far = marketplace(covered_until=NOON - timedelta(days=25))
     (reason,) = reasons(source(marketplaces=(far,)))
-    assert (reason.why, reason.subject) == ("gap", "acme:UK")
-    assert "orders updated since 2026-05-21 12:00 UTC have not all been read" in reason.sentence
+    assert (reason.why, reason.subject) == ("gap", "acme:EU")
+    assert "complete only up to 2026-05-21 12:00 UTC, 25 days ago" in reason.sentence
+    (reason,) = reasons(source(marketplaces=(replace(far, alone_since=NOON), marketplace())))
+    assert (reason.why, reason.subject) == ("alone", "acme:UK")
 
 
 # --- in words ---------------------------------------------------------------------------------------
@@ -153,35 +160,72 @@ def test_reading_may_be_as_far_behind_as_a_gap_may_be_old() -> None:
 
 def said(**changed: Any) -> list[str]:
     values = {"pace": PaceStatus(180, 0, 0), "next_at": NOON + SECOND, **changed}
-    return list(attention._about_source(source(**values), NOON))
+    return [item.sentence for item in items(source(**values))]
+
+
+def read_until(covered_until: datetime) -> tuple[MarketplaceStatus, ...]:
+    return (marketplace(covered_until=covered_until), marketplace())
 
 
 def test_a_source_that_is_behind_is_not_well() -> None:
     late = timedelta(minutes=36)
-    assert said(covered_until=NOON - late) == []
-    assert said(covered_until=NOON - late - SECOND) == [
+    assert said(marketplaces=read_until(NOON - late)) == []
+    assert said(marketplaces=read_until(NOON - late - SECOND)) == [
         "acme:EU: complete only up to 2026-06-15 11:23 UTC, 36 min ago: it is catching up."
     ]
-    assert said(covered_until=NOON - timedelta(days=25), succeeded_at=NOON - timedelta(hours=2)) == [
+    assert said(
+        marketplaces=read_until(NOON - timedelta(days=25)), succeeded_at=NOON - timedelta(hours=2)
+    ) == [
         "acme:EU: complete only up to 2026-05-21 12:00 UTC, 25 days ago: no page has been stored since "
         "2026-06-15 10:00 UTC, the service's log says why."
     ]
 
 
-def test_what_is_behind_for_a_reason_is_said_once() -> None:
+def test_what_is_behind_for_a_reason_is_said_once_and_hides_no_other() -> None:
     gap = Gap(NOON - timedelta(hours=9), NOON - timedelta(hours=8), "set_aside", NOON, "HTTP 500")
     for place in (marketplace(gap), marketplace(alone_since=NOON, trouble="HTTP 500")):
-        (sentence,) = said(covered_until=NOON - timedelta(hours=9), marketplaces=(place,))
+        behind = replace(place, covered_until=NOON - timedelta(hours=9))
+        (sentence,) = said(marketplaces=(behind,))
         assert "HTTP 500" in sentence
+        assert len(said(marketplaces=(behind, *read_until(NOON - timedelta(hours=1))))) == 2
 
 
-def test_a_last_run_in_the_future_is_said() -> None:
+def test_the_oldest_gap_is_what_keeps_a_service_from_being_ready() -> None:
+    def gap(hours: int, state: Any) -> Gap:
+        lower = NOON - timedelta(hours=hours)
+        return Gap(lower, lower + timedelta(hours=1), state, NOON, "HTTP 500")
+
+    place = marketplace(gap(2, "set_aside"), gap(9, "waiting"), gap(4, "reading"), gap(8, "set_aside"))
+    found = items(source(marketplaces=(place,)))
+    assert [(item.urgency, item.sentence[:43]) for item in found] == [
+        ("unready", "acme:UK: orders updated since 2026-06-15 03"),
+        ("note", "acme:UK: orders updated between 2026-06-15 "),
+        ("note", "acme:UK: orders updated between 2026-06-15 "),
+    ]
+
+
+def test_a_last_run_in_the_future_is_said_and_the_service_is_not_ready() -> None:
     def run(started_at: datetime) -> Run:
         return Run(1, "acme:EU", started_at, started_at, "complete", 0, 0, 1, None, 0, 0, 0, 0)
 
     assert said(last_run=run(NOON + timedelta(minutes=2))) == []
-    (sentence,) = said(last_run=run(NOON + timedelta(hours=5)))
-    assert "the last run is dated 2026-06-15 17:00 UTC, in the future" in sentence
+    (reason,) = reasons(source(last_run=run(NOON + timedelta(hours=5))))
+    assert (reason.why, reason.subject) == ("clock", "acme:EU")
+    assert "the last run is dated 2026-06-15 17:00 UTC, in the future" in reason.sentence
+
+
+def test_what_is_most_urgent_comes_first() -> None:
+    found = items(source(marketplaces=(marketplace(enrolled=False),)), retention=overdue(days=3))
+    assert [item.urgency for item in found] == ["unready", "alert"]
+    held = replace(UNCOUNTED, held=1)
+    assert [item.urgency for item in items(source(), retention=overdue(days=3), totals=held)] == [
+        "alert",
+        "note",
+    ]
+
+
+def overdue(days: int) -> RetentionStatus:
+    return RetentionStatus(30, 18, 1, NOON - timedelta(days=30 + days))
 
 
 # --- still ready ------------------------------------------------------------------------------------
@@ -204,14 +248,13 @@ def test_a_refusal_may_last_as_long_as_its_limit() -> None:
 # --- what is wrong ----------------------------------------------------------------------------------
 
 
-def wrong(**facts: Any) -> dict[str, Alert]:
-    given = Facts(**{"status": status(source()), **facts})
-    return {alert.name: alert for alert in alerts_of(given, LIMITS)}
+def wrong(*sources: SourceStatus, **facts: Any) -> dict[str, Alert]:
+    return {alert.name: alert for alert in alerts_of(items(*(sources or (source(),)), **facts))}
 
 
 def test_a_marketplace_that_the_seller_is_not_enrolled_in_is_an_alert() -> None:
-    gone = status(source(marketplaces=(marketplace(enrolled=False), marketplace(marketplace="DE"))))
-    assert list(wrong(status=gone)) == ["enrolment:acme:UK"]
+    gone = source(marketplaces=(marketplace(enrolled=False), marketplace(marketplace="DE")))
+    assert list(wrong(gone)) == ["enrolment:acme:UK"]
 
 
 def test_when_all_is_well_nothing_is_wrong() -> None:
@@ -222,20 +265,38 @@ def test_what_is_not_ready_is_wrong() -> None:
     old = NOON - timedelta(days=1)
     gap = Gap(old, NOON, "set_aside")
     ill = source(succeeded_at=old, refusal=refusal(old), marketplaces=(marketplace(gap),))
-    assert wrong(status=status(ill)).keys() == {"stalled:acme:EU", "refused:acme:EU", "gap:acme:UK"}
-    assert wrong(status=status()).keys() == {"sources:"}
+    assert wrong(ill).keys() == {"authorisation:acme:EU", "gap:acme:UK"}
+    assert wrong(source(succeeded_at=old)).keys() == {"success:acme:EU"}
+    assert {alert.name for alert in alerts_of(items())} == {"sources:"}
 
 
 def test_a_source_that_has_just_been_set_up_is_not_wrong_until_it_fails() -> None:
     new = source(succeeded_at=None)
-    assert wrong(status=status(new)) == {}
+    assert wrong(new) == {}
     failing = replace(new, failing_since=NOON)
-    assert wrong(status=status(failing)).keys() == {"stalled:acme:EU"}
+    assert wrong(failing).keys() == {"success:acme:EU"}
 
 
 def test_a_quarantine_that_grows_is_wrong() -> None:
-    assert wrong(quarantined_lately=QUARANTINE_GROWTH - 1) == {}
-    assert wrong(quarantined_lately=QUARANTINE_GROWTH).keys() == {"quarantine"}
+    some = Counts(9, 3, NOON, NOON, 1)
+    assert wrong(quarantined=some, quarantined_lately=QUARANTINE_GROWTH - 1) == {}
+    found = wrong(quarantined=some, quarantined_lately=QUARANTINE_GROWTH)
+    assert found.keys() == {"quarantine:"}
+    assert found["quarantine:"].sentence.startswith("5 orders came into quarantine within a day. 2 orders in")
+
+
+def test_erasing_that_is_overdue_is_wrong() -> None:
+    assert wrong(retention=overdue(days=1)) == {}
+    assert "the first 2 days ago" in wrong(retention=overdue(days=2))["retention:"].sentence
+
+
+def test_what_a_problem_of_the_configuration_stops_decides_if_it_is_wrong() -> None:
+    problems = (Problem("a", "account", "acme"), Problem("b", "nothing", "uk"))
+    setup = Setup(Settings(), problems, "tests")
+    facts = Facts(NOON, (source(),), UNCOUNTED, Counts(0, 0, None, None), RetentionStatus(30, 18, 0, None))
+    found = health(setup, facts)
+    assert [item.sentence for item in found] == ["a", "b"]
+    assert [alert.name for alert in alerts_of(found)] == ["configuration:acme"]
 
 
 def test_credentials_that_are_about_to_expire_are_reported_a_month_before() -> None:
@@ -243,11 +304,11 @@ def test_credentials_that_are_about_to_expire_are_reported_a_month_before() -> N
         return (Credential("acme", kind, NOON - timedelta(days=days)),)
 
     assert wrong(credentials=used("secret", 149)) == {}
-    trouble = wrong(credentials=used("secret", 150))["expires:acme:secret"]
+    trouble = wrong(credentials=used("secret", 150))["expiry:acme:secret"]
     assert "by 2026-07-15 at the latest" in trouble.sentence
     assert trouble.repeat == EXPIRY_REPEATED_AFTER
     assert wrong(credentials=used("authorisation", 334)) == {}
-    assert wrong(credentials=used("authorisation", 335)).keys() == {"expires:acme:authorisation"}
+    assert wrong(credentials=used("authorisation", 335)).keys() == {"expiry:acme:authorisation"}
 
 
 def test_a_webhook_that_accepts_nothing_or_gave_up_is_wrong() -> None:
@@ -259,20 +320,19 @@ def test_a_webhook_that_accepts_nothing_or_gave_up_is_wrong() -> None:
     found = wrong(hooks=((failing, none),))
     assert found.keys() == {"receiver:4"}
     assert "example.com" not in found["receiver:4"].sentence
-    assert wrong(hooks=((hook, Backlog(0, 2, None)),)).keys() == {"dead:4"}
+    assert wrong(hooks=((hook, Backlog(0, 2, None)),)).keys() == {"events:4"}
 
 
-def test_what_other_parts_found_is_wrong() -> None:
-    found = wrong(verifications=(Concern("acme:UK", "a"),), buyers=(Concern("acme:EU:email", "b"),))
-    assert {name: t.sentence for name, t in found.items()} == {
-        "unproven:acme:UK": "a",
-        "unshown:acme:EU:email": "b",
-    }
+def test_the_first_finding_of_a_marketplace_is_wrong_and_drops_are() -> None:
+    late = marketplace(verification_waits="the marketplace is failing")
+    drop = Drop(NOON.date(), "email", 0.1, 0.9, 40)
+    found = wrong(source(marketplaces=(late,), identity_drops=(drop,)))
+    assert found.keys() == {"verification:acme:UK", "buyers:acme:EU:email"}
 
 
 # --- telling ----------------------------------------------------------------------------------------
 
-ALERT = Alert("stalled:acme:EU", "nothing is read.")
+ALERT = Alert("success:acme:EU", "nothing is read.")
 
 
 class People:
