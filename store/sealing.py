@@ -76,6 +76,10 @@ class Sealer:
         """Return True if a value was sealed with another key than the first."""
         return sealed[_KEY_ID] != self.current
 
+    def holds_key_of(self, sealed: bytes) -> bool:
+        """Return True if a value was sealed with one of the configured keys."""
+        return sealed[_KEY_ID] in self._ciphers
+
     def open(self, sealed: bytes, place: str) -> bytes:
         """Open a value at its place. Raises SealError."""
         cipher = self._ciphers.get(sealed[_KEY_ID])

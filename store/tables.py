@@ -591,6 +591,19 @@ ticks = sa.Table(
 Written with every tick: without another index PostgreSQL changes its rows in place.
 """
 
+processes = sa.Table(
+    "processes",
+    metadata,
+    sa.Column("owner", sa.String(64), primary_key=True),
+    sa.Column("kind", sa.String(10), nullable=False),
+    sa.Column("version", sa.String(40), nullable=False),
+    sa.Column("key_ids", sa.Text, nullable=False),
+    sa.Column("clock_ahead", sa.Float),
+    sa.Column("started_at", UtcTime, nullable=False),
+    sa.Column("seen_at", UtcTime, nullable=False),
+)
+"""Services and workers, as they say of themselves every minute; a process that ends takes its row away."""
+
 outbox = sa.Table(
     "outbox",
     metadata,

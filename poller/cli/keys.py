@@ -7,7 +7,7 @@ import typer
 from poller.cli.failures import BAD_INPUT, FAULT, INTERRUPTED, Failure
 from poller.cli.output import progress, put, say
 from poller.cli.session import opened, stopped_by_signals
-from poller.privacy.key_rotation import Rotation, about_keys
+from poller.privacy.key_rotation import Rotation, about_keys, without_first_key
 from poller.text import counted
 from store import rotation
 from store.sealing import new_key
@@ -35,7 +35,8 @@ def rotate() -> None:
     First add the new key as the second one in every process, then move it to the front in every process,
     then run this. It can be stopped and run again at any time. Afterwards remove the old key.
 
-    Exit status: 0 if no value needs an old key, 1 if one still does.
+    Exit status: 0 if no value needs an old key, 1 if one still does; 2, and nothing is resealed, if a running
+    process lacks the first key.
     """
     with opened() as service, stopped_by_signals(service) as signals:
         with service.store.read() as tx:
@@ -45,6 +46,12 @@ def rotate() -> None:
             raise Failure(
                 f"no key of ORDER_SYNC_ENCRYPTION_KEY opens {counted(locked, 'value')}: "
                 "add the key that they were sealed with.",
+                status=BAD_INPUT,
+            )
+        if lacking := without_first_key(service.store):
+            raise Failure(
+                f"{', '.join(lacking)} could not read what is sealed with the first key: add it to "
+                "ORDER_SYNC_ENCRYPTION_KEY there, start that process again, then rotate.",
                 status=BAD_INPUT,
             )
         with progress("resealing values with the first key", old.total()) as advanced:

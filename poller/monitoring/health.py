@@ -32,6 +32,7 @@ from poller.text import counted, lasting, when
 from poller.verification.comparison import ALMOST_A_SECOND
 from store.alerts import CredentialKind
 from store.change_records import Backlog, Hook
+from store.processes import Process
 from store.quarantine import Counts
 from store.queries import Totals, Unconfigured
 
@@ -120,6 +121,7 @@ class Facts:
     quarantined_lately: int = 0
     credentials: Sequence[Credential] = ()
     hooks: Sequence[tuple[Hook, Backlog]] = ()
+    processes: Sequence[Process] = ()
 
 
 def health(setup: Setup, facts: Facts) -> tuple[Item, ...]:
@@ -127,6 +129,7 @@ def health(setup: Setup, facts: Facts) -> tuple[Item, ...]:
     limits, now = limits_of(setup.settings), facts.now
     items = [
         *(_about_problem(problem) for problem in setup.problems),
+        *_about_processes(facts.processes, now, setup.owner),
         *_about_sources(facts.sources, now, limits),
         *_about_quarantine(facts.quarantined, facts.quarantined_lately),
         *_about_totals(facts.totals),
@@ -144,6 +147,47 @@ URGENCIES = get_args(Urgency)
 def _about_problem(problem: Problem) -> Item:
     urgency: Urgency = "note" if problem.stops == "nothing" else "alert"
     return Item("configuration", problem.subject, problem.message, urgency)
+
+
+# --- processes --------------------------------------------------------------------------------------
+
+
+def _about_processes(processes: Sequence[Process], now: datetime, reader: str) -> Iterator[Item]:
+    """Yield which processes are gone, lack a key, or have a clock that is wrong.
+
+    ``reader``: the process that reads this. One that reads and is not seen cannot write.
+    """
+    alive = [process for process in processes if process.is_alive(now)]
+    for process in processes:
+        name, seen = f"the {process.kind} {process.name}", _since(process.seen_at, now)
+        if process in alive:
+            yield from _about_keys(process, alive)
+            yield from _about_clock(process)
+        elif process.owner == reader:
+            said = f"{name} has not been able to write to the database since {seen}: its log says why"
+            yield Item("process", process.owner, f"{said}.", "unready")
+        elif all(other.kind != process.kind for other in alive):
+            said = (
+                f"{name} has not been seen since {seen}: it has died, hangs, or cannot write to the database"
+            )
+            yield Item("process", process.owner, f"{said}. Its log says why.", "unready")
+
+
+def _about_keys(process: Process, alive: Sequence[Process]) -> Iterator[Item]:
+    lacking = {other.key_ids[0] for other in alive} - {*process.key_ids}
+    if lacking:
+        name = f"the {process.kind} {process.name}"
+        lacks = f"{name} lacks an encryption key that another process seals with"
+        do = "give all processes the same keys in ORDER_SYNC_ENCRYPTION_KEY, and start it again"
+        yield Item("keys", process.owner, f"{lacks}: {do}.", "unready")
+
+
+def _about_clock(process: Process) -> Iterator[Item]:
+    ahead = timedelta(seconds=process.clock_ahead or 0.0)
+    if abs(ahead) > CLOCKS_AGREE_WITHIN:
+        which = "ahead of" if ahead > timedelta() else "behind"
+        clock = f"the clock of the {process.kind} {process.name} is {lasting(abs(ahead))} {which} Amazon's"
+        yield Item("clock", process.owner, f"{clock}: set it right (NTP).", "unready")
 
 
 # --- sources and marketplaces -----------------------------------------------------------------------

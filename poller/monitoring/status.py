@@ -214,6 +214,8 @@ Why = Literal[
     "file",
     "gap",
     "held",
+    "keys",
+    "process",
     "quarantine",
     "receiver",
     "retention",

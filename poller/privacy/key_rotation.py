@@ -8,7 +8,7 @@ from functools import partial
 
 from poller.privacy.purge import PAUSE_SECONDS
 from poller.text import counted
-from store import rotation
+from store import processes, rotation
 from store.engine import Store, Transaction
 
 ROWS_AT_ONCE = 200
@@ -67,11 +67,19 @@ def _reseal(batch: rotation.Batch, tx: Transaction) -> tuple[int, int]:
     return rotation.reseal(tx, batch)
 
 
+def without_first_key(store: Store) -> list[str]:
+    """Return the names of running processes that could not read what is sealed with the first key."""
+    with store.read() as tx:
+        current = tx.sealer.current.hex()
+        return [p.name for p in processes.load(tx) if p.is_alive(tx.now) and current not in p.key_ids]
+
+
 def about_keys(store: Store) -> list[str]:
     """Return a sentence about each key after the first: what still needs it, or that nothing does."""
     with store.read() as tx:
         ids = tx.sealer.key_ids
         needed = rotation.count_old(tx) if len(ids) > 1 else {}
+        sealing = {p.key_ids[0]: p.name for p in processes.load(tx) if p.is_alive(tx.now)}
     sentences = []
     for number, key in enumerate(ids[1:], start=2):
         values = needed.get(key, 0)
@@ -79,6 +87,9 @@ def about_keys(store: Store) -> list[str]:
         if values:
             need = counted(values, "value needs", "values need")
             sentences.append(f"{need} {name}; `order-sync keys rotate` reseals them with the first key.")
+        elif key.hex() in sealing:
+            process = sealing[key.hex()]
+            sentences.append(f"the process {process} still seals with {name}: put the new key first there.")
         else:
             sentences.append(f"nothing needs {name} any more: remove it from the settings of every process.")
     return sentences

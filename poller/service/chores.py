@@ -21,10 +21,12 @@ from poller.monitoring.snapshot import buyers_shown
 from poller.privacy.key_rotation import about_keys
 from poller.privacy.purge import Purge
 from poller.service.lifecycle import again_in
+from poller.service.presence import PRESENCE_SECONDS, Presence
 from poller.sync.windows import backoff
 from poller.webhooks.delivery import Deliverer
 from store import changes
-from store.engine import Unavailable, reason_of
+from store.diagnosis import is_refusing
+from store.engine import DatabaseError, Unavailable, reason_of
 
 log = structlog.get_logger("order_sync")
 
@@ -58,9 +60,10 @@ def alerts_in(took: float) -> float:
 class Chores:
     """The chores of one service. ``running`` collects the names of those that are at work."""
 
-    def __init__(self, service: Service, running: set[str]) -> None:
+    def __init__(self, service: Service, running: set[str], presence: Presence) -> None:
         self._service = service
         self._running = running
+        self._presence = presence
         self._deliverer: Deliverer | None = None
         self._alerts_at = 0.0
         self._warned: set[tuple[str, date, str]] = set()
@@ -78,7 +81,8 @@ class Chores:
                 self._alerts_at = now + alerts_in(time.monotonic() - now)
 
         self._deliverer = deliverer
-        scheduler.add_executor(ThreadPoolExecutor(5), EXECUTOR)
+        scheduler.add_executor(ThreadPoolExecutor(6), EXECUTOR)
+        self._every(scheduler, PRESENCE_SECONDS, "presence", self._presence.show)
         self._every(scheduler, DELIVER_SECONDS, "webhooks", deliverer.deliver_all)
         self._every(scheduler, ALERT_SECONDS, "alerts", check, ALERT_GRACE)
         self._every(scheduler, TRIM_SECONDS, "outbox", self._trim)
@@ -112,6 +116,9 @@ class Chores:
             except Unavailable as error:
                 log.warning("database is away", chore=name, error=reason_of(error))
             except Exception as error:
+                if isinstance(error, DatabaseError) and is_refusing(error):
+                    log.warning("database takes no writes", chore=name, error=reason_of(error))
+                    return
                 breaks += 1
                 rest = backoff(breaks, first=BROKEN_SECONDS, longest=BROKEN_AT_MOST).total_seconds()
                 rests_until = time.monotonic() + rest

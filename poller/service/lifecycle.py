@@ -30,7 +30,7 @@ STOP_WITHIN = 6.0
 """Seconds that running pages may take to finish when the process stops."""
 
 RELEASE_WITHIN = 2.0
-"""Seconds that releasing the claims of unfinished pages may take after that."""
+"""Seconds that releasing what this process holds may take after that."""
 
 
 class ClockWatch:
@@ -103,10 +103,9 @@ def open_when_up(stop: threading.Event, heartbeat: Heartbeat, open_it: Callable[
 
 def shut_down(unfinished: list[str], heartbeat: Heartbeat, release: Callable[[], None]) -> None:
     """Release what was not finished, and remove the heartbeat."""
-    if unfinished:
-        # In a thread: a database that hangs must not hold up the shutdown.
-        releasing = threading.Thread(target=release, daemon=True)
-        releasing.start()
-        releasing.join(RELEASE_WITHIN)
+    # In a thread: a database that hangs must not hold up the shutdown.
+    releasing = threading.Thread(target=release, daemon=True)
+    releasing.start()
+    releasing.join(RELEASE_WITHIN)
     heartbeat.remove()
     log.info("stopped", unfinished=unfinished)

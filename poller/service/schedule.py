@@ -35,11 +35,12 @@ from poller.service.lifecycle import (
     reload_in,
     shut_down,
 )
+from poller.service.presence import Presence
 from poller.service.tick import DATABASE_RETRY, tick
 from poller.sync.run import RunReport
 from poller.text import counted
-from store import ledger, webhooks
-from store.engine import Unavailable, file_of, reason_of
+from store import ledger, processes, webhooks
+from store.engine import DatabaseError, Unavailable, file_of, reason_of
 
 if TYPE_CHECKING:
     from poller.service.queue import SharedSchedule
@@ -75,7 +76,8 @@ class Schedule:
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
             timezone="UTC",
         )
-        self._chores = Chores(service, self._running)
+        self._presence = Presence(service, "service")
+        self._chores = Chores(service, self._running, self._presence)
 
     def ask_reload(self) -> None:
         """Reload the configuration soon, changed or not (SIGHUP). Safe in a signal handler."""
@@ -108,6 +110,8 @@ class Schedule:
         clock, file = ClockWatch(), FileWatch(file_of(self._service.store.engine.url))
         beaten_at = -math.inf
         while not self._service.stop.wait(0.5):
+            if self._presence.unusable is not None:
+                raise self._presence.unusable
             now = time.monotonic()
             if now - beaten_at >= HEARTBEAT_SECONDS:
                 file.check()
@@ -125,6 +129,7 @@ class Schedule:
         self._service.open_store(create=True)
         if self._shared is not None:
             self._shared.require()
+        self._presence.show()
         self._service.wire()
 
     def _log_problems(self) -> None:
@@ -262,6 +267,7 @@ class Schedule:
             with self._service.store.begin() as tx:
                 ledger.release_all(tx, self._service.owner)
                 webhooks.release_all(tx, self._service.owner)
-        except Unavailable as error:
+                processes.remove(tx, self._service.owner)
+        except DatabaseError as error:
             note = "claims expire within two minutes"
             log.warning("database is away", error=reason_of(error), note=note)

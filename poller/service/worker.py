@@ -29,13 +29,15 @@ from psycopg_pool import AsyncConnectionPool
 from poller.bootstrap import Service
 from poller.service.heartbeat import HEARTBEAT_SECONDS, Heartbeat, heartbeat_file
 from poller.service.lifecycle import STOP_WITHIN, open_when_up, reload_in, shut_down
+from poller.service.presence import PRESENCE_SECONDS, Presence
 from poller.service.queue import QUEUE, TASK, require
 from poller.service.tick import DATABASE_RETRY, tick
-from store import ledger, ticks
+from store import ledger, processes, ticks
 from store.engine import (
     OPENING,
     PER_TRANSACTION,
     SESSION,
+    DatabaseError,
     Unavailable,
     connect_arguments,
     is_pooled,
@@ -66,6 +68,7 @@ class Worker:
         self._running: set[str] = set()
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="tick")
         self._heartbeat = Heartbeat(heartbeat_file(service.config.settings))
+        self._presence = Presence(service, "worker")
         self._reload_asked = False
 
     def ask_reload(self) -> None:
@@ -77,9 +80,12 @@ class Worker:
         if open_when_up(self._service.stop, self._heartbeat, self._open):
             asyncio.run(self._work())
         self._shut_down()
+        if self._presence.unusable is not None:
+            raise self._presence.unusable
 
     def _open(self) -> None:
         require(self._service.open_store(create=False))
+        self._presence.show()
         self._service.wire()
         self._log_problems()
 
@@ -93,11 +99,13 @@ class Worker:
         """Carry out jobs, beside heartbeats and reloading the configuration."""
         beside = [
             asyncio.create_task(self._repeat(self._beat, lambda _: HEARTBEAT_SECONDS)),
+            asyncio.create_task(self._repeat(self._show_presence, lambda _: PRESENCE_SECONDS)),
             asyncio.create_task(self._repeat(self._reload, reload_in)),
         ]
         carrying = asyncio.create_task(self._carry_out())
-        while not self._service.stop.is_set():
+        while not self._service.stop.is_set() and self._presence.unusable is None:
             await asyncio.sleep(0.2)
+        self._service.stop.set()
         log.info("stopping", running=sorted(self._running))
         for task in (carrying, *beside):
             task.cancel()
@@ -219,6 +227,9 @@ class Worker:
     async def _beat(self) -> None:
         self._heartbeat.beat()
 
+    async def _show_presence(self) -> None:
+        await asyncio.to_thread(self._presence.show)
+
     async def _reload(self) -> None:
         asked, self._reload_asked = self._reload_asked, False
         before = self._service.problems
@@ -242,13 +253,16 @@ class Worker:
             os._exit(0)  # nothing else ends threads that wait for an answer
 
     def _release(self, unfinished: Sequence[str]) -> None:
+        if not self._service.is_open:
+            return
         store = self._service.store
         try:
             with store.begin() as tx:
                 ledger.release_all(tx, self._service.owner)
+                processes.remove(tx, self._service.owner)
                 for key in unfinished:
                     ticks.finish(tx.conn, key, store.server_time)
-        except Unavailable as error:
+        except DatabaseError as error:
             log.warning(
                 "database is away", error=reason_of(error), note="other workers take back what is left"
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import threading
 import time
@@ -105,6 +106,25 @@ def test_the_service_runs_reloads_and_ends_with_its_signals(shop: Shop) -> None:
         assert process.stdout is not None
         assert process.stdout.read() == ""
     assert healthy(shop) == 1
+
+
+@pytest.mark.long
+def test_a_rotation_waits_for_a_service_without_the_new_key_and_one_that_is_locked_out_stops(
+    shop: Shop,
+) -> None:
+    old, new = shop.environ["ORDER_SYNC_ENCRYPTION_KEY"], order_sync("keys", "new").out.strip()
+    keys = f"{new},{old}"
+    with running(shop) as process:
+        next_event(process, "run", outcome="complete")
+        refused = shop("keys", "rotate", status=2, ORDER_SYNC_ENCRYPTION_KEY=keys)
+        assert f":{process.pid} could not read what is sealed with the first key" in refused.err
+        assert shop("keys", "rotate").lines == []
+        with sqlite3.connect(shop.folder / "order-sync.db") as database:  # as a process of an older version
+            database.execute("DELETE FROM processes")
+        assert "0 values of old keys left" in shop("keys", "rotate", ORDER_SYNC_ENCRYPTION_KEY=keys).err
+        assert process.wait(70) == 1
+        assert process.stderr is not None
+        assert "add that key to ORDER_SYNC_ENCRYPTION_KEY" in process.stderr.read()
 
 
 @pytest.mark.long

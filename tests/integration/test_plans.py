@@ -36,6 +36,7 @@ SMALL = {
     "marketplaces",
     "meta",
     "pg_database",
+    "processes",
     "refusals",
     "sources",
     "webhooks",
