@@ -25,6 +25,7 @@ from config.problems import Problem
 from config.settings import AccountSettings
 from connectors.amazon.auth import TOKEN_URL, Credentials
 from connectors.amazon.connector import AmazonConnector
+from connectors.amazon.parse import order_of_json
 from connectors.amazon.usage_plans import PLANS
 from connectors.base import Attempt, PayloadReader
 from connectors.errors import Deferred
@@ -101,7 +102,7 @@ class Service:
         self.environ = environ
         self.stop = threading.Event()
         self.tally = Tally()
-        self.read_payload: PayloadReader = AmazonConnector.read_payload
+        self.read_payload: PayloadReader = order_of_json
         self._rng = random.Random()
         self.owner = _owner()
         self.config: Config = load(environ, BY_NAME)

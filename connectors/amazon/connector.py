@@ -19,7 +19,7 @@ from connectors.amazon.client import USER_AGENT, OrdersClient, ReportsClient, Se
 from connectors.amazon.clock import AmazonTime
 from connectors.amazon.documents import OPERATION as DOCUMENT
 from connectors.amazon.documents import document_lines
-from connectors.amazon.parse import order_of, order_of_json, page_of_json
+from connectors.amazon.parse import BELIEVED_FOR, order_of, order_of_json, page_of_json
 from connectors.amazon.reports import (
     ReportAddress,
     created_report,
@@ -149,7 +149,10 @@ class AmazonConnector:
         """Return a page of at most 100 orders. Raises PageExpired if ``page_token`` is refused."""
         parameters = search_parameters(query, page_token)
         question = Question(
-            "searchOrders", page_of_json, page_token_sent=page_token is not None, before=query.before
+            "searchOrders",
+            lambda content: page_of_json(content, self._believed_until()),
+            page_token_sent=page_token is not None,
+            before=query.before,
         )
 
         def request(access_token: str) -> OrderPage:
@@ -166,7 +169,10 @@ class AmazonConnector:
         if not order_id.strip(" ."):  # would lead to another path
             raise OrderNotFound("getOrder: not an order ID", 404)
         parameters = {"includedData": ",".join(included_data)} if included_data else {}
-        question = Question("getOrder", _answered_order)
+        question = Question(
+            "getOrder",
+            lambda content: order_of(promised(content, "order", dict)["order"], self._believed_until()),
+        )
 
         def request(access_token: str) -> AmazonOrder | UnreadableOrder:
             client = self._client(OrdersClient, question, access_token, budget)
@@ -177,7 +183,13 @@ class AmazonConnector:
 
         return self._ask("getOrder", budget, request)
 
-    read_payload = staticmethod(order_of_json)
+    def read_payload(self, payload: str) -> AmazonOrder | UnreadableOrder:
+        """Read a stored payload, as ``search`` reads an order."""
+        return order_of_json(payload, self._believed_until())
+
+    def _believed_until(self) -> datetime:
+        """Return up to when an order may have been updated; by our own clock before Amazon's first answer."""
+        return (self._time.estimate() or self._now()) + BELIEVED_FOR
 
     def participations(self, budget: Budget) -> frozenset[str]:
         """Return the IDs of the marketplaces that the seller is enrolled in."""
@@ -346,10 +358,6 @@ def _check_id(operation: Operation, value: str) -> None:
     """Raise RequestRefused for an ID of blanks and dots: as part of a path it would lead elsewhere."""
     if not value.strip(" ."):
         raise RequestRefused(f"{operation}: not an ID", 404)
-
-
-def _answered_order(content: bytes) -> AmazonOrder | UnreadableOrder:
-    return order_of(promised(content, "order", dict)["order"])
 
 
 def _enrolled(content: bytes) -> frozenset[str]:

@@ -16,7 +16,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from typing import Any, TypeVar
@@ -36,51 +36,65 @@ from connectors.orders import (
 
 M = TypeVar("M")
 
+ANY_TIME = datetime.max.replace(tzinfo=UTC)
+
+BELIEVED_FOR = timedelta(days=1)
+"""How far beyond Amazon's present an order may have been updated. A copy from later would count as newer than
+every real one to come."""
+
 
 # --- pages and orders ------------------------------------------------------------------------
 
 
-def page_of_json(content: bytes) -> OrderPage:
-    """Read a body of searchOrders.
+def page_of_json(content: bytes, not_after: datetime = ANY_TIME) -> OrderPage:
+    """Read a body of searchOrders. An order that was updated later than ``not_after`` is unreadable.
 
     Raises Garbled if the body is not what the operation promises (see ``wire.promised``) or if anything
     around the orders is malformed: an unreadable page token must never look like the end of the walk, nor an
     unreadable bound like none.
     """
-    page = _faultless_page(content)
-    page = _any_page(content) if page is None else page
+    page = _faultless_page(content, not_after)
+    page = _any_page(content, not_after) if page is None else page
     return replace(page, payload_of=partial(_payload_in, content))
 
 
 def _payload_in(content: bytes, order_id: str) -> str:
     """Return the JSON of an order of a page; of several copies the last."""
-    orders = json.loads(content, parse_float=Decimal)["orders"]
+    orders = promised(content, "orders", list)["orders"]
     copies = [order for order in orders if isinstance(order, dict) and order.get("orderId") == order_id]
     return compact_json(copies[-1])
 
 
-def order_of_json(text: str) -> AmazonOrder | UnreadableOrder:
+def order_of_json(text: str, not_after: datetime = ANY_TIME) -> AmazonOrder | UnreadableOrder:
     """Read one order from its JSON, such as the payload of an unreadable one. Never raises."""
     try:
         value = json.loads(text, parse_float=Decimal)
     except (ValueError, ArithmeticError, RecursionError):
         return UnreadableOrder(None, None, "the order is not readable JSON", text)
-    return order_of(value)
+    return order_of(value, not_after)
 
 
-def order_of(value: Any) -> AmazonOrder | UnreadableOrder:
+def order_of(value: Any, not_after: datetime = ANY_TIME) -> AmazonOrder | UnreadableOrder:
     """Read one order decoded by the standard library, fractions as Decimal. Never raises."""
     try:
-        return read_order(_checked(value, model.Order, "the order"))
+        return _read(_checked(value, model.Order, "the order"), not_after)
     except Malformed as malformed:
         return UnreadableOrder(
             order_id=_glimpse(value, "orderId", max_length=80),
             marketplace_id=_glimpse(value, "salesChannel", "marketplaceId", max_length=32),
             reason=str(malformed),
             payload=compact_json(value),
-            last_updated_at=_glimpsed_time(value, "lastUpdatedTime"),
+            last_updated_at=_glimpsed_time(value, "lastUpdatedTime", not_after),
             buyer_email=_glimpse(value, "buyer", "buyerEmail", max_length=320),
         )
+
+
+def _read(order: model.Order, not_after: datetime) -> AmazonOrder:
+    read = read_order(order)
+    for path, time in (("createdTime", read.created_at), ("lastUpdatedTime", read.last_updated_at)):
+        if time > not_after:
+            raise Malformed(f"{path} is in the future")
+    return read
 
 
 def compact_json(value: Any) -> str:
@@ -108,7 +122,7 @@ def compact_json(value: Any) -> str:
 _PAGES = msgspec.json.Decoder(model.SearchOrdersAnswer)
 
 
-def _faultless_page(content: bytes) -> OrderPage | None:
+def _faultless_page(content: bytes, not_after: datetime) -> OrderPage | None:
     """Return the page if it has no fault, else None, without the reason."""
     try:
         answer = _PAGES.decode(content)
@@ -118,17 +132,17 @@ def _faultless_page(content: bytes) -> OrderPage | None:
     if answer.errors or (b"\\" in content and b"\\u0000" in content):
         return None
     try:
-        return _page(answer, [read_order(order) for order in answer.orders], [])
+        return _page(answer, [_read(order, not_after) for order in answer.orders], [])
     except Malformed:
         return None
 
 
-def _any_page(content: bytes) -> OrderPage:
+def _any_page(content: bytes, not_after: datetime) -> OrderPage:
     """Return the page, with its unreadable orders apart. Raises Garbled."""
     body = promised(content, "orders", list)
     try:
         answer = _checked(body | {"orders": []}, model.SearchOrdersAnswer, "the body")
-        read = [order_of(order) for order in body["orders"]]
+        read = [order_of(order, not_after) for order in body["orders"]]
         return _page(
             answer,
             [order for order in read if isinstance(order, AmazonOrder)],
@@ -238,9 +252,10 @@ def _glimpse(order: Any, *path: str, max_length: int) -> str | None:
     return text_of(order)
 
 
-def _glimpsed_time(order: Any, name: str) -> datetime | None:
-    """Return a time of an unreadable order, None if it is missing or malformed."""
+def _glimpsed_time(order: Any, name: str, not_after: datetime) -> datetime | None:
+    """Return a time of an unreadable order, None if it is missing, malformed or in the future."""
     try:
-        return time_of(_glimpse(order, name, max_length=40), name)
+        time = time_of(_glimpse(order, name, max_length=40), name)
     except Malformed:
         return None
+    return None if time is None or time > not_after else time

@@ -13,10 +13,6 @@ class Malformed(Exception):
     """The order is unreadable. The text is the reason: a field's path and what it is not, never its value."""
 
 
-LAST_BELIEVED_YEAR = 2100
-"""A copy updated later than this would count as newer than every real one to come."""
-
-
 def text_of(value: str | None) -> str | None:
     return value if value and not value.isspace() else None
 
@@ -58,8 +54,6 @@ def required_time(value: str, path: str) -> datetime:
     time = time_of(value, path)
     if time is None:
         raise Malformed(f"{path} is missing")
-    if time.year > LAST_BELIEVED_YEAR:
-        raise Malformed(f"{path} is too far in the future")
     return time
 
 

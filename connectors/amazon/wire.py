@@ -186,12 +186,22 @@ def _reject_constant(name: str) -> NoReturn:
 
 
 def json_object(content: bytes) -> Json | None:
-    """Return the JSON object in ``content``, fractions as Decimal; None if it is not one."""
+    """Return the JSON object in ``content``, fractions as Decimal; None if it is not one.
+
+    A byte that is not UTF-8 becomes half a surrogate pair, so that only the text that it is in is unreadable.
+    """
     try:
-        value = json.loads(content, parse_float=Decimal, parse_constant=_reject_constant)
+        try:
+            value = _loads(content)
+        except UnicodeDecodeError:
+            value = _loads(content.decode("utf-8", "surrogateescape"))
     except (ValueError, ArithmeticError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _loads(content: bytes | str) -> Any:
+    return json.loads(content, parse_float=Decimal, parse_constant=_reject_constant)
 
 
 def promised(content: bytes, member: str, kind: type) -> Json:

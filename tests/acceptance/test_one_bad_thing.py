@@ -144,8 +144,24 @@ def test_an_order_that_cannot_be_stored_goes_to_quarantine_alone_and_leaves_it_a
     assert shop.wrongs() == []
 
 
+def a_time_of_2107(content: bytes) -> bytes:
+    body = json.loads(content)
+    for one in body.get("orders", [body.get("order", {})]):
+        if one.get("orderId") == BAD:
+            one["lastUpdatedTime"] = "2107-02-03T04:05:06Z"
+    return json.dumps(body).encode()
+
+
+def a_byte_that_is_not_utf_8(content: bytes) -> bytes:
+    before, order_id, after = content.partition(f'"{BAD}"'.encode())
+    return before + order_id + after.replace(b'"AMAZON"', b'"AMAZ\xd6N"', 1)
+
+
 @pytest.mark.long
-def test_an_order_that_was_updated_at_the_end_of_time_goes_to_quarantine_alone(open_shop: Open) -> None:
+@pytest.mark.parametrize("spoil", [a_time_of_2107, a_byte_that_is_not_utf_8], ids=lambda f: f.__name__)
+def test_an_order_with_one_unreadable_value_goes_to_quarantine_alone_and_leaves_it_again(
+    open_shop: Open, spoil: Callable[[bytes], bytes]
+) -> None:
     shop = open_shop("UK")
     shop.run_until(NOON + 10 * MINUTE)
     sell(shop, 60, NOON + 12 * MINUTE, SECOND)
@@ -155,12 +171,8 @@ def test_an_order_that_was_updated_at_the_end_of_time_goes_to_quarantine_alone(o
         answered = inner.handle_request(request)
         if "/orders/2026-01-01/orders" not in request.url.path or answered.status_code != 200:
             return answered
-        body = json.loads(answered.read())
-        for one in body.get("orders", [body.get("order", {})]):
-            if one.get("orderId") == BAD:
-                one["lastUpdatedTime"] = "9999-12-31T23:59:59Z"
         headers = [(name, value) for name, value in answered.headers.items() if name != "content-length"]
-        return httpx.Response(200, headers=headers, content=json.dumps(body).encode())
+        return httpx.Response(200, headers=headers, content=spoil(answered.read()))
 
     shop.go_through(httpx.MockTransport(answer))
     reports = shop.run_until(NOON + 3 * HOUR)
@@ -168,6 +180,10 @@ def test_an_order_that_was_updated_at_the_end_of_time_goes_to_quarantine_alone(o
     assert len(stored(shop)) == 59
     assert [entry.order_id for entry in entries(shop)] == [BAD]
     assert not_seen(shop) == []
+    shop.go_through(inner)
+    shop.run_until(NOON + 30 * HOUR)
+    assert entries(shop) == []
+    assert shop.wrongs() == []
 
 
 @pytest.mark.long

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -603,6 +603,36 @@ def test_whatever_stands_in_a_field_nothing_is_raised(path: tuple[Any, ...], val
         assert read.payload
     else:
         assert read.order_id
+
+
+def test_one_byte_that_is_not_utf_8_makes_one_order_unreadable() -> None:
+    orders = [changed(full_order(), "orderId", f"026-1520163-604910{n}") for n in range(3)]
+    content = compact_json({"orders": orders}).encode()
+    bad = content.replace(b"For Charles", b"For Ch\xe4rles", 1)
+    page = page_of_json(bad)
+    (broken,) = page.unreadable
+    assert [order.order_id for order in page.orders] == ["026-1520163-6049101", "026-1520163-6049102"]
+    assert broken.order_id == "026-1520163-6049100"
+    assert "holds a character that no database can store" in broken.reason
+    assert "\\udce4" in broken.payload
+    assert page.payload_of is not None
+    assert json.loads(page.payload_of("026-1520163-6049102")) == json.loads(compact_json(orders[2]))
+
+
+@pytest.mark.parametrize("field", ["createdTime", "lastUpdatedTime"])
+def test_a_time_in_the_future_is_not_believed(field: str) -> None:
+    now = datetime(2026, 11, 12, tzinfo=UTC)
+    orders = [full_order(), changed(full_order(), field, "2107-02-03T04:05:06Z")]
+    page = page_of_json(compact_json({"orders": orders}).encode(), now)
+    (broken,) = page.unreadable
+    assert len(page.orders) == 1
+    assert broken.reason == f"{field} is in the future"
+    assert broken == order_of(orders[1], now) == order_of_json(compact_json(orders[1]), now)
+    believed = broken.last_updated_at
+    assert (believed is None) == (field == "lastUpdatedTime"), "no true version may be shut out by it"
+    at_the_limit = changed(full_order(), "lastUpdatedTime", "2026-11-12T00:00:00Z")
+    assert not isinstance(order_of(at_the_limit, now), UnreadableOrder)
+    assert isinstance(order_of(at_the_limit, now - timedelta(microseconds=1)), UnreadableOrder)
 
 
 def test_a_page_of_a_hundred_orders_is_parsed_in_milliseconds() -> None:
