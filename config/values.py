@@ -270,7 +270,17 @@ def database_url(value: object) -> str:
         raise ValueError("must start with sqlite:/// or postgresql+psycopg://")
     if url.partition("?")[0] in ("sqlite:///", "sqlite:///:memory:") or "mode=memory" in url:
         raise ValueError("must name a file, like sqlite:///order-sync.db: one in memory is lost at the end")
+    if url.startswith("postgresql") and not _POSTGRESQL_URL.fullmatch(url):
+        raise ValueError(
+            "must be like postgresql+psycopg://user:password@host:5432/orders; in user and password write "
+            "%40 for @, %3A for :, %2F for /, %3F for ?, %23 for # and %25 for %"
+        )
     return url
+
+
+_POSTGRESQL_URL = re.compile(
+    r"postgresql\+psycopg://([^@]*@)?(\[[^]@]*\]|[^][/:?@]*)(:[0-9]+)?(/[^?@]*)?(\?.*)?"
+)
 
 
 def shown(value: object) -> str:

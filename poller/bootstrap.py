@@ -340,8 +340,13 @@ def _rules(settings: MarketplaceSettings, business: str) -> MarketplaceRules:
 
 def _prepare(engine: Engine, *, create: bool) -> None:
     newest = revisions.newest_revision()
+    try:
+        revisions.check_known(engine)
+        if create and file_of(engine.url) is not None:
+            revisions.upgrade(engine)
+    except (revisions.NewerDatabase, revisions.UpgradeFailed) as error:
+        raise Unusable(f"{error}.") from None
     if create and file_of(engine.url) is not None:
-        revisions.upgrade(engine)
         try_writing(engine)
     elif (found := revisions.revision(engine)) != newest:
         at = "empty" if found is None else f"at schema revision {found}"

@@ -37,6 +37,13 @@ _REMEDIES = {
     "in a read-only transaction": "the server takes no writes, as a replica or one whose disk is full does: "
     f"name the one that does in {_URL}, or lift default_transaction_read_only",
     "No space left on device": "free space on the disk of the database's server",
+    "permission denied": f"let the owner of its tables be the user in {_URL}, or grant that user SELECT, "
+    "INSERT, UPDATE and DELETE on all of them and USAGE on all sequences; `order-sync db check` names what "
+    "is missing",
+    "canceling statement due to lock timeout": "another session has held a lock for over a minute: end its "
+    "transaction (pg_stat_activity shows it), then try again",
+    "already exists": f"give this program a database of its own in {_URL}: another one's table has its name",
+    "does not support SSL": f"ask its administrator for TLS, or set sslmode in {_URL}",
     "the database system is starting up": "try again in a few seconds",
     "the database system is shutting down": "start the server again",
     ENCODING_REFUSED: f"create one with ENCODING 'UTF8' TEMPLATE template0 and name it in {_URL}; "

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from store.engine import LOOKUP_KEY, Transaction
 from store.tables import meta, processes
@@ -46,9 +47,16 @@ class Process:
 
 def load(tx: Transaction) -> tuple[Process, ...]:
     """Return all processes that were alive within a day."""
+    return of(tx.conn, tx.now)
+
+
+def of(conn: Connection, now: datetime) -> tuple[Process, ...]:
+    """Return all processes that were alive within a day, outside of a transaction of ours."""
     c = processes.c
-    query = sa.select(processes).where(c.seen_at > tx.now - REMEMBERED_FOR).order_by(c.started_at, c.owner)
-    return tuple(Process(**{**row._mapping, "key_ids": tuple(row.key_ids.split())}) for row in tx.rows(query))
+    query = sa.select(processes).where(c.seen_at > now - REMEMBERED_FOR).order_by(c.started_at, c.owner)
+    return tuple(
+        Process(**{**row._mapping, "key_ids": tuple(row.key_ids.split())}) for row in conn.execute(query)
+    )
 
 
 def save(tx: Transaction, owner: str, kind: Kind, version: str, clock_ahead: float | None) -> None:

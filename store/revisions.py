@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,14 +16,20 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection, Engine
 
-from store.engine import hold_tables, index_texts, is_conflict
+from store.engine import hold_tables, index_texts, is_conflict, reason_of
 from store.tables import metadata
+
+IN_THE_WAY = "already exists"
 
 _FOLDER = Path(__file__).parent / "migrations"
 
 
 class NewerDatabase(Exception):
     """A newer version of the program has upgraded the database."""
+
+
+class UpgradeFailed(Exception):
+    """An upgrade met what it cannot upgrade. Nothing was changed."""
 
 
 def _config(connection: Connection | None = None) -> Config:
@@ -43,8 +50,19 @@ def revision(engine: Engine) -> str | None:
         return MigrationContext.configure(connection).get_current_revision()
 
 
+def check_known(engine: Engine) -> None:
+    """Raise NewerDatabase if this version of the program does not know the database's revision."""
+    with engine.connect() as connection:
+        unknown = _unknown_revision(connection)
+    if unknown is not None:
+        raise NewerDatabase(unknown)
+
+
 def upgrade(engine: Engine) -> None:
-    """Upgrade to the newest revision; safe to repeat, and beside running services. Raises NewerDatabase."""
+    """Upgrade to the newest revision; safe to repeat, and beside running services.
+
+    Raises NewerDatabase and UpgradeFailed.
+    """
     for attempt in range(_UPGRADE_ATTEMPTS):
         try:
             with engine.begin() as connection:
@@ -66,7 +84,22 @@ def _upgrade(connection: Connection) -> None:
     if MigrationContext.configure(connection).get_current_revision() != newest_revision():
         # Lock all tables first: an upgrade that waits for one later may lose its work to a deadlock.
         hold_tables(connection, metadata.tables.keys() & set(sa.inspect(connection).get_table_names()))
-    command.upgrade(_config(connection), "head")
+    try:
+        command.upgrade(_config(connection), "head")
+    except sa.exc.DBAPIError as error:
+        if is_conflict(error) or reason_of(error) not in (IN_THE_WAY, type(error).__name__):
+            raise
+        raise UpgradeFailed(f"the upgrade failed and nothing was changed ({what_is_wrong(error)})") from None
+
+
+def what_is_wrong(error: sa.exc.DBAPIError) -> str:
+    """Return what an upgrade met: the table that is in its way, or the name of the error."""
+    named = re.search(r'(?:table|relation) "?(\w+)"? already exists', str(error.orig))
+    if named is None:
+        return f"{type(error).__name__}; ORDER_SYNC_LOG_LEVEL=debug shows where"
+    return (
+        f"a table {named[1]} exists that this program did not make: rename it, or use a database of your own"
+    )
 
 
 def differences(engine: Engine) -> list[str]:
@@ -106,7 +139,8 @@ def _unknown_revision(connection: Connection) -> str | None:
     known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
     if current is None or current in known:
         return None
-    return f"the database is at revision {current}, which this version of the program does not know"
+    knows = f"the database is at revision {current}, which this version of the program does not know"
+    return f"{knows}: run the version that upgraded it, or a newer one"
 
 
 def _about_revision(connection: Connection) -> list[str]:

@@ -3,7 +3,7 @@
 The source is read in one transaction, so from one snapshot. Rows are copied table by table in the order of
 their keys, a few thousand in a transaction, so an interrupted copy has left the first rows of a table. Each
 run reads both sides whole and compares counts and checksums: a table that differs, because the source changed
-in between, is copied again. Only ``counters`` is known by name and translated: PostgreSQL has sequences
+in between, is copied again. ``processes`` stays behind; ``counters`` is translated: PostgreSQL has sequences
 instead. Its change positions begin a history of their own, and those of SQLite stay valid.
 
 Until both sides are equal, a mark in the target keeps services from opening it (``is_unfinished``).
@@ -15,15 +15,17 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from store import tables
+from store import processes, tables
 from store.engine import CHANGE_NO, LOOKUP_KEY, newest_change, wait_long
 from store.engine.statements import copy
+from store.processes import Process
 from store.tables import counters, metadata
 
 COPYING = "copying"
@@ -107,6 +109,11 @@ class Copying:
     def _begin(self, source: Connection) -> None:
         """Check that the target is empty or an unfinished copy of this source, and mark it."""
         name = identity(source)
+        if (running := _running(source)) is not None:
+            raise CopyRefused(
+                f"the {running.kind} {running.name} runs on this database: stop it, then copy (one that was "
+                "killed counts as running for three minutes)."
+            )
         with self.target.begin() as target:
             mark = _counter(target, COPYING)
             if mark is None:
@@ -206,7 +213,13 @@ class Copying:
 
 
 def _copied() -> list[sa.Table]:
-    return [table for table in metadata.sorted_tables if table is not counters]
+    return [table for table in metadata.sorted_tables if table not in (counters, tables.processes)]
+
+
+def _running(source: Connection) -> Process | None:
+    """Return a service that runs on the source, and would be writing to it."""
+    now = datetime.now(UTC)
+    return next((each for each in processes.of(source, now) if each.is_alive(now)), None)
 
 
 def _version(watch: Connection) -> int:

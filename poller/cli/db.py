@@ -16,7 +16,16 @@ from poller.cli.output import progress, put, say
 from poller.cli.session import NO_KEY, check_place, problems_of, sqlite_file
 from poller.text import counted
 from store import job_queue, revisions, rotation, transfer
-from store.engine import DatabaseError, Engine, Store, create_engine, damages, has_lookup_key, name_of
+from store.engine import (
+    DatabaseError,
+    Engine,
+    Store,
+    create_engine,
+    damages,
+    has_lookup_key,
+    missing_rights,
+    name_of,
+)
 from store.sealing import Sealer, SealError
 
 app = typer.Typer()
@@ -51,27 +60,33 @@ def check(
     """Check that the database answers, fits this version, opens with the key, and is sound."""
     config, url = _settings()
     check_place(url, create=False)
-    problem_count = 0
     with closing_engine(url) as engine:
         fault = _fault_of(engine)
         if fault is not None:
             put(f"wrong  {fault}")
             raise typer.Exit(1)
         put(f"ok     the database {name_of(url)} answers")
-        for passed, check_name, problems in (
+        if not _passes("its user may read and write all tables", "rights", missing_rights(engine)):
+            raise typer.Exit(1)  # the rest could not be read
+        checks = (
             (f"schema is revision {revisions.newest_revision()}", "schema", revisions.differences(engine)),
             ("the encryption key opens it", "encryption key", key_problems(config, engine)),
             ("the file is sound", "file", damages(engine)),
             ("every sealed value opens", "sealed value", damaged_values(config, engine, repair=repair)),
             ("the job queue is there", "job queue", _queue_problems(config, engine)),
-        ):
-            if problems == []:
-                put(f"ok     {passed}")
-            for problem in problems or ():
-                put(f"wrong  {check_name}: {problem}")
-                problem_count += 1
-    if problem_count:
+        )
+        passes = [_passes(*each) for each in checks]
+    if not all(passes):
         raise typer.Exit(1)
+
+
+def _passes(passed: str, check_name: str, problems: list[str] | None) -> bool:
+    """Print the result of a check, nothing if it was not made. Return False if it found problems."""
+    if problems == []:
+        put(f"ok     {passed}")
+    for problem in problems or ():
+        put(f"wrong  {check_name}: {problem}")
+    return not problems
 
 
 @app.command()

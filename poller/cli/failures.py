@@ -37,7 +37,7 @@ def sentences_of(error: Exception) -> tuple[int, str]:
     from poller.errors import Refused, Unusable
     from store import diagnosis
     from store.engine import DatabaseError
-    from store.revisions import NewerDatabase
+    from store.revisions import NewerDatabase, UpgradeFailed
     from store.sealing import SealError, UnknownKey
 
     name = type(error).__name__
@@ -58,7 +58,7 @@ def sentences_of(error: Exception) -> tuple[int, str]:
         return BAD_INPUT, f"{error}."
     if isinstance(error, Refused):
         return BAD_INPUT, plain(f"{error} {', '.join(error.named)}".strip())
-    if isinstance(error, ConnectorError | Unusable | NewerDatabase | SealError):
+    if isinstance(error, ConnectorError | Unusable | NewerDatabase | UpgradeFailed | SealError):
         return FAULT, f"{str(error).removesuffix('.')}."
     return FAULT, f"unexpected error ({name}); set ORDER_SYNC_LOG_LEVEL=debug to see where."
 

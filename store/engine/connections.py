@@ -54,6 +54,10 @@ SAFE_REASONS = (
     "too many connections",
     "in a read-only transaction",
     "No space left on device",
+    "permission denied",
+    "canceling statement due to lock timeout",
+    "already exists",
+    "does not support SSL",
     NO_ANSWER,
     ENCODING_REFUSED,
 )
@@ -324,6 +328,23 @@ def index_texts(conn: Connection) -> dict[str, str] | None:
         return None
     query = "SELECT name, sql FROM sqlite_master WHERE type = 'index'"
     return {row.name: row.sql for row in conn.exec_driver_sql(query)}
+
+
+def missing_rights(engine: Engine) -> list[str] | None:
+    """Return which rights PostgreSQL's user lacks on our tables, a sentence each; None for SQLite."""
+    if file_of(engine.url) is not None:
+        return None
+    names = ", ".join(f"('{name}')" for name in sorted(tables.metadata.tables))
+    query = (
+        "SELECT name, kind FROM pg_tables JOIN (VALUES {}) AS ours (name) ON tablename = name, "
+        "unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) WITH ORDINALITY AS rights (kind, number) "
+        "WHERE schemaname = current_schema() AND NOT has_table_privilege(name, kind) ORDER BY name, number"
+    )
+    lacking: dict[str, list[str]] = {}
+    with engine.connect() as conn:
+        for row in conn.exec_driver_sql(query.format(names)):
+            lacking.setdefault(row.name, []).append(row.kind)
+    return [f"no right to {', '.join(kinds)} on {name}" for name, kinds in lacking.items()]
 
 
 def damages(engine: Engine) -> list[str] | None:

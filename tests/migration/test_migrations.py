@@ -12,7 +12,7 @@ from sqlalchemy.engine import Engine
 
 from store import revisions, tables
 from store.engine import create_engine
-from store.revisions import NewerDatabase
+from store.revisions import NewerDatabase, UpgradeFailed
 from store.tables import metadata
 
 
@@ -169,7 +169,7 @@ def test_settled_days_go_on_where_the_source_was_and_earlier_where_a_marketplace
 
 def test_a_failing_upgrade_leaves_nothing_behind(engine: Engine) -> None:
     run(engine, "CREATE TABLE orders (a INTEGER)")
-    with pytest.raises(sa.exc.DBAPIError):
+    with pytest.raises(UpgradeFailed, match="a table orders exists that this program did not make"):
         revisions.upgrade(engine)
     assert sa.inspect(engine).get_table_names() == ["orders"]
 
@@ -184,7 +184,10 @@ def test_there_is_one_newest_revision() -> None:
 def test_a_database_of_a_newer_version_is_refused_and_reported(engine: Engine) -> None:
     revisions.upgrade(engine)
     run(engine, "UPDATE alembic_version SET version_num = '9999'")
-    sentence = "the database is at revision 9999, which this version of the program does not know"
+    sentence = (
+        "the database is at revision 9999, which this version of the program does not know: run the version "
+        "that upgraded it, or a newer one"
+    )
     assert revisions.differences(engine) == [sentence]
     with pytest.raises(NewerDatabase, match=sentence):
         revisions.upgrade(engine)

@@ -90,6 +90,26 @@ def test_every_setting_is_read_from_its_variable() -> None:
     assert (settings.log_format, settings.log_level) == ("json", "debug")
 
 
+@pytest.mark.parametrize(
+    ("place", "is_url"),
+    [
+        ("u:p@db/orders", True),
+        ("u:p%40ss@db:5432/orders", True),
+        ("u:p/s?s#@[::1]:5432/orders?sslmode=require", True),
+        ("/orders?host=/var/run/postgresql", True),
+        ("u:p@ss@db/orders", False),
+        ("u:p@db:5432s/orders", False),
+        ("u:p@s:s@db:5432/orders", False),
+    ],
+)
+def test_what_a_password_must_not_hold_as_it_is_has_a_sentence(place: str, is_url: bool) -> None:
+    _, problems = settings_of({"ORDER_SYNC_DATABASE_URL": f"postgresql+psycopg://{place}"})
+    assert bool(problems) is not is_url
+    for problem in problems:
+        assert "in user and password write %40 for @" in problem.message
+        assert "ss@" not in problem.message
+
+
 def test_a_constructor_does_not_look_at_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORDER_SYNC_POLL_SECONDS", "1000")
     assert Settings().poll_seconds == 180
