@@ -8,193 +8,50 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 import yaml
 
-from connectors.base import Attempt
 from poller.bootstrap import Service
-from store import quarantine, runs, tables, verifications, webhooks
-from store.change_records import Held, Position
-from store.engine import Store
-from store.verification_records import Finding, Verification
-from tests.integration.service_world import opened_service
-from tests.integration.store_world import apply, clock_of, count_buyers
+from tests.integration.situations import SITUATIONS, Make, attempts, quarantined, situation
+from tests.integration.store_world import clock_of
 from tests.integration.test_metrics import RULES, figures
-from tests.unit.matching_world import an_order
 
-UK = "A1F83G8C2ARO7P"
 HOURS = 25
 """How long a situation lasts: longer than any rule waits."""
 
 
-def attempts(service: Service, ok: int, failed: int) -> None:
-    for outcome, number in (("ok", ok), ("ServerFault", failed)):
-        for _ in range(number):
-            service.tally(Attempt("acme", "searchOrders", outcome, False, 0.1))
-
-
-def a_healthy_shop(service: Service) -> None:
-    """One order, one page a minute ago, a verified month, all requests answered."""
-    apply(service.store, an_order("o1", "ann@example.com"))
-    with service.store.begin() as tx:
-        now, source = tx.now, {"source": "acme:EU", "account": "acme"}
-        succeeded = {"failures": 0, "succeeded_at": now, "turns": "{}"}
-        tx.conn.execute(sa.insert(tables.sources).values(**source, **succeeded))
-        progress = dict.fromkeys(("position", "second_position", "settled_position"), now)
-        tx.conn.execute(
-            sa.insert(tables.marketplaces).values(
-                account="acme",
-                marketplace_id=UK,
-                source="acme:EU",
-                live_from=now - timedelta(days=2),
-                **progress,
-            )
-        )
-        read = {"lower": now - timedelta(days=2), "upper": now}
-        tx.conn.execute(
-            sa.insert(tables.coverage).values(account="acme", marketplace_id=UK, look="first", **read)
-        )
-    attempts(service, ok=2, failed=0)
-
-
-def change(service: Service, table: sa.Table, **values: Any) -> None:
-    with service.store.begin() as tx:
-        tx.conn.execute(sa.update(table).values(**values))
-
-
-def ago(service: Service, **duration: float) -> Any:
-    return clock_of(service.store)() - timedelta(**duration)
-
-
-def a_gap(service: Service, hours: float, state: str = "open") -> None:
-    """A range of an hour has been missing for so long."""
-    lower = ago(service, hours=hours)
-    upper = lower + timedelta(hours=1)
-    place = {"account": "acme", "marketplace_id": UK, "look": "first"}
-    change(service, tables.coverage, upper=lower)
-    with service.store.begin() as tx:
-        tx.conn.execute(sa.insert(tables.coverage).values(**place, lower=upper, upper=tx.now))
-        window = {"source": "acme:EU", "account": "acme", "kind": "live", "axis": "updated", "state": state}
-        numbers = dict.fromkeys(("pages", "orders", "attempts", "version"), 0)
-        tx.conn.execute(
-            sa.insert(tables.windows).values(
-                **window, **numbers, marketplace_ids=UK, included_data="BUYER", lower=lower, upper=upper,
-                created_at=tx.now, retry_at=tx.now,
-            )
-        )  # fmt: skip
-
-
-def a_verification(service: Service, **changed: Any) -> None:
-    with service.store.begin() as tx:
-        made = Verification(
-            *("acme", UK, tx.now - timedelta(days=30), tx.now, tx.now, "report", "scheduled"),
-            repair=True,
-            position=tx.now,
-        )
-        verifications.save(tx, replace(verifications.begin(tx, made), **changed))
-
-
-def quarantined(service: Service, number: int) -> None:
-    with service.store.begin() as tx:
-        for each in range(number):
-            quarantine.put(tx, quarantine.Quarantined("acme", f"bad {each}", None, "nonsense", "{}"))
-
-
-def a_webhook(service: Service, *, gave_up: bool) -> None:
-    with service.store.begin() as tx:
-        hook = webhooks.add(tx, "https://example.com/", "whsec_AA==")
-    apply(service.store, an_order("o2", "eve@example.com"))
-    with service.store.begin() as tx:
-        (hook,) = webhooks.load(tx, hook.hook_id)
-        if gave_up:
-            webhooks.hold(tx, hook.hook_id, [Held(Position(1), "dead", 9, tx.now, tx.now)])
-        else:
-            webhooks.save(tx, replace(hook, failures=3, failing_since=tx.now))
-            tx.conn.execute(sa.update(tables.outbox).values(at=tx.now - timedelta(hours=2)))
-
-
-def refused(service: Service) -> None:
-    _, source = service.sources["acme:EU"]
-    with service.store.begin() as tx:
-        runs.refuse(tx, "account", "acme", source.credential, "invalid_grant")
-
-
-def buyers_not_shown(service: Service) -> None:
-    with service.store.begin() as tx:
-        for days, with_email in ((2, 10), (1, 10), (0, 1)):
-            count_buyers(tx, "acme:EU", (tx.now - timedelta(days=days)).date(), 10, with_email, 9)
-
-
-def overdue(service: Service) -> None:
-    change(service, tables.orders, term_at=ago(service, days=33))
-
-
-def of_a_marketplace_without_file(service: Service) -> None:
-    apply(service.store, an_order("o3", "eve@example.com", marketplace_id="APJ6JRA9NG5V4"))
-
-
-def away(service: Service) -> None:
-    @contextmanager
-    def read(_: Store) -> Iterator[None]:
-        raise sa.exc.OperationalError("SELECT 1", {}, Exception("Connection refused"))
-        yield
-
-    service.store.__class__ = type("Away", (Store,), {"read": read})
-
-
-Make = Callable[[Service], object]
-
-SITUATIONS: dict[str, tuple[Make, set[str]]] = {
-    "all is well": (lambda service: None, set()),
-    "the database is away": (away, {"OrderSyncDatabaseAway"}),
-    "a gap of nine hours": (
-        lambda service: a_gap(service, 9),
-        {"OrderSyncNotReady", "OrderSyncGap", "OrderSyncBehind"},
-    ),
-    "a window that was set aside": (
-        lambda service: a_gap(service, 2, "set_aside"),
-        {"OrderSyncWindowsSetAside", "OrderSyncBehind"},
-    ),
-    "no success for 50 minutes": (
-        lambda service: change(service, tables.sources, succeeded_at=ago(service, minutes=50)),
-        {"OrderSyncSourceStalled"},
-    ),
-    "refused credentials": (refused, {"OrderSyncAuthorisationRefused"}),
-    "orders that need a person": (lambda service: quarantined(service, 1), {"OrderSyncQuarantineWaits"}),
-    "a verification that failed": (
-        lambda service: a_verification(service, state="failed", position=ago(service, days=30)),
-        {"OrderSyncVerificationFailed"},
-    ),
-    "a verification that found orders missing": (
-        lambda service: a_verification(
-            service, state="done", findings=(Finding("o9", "missing", None, None, "not_found"),), listed=7
-        ),
-        {"OrderSyncOrdersMissing"},
-    ),
-    "buyers that are not shown any more": (buyers_not_shown, {"OrderSyncBuyersNotShown"}),
-    "buyer data three days past its term": (overdue, {"OrderSyncErasingOverdue"}),
-    "orders of a marketplace without a file": (
-        of_a_marketplace_without_file,
-        {"OrderSyncUnknownMarketplace"},
-    ),
-    "a webhook that accepts nothing": (
-        lambda service: a_webhook(service, gave_up=False),
-        {"OrderSyncWebhookFails"},
-    ),
-    "an event that was given up": (
-        lambda service: a_webhook(service, gave_up=True),
-        {"OrderSyncWebhookGaveUp"},
-    ),
+LASTING: dict[str, set[str]] = {
+    "the database does not answer": {"OrderSyncDatabaseAway"},
+    "no source can be polled": {"OrderSyncNotReady"},
+    "a source that has failed for 20 minutes": {"OrderSyncSourceStalled"},
+    "a source that has failed for two hours": {"OrderSyncNotReady", "OrderSyncSourceStalled"},
+    "a source that Login with Amazon has just refused": {"OrderSyncAuthorisationRefused"},
+    "a source that Login with Amazon has refused for an hour": {
+        "OrderSyncAuthorisationRefused",
+        "OrderSyncNotReady",
+    },
+    "a source that is seven hours behind": {"OrderSyncBehind", "OrderSyncNotReady"},
+    "a range that has been set aside for two hours": {"OrderSyncWindowsSetAside", "OrderSyncBehind"},
+    "a range that has been missing for nine hours": {"OrderSyncNotReady", "OrderSyncGap", "OrderSyncBehind"},
+    "a marketplace that the seller is not enrolled in": {"OrderSyncNotReady"},
+    "a run that is dated in the future": {"OrderSyncNotReady"},
+    "a service that has not been seen for four minutes": {"OrderSyncNotReady"},
+    "a process without a key that another seals with": {"OrderSyncNotReady"},
+    "a host whose clock is three minutes ahead": {"OrderSyncNotReady"},
+    "an order in quarantine": {"OrderSyncQuarantineWaits"},
+    "six orders that came into quarantine within a day": {"OrderSyncQuarantineWaits"},
+    "an order of a marketplace without a file": {"OrderSyncUnknownMarketplace"},
+    "a verification that failed": {"OrderSyncVerificationFailed"},
+    "a verification that found an order missing": {"OrderSyncOrdersMissing"},
+    "buyers that are not shown any more": {"OrderSyncBuyersNotShown"},
+    "buyer data that is three days past its term": {"OrderSyncErasingOverdue"},
+    "a webhook that has accepted nothing for two hours": {"OrderSyncWebhookFails"},
+    "a webhook's event that was given up": {"OrderSyncWebhookGaveUp"},
 }
-"""What lasts, and the rules that fire for it."""
+"""The rules that fire while a situation lasts; for the others none does."""
 
 CHANGES: dict[str, tuple[Make, set[str]]] = {
     "six orders that come into quarantine": (
@@ -244,24 +101,21 @@ def rules() -> list[str]:
 
 
 def test_every_rule_is_provoked() -> None:
-    provoked = {rule for _, names in (*SITUATIONS.values(), *CHANGES.values()) for rule in names}
+    provoked = set().union(*LASTING.values(), *(names for _, names in CHANGES.values()))
     assert provoked | {"OrderSyncDown"} == set(rules())
+    assert LASTING.keys() <= SITUATIONS.keys()
 
 
 @pytest.mark.long
-def test_each_rule_fires_for_its_situation_and_for_no_other(tmp_path: Path) -> None:
+def test_each_rule_fires_for_its_situations_and_for_no_other(tmp_path: Path) -> None:
     cases: list[tuple[str, list[dict[str, str]], set[str]]] = [("no service", [], {"OrderSyncDown"})]
-    for number, (name, (make, expected)) in enumerate([*SITUATIONS.items(), *CHANGES.items()]):
+    for number, name in enumerate([*SITUATIONS, *CHANGES]):
         folder = tmp_path / str(number)
         folder.mkdir()
-        with opened_service(f"sqlite:///{folder / 'order-sync.db'}", folder) as service:
-            a_healthy_shop(service)
-            if name in SITUATIONS:
-                make(service)
+        make, expected = CHANGES.get(name, (None, LASTING.get(name, set())))
+        with situation(folder, name if make is None else "all is well") as service:
             stalled = "OrderSyncSourceStalled" in expected
-            cases.append(
-                (name, series(service, make if name in CHANGES else None, stalled=stalled), expected)
-            )
+            cases.append((name, series(service, make, stalled=stalled), expected))
     tests = [
         {
             "name": name,
