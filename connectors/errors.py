@@ -155,7 +155,10 @@ class OrderNotFound(RequestRefused):
 
 
 class CredentialsRefused(ConnectorError):
-    """Login with Amazon refused the credentials; trying again with the same ones is pointless."""
+    """The credentials are refused; trying again with the same ones is pointless."""
+
+    refuses: ClassVar[str] = "account"
+    """What is refused: the ``account``'s part of the credentials, or the ``application``'s."""
 
 
 class AuthorisationRevoked(CredentialsRefused):
@@ -168,3 +171,4 @@ class ApplicationRefused(CredentialsRefused):
     """``invalid_client`` or ``unauthorized_client``: the application's own credentials are wrong."""
 
     kind = "application_refused"
+    refuses = "application"

@@ -263,6 +263,7 @@ class Service:
             application=fingerprint_of(settings.lwa_client_id),
             credential=fingerprint_of(credential),
             secret=fingerprint_of(secret),
+            authorisation=fingerprint_of(settings.refresh_token.get_secret_value()),
         )
         return Account(settings, region, rules, connector, sources, marketplaces, PLANS)
 

@@ -58,7 +58,11 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """``kind`` is ``account`` or ``application``; ``fingerprint`` is that of the refused credentials."""
+    """``kind``: what is refused. ``fingerprint`` is that of the refused credentials.
+
+    Login with Amazon refuses an ``account`` or an ``application``; this program an account with the
+    credentials of another ``seller``, or of the account from which it was ``renamed``.
+    """
 
     kind: str
     name: str
@@ -246,12 +250,12 @@ def refuse(tx: Transaction, kind: str, name: str, fingerprint: str, reason: str)
     )
 
 
+OF_ACCOUNT = ("account", "seller", "renamed")
+
 _IN_FORCE = sa.select(refusals).where(
     sa.or_(
-        *(
-            sa.and_(refusals.c.kind == kind, refusals.c.name == sa.bindparam(kind))
-            for kind in ("account", "application")
-        )
+        sa.and_(refusals.c.kind == "application", refusals.c.name == sa.bindparam("application")),
+        sa.and_(refusals.c.kind != "application", refusals.c.name == sa.bindparam("account")),
     )
 )
 
@@ -276,8 +280,8 @@ def admit(tx: Transaction, account: str, credential: str, secret: str) -> Refusa
     """Return the refusal of exactly these credentials. Without one, delete that of replaced credentials."""
     refusals_in_force = in_force(tx, account, secret)
     refused = standing(refusals_in_force, credential)
-    if refused is None and "account" in refusals_in_force:
-        forgive(tx, "account", account)
+    if refused is None and refusals_in_force:
+        forgive(tx, account)
     return refused
 
 
@@ -285,10 +289,11 @@ def standing(refusals_by_kind: Mapping[str, Refusal], credential: str) -> Refusa
     """Return which of an account's refusals concerns exactly these credentials; None if none does."""
     if "application" in refusals_by_kind:
         return refusals_by_kind["application"]
-    of_account = refusals_by_kind.get("account")
-    return of_account if of_account is not None and of_account.fingerprint == credential else None
+    of_account = (refusals_by_kind[kind] for kind in OF_ACCOUNT if kind in refusals_by_kind)
+    return next((each for each in of_account if each.fingerprint == credential), None)
 
 
-def forgive(tx: Transaction, kind: str, name: str) -> None:
-    """Delete a refusal, because the credentials work or have changed."""
-    tx.conn.execute(sa.delete(refusals).where(refusals.c.kind == kind, refusals.c.name == name))
+def forgive(tx: Transaction, account: str) -> None:
+    """Delete an account's refusals, because its credentials work or have changed."""
+    c = refusals.c
+    tx.conn.execute(sa.delete(refusals).where(c.kind.in_(OF_ACCOUNT), c.name == account))

@@ -56,6 +56,14 @@ histories = sa.Table(
 """Histories of change positions (``store/engine/positions.py``): the first position of each, and the last of
 the one before. What lies between was not issued here, or by a history that a restore has undone."""
 
+sellers = sa.Table(
+    "sellers",
+    metadata,
+    sa.Column("account", sa.String(64), primary_key=True),
+    sa.Column("authorisation", sa.String(32), nullable=False),
+)
+"""The authorisation, as a fingerprint, that each account's orders came with: its seller's."""
+
 ORDER_KEYS = sa.Sequence("order_keys", metadata=metadata)
 CUSTOMER_IDS = sa.Sequence("customer_ids", metadata=metadata)
 
@@ -351,7 +359,8 @@ refusals = sa.Table(
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("since", UtcTime, nullable=False),
 )
-"""Accounts and applications that Login with Amazon refused, with the fingerprint of their credentials."""
+"""Accounts and applications that Login with Amazon refused, with the fingerprint of their credentials; and
+accounts whose credentials are another seller's (``seller``) or another account's (``renamed``)."""
 
 sources = sa.Table(
     "sources",

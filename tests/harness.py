@@ -154,7 +154,15 @@ class Shop:
             )
             for r in self.rules
         ]
-        return sources_of(self.account_rules(), "EU", polled, "app", self.credential, "secret")
+        return sources_of(
+            self.account_rules(),
+            "EU",
+            polled,
+            "app",
+            self.credential,
+            "secret",
+            self.seller.refresh_token[:32],
+        )
 
     def syncer(self, source: Source) -> SourceSync:
         return SourceSync(

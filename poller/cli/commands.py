@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, str] = {
     "webhooks": "Notify other programs of changes by signed requests.",
     "alerts": "Send a test alert.",
     "config": "Check the configuration, also against Amazon.",
+    "accounts": "Carry an account over to another name; confirm a new seller.",
     "db": "Create, upgrade, check and copy the database.",
     "keys": "Make encryption keys; reseal stored data with a new one.",
     "tokens": "Manage the tokens of the HTTP API.",

@@ -22,7 +22,6 @@ from config.load import Config, load
 from config.problems import Problem
 from connectors.base import SearchQuery
 from connectors.errors import (
-    ApplicationRefused,
     ConnectorError,
     CredentialsRefused,
     Deferred,
@@ -267,8 +266,7 @@ def _failed(name: str, error: ConnectorError, account: Account) -> Answer:
             False, f"{name}: {error} from {_host(url)}; {hint}, and the account's {setting} if it is set"
         )
     if isinstance(error, CredentialsRefused):
-        kind = "application" if isinstance(error, ApplicationRefused) else "account"
-        return Answer(False, f"{name}: {error}; {REFUSAL_REMEDIES[kind]}")
+        return Answer(False, f"{name}: {error}; {REFUSAL_REMEDIES[error.refuses]}")
     hint = f"; {ACCESS_REMEDIES[error.kind]}" if error.kind in ACCESS_REMEDIES else ""
     return Answer(False, f"{name}: {error}{hint}")
 

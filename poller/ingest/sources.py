@@ -57,6 +57,8 @@ class Source:
     """Fingerprint of the account's credentials: shows if refused ones were replaced."""
     secret: str
     """Fingerprint of the application's part of the credentials, which its accounts share."""
+    authorisation: str
+    """Fingerprint of the seller's part: shows if an account changes hands or its name."""
     rules: AccountRules
     marketplaces: Mapping[str, PolledMarketplace]
 
@@ -68,6 +70,7 @@ def sources_of(
     application: str,
     credential: str,
     secret: str,
+    authorisation: str,
 ) -> tuple[Source, ...]:
     """Return an account's sources: ``acme:EU`` for its marketplaces, ``acme:UK`` for each split one."""
     together: dict[str, PolledMarketplace] = {}
@@ -80,6 +83,6 @@ def sources_of(
     if together:
         groups[f"{rules.account}:{region}"] = together
     return tuple(
-        Source(key, rules.account, application, credential, secret, rules, group)
+        Source(key, rules.account, application, credential, secret, authorisation, rules, group)
         for key, group in sorted(groups.items())
     )

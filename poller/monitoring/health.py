@@ -69,8 +69,12 @@ ACCESS_REMEDIES = {
 REFUSAL_REMEDIES = {
     "account": "authorise the application again in Seller Central and set the new refresh token",
     "application": "check that LWA_CLIENT_ID and LWA_CLIENT_SECRET are the application's current ones",
+    "seller": "set the refresh token of its own seller, or run `order-sync accounts confirm NAME` if the "
+    "account is to go on with this one",
+    "renamed": "run `order-sync accounts rename OLD NEW` to carry that account's orders over, or set the "
+    "refresh token of another seller",
 }
-"""What to do when Login with Amazon refuses an account or an application."""
+"""What to do when an account or an application is refused, by what is refused."""
 
 
 def remedy(kind: str | None) -> str:
@@ -218,10 +222,14 @@ def _about_source(source: SourceStatus, now: datetime, limits: Limits) -> Iterat
         )
 
     if refusal is not None:
-        since = f"Login with Amazon refuses the {refusal.kind} since {_since(refusal.since, now)}"
-        yield item(
-            "authorisation", f"{since}: {refusal.remedy}.", is_bad=now - refusal.since > limits.refusal
-        )
+        is_bad = now - refusal.since > limits.refusal
+        since = _since(refusal.since, now)
+        if refusal.kind in ("account", "application"):
+            refused = f"Login with Amazon refuses the {refusal.kind} since {since}"
+            yield item("authorisation", f"{refused}: {refusal.remedy}.", is_bad=is_bad)
+        else:
+            stopped = f"nothing is requested since {since}, because {refusal.reason}"
+            yield item("seller", f"{stopped}: {refusal.remedy}.", is_bad=True)
     elif source.failing_since is not None:
         since, why = _since(source.failing_since, now), source.last_error or "no answer"
         yield item("success", f"failing since {since} ({why}): {remedy(source.last_error_kind)}.")

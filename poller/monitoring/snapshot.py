@@ -58,7 +58,7 @@ class Known:
 
     def refusal(self, source: Source) -> Refusal | None:
         """Return the refusal in force, or None; one of credentials that were replaced is over."""
-        names = {"account": source.account, "application": source.secret}
+        names = {"application": source.secret, **dict.fromkeys(runs.OF_ACCOUNT, source.account)}
         refusals = {k: self.refusals[k, name] for k, name in names.items() if (k, name) in self.refusals}
         return runs.standing(refusals, source.credential)
 

@@ -219,6 +219,7 @@ Why = Literal[
     "quarantine",
     "receiver",
     "retention",
+    "seller",
     "sources",
     "start",
     "success",

@@ -17,7 +17,6 @@ import structlog
 
 from connectors.base import Operation, OrderConnector, SearchQuery, UsagePlan
 from connectors.errors import (
-    ApplicationRefused,
     BoundRefused,
     ConnectorError,
     CredentialsRefused,
@@ -34,7 +33,7 @@ from poller.ingest.budget import AccountBudget, Allowance
 from poller.ingest.by_id import REFRESH_LEAVES, SingleOrders, refresh_is_due
 from poller.ingest.sources import Source
 from poller.matching import buyer_visibility
-from poller.sync import decide, prepare, record, results, windows
+from poller.sync import decide, prepare, record, results, seller, windows
 from poller.sync.decide import Fetch, Pace, Plan, View, Wait
 from poller.sync.effects import Effect, SaveSource, SaveWindow
 from poller.sync.results import PageRead
@@ -115,7 +114,8 @@ class _Step:
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """What a run knows. ``number``: its row; ``next``: the decision that was committed last.
+    """What a run knows. ``number``: its row; ``next``: the decision that was committed last; ``is_sellers``:
+    its credentials are known to be those of the account's seller.
 
     ``failure``: what went wrong in it that concerns the whole source. ``is_written``: its end was stored
     together with its last page.
@@ -123,6 +123,7 @@ class RunState:
 
     number: int = 0
     next: _Step | None = None
+    is_sellers: bool = True
     failure: Failure | None = None
     pages: int = 0
     orders: int = 0
@@ -216,8 +217,9 @@ class SourceSync:
         refused = runs.admit(tx, source.account, source.credential, source.secret)
         if refused is not None:
             return _Ending("failed", tx.now + timedelta(minutes=15), refused.reason, refused.kind)
-        number = runs.start(tx, source.key)
-        self.state = RunState(number, self._first_step(tx) if self.connector.knows_time() else None)
+        number, is_known = runs.start(tx, source.key), seller.is_known(tx, source)
+        first = self._first_step(tx) if is_known and self.connector.knows_time() else None
+        self.state = RunState(number, first, is_sellers=is_known)
         return None
 
     def _first_step(self, tx: Transaction) -> _Step | None:
@@ -231,10 +233,9 @@ class SourceSync:
     def _note_refusal(self, error: CredentialsRefused) -> _Ending:
         """Stop the account until its credential changes; for a wrong secret, all of the application."""
         source = self.source
-        if isinstance(error, ApplicationRefused):
-            kind, name, fingerprint = "application", source.secret, source.secret
-        else:
-            kind, name, fingerprint = "account", source.account, source.credential
+        kind, name, fingerprint = error.refuses, source.account, source.credential
+        if kind == "application":
+            name = fingerprint = source.secret
 
         def note(tx: Transaction) -> datetime:
             runs.refuse(tx, kind, name, fingerprint, str(error))
@@ -267,8 +268,10 @@ class SourceSync:
         return _Ending("deferred", self._soon(), "the process is stopping")
 
     def _prepare(self, history: HistoryWork) -> _Ending | None:
-        """Do what comes before the first page; returns how the run ends if Amazon's time cannot be had."""
+        """Do what comes before the first page; returns how the run ends if Amazon does not answer."""
         try:
+            if not self.state.is_sellers:
+                seller.confirm(self.store, self.connector, self.source, Allowance(self.budget))
             signpost = decide.signpost(self.connector.amazon_now())
         except Deferred as error:
             return _Ending("deferred", error.until, str(error))

@@ -19,6 +19,8 @@ from tests.acceptance.command_line import STARTED, Shop, open_shop
 
 ON_POSTGRESQL = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 
+A_REVISION_DOWN = ("DROP TABLE sellers", "UPDATE alembic_version SET version_num = '0018'")
+
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Shop]:
@@ -75,13 +77,13 @@ def test_a_transaction_that_holds_a_table_while_the_database_is_upgraded(
 ) -> None:
     monkeypatch.setitem(connections._FURTHER_SETTINGS, "lock_timeout", "500")
     shop.environ["ORDER_SYNC_DATABASE_URL"] = database_url
-    run(database_url, "DROP TABLE processes", "UPDATE alembic_version SET version_num = '0017'")
+    run(database_url, *A_REVISION_DOWN)
     with closing(psycopg.connect(database_url.replace("+psycopg", ""))) as reader:
         reader.execute("SELECT count(*) FROM orders")
         sentence = error_of(shop, "db", "upgrade")
     assert "cannot be used (canceling statement due to lock timeout): another session has held" in sentence
     assert "pg_stat_activity" in sentence
-    assert shop("db", "upgrade").messages[0].endswith("upgraded from revision 0017 at revision 0018")
+    assert shop("db", "upgrade").messages[0].endswith("upgraded from revision 0018 at revision 0019")
 
 
 @ON_POSTGRESQL
@@ -122,7 +124,7 @@ def test_a_copy_beside_a_running_service_is_refused_before_it_begins(shop: Shop,
 @ON_POSTGRESQL
 def test_an_older_database_is_checked_as_far_as_that_is_possible(shop: Shop, database_url: str) -> None:
     shop.environ["ORDER_SYNC_DATABASE_URL"] = database_url
-    run(database_url, "DROP TABLE processes", "UPDATE alembic_version SET version_num = '0017'")
+    run(database_url, *A_REVISION_DOWN)
     lines = shop("db", "check", status=1).lines
-    assert "wrong  schema: the database is at revision 0017, this version of the program at 0018" in lines
-    assert "wrong  schema: table processes is missing" in lines
+    assert "wrong  schema: the database is at revision 0018, this version of the program at 0019" in lines
+    assert "wrong  schema: table sellers is missing" in lines

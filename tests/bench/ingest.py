@@ -101,7 +101,7 @@ def main(database_url: str, folder: str, profile: str) -> None:
     replay = Replay(Path(folder))
     # A source of its own for every folder, so that a second one is read by a live window of its own.
     key = Path(folder).name
-    source = sources_of(rules, key, polled, "application", "credential", "secret")[0]
+    source = sources_of(rules, key, polled, "application", "credential", "secret", "authorisation")[0]
     sync = SourceSync(store, replay, source, PLANS, Pace(1, 1), "bench")
     profiler = cProfile.Profile() if profile else None
     wall, cpu = time.perf_counter(), time.process_time()

@@ -119,10 +119,10 @@ def a_webhook(service: Service, *, gave_up: bool) -> None:
             tx.conn.execute(sa.update(tables.outbox).values(at=long_ago))
 
 
-def refused(service: Service, **since: float) -> None:
+def refused(service: Service, kind: str = "account", **since: float) -> None:
     _, source = service.sources["acme:EU"]
     with service.store.begin() as tx:
-        runs.refuse(tx, "account", "acme", source.credential, "invalid_grant")
+        runs.refuse(tx, kind, "acme", source.credential, "invalid_grant")
     change(service, tables.refusals, since=ago(service, **since))
 
 
@@ -212,6 +212,7 @@ SITUATIONS: dict[str, Make] = {
     "a source that has failed for two hours": lambda s: failing(s, hours=2),
     "a source that Login with Amazon has just refused": refused,
     "a source that Login with Amazon has refused for an hour": lambda s: refused(s, hours=1),
+    "a source with the credentials of another seller": lambda s: refused(s, "seller"),
     "a source that is an hour behind": lambda s: behind(s, 1),
     "a source that is seven hours behind": lambda s: behind(s, 7),
     "a range that has been set aside for two hours": lambda s: a_gap(s, 2, "set_aside"),

@@ -38,6 +38,7 @@ SMALL = {
     "pg_database",
     "processes",
     "refusals",
+    "sellers",
     "sources",
     "webhooks",
 }

@@ -33,6 +33,10 @@ LASTING: dict[str, set[str]] = {
         "OrderSyncAuthorisationRefused",
         "OrderSyncNotReady",
     },
+    "a source with the credentials of another seller": {
+        "OrderSyncAuthorisationRefused",
+        "OrderSyncNotReady",
+    },
     "a source that is seven hours behind": {"OrderSyncBehind", "OrderSyncNotReady"},
     "a range that has been set aside for two hours": {"OrderSyncWindowsSetAside", "OrderSyncBehind"},
     "a range that has been missing for nine hours": {"OrderSyncNotReady", "OrderSyncGap", "OrderSyncBehind"},

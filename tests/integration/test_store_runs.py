@@ -144,7 +144,7 @@ def test_a_refusal_stands_until_it_is_forgiven_or_the_credentials_change(
         changed = runs.in_force(tx, "acme", "s1").get("account")
         assert changed is not None
         assert (changed.fingerprint, changed.since) == ("f2", NOON + timedelta(seconds=60))
-        runs.forgive(tx, "account", "acme")
+        runs.forgive(tx, "acme")
         assert runs.in_force(tx, "acme", "s1").get("account") is None
 
 

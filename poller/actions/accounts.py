@@ -1,0 +1,62 @@
+"""An account under another name, or with another seller's credentials."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from poller.errors import Refused, Unknown
+from poller.ingest.accounts import Setup
+from poller.ingest.sources import Source
+from store import accounts, runs
+from store.engine import Store, Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """What was carried over. ``business``: whose the customers are; it stays."""
+
+    orders: int
+    customers: int
+    business: str
+
+
+def confirm(store: Store, setup: Setup, name: str) -> None:
+    """Record that an account's present credentials are its seller's. Raises Unknown."""
+    source = _sources(setup, name)[0]
+
+    def settle(tx: Transaction) -> None:
+        accounts.settle_authorisation(tx, name, source.authorisation)
+        runs.forgive(tx, name)
+
+    store.commit(settle)
+
+
+def rename(store: Store, setup: Setup, old: str, new: str) -> Rename:
+    """Carry all that is stored of an account over to another name. Raises Unknown and Refused."""
+    source = _sources(setup, new)[0]
+    if old in setup.settings.accounts:
+        raise Refused(f"account {old} is still configured: rename it in its files or variables first.")
+
+    def carry_over(tx: Transaction) -> Rename:
+        if old not in accounts.businesses_of(tx):
+            raise Unknown(f"nothing is stored of an account {old}.")
+        if accounts.has_orders(tx, new):
+            raise Refused(f"account {new} has orders of its own, which cannot be mixed with those of {old}.")
+        if accounts.authorisation_of(tx, old) not in (None, source.authorisation):
+            raise Refused(
+                f"account {new} has other credentials than {old} had when its orders were stored: set those, "
+                "rename, and change them afterwards."
+            )
+        carried = accounts.rename(tx, old, new)
+        runs.forgive(tx, new)
+        return Rename(*carried)
+
+    return store.commit(carry_over)
+
+
+def _sources(setup: Setup, name: str) -> Sequence[Source]:
+    account = setup.accounts.get(name)
+    if account is None or not account.sources:
+        raise Unknown(f"there is no account {name} that could be polled: `order-sync config check` says why.")
+    return account.sources
