@@ -40,6 +40,7 @@ from store.engine import (
     DatabaseError,
     Unavailable,
     connect_arguments,
+    connections,
     is_pooled,
     reason_of,
 )
@@ -268,6 +269,17 @@ class Worker:
             )
 
 
+class _Connection(psycopg.AsyncConnection):
+    """A connection on which no wait for an answer lasts for ever; it is closed after one that did."""
+
+    async def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        try:
+            return await super().wait(gen, interval, timeout or connections.ANSWER_SECONDS)
+        except psycopg.errors._WaitTimeout:
+            self.pgconn.finish()  # an answer that comes later must not be taken for the next one's
+            raise psycopg.OperationalError(connections.NO_ANSWER) from None
+
+
 class _Pool(AsyncConnectionPool):
     """Connections on which the queue's tables need no schema name, and each statement stands alone.
 
@@ -276,7 +288,8 @@ class _Pool(AsyncConnectionPool):
     """
 
     def __init__(self, **arguments: Any) -> None:
-        super().__init__(**(arguments | {"check": None, "configure": _configure}))
+        ours = {"check": None, "configure": _configure, "connection_class": _Connection}
+        super().__init__(**(arguments | ours))
 
     @asynccontextmanager
     async def connection(self, timeout: float | None = None) -> AsyncIterator[psycopg.AsyncConnection]:

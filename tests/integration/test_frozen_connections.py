@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
-from store.engine import Unavailable, connections, create_engine, lift_limit
+from poller.service.worker import _Pool
+from store.engine import Unavailable, connect_arguments, connections, create_engine, lift_limit
 
 
 class Proxy:
@@ -87,3 +91,29 @@ def test_work_that_may_last_is_waited_for(postgres_url: str, monkeypatch: pytest
     with pytest.raises(Unavailable, match="no answer came in time"), engine.connect() as connection:
         connection.exec_driver_sql("SELECT 7 FROM pg_sleep(1)")
     engine.dispose()
+
+
+@pytest.mark.timeout(60)
+def test_a_worker_gives_up_a_frozen_connection_of_its_queue(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "ANSWER_SECONDS", 0.5)
+
+    async def ask(pool: Any) -> int:
+        async with pool.connection() as connection:
+            answer = await (await connection.execute("SELECT 1")).fetchone()
+            return int(answer[0])
+
+    async def go_on(proxy: Proxy, url: str) -> None:
+        engine = create_engine(url)
+        pool = _Pool(kwargs=connect_arguments(engine), min_size=1, max_size=1, open=False)
+        async with pool:
+            assert await ask(pool) == 1
+            proxy.freeze()
+            with pytest.raises(psycopg.OperationalError, match="no answer came in time"):
+                await ask(pool)
+            assert await ask(pool) == 1
+        engine.dispose()
+
+    with a_proxy(postgres_url) as (proxy, url):
+        asyncio.run(go_on(proxy, url))
