@@ -11,7 +11,7 @@ import structlog
 from config.logging import configure_logging
 from poller.bootstrap import Service, spare_the_collector
 from poller.cli.failures import Failure
-from poller.cli.session import check_place, require_configuration
+from poller.cli.session import check_place, require_configuration, require_files
 from poller.errors import Unusable
 from poller.service.schedule import Schedule
 
@@ -25,6 +25,7 @@ def run() -> None:
     Serves HTTP on ORDER_SYNC_LISTEN and logs to standard error. SIGTERM and Ctrl-C stop it within ten
     seconds. SIGHUP rereads accounts and marketplaces; changed files are also noticed without it.
     """
+    require_files()
     with Service(os.environ) as service:
         require_configuration(service)
         settings = service.config.settings

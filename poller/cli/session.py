@@ -67,6 +67,24 @@ def log_quietly(service: Service) -> None:
     configure_logging(settings.log_format, level)
 
 
+FILES_AT_LEAST = 64
+"""Files and connections that a service with one source needs, with room for callers of its HTTP API."""
+
+
+def require_files() -> None:
+    """Let this process open as many files as it may. Raises Failure if those are too few for a service."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard != resource.RLIM_INFINITY and hard < FILES_AT_LEAST:
+        raise Failure(
+            f"this process may open {hard} files, and needs {FILES_AT_LEAST} or more: raise its limit "
+            "(`ulimit -n`, LimitNOFILE= of systemd, --ulimit nofile of Docker)."
+        )
+
+
 def require_configuration(service: Service, *, syncing: bool = True) -> None:
     """Raise Failure if the configuration stops everything, or has no key.
 

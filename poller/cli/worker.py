@@ -12,7 +12,7 @@ import typer
 from config.logging import configure_logging
 from poller.bootstrap import Service, spare_the_collector
 from poller.cli.failures import BAD_INPUT, Failure
-from poller.cli.session import require_configuration
+from poller.cli.session import require_configuration, require_files
 from poller.errors import Unusable
 
 
@@ -32,6 +32,7 @@ def worker(
     Logs to standard error. SIGTERM and Ctrl-C stop it within ten seconds. SIGHUP rereads accounts and
     marketplaces; changed files are also noticed without it.
     """
+    require_files()
     with Service(os.environ) as service:
         require_configuration(service)
         settings = service.config.settings

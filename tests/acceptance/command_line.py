@@ -121,9 +121,9 @@ class Shop:
         """Run a command in a process of its own."""
         return self._start([sys.executable, "-m", "poller.cli", *arguments], environ)
 
-    def start_in_shell(self, words: str, **environ: str) -> subprocess.Popen[str]:
-        """Run a command as a shell runs these words, which may redirect its output."""
-        line = f"exec {shlex.quote(sys.executable)} -m poller.cli {words}"
+    def start_in_shell(self, words: str, before: str = "true", **environ: str) -> subprocess.Popen[str]:
+        """Run a command as a shell runs these words, which may redirect its output, ``before`` first."""
+        line = f"{before}; exec {shlex.quote(sys.executable)} -m poller.cli {words}"
         return self._start(["sh", "-c", line], environ)
 
     def _start(self, command: Sequence[str], environ: Mapping[str, str]) -> subprocess.Popen[str]:

@@ -243,6 +243,16 @@ def test_the_service_runs_with_a_closed_output(shop: Shop, closed: str) -> None:
             process.kill()
 
 
+def test_a_service_that_may_open_too_few_files_is_refused_in_a_sentence(shop: Shop) -> None:
+    with shop.start_in_shell("run", before="ulimit -n 16") as process:
+        _, printed = process.communicate()
+        assert process.returncode == 1
+    assert printed == (
+        "error: this process may open 16 files, and needs 64 or more: raise its limit (`ulimit -n`, "
+        "LimitNOFILE= of systemd, --ulimit nofile of Docker).\n"
+    )
+
+
 @pytest.mark.long
 def test_an_output_that_is_full_is_one_sentence(shop: Shop) -> None:
     shop("sync")
