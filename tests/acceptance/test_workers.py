@@ -100,17 +100,19 @@ def silent(database: psycopg.Connection) -> None:
 
 @pytest.mark.long
 @on_postgresql
-def test_what_a_killed_worker_was_at_is_taken_back_within_a_minute(
-    shop: Shop, database: psycopg.Connection
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
+def test_what_a_silent_worker_was_at_is_taken_back_within_a_minute(
+    shop: Shop, database: psycopg.Connection, how: signal.Signals
 ) -> None:
     assert worker.WORKER_HEARTBEAT_SECONDS * 2 < worker.STALLED_AFTER_SECONDS
     assert worker.STALLED_AFTER_SECONDS + worker.TAKE_BACK_EVERY_SECONDS + 2 * worker.FETCH_EVERY_SECONDS < 60
     shop("db", "upgrade")
     shop.simulator.faults = Faults.only("hang", operations=[SEARCH])
-    with started(shop, "run", "worker") as (scheduler, killed):
+    with started(shop, "run", "worker") as (scheduler, silenced):
         until(lambda: any(r.operation == SEARCH for r in shop.simulator.requests))
-        killed.kill()
-        killed.wait()
+        silenced.send_signal(how)
+        if how == signal.SIGKILL:
+            silenced.wait()
         silent(database)
         shop.simulator.faults = Faults()
         # The window that it had claimed is its own for two minutes.
@@ -119,8 +121,13 @@ def test_what_a_killed_worker_was_at_is_taken_back_within_a_minute(
             entry = next_event(other, "taken back from a worker without a heartbeat")
             assert entry["source"] == "acme:EU"
             until(lambda: knows(shop, FIRST))
+            if how == signal.SIGSTOP:
+                silenced.send_signal(signal.SIGCONT)
+                next_event(silenced, "run", outcome="superseded")
+                stops(silenced, signal.SIGTERM)
             stops(other, signal.SIGTERM)
         stops(scheduler, signal.SIGTERM)
+    assert len(shop("orders", "list", "--json").json()) == 1
 
 
 @pytest.mark.long
