@@ -28,6 +28,12 @@ def businesses_of(tx: Transaction) -> dict[str, str]:
     return {row.account: row.business for row in tx.rows(sa.select(businesses))}
 
 
+def business_of(tx: Transaction, account: str) -> str | None:
+    """Return the recorded business of an account."""
+    query = sa.select(businesses.c.business).where(businesses.c.account == account)
+    return tx.conn.execute(query).scalar_one_or_none()
+
+
 def settle_businesses(tx: Transaction, configured: Mapping[str, str]) -> dict[str, str]:
     """Record the businesses of accounts (thousands at a first start). Return those in force."""
     recorded = businesses_of(tx)
@@ -93,7 +99,6 @@ class Carried(NamedTuple):
 
     orders: int
     customers: int
-    business: str
 
 
 def has_orders(tx: Transaction, account: str) -> bool:
@@ -134,7 +139,7 @@ def rename(tx: Transaction, old: str, new: str) -> Carried:
             counts[table.name] = carried
     _rename_special(tx, old, new)
     tx.conn.execute(sa.delete(refusals).where(refusals.c.name == old))
-    return Carried(**counts, business=businesses_of(tx)[new])
+    return Carried(**counts)
 
 
 def _reseal_quarantine(tx: Transaction, old: str, new: str) -> None:

@@ -14,11 +14,10 @@ from store.engine import Store, Transaction
 
 @dataclass(frozen=True, slots=True)
 class Rename:
-    """What was carried over. ``business``: whose the customers are; it stays."""
+    """What was carried over."""
 
     orders: int
     customers: int
-    business: str
 
 
 def confirm(store: Store, setup: Setup, name: str) -> None:
@@ -38,9 +37,18 @@ def rename(store: Store, setup: Setup, old: str, new: str) -> Rename:
     if old in setup.settings.accounts:
         raise Refused(f"account {old} is still configured: rename it in its files or variables first.")
 
+    configured = setup.settings.accounts[new].business
+
     def carry_over(tx: Transaction) -> Rename:
-        if old not in accounts.businesses_of(tx):
+        business = accounts.businesses_of(tx).get(old)
+        if business is None:
             raise Unknown(f"nothing is stored of an account {old}.")
+        if business != configured:
+            raise Refused(
+                f"the customers of account {old} belong to the business {business}: set "
+                f"ORDER_SYNC_ACCOUNTS__{new.upper()}__BUSINESS={business}, or `business` in its file, "
+                "restart what runs, then rename."
+            )
         if accounts.has_orders(tx, new):
             raise Refused(f"account {new} has orders of its own, which cannot be mixed with those of {old}.")
         if accounts.authorisation_of(tx, old) not in (None, source.authorisation):

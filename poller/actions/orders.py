@@ -15,6 +15,7 @@ from poller.ingest.by_id import SingleOrders
 from poller.matching.explanations import BASIS, explain
 from poller.matching.retention import Retention
 from poller.matching.retention import explain as explain_term
+from poller.sync import seller
 from store import erasure, queries
 from store.engine import Store, Transaction
 from store.records import OrderRecord
@@ -65,6 +66,7 @@ def fetched(store: Store, account: Account, order_id: str) -> str:
     Raises NotStored and the connector's errors.
     """
     name, source = account.name, account.sources[0]
+    seller.require(store, source)
     before = _version(store, name, order_id)
     datasets = _datasets(account, before)
     budget = AccountBudget(store, source.application, name, account.plans)

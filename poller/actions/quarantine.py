@@ -8,6 +8,7 @@ from connectors.errors import ConnectorError, Deferred
 from connectors.marketplaces import BY_ID
 from poller import export
 from poller.actions.orders import NotStored, NotUnderstood, fetched
+from poller.errors import Refused
 from poller.ingest.accounts import Account
 from poller.ingest.quarantine import apply_stored
 from poller.text import iso_rounded_up, time_text
@@ -62,7 +63,7 @@ def retried(store: Store, accounts: Mapping[str, Account], entry: Quarantined, r
         return f"stays: {str(error).removeprefix(f'{entry.order_id}: ')}"
     except Deferred as error:
         return f"stays: {error} until {iso_rounded_up(error.until)}"
-    except ConnectorError as error:
+    except (ConnectorError, Refused) as error:
         return f"stays: {error}"
     return None
 

@@ -26,17 +26,13 @@ def rename(
 ) -> None:
     """Carry orders, customers and progress of an account over to another name of the same seller.
 
-    First rename the account in its files or variables, and restart the service: it requests nothing for the
-    new name until this is done. Readers of exports and changes see all its orders again, under the new name.
+    First rename the account in its files or variables, with the business that its customers belong to, and
+    restart the service: it requests nothing for the new name until this is done. Readers of exports and
+    changes see all its orders again, under the new name.
     """
     with opened(wired=True) as service:
         done = accounts.rename(service.store, service.setup, old, new)
     say(f"{counted(done.orders, 'order')} and {counted(done.customers, 'customer')} of {old} are {new}'s now")
-    if done.business != service.config.settings.accounts[new].business:
-        variable = f"ORDER_SYNC_ACCOUNTS__{new.upper()}__BUSINESS={done.business}"
-        say(
-            f"its customers belong to the business {done.business}: set {variable}, or `business` in its file"
-        )
 
 
 @app.command()

@@ -17,7 +17,7 @@ from poller.cli.failures import DEFERRED, MISSING, Failure
 from poller.cli.options import AsJson, From, Marketplace, OfAccount, To
 from poller.cli.output import put, put_json, put_table, say, wait_until
 from poller.cli.session import opened, stopped_by_signals
-from poller.sync import decide
+from poller.sync import decide, seller
 from poller.text import counted, iso_rounded_up, when
 from poller.verification.lists import REPORT_CHECKED_EVERY
 from poller.verification.run import Verifier
@@ -65,6 +65,7 @@ def verify(
     with opened(wired=True) as service, stopped_by_signals(service) as signals:
         place = chosen_place(service.accounts, marketplace, account)
         name = f"{place.name}:{place.polled.code}"
+        seller.require(service.store, place.source)
         verifier = service.syncer(place.source.key).verifier()
         job = verifier.begin(place.polled.marketplace_id, lower, upper, way, repair=repair)
         if job is None:

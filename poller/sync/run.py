@@ -217,6 +217,8 @@ class SourceSync:
         refused = runs.admit(tx, source.account, source.credential, source.secret)
         if refused is not None:
             return _Ending("failed", tx.now + timedelta(minutes=15), refused.reason, refused.kind)
+        if (why := seller.changed_business(tx, source)) is not None:
+            return _Ending("failed", tx.now + timedelta(minutes=15), why)
         number, is_known = runs.start(tx, source.key), seller.is_known(tx, source)
         first = self._first_step(tx) if is_known and self.connector.knows_time() else None
         self.state = RunState(number, first, is_sellers=is_known)
@@ -238,6 +240,8 @@ class SourceSync:
             name = fingerprint = source.secret
 
         def note(tx: Transaction) -> datetime:
+            if kind in ("seller", "renamed") and seller.is_known(tx, source):
+                return tx.now  # a person has decided meanwhile
             runs.refuse(tx, kind, name, fingerprint, str(error))
             return tx.now + timedelta(minutes=15)
 

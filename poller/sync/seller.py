@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from connectors.base import Budget, OrderConnector
 from connectors.errors import CredentialsRefused, OrderNotFound
+from poller.errors import Refused
 from poller.ingest.sources import Source
 from store import accounts
 from store.engine import Store, Transaction
@@ -30,6 +31,17 @@ class Renamed(CredentialsRefused):
     refuses = "renamed"
 
 
+def changed_business(tx: Transaction, source: Source) -> str | None:
+    """Return why this process must start again: the account's business is another one by now. Else None."""
+    business = accounts.business_of(tx, source.account)
+    if business in (None, source.rules.business):
+        return None
+    return (
+        f"the customers of account {source.account} belong to the business {business} since it was renamed: "
+        "set that as its business and start this process again"
+    )
+
+
 def is_known(tx: Transaction, source: Source) -> bool:
     """Return True if an account's orders came with these credentials, or it has none yet."""
     known = accounts.authorisation_of(tx, source.account)
@@ -37,6 +49,15 @@ def is_known(tx: Transaction, source: Source) -> bool:
         accounts.settle_authorisation(tx, source.account, source.authorisation)
         return True
     return known == source.authorisation
+
+
+def require(store: Store, source: Source) -> None:
+    """Raise Refused if an account has other credentials than its orders came with."""
+    if not store.commit(lambda tx: is_known(tx, source)):
+        raise Refused(
+            f"account {source.account} has other credentials than its orders came with, or another "
+            "account's: a run of the service or `order-sync sync` finds out if they are the same seller's."
+        )
 
 
 def confirm(store: Store, connector: OrderConnector, source: Source, budget: Budget) -> None:

@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from connectors.simulator.world import Seller, World
+from poller.bootstrap import Service
 from store.engine import create_engine
 from tests.acceptance.command_line import STARTED, Shop, account_variables, open_shop
 
@@ -72,14 +73,25 @@ def test_a_renamed_account_stores_nothing_until_its_orders_are_carried_over(shop
     assert "nothing is requested since" in shop("status").out
     assert "the orders of its credentials are those of account acme" in shop("status").out
 
-    done = shop("accounts", "rename", "acme", "newname")
-    assert done.messages == [
-        f"{len(ORDERS)} orders and {len(customers)} customers of acme are newname's now",
-        "its customers belong to the business acme: set ORDER_SYNC_ACCOUNTS__NEWNAME__BUSINESS=acme, or "
-        "`business` in its file",
-    ]
+    fetch = shop("orders", "fetch", ORDERS[0], "--account", "newname", status=2).messages[-1]
+    assert "account newname has other credentials than its orders came with, or another" in fetch
+    days = (f"{STARTED - timedelta(days=ago):%Y-%m-%d}" for ago in (3, 1))
+    verify = shop("verify", "--marketplace", "UK", "--from", next(days), "--to", next(days), status=2)
+    assert "same seller's" in verify.messages[-1]
+
+    refused = shop("accounts", "rename", "acme", "newname", status=2).messages[-1]
+    assert "set ORDER_SYNC_ACCOUNTS__NEWNAME__BUSINESS=acme, or `business` in its file" in refused
     shop.environ["ORDER_SYNC_ACCOUNTS__NEWNAME__BUSINESS"] = "acme"
+    (done,) = shop("accounts", "rename", "acme", "newname").messages
+    assert done == f"{len(ORDERS)} orders and {len(customers)} customers of acme are newname's now"
     shop.world.order("111-0000000-0000008", created=STARTED - timedelta(hours=1), email=None)
+    with Service(shop.environ) as running:  # since before the account was renamed, with another business
+        running.open_store(create=False)
+        running.wire()
+        account, source = running.sources["newname:EU"]
+        old = replace(source, rules=replace(source.rules, business="newname"))
+        running.setup = replace(running.setup, sources={"newname:EU": (account, old)})
+        assert "start this process again" in str(running.syncer("newname:EU").run().message)
     shop("sync")
     shop("orders", "fetch", "111-0000000-0000008", "--account", "newname")
     assert stored(shop) == [("newname", order_id) for order_id in sorted([*ORDERS, "111-0000000-0000008"])]
@@ -117,6 +129,7 @@ def test_what_cannot_be_renamed_is_refused_in_a_sentence(shop: Shop) -> None:
     another = Seller("other", ("UK",), refresh_token="Atzr|another-seller")
     shop.world.enrol(another)
     with_seller(shop, another, "newname")
+    shop.environ["ORDER_SYNC_ACCOUNTS__NEWNAME__BUSINESS"] = "acme"
     assert "account newname has other credentials than acme had" in refusal("acme", "newname")
 
 

@@ -2,7 +2,7 @@
 
 Revision: 0019, after 0018.
 
-Filled at each account's next run: what it polls with then is believed to be its seller's.
+Filled from the credentials that services recorded, because they expire; without, at an account's next run.
 """
 
 import sqlalchemy as sa
@@ -20,6 +20,10 @@ def upgrade() -> None:
         sa.Column("account", sa.String(length=64), nullable=False),
         sa.Column("authorisation", sa.String(length=32), nullable=False),
         sa.PrimaryKeyConstraint("account", name=op.f("pk_sellers")),
+    )
+    op.execute(
+        "INSERT INTO sellers (account, authorisation)"
+        " SELECT account, fingerprint FROM credentials WHERE kind = 'authorisation'"
     )
 
 
