@@ -153,6 +153,12 @@ class OrderConnector(Protocol):
     def ask_time(self) -> datetime:
         """Return Amazon's time by an answer that arrives now, even a refusal. Costs no budget."""
 
+    def newest_answer(self) -> tuple[float, timedelta] | None:
+        """Return when Amazon's newest answer came, in monotonic seconds, and what to add to the local time.
+
+        None before the first answer.
+        """
+
     def forget_amazon_time(self) -> None:
         """Keep only the newest answer's time, after a refused bound proved the estimate wrong."""
 

@@ -42,7 +42,7 @@ class Process:
 
     def is_alive(self, now: datetime) -> bool:
         """Return True if it has said so lately."""
-        return now - self.seen_at < ALIVE_FOR
+        return abs(now - self.seen_at) < ALIVE_FOR
 
 
 def load(tx: Transaction) -> tuple[Process, ...]:

@@ -9,6 +9,7 @@ an old offset too large; ``forget`` then keeps the newest one.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from datetime import datetime, timedelta
 
@@ -23,6 +24,7 @@ class AmazonTime:
     def __init__(self, now: Clock) -> None:
         self._now = now
         self._offsets: deque[timedelta] = deque(maxlen=_MAX_OFFSETS)
+        self._learned_at = 0.0
         self._lock = threading.Lock()
 
     def learn(self, date: datetime | None) -> None:
@@ -32,6 +34,7 @@ class AmazonTime:
         offset = date - self._now()
         with self._lock:
             self._offsets.append(offset)
+            self._learned_at = time.monotonic()
 
     def estimate(self) -> datetime | None:
         """Return Amazon's current time, never later than the truth; None before the first answer."""
@@ -45,6 +48,11 @@ class AmazonTime:
         """Return what the newest answer says to add to the local time: a new object for each answer."""
         with self._lock:
             return self._offsets[-1] if self._offsets else None
+
+    def newest_answer(self) -> tuple[float, timedelta] | None:
+        """Return when the newest answer came, in monotonic seconds, and what to add to the local time."""
+        with self._lock:
+            return (self._learned_at, self._offsets[-1]) if self._offsets else None
 
     def forget(self) -> None:
         """Keep only the newest answer's offset."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import httpx
@@ -138,6 +138,10 @@ class AmazonConnector:
         if newest is before or newest is None:
             raise Garbled("accessToken: the answer carries no date")
         return self._now() + newest
+
+    def newest_answer(self) -> tuple[float, timedelta] | None:
+        """Return when the newest answer came, in monotonic seconds, and what to add to the local time."""
+        return self._time.newest_answer()
 
     def forget_amazon_time(self) -> None:
         """Keep only the newest answer's time, after Amazon refused a bound."""

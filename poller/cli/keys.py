@@ -51,7 +51,8 @@ def rotate() -> None:
         if lacking := without_first_key(service.store):
             raise Failure(
                 f"{', '.join(lacking)} could not read what is sealed with the first key: add it to "
-                "ORDER_SYNC_ENCRYPTION_KEY there, start that process again, then rotate.",
+                "ORDER_SYNC_ENCRYPTION_KEY there, start that process again, then rotate (one that was killed "
+                "counts as running for three minutes).",
                 status=BAD_INPUT,
             )
         with progress("resealing values with the first key", old.total()) as advanced:

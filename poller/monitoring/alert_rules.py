@@ -22,27 +22,43 @@ SENT_WITHIN = timedelta(minutes=2)
 
 EXPIRY_REPEATED_AFTER = timedelta(days=7)
 
+PROCESS_SENT_AFTER = timedelta(minutes=2)
+"""What could not write for a while says within seconds that it is back: one check may be too early."""
+
+NAME_LENGTH = 200
+
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One thing that is wrong; ``name`` identifies it as long as it lasts."""
+    """One thing that is wrong; ``name`` identifies it as long as it lasts.
+
+    It is sent once it has lasted for ``after``, and again after ``repeat``.
+    """
 
     name: str
     sentence: str
     repeat: timedelta = REPEATED_AFTER
+    after: timedelta = timedelta(0)
 
 
 def alerts_of(health: Iterable[Item]) -> list[Alert]:
-    """Return what people are notified of: all that is urgent, but not that a source has only just begun."""
-    return [
-        Alert(
-            f"{item.why}:{item.subject}",
-            item.sentence,
-            EXPIRY_REPEATED_AFTER if item.why == "expiry" else REPEATED_AFTER,
-        )
-        for item in health
-        if item.urgency != "note" and item.why != "start"
-    ]
+    """Return what people are notified of: all that is urgent, but not that a source has only just begun.
+
+    Items with one word and one subject, as two mistakes in a file, are one alert.
+    """
+    by_name: dict[str, Alert] = {}
+    for item in health:
+        if item.urgency == "note" or item.why == "start":
+            continue
+        name = f"{item.why}:{item.subject}"[:NAME_LENGTH]
+        if name in by_name:
+            known = by_name[name]
+            by_name[name] = replace(known, sentence=f"{known.sentence} {item.sentence}")
+            continue
+        repeat = EXPIRY_REPEATED_AFTER if item.why == "expiry" else REPEATED_AFTER
+        after = PROCESS_SENT_AFTER if item.why == "process" else timedelta(0)
+        by_name[name] = Alert(name, item.sentence, repeat, after)
+    return list(by_name.values())
 
 
 # --- who is notified, and when ----------------------------------------------------------------------
@@ -88,7 +104,8 @@ def decide(alerts: Sequence[Alert], standing: Mapping[str, Standing], now: datet
         known = standing.get(alert.name)
         fresh = known or Standing(alert.name, alert.sentence, now)
         fresh = replace(fresh, sentence=alert.sentence, over_at=None)
-        due = fresh.told_at is None or now - fresh.told_at >= alert.repeat
+        last, pause = (fresh.since, alert.after) if fresh.told_at is None else (fresh.told_at, alert.repeat)
+        due = now - last >= pause
         if due and not _is_being_sent(fresh, now):
             fresh = replace(fresh, telling_until=now + SENT_WITHIN)
             notices.append(Notice("still" if fresh.told_at else "new", fresh))

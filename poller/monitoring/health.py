@@ -32,7 +32,7 @@ from poller.text import counted, lasting, when
 from poller.verification.comparison import ALMOST_A_SECOND
 from store.alerts import CredentialKind
 from store.change_records import Backlog, Hook
-from store.processes import Process
+from store.processes import ALIVE_FOR, Kind, Process
 from store.quarantine import Counts
 from store.queries import Totals, Unconfigured
 
@@ -133,8 +133,10 @@ def health(setup: Setup, facts: Facts) -> tuple[Item, ...]:
     limits, now = limits_of(setup.settings), facts.now
     items = [
         *(_about_problem(problem) for problem in setup.problems),
-        *_about_processes(facts.processes, now, setup.owner),
-        *_about_sources(facts.sources, now, limits),
+        *_about_processes(
+            facts.processes, now, setup.owner, with_workers=setup.settings.executor != "threads"
+        ),
+        *_about_sources(facts.sources, now, limits, _serving_since(facts.processes, now)),
         *_about_quarantine(facts.quarantined, facts.quarantined_lately),
         *_about_totals(facts.totals),
         *_about_files(setup, facts.totals),
@@ -156,25 +158,33 @@ def _about_problem(problem: Problem) -> Item:
 # --- processes --------------------------------------------------------------------------------------
 
 
-def _about_processes(processes: Sequence[Process], now: datetime, reader: str) -> Iterator[Item]:
+def _about_processes(
+    processes: Sequence[Process], now: datetime, reader: str, *, with_workers: bool
+) -> Iterator[Item]:
     """Yield which processes are gone, lack a key, or have a clock that is wrong.
 
     ``reader``: the process that reads this. One that reads and is not seen cannot write.
     """
     alive = [process for process in processes if process.is_alive(now)]
-    for process in processes:
-        name, seen = f"the {process.kind} {process.name}", _since(process.seen_at, now)
-        if process in alive:
-            yield from _about_keys(process, alive)
-            yield from _about_clock(process)
-        elif process.owner == reader:
-            said = f"{name} has not been able to write to the database since {seen}: its log says why"
-            yield Item("process", process.owner, f"{said}.", "unready")
-        elif all(other.kind != process.kind for other in alive):
-            said = (
-                f"{name} has not been seen since {seen}: it has died, hangs, or cannot write to the database"
-            )
-            yield Item("process", process.owner, f"{said}. Its log says why.", "unready")
+    for process in alive:
+        yield from _about_keys(process, alive)
+        yield from _about_clock(process)
+    kinds: tuple[Kind, ...] = ("service", "worker") if with_workers else ("service",)
+    for kind in kinds:
+        of_kind = [process for process in processes if process.kind == kind]
+        if of_kind and not any(process in alive for process in of_kind):
+            newest = max(of_kind, key=lambda process: process.seen_at)
+            seen = _since(newest.seen_at, now)
+            if newest.owner == reader:
+                said = f"the {kind} {newest.name} has not been able to write to the database since {seen}"
+                yield Item("process", kind, f"{said}: its log says why.", "unready")
+            else:
+                said = f"the {kind} {newest.name} has not been seen since {seen}"
+                why = "it has died, hangs, or cannot write to the database"
+                yield Item("process", kind, f"{said}: {why}. Its log says why.", "unready")
+        elif kind == "worker" and not of_kind and any(now - p.started_at > ALIVE_FOR for p in alive):
+            nobody = "no worker carries out what the service queues: start `order-sync worker`"
+            yield Item("process", kind, f"{nobody}.", "unready")
 
 
 def _about_keys(process: Process, alive: Sequence[Process]) -> Iterator[Item]:
@@ -197,12 +207,21 @@ def _about_clock(process: Process) -> Iterator[Item]:
 # --- sources and marketplaces -----------------------------------------------------------------------
 
 
-def _about_sources(sources: Sequence[SourceStatus], now: datetime, limits: Limits) -> Iterator[Item]:
+def _serving_since(processes: Sequence[Process], now: datetime) -> datetime | None:
+    """Return since when a service that is alive has been running."""
+    started = (p.started_at for p in processes if p.kind == "service" and p.is_alive(now))
+    return min(started, default=None)
+
+
+def _about_sources(
+    sources: Sequence[SourceStatus], now: datetime, limits: Limits, serving_since: datetime | None
+) -> Iterator[Item]:
     if not sources:
         nothing = "no source can be polled: `order-sync config check` says why."
         yield Item("sources", "", nothing, "unready")
     for source in sources:
-        yield from _about_source(source, now, limits)
+        is_new = serving_since is None or now - serving_since <= limits.success
+        yield from _about_source(source, now, limits, is_new=is_new)
         for drop in source.identity_drops:
             sentence = buyer_visibility.sentence(source.source, drop)
             yield Item("buyers", f"{source.source}:{drop.field}", sentence, "alert")
@@ -210,8 +229,11 @@ def _about_sources(sources: Sequence[SourceStatus], now: datetime, limits: Limit
             yield from _about_marketplace(source.account, marketplace, now, limits)
 
 
-def _about_source(source: SourceStatus, now: datetime, limits: Limits) -> Iterator[Item]:
-    """Yield what keeps a source from going on: one item, the cause before its effects."""
+def _about_source(source: SourceStatus, now: datetime, limits: Limits, *, is_new: bool) -> Iterator[Item]:
+    """Yield what keeps a source from going on: one item, the cause before its effects.
+
+    ``is_new``: no service has been running for long enough to have read from it.
+    """
     succeeded_at, refusal, behind = source.succeeded_at, source.refusal, _behind_since(source)
     is_late = succeeded_at is None or now - succeeded_at > limits.success
     is_late |= behind is not None and now - behind > limits.gap
@@ -243,9 +265,11 @@ def _about_source(source: SourceStatus, now: datetime, limits: Limits) -> Iterat
         yield item("clock", f"{run}: {clock}. Set it right.", is_bad=True)
     elif behind is not None and now - behind > _usual(source):
         upto = f"complete only up to {_minute(behind)}, {lasting(now - behind)} ago"
-        yield item("gap", f"{upto}: {_progress(source, now)}.")
+        yield item("behind", f"{upto}: {_progress(source, now)}.")
     elif succeeded_at is None:
-        yield item("start", "nothing has been read from Amazon yet.")
+        yield item(
+            "start" if is_new else "success", f"nothing has been read from Amazon yet: {source.next_why}."
+        )
     elif is_late:
         yield item("success", f"nothing has been read from Amazon since {_since(succeeded_at, now)}.")
 

@@ -203,6 +203,7 @@ Urgency = Literal["note", "alert", "unready"]
 Why = Literal[
     "alone",
     "authorisation",
+    "behind",
     "buyers",
     "clock",
     "configuration",

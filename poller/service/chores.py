@@ -21,7 +21,6 @@ from poller.monitoring.snapshot import buyers_shown
 from poller.privacy.key_rotation import about_keys
 from poller.privacy.purge import Purge
 from poller.service.lifecycle import again_in
-from poller.service.presence import PRESENCE_SECONDS, Presence
 from poller.sync.windows import backoff
 from poller.webhooks.delivery import Deliverer
 from store import changes
@@ -60,10 +59,9 @@ def alerts_in(took: float) -> float:
 class Chores:
     """The chores of one service. ``running`` collects the names of those that are at work."""
 
-    def __init__(self, service: Service, running: set[str], presence: Presence) -> None:
+    def __init__(self, service: Service, running: set[str]) -> None:
         self._service = service
         self._running = running
-        self._presence = presence
         self._deliverer: Deliverer | None = None
         self._alerts_at = 0.0
         self._warned: set[tuple[str, date, str]] = set()
@@ -81,8 +79,7 @@ class Chores:
                 self._alerts_at = now + alerts_in(time.monotonic() - now)
 
         self._deliverer = deliverer
-        scheduler.add_executor(ThreadPoolExecutor(6), EXECUTOR)
-        self._every(scheduler, PRESENCE_SECONDS, "presence", self._presence.show)
+        scheduler.add_executor(ThreadPoolExecutor(5), EXECUTOR)
         self._every(scheduler, DELIVER_SECONDS, "webhooks", deliverer.deliver_all)
         self._every(scheduler, ALERT_SECONDS, "alerts", check, ALERT_GRACE)
         self._every(scheduler, TRIM_SECONDS, "outbox", self._trim)

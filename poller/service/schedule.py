@@ -77,7 +77,7 @@ class Schedule:
             timezone="UTC",
         )
         self._presence = Presence(service, "service")
-        self._chores = Chores(service, self._running, self._presence)
+        self._chores = Chores(service, self._running)
 
     def ask_reload(self) -> None:
         """Reload the configuration soon, changed or not (SIGHUP). Safe in a signal handler."""
@@ -129,7 +129,7 @@ class Schedule:
         self._service.open_store(create=True)
         if self._shared is not None:
             self._shared.require()
-        self._presence.show()
+        self._presence.begin()
         self._service.wire()
 
     def _log_problems(self) -> None:

@@ -29,7 +29,7 @@ from psycopg_pool import AsyncConnectionPool
 from poller.bootstrap import Service
 from poller.service.heartbeat import HEARTBEAT_SECONDS, Heartbeat, heartbeat_file
 from poller.service.lifecycle import STOP_WITHIN, open_when_up, reload_in, shut_down
-from poller.service.presence import PRESENCE_SECONDS, Presence
+from poller.service.presence import Presence
 from poller.service.queue import QUEUE, TASK, require
 from poller.service.tick import DATABASE_RETRY, tick
 from store import ledger, processes, ticks
@@ -86,7 +86,7 @@ class Worker:
 
     def _open(self) -> None:
         require(self._service.open_store(create=False))
-        self._presence.show()
+        self._presence.begin()
         self._service.wire()
         self._log_problems()
 
@@ -100,7 +100,6 @@ class Worker:
         """Carry out jobs, beside heartbeats and reloading the configuration."""
         beside = [
             asyncio.create_task(self._repeat(self._beat, lambda _: HEARTBEAT_SECONDS)),
-            asyncio.create_task(self._repeat(self._show_presence, lambda _: PRESENCE_SECONDS)),
             asyncio.create_task(self._repeat(self._reload, reload_in)),
         ]
         carrying = asyncio.create_task(self._carry_out())
@@ -228,9 +227,6 @@ class Worker:
     async def _beat(self) -> None:
         self._heartbeat.beat()
 
-    async def _show_presence(self) -> None:
-        await asyncio.to_thread(self._presence.show)
-
     async def _reload(self) -> None:
         asked, self._reload_asked = self._reload_asked, False
         before = self._service.problems
@@ -251,7 +247,9 @@ class Worker:
         unfinished = sorted(self._running)
         shut_down(unfinished, self._heartbeat, lambda: self._release(unfinished))
         if unfinished:
-            os._exit(0)  # nothing else ends threads that wait for an answer
+            if (unusable := self._presence.unusable) is not None:
+                log.error("the worker stops", problem=" ".join(unusable.sentences))
+            os._exit(0 if unusable is None else 1)  # nothing else ends threads that wait for an answer
 
     def _release(self, unfinished: Sequence[str]) -> None:
         if not self._service.is_open:

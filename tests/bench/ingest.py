@@ -53,6 +53,9 @@ class Replay:
     def ask_time(self) -> datetime:
         return self.amazon_now()
 
+    def newest_answer(self) -> tuple[float, timedelta] | None:
+        return None
+
     def forget_amazon_time(self) -> None:
         raise AssertionError("no bound is ever refused here")
 

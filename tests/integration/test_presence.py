@@ -6,7 +6,7 @@ import base64
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -64,7 +64,7 @@ def test_a_process_that_is_not_seen_any_more_is_not_well(service: Service) -> No
         assert said(reader) == said(service) == []
         clock.sleep(1)
         (gone,) = said(reader)
-        assert (gone.urgency, gone.subject) == ("unready", service.owner)
+        assert (gone.urgency, gone.subject) == ("unready", "service")
         assert f"the service {service.owner.rpartition(':')[0]} has not been seen since" in gone.sentence
         (mute,) = said(service)
         assert "has not been able to write to the database since" in mute.sentence
@@ -77,7 +77,7 @@ def test_another_process_of_its_kind_takes_the_place_of_one_that_is_gone(service
         show(service)
         clock_of(service.store).sleep(ALIVE_FOR.total_seconds())
         show(worker, "worker")
-        assert [item.subject for item in said(reader)] == [service.owner]
+        assert [item.subject for item in said(reader)] == ["service"]
         show(second)
         assert said(reader) == []
 
@@ -139,7 +139,7 @@ def test_a_process_that_a_rotation_has_locked_out_does_not_go_on(service: Servic
 @pytest.mark.parametrize(("hours", "word"), [(-5, "behind"), (5, "ahead of")])
 def test_a_clock_that_differs_from_amazons_is_not_well(service: Service, hours: float, word: str) -> None:
     def show_with(ahead: timedelta) -> None:
-        amazon = SimpleNamespace(knows_time=lambda: True, amazon_now=lambda: datetime.now(UTC) - ahead)
+        amazon = SimpleNamespace(newest_answer=lambda: (1.0, -ahead))
         account = replace(service.accounts["acme"], connector=amazon)
         service.setup = replace(service.setup, accounts={"acme": account})
         show(service)

@@ -16,6 +16,7 @@ import structlog
 from poller.bootstrap import Service
 from poller.cli import status as command
 from poller.cli.failures import sentences_of
+from poller.monitoring.alert_rules import PROCESS_SENT_AFTER
 from poller.monitoring.alerts import FAULT_SENT_AFTER, Alerting, Delivery
 from poller.monitoring.gather import gather
 from poller.monitoring.readiness import check
@@ -24,6 +25,7 @@ from store.engine import DatabaseError
 from tests.acceptance.test_docs import quoted, rows, section
 from tests.databases import long_on
 from tests.integration.situations import SITUATIONS, situation
+from tests.integration.store_world import clock_of
 
 DOCUMENTED = {row[0]: row[1:] for row in rows(section("docs/operation.md", "## Where it is seen"))}
 AWAY = "the database does not answer"
@@ -54,7 +56,10 @@ def sent(service: Service) -> tuple[list[str], list[str]]:
     """Check for alerts; return what people are sent, and what is logged."""
     texts: list[str] = []
     with structlog.testing.capture_logs() as logged:
-        Alerting(service.store, lambda: service.setup, lambda _, text, __: note(texts, text)).check()
+        alerting = Alerting(service.store, lambda: service.setup, lambda _, text, __: note(texts, text))
+        alerting.check()
+        clock_of(service.store).sleep(PROCESS_SENT_AFTER.total_seconds())
+        alerting.check()
     return texts, [str(entry["problem"]) for entry in logged if entry["event"] == "alert"]
 
 

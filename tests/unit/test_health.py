@@ -149,7 +149,7 @@ def test_reading_may_be_as_far_behind_as_a_gap_may_be_old() -> None:
     assert reasons(source(marketplaces=(marketplace(covered_until=NOON - LIMITS.gap),))) == []
     far = marketplace(covered_until=NOON - timedelta(days=25))
     (reason,) = reasons(source(marketplaces=(far,)))
-    assert (reason.why, reason.subject) == ("gap", "acme:EU")
+    assert (reason.why, reason.subject) == ("behind", "acme:EU")
     assert "complete only up to 2026-05-21 12:00 UTC, 25 days ago" in reason.sentence
     (reason,) = reasons(source(marketplaces=(replace(far, alone_since=NOON), marketplace())))
     assert (reason.why, reason.subject) == ("alone", "acme:UK")
@@ -330,6 +330,18 @@ def test_the_first_finding_of_a_marketplace_is_wrong_and_drops_are() -> None:
     assert found.keys() == {"verification:acme:UK", "buyers:acme:EU:email"}
 
 
+def test_two_things_of_one_name_are_one_alert() -> None:
+    problems = (Problem("a.", "marketplace", "uk.toml"), Problem("b.", "marketplace", "uk.toml"))
+    facts = Facts(NOON, (source(),), UNCOUNTED, Counts(0, 0, None, None), RetentionStatus(30, 18, 0, None))
+    assert alerts_of(health(Setup(Settings(), problems, "tests"), facts)) == [
+        Alert("configuration:uk.toml", "a. b.")
+    ]
+    far = marketplace(Gap(NOON - timedelta(days=2), NOON, "waiting"), covered_until=NOON - timedelta(days=2))
+    split = source(source="acme:UK", marketplaces=(far,), succeeded_at=NOON - timedelta(days=2))
+    names = [alert.name for alert in alerts_of(items(split))]
+    assert len(names) == len({*names}) == 2
+
+
 # --- telling ----------------------------------------------------------------------------------------
 
 ALERT = Alert("success:acme:EU", "nothing is read.")
@@ -375,6 +387,19 @@ def test_an_alert_is_sent_once_then_daily_and_when_it_is_over() -> None:
         sent += [(now - ended, kind) for kind in people.look(now)]
         now += timedelta(minutes=1)
     assert sent == [(OVER_AFTER, "over")]
+    assert people.standing == {}
+
+
+def test_what_may_be_over_at_once_is_sent_when_it_has_lasted() -> None:
+    people, alert = People(), replace(ALERT, after=timedelta(minutes=2))
+    assert people.look(NOON, alert) == []
+    assert people.look(NOON + timedelta(minutes=1), alert) == []
+    assert people.look(NOON + timedelta(minutes=2), alert) == ["new"]
+    people = People()
+    assert people.look(NOON, alert) == []
+    assert people.look(NOON + timedelta(minutes=1)) == []
+    assert people.look(NOON + timedelta(minutes=12)) == []
+    assert people.sent == []
     assert people.standing == {}
 
 
