@@ -55,6 +55,9 @@ LONGEST_OVERLAP = timedelta(minutes=10)
 SHORTEST_OVERLAP = timedelta(minutes=1)
 """A range is read again until it is at least this much older than the signpost it was first read up to."""
 
+SAME_TIME = timedelta(seconds=5)
+"""Two estimates of Amazon's time that differ by less are of one time."""
+
 OVERLAP_SHARE = 0.7
 """An overlap fills a look up to this share of its room only: it must not be what overfills a page."""
 
@@ -490,14 +493,15 @@ def _live_look(
     """Plan a look from the last bound on, ``span`` wide: what a page has room for.
 
     Up to the signpost it overlaps with the look before. A look that would be full without that ends sooner:
-    what it reads is older, and has had the time to be shown that an overlap would give it.
+    what it reads is older, and has had the time to be shown that an overlap would give it. Only after a look
+    that reached the signpost it overlaps, too.
     """
     start = min(m.position for m in group)
     upper = view.signpost
     if start + span >= upper + SHORTEST_OVERLAP:
         lower = max(start - LONGEST_OVERLAP, min(start - SHORTEST_OVERLAP, upper - span * OVERLAP_SHARE))
     else:
-        lower = start
+        lower = start - SHORTEST_OVERLAP if _reached_signpost(view, start) else start
         upper = max(start + windows.INSTANT, min(start + span, upper - SHORTEST_OVERLAP))
         upper = max(upper, min(max(m.position for m in group), view.signpost))
     if upper < max(m.position for m in group) or upper <= lower:
@@ -510,6 +514,14 @@ def _live_look(
         short_by = max(timedelta(0), view.signpost - upper - SHORTEST_OVERLAP)
         effects = (*effects, SaveSource(replace(view.source, polled_at=view.now - short_by)))
     return Plan(effects)
+
+
+def _reached_signpost(view: View, position: datetime) -> bool:
+    """Return True if the last look ended at the signpost of its time, and not sooner by an overlap."""
+    if view.source.polled_at is None:
+        return False
+    signpost_then = view.signpost - (view.now - view.source.polled_at)
+    return position > signpost_then - SHORTEST_OVERLAP + SAME_TIME
 
 
 def _window(

@@ -92,6 +92,32 @@ def test_a_look_that_would_be_full_ends_sooner_and_does_not_overlap() -> None:
     assert source_after(step.effects).polled_at == view.now - behind
 
 
+@pytest.mark.parametrize(
+    ("after_the_bound", "overlap"),
+    [
+        (0 * SECOND, SHORTEST_OVERLAP),
+        (50 * SECOND, SHORTEST_OVERLAP),
+        (MINUTE, 0 * SECOND),
+        (HOUR, 0 * SECOND),
+    ],
+)
+def test_a_look_that_ends_sooner_overlaps_if_the_last_one_had_not_left_an_overlap_to_it(
+    after_the_bound: timedelta, overlap: timedelta
+) -> None:
+    """As after a pause: the last look ended at its signpost, and what was shown late was never read."""
+    now = NOON + 3 * HOUR
+    polled_at = NOON + SIGNPOST_MARGIN + after_the_bound
+    view = view_of(
+        [marketplace("A")],
+        now=now,
+        amazon_now=now,
+        polled_at=polled_at,
+        changes_per_second=A_PAGE_IN_TEN_MINUTES,
+    )
+    look = entered(decide(view))
+    assert (look.lower, look.upper) == (NOON - overlap, NOON + 10 * MINUTE)
+
+
 def test_a_look_never_reads_what_is_too_young_to_have_been_shown_unless_it_overlaps() -> None:
     soon = NOON + 10 * MINUTE + 30 * SECOND + SIGNPOST_MARGIN
     view = view_of([marketplace("A")], now=soon, amazon_now=soon, changes_per_second=A_PAGE_IN_TEN_MINUTES)
