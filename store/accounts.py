@@ -115,8 +115,7 @@ def rename(tx: Transaction, old: str, new: str) -> Carried:
 
     The new name must have no orders: what little else it has goes.
     """
-    if tx.conn.dialect.name == "postgresql":
-        lift_limit(tx.conn)
+    lift_limit(tx.conn)
     _reseal_quarantine(tx, old, new)
     counts = {orders.name: 0, customers.name: 0}
     for table in metadata.sorted_tables:

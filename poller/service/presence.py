@@ -52,6 +52,8 @@ class Presence:
                     "add that key to ORDER_SYNC_ENCRYPTION_KEY and start it again."
                 )
                 return
+            if service.stop.is_set():
+                return  # its end may have taken the record away already
             processes.save(tx, service.owner, self._kind, program_version(), ahead)
 
     def _go_on(self) -> None:

@@ -183,6 +183,8 @@ def wait_long(conn: Connection) -> None:
 def lift_limit(conn: Connection) -> None:
     """Let the transaction's statements last as long as they need; waits for locks stay limited."""
     wait_long(conn)
+    if conn.dialect.name != "postgresql":
+        return  # SQLite has no limit
     conn.exec_driver_sql(
         f"SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = {_FURTHER_SETTINGS['lock_timeout']}"
     )

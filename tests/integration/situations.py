@@ -168,7 +168,7 @@ def a_run_in_the_future(service: Service) -> None:
 
 
 def a_process(service: Service, *, seen: float = 0, keys: str = "", ahead: float = 0.0) -> None:
-    """A service on another host, seen so many minutes ago, with another key and clock than ours."""
+    """A service on another host, seen some minutes ago, with another key and clock than ours."""
     with service.store.begin() as tx:
         processes.save(tx, service.owner, "service", "1.0", 0.0)
         own = dict(tx.conn.execute(sa.select(tables.processes)).mappings().one())
