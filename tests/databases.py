@@ -84,6 +84,7 @@ class PhysicalBackup:
         self._server = server
         self._data = server.pgdata
         self._copy = self._data.with_name("backup")
+        shutil.rmtree(self._copy, ignore_errors=True)
         with psycopg.connect(server.get_uri(), autocommit=True) as connection:
             connection.execute("SELECT pg_backup_start('test', fast => true)")
             subprocess.run(["cp", "-a", self._data, self._copy], check=True)

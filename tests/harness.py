@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -161,7 +162,7 @@ class Shop:
             "app",
             self.credential,
             "secret",
-            self.seller.refresh_token[:32],
+            hashlib.sha256(self.seller.refresh_token.encode()).hexdigest()[:24],
         )
 
     def syncer(self, source: Source) -> SourceSync:

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import Random
 
-from pydantic import SecretStr
-
 from config.settings import AccountSettings, Settings
 from connectors.amazon.usage_plans import PLANS
 from connectors.simulator.api import Simulator
@@ -23,6 +21,7 @@ from connectors.simulator.orders import order as an_order
 from connectors.simulator.world import CLIENT_ID, CLIENT_SECRET, Seller, World
 from poller.ingest.accounts import Account, Setup
 from poller.monitoring.gather import gather
+from poller.monitoring.status import Item
 from store import ledger
 from store.progress import complete_until
 from store.queries import UNCOUNTED
@@ -97,7 +96,7 @@ def live(
                 _note(worst, shop)
             if clock() - sampled_at >= SAMPLED_EVERY:
                 sampled_at = clock()
-                worst.alarms += not _is_well(shop)
+                worst.alarms += bool(health_of(shop))
             clock.go_to(max(report.until, clock() + timedelta(milliseconds=1)))
         worst.searches = sum(request.operation == SEARCH for request in simulator.requests)
         shop.run_until(end + 2 * DAY)
@@ -128,15 +127,18 @@ def _never_stored(shop: Shop) -> list[str]:
     return [f"{o}: not stored as of {at}" for o, at in newest if at > NOON and stored.get(o) != at]
 
 
-def _is_well(shop: Shop) -> bool:
+def health_of(shop: Shop) -> tuple[Item, ...]:
+    """What is not well, as every door of a service with this shop would say."""
     sources, rules = shop.sources(), shop.account_rules()
-    settings = AccountSettings(
-        name="acme",
-        lwa_client_id=CLIENT_ID,
-        lwa_client_secret=(SecretStr(CLIENT_SECRET),),
-        refresh_token=SecretStr(shop.seller.refresh_token),
+    settings = AccountSettings.model_validate(
+        {
+            "name": "acme",
+            "lwa_client_id": CLIENT_ID,
+            "lwa_client_secret": CLIENT_SECRET,
+            "refresh_token": shop.seller.refresh_token,
+        }
     )
     account = Account(settings, "EU", rules, shop.connector, sources, {}, PLANS)
     by_key = {source.key: (account, source) for source in sources}
     setup = Setup(Settings(), (), "tests", {"acme": account}, by_key)
-    return not gather(shop.store, setup, lambda _: UNCOUNTED).health
+    return gather(shop.store, setup, lambda _: UNCOUNTED).health

@@ -710,7 +710,7 @@ def test_postgresql_is_refused_until_it_is_upgraded(shop: Shop, postgres_url: st
         assert "wrong  schema: the database is empty" in shop("db", "check", status=1).out
         shop("db", "upgrade")
         shop("sync")
-        assert [line.split()[0] for line in shop("db", "check").lines] == ["ok"] * 4
+        assert [line.split()[0] for line in shop("db", "check").lines] == ["ok"] * 5
         exported = shop("export", "orders")
         assert len(exported.lines) == 1
         assert shop("export", "orders", "--since", exported.messages[-1]).out == ""

@@ -184,7 +184,7 @@ def sources_for(life: Life) -> tuple[Source, ...]:
         for r in rules
     ]
     of_account = AccountRules(life.account, "acme", {r.marketplace_id: r for r in rules}, frozenset())
-    return sources_of(of_account, "EU", polled, "app", "credential", "secret", "authorisation")
+    return sources_of(of_account, "EU", polled, "app", "credential", "secret", f"of {life.account}")
 
 
 def live(life: Life) -> dict[str, Any]:

@@ -147,7 +147,8 @@ def test_everything_is_copied_and_the_shop_goes_on_there(
 def test_no_table_is_forgotten(target: Engine, tmp_path: Path) -> None:
     source = create_engine(f"sqlite:///{tmp_path / 'every.db'}")
     revisions.upgrade(source)
-    every = [table for table in tables.metadata.sorted_tables if table is not tables.counters]
+    left_out = (tables.counters, tables.processes)
+    every = [table for table in tables.metadata.sorted_tables if table not in left_out]
     with source.begin() as connection:
         for table in every:
             connection.execute(sa.insert(table), [{c.name: value_for(c) for c in table.columns}])
