@@ -220,4 +220,5 @@ def test_a_month_with_all_that_happens_ends_right(month: Month) -> None:
         month.note_day()
     month.go_on_until(NOON + (DAYS + 2) * DAY)
     assert wrongs_of(shop) == []
-    assert health_of(shop) == ()
+    left = health_of(shop)
+    assert {(item.why, item.urgency) for item in left} <= {("quarantine", "note")}, left
