@@ -183,8 +183,8 @@ def _about_processes(
                 why = "it has died, hangs, or cannot write to the database"
                 yield Item("process", kind, f"{said}: {why}. Its log says why.", "unready")
         elif kind == "worker" and not of_kind and any(now - p.started_at > ALIVE_FOR for p in alive):
-            nobody = "no worker carries out what the service queues: start `order-sync worker`"
-            yield Item("process", kind, f"{nobody}.", "unready")
+            missing = "no worker carries out what the service queues: start `order-sync worker`"
+            yield Item("process", kind, f"{missing}.", "unready")
 
 
 def _about_keys(process: Process, alive: Sequence[Process]) -> Iterator[Item]:

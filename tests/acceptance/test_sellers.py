@@ -125,7 +125,7 @@ def test_what_cannot_be_renamed_is_refused_in_a_sentence(shop: Shop) -> None:
 
     assert "account acme is still configured" in refusal("acme", "acme")
     assert "there is no account other that could be polled" in refusal("acme", "other")
-    assert "nothing is stored of an account nobody" in refusal("nobody", "acme")
+    assert "nothing is stored of an account unused" in refusal("unused", "acme")
     another = Seller("other", ("UK",), refresh_token="Atzr|another-seller")
     shop.world.enrol(another)
     with_seller(shop, another, "newname")
