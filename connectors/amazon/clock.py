@@ -44,11 +44,6 @@ class AmazonTime:
             offset = max(self._offsets)
         return self._now() + offset
 
-    def newest(self) -> timedelta | None:
-        """Return what the newest answer says to add to the local time: a new object for each answer."""
-        with self._lock:
-            return self._offsets[-1] if self._offsets else None
-
     def newest_answer(self) -> tuple[float, timedelta] | None:
         """Return when the newest answer came, in monotonic seconds, and what to add to the local time."""
         with self._lock:

@@ -128,16 +128,16 @@ class AmazonConnector:
 
     def ask_time(self) -> datetime:
         """Return Amazon's time by an answer that arrives now: no step of this clock has gone by since."""
-        before = self._time.newest()
+        before = self._time.newest_answer()
         try:
             self._tokens.renew()
         except ConnectorError:
-            if self._time.newest() is before:
+            if self._time.newest_answer() == before:
                 raise
-        newest = self._time.newest()
-        if newest is before or newest is None:
+        newest = self._time.newest_answer()
+        if newest == before or newest is None:
             raise Garbled("accessToken: the answer carries no date")
-        return self._now() + newest
+        return self._now() + newest[1]
 
     def newest_answer(self) -> tuple[float, timedelta] | None:
         """Return when the newest answer came, in monotonic seconds, and what to add to the local time."""
