@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from itertools import count
@@ -83,27 +84,105 @@ class PhysicalBackup:
     def __init__(self, server: PostgresServer) -> None:
         self._server = server
         self._data = server.pgdata
-        self._copy = self._data.with_name("backup")
-        shutil.rmtree(self._copy, ignore_errors=True)
+        self.folder = self._data.with_name("backup")
+        shutil.rmtree(self.folder, ignore_errors=True)
         with psycopg.connect(server.get_uri(), autocommit=True) as connection:
             connection.execute("SELECT pg_backup_start('test', fast => true)")
-            subprocess.run(["cp", "-a", self._data, self._copy], check=True)
+            subprocess.run(["cp", "-a", self._data, self.folder], check=True)
             row = connection.execute("SELECT labelfile FROM pg_backup_stop(false)").fetchone()
         assert row is not None
-        subprocess.run(["cp", "-a", f"{self._data}/pg_wal/.", self._copy / "pg_wal"], check=True)
-        label = self._copy / "backup_label"
-        label.write_text(row[0])
-        owner = self._data.stat()
-        os.chown(label, owner.st_uid, owner.st_gid)
+        self._copy_log(self.folder / "pg_wal")
+        self.write("backup_label", row[0])
         for name in ("postmaster.pid", *(file.name for file in self._data.glob(".s.PGSQL*"))):
-            (self._copy / name).unlink(missing_ok=True)
+            (self.folder / name).unlink(missing_ok=True)
+
+    def write(self, name: str, text: str) -> None:
+        """Add to a file of the copy, as the server's user."""
+        file = self.folder / name
+        with file.open("a") as opened:
+            opened.write(text)
+        owner = self._data.stat()
+        os.chown(file, owner.st_uid, owner.st_gid)
 
     def restore(self) -> None:
         """Put the copy into the place of the folder and start the server there."""
         self._server.stop()
+        self._start()
+
+    def recover_to(self, point: str) -> None:
+        """Restore the copy and replay what the server has logged since, up to a named restore point."""
+        self._server.stop()
+        archive = self._data.with_name("archive")
+        shutil.rmtree(archive, ignore_errors=True)
+        archive.mkdir(mode=0o755)
+        self._copy_log(archive)
+        self.write("recovery.signal", "")
+        self.write(
+            "postgresql.auto.conf",
+            f"restore_command = 'cp {archive}/%f %p'\n"
+            f"recovery_target_name = '{point}'\nrecovery_target_action = 'promote'\n",
+        )
+        self._start()
+        with psycopg.connect(self._server.get_uri(), autocommit=True) as connection:
+            _await(connection, "SELECT NOT pg_is_in_recovery()")
+
+    def _start(self) -> None:
         shutil.rmtree(self._data)
-        subprocess.run(["cp", "-a", self._copy, self._data], check=True)
+        subprocess.run(["cp", "-a", self.folder, self._data], check=True)
         self._server.ensure_postgres_running()
+
+    def _copy_log(self, folder: Path) -> None:
+        subprocess.run(["cp", "-a", f"{self._data}/pg_wal/.", folder], check=True)
+
+
+class Standby:
+    """A second server that follows the first, until the link between them is cut and it takes its place."""
+
+    def __init__(self, server: PostgresServer) -> None:
+        self._server = server
+        self._copy = PhysicalBackup(server)
+        self._copy.write("standby.signal", "")
+        self._copy.write("postgresql.auto.conf", f"primary_conninfo = '{server.get_uri()}'\n")
+        self._url = f"postgresql://postgres:@/postgres?host={self._copy.folder}"
+        self._control("start", "-o", f"-h '' -k {self._copy.folder}", "-l", str(self._copy.folder / "log"))
+
+    def cut(self) -> None:
+        """Let it catch up with the first server and hear nothing more of it."""
+        with (
+            psycopg.connect(self._server.get_uri(), autocommit=True) as first,
+            psycopg.connect(self._url, autocommit=True) as second,
+        ):
+            row = first.execute("SELECT pg_current_wal_flush_lsn()::text").fetchone()
+            assert row is not None
+            _await(second, f"SELECT pg_last_wal_replay_lsn() >= '{row[0]}'")
+        self._control("stop", "-m", "fast")
+        self._copy.write("postgresql.auto.conf", "primary_conninfo = ''\n")
+        self._control("start", "-o", f"-h '' -k {self._copy.folder}", "-l", str(self._copy.folder / "log"))
+
+    def take_over(self) -> None:
+        """Promote it, and make it the server that applications reach."""
+        self._control("promote")
+        self._control("stop", "-m", "fast")
+        self._copy.restore()
+
+    def _control(self, *arguments: str) -> None:
+        owner = self._copy.folder.stat()
+        subprocess.run(
+            [self._server.bin_path / "pg_ctl", "-w", "-D", self._copy.folder, *arguments],
+            check=True,
+            cwd="/",
+            user=owner.st_uid,
+            stdout=subprocess.DEVNULL,
+        )
+
+
+def _await(connection: psycopg.Connection, condition: str) -> None:
+    """Wait until a query answers True; for 30 seconds at most."""
+    for _ in range(300):
+        if connection.execute(condition.encode()).fetchone() == (True,):
+            return
+        threading.Event().wait(0.1)
+    pytest.fail(f"not true within 30 s: {condition}")
 
 
 def _start(folder: Path) -> PostgresServer:
