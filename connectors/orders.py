@@ -50,7 +50,7 @@ class AmazonAddress(Personal, frozen=True, gc=False):
     line3: str | None = None
     city: str | None = None
     county: str | None = None
-    """``districtOrCounty``, else ``municipality``."""
+    """``districtOrCounty`` and ``municipality``, joined with a comma if both are given."""
     state: str | None = None
     postal_code: str | None = None
     country: str | None = None

@@ -243,13 +243,20 @@ def read_address(address: dict[str, Any]) -> dict[str, Any] | None:
         "line2": street[1] or text(more.get("complement")),
         "line3": street[2] or text(more.get("neighborhood")),
         "city": text(address.get("city")),
-        "county": text(address.get("districtOrCounty")) or text(address.get("municipality")),
+        "county": joined(text(address.get("districtOrCounty")), text(address.get("municipality"))),
         "state": text(address.get("stateOrRegion")),
         "postal_code": text(address.get("postalCode")),
         "country": text(address.get("countryCode")),
         "phone": text(address.get("phone")),
         "type": text(address.get("addressType")),
     }
+
+
+def joined(district: str | None, municipality: str | None) -> str | None:
+    """Both names, once if they are the same."""
+    if district and municipality and district != municipality:
+        return f"{district}, {municipality}"
+    return district or municipality
 
 
 def merged(copies: list[dict[str, Any]]) -> dict[str, Any]:

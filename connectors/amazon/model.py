@@ -349,7 +349,11 @@ def _buyer(buyer: Buyer) -> AmazonBuyer | None:
 
 
 def _address(address: Address) -> AmazonAddress | None:
-    """Read an address. Brazil's name the street in ``extendedFields``: each line falls back to its part."""
+    """Read an address. Brazil's name the street in ``extendedFields``: each line falls back to its part.
+
+    A municipality is one more part of the place beside or instead of a district, and no field of ours is its
+    own: the county has what comes of the two.
+    """
     line1 = text_of(address.address_line1)
     line2 = text_of(address.address_line2)
     line3 = text_of(address.address_line3)
@@ -365,7 +369,7 @@ def _address(address: Address) -> AmazonAddress | None:
         line2,
         line3,
         text_of(address.city),
-        text_of(address.district_or_county) or text_of(address.municipality),
+        joined_text(", ", *dict.fromkeys((address.district_or_county, address.municipality))),
         text_of(address.state_or_region),
         text_of(address.postal_code),
         text_of(address.country_code),

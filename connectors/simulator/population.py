@@ -151,7 +151,11 @@ def _address(random: Random, place: Marketplace, name: str) -> Address:
         line1=f"{number} {random.choice(_STREETS)}",
         line2=f"Flat {random.randrange(1, 30)}" if random.random() < 0.3 else None,
         city=random.choice(_TOWNS),
-        county="Fictionshire" if place.code == "UK" and random.random() < 0.3 else None,
+        county="Sample District"
+        if place.code == "TR"
+        else "Fictionshire"
+        if place.code == "UK" and random.random() < 0.3
+        else None,
         state=_STATES.get(place.code),
         municipality="Sample Borough" if place.code == "TR" else None,
         postal_code=f"ZZ{number % 90 + 1} {random.randrange(10)}ZZ"

@@ -316,10 +316,23 @@ def test_a_brazilian_street_fills_the_lines_that_are_absent() -> None:
     assert order.delivery.line1 == "Rua A, 1"
 
 
-def test_a_county_comes_from_the_district_before_the_municipality() -> None:
-    address = {"districtOrCounty": "Kent", "municipality": "Dover"}
+# Source: CustomerAddress of Amazon's model has both members; Turkish and Gulf addresses use both.
+@pytest.mark.parametrize(
+    ("district", "municipality", "county"),
+    [
+        ("Kent", "Dover", "Kent, Dover"),
+        ("Kent", "", "Kent"),
+        (None, "Dover", "Dover"),
+        ("Kent", "Kent", "Kent"),
+        (" ", None, None),
+    ],
+)
+def test_a_county_has_the_district_and_the_municipality(
+    district: str | None, municipality: str | None, county: str | None
+) -> None:
+    address = {"city": "Sampleton", "districtOrCounty": district, "municipality": municipality}
     order = readable(bare_order() | {"recipient": {"deliveryAddress": address}})
-    assert order.delivery == AmazonAddress(county="Kent")
+    assert order.delivery == AmazonAddress(city="Sampleton", county=county)
 
 
 def test_tax_is_withheld_only_for_a_marketplace_facilitator() -> None:
