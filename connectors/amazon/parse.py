@@ -16,7 +16,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from typing import Any, TypeVar
@@ -25,7 +25,7 @@ import msgspec
 
 from connectors.amazon import model
 from connectors.amazon.model import read_order
-from connectors.amazon.values import Malformed, text_of, time_of
+from connectors.amazon.values import LAST_TIME, Malformed, text_of, time_of
 from connectors.amazon.wire import promised
 from connectors.errors import Garbled
 from connectors.orders import (
@@ -36,8 +36,6 @@ from connectors.orders import (
 
 M = TypeVar("M")
 
-ANY_TIME = datetime.max.replace(tzinfo=UTC)
-
 BELIEVED_FOR = timedelta(days=1)
 """How far beyond Amazon's present an order may have been updated. A copy from later would count as newer than
 every real one to come."""
@@ -46,7 +44,7 @@ every real one to come."""
 # --- pages and orders ------------------------------------------------------------------------
 
 
-def page_of_json(content: bytes, not_after: datetime = ANY_TIME) -> OrderPage:
+def page_of_json(content: bytes, not_after: datetime = LAST_TIME) -> OrderPage:
     """Read a body of searchOrders. An order that was updated later than ``not_after`` is unreadable.
 
     Raises Garbled if the body is not what the operation promises (see ``wire.promised``) or if anything
@@ -65,7 +63,7 @@ def _payload_in(content: bytes, order_id: str) -> str:
     return compact_json(copies[-1])
 
 
-def order_of_json(text: str, not_after: datetime = ANY_TIME) -> AmazonOrder | UnreadableOrder:
+def order_of_json(text: str, not_after: datetime = LAST_TIME) -> AmazonOrder | UnreadableOrder:
     """Read one order from its JSON, such as the payload of an unreadable one. Never raises."""
     try:
         value = json.loads(text, parse_float=Decimal)
@@ -74,7 +72,7 @@ def order_of_json(text: str, not_after: datetime = ANY_TIME) -> AmazonOrder | Un
     return order_of(value, not_after)
 
 
-def order_of(value: Any, not_after: datetime = ANY_TIME) -> AmazonOrder | UnreadableOrder:
+def order_of(value: Any, not_after: datetime = LAST_TIME) -> AmazonOrder | UnreadableOrder:
     """Read one order decoded by the standard library, fractions as Decimal. Never raises."""
     try:
         return _read(_checked(value, model.Order, "the order"), not_after)

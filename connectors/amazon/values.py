@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
@@ -35,18 +36,32 @@ def joined_text(separator: str, *values: str | None) -> str | None:
     return separator.join(texts_of(values)) or None
 
 
+FIRST_TIME, LAST_TIME = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+
+_BEYOND = re.compile(r"\+?[0-9]{5,}-[0-9]{2}-[0-9]{2}T[0-9:.]+(?:Z|[+-][0-9]{2}:?[0-9]{2})").fullmatch
+
+
 def time_of(value: str | None, path: str) -> datetime | None:
-    """Read ISO 8601 with ``Z`` or an offset, with or without fractions of a second; return UTC."""
+    """Read ISO 8601 with ``Z`` or an offset, with or without fractions of a second; return UTC.
+
+    A time beyond what a database can hold is the first or the last that it can: 9999-12-31 stands for
+    "never", and an offset leads beyond it.
+    """
     if not value or value.isspace():
         return None
     try:
         time = datetime.fromisoformat(value)
+    except ValueError:
+        if _BEYOND(value):
+            return LAST_TIME
+    else:
         if time.tzinfo is UTC:
             return time
         if time.tzinfo is not None:
-            return time.astimezone(UTC)
-    except (ValueError, OverflowError):
-        pass
+            try:
+                return time.astimezone(UTC)
+            except OverflowError:
+                return FIRST_TIME if time.year == 1 else LAST_TIME
     raise Malformed(f"{path} is not a time with an offset")
 
 
@@ -55,6 +70,3 @@ def required_time(value: str, path: str) -> datetime:
     if time is None:
         raise Malformed(f"{path} is missing")
     return time
-
-
-# Short enough that any sum of breakdowns is exact in the 28 digits of Decimal's default context.

@@ -55,7 +55,10 @@ KEEP_ALL = Retention(None, None)
 
 
 def later(time: datetime, wait: timedelta) -> datetime:
-    """Return a time after a wait, at most the last one there is, because Amazon may give that one itself."""
+    """Return a time after a wait, at most the last one there is, because Amazon may give that one itself.
+
+    All that adds to a date of Amazon's goes this way; differences between two dates never overflow.
+    """
     return time + min(wait, datetime.max.replace(tzinfo=time.tzinfo) - time)
 
 
@@ -98,7 +101,7 @@ def term(order: OrderRecord) -> Term:
 
 def quarantine_term(last_update: datetime | None, first_seen: datetime) -> datetime:
     """Return the term of an order that could not be read: at most its last update is known."""
-    return (first_seen if last_update is None else min(last_update, first_seen)) + UNFINISHED
+    return later(first_seen if last_update is None else min(last_update, first_seen), UNFINISHED)
 
 
 # --- what is left ---------------------------------------------------------------------------------------

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from connectors.amazon.parse import order_of_json
-from connectors.orders import AmazonOrder, TaxRegistration, UnreadableOrder
+from connectors.orders import AmazonOrder, AmazonPackage, TaxRegistration, UnreadableOrder
+from poller.actions.orders import retained
 from poller.matching.retention import KEEP_ALL, Retention
 from poller.privacy.forget import AccountForgetting, SpecialRecord, find_person, forget_customer
 from poller.privacy.purge import Purge
+from poller.text import when
 from store import customers, ledger, quarantine, queries
 from store import tables as t
 from store.progress import Window
@@ -35,7 +38,7 @@ from tests.integration.store_world import (
     row,
     rules_of,
 )
-from tests.unit.matching_world import UK, a_pending_order, line
+from tests.unit.matching_world import UK, a_pending_order, an_order, line
 
 BEA = "bea@marketplace.amazon.co.uk"
 
@@ -97,6 +100,26 @@ def test_r60_thirty_days_after_the_term_all_that_names_the_buyer_is_gone(place: 
     assert place.values() == set()
     assert count(place.store, t.customer_words) == 0
     assert place.purge().orders == 0
+
+
+# Source: deliverByWindow.latestDateTime of 9999-12-31, and a ship time of 1995 in Amazon's removal orders.
+def test_r60_dates_beyond_reason_are_stored_explained_exported_and_purged(place: Place) -> None:
+    never, long_ago = datetime.max.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC)
+    parcel = AmazonPackage("p1", "IN_TRANSIT", shipped_at=long_ago)
+    place.apply(an_order(status="SHIPPED", deliver_by=never, ship_by=long_ago, packages=(parcel,)))
+    found = order(place.store)
+    assert (found.deliver_by, found.ship_by, found.term_at) == (never, long_ago, never)
+    assert found.packages[0].shipped_at == long_ago
+    with place.store.read() as tx:
+        assert retained(tx, MONTH, found) == (
+            "R60: Buyer data is kept until 9999-12-31 (30 days after the promised delivery on 9999-12-31), "
+            "or 30 days after delivery is confirmed."
+        )
+    orders, _, _ = exported(place.store)
+    assert orders[0]["deliver_by"] == "9999-12-31T23:59:59.999999Z"
+    assert orders[0]["ship_by"] == "0001-01-01T00:00:00Z"
+    assert (when(never), when(long_ago)[-11:]) == ("9999-12-31 23:59", "01-01 00:00")
+    assert place.purge(400).orders == 0
 
 
 @pytest.mark.long

@@ -378,7 +378,7 @@ def test_an_amount_that_is_no_text_makes_the_order_unreadable(amount: Any) -> No
         ("lastUpdatedTime", None, "lastUpdatedTime is missing"),
         ("createdTime", "2026-11-01T10:00:00", "createdTime is not a time with an offset"),
         ("createdTime", "yesterday", "createdTime is not a time with an offset"),
-        ("createdTime", "0001-01-01T00:00:00+14:00", "createdTime is not a time with an offset"),
+        ("createdTime", "10000-01-01", "createdTime is not a time with an offset"),
         ("createdTime", 1793500000, "createdTime is not a text"),
         ("salesChannel", None, "salesChannel is missing"),
         ("salesChannel.channelName", "", "salesChannel.channelName is missing"),
@@ -442,6 +442,23 @@ def test_an_amount_that_is_no_text_makes_the_order_unreadable(amount: Any) -> No
 )
 def test_a_malformed_field_is_named_and_its_value_is_not(path: str, value: Any, reason: str) -> None:
     assert unreadable(changed(full_order(), path, value)).reason == reason
+
+
+# Source: 9999-12-31 stands for "never" in many programs; its offset, or the last time of Java, leads beyond
+# what Python and both databases can hold.
+@pytest.mark.parametrize(
+    ("value", "time"),
+    [
+        ("9999-12-31T23:59:59Z", datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)),
+        ("9999-12-31T23:59:59-08:00", datetime.max.replace(tzinfo=UTC)),
+        ("+292278994-08-17T07:12:55.807Z", datetime.max.replace(tzinfo=UTC)),
+        ("10000-01-01T00:00:00+00:00", datetime.max.replace(tzinfo=UTC)),
+        ("0001-01-01T00:00:00+14:00", datetime.min.replace(tzinfo=UTC)),
+    ],
+)
+def test_a_date_beyond_reason_is_a_date(value: str, time: datetime) -> None:
+    order = readable(changed(full_order(), "fulfillment.deliverByWindow.latestDateTime", value))
+    assert order.deliver_by == time
 
 
 def test_two_currencies_of_one_kind_are_not_added() -> None:

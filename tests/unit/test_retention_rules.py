@@ -111,6 +111,39 @@ def test_r60_the_order_of_arrival_does_not_change_the_term(kinds: Any, data: st.
     assert terms[0] == terms[1]
 
 
+ANY_TIME = st.datetimes(timezones=st.just(UTC))
+"""From the year 1 to the year 9999."""
+LAST = datetime.max.replace(tzinfo=UTC)
+
+
+# Source: a promised delivery on 9999-12-31 ended `orders explain` with OverflowError.
+@given(
+    updated=ANY_TIME,
+    promised=st.none() | ANY_TIME,
+    shipped=st.none() | ANY_TIME,
+    status=st.sampled_from(_STATUSES),
+    state=st.sampled_from(("DELIVERED", "IN_TRANSIT")),
+    days=st.none() | st.integers(0, 36_500),
+)
+def test_r60_any_date_of_amazon_s_has_a_term_and_an_explanation(
+    updated: datetime,
+    promised: datetime | None,
+    shipped: datetime | None,
+    status: str,
+    state: str,
+    days: int | None,
+) -> None:
+    packages = (AmazonPackage("p1", state, shipped_at=shipped),)
+    copied = replace(an_order(status=status, packages=packages, deliver_by=promised), last_updated_at=updated)
+    order = translate(copied, "acme", rules_of(UK))
+    known = {updated, promised, shipped} - {None}
+    at = term(order).at
+    assert at in known or at - updated == min(timedelta(days=90), LAST - updated)
+    assert explain(order, Retention(days, 18)).startswith("R60: Buyer data is kept")
+    assert "R60" in explain(structs.replace(order, erased_at=updated), Retention(days, 18))
+    assert quarantine_term(promised, updated) >= min(updated, promised or updated)
+
+
 def test_r60_a_payload_in_quarantine_counts_from_its_last_update() -> None:
     assert quarantine_term(None, day(1)) == day(91)
     assert quarantine_term(day(-5), day(1)) == day(85)
