@@ -111,7 +111,7 @@ class AmazonLine:
 class AmazonPackage(msgspec.Struct, frozen=True, gc=False):
     """One package of a merchant-fulfilled order; the only place with a delivery status."""
 
-    reference: str
+    reference: str | None = None
     status: str | None = None
     detailed_status: str | None = None
     carrier: str | None = None
@@ -154,6 +154,8 @@ class AmazonOrder:
     lines: tuple[AmazonLine, ...] = ()
     packages: tuple[AmazonPackage, ...] = ()
     tax_registrations: tuple[TaxRegistration, ...] = field(default=(), repr=False)
+    unread: frozenset[str] = frozenset()
+    """Fields, of the order or of its lines, that this copy brings in a form that cannot be read."""
 
 
 GROUPS = frozenset(

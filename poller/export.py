@@ -75,7 +75,7 @@ class Line(TypedDict):
 
 @with_config(_SCHEMA)
 class Package(TypedDict):
-    reference: str
+    reference: str | None
     status: str | None
     detailed_status: str | None
     carrier: str | None

@@ -250,7 +250,8 @@ def _parts(write: OrderSave) -> set[str]:
 def _merged_lines(tx: Transaction, write: OrderSave, old: Mapping[str, Row], key: int) -> list[Row]:
     """Return the order's lines: its own if the copy is the newest and has any, else the stored ones."""
     fresh = {line.order_item_id: _encoded_line(key, i, line) for i, line in enumerate(write.record.lines)}
-    columns, lasting = LINES.columns(_parts(write)), LINES.columns({"lasting"})
+    unread = write.record.unread
+    columns, lasting = LINES.columns(_parts(write)) - unread, LINES.columns({"lasting"}) - unread
     if write.core:
         columns |= {"position", "currency"}
     erased: dict[str, None] = {}

@@ -142,7 +142,7 @@ class LineRecord(Discreet, gc=False):
 
 
 class PackageRecord(msgspec.Struct, frozen=True, gc=False):
-    reference: str
+    reference: str | None
     status: str | None = None
     detailed_status: str | None = None
     carrier: str | None = None
@@ -215,6 +215,8 @@ class OrderRecord(Discreet, gc=False):
     changed_at: datetime | None = None
     unreadable: tuple[str, ...] = ()
     """Fields whose stored value does not open; it stays until a copy brings the field."""
+    unread: frozenset[str] = frozenset()
+    """Fields, of the order or of its lines, that this copy does not bring: what is stored stays."""
 
 
 @dataclass(frozen=True, slots=True)

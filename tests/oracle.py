@@ -109,9 +109,9 @@ def read(payload: dict[str, Any], wanted: Iterable[str]) -> dict[str, Any]:
         "lines": [
             {
                 "order_item_id": item["orderItemId"],
-                "sku": text(item["product"].get("sellerSku")),
-                "asin": text(item["product"].get("asin")),
-                "title": text(item["product"].get("title")),
+                "sku": text((item.get("product") or {}).get("sellerSku")),
+                "asin": text((item.get("product") or {}).get("asin")),
+                "title": text((item.get("product") or {}).get("title")),
                 "quantity": int(item["quantityOrdered"]),
             }
             for item in payload["orderItems"]
@@ -167,7 +167,9 @@ def read_groups(payload: dict[str, Any], items: dict[str, Any]) -> dict[str, Any
         groups["fulfillment"] = None
 
     # Unit prices come with the product, whatever datasets were requested: a group of their own.
-    prices = {i: (item["product"].get("price") or {}).get("unitPrice") for i, item in items.items()}
+    prices = {
+        i: ((item.get("product") or {}).get("price") or {}).get("unitPrice") for i, item in items.items()
+    }
     priced = {i: {"unit_price": amount(p), "currency": p["currencyCode"]} for i, p in prices.items() if p}
     groups["price"] = {"lines": priced} if priced else None
 
@@ -198,7 +200,7 @@ def read_groups(payload: dict[str, Any], items: dict[str, Any]) -> dict[str, Any
 
     groups["packages"] = [
         {
-            "reference": package["packageReferenceId"],
+            "reference": text(package.get("packageReferenceId")),
             "status": text((package.get("packageStatus") or {}).get("status")),
             "detailed_status": text((package.get("packageStatus") or {}).get("detailedStatus")),
             "carrier": text(package.get("carrier")),

@@ -5,6 +5,10 @@ field and refuses a declared one of another type, optional or not. Reading decid
 blank text is absent, the format of times and amounts. A field without a default is required. ``Any`` marks a
 field of which only the presence counts.
 
+An order waits in quarantine if what it is stored for cannot be read: which order and which version it is,
+what was sold for how much, whether it goes ahead, to whom and where. The reason stands at each such member.
+What only labels or explains is ``Spare``.
+
 Members are in snake case here and in camel case at Amazon (``order_id`` is ``orderId``).
 Source: Amazon's Orders API model, version 2026-01-01.
 """
@@ -15,7 +19,9 @@ import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any
+from functools import cache
+from types import UnionType
+from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -46,7 +52,18 @@ class _Model(msgspec.Struct, rename="camel", frozen=True, gc=False):
         return type(self).__name__  # hides buyer data
 
 
+class Spare(NamedTuple):
+    """Marks a member that an order is stored without if it cannot be read.
+
+    ``field``: the field of ours that it fills; what is stored there stays (R25). Without, nothing is erased.
+    """
+
+    field: str | None = None
+
+
 class Money(_Model, frozen=True):
+    """Needed where it is given: an order that hides an amount would state less than Amazon does."""
+
     amount: str | None = None
     currency_code: Annotated[str, msgspec.Meta(max_length=8)] | None = None
 
@@ -57,16 +74,22 @@ class OrderAlias(_Model, frozen=True):
 
 
 class AssociatedOrder(_Model, frozen=True):
+    """Needed where it is given: a replacement goes to the customer of the order that it replaces (R23)."""
+
     order_id: Id | None = None
     association_type: str | None = None
 
 
 class SalesChannel(_Model, frozen=True):
     channel_name: Word
+    """Needed: an order of another channel has no buyer of Amazon's, and must not match by e-mail (R24)."""
     marketplace_id: MarketplaceId | None = None
+    """Needed where it is given: its rules decide the customer. Missing, the order waits for it (R26)."""
 
 
 class Buyer(_Model, frozen=True):
+    """Needed where it is given: it decides the customer, and is kept as one value."""
+
     buyer_name: str | None = None
     buyer_email: str | None = None
     buyer_company_name: str | None = None
@@ -83,6 +106,8 @@ class ExtendedFields(_Model, frozen=True):
 
 
 class Address(_Model, frozen=True):
+    """Needed where it is given: a parcel with a part of its address goes astray. It is kept as one value."""
+
     name: str | None = None
     company_name: str | None = None
     address_line1: str | None = None
@@ -106,7 +131,7 @@ class DeliveryPreference(_Model, frozen=True):
 
 class Recipient(_Model, frozen=True):
     delivery_address: Address | None = None
-    delivery_preference: DeliveryPreference | None = None
+    delivery_preference: Annotated[DeliveryPreference | None, Spare("delivery_instructions")] = None
 
 
 class OrderProceeds(_Model, frozen=True):
@@ -131,10 +156,11 @@ class TimeWindow(_Model, frozen=True):
 
 class OrderFulfillment(_Model, frozen=True):
     fulfillment_status: Word | None = None
-    fulfilled_by: Word | None = None
-    fulfillment_service_level: Word | None = None
-    ship_by_window: TimeWindow | None = None
-    deliver_by_window: TimeWindow | None = None
+    """Needed where it is given: it decides if this is an order yet, and if it still is one (R30, R32)."""
+    fulfilled_by: Annotated[Word | None, Spare("fulfilled_by")] = None
+    fulfillment_service_level: Annotated[Word | None, Spare("service_level")] = None
+    ship_by_window: Annotated[TimeWindow | None, Spare("ship_by")] = None
+    deliver_by_window: Annotated[TimeWindow | None, Spare("deliver_by")] = None
 
 
 class Price(_Model, frozen=True):
@@ -146,15 +172,18 @@ class Customization(_Model, frozen=True):
 
 
 class Product(_Model, frozen=True):
-    asin: Annotated[str, msgspec.Meta(max_length=20)] | None = None
-    title: str | None = None
+    asin: Annotated[Annotated[str, msgspec.Meta(max_length=20)] | None, Spare("asin")] = None
+    title: Annotated[str | None, Spare("title")] = None
     seller_sku: str | None = None
+    """Needed where it is given: it says what to send."""
     price: Price | None = None
     customization: Customization | None = None
+    """Needed where it is given: it says what to make. So is a gift's message."""
 
 
 class ProceedsBreakdown(_Model, frozen=True):
     type: str
+    """Needed: an amount of no known kind can be neither added nor taken off."""
     subtotal: Money | None = None
 
 
@@ -172,13 +201,15 @@ class ItemPromotion(_Model, frozen=True):
 
 
 class CancellationRequest(_Model, frozen=True):
+    """Needed where it is given: an order that the buyer wants to cancel should not be sent."""
+
     requester: Any = None
-    cancel_reason: str | None = None
+    cancel_reason: Annotated[str | None, Spare("cancel_reason")] = None
 
 
 class CancellationExecution(_Model, frozen=True):
-    cancelled_by: Word | None = None
-    cancel_reason: str | None = None
+    cancelled_by: Annotated[Word | None, Spare("cancelled_by")] = None
+    cancel_reason: Annotated[str | None, Spare("cancel_reason")] = None
 
 
 class ItemCancellation(_Model, frozen=True):
@@ -196,10 +227,13 @@ class Packing(_Model, frozen=True):
 
 class ItemFulfillment(_Model, frozen=True):
     quantity_fulfilled: Count | None = None
+    """Needed where it is given: the rest is still to be sent."""
     packing: Packing | None = None
 
 
 class TaxCollection(_Model, frozen=True):
+    """Needed where it is given: it says whose the tax is to pay (R42)."""
+
     model: str | None = None
 
 
@@ -209,10 +243,12 @@ class ItemTax(_Model, frozen=True):
 
 class OrderItem(_Model, frozen=True):
     order_item_id: Id
+    """Needed: copies of a line are merged by it."""
     quantity_ordered: Count
-    product: Product
+    """Needed: no other number can stand for how many were sold."""
+    product: Product | None = None
     proceeds: ItemProceeds | None = None
-    promotion: ItemPromotion | None = None
+    promotion: Annotated[ItemPromotion | None, Spare("promotion_ids")] = None
     cancellation: ItemCancellation | None = None
     fulfillment: ItemFulfillment | None = None
     tax: ItemTax | None = None
@@ -220,33 +256,70 @@ class OrderItem(_Model, frozen=True):
 
 class PackageStatus(_Model, frozen=True):
     status: str | None = None
-    detailed_status: str | None = None
+    detailed_status: Annotated[str | None, Spare()] = None
 
 
 class Package(_Model, frozen=True):
-    package_reference_id: str
-    package_status: PackageStatus | None = None
-    carrier: str | None = None
-    shipping_service: str | None = None
-    tracking_number: str | None = None
-    ship_time: str | None = None
+    """All is spare: Amazon leaves out what its model promises, and the order has a status of its own."""
+
+    package_reference_id: Annotated[str | None, Spare()] = None
+    package_status: Annotated[PackageStatus | None, Spare()] = None
+    carrier: Annotated[str | None, Spare()] = None
+    shipping_service: Annotated[str | None, Spare()] = None
+    tracking_number: Annotated[str | None, Spare()] = None
+    ship_time: Annotated[str | None, Spare()] = None
 
 
 class Order(_Model, frozen=True):
     order_id: Id
+    """Needed: it is the order."""
     created_time: str
+    """Needed: orders are matched, listed and read again by it (R20)."""
     last_updated_time: str
+    """Needed: the newer copy wins (R25)."""
     sales_channel: SalesChannel
     order_items: list[OrderItem]
-    order_aliases: list[OrderAlias] | None = None
+    """Needed: they are what was sold. An empty list, as Amazon sends it at first, is absence (R25)."""
+    order_aliases: Annotated[list[OrderAlias] | None, Spare("seller_order_id")] = None
     programs: list[str | None] | None = None
+    """Needed where it is given: a program says that e-mail or address are not the buyer's (R17, R18)."""
     associated_orders: list[AssociatedOrder] | None = None
     buyer: Buyer | None = None
     recipient: Recipient | None = None
     proceeds: OrderProceeds | None = None
-    tax: OrderTax | None = None
+    tax: Annotated[OrderTax | None, Spare("tax_numbers")] = None
     fulfillment: OrderFulfillment | None = None
-    packages: list[Package] | None = None
+    packages: Annotated[list[Package] | None, Spare()] = None
+
+
+# --- what an order is stored without ---------------------------------------------------------
+
+
+@cache
+def spares(model: type[_Model] = Order, path: str = "") -> dict[str, Spare]:
+    """Return the spare members by their paths at Amazon, with ``[]`` for each list on the way."""
+    found: dict[str, Spare] = {}
+    hints = get_type_hints(model, include_extras=True)
+    for name, hint in zip(model.__struct_encode_fields__, hints.values(), strict=True):
+        here = f"{path}{name}"
+        for mark in getattr(hint, "__metadata__", ()):
+            if isinstance(mark, Spare):
+                found[here] = mark
+        within, indices = _model_in(hint)
+        if within is not None:
+            found |= spares(within, f"{here}{indices}.")
+    return found
+
+
+def _model_in(hint: Any) -> tuple[type[_Model] | None, str]:
+    """Return the model that a type consists of, and ``[]`` for a list of it."""
+    if isinstance(hint, type) and issubclass(hint, _Model):
+        return hint, ""
+    if get_origin(hint) not in (Annotated, UnionType, list):
+        return None, ""
+    inner = [_model_in(each) for each in get_args(hint)]
+    model, indices = next((each for each in inner if each[0] is not None), (None, ""))
+    return model, "[]" + indices if get_origin(hint) is list else indices
 
 
 # --- answers ---------------------------------------------------------------------------------
@@ -269,10 +342,11 @@ class SearchOrdersAnswer(_Model, frozen=True):
 _NO_RECIPIENT = Recipient()
 _NO_FULFILLMENT = OrderFulfillment()
 _NO_STATUS = PackageStatus()
+_NO_PRODUCT = Product()
 
 
-def read_order(order: Order) -> AmazonOrder:
-    """Return an order in our vocabulary. Raises Malformed."""
+def read_order(order: Order, unread: frozenset[str] = frozenset()) -> AmazonOrder:
+    """Return an order in our vocabulary; ``unread``: fields whose members were left out. Raises Malformed."""
     channel = order.sales_channel
     fulfillment = order.fulfillment or _NO_FULFILLMENT
     recipient = order.recipient or _NO_RECIPIENT
@@ -323,6 +397,7 @@ def read_order(order: Order) -> AmazonOrder:
         lines,
         packages,
         registrations,
+        unread,
     )
 
 
@@ -400,7 +475,7 @@ def _packages(packages: Sequence[Package]) -> tuple[AmazonPackage, ...]:
 def _package(package: Package) -> AmazonPackage:
     status = package.package_status or _NO_STATUS
     return AmazonPackage(
-        reference=required_text(package.package_reference_id, "packageReferenceId"),
+        reference=text_of(package.package_reference_id),
         status=text_of(status.status),
         detailed_status=text_of(status.detailed_status),
         carrier=text_of(package.carrier),
@@ -436,7 +511,7 @@ def _lines(items: Sequence[OrderItem], present: set[str]) -> tuple[AmazonLine, .
 
 
 def _line(item: OrderItem, present: set[str]) -> AmazonLine:
-    product = item.product
+    product = item.product or _NO_PRODUCT
     amounts: dict[str, orders.Money] = {}
     if item.proceeds is not None:
         if item.proceeds.breakdowns:

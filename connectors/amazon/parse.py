@@ -1,8 +1,9 @@
 """Pages and single orders from Amazon's JSON; ``model`` says what is read of an order.
 
 Read strictly what we need, ignore the rest. New words of Amazon's are kept, new fields ignored, and an empty
-text is absent. A needed field of the wrong type is never guessed, optional or not: that order is returned as
-unreadable, with the field's name and its payload, and the rest of the page is unharmed.
+text is absent. A field of the wrong type is never guessed. If the order can be stored truthfully without it
+(``model.Spare``), it is left out. If not, the order is returned as unreadable, with the field's name and its
+payload, and the rest of the page is unharmed.
 
 There are two ways to read a page. A page without a fault is decoded against its model in one go; any other
 page is re-read order by order with the standard library's decoder and checked against the same model, which
@@ -40,6 +41,12 @@ BELIEVED_FOR = timedelta(days=1)
 """How far beyond Amazon's present an order may have been updated. A copy from later would count as newer than
 every real one to come."""
 
+MOST_LEFT_OUT = 100
+"""How many members of one order are left out at most: each costs another reading."""
+
+_INDEX = re.compile(r"\[[0-9]+\]")
+_STEP = re.compile(r"\[[0-9]+\]|\.?[^.\[]+")
+
 
 # --- pages and orders ------------------------------------------------------------------------
 
@@ -74,21 +81,53 @@ def order_of_json(text: str, not_after: datetime = LAST_TIME) -> AmazonOrder | U
 
 def order_of(value: Any, not_after: datetime = LAST_TIME) -> AmazonOrder | UnreadableOrder:
     """Read one order decoded by the standard library, fractions as Decimal. Never raises."""
-    try:
-        return _read(_checked(value, model.Order, "the order"), not_after)
-    except Malformed as malformed:
-        return UnreadableOrder(
-            order_id=_glimpse(value, "orderId", max_length=80),
-            marketplace_id=_glimpse(value, "salesChannel", "marketplaceId", max_length=32),
-            reason=str(malformed),
-            payload=compact_json(value),
-            last_updated_at=_glimpsed_time(value, "lastUpdatedTime", not_after),
-            buyer_email=_glimpse(value, "buyer", "buyerEmail", max_length=320),
-        )
+    left, unread, reason = value, set[str](), ""
+    for _ in range(MOST_LEFT_OUT):
+        try:
+            return _read(_checked(left, model.Order, "the order"), not_after, frozenset(unread))
+        except Malformed as malformed:
+            reason = str(malformed)
+        spare = _spare_in(reason)
+        if spare is None:
+            break
+        keys, field = spare
+        left = _without(left, keys)
+        if field is not None:
+            unread.add(field)
+    return UnreadableOrder(
+        order_id=_glimpse(value, "orderId", max_length=80),
+        marketplace_id=_glimpse(value, "salesChannel", "marketplaceId", max_length=32),
+        reason=reason,
+        payload=compact_json(value),
+        last_updated_at=_glimpsed_time(value, "lastUpdatedTime", not_after),
+        buyer_email=_glimpse(value, "buyer", "buyerEmail", max_length=320),
+    )
 
 
-def _read(order: model.Order, not_after: datetime) -> AmazonOrder:
-    read = read_order(order)
+def _spare_in(reason: str) -> tuple[list[str | int], str | None] | None:
+    """Return the keys that lead to the innermost spare member around what a reason names, and its field."""
+    steps = _STEP.findall(reason.partition(" ")[0])
+    for end in range(len(steps), 0, -1):
+        spare = model.spares().get(_INDEX.sub("[]", "".join(steps[:end])))
+        if spare is not None:
+            keys = (step.strip(".[]") for step in steps[:end])
+            return [int(key) if key.isdecimal() else key for key in keys], spare.field
+    return None
+
+
+def _without(value: Any, keys: Sequence[str | int]) -> Any:
+    """Return a copy of a decoded value without the member that the keys lead to."""
+    first, *others = keys
+    copy = value.copy()
+    if others:
+        copy[first] = _without(value[first], others)
+    else:
+        del copy[first]
+    return copy
+
+
+def _read(order: model.Order, not_after: datetime, unread: frozenset[str] = frozenset()) -> AmazonOrder:
+    read = read_order(order, unread)
     for path, time in (("createdTime", read.created_at), ("lastUpdatedTime", read.last_updated_at)):
         if time > not_after:
             raise Malformed(f"{path} is in the future")

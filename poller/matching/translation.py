@@ -81,6 +81,7 @@ def translate(order: AmazonOrder, account: str, rules: MarketplaceRules | None) 
         cancelled_at=seen_at if reached == "cancelled" else None,
         ready=is_ready(status),
         shown=not is_pending(status) or (rules is not None and rules.pending == "placeholder"),
+        unread=order.unread,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -17,7 +18,7 @@ from poller.matching.statuses import PENDING, UNDER_WAY
 from poller.matching.translation import translate
 from store import orders
 from store.engine import Store, create_engine
-from store.records import Address, Amount, Buyer, LineRecord, OrderRecord, TaxNumber
+from store.records import Address, Amount, Buyer, LineRecord, OrderRecord, PackageRecord, TaxNumber
 from store.sealing import Sealer
 from store.tables import order_lines
 from store.tables import orders as table
@@ -308,6 +309,47 @@ def test_r25_an_older_copy_brings_the_items_programs_or_product_that_the_newer_o
     assert [(i.order_item_id, i.sku, i.title) for i in stored.lines] == [("i1", "SKU", "A title")]
     assert stored.programs == ("PRIME",)
     assert stored.last_updated_at == after(20)
+
+
+# Source: members of another type than Amazon's model says; a label of that kind is read as if it were absent.
+def test_r25_a_label_that_cannot_be_read_does_not_erase_the_stored_one(store: Store) -> None:
+    apply(store, an_order(deliver_by=after(60), service_level="STANDARD", lines=(line(title="A title"),)))
+    odd = an_order(
+        updated=10,
+        status="SHIPPED",
+        service_level="EXPEDITED",
+        lines=(line(sku="NEW-SKU", quantity=7),),
+        unread=frozenset({"deliver_by", "title"}),
+    )
+    apply(store, odd)
+    stored = order(store)
+    assert (stored.status, stored.deliver_by, stored.service_level) == ("SHIPPED", after(60), "EXPEDITED")
+    assert [(i.sku, i.title, i.quantity) for i in stored.lines] == [("NEW-SKU", "A title", 7)]
+    apply(store, dataclasses.replace(odd, last_updated_at=after(20), unread=frozenset()))
+    stored = order(store)
+    assert (stored.deliver_by, stored.lines[0].title) == (None, None)
+
+
+@pytest.mark.parametrize("later_brings", [True, False])
+def test_r25_of_two_copies_on_one_page_each_brings_what_can_be_read(store: Store, later_brings: bool) -> None:
+    apply(store, an_order(deliver_by=after(60)))
+    odd = an_order(updated=10, unread=frozenset({"deliver_by"}))
+    absent = set[str]() if later_brings else {"fulfillment"}
+    apply(store, odd, an_order(updated=20, deliver_by=after(90), absent=absent))
+    assert order(store).deliver_by == after(90 if later_brings else 60)
+
+
+# Source: amzn/selling-partner-api-models#5127, packages come without members that Amazon's model promises.
+def test_r25_a_package_keeps_the_labels_that_the_newer_copy_lacks(store: Store) -> None:
+    first = AmazonPackage("1", "IN_TRANSIT", "AT_DEPOT", "Post", "48", "T1", after(1))
+    other = AmazonPackage("2", "IN_TRANSIT", tracking_number="T2")
+    apply(store, an_order(status="SHIPPED", packages=(first, other)))
+    bare = (AmazonPackage(None, "DELIVERED", tracking_number="T1"), AmazonPackage(None, "IN_TRANSIT"))
+    apply(store, an_order(updated=10, status="SHIPPED", packages=bare))
+    assert order(store).packages == (
+        PackageRecord("1", "DELIVERED", None, "Post", "48", "T1", after(1)),
+        PackageRecord(None, "IN_TRANSIT"),
+    )
 
 
 def test_a_line_keeps_the_groups_that_a_newer_copy_lacks(store: Store) -> None:

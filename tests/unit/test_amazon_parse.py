@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -388,7 +389,6 @@ def test_an_amount_that_is_no_text_makes_the_order_unreadable(amount: Any) -> No
         ("orderItems", ["x"], "orderItems[0] is not an object"),
         ("orderItems", [None], "orderItems[0] is not an object"),
         ("orderItems.orderItemId", None, "orderItems[0].orderItemId is missing"),
-        ("orderItems.product", None, "orderItems[0].product is missing"),
         ("orderItems.quantityOrdered", None, "orderItems[0].quantityOrdered is missing"),
         ("orderItems.quantityOrdered", "2", "orderItems[0].quantityOrdered is not a whole number"),
         ("orderItems.quantityOrdered", True, "orderItems[0].quantityOrdered is not a whole number"),
@@ -403,17 +403,18 @@ def test_an_amount_that_is_no_text_makes_the_order_unreadable(amount: Any) -> No
             "S" * 41,
             "fulfillment.fulfillmentStatus is longer than 40 characters",
         ),
-        ("orderItems.product.title", ["x"], "orderItems[0].product.title is not a text"),
+        ("orderItems.product.sellerSku", 7, "orderItems[0].product.sellerSku is not a text"),
+        (
+            "orderItems.fulfillment.packing.giftOption",
+            "x",
+            "orderItems[0].fulfillment.packing.giftOption is not an object",
+        ),
+        ("orderItems.tax.taxCollections", {}, "orderItems[0].tax.taxCollections is not a list"),
         ("orderItems.proceeds.breakdowns.type", "", "orderItems[0].proceeds.breakdowns[0].type is missing"),
         (
             "orderItems.proceeds.breakdowns.subtotal",
             None,
             "orderItems[0].proceeds.breakdowns[0].subtotal is missing",
-        ),
-        (
-            "orderItems.fulfillment.packing.giftOption",
-            "x",
-            "orderItems[0].fulfillment.packing.giftOption is not an object",
         ),
         ("buyer", "Ada", "buyer is not an object"),
         ("buyer.buyerEmail", 5, "buyer.buyerEmail is not a text"),
@@ -425,23 +426,85 @@ def test_an_amount_that_is_no_text_makes_the_order_unreadable(amount: Any) -> No
         ),
         ("buyer.buyerName", "\ud800", "buyer.buyerName holds a character that no database can store"),
         ("programs", ["PRIME", "\udc00x"], "programs[1] holds a character that no database can store"),
-        (
-            "orderItems.product.title",
-            "x\0",
-            "orderItems[0].product.title holds a character that no database can store",
-        ),
         ("\ud800", 1, "the order has a field with a name that no database can store"),
         ("programs", "PRIME", "programs is not a list"),
         ("programs", [1], "programs[0] is not a text"),
-        ("packages.packageReferenceId", None, "packages[0].packageReferenceId is missing"),
-        ("packages.shipTime", "soon", "packages[0].shipTime is not a time with an offset"),
         ("proceeds.grandTotal", "5", "proceeds.grandTotal is not an object"),
         ("proceeds.grandTotal.currencyCode", "", "proceeds.grandTotal.currencyCode is missing"),
-        ("tax.taxRegistrations", {}, "tax.taxRegistrations is not a list"),
     ],
 )
 def test_a_malformed_field_is_named_and_its_value_is_not(path: str, value: Any, reason: str) -> None:
     assert unreadable(changed(full_order(), path, value)).reason == reason
+
+
+# Source: amzn/selling-partner-api-models#5127, packages come without members that Amazon's model promises.
+@pytest.mark.parametrize("reference", [None, "", " ", 7, "\0", ["1"]])
+def test_a_package_without_its_reference_keeps_its_order(reference: Any) -> None:
+    order = readable(changed(full_order(), "packages.packageReferenceId", reference))
+    assert (order.packages[0].reference, order.packages[0].tracking_number) == (None, "RM1")
+    assert order.present == GROUPS
+    del (left := full_order())["packages"][0]["packageReferenceId"]
+    assert readable(left) == order
+
+
+# The kind: each member that only labels, in every odd form, and the field that then keeps what is stored.
+@pytest.mark.parametrize(
+    ("path", "values", "read", "unread"),
+    [
+        ("packages.carrier", [7, {}, "\0"], lambda o: o.packages[0].carrier, None),
+        ("packages.shipTime", ["soon", 7, "2026-11-02"], lambda o: o.packages[0].shipped_at, None),
+        ("packages.packageStatus", ["DELIVERED", {"status": 7}], lambda o: o.packages[0].status, None),
+        ("packages", ["x", [1], {}, [None]], lambda o: o.packages or None, None),
+        ("orderItems.product.title", [["x"], "x\0", "\ud800"], lambda o: o.lines[0].title, "title"),
+        ("orderItems.product.asin", [7, "B" * 21], lambda o: o.lines[0].asin, "asin"),
+        (
+            "orderItems.promotion",
+            ["x", {"breakdowns": [7]}],
+            lambda o: o.lines[0].promotion_ids or None,
+            "promotion_ids",
+        ),
+        ("orderAliases", ["x", [{"aliasId": 7}]], lambda o: o.seller_order_id, "seller_order_id"),
+        ("fulfillment.fulfilledBy", [7, "M" * 41], lambda o: o.fulfilled_by, "fulfilled_by"),
+        ("fulfillment.fulfillmentServiceLevel", [{}], lambda o: o.service_level, "service_level"),
+        ("fulfillment.shipByWindow", ["soon", {"latestDateTime": 7}], lambda o: o.ship_by, "ship_by"),
+        ("fulfillment.deliverByWindow", [{"latestDateTime": "soon"}], lambda o: o.deliver_by, "deliver_by"),
+        (
+            "recipient.deliveryPreference",
+            ["x", {"dropOffLocation": 7}],
+            lambda o: o.delivery_instructions,
+            "delivery_instructions",
+        ),
+        ("tax", ["x", {"taxRegistrations": {}}], lambda o: o.tax_registrations or None, "tax_numbers"),
+        (
+            "orderItems.cancellation.cancellationExecution.cancelledBy",
+            [7],
+            lambda o: o.lines[0].cancelled_by,
+            "cancelled_by",
+        ),
+    ],
+)
+def test_an_order_is_read_without_what_only_labels(
+    path: str, values: list[Any], read: Callable[[AmazonOrder], Any], unread: str | None
+) -> None:
+    for value in values:
+        order = readable(changed(full_order(), path, value))
+        assert read(order) is None
+        assert order.unread == frozenset({unread} - {None})
+        assert order.total is not None
+
+
+def test_several_labels_may_be_odd_but_not_without_end() -> None:
+    order = full_order()
+    item = order["orderItems"][0]
+    order["fulfillment"]["fulfilledBy"] = item["product"]["title"] = 7
+    assert readable(order).unread == {"fulfilled_by", "title"}
+    order["orderItems"] = [changed(item, "orderItemId", str(n)) for n in range(parse.MOST_LEFT_OUT + 1)]
+    assert unreadable(order).reason.endswith("product.title is not a text")
+
+
+def test_an_item_without_its_product_keeps_its_order() -> None:
+    order = readable(changed(full_order(), "orderItems.product", None))
+    assert (order.lines[0].sku, order.lines[0].item_total) == (None, Money(Decimal("20.00"), "GBP"))
 
 
 # Source: 9999-12-31 stands for "never" in many programs; its offset, or the last time of Java, leads beyond

@@ -24,7 +24,7 @@ from store.records import LineRecord, OrderRecord
 ROOT = Path(__file__).parents[2]
 
 OTHERWISE_TRANSLATED = {
-    AmazonOrder: {"present", "lines", "tax_registrations"},
+    AmazonOrder: {"present", "unread", "lines", "tax_registrations"},
     AmazonLine: {"cancel_requested", "cancel_request_reason", "cancelled_by", "cancel_reason"},
 }
 """Fields of Amazon's that have another name or place in our records (``poller.matching.translation``)."""
