@@ -40,14 +40,17 @@ Flag = Annotated[bool, BeforeValidator(values.flag)]
 
 
 class CatalogueEntry(Protocol):
-    """The facts about one of Amazon's marketplaces that a file is checked against."""
+    """The facts about one of Amazon's marketplaces that a file is checked against.
+
+    ``region`` is None, and ``currency`` empty, for what is in every region.
+    """
 
     @property
     def code(self) -> str: ...
     @property
     def id(self) -> str: ...
     @property
-    def region(self) -> str: ...
+    def region(self) -> str | None: ...
     @property
     def currency(self) -> str: ...
 
@@ -113,13 +116,14 @@ class MarketplaceSettings(_Rules):
     """One marketplace of one account, with the seller's rules for it.
 
     ``file`` is its name in messages (``marketplaces/uk.toml``). ``price_list_currency`` is the
-    marketplace's currency (R41). ``start_date`` is a day in UTC.
+    marketplace's currency (R41). ``region`` is None for orders of other shops, which have no currency of
+    their own either: they come with those of the account's marketplaces. ``start_date`` is a day in UTC.
     """
 
     file: str
     code: str
     marketplace_id: str
-    region: str
+    region: str | None
     currency: str
     price_list_currency: str
 
@@ -207,11 +211,14 @@ def _read(path: Path, catalogue: Catalogue, accounts: Collection[str]) -> _Draft
         ("price_list_currency",) not in wrong
         and currency
         and marketplace
-        and currency != marketplace.currency
+        and currency != (marketplace.currency or currency)
     ):
         wrong["price_list_currency",] = (
             f"must be {marketplace.currency}, the currency of {marketplace.code} (R41)"
         )
+    if marketplace and not (marketplace.currency or currency):
+        wrong.setdefault(("price_list_currency",), "is missing")
+    of_its_own = "" if marketplace is None else marketplace.currency
     faults = tuple(_sentence(file, table, steps, end) for steps, end in wrong.items())
     if faults or parsed is None or marketplace is None:
         return _Draft(file, marketplace, known_account, None, faults)
@@ -221,14 +228,16 @@ def _read(path: Path, catalogue: Catalogue, accounts: Collection[str]) -> _Draft
         code=marketplace.code,
         marketplace_id=marketplace.id,
         region=marketplace.region,
-        currency=marketplace.currency,
-        price_list_currency=marketplace.currency,
+        currency=of_its_own or str(currency),
+        price_list_currency=of_its_own or str(currency),
     )
     return _Draft(file, marketplace, known_account, settings, ())
 
 
 def _named(name: object, catalogue: Catalogue) -> CatalogueEntry | None:
-    return catalogue.get(name) if isinstance(name, str) else None
+    if not isinstance(name, str):
+        return None
+    return catalogue.get(name.strip().upper())
 
 
 def _sentence(file: str, table: Mapping[str, Any], steps: tuple[str, ...], end: str) -> str:
@@ -252,11 +261,19 @@ def _faults_between(drafts: list[_Draft]) -> defaultdict[str, list[str]]:
     files: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     for file, account, marketplace in _identified(drafts):
         files[account, marketplace.id].append(file)
+        if marketplace.region is None:
+            continue
         first, its = first_of_account.setdefault(account, (file, marketplace))
         if marketplace.region != its.region:
             faults[file].append(
                 f"{file}: {marketplace.code} is in region {marketplace.region}, but {first} has account "
                 f"{account} in region {its.region}; an account has one region, so give it another account"
+            )
+    for file, account, marketplace in _identified(drafts):
+        if marketplace.region is None and account not in first_of_account:
+            faults[file].append(
+                f"{file}: {marketplace.code} orders come by the report of another marketplace of account "
+                f"{account}, which has none; write its file"
             )
     for (account, _), several in files.items():
         if len(several) > 1:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
-from connectors.orders import AmazonOrder, ListedOrder, OrderPage, UnreadableOrder
+from connectors.orders import AmazonOrder, OrderPage, OrderReport, UnreadableOrder
 
 Operation = Literal[
     "searchOrders",
@@ -176,8 +176,8 @@ class OrderConnector(Protocol):
     def report_state(self, report_id: str, budget: Budget) -> ReportState:
         """Return the progress of a report. Raises RequestRefused (status 404) if Amazon has dropped it."""
 
-    def report_orders(self, document_id: str, budget: Budget) -> tuple[ListedOrder, ...]:
-        """Return every order of a finished report once: all of them, or an error. Raises ReportUnreadable."""
+    def report_orders(self, document_id: str, budget: Budget) -> OrderReport:
+        """Return the orders of a finished report. Raises ReportUnreadable if it is no whole table."""
 
     def read_payload(self, payload: str) -> AmazonOrder | UnreadableOrder:
         """Read one order's JSON, such as the payload of an unreadable one. Sends nothing, never raises."""

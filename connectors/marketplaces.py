@@ -18,7 +18,7 @@ class Marketplace:
 
     code: str
     id: str
-    region: Region
+    region: Region | None
     currency: str
     domain: str
 
@@ -54,6 +54,24 @@ MARKETPLACES: tuple[Marketplace, ...] = (
     Marketplace("JP", "A1VC38T7YXB528", "FE", "JPY", "amazon.co.jp"),
 )
 
+NON_AMAZON = Marketplace("NON_AMAZON", "NON_AMAZON", None, "", "")
+"""Stands for every shop that is not Amazon's: Amazon ships its orders (multi-channel fulfilment), and lists
+them only in the report of all orders (selling-partner-api-sdk issue 764)."""
+
+NON_AMAZON_IDS = frozenset(
+    {
+        "A2ZV50J4W1RKNI",
+        "A1MQXOICRS2Z7M",
+        "A3H6HPSLHAK3XG",
+        "AZMDEXL2RVFNN",
+        "A38D8NSA03LJTC",
+        "A1ZFFQZ3HTUKT9",
+        "A62U237T8HV6N",
+        "AFQLKURYRPEL8",
+    }
+)
+"""The marketplace IDs that such orders have: of US, CA, MX, UK, DE, FR, IT, ES."""
+
 ENDPOINTS: dict[Region, str] = {
     "NA": "https://sellingpartnerapi-na.amazon.com",
     "EU": "https://sellingpartnerapi-eu.amazon.com",
@@ -61,5 +79,12 @@ ENDPOINTS: dict[Region, str] = {
 }
 
 BY_ID: dict[str, Marketplace] = {m.id: m for m in MARKETPLACES}
-BY_NAME: dict[str, Marketplace] = {m.code: m for m in MARKETPLACES} | BY_ID | {"GB": BY_ID["A1F83G8C2ARO7P"]}
-"""Keyed by country code (GB is UK too) and by marketplace ID."""
+BY_NAME: dict[str, Marketplace] = (
+    {m.code: m for m in MARKETPLACES}
+    | BY_ID
+    | {"GB": BY_ID["A1F83G8C2ARO7P"]}
+    | dict.fromkeys((NON_AMAZON.code, *NON_AMAZON_IDS), NON_AMAZON)
+)
+"""Keyed by country code (GB is UK too), ``NON_AMAZON``, and by marketplace ID."""
+
+CODES: dict[str, str] = {place.id: place.code for place in (*MARKETPLACES, NON_AMAZON)}

@@ -198,10 +198,20 @@ class ListedOrder(msgspec.Struct, frozen=True, gc=False):
     created_at: datetime
     last_updated_at: datetime
     """Cut to whole seconds; of an update that ``searchOrders`` may not show yet."""
-    status: str
-    """A word of the reports (``Shipped``, ``Shipped - Delivered to Buyer``), not of the Orders API."""
-    sales_channel: str
-    """``Amazon.co.uk``, ``Non-Amazon``, …"""
+    marketplace_id: str | None
+    """By its sales channel: ``NON_AMAZON`` for every other shop than Amazon's; None for an unknown word."""
+
+
+@dataclass(frozen=True, slots=True)
+class OrderReport:
+    """What a report lists: of every order its newest version, of all marketplaces of the seller's region.
+
+    ``unreadable`` counts rows that could not be read; ``first_unreadable`` says what is wrong with one.
+    """
+
+    orders: tuple[ListedOrder, ...]
+    unreadable: int = 0
+    first_unreadable: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from connectors.errors import Deferred
 from connectors.marketplaces import BY_NAME, ENDPOINTS
 from poller.errors import Unusable
 from poller.ingest.accounts import Account, Setup
-from poller.ingest.sources import AccountRules, PolledMarketplace, Source, sources_of
+from poller.ingest.sources import AccountRules, PolledMarketplace, Source, ids_of, sources_of
 from poller.matching.marketplace_rules import MarketplaceRules
 from poller.sync.decide import Pace
 from poller.sync.run import SourceSync
@@ -200,8 +200,8 @@ class Service:
         for marketplace in self.config.marketplaces:
             files.setdefault(marketplace.account, {})[marketplace.marketplace_id] = marketplace
         for name, settings in sorted(self.config.settings.accounts.items()):
-            marketplaces = files.get(name)
-            if not marketplaces:
+            marketplaces = files.get(name, {})
+            if all(marketplace.region is None for marketplace in marketplaces.values()):
                 problems.append(
                     Problem(f"account {name} has no marketplace file: it is not polled.", "nothing")
                 )
@@ -233,7 +233,7 @@ class Service:
             return accounts.settle_businesses(tx, configured)
 
     def _account(self, settings: AccountSettings, marketplaces: Mapping[str, MarketplaceSettings]) -> Account:
-        region = next(iter(marketplaces.values())).region
+        region = next(m.region for m in marketplaces.values() if m.region is not None)
         before = self.accounts.get(settings.name)
         if before is not None and before.settings == settings and before.region == region:
             connector = before.connector
@@ -242,7 +242,11 @@ class Service:
         rules = AccountRules(
             settings.name,
             settings.business,
-            {m.marketplace_id: _rules(m, settings.business) for m in marketplaces.values()},
+            {
+                marketplace_id: _rules(m, settings.business)
+                for m in marketplaces.values()
+                for marketplace_id in ids_of(m.marketplace_id)
+            },
             self.shared_emails,
             self.setup.retention,
         )

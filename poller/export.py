@@ -236,6 +236,8 @@ VerificationResult = TypedDict(
         "state": VerificationState,
         "listed": int,
         "before_start": int,
+        "non_amazon": int,
+        "unreadable": int,
         "missing": int,
         "older": int,
         "quarantined": int,

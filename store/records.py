@@ -169,8 +169,8 @@ class OrderRecord(Discreet, gc=False):
     last_updated_at: Annotated[datetime, In("core")]
     as_of: Mapping[str, datetime]
     marketplace_id: Annotated[str | None, In("core", 32)] = None
-    marketplace: Annotated[str | None, In("decision", 8)] = None
-    """Country code; None while the marketplace is not configured (R26)."""
+    marketplace: Annotated[str | None, In("decision", 16)] = None
+    """Country code, or ``NON_AMAZON``; None while the marketplace is not configured (R26)."""
     status: Annotated[str | None, In("fulfillment", 40)] = None
     seller_status: Annotated[str | None, In("decision")] = None
     fulfilled_by: Annotated[str | None, In("fulfillment", 40)] = None

@@ -16,7 +16,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection, Engine
 
-from store.engine import hold_tables, index_texts, is_conflict, reason_of
+from store.engine import hold_tables, index_texts, is_another_type, is_conflict, reason_of
 from store.tables import metadata
 
 IN_THE_WAY = "already exists"
@@ -107,7 +107,7 @@ def differences(engine: Engine) -> list[str]:
     with engine.connect() as connection:
         if not sa.inspect(connection).get_table_names():
             return ["the database is empty"]
-        context = MigrationContext.configure(connection)
+        context = MigrationContext.configure(connection, opts={"compare_type": is_another_type})
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*expression-based index")  # _wrong_expressions checks them
             changes = compare_metadata(context, metadata)

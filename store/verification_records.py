@@ -59,7 +59,9 @@ class Verification:
     It compares orders of a marketplace created in ``lower <= t < upper``. ``asked_upper`` is the requested
     end; ``upper`` stops where the marketplace had been read (a scheduled one: where it had been read twice).
     Orders before ``position`` have been compared. ``report_id`` or ``page_token`` belong to the range that
-    begins there, and ``attempts`` counts its failures. ``reason``: *asked* (a command carries it out),
+    begins there, and ``attempts`` counts its failures. ``non_amazon`` counts the orders of other shops in
+    Amazon's reports, ``unreadable`` their rows that could not be read: what they hide is not compared, and
+    ``message`` names the first. ``reason``: *asked* (a command carries it out),
     *requested* (of the service), *scheduled* (by the service itself).
     """
 
@@ -82,6 +84,8 @@ class Verification:
     attempts: int = 0
     listed: int = 0
     before_start: int = 0
+    non_amazon: int = 0
+    unreadable: int = 0
     findings: tuple[Finding, ...] = ()
     message: str | None = None
     next_at: datetime | None = None
@@ -136,9 +140,11 @@ def unsettled(verifications: Sequence[Verification]) -> tuple[Unsettled, ...]:
         lacking = tuple(
             f for f in verification.lacking if not any(_settles(other, verification, f) for other in later)
         )
-        compared = joined([Interval(o.lower, o.position) for o in later if o.position > o.lower])
-        uncompared = gaps(compared, verification.position, verification.upper)
-        failed = verification.state == "failed" and bool(uncompared)
+        whole = (o for o in later if o.position > o.lower and not o.unreadable)
+        compared = joined([Interval(o.lower, o.position) for o in whole])
+        begin = verification.lower if verification.unreadable else verification.position
+        is_partial = verification.state == "failed" or verification.unreadable > 0
+        failed = is_partial and bool(gaps(compared, begin, verification.upper))
         if lacking or failed:
             result.append(Unsettled(verification, lacking, failed))
     return tuple(result)

@@ -253,15 +253,18 @@ _HELD = (
 def held(
     tx: Transaction,
     account: str,
-    marketplace_id: str,
+    marketplace_ids: Collection[str],
     lower: datetime,
     upper: datetime,
     listed: Collection[str],
 ) -> dict[str, Held]:
-    """Return the stored orders of a marketplace created in ``lower <= t < upper``, and all listed ones."""
+    """Return the stored orders of marketplaces created in ``lower <= t < upper``, and all listed ones."""
     c = orders.c
     query = sa.select(*_HELD).where(
-        c.account == account, c.marketplace_id == marketplace_id, c.created_at >= lower, c.created_at < upper
+        c.account == account,
+        c.marketplace_id.in_(sorted(marketplace_ids)),
+        c.created_at >= lower,
+        c.created_at < upper,
     )
     stored = {row.order_id: Held(**row._mapping) for row in tx.rows(query)}
     for some in _in_parts(sorted(set(listed) - stored.keys())):

@@ -20,7 +20,7 @@ from connectors.simulator.api import Simulator
 from connectors.simulator.orders import POISONS
 from connectors.simulator.world import CLIENT_ID, CLIENT_SECRET, Seller
 from poller.export import customer_object, order_object
-from poller.ingest.sources import AccountRules, PolledMarketplace, Source, sources_of
+from poller.ingest.sources import AccountRules, PolledMarketplace, Source, ids_of, sources_of
 from poller.matching.marketplace_rules import ALL_DATASETS, MarketplaceRules
 from poller.matching.retention import KEEP_ALL, Retention
 from poller.sync.decide import Pace
@@ -142,7 +142,7 @@ class Shop:
         return AccountRules(
             "acme",
             self.rules[0].business,
-            {r.marketplace_id: r for r in self.rules},
+            {i: r for r in self.rules for i in ids_of(r.marketplace_id)},
             self.shared_emails,
             self.retention,
         )
@@ -221,7 +221,7 @@ class Shop:
         found = []
         for order in self.simulator.world.orders():
             version = order.current(self.simulator.amazon_now())
-            if version is None:
+            if version is None or order.is_of_other_shop:
                 continue
             seen = latest.get(order.order_id)
             if seen is None:

@@ -63,7 +63,7 @@ from connectors.errors import (
     RequestRefused,
     Throttled,
 )
-from connectors.orders import AmazonOrder, ListedOrder, OrderPage, UnreadableOrder
+from connectors.orders import AmazonOrder, OrderPage, OrderReport, UnreadableOrder
 
 PARTICIPATIONS: Operation = "getMarketplaceParticipations"
 
@@ -236,8 +236,8 @@ class AmazonConnector:
 
         return self._ask("getReport", budget, request)
 
-    def report_orders(self, document_id: str, budget: Budget) -> tuple[ListedOrder, ...]:
-        """Return every order of a finished report once: all of them, or an error. Raises ReportUnreadable."""
+    def report_orders(self, document_id: str, budget: Budget) -> OrderReport:
+        """Return the orders of a finished report. Raises ReportUnreadable if it is no whole table."""
         try:
             return self._read_document(self._document_address(document_id, budget))
         except DocumentExpired:
@@ -254,13 +254,13 @@ class AmazonConnector:
 
         return self._ask("getReportDocument", budget, request)
 
-    def _read_document(self, address: ReportAddress) -> tuple[ListedOrder, ...]:
+    def _read_document(self, address: ReportAddress) -> OrderReport:
         """Download and read a document. Needs neither budget nor access token: the address is the secret."""
         retries = Retries(self._sleep, self._rng)
         for attempt in retries:
             retries.observe = self._observing(DOCUMENT)
             with attempt:
-                lines = document_lines(self._http, address.url, address.compression, USER_AGENT)
+                lines = document_lines(self._http, address.url, USER_AGENT)
                 return retries.succeeded(orders_of(lines))
         raise AssertionError("an attempt returns or raises")
 

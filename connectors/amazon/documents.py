@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from urllib.parse import urlsplit
 
 import httpx
@@ -31,30 +32,40 @@ MAX_DOWNLOAD_SECONDS = 600.0
 
 _CHUNK = 1 << 16
 _GZIP = 16 + zlib.MAX_WBITS
+_GZIP_MAGIC = b"\x1f\x8b"
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
-def document_lines(http: httpx.Client, url: str, compression: str | None, user_agent: str) -> Iterator[bytes]:
+def document_lines(http: httpx.Client, url: str, user_agent: str) -> Iterator[bytes]:
     """Yield the document's lines without line ends: all of them, or an error.
 
+    Its first bytes say if it is compressed: Amazon announces GZIP for plain documents, and nothing for packed
+    ones (selling-partner-api-docs issue 664, selling-partner-api-models issues 2618 and 2648).
     Raises Unreachable (also if it breaks off), ServerFault, Garbled, DocumentExpired, ReportUnreadable.
     """
     _check_address(url)
-    if compression not in (None, "GZIP"):
-        raise ReportUnreadable(f"{OPERATION}: unknown compression")
     failure: ConnectorError
     try:
-        # Amazon names the document's compression; a proxy must not add its own.
+        # Of compression the document has at most its own; a proxy must not add another.
         headers = {"user-agent": user_agent, "accept-encoding": "identity"}
         with http.stream("GET", url, headers=headers, timeout=TIMEOUT, follow_redirects=False) as answer:
             _check_status(answer)
-            packed = compression or answer.headers.get("content-encoding") == "gzip"
-            chunks: Iterable[bytes] = _in_time(answer.iter_raw())
-            yield from _lines(_inflated(chunks) if packed else chunks)
+            chunks = _in_time(answer.iter_raw())
+            start = _beginning(chunks)
+            whole = chain((start,), chunks)
+            yield from _lines(_inflated(whole) if start.startswith(_GZIP_MAGIC) else whole)
             return
     except (httpx.RequestError, httpx.InvalidURL, httpx.StreamError) as error:
         failure = Unreachable(f"{OPERATION}: no answer ({type(error).__name__})")
     raise failure
+
+
+def _beginning(chunks: Iterator[bytes]) -> bytes:
+    """Return the first chunks, until they have enough bytes to show compression."""
+    start = b""
+    while len(start) < len(_GZIP_MAGIC) and (chunk := next(chunks, None)) is not None:
+        start += chunk
+    return start
 
 
 def _in_time(chunks: Iterable[bytes]) -> Iterator[bytes]:

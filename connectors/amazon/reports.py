@@ -1,17 +1,18 @@
 """The report of all orders by order date: how to request it and read its table.
 
 The table is tab-separated, one row per order line, unsorted, without line IDs. We read only that an order
-exists and in which version (IDs, times, words), not products, amounts or addresses. The encoding, which
-Amazon chooses by country, does not matter: the columns read are ASCII, and tab and line feed are the same
-byte in all of Amazon's encodings. One unreadable row makes the report unreadable: a list with a hole proves
-nothing.
+exists, where and in which version (ID, sales channel, times), not products, amounts or addresses. The
+encoding, which Amazon chooses by country, does not matter: the columns read are ASCII, and tab and line feed
+are the same byte in all of Amazon's encodings. Whichever marketplaces a report is requested for, it lists
+the orders of the seller's whole region (selling-partner-api-docs issues 1404, 1961 and 2953,
+selling-partner-api-models issue 534): only the sales channel shows where an order belongs.
 
 Source of names: Amazon's Reports API model 2021-06-30, and its guide to order tracking reports.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -19,13 +20,15 @@ from typing import Any
 from connectors.amazon.wire import amazon_text, promised
 from connectors.base import ReportQuery, ReportState
 from connectors.errors import Garbled, ReportUnreadable
-from connectors.orders import ListedOrder
+from connectors.marketplaces import MARKETPLACES, NON_AMAZON
+from connectors.orders import ListedOrder, OrderReport
 
 REPORT_TYPE = "GET_FLAT_FILE_ALL_ORDERS_DATA_BY_ORDER_DATE_GENERAL"
 
-_COLUMNS = (b"amazon-order-id", b"purchase-date", b"last-updated-date", b"order-status", b"sales-channel")
+_COLUMNS = (b"amazon-order-id", b"purchase-date", b"last-updated-date", b"sales-channel")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_MAX_WORD_LENGTH = 100
+_MAX_ID_LENGTH = 100
+_BY_DOMAIN = {place.domain: place.id for place in MARKETPLACES}
 
 
 # --- requesting ----------------------------------------------------------------------------------
@@ -36,9 +39,7 @@ class ReportAddress:
     """A document's address, valid for five minutes. Its ``repr`` hides it."""
 
     url: str
-    compression: str | None
     character_code: str | None = None
-    """Unused: the library writes it."""
 
     def __repr__(self) -> str:
         return "ReportAddress(…)"
@@ -78,45 +79,62 @@ def report_state(content: bytes) -> ReportState:
 
 def report_address(content: bytes) -> ReportAddress:
     """Read the body of getReportDocument. Raises Garbled."""
-    body = promised(content, "url", str)
-    compression = body.get("compressionAlgorithm")
-    if compression is not None and not isinstance(compression, str):
-        raise Garbled("the compression is not a word")
-    return ReportAddress(body["url"], compression)
+    return ReportAddress(promised(content, "url", str)["url"])
 
 
 # --- reading ---------------------------------------------------------------------------------
 
 
-def orders_of(lines: Iterable[bytes]) -> tuple[ListedOrder, ...]:
-    """Return the orders of a report's lines, each once in its newest version. Raises ReportUnreadable."""
-    newest: dict[str, ListedOrder] = {}
-    for row in _rows(lines):
-        before = newest.get(row.order_id)
-        if before is None or before.last_updated_at < row.last_updated_at:
-            newest[row.order_id] = row
-    return tuple(newest.values())
+def orders_of(lines: Iterable[bytes]) -> OrderReport:
+    """Return the orders of a report's lines, each once in its newest version.
 
-
-def _rows(lines: Iterable[bytes]) -> Iterator[ListedOrder]:
+    Rows that cannot be read are counted. Raises ReportUnreadable if a column is missing, or the last row is
+    cut: the document was longer.
+    """
     remaining = iter(lines)
     header = next(remaining, b"").removeprefix(_BYTE_ORDER_MARK).split(b"\t")
     places = [_place(header, column) for column in _COLUMNS]
-    words: dict[bytes, str] = {}
+    newest: dict[str, ListedOrder] = {}
+    marketplaces: dict[bytes, str | None] = {}
+    problems: list[str] = []
+    is_cut = False
     for number, line in enumerate(remaining, start=2):
         if not line:
             continue
         cells = line.split(b"\t")
-        if len(cells) != len(header):
-            raise _unreadable(number, f"has {len(cells)} columns instead of {len(header)}")
-        order_id, created, updated, status, channel = (cells[place] for place in places)
-        yield ListedOrder(
-            order_id=_word(order_id, number, "amazon-order-id"),
-            created_at=_time(created, number, "purchase-date"),
-            last_updated_at=_time(updated, number, "last-updated-date"),
-            status=words.setdefault(status, _word(status, number, "order-status")),
-            sales_channel=words.setdefault(channel, _open_word(channel, number, "sales-channel")),
-        )
+        is_cut = len(cells) < len(header)
+        try:
+            row = _row(cells, places, marketplaces, len(header))
+        except _Wrong as wrong:
+            problems.append(f"line {number} of the report {wrong}")
+            continue
+        before = newest.get(row.order_id)
+        if before is None or before.last_updated_at < row.last_updated_at:
+            newest[row.order_id] = row
+    if is_cut:
+        raise ReportUnreadable(problems[-1])
+    return OrderReport(tuple(newest.values()), len(problems), problems[0] if problems else None)
+
+
+class _Wrong(Exception):
+    """What is wrong with a row, as the end of a sentence."""
+
+
+def _row(
+    cells: list[bytes], places: list[int], marketplaces: dict[bytes, str | None], width: int
+) -> ListedOrder:
+    """Read a row. More cells than columns are a tab in a text: what is read stands before all texts."""
+    if len(cells) < width:
+        raise _Wrong(f"has {len(cells)} columns instead of {width}")
+    order_id, created, updated, channel = (cells[place] for place in places)
+    if channel not in marketplaces:
+        marketplaces[channel] = _marketplace_of(channel)
+    return ListedOrder(
+        order_id=_id(order_id),
+        created_at=_time(created, "purchase-date"),
+        last_updated_at=_time(updated, "last-updated-date"),
+        marketplace_id=marketplaces[channel],
+    )
 
 
 def _place(header: list[bytes], column: bytes) -> int:
@@ -125,28 +143,28 @@ def _place(header: list[bytes], column: bytes) -> int:
     return header.index(column)
 
 
-def _word(cell: bytes, number: int, column: str) -> str:
-    word = _open_word(cell, number, column)
-    if not word:
-        raise _unreadable(number, f"has no {column}")
-    return word
+def _marketplace_of(channel: bytes) -> str | None:
+    """Return the marketplace of a sales channel: Amazon's shops by their domain (``Amazon.co.uk``)."""
+    word = channel.decode("ascii", "replace").strip().casefold()
+    if word.startswith("non-amazon"):
+        return NON_AMAZON.id
+    return _BY_DOMAIN.get(word)
 
 
-def _open_word(cell: bytes, number: int, column: str) -> str:
-    if len(cell) > _MAX_WORD_LENGTH or not cell.isascii():
-        raise _unreadable(number, f"has a malformed {column}")
-    return cell.decode("ascii").strip()
+def _id(cell: bytes) -> str:
+    if len(cell) > _MAX_ID_LENGTH or not cell.isascii():
+        raise _Wrong("has a malformed amazon-order-id")
+    order_id = cell.decode("ascii").strip()
+    if not order_id:
+        raise _Wrong("has no amazon-order-id")
+    return order_id
 
 
-def _time(cell: bytes, number: int, column: str) -> datetime:
+def _time(cell: bytes, column: str) -> datetime:
     try:
         time = datetime.fromisoformat(cell.decode("ascii"))
-    except ValueError:
-        time = None
-    if time is None or time.tzinfo is None:
-        raise _unreadable(number, f"has a {column} that is not a time with an offset")
-    return time.astimezone(UTC)
-
-
-def _unreadable(number: int, what: str) -> ReportUnreadable:
-    return ReportUnreadable(f"line {number} of the report {what}")
+        if time.tzinfo is not None:
+            return time.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise _Wrong(f"has a {column} that is not a time with an offset")

@@ -200,6 +200,11 @@ class Order:
     unlisted: bool = False
     """No search lists it, but getOrder returns it and reports list it."""
 
+    @property
+    def is_of_other_shop(self) -> bool:
+        """Return True for an order that Amazon ships for another shop: only reports list it."""
+        return self.unlisted and self.versions[-1].facts.channel == "NON_AMAZON"
+
     def current(self, at: datetime) -> Version | None:
         """Return the newest version that Amazon shows at ``at``; None before the first one."""
         return next((v for v in reversed(self.versions) if v.visible_at <= at), None)

@@ -81,7 +81,7 @@ def populate(
 
     Shares from 0 to 1: ``returning`` buyers, ``amazon_fulfilled`` orders, updates shown hours ``late``,
     first unshipped versions with the buyer ``withheld``, words of a ``future`` model, ``poisoned`` orders,
-    orders ``unlisted`` by every search.
+    orders ``unlisted`` by every search; those of other shops always are.
     """
     random = Random(f"population {seed}")
     places = [BY_NAME[code] for code in marketplaces]
@@ -108,6 +108,7 @@ def populate(
             replaceable[place.code] = (order_id, person)
         # Drawn only if requested, so that all other worlds stay the same.
         hidden = unlisted > 0 and random.random() < unlisted
+        hidden |= facts.channel == "NON_AMAZON"
         yield Order(order_id, created, place.id, versions, hidden)
 
 

@@ -1,9 +1,10 @@
 """The Reports API: the report of all orders by order date, and the storage of its documents.
 
 It is as awkward as Amazon's. A report takes minutes; over more than 30 days it is empty, without an error;
-without any order it is cancelled; its rows are unsorted, one per order line, without line IDs; its encoding
-depends on the country; its address is valid for five minutes; and it knows updates that the Orders API does
-not show yet, and orders that no search lists.
+without any order it is cancelled; it lists the orders of all the seller's marketplaces, whichever were named;
+its rows are unsorted, one per order line, without line IDs; its encoding depends on the country; its address
+is valid for five minutes; and it knows updates that the Orders API does not show yet, and orders that no
+search lists.
 
 Sources: Reports API model 2021-06-30, and the SP-API guide to order tracking reports.
 """
@@ -111,7 +112,12 @@ class _Report:
 
 
 class Reports:
-    """The reports of all sellers. ``compressed`` None alternates; ``charset`` None depends on the country."""
+    """The reports of all sellers.
+
+    ``compressed`` None alternates; ``charset`` None depends on the country. ``compression`` is what is
+    announced (``GZIP``, or an empty text for nothing), if not what is so. ``whole_region``: a report lists
+    the orders of all marketplaces, whichever were named.
+    """
 
     def __init__(
         self,
@@ -121,10 +127,13 @@ class Reports:
         in_progress: timedelta = IN_PROGRESS,
         compressed: bool | None = None,
         charset: str | None = None,
+        compression: str | None = None,
+        whole_region: bool = True,
     ) -> None:
         self._world = world
         self._times = in_queue, in_progress
         self._compressed, self._charset = compressed, charset
+        self._compression, self._whole_region = compression, whole_region
         self._reports: dict[str, _Report] = {}
         self._addresses: dict[str, tuple[str, datetime, frozenset[str]]] = {}
 
@@ -194,8 +203,11 @@ class Reports:
             "url": f"{scheme}://{host}{STORAGE_PATH}/{document_id}"
             f"?X-Amz-Expires={expires}&X-Amz-Signature={signature}",
         }
-        if self._is_compressed(report):
-            body["compressionAlgorithm"] = "GZIP"
+        announced = "GZIP" if self._is_compressed(report) else ""
+        if self._compression is not None:
+            announced = self._compression
+        if announced:
+            body["compressionAlgorithm"] = announced
         return to_json(body)
 
     def download(self, query: Query, at: datetime) -> tuple[int, bytes, str]:
@@ -239,7 +251,7 @@ class Reports:
             at=report.begun,
             after=report.after,
             before=report.before,
-            marketplace_ids=frozenset(report.marketplace_ids),
+            marketplace_ids=None if self._whole_region else frozenset(report.marketplace_ids),
         )
 
     def _table(self, report: _Report, struck: frozenset[str]) -> str:

@@ -52,7 +52,9 @@ class Seller:
 
     @property
     def region(self) -> Region:
-        return BY_NAME[self.marketplaces[0]].region
+        region = BY_NAME[self.marketplaces[0]].region
+        assert region is not None
+        return region
 
 
 @dataclass(slots=True)
@@ -220,11 +222,18 @@ class World:
         return listed
 
     def reported(
-        self, seller: str, *, at: datetime, after: datetime, before: datetime, marketplace_ids: frozenset[str]
+        self,
+        seller: str,
+        *,
+        at: datetime,
+        after: datetime,
+        before: datetime,
+        marketplace_ids: frozenset[str] | None,
     ) -> list[Version]:
         """Return the versions that a report made at ``at`` lists of orders created in an interval.
 
-        It lists an order once the API does, and from then on every update at once, however late the API is.
+        ``marketplace_ids`` None: of all marketplaces. It lists an order once the API does, and from then on
+        every update at once, however late the API is.
         """
         books = self._books[seller]
         low, high = bisect_left(books.created, (after, "")), bisect_right(books.created, (before, "\uffff"))
@@ -232,7 +241,8 @@ class World:
         return [
             next(version for version in reversed(each.versions) if version.last_updated <= at)
             for each in in_interval
-            if each.listed_under in marketplace_ids and each.current(at) and shown_still(each, at)
+            if marketplace_ids is None or each.listed_under in marketplace_ids
+            if each.current(at) and shown_still(each, at)
         ]
 
     # --- within ------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ def places(accounts: Mapping[str, Account]) -> Iterable[Place]:
     """Yield every polled marketplace."""
     for account in accounts.values():
         for source in account.sources:
-            for polled in source.marketplaces.values():
+            for polled in source.verified().values():
                 yield Place(account, source, polled)
 
 

@@ -62,6 +62,11 @@ def parsed(
     way: Way = "search" if by == "search" else "report" if by == "report" else "auto"
     lower, upper = parsed_range(first, end, words)
     place = chosen_place(accounts, marketplace, account, words)
+    if place.polled.marketplace_id in place.source.reported:
+        raise Refused(
+            f"{place.polled.code} orders come by Amazon's report alone, from their start date on; "
+            "`order-sync verify --repair` fetches what is missing."
+        )
     notes = []
     latest, oldest = signpost(now), estimates.earliest(place.polled.code, now)
     if lower >= latest:

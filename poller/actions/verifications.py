@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
-from connectors.marketplaces import BY_ID
+from connectors.marketplaces import CODES
 from poller import export
-from poller.actions.arguments import OPTIONS, Words
+from poller.actions.arguments import OPTIONS, Place, Words
 from poller.errors import Refused
 from poller.export import some_time
-from poller.text import time_text
+from poller.text import counted, time_text
 from store.verification_records import By, Finding, Verification
 
 WAYS: tuple[By, ...] = ("report", "search")
@@ -28,6 +28,17 @@ def chosen_way(by: str, words: Words = OPTIONS) -> By:
     return "search" if by == "search" else "report"
 
 
+def require_listed(place: Place, way: By, words: Words = OPTIONS) -> None:
+    """Raise Refused if no search lists the orders of a place."""
+    if way == "search" and place.polled.marketplace_id in place.source.reported:
+        raise Refused(f"no search of Amazon's lists {place.polled.code} orders: leave out {words.by} search.")
+
+
+def unread_rows(number: int, first: str | None) -> str:
+    """Say that some of a report was not compared, and what is wrong with it."""
+    return f"{counted(number, 'row')} of Amazon's report could not be read, so nothing is proven: {first}"
+
+
 def nothing_read(account: str, code: str, words: Words = OPTIONS) -> str:
     """Say why a verification cannot begin."""
     return (
@@ -42,7 +53,7 @@ def verification_object(job: Verification) -> export.VerificationResult:
     return {
         "id": job.verification_id,
         "account": job.account,
-        "marketplace": BY_ID[job.marketplace_id].code,
+        "marketplace": CODES[job.marketplace_id],
         "from": some_time(job.lower),
         "to": some_time(job.upper),
         "asked_to": some_time(job.asked_upper),
@@ -51,6 +62,8 @@ def verification_object(job: Verification) -> export.VerificationResult:
         "state": job.state,
         "listed": job.listed,
         "before_start": job.before_start,
+        "non_amazon": job.non_amazon,
+        "unreadable": job.unreadable,
         "missing": found["missing"],
         "older": found["older"],
         "quarantined": found["quarantined"],

@@ -96,11 +96,16 @@ class ReportReader:
         return self._save(part, requested, requests=1)
 
     def _read(self, backfill: Backfill, part: ReportPart, now: datetime) -> ReportPart:
-        listed = reports.read(self.context.connector, part.report_id or "", self.context.allowance)
-        if listed is None:
+        context = self.context
+        share = reports.read(
+            context.connector, part.report_id or "", backfill.marketplace_id, context.allowance
+        )
+        if share is None:
             checked = replace(part, looks=part.looks + 1, look_at=reports.next_check(part.looks, now))
             return self._save(part, checked, requests=1)
-        return self._enter(backfill, part, listed)
+        if share.first_unreadable is not None:  # which orders it hides is unknown
+            return self._save(part, history.searched(part, share.first_unreadable), requests=2)
+        return self._enter(backfill, part, share.orders)
 
     def _enter(self, backfill: Backfill, part: ReportPart, listed: Sequence[ListedOrder]) -> ReportPart:
         """Store a report's ids; those outside of the part belong to its neighbours."""

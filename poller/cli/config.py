@@ -196,7 +196,7 @@ def _is_new(read: Config) -> bool:
 
 def _answers(service: Service, account: Account) -> Iterator[Answer]:
     """Check one account: token, enrolment, first page. Each check needs those before."""
-    polled = [s for s in account.marketplaces.values() if s.enabled]
+    polled = [s for s in account.marketplaces.values() if s.enabled and s.marketplace_id in BY_ID]
     if not account.sources:
         yield Answer(None, "no marketplace is enabled: not checked with Amazon")
         return

@@ -38,7 +38,6 @@ from poller.cli.demo_checks import Truth, differences, stored_in, truth_of
 from poller.cli.simulator import ACCOUNT, HISTORY, environment, marketplace_file, utc_now, write_files
 from poller.matching.emails import INVOICED_BY_AMAZON
 from poller.matching.explanations import explain
-from poller.monitoring.health import of_other_shops
 from poller.sync.decide import SIGNPOST_MARGIN
 from store import ledger, quarantine, queries
 from store.engine import Store
@@ -365,7 +364,6 @@ BASES = {
     "promoted": "the e-mail came later: moved to the buyer's record",
     "replacement": "a replacement without e-mail: the customer of the order it replaces",
     "none": "cancelled before it was ready: no customer",
-    "unknown": "from another shop (Amazon only ships): no customer",
 }
 
 
@@ -389,9 +387,7 @@ def _report(
     erased = "past the 30-day retention period: matched to a customer, stored without their buyer"
     say(f"   {counts.erased:6,} orders are {erased}")
     say("   How orders got their customers:")
-    unknown = sum(group.orders for group in of_other_shops(totals))
-    by_basis = totals.by_basis | {"none": totals.by_basis.get("none", 0) - unknown, "unknown": unknown}
-    for basis, orders in sorted(by_basis.items(), key=lambda item: -item[1]):
+    for basis, orders in sorted(totals.by_basis.items(), key=lambda item: -item[1]):
         if orders:
             say(f"   {orders:6,} {BASES.get(basis, basis)}")
     say("   In quarantine, with payload and reason, until they can be read:")

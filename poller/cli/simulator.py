@@ -21,7 +21,7 @@ from typing import Annotated
 import typer
 
 from connectors.base import UsagePlan
-from connectors.marketplaces import BY_NAME
+from connectors.marketplaces import BY_NAME, MARKETPLACES, NON_AMAZON
 from connectors.simulator.api import AMAZON_PLANS, Simulator
 from connectors.simulator.faults import CREATE_REPORT, GET, GET_DOCUMENT, PARTICIPATIONS, SEARCH, Faults
 from connectors.simulator.serve import serve
@@ -118,9 +118,9 @@ def invented(seed: int, codes: Sequence[str], orders: int, now: datetime, *, fau
 def marketplace_codes(text: str) -> tuple[str, ...]:
     """Return the marketplaces of a comma-separated list. Raises typer.BadParameter."""
     names = [name.strip().upper() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in BY_NAME]
+    unknown = [name for name in names if BY_NAME.get(name, NON_AMAZON) is NON_AMAZON]
     if unknown or not names:
-        known = ", ".join(sorted({place.code for place in BY_NAME.values()}))
+        known = ", ".join(sorted(place.code for place in MARKETPLACES))
         raise typer.BadParameter(f"--marketplaces takes country codes: {known}")
     codes = tuple(dict.fromkeys(BY_NAME[name].code for name in names))
     if len({BY_NAME[code].region for code in codes}) > 1:

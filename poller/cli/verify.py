@@ -9,9 +9,16 @@ from typing import Annotated
 import typer
 
 from connectors.errors import ConnectorError, Deferred
-from connectors.marketplaces import BY_ID
+from connectors.marketplaces import CODES, NON_AMAZON
 from poller.actions.arguments import chosen_place, parsed_range
-from poller.actions.verifications import KINDS, chosen_way, nothing_read, verification_object
+from poller.actions.verifications import (
+    KINDS,
+    chosen_way,
+    nothing_read,
+    require_listed,
+    unread_rows,
+    verification_object,
+)
 from poller.bootstrap import Service, utc_now
 from poller.cli.failures import DEFERRED, MISSING, Failure
 from poller.cli.options import AsJson, From, Marketplace, OfAccount, To
@@ -65,6 +72,7 @@ def verify(
     with opened(wired=True) as service, stopped_by_signals(service) as signals:
         place = chosen_place(service.accounts, marketplace, account)
         name = f"{place.name}:{place.polled.code}"
+        require_listed(place, way)
         seller.require(service.store, place.source)
         verifier = service.syncer(place.source.key).verifier()
         job = verifier.begin(place.polled.marketplace_id, lower, upper, way, repair=repair)
@@ -85,6 +93,8 @@ def verify(
         raise Failure(f"{name}: verification failed: {job.message}; nothing{compared} was compared{advice}.")
     if job.lacking:
         raise typer.Exit(MISSING)
+    if job.unreadable:
+        raise Failure(f"{name}: {unread_rows(job.unreadable, job.message)}; try `--by search`.")
     if job.upper < job.asked_upper:
         say(f"{name}: orders placed after {when(job.upper)} UTC have not been read yet: not compared")
         readable = max(job.asked_upper, utc_now()) + decide.SIGNPOST_MARGIN + pace
@@ -141,7 +151,7 @@ def _named(missing: Sequence[Finding]) -> str:
 
 def _put(job: Verification) -> None:
     ways = {"report": "Amazon's report", "search": "Amazon's search"}
-    name = f"{job.account}:{BY_ID[job.marketplace_id].code}"
+    name = f"{job.account}:{CODES[job.marketplace_id]}"
     put(f"{name}: orders placed from {when(job.lower)} to {when(job.upper)} UTC, by {ways[job.by]}")
     put(f"  {_verdict(job)}")
     if job.position < job.upper:
@@ -151,6 +161,11 @@ def _put(job: Verification) -> None:
         put(f"  orders placed after {when(job.upper)} UTC have not been read yet")
     if job.before_start:
         put(f"  {counted(job.before_start, 'order')} from before the start date: not stored")
+    if job.non_amazon and job.marketplace_id != NON_AMAZON.id:
+        others = counted(job.non_amazon, "order")
+        put(f"  {others} of other shops, which Amazon ships: a file with marketplace = NON_AMAZON takes them")
+    if job.unreadable:
+        put(f"  {unread_rows(job.unreadable, job.message)}")
     in_quarantine = sum(f.kind == "quarantined" or f.outcome == "quarantined" for f in job.findings)
     if in_quarantine:
         put(f"  {counted(in_quarantine, 'order')} in quarantine: {IN_QUARANTINE}")
@@ -167,7 +182,7 @@ def _verdict(job: Verification) -> str:
     listed = f"{counted(job.listed, 'order')} listed"
     lacking = counts["missing"] + counts["older"]
     if not lacking:
-        verdict = "complete" if job.state == "done" else "NOT verified"
+        verdict = "complete" if job.state == "done" and not job.unreadable else "NOT verified"
         return f"{verdict}: {listed}, none of them is missing"
     parts = [f"{counts[kind]} {KINDS[kind]}" for kind in ("missing", "older") if counts[kind]]
     still_missing = len(job.lacking)
@@ -176,7 +191,7 @@ def _verdict(job: Verification) -> str:
     if still_missing:
         fetched = f"{lacking - still_missing} of them fetched, {still_missing} still missing"
         return f"NOT complete: {listed}, {', '.join(parts)}; {fetched}"
-    verdict = "complete now" if job.state == "done" else "NOT verified"
+    verdict = "complete now" if job.state == "done" and not job.unreadable else "NOT verified"
     return f"{verdict}: {listed}, {', '.join(parts)}, and fetched"
 
 

@@ -6,12 +6,13 @@ once. What it lists is a claim, judged where it is used.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from connectors.base import Budget, OrderConnector
 from connectors.errors import ReportUnreadable, RequestRefused
-from connectors.orders import ListedOrder
+from connectors.marketplaces import NON_AMAZON
+from connectors.orders import ListedOrder, OrderReport
 
 OVERDUE_AFTER = timedelta(hours=6)
 """A report that is not made within this time never will be."""
@@ -25,6 +26,33 @@ class ReportForgotten(Exception):
     """Amazon does not know the report any more: request another one."""
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A marketplace's share of a report, which lists all orders of its region.
+
+    ``non_amazon`` counts the orders of other shops than Amazon's. ``unreadable`` and ``first_unreadable`` are
+    of the whole report: those rows may be of this marketplace.
+    """
+
+    orders: tuple[ListedOrder, ...]
+    non_amazon: int = 0
+    unreadable: int = 0
+    first_unreadable: str | None = None
+
+
+def share_of(report: OrderReport, marketplace_id: str) -> Share:
+    """Return a marketplace's share. What has an unknown sales channel belongs to each of Amazon's shops.
+
+    Only fetching such an order shows where it was placed, and none may be lost.
+    """
+    others = tuple(order for order in report.orders if order.marketplace_id == NON_AMAZON.id)
+    if marketplace_id == NON_AMAZON.id:
+        orders = others
+    else:
+        orders = tuple(o for o in report.orders if o.marketplace_id in (marketplace_id, None))
+    return Share(orders, len(others), report.unreadable, report.first_unreadable)
+
+
 def next_check(checks: int, now: datetime) -> datetime:
     """Return when to check again if a report is done, after ``checks`` checks."""
     return now + timedelta(seconds=CHECK_PAUSES[min(checks, len(CHECK_PAUSES) - 1)])
@@ -35,8 +63,8 @@ def is_overdue(asked_at: datetime | None, now: datetime) -> bool:
     return asked_at is not None and now - asked_at >= OVERDUE_AFTER
 
 
-def read(connector: OrderConnector, report_id: str, budget: Budget) -> Sequence[ListedOrder] | None:
-    """Return the orders that a report lists; None while it is being made.
+def read(connector: OrderConnector, report_id: str, marketplace_id: str, budget: Budget) -> Share | None:
+    """Return a marketplace's share of a report; None while it is being made.
 
     A cancelled one lists none: so Amazon says that there were no orders. Raises ReportUnreadable,
     ReportForgotten and the connector's other errors.
@@ -44,12 +72,12 @@ def read(connector: OrderConnector, report_id: str, budget: Budget) -> Sequence[
     try:
         state = connector.report_state(report_id, budget)
         if state.status == "CANCELLED":
-            return ()
+            return Share(())
         if state.failed:
             raise ReportUnreadable(f"Amazon could not make the report ({state.status})")
         if not state.done or state.document_id is None:
             return None
-        return connector.report_orders(state.document_id, budget)
+        return share_of(connector.report_orders(state.document_id, budget), marketplace_id)
     except RequestRefused as error:
         if error.status == 404:
             raise ReportForgotten("Amazon does not know the report any more") from error

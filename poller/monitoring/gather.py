@@ -117,10 +117,14 @@ def _source(tx: Transaction, setup: Setup, known: Known, source: Source) -> Sour
     backfills = known.backfills.get(key, ())
     marketplaces = tuple(
         _marketplace(source, polled, known, pending, tx.now)
-        for polled in sorted(source.marketplaces.values(), key=lambda polled: polled.code)
+        for polled in sorted(source.verified().values(), key=lambda polled: polled.code)
     )
     shown = known.shown.get(key, {})
-    bounds = [m.covered_until for m in marketplaces if m.enrolled is not False]
+    bounds = [
+        m.covered_until
+        for m in marketplaces
+        if m.enrolled is not False and m.marketplace_id in source.marketplaces
+    ]
     covered_until = min((b for b in bounds if b is not None), default=None) if None not in bounds else None
     view = _view(tx, setup, known, source)
     next_at, next_why = _next(tx, known, source, view)
@@ -221,11 +225,13 @@ def _marketplace(
         until = complete_until(covered, progress.live_from)
         if progress.history_from is not None:
             history_missing = gaps(history, progress.history_from, progress.live_from)
+    elif marketplace_id in source.reported:
+        until = max((v.upper for v in verifications if v.state == "done"), default=None)
     return MarketplaceStatus(
         marketplace=polled.code,
         marketplace_id=marketplace_id,
         covered_until=until,
-        behind_seconds=_behind(now, until),
+        behind_seconds=None if marketplace_id in source.reported else _behind(now, until),
         covered=tuple(covered),
         gaps=tuple(missing),
         live_from=None if progress is None else progress.live_from,
@@ -242,9 +248,7 @@ def _marketplace(
             if each.verification.is_over
             or now - (each.verification.created_at or now) >= FINDINGS_REPORTED_AFTER
         ),
-        verification_waits=None
-        if progress is None
-        else _why_late(polled, progress, history, verifications, now),
+        verification_waits=_why_late(polled, progress, history, verifications, now),
     )
 
 
@@ -278,7 +282,7 @@ def _verification(verification: Verification, left: Sequence[Finding], *, failed
 
 def _why_late(
     polled: PolledMarketplace,
-    progress: MarketplaceProgress,
+    progress: MarketplaceProgress | None,
     history: Sequence[Interval],
     verifications: Sequence[Verification],
     now: datetime,
@@ -289,6 +293,8 @@ def _why_late(
     for each in scheduled:
         if not each.is_over and each.created_at is not None and now - each.created_at >= VERIFICATION_OVERDUE:
             return each.message or "it is still running"
+    if progress is None:
+        return None
     start = datetime.combine(polled.start_date, time(), UTC)
     possible = progress.enrolled is not False and start < progress.second_position
     if not possible or not comparison.is_due(now - VERIFICATION_OVERDUE, progress.live_from, begun):

@@ -383,7 +383,8 @@ def _usual(source: SourceStatus) -> timedelta:
 
 def unread_since(marketplace: MarketplaceStatus) -> datetime | None:
     """Return from when on a marketplace has not been read: since its oldest gap, or since its last look."""
-    bounds = (oldest_gap(marketplace), None if marketplace.enrolled is False else marketplace.covered_until)
+    is_read = marketplace.enrolled is not False and marketplace.behind_seconds is not None
+    bounds = (oldest_gap(marketplace), marketplace.covered_until if is_read else None)
     return min((bound for bound in bounds if bound is not None), default=None)
 
 

@@ -49,7 +49,7 @@ def compare(
     held: Mapping[str, Held],
     quarantined: Collection[str],
     *,
-    marketplace_id: str,
+    marketplace_ids: Collection[str],
     lower: datetime,
     upper: datetime,
     start: datetime,
@@ -88,7 +88,7 @@ def compare(
         Finding(stored.order_id, "unknown", stored.created_at, None)
         for stored in held.values()
         if stored.order_id not in seen
-        and stored.marketplace_id == marketplace_id
+        and stored.marketplace_id in marketplace_ids
         and lower <= stored.created_at < upper
     ]
     return Compared(in_order(findings), count, before_start)

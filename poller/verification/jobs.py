@@ -32,7 +32,7 @@ def enter(
     unfinished = verifications.unfinished(tx, source.account, marketplace_id, by, lower, upper, reason)
     if unfinished is not None:
         return resume(tx, unfinished, repair)
-    known_until = read_until(tx, source.account, marketplace_id)
+    known_until = read_until(tx, source, marketplace_id)
     if known_until is None or known_until <= lower:
         return None
     fresh = Verification(
@@ -67,10 +67,15 @@ def latest(tx: Transaction, job: Verification) -> Verification:
     return stored if stored.is_over else resume(tx, stored, job.repair)
 
 
-def read_until(tx: Transaction, account: str, marketplace_id: str) -> datetime | None:
-    """Return up to where every update is known; what lies beyond a gap does not count."""
-    progress = ledger.load_marketplaces(tx, account).get(marketplace_id)
-    covered = ledger.read_coverage(tx, account, marketplace_id, "first")
+def read_until(tx: Transaction, source: Source, marketplace_id: str) -> datetime | None:
+    """Return up to where every update is known; what lies beyond a gap does not count.
+
+    What comes by report alone is as new as its report.
+    """
+    if marketplace_id in source.reported:
+        return tx.now.replace(microsecond=0)
+    progress = ledger.load_marketplaces(tx, source.account).get(marketplace_id)
+    covered = ledger.read_coverage(tx, source.account, marketplace_id, "first")
     if progress is None or not covered:
         return None
     return complete_until(covered, progress.live_from) or progress.live_from

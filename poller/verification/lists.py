@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -29,39 +30,64 @@ class Unusable:
     halves: bool = False
 
 
-Progress = Verification | list[Listed] | Unusable
+@dataclass(frozen=True, slots=True)
+class RangeList:
+    """The whole list of a range. ``why``: what is wrong with the first of the ``unreadable`` rows."""
+
+    orders: list[Listed]
+    non_amazon: int = 0
+    unreadable: int = 0
+    why: str | None = None
+
+
+Progress = Verification | RangeList | Unusable
 """What a step leads to: stored progress, the whole list of the range, or nothing usable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lists:
-    """Reads the list of a verification's next range, one request a step. Raises the connector's errors."""
+    """Reads the list of a verification's next range, one request a step. Raises the connector's errors.
+
+    ``marketplaces`` are those that searches list; a report is requested for one of them.
+    """
 
     store: Store
     connector: OrderConnector
     budget: Budget
+    marketplaces: Collection[str]
 
     def read_report(self, job: Verification) -> Progress:
         """Request the report, or read it if it is made. Raises Deferred while it is being made."""
         lower, upper = comparison.next_range(job)
         if job.report_id is None:
-            query = ReportQuery(lower, upper - _ALMOST, (job.marketplace_id,))
+            named = job.marketplace_id if self._is_searched(job) else min(self.marketplaces)
+            query = ReportQuery(lower, upper - _ALMOST, (named,))
             report_id = self.connector.request_report(query, self.budget)
             with self.store.begin() as tx:
                 requested = replace(job, report_id=report_id, report_asked_at=tx.now)
                 return verifications.save(tx, requested)
         try:
-            listed = reports.read(self.connector, job.report_id, self.budget)
+            share = reports.read(self.connector, job.report_id, job.marketplace_id, self.budget)
         except (ReportForgotten, ReportUnreadable) as error:
             return Unusable(str(error))
-        if listed is None:
+        if share is None:
             now = self.store.now()
             if reports.is_overdue(job.report_asked_at, now):
                 return Unusable("Amazon did not finish the report")
             raise Deferred("Amazon is still making the report", now + REPORT_CHECKED_EVERY)
-        if not listed and self._finds_any(job):
+        if share.first_unreadable is not None and job.attempts == 0:
+            return Unusable(share.first_unreadable)  # another report may be whole
+        if not share.orders and self._is_searched(job) and self._finds_any(job):
             return Unusable("the report is empty, though the search lists orders")
-        return [Listed(o.order_id, o.created_at, o.last_updated_at) for o in listed]
+        return RangeList(
+            [Listed(o.order_id, o.created_at, o.last_updated_at) for o in share.orders],
+            share.non_amazon,
+            share.unreadable,
+            share.first_unreadable,
+        )
+
+    def _is_searched(self, job: Verification) -> bool:
+        return job.marketplace_id in self.marketplaces
 
     def _finds_any(self, job: Verification) -> bool:
         page = self.connector.search(_query(job), None, self.budget)
@@ -83,7 +109,7 @@ class Lists:
         if page.next_token is None:
             with self.store.read() as tx:
                 before = () if job.page_token is None else verifications.walked(tx, job.verification_id)
-            return [*({order.order_id: order for order in before} | listed).values()]
+            return RangeList([*({order.order_id: order for order in before} | listed).values()])
         with self.store.begin() as tx:
             is_any_new = verifications.is_any_new(tx, job.verification_id, listed.keys())
             if page.next_token == job.page_token or not (is_any_new or page.unreadable):

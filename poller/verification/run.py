@@ -14,20 +14,24 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from connectors.base import OrderConnector
-from connectors.errors import ConnectorError, CredentialsRefused, Deferred, OrderNotFound
+from connectors.errors import AccessRefused, ConnectorError, CredentialsRefused, Deferred, OrderNotFound
 from connectors.orders import UnreadableOrder
 from poller.ingest.budget import AccountBudget, Allowance
-from poller.ingest.sources import Source
+from poller.ingest.sources import Source, ids_of
 from poller.verification import comparison, jobs, schedule
-from poller.verification.lists import Lists, Unusable
+from poller.verification.lists import Lists, RangeList, Unusable
 from store import verifications
 from store.engine import Store
 from store.ledger import Superseded
-from store.verification_records import By, FetchOutcome, Finding, Listed, Verification
+from store.verification_records import By, FetchOutcome, Finding, Verification
 
 RANGE_ATTEMPTS = 4
 """How often a range may fail (a report that is fatal, empty or garbled) before the verification does."""
 
+REPORT_ROLE = (
+    "give the application the role Inventory and Order Tracking, or compare with Amazon's search, "
+    "`--by search`"
+)
 RETRY_SCHEDULED = timedelta(hours=1)
 REPAIRS_PER_SAVE = 20
 """Orders fetched by id between two times that progress is stored."""
@@ -97,21 +101,39 @@ class Verifier:
 
         Raises Deferred, other errors of the connector, and Superseded; everything up to then is stored.
         """
-        lists = Lists(self.store, self.connector, Allowance(self.budget, {"searchOrders": 1.0}))
+        allowance = Allowance(self.budget, {"searchOrders": 1.0})
+        lists = Lists(self.store, self.connector, allowance, self.source.marketplaces.keys())
         while not job.is_over:
             if self.stopping():
                 raise Deferred("stopping", self.store.now())
             if job.state == "repairing":
                 job = self._repair(job)
                 continue
-            progress = lists.read_report(job) if job.by == "report" else lists.read_page(job)
+            try:
+                progress = lists.read_report(job) if job.by == "report" else lists.read_page(job)
+            except AccessRefused as error:
+                job = self._go_on_by_search(job, error)
+                continue
             if isinstance(progress, Unusable):
                 job = self._begin_range_again(job, progress)
-            elif isinstance(progress, list):
+            elif isinstance(progress, RangeList):
                 job = self._compare(job, progress)
             else:
                 job = progress
         return job
+
+    def _go_on_by_search(self, job: Verification, refused: AccessRefused) -> Verification:
+        """Let the service's own verification search if the application may not request reports.
+
+        Raises what Amazon refused if a person chose the report, or no search lists these orders. The role
+        that reports need may lack where orders may be read (selling-partner-api-docs issues 375 and 1692).
+        """
+        if job.by == "search":
+            raise refused
+        if job.reason != "scheduled" or job.marketplace_id not in self.source.marketplaces:
+            raise AccessRefused(f"{refused}: {REPORT_ROLE}", refused.status, refused.code) from None
+        with self.store.begin() as tx:
+            return verifications.save(tx, replace(_unread(job), by="search"))
 
     def _begin_range_again(self, job: Verification, unusable: Unusable) -> Verification:
         """Forget what was read of the range; after some attempts the verification fails."""
@@ -129,32 +151,34 @@ class Verifier:
 
     # --- comparing ----------------------------------------------------------------------------------
 
-    def _compare(self, job: Verification, listed: list[Listed]) -> Verification:
+    def _compare(self, job: Verification, listed: RangeList) -> Verification:
         """Compare a range's list with the database; go on to the next range."""
         lower, upper = comparison.next_range(job)
         with self.store.begin() as tx:
-            ids = [order.order_id for order in listed]
+            ids = [order.order_id for order in listed.orders]
             if job.reason == "scheduled":
                 settled = job.asked_upper
             else:
-                settled = jobs.read_until(tx, job.account, job.marketplace_id) or lower
+                settled = jobs.read_until(tx, self.source, job.marketplace_id) or lower
             compared = comparison.compare(
-                listed,
-                verifications.held(tx, job.account, job.marketplace_id, lower, upper, ids),
+                listed.orders,
+                verifications.held(tx, job.account, ids_of(job.marketplace_id), lower, upper, ids),
                 verifications.in_quarantine(tx, job.account),
-                marketplace_id=job.marketplace_id,
+                marketplace_ids=ids_of(job.marketplace_id),
                 lower=lower,
                 upper=upper,
-                start=schedule.start_of(self.source.marketplaces[job.marketplace_id]),
+                start=schedule.start_of(self.source.verified()[job.marketplace_id]),
                 settled=settled,
             )
             after = replace(
                 _unread(job),
                 position=upper,
                 attempts=0,
-                message=None,
+                message=listed.why or (job.message if job.unreadable else None),
                 listed=job.listed + compared.listed,
                 before_start=job.before_start + compared.before_start,
+                non_amazon=job.non_amazon + listed.non_amazon,
+                unreadable=job.unreadable + listed.unreadable,
                 findings=comparison.in_order((*job.findings, *compared.findings)),
             )
             verifications.clear_walked(tx, job.verification_id)
@@ -197,7 +221,7 @@ class Verifier:
                 raise Deferred("single orders are left to others for now", ready)
 
     def _fetch(self, job: Verification, finding: Finding) -> FetchOutcome:
-        included_data = self.source.marketplaces[job.marketplace_id].included_data
+        included_data = self.source.verified()[job.marketplace_id].included_data
         try:
             unreadable = self.fetch(finding.order_id, included_data)
         except OrderNotFound:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import UTC, datetime, time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, time, timedelta
 
+from connectors.base import REPORT_SPAN
 from poller.ingest.sources import PolledMarketplace, Source
 from poller.verification import comparison
 from store import ledger, verifications
 from store.engine import Transaction
 from store.progress import MarketplaceProgress
 from store.verification_records import Verification
+
+REPORTED_EVERY = timedelta(days=1)
+"""How often what comes by report alone is read."""
 
 
 def is_due(tx: Transaction, source: Source, known: Mapping[str, MarketplaceProgress]) -> bool:
@@ -41,7 +45,7 @@ def _next(
     jobs = [
         v
         for v in verifications.of_account(tx, source.account)
-        if v.reason != "asked" and v.marketplace_id in source.marketplaces
+        if v.reason != "asked" and v.marketplace_id in source.verified()
     ]
     unfinished = [v for v in jobs if not v.is_over]
     for job in unfinished:
@@ -57,7 +61,31 @@ def _next(
         polled, last = source.marketplaces[marketplace_id], begun_at.get(marketplace_id)
         if due := _due(tx, source.account, polled, known.get(marketplace_id), last):
             return None, due
+    for marketplace_id in sorted(source.reported.keys() - {v.marketplace_id for v in unfinished}):
+        earlier = [v for v in jobs if v.marketplace_id == marketplace_id and v.reason == "scheduled"]
+        if reported := _due_by_report(tx.now, source.account, source.reported[marketplace_id], earlier):
+            return None, [reported]
     return None, []
+
+
+def _due_by_report(
+    now: datetime, account: str, reported: PolledMarketplace, earlier: Sequence[Verification]
+) -> Verification | None:
+    """Return the due verification of what comes by report alone: so it is read, and kept up to date.
+
+    Every day of the last thirty days; every week, and until that has been done once, from the start date on.
+    """
+    upper, start = now.replace(microsecond=0), start_of(reported)
+    if start >= upper or any(now - (v.created_at or now) < REPORTED_EVERY for v in earlier):
+        return None
+    is_whole = any(
+        v.state == "done" and v.lower <= start and now - (v.created_at or now) < comparison.SCHEDULED_EVERY
+        for v in earlier
+    )
+    lower = max(start, upper - REPORT_SPAN) if is_whole else start
+    return Verification(
+        account, reported.marketplace_id, lower, upper, upper, "report", "scheduled", True, position=lower
+    )
 
 
 def _due(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from poller.actions.arguments import FIELDS, chosen_place, parsed_range
-from poller.actions.verifications import nothing_read, verification_object
+from poller.actions.verifications import nothing_read, require_listed, verification_object
 from poller.errors import Refused, Unknown
 from poller.export import Verification
 from poller.verification import jobs
@@ -47,6 +47,7 @@ def start_verification(service: ServiceDep, change: ChangeDep, body: Verificatio
     """Compare the orders that Amazon lists for a period with the database; `repair` fetches missing ones."""
     lower, upper = parsed_range(body.lower, body.upper, FIELDS)
     place = chosen_place(service.accounts, body.marketplace, body.account, FIELDS)
+    require_listed(place, body.by, FIELDS)
 
     def work(tx: Transaction) -> Answer:
         job = jobs.enter(

@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.types import TypeEngine
 
 from store import tables
 
@@ -330,6 +331,14 @@ def index_texts(conn: Connection) -> dict[str, str] | None:
         return None
     query = "SELECT name, sql FROM sqlite_master WHERE type = 'index'"
     return {row.name: row.sql for row in conn.exec_driver_sql(query)}
+
+
+def is_another_type(
+    context: Any, _there: object, _here: object, there: TypeEngine[Any], here: TypeEngine[Any]
+) -> bool | None:
+    """Return False for two texts on SQLite, which knows no lengths; else None: Alembic compares the types."""
+    is_text = isinstance(there, sa.String) and isinstance(here, sa.String)
+    return False if is_text and context.dialect.name == "sqlite" else None
 
 
 def missing_rights(engine: Engine) -> list[str] | None:

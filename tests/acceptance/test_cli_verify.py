@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -223,6 +224,8 @@ def test_the_result_as_json_has_its_fixed_keys(shop: Shop) -> None:
         "state",
         "listed",
         "before_start",
+        "non_amazon",
+        "unreadable",
         "missing",
         "older",
         "quarantined",
@@ -380,3 +383,76 @@ def test_amazon_saying_no_is_one_sentence(shop: Shop) -> None:
     assert "createReport: status 403" in result.err
     shop.simulator.faults = Faults()
     assert shop(*VERIFY, "--json", status=3).json()["id"] == 1, "the same proof goes on"
+
+
+# --- orders of other shops ----------------------------------------------------------------------------
+
+OTHER_SHOP: dict[str, Any] = {
+    "channel": "NON_AMAZON",
+    "marketplace_id": "AZMDEXL2RVFNN",
+    "marketplace_name": "Non-Amazon",
+    "email": None,
+    "name": None,
+    "unlisted": True,
+}
+
+
+@pytest.mark.long
+def test_orders_of_other_shops_are_named_and_with_a_file_they_are_kept(shop: Shop) -> None:
+    for n in range(3):
+        shop.world.order(f"S02-000000{n}-0000000", created=STARTED - (5 - n) * DAY, **OTHER_SHOP)
+    shop(*VERIFY, "--repair")
+    printed = shop(*VERIFY)
+    assert "complete: 14 orders listed" in printed.lines[1]
+    assert printed.lines[2] == (
+        "  3 orders of other shops, which Amazon ships: a file with marketplace = NON_AMAZON takes them"
+    )
+    assert shop(*VERIFY, "--json").json()["non_amazon"] == 3
+    assert "S02" not in shop("orders", "list").out
+
+    shop.configure("NON_AMAZON", price_list_currency='"GBP"')
+    assert shop("config", "check").status == 0
+    shop("sync")
+    assert shop("orders", "list", "--marketplace", "NON_AMAZON").out.count("S02-") == 3
+    kept = shop("orders", "show", "S02-0000001-0000000", "--json").json()
+    assert (kept["marketplace"], kept["match_basis"]) == ("NON_AMAZON", "unidentified")
+    status = shop("status")
+    assert status.lines[0].startswith("All is well")
+    assert re.search(
+        r"NON_AMAZON +\d{4}-\d\d-\d\d .*3 missing, all fetched|NON_AMAZON .* fetched", status.out
+    )
+    others = ("verify", "--marketplace", "NON_AMAZON", *PERIOD)
+    assert "complete: 3 orders listed, none of them is missing" in shop(*others).lines[1]
+    refused = shop(*others, "--by", "search", status=2).messages[-1]
+    assert refused.endswith("no search of Amazon's lists NON_AMAZON orders: leave out --by search.")
+    refused = shop("backfill", "plan", "--marketplace", "NON_AMAZON", *PERIOD, status=2).messages[-1]
+    assert "NON_AMAZON orders come by Amazon's report alone, from their start date on" in refused
+
+
+@pytest.mark.long
+def test_rows_that_cannot_be_read_prove_nothing(shop: Shop) -> None:
+    shop(*VERIFY, "--repair")
+    shop.world.order("Ü-1", created=STARTED - 3 * DAY, unlisted=True)
+    result = shop(*VERIFY, status=1)
+    assert result.lines[1] == "  NOT verified: 14 orders listed, none of them is missing"
+    why = (
+        "1 row of Amazon's report could not be read, so nothing is proven: "
+        r"line \d+ of the report has a malformed amazon-order-id"
+    )
+    assert re.fullmatch(f"  {why}", result.lines[2])
+    assert re.search(f"acme:UK: {why}; try `--by search`", result.messages[-1])
+    assert "verification failed: line" in shop("status").lines[1]
+    delete(shop, *UNLISTED)  # no search lists them
+    shop(*VERIFY, "--by", "search")
+    assert shop("status").lines[0].startswith("All is well")
+
+
+@pytest.mark.long
+def test_without_the_role_for_reports_the_role_is_named(shop: Shop) -> None:
+    shop.simulator.faults = Faults.only("forbidden", operations=[CREATE_REPORT])
+    result = shop(*VERIFY, status=1)
+    assert re.search(
+        "createReport: status 403.*: give the application the role Inventory and Order Tracking, "
+        "or compare with Amazon's search, `--by search`",
+        result.messages[-1],
+    )

@@ -10,16 +10,19 @@ from pathlib import Path
 import psycopg
 import pytest
 import sqlalchemy as sa
+from alembic.command import downgrade
 
 from connectors.simulator.world import Seller, World
 from poller.bootstrap import Service
 from poller.service.presence import Presence
+from store import revisions
 from store.engine import connections, create_engine
 from tests.acceptance.command_line import STARTED, Shop, open_shop
 
 ON_POSTGRESQL = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 
-A_REVISION_DOWN = ("DROP TABLE sellers", "UPDATE alembic_version SET version_num = '0018'")
+OLDER = "0018"
+"""A revision without the table ``sellers``."""
 
 
 @pytest.fixture
@@ -35,6 +38,14 @@ def run(url: str, *statements: str) -> None:
     with engine.begin() as connection:
         for statement in statements:
             connection.exec_driver_sql(statement)
+    engine.dispose()
+
+
+def make_older(url: str) -> None:
+    """Let an earlier version of the program have upgraded a database last."""
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        downgrade(revisions._config(connection), OLDER)
     engine.dispose()
 
 
@@ -77,13 +88,14 @@ def test_a_transaction_that_holds_a_table_while_the_database_is_upgraded(
 ) -> None:
     monkeypatch.setitem(connections._FURTHER_SETTINGS, "lock_timeout", "500")
     shop.environ["ORDER_SYNC_DATABASE_URL"] = database_url
-    run(database_url, *A_REVISION_DOWN)
+    make_older(database_url)
     with closing(psycopg.connect(database_url.replace("+psycopg", ""))) as reader:
         reader.execute("SELECT count(*) FROM orders")
         sentence = error_of(shop, "db", "upgrade")
     assert "cannot be used (canceling statement due to lock timeout): another session has held" in sentence
     assert "pg_stat_activity" in sentence
-    assert shop("db", "upgrade").messages[0].endswith("upgraded from revision 0018 at revision 0019")
+    done = f"upgraded from revision {OLDER} at revision {revisions.newest_revision()}"
+    assert shop("db", "upgrade").messages[0].endswith(done)
 
 
 @ON_POSTGRESQL
@@ -124,7 +136,9 @@ def test_a_copy_beside_a_running_service_is_refused_before_it_begins(shop: Shop,
 @ON_POSTGRESQL
 def test_an_older_database_is_checked_as_far_as_that_is_possible(shop: Shop, database_url: str) -> None:
     shop.environ["ORDER_SYNC_DATABASE_URL"] = database_url
-    run(database_url, *A_REVISION_DOWN)
+    make_older(database_url)
+    newest = revisions.newest_revision()
     lines = shop("db", "check", status=1).lines
-    assert "wrong  schema: the database is at revision 0018, this version of the program at 0019" in lines
+    versions = f"the database is at revision {OLDER}, this version of the program at {newest}"
+    assert f"wrong  schema: {versions}" in lines
     assert "wrong  schema: table sellers is missing" in lines

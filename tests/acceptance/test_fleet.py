@@ -144,7 +144,7 @@ class Fleet:
 
     def _missing(self, account: str, stored: set[str]) -> list[str]:
         now = self.shop.simulator.amazon_now() - timedelta(minutes=10)
-        there = (o for o in self.shop.world.orders(account) if o.current(now) is not None)
+        there = (o for o in self.shop.world.orders(account) if o.current(now) and not o.is_of_other_shop)
         return [f"{account}: {o.order_id} is not stored" for o in there if o.order_id not in stored]
 
     def over_budget(self) -> list[str]:

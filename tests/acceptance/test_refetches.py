@@ -63,13 +63,13 @@ def break_get_order(shop: Shop, broken: Collection[str]) -> Counter[str]:
 def verified(shop: Shop) -> tuple[Finding, ...]:
     """What a report that lists the order's newer version makes verification find."""
     with shop.store.read() as tx:
-        held = verifications.held(tx, "acme", UK, NOON, NOON + DAY, [ORDER])
+        held = verifications.held(tx, "acme", {UK}, NOON, NOON + DAY, [ORDER])
     listed = [Listed(ORDER, held[ORDER].created_at, UPDATED)]
     return comparison.compare(
         listed,
         held,
         (),
-        marketplace_id=UK,
+        marketplace_ids={UK},
         lower=NOON,
         upper=NOON + DAY,
         start=NOON - DAY,

@@ -71,6 +71,8 @@ def overclaimed(shop: Shop) -> list[str]:
         version = order.current(now)
         if version is None or order.listed_under not in claims or not has_id(version):
             continue
+        if order.is_of_other_shop:
+            continue
         claim = claims[order.listed_under]
         seen = stored.get(order.order_id)
         present = seen is not None or order.order_id in aside
@@ -117,6 +119,8 @@ def incomplete(shop: Shop, live_from: datetime, start: datetime) -> list[str]:
     for order in shop.simulator.world.orders():
         version = order.current(now)
         if version is None or order.listed_under not in mine or not has_id(version):
+            continue
+        if order.is_of_other_shop:
             continue
         if order.created < start and version.last_updated < live_from:
             continue

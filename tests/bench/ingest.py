@@ -18,7 +18,7 @@ from connectors.amazon.parse import order_of_json, page_of_json
 from connectors.amazon.usage_plans import PLANS as AMAZON_PLANS
 from connectors.base import Budget, Operation, ReportQuery, ReportState, SearchQuery, UsagePlan
 from connectors.errors import OrderNotFound, RequestRefused
-from connectors.orders import AmazonOrder, ListedOrder, OrderPage, UnreadableOrder
+from connectors.orders import AmazonOrder, OrderPage, OrderReport, UnreadableOrder
 from poller.bootstrap import spare_the_collector
 from poller.ingest.sources import AccountRules, PolledMarketplace, sources_of
 from poller.matching.marketplace_rules import MarketplaceRules
@@ -79,7 +79,7 @@ class Replay:
     def report_state(self, report_id: str, budget: Budget) -> ReportState:
         raise RequestRefused("getReport: no report is made here", 404)
 
-    def report_orders(self, document_id: str, budget: Budget) -> tuple[ListedOrder, ...]:
+    def report_orders(self, document_id: str, budget: Budget) -> OrderReport:
         raise RequestRefused("getReportDocument: no report is made here", 404)
 
     read_payload = staticmethod(order_of_json)

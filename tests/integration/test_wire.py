@@ -75,4 +75,4 @@ def test_a_document_that_trickles_for_ever_is_none(monkeypatch: pytest.MonkeyPat
         httpx.Client() as http,
         pytest.raises(Unreachable, match=r"reportDocument: the document took longer than 0\.2 seconds"),
     ):
-        list(documents.document_lines(http, url, None, "tests"))
+        list(documents.document_lines(http, url, "tests"))

@@ -97,7 +97,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     assert de.labels == {"channel": "Amazon DE", "odd.key": "kept"}
 
 
-@pytest.mark.parametrize("name", ["UK", "GB", "A1F83G8C2ARO7P"])
+@pytest.mark.parametrize("name", ["UK", "GB", "A1F83G8C2ARO7P", "uk", " gb ", "a1f83g8c2aro7p"])
 def test_a_marketplace_is_named_by_country_code_or_id(tmp_path: Path, name: str) -> None:
     (uk,) = read(tmp_path, uk=toml(UK, marketplace=f"'{name}'")).good
     assert (uk.code, uk.marketplace_id) == ("UK", "A1F83G8C2ARO7P")
@@ -292,6 +292,31 @@ def test_of_an_account_that_spans_regions_the_first_file_s_region_stays(tmp_path
 def test_two_accounts_may_be_in_two_regions(tmp_path: Path) -> None:
     found = read(tmp_path, uk=toml(UK), us=toml(UK, marketplace="'US'", account="'other'"))
     assert {m.region for m in found.good} == {"EU", "NA"}
+
+
+OTHERS = {**UK, "marketplace": "'NON_AMAZON'", "price_list_currency": "'GBP'"}
+
+
+@pytest.mark.parametrize("name", ["NON_AMAZON", "non_amazon", "AZMDEXL2RVFNN", "A2ZV50J4W1RKNI"])
+def test_orders_of_other_shops_are_a_marketplace_without_region_and_currency(
+    tmp_path: Path, name: str
+) -> None:
+    found = read(tmp_path, uk=toml(UK), others=toml(OTHERS, marketplace=f"'{name}'"))
+    assert found.problems == ()
+    others = next(m for m in found.good if m.code == "NON_AMAZON")
+    assert (others.region, others.price_list_currency, others.currency) == (None, "GBP", "GBP")
+
+
+def test_what_a_file_of_other_shops_needs_is_said(tmp_path: Path) -> None:
+    without = {k: v for k, v in OTHERS.items() if k != "price_list_currency"}
+    assert refusals(tmp_path, uk=toml(UK), others=toml(without)) == [
+        "marketplaces/others.toml: price_list_currency is missing; it is required"
+    ]
+    (tmp_path / "alone").mkdir()
+    assert refusals(tmp_path / "alone", others=toml(OTHERS)) == [
+        "marketplaces/others.toml: NON_AMAZON orders come by the report of another marketplace of account "
+        "acme, which has none; write its file"
+    ]
 
 
 def test_a_folder_without_files_is_a_problem_that_stops_all_syncing(tmp_path: Path) -> None:

@@ -138,15 +138,25 @@ def test_one_row_for_each_line_without_an_id_of_the_line_or_of_the_buyer() -> No
     assert not [word for word in ("Secret", "item-1", "@") if word in table]
 
 
-def test_marketplace_and_order_date_decide_what_is_listed_and_nothing_is_sorted() -> None:
+def test_the_order_date_decides_what_is_listed_of_all_marketplaces_and_nothing_is_sorted() -> None:
+    """selling-partner-api-docs issues 1404, 1961 and 2953, selling-partner-api-models issue 534."""
     client = Client()
     for number in range(20):
         client.world.order(f"A-{number:02d}", created=FIRST + timedelta(hours=number))
     client.world.order("B-1", created=FIRST, marketplace="DE")
     client.world.order("C-1", created=NOON - timedelta(days=31))
     listed = [row["amazon-order-id"] for row in client.table()]
-    assert sorted(listed) == [f"A-{number:02d}" for number in range(20)]
+    assert sorted(listed) == [*(f"A-{number:02d}" for number in range(20)), "B-1"]
     assert listed != sorted(listed)
+    channels = {row["amazon-order-id"]: row["sales-channel"] for row in client.table(marketplaceIds=[DE])}
+    assert len(channels) == 21
+    assert (channels["A-00"], channels["B-1"]) == ("Amazon.co.uk", "Amazon.de")
+
+
+def test_reports_can_be_made_to_list_the_marketplaces_that_were_named() -> None:
+    client = Client(whole_region=False)
+    client.world.order("A-1", created=FIRST)
+    client.world.order("B-1", created=FIRST, marketplace="DE")
     assert [row["amazon-order-id"] for row in client.table(marketplaceIds=[DE])] == ["B-1"]
 
 

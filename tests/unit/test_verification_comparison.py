@@ -48,7 +48,7 @@ def compared(
     amazon: Iterable[Listed], ours: Iterable[Held], quarantined: Iterable[str] = (), **more: Any
 ) -> Compared:
     values: dict[str, Any] = {
-        "marketplace_id": "UK",
+        "marketplace_ids": {"UK"},
         "lower": LOWER,
         "upper": UPPER,
         "start": NOON - 20 * DAY,
