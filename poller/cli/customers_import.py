@@ -13,7 +13,7 @@ from poller.cli.options import DryRun, Yes
 from poller.cli.output import progress, put, say
 from poller.cli.session import confirm, opened, operator
 from poller.customers.import_rules import ImportedLine, LineOutcome
-from poller.customers.imports import count_lines, import_lines, read_lines
+from poller.customers.imports import COLUMNS, count_lines, import_lines, read_lines
 from poller.errors import Refused
 from poller.text import counted, plain
 
@@ -26,8 +26,11 @@ SUMMARY: dict[LineOutcome, str] = {
 }
 
 
+FILE = f"UTF-8, with a header line. Columns: {', '.join(COLUMNS)}."
+
+
 def import_customers(
-    file: Annotated[Path, typer.Argument(metavar="FILE.csv", help="UTF-8, with a header line.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE.csv", help=FILE)],
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
@@ -69,8 +72,8 @@ def _print(outcome: ImportedLine, dry_run: bool) -> None:
     """Print every line of a dry run on standard output; otherwise only refused lines, on standard error."""
     if not dry_run:
         if outcome.kind == "refused":
-            say(plain(f"line {outcome.number}: refused: {outcome.text}"))
+            say(plain(f"{outcome.place}: refused: {outcome.text}"))
         return
     customer = f" customer {outcome.customer_id}" if outcome.customer_id > 0 else ""
     text = f": {outcome.text}" if outcome.text else ""
-    put(plain(f"line {outcome.number}: {outcome.kind}{customer}{text}"))
+    put(plain(f"{outcome.place}: {outcome.kind}{customer}{text}"))

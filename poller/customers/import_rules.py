@@ -22,9 +22,13 @@ LineOutcome = Literal["new", "changed", "unchanged", "merged", "refused"]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of the file: changes of one customer, or why it is refused."""
+    """One record of the file: changes of one customer, or why it is refused.
+
+    ``number``, ``last``: its first and last line; there are several if a cell has line breaks.
+    """
 
     number: int
+    last: int
     business: str = ""
     changes: Changes = field(default_factory=lambda: Changes({}), repr=False)
     refused: str | None = None
@@ -35,11 +39,17 @@ class ImportedLine:
     """What became of a line. ``before`` and ``after``: the record, if it is written; ``text``: for people."""
 
     number: int
+    last: int
     kind: LineOutcome
     customer_id: int = 0
     text: str = ""
     before: CustomerRecord | None = None
     after: CustomerRecord | None = None
+
+    @property
+    def place(self) -> str:
+        """Return where the file has it."""
+        return f"line {self.number}" if self.number == self.last else f"lines {self.number} to {self.last}"
 
 
 class Picture:
@@ -60,11 +70,11 @@ class Picture:
     def take(self, line: Line, now: datetime) -> ImportedLine:
         """Decide one line and remember its outcome."""
         if line.refused is not None:
-            return ImportedLine(line.number, "refused", text=line.refused)
+            return ImportedLine(line.number, line.last, "refused", text=line.refused)
         try:
             return self._decide(line, now)
         except Refused as refused:
-            return ImportedLine(line.number, "refused", text=str(refused))
+            return ImportedLine(line.number, line.last, "refused", text=str(refused))
 
     def _decide(self, line: Line, now: datetime) -> ImportedLine:
         values = {name: value for name, value in line.changes.values.items() if value is not None}
@@ -79,7 +89,9 @@ class Picture:
         before = self.records[target]
         if before.merged_into is not None:
             self.touched[target] = line.number
-            return ImportedLine(line.number, "merged", target, f"merged into customer {before.merged_into}")
+            return ImportedLine(
+                line.number, line.last, "merged", target, f"merged into customer {before.merged_into}"
+            )
         if before.status == "forgotten":
             raise Refused(f"customer {target} was forgotten: nothing can be added to it.")
         after = imported(self.recognized.get(target, before), values)
@@ -120,7 +132,8 @@ class Picture:
                 self.by_email[normal_email(main.email)] = customer_id
         if after.external_id is not None:
             self.by_external_id[after.external_id] = customer_id
-        return ImportedLine(line.number, kind, customer_id, _changed_fields(before, after), before, after)
+        text = _changed_fields(before, after)
+        return ImportedLine(line.number, line.last, kind, customer_id, text, before, after)
 
 
 def _name(customer_id: int) -> str:

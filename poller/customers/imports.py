@@ -1,17 +1,18 @@
-"""Customers of other channels from a CSV file, read line by line, stored in batches (R12).
+"""Customers of other channels from a CSV file, read record by record, stored in batches (R12).
 
-A batch is one transaction. An interrupted import has stored its first batches and can be repeated. A line
-that cannot be used is reported and does not affect others, so each line is parsed alone: no field has a line
-break.
+A batch is one transaction. An interrupted import has stored its first batches and can be repeated. A record
+that cannot be used is reported and does not affect others.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
-from itertools import islice
+import difflib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from itertools import chain, islice
 from pathlib import Path
 
 from poller.customers.edits import settle_business
@@ -33,8 +34,7 @@ COLUMNS = (
     *("price_list", "currency", "tax_code", "discount_percent"),
 )
 
-
-MAX_LINE_LENGTH = 100_000
+MAX_LENGTH_OF_RECORD = 100_000
 """Characters; the limits of the fields add up to less."""
 
 
@@ -45,72 +45,155 @@ def count_lines(path: Path) -> int:
     """
     if path.exists() and not path.is_file():
         raise Refused("it is not a file: save what it holds as one first.")
-    with path.open("rb") as file:
+    with path.open(encoding="latin-1") as file:
         return max(0, sum(1 for _ in file) - 1)
 
 
 def read_lines(path: Path, businesses: Mapping[str, str], shared_emails: frozenset[str]) -> Iterator[Line]:
-    """Yield the lines of a file below its heading. Raises Refused for a heading that cannot be used."""
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as file:
-        first = file.readline()
-        delimiter = ";" if first.count(";") > first.count(",") else ","
-        heading = _heading(first, delimiter)
-        for number, text in enumerate(file, 2):
-            if text.strip():
-                yield _line(number, text, heading, delimiter, businesses, shared_emails)
+    """Yield the records of a file below its heading. Raises Refused for a heading that cannot be used."""
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        first, number = file.readline(), 1
+        said = _SEPARATOR.fullmatch(first.rstrip("\r\n"))
+        if said is not None:
+            first, number = file.readline(), 2
+        form = Form(said[1] if said else max(",;\t", key=first.count))
+        records = form.records(chain([first], file), number)
+        heading = _heading(form, next(records))
+        for record in records:
+            line = _line(form, record, heading, businesses, shared_emails)
+            if line is not None:
+                yield line
 
 
-def _cells(text: str, delimiter: str) -> list[str]:
-    return next(csv.reader([text.rstrip("\r\n")], delimiter=delimiter, strict=True))
+# --- records and cells ------------------------------------------------------------------------------
+
+_SEPARATOR = re.compile(r'"?sep=([^\w"])"?')
+"""The line before the heading in which Excel says what separates the cells."""
 
 
-def _heading(text: str, delimiter: str) -> list[str]:
-    if "\0" in text or text.startswith(("\udcff\udcfe", "\udcfe\udcff")):
-        raise Refused("it is not UTF-8 text: save the file as UTF-8.")
-    if "\r" in text.removesuffix("\n").removesuffix("\r"):
-        raise Refused("its lines end with a carriage return alone: save it with ordinary line ends.")
-    try:
-        names = [name.strip().lower() for name in _cells(text, delimiter)] if text.strip() else []
-    except csv.Error:
-        names = []
-    unknown = [name for name in names if name not in COLUMNS]
-    if not names or names == unknown:
-        raise Refused(
-            f"the first line of the file must name columns, and names none of these: {', '.join(COLUMNS)}."
-        )
-    if unknown:
-        raise Refused(f"there is no column {unknown[0] or '(empty)'}; there are {', '.join(COLUMNS)}.")
-    doubled = [name for name in names if names.count(name) > 1]
-    if doubled:
-        raise Refused(f"the column {doubled[0]} is in the heading twice.")
-    if not {"external_id", *EMAILS} & set(names):
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The text of one record with its first and last line. Of one that is too long only the beginning."""
+
+    text: str
+    first: int
+    last: int
+    is_closed: bool = True
+
+
+@dataclass(frozen=True)
+class Form:
+    """Where records and cells end, as Python's ``csv`` has it. ``delimiter`` separates cells."""
+
+    delimiter: str
+
+    @cached_property
+    def _open(self) -> re.Pattern[str]:
+        """Match a text that ends within a cell in quotation marks."""
+        end = re.escape(self.delimiter)
+        cell = rf'(?:"(?:[^"]|"")*+"[^{end}]*+|(?!")[^{end}]*+)'
+        return re.compile(rf'(?:{cell}{end})*+"(?:[^"]|"")*+\Z')
+
+    @cached_property
+    def _clear(self) -> re.Pattern[str]:
+        """Match a record whose quotation marks enclose whole cells, or are doubled in such a cell."""
+        end = re.escape(self.delimiter)
+        cell = rf'(?:"(?:[^"]|"")*+"|[^"{end}]*+)'
+        return re.compile(rf"{cell}(?:{end}{cell})*+")
+
+    def records(self, lines: Iterable[str], number: int) -> Iterator[Record]:
+        """Yield the records of some lines, of which the first has this number."""
+        text, first, last, is_open = "", number, number, False
+        for last, line in enumerate(lines, number):
+            is_open = self._open.match('"' + line if is_open else line) is not None
+            if len(text) <= MAX_LENGTH_OF_RECORD:
+                text += line
+            if not is_open:
+                yield Record(text, first, last)
+                text, first = "", last + 1
+        if is_open:
+            yield Record(text, first, last, is_closed=False)
+
+    def cells(self, record: Record) -> list[str]:
+        """Return the cells of a record. Raises Refused if it is in doubt where one ends."""
+        text = record.text.rstrip("\r\n")
+        if not record.is_closed:
+            raise Refused("a quotation mark is not closed.")
+        if len(text) > MAX_LENGTH_OF_RECORD:
+            raise Refused(f"it is too long: {MAX_LENGTH_OF_RECORD:,} characters are allowed.")
+        if any("\udc80" <= c <= "\udcff" for c in text):
+            raise Refused("it is not UTF-8 text: save the file as UTF-8 (Excel: CSV UTF-8).")
+        if self._clear.fullmatch(text) is None:
+            raise Refused(
+                "a quotation mark stands inside a cell: put the cell in quotation marks and double any in it."
+            )
+        return next(csv.reader([text], delimiter=self.delimiter, strict=True), [])
+
+
+# --- columns ----------------------------------------------------------------------------------------
+
+
+def _key(name: str) -> str:
+    """Return what a heading means, whatever its case, blanks and marks: ``E-Mail 1`` is ``email_1``."""
+    return re.sub(r"[\W_]+", "", name.casefold())
+
+
+_COLUMN_OF = {_key(name): name for name in COLUMNS} | {"email": "email_1"}
+_HELP = "`order-sync customers import --help` lists the columns"
+
+
+def _heading(form: Form, record: Record) -> list[str]:
+    """Return the columns of a file. Raises Refused."""
+    if "\0" in record.text:
+        raise Refused("it is not UTF-8 text but UTF-16: save the file as UTF-8 (Excel: CSV UTF-8).")
+    written = [name.strip() for name in form.cells(record)]
+    while written and not written[-1]:
+        written.pop()
+    names = [_COLUMN_OF.get(_key(name)) for name in written]
+    if not any(names):
+        raise Refused(f"its first line must name columns, for example external_id,name,email_1: {_HELP}.")
+    heading = []
+    for number, (name, column) in enumerate(zip(written, names, strict=True), 1):
+        if column is None:
+            raise Refused(_unknown(name, number))
+        if column in heading:
+            raise Refused(f"the column {column} is in the heading twice.")
+        heading.append(column)
+    if not {"external_id", *EMAILS} & set(heading):
         raise Refused("the file has neither a column external_id nor one for an e-mail to find customers by.")
-    return names
+    return heading
+
+
+def _unknown(name: str, number: int) -> str:
+    if not name:
+        return f"column {number} has no name in the heading: name it, or remove the column."
+    close = difflib.get_close_matches(_key(name), _COLUMN_OF, n=1)
+    meant = f"is {_COLUMN_OF[close[0]]} meant? {_HELP}" if close else f"rename or remove it; {_HELP}"
+    return f"there is no column {name}: {meant}."
 
 
 def _line(
-    number: int,
-    text: str,
+    form: Form,
+    record: Record,
     heading: Sequence[str],
-    delimiter: str,
     businesses: Mapping[str, str],
     shared_emails: frozenset[str],
-) -> Line:
+) -> Line | None:
+    """Return what a record says; None for one without any value."""
+    line = Line(record.first, record.last)
     try:
-        if len(text) > MAX_LINE_LENGTH:
-            raise Refused(f"it is too long: {MAX_LINE_LENGTH:,} characters are allowed.")
-        cells = [_without_guard(cell.strip()) for cell in _cells(text, delimiter)]
-        if any("\udc80" <= c <= "\udcff" for c in text):
-            raise Refused("it is not UTF-8 text: save the file as UTF-8.")
+        cells = [_without_guard(cell.strip()) for cell in form.cells(record)]
+        if not any(cells):
+            return None
+        while len(cells) > len(heading) and not cells[-1]:
+            cells.pop()
         if len(cells) != len(heading):
             raise Refused(f"it has {len(cells)} values, the heading {len(heading)} columns.")
         given = {name: cell for name, cell in zip(heading, cells, strict=True) if cell}
         business = settle_business(businesses, given.pop("business", None))
-        return Line(number, business, checked(given, (), shared_emails))
-    except csv.Error:
-        return Line(number, refused="a quotation mark is not closed, or text follows a closed one.")
+        return replace(line, business=business, changes=checked(given, (), shared_emails))
     except Refused as refused:
-        return Line(number, refused=str(refused))
+        return replace(line, refused=str(refused))
 
 
 def _without_guard(cell: str) -> str:

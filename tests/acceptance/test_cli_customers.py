@@ -353,8 +353,11 @@ def test_import_refuses_a_file_that_is_none(shop: Shop, tmp_path: Path) -> None:
     ]
     file = tmp_path / "customers.csv"
     for content, sentence in (
-        ("email_1\nann@example.com\n".encode("utf-16"), "it is not UTF-8 text: save the file as UTF-8."),
-        (b"email_1\rann@example.com\r", "its lines end with a carriage return alone: save it with ordinary"),
+        (
+            "email_1\nann@example.com\n".encode("utf-16"),
+            "it is not UTF-8 text but UTF-16: save the file as UTF",
+        ),
+        ("naïve\n".encode("cp1252"), "it is not UTF-8 text: save the file as UTF-8 (Excel: CSV UTF-8)."),
     ):
         file.write_bytes(content)
         (printed,) = shop("customers", "import", str(file), status=2).messages
@@ -362,7 +365,7 @@ def test_import_refuses_a_file_that_is_none(shop: Shop, tmp_path: Path) -> None:
     file.write_text("name,surname\nAnn,Invented\n")
     (printed,) = shop("customers", "import", str(file), status=2).messages
     assert printed.startswith(
-        f"error: {file}: there is no column surname; there are external_id, business, name"
+        f"error: {file}: there is no column surname: is name meant? `order-sync customers import --help`"
     )
 
 

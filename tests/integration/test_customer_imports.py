@@ -183,7 +183,7 @@ def test_a_bad_line_never_spoils_the_others(store: Store, tmp_path: Path) -> Non
         "C-1,Ann,ann@example.com,,,,,,",
         ",Nobody,,,0113,,,,",
         "C-3,Cem,not an e-mail,,,,,,",
-        'C-4,"Dan,d@example.com,,,,,,',
+        'C-4,5" Dan,d@example.com,,,,,,',
         "C-5,Eve,e@example.com",
         "C-6,Fay,f@example.com,,,,,,much",
         "C-7,Gus,shared@example.com,,,,,,",
@@ -196,12 +196,14 @@ def test_a_bad_line_never_spoils_the_others(store: Store, tmp_path: Path) -> Non
         "C-15,Last,last@example.com,,,,GBR,,",
         "C-16,Good,good@example.com,,'+44 113,,,,",
         f"C-17,{'x' * 140_000},long@example.com,,,,,,",
+        'C-18,"Ida,ida@example.com,,,,,,',
+        "C-19,Jon,jon@example.com,,,,,,",
     )
     outcomes = imported(store, tmp_path, *lines)
     assert {o.number: o.text for o in outcomes if o.kind == "refused"} == {
         3: "it has neither an external_id nor an e-mail to know the customer by.",
         4: "email_1 is not an e-mail address.",
-        5: "a quotation mark is not closed, or text follows a closed one.",
+        5: "a quotation mark stands inside a cell: put the cell in quotation marks and double any in it.",
         6: "it has 3 values, the heading 9 columns.",
         7: "discount_percent must be a number from 0 to 100, for example 2.5.",
         8: "email_1 is an address that many buyers share: it identifies none of them (R17).",
@@ -209,11 +211,13 @@ def test_a_bad_line_never_spoils_the_others(store: Store, tmp_path: Path) -> Non
         10: "line 2 is about the same customer (a customer of this file): one line for each.",
         11: f"its e-mails are on different customers (a customer of this file and customer {held}): "
         "merge them.",
-        12: "it is not UTF-8 text: save the file as UTF-8.",
+        12: "it is not UTF-8 text: save the file as UTF-8 (Excel: CSV UTF-8).",
         14: "name is too long: 500 characters are allowed.",
         15: "billing_country must be a code of two letters, for example GB.",
         17: "it is too long: 100,000 characters are allowed.",
+        18: "a quotation mark is not closed.",
     }
+    assert outcomes[-1].place == "lines 18 to 19"
     good = {o.number: o.customer_id for o in outcomes if o.kind == "new"}
     assert list(good) == [2, 16]
     assert customer(store, good[16]).phone == "+44 113"
@@ -286,11 +290,15 @@ def test_each_line_may_name_its_business(store: Store, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("heading", "sentence"),
     [
-        ("external_id,surname", "there is no column surname; there are external_id, business"),
+        ("external_id,surname", r"there is no column surname: is name meant\? .* lists the columns"),
+        ("external_id,colour", "there is no column colour: rename or remove it; .* lists the columns"),
+        ("external_id,,email_1", "column 2 has no name in the heading: name it, or remove the column"),
         ("name,name,email_1", "the column name is in the heading twice"),
         ("name,phone", "neither a column external_id nor one for an e-mail"),
-        ("C-1,Ann", "must name columns, and names none of these: external_id, business"),
-        ("", "the first line of the file must name columns"),
+        ("C-1,Ann", "its first line must name columns, for example external_id,name,email_1: "),
+        ("", "its first line must name columns"),
+        ('external_id,"email_1', "a quotation mark is not closed"),
+        ("external_id,stra\udcdfe", "it is not UTF-8 text: save the file as UTF-8"),
     ],
 )
 def test_a_wrong_heading_is_refused_in_a_sentence(
