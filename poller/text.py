@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -21,9 +22,28 @@ def iso_rounded_up(time: datetime) -> str:
     return utc.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Unicode's categories Cc (control characters) and Cs (halves of characters), which never change."""
+
+
+def control_character(text: str) -> str | None:
+    """Return the first character that no text may hold, in words; None if there is none.
+
+    Every other character may be part of a name: blanks of all kinds, joiners, direction marks.
+    """
+    found = _CONTROL.search(text)
+    if found is None:
+        return None
+    if found[0] in "\r\n":
+        return "a line break"
+    if found[0] >= "\ud800":
+        return f"half of a character (U+{ord(found[0]):04X})"
+    return f"a control character (U+{ord(found[0]):04X})"
+
+
 def plain(text: object) -> str:
     """Return foreign text without control characters, so that an order cannot control a terminal."""
-    return "".join(c if c.isprintable() else " " for c in str(text))
+    return _CONTROL.sub(" ", str(text))
 
 
 def counted(number: int, singular: str, plural: str | None = None) -> str:

@@ -61,7 +61,7 @@ def put_table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, inde
     console.width = indent + sum(widths) + _BETWEEN * len(widths)
     with console.capture() as captured:
         console.print(Padding(table, (0, 0, 0, indent), expand=False))
-    for line in captured.get().splitlines():
+    for line in captured.get().split("\n")[:-1]:  # not at other line separators, which are part of a text
         put(line.rstrip())
 
 

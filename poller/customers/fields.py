@@ -16,6 +16,7 @@ import msgspec
 from poller.customers.currencies import CURRENCIES
 from poller.errors import Refused
 from poller.matching.emails import is_relay, is_shared_email
+from poller.text import control_character
 from store.origins import ADDRESS_PARTS, ADDRESSES, of_parts, part_names, with_parts
 from store.records import Address, CustomerRecord, MainEmail, Origin, normal_email
 
@@ -59,8 +60,8 @@ def _value(name: str, text: str, shared_emails: frozenset[str]) -> str | Decimal
         limit = MAX_LENGTH_OF_EMAIL if name in EMAILS else MAX_LENGTH_OF_ID
     if len(text) > limit:
         raise Refused(f"{name} is too long: {limit} characters are allowed.")
-    if not text.isprintable():
-        raise Refused(f"{name} has a character that cannot be printed, such as a line break.")
+    if (wrong := control_character(text)) is not None:
+        raise Refused(f"{name} has {wrong}: remove it.")
     if name in EMAILS:
         return _email(name, text, shared_emails)
     if name == "discount_percent":
@@ -95,7 +96,9 @@ def _percent(name: str, text: str) -> Decimal:
 
 def _label(text: str) -> tuple[str, str | None]:
     key, equals, value = text.partition("=")
-    if not (equals and key.strip()) or not text.isprintable() or len(text) > MAX_LENGTH:
+    if (wrong := control_character(text)) is not None:
+        raise Refused(f"a label has {wrong}: remove it.")
+    if not (equals and key.strip()) or len(text) > MAX_LENGTH:
         raise Refused("a label is written key=value; key= takes it off.")
     return key.strip(), value.strip() or None
 
