@@ -36,6 +36,7 @@ from poller.cli.output import put, say
 from poller.cli.session import NO_KEY, check_place, log_quietly, open_store, problems_of, sqlite_file
 from poller.ingest.accounts import Account
 from poller.ingest.budget import AccountBudget, Allowance
+from poller.matching.emails import is_address
 from poller.matching.statuses import SHOWING_BUYERS
 from poller.monitoring.health import ACCESS_REMEDIES, REFUSAL_REMEDIES
 from poller.privacy.key_rotation import about_keys
@@ -309,7 +310,7 @@ def _visible(orders: Sequence[AmazonOrder], datasets: Sequence[str]) -> Iterator
         return
     seen = {
         "buyer name": sum(o.buyer is not None and o.buyer.name is not None for o in checked),
-        "buyer e-mail": sum(o.buyer is not None and o.buyer.email is not None for o in checked),
+        "buyer e-mail": sum(is_address(o.buyer.email or "") for o in checked if o.buyer is not None),
         "delivery address": sum("delivery" in o.present for o in checked),
     }
     for field, (dataset, role) in _FIELDS.items():

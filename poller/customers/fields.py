@@ -13,9 +13,10 @@ from typing import Any
 
 import msgspec
 
+from poller.customers.countries import COUNTRIES, country_code
 from poller.customers.currencies import CURRENCIES
 from poller.errors import Refused
-from poller.matching.emails import is_relay, is_shared_email
+from poller.matching.emails import is_address, is_relay, is_shared_email
 from poller.text import control_character
 from store.origins import ADDRESS_PARTS, ADDRESSES, of_parts, part_names, with_parts
 from store.records import Address, CustomerRecord, MainEmail, Origin, normal_email
@@ -68,16 +69,18 @@ def _value(name: str, text: str, shared_emails: frozenset[str]) -> str | Decimal
         return _percent(name, text)
     if name == "currency" and text.upper() not in CURRENCIES:
         raise Refused(f"{name} must be a currency's code of three letters (ISO 4217), for example GBP.")
-    if name.endswith("_country") and not (len(text) == 2 and text.isascii() and text.isalpha()):
-        raise Refused(f"{name} must be a code of two letters, for example GB.")
-    if name == "currency" or name.endswith("_country"):
+    if name == "currency":
         return text.upper()
+    if name.endswith("_country"):
+        code = country_code(text)
+        if code not in COUNTRIES:
+            raise Refused(f"{name} must be a country's code of two letters (ISO 3166), for example GB.")
+        return code
     return text
 
 
 def _email(name: str, text: str, shared_emails: frozenset[str]) -> str:
-    local, at, domain = text.rpartition("@")
-    if not (at and local and domain) or any(c.isspace() or c in "<>,;" for c in text):
+    if not is_address(text):
         raise Refused(f"{name} is not an e-mail address.")
     if is_shared_email(text, shared_emails):
         raise Refused(f"{name} is an address that many buyers share: it identifies none of them (R17).")

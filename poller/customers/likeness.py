@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Literal
 
+from poller.customers.countries import country_code
+
 Reason = Literal["promoted", "name_and_postcode", "phone", "company"]
 
 REASONS: tuple[Reason, ...] = ("promoted", "name_and_postcode", "phone", "company")
@@ -60,7 +62,7 @@ def name_and_postcode(name: str | None, postal_code: str | None, country: str | 
     if not name or not postal_code:
         return None
     words, code = sorted(_words(name)), "".join(_words(postal_code))
-    return f"{' '.join(words)}|{code}|{(country or '').casefold()}" if words and code else None
+    return f"{' '.join(words)}|{code}|{country_code(country or '')}" if words and code else None
 
 
 def phone(number: str | None) -> str | None:

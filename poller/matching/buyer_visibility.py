@@ -13,6 +13,7 @@ from datetime import date, timedelta
 from typing import Literal, NamedTuple
 
 from connectors.orders import AmazonOrder
+from poller.matching.emails import is_address
 from poller.matching.statuses import SHOWING_BUYERS
 
 MEAN_PERIOD = timedelta(days=14)
@@ -64,7 +65,7 @@ def seen(orders: Iterable[AmazonOrder]) -> Seen:
             identifiable += 1
             buyer = order.buyer
             if buyer is not None:
-                with_email += buyer.email is not None
+                with_email += buyer.email is not None and is_address(buyer.email)
                 with_name += buyer.name is not None
     return Seen(identifiable, with_email, with_name)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from store.records import Basis, Buyer, CustomerRecord, OrderRecord, normal_email
@@ -15,6 +16,26 @@ SHARED_LOCAL_PARTS = frozenset({"no-reply-amazon-iba-buyer"})
 INVOICED_BY_AMAZON = "INVOICE_BY_AMAZON"
 NON_AMAZON = "NON_AMAZON"
 RELAY_DOMAIN = "marketplace.amazon."
+
+
+_ADDRESS = re.compile(
+    r"""(?:"(?:[^"\\]|\\.)+" | [^\s"(),:;<>@\[\\\]]+)  # quoted, or without what needs quotes
+        @ (?:[-\w\u0080-\U0010ffff]+\.)+ [-\w\u0080-\U0010ffff]+""",
+    re.VERBOSE,
+)
+_JOINERS = "\u200c\u200d"
+"""Invisible, and yet part of words, and so of domains, in Persian and Indian languages."""
+
+
+def is_address(text: str) -> bool:
+    """Return True if a text has the form of an e-mail address (R15).
+
+    Deliberately no more than that: relay addresses, plus tags, dots anywhere before the ``@`` and domains in
+    any language are addresses. ``N/A``, ``a@b@c``, ``mailto:ann@example.com`` and ``ann@example..com`` are
+    none.
+    """
+    bare = text.strip()
+    return _ADDRESS.fullmatch(bare) is not None and all(c.isprintable() or c in _JOINERS for c in bare)
 
 
 def is_shared_email(email: str, shared_emails: frozenset[str]) -> bool:
@@ -45,12 +66,15 @@ def real_buyer(order: OrderRecord, shared_emails: frozenset[str]) -> Buyer | Non
 
 
 def usable_email(order: OrderRecord, shared_emails: frozenset[str]) -> str | None:
-    """Return the normal form (R15) of the e-mail that may identify the order's buyer, if any (R17, R24)."""
+    """Return the normal form (R15) of the e-mail that may identify the order's buyer, if any.
+
+    None for what is no address (R15), is shared by many (R17), or is of another channel (R24).
+    """
     if order.buyer is None or order.buyer.email is None or order.channel == NON_AMAZON:
         return None
-    if names_no_buyer(order, shared_emails):
+    if names_no_buyer(order, shared_emails) or not is_address(order.buyer.email):
         return None
-    return normal_email(order.buyer.email) or None
+    return normal_email(order.buyer.email)
 
 
 def relevant_emails(orders: Iterable[OrderRecord], shared_emails: frozenset[str]) -> frozenset[str]:
@@ -59,19 +83,21 @@ def relevant_emails(orders: Iterable[OrderRecord], shared_emails: frozenset[str]
     ``orders`` are the page's copies and the stored orders they meet, since the merged order is matched. An
     e-mail that one copy's program or channel rules out is included: the merged order may have another.
     """
-    emails = (
+    return frozenset(
         normal_email(order.buyer.email)
         for order in orders
         if order.buyer is not None
-        and order.buyer.email
+        and order.buyer.email is not None
+        and is_address(order.buyer.email)
         and not is_shared_email(order.buyer.email, shared_emails)
     )
-    return frozenset(email for email in emails if email)
 
 
 def contact_email(customer: CustomerRecord) -> str | None:
     """Return the first main e-mail that a person entered or imported and that is no relay address (R14)."""
     for main in sorted(customer.emails, key=lambda m: m.slot):
-        if main.email is not None and main.origin != "amazon" and not is_relay(main.email):
+        if main.email is None or main.origin == "amazon" or is_relay(main.email):
+            continue
+        if is_address(main.email):
             return main.email
     return None

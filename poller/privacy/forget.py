@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from connectors.base import PayloadReader
 from connectors.orders import AmazonOrder, UnreadableOrder
+from poller.matching.emails import is_address
 from poller.matching.retention import forgotten
 from poller.privacy.purge import ERASED_AT_ONCE, PAUSE_SECONDS
 from poller.sync import windows
@@ -53,7 +54,7 @@ def _quarantined_of(
     if not entries:
         return []
     read = (((e.account, e.order_id), email_of(read_payload(e.payload))) for e in entries)
-    emails = {key: email for key, email in read if email is not None}
+    emails = {key: email for key, email in read if email is not None and is_address(email)}
     known = customers.find_emails(tx, record.business, emails.values())
     theirs = {(ref.account, ref.order_id) for ref in erasure.orders_of(tx, [record.customer_id])}
     for (account, order_id), email in emails.items():

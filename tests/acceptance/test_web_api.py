@@ -208,7 +208,10 @@ def test_a_customer_is_created_found_and_its_changes_are_listed(client: httpx.Cl
     for sent, detail in (
         ({"email_1": "nonsense"}, "email_1 is not an e-mail address."),
         ({"discount_percent": "101"}, "discount_percent must be a number from 0 to 100, for example 2.5."),
-        ({"delivery": {"country": "England"}}, "delivery_country must be a code of two letters"),
+        (
+            {"delivery": {"country": "England"}},
+            "delivery_country must be a country's code of two letters (ISO 3166)",
+        ),
         ({"business": "other", "name": "Z"}, "there is no business other; there is acme."),
         ({"email_1": "zoe@example.com"}, f"email_1: customer {number} has it"),
     ):

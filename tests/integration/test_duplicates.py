@@ -17,6 +17,7 @@ from tests.integration.store_world import (
     account_rules,
     add_customer,
     apply,
+    customer,
     customer_of,
     edit,
     exported,
@@ -79,6 +80,19 @@ def test_r56_tombstones_forgotten_and_marketplaces_records_are_left_out(store: S
     assert len(found(store).pairs) == 1
     merge(store, ann, double)
     assert found(store).pairs == ()
+
+
+def test_r56_uk_and_gb_are_one_country(store: Store) -> None:
+    """UK was stored as it was typed, and its pair was not found (review of customers, F7)."""
+    typed = Address(postal_code="LS1 1AA", country="UK")
+    kept = add_customer(store, name="Ann Buyer", billing=typed)
+    double = add_customer(store, name="Ann Buyer", delivery=at("LS1 1AA"))
+    (pair,) = found(store).pairs
+    assert {pair.customer_id, pair.other_id} == {kept, double}
+    edit(store, kept, billing_country="uk")
+    billing = customer(store, kept).billing
+    assert billing is not None
+    assert billing.country == "GB"
 
 
 def test_r56_what_a_pick_up_point_shares_says_nothing(store: Store) -> None:
