@@ -53,18 +53,53 @@ def email_place(customer_id: int, slot: int) -> str:
     return f"customer_emails:{customer_id}:{slot}"
 
 
-_BY_HASH = sa.select(
-    customer_emails.c.email_hash, customer_emails.c.customer_id, customer_emails.c.slot
-).where(customer_emails.c.business == sa.bindparam("business"), among_these(customer_emails.c.email_hash))
+_BY_HASH = (
+    sa.select(customer_emails)
+    .where(customer_emails.c.business == sa.bindparam("business"), among_these(customer_emails.c.email_hash))
+    .order_by(customer_emails.c.folded)
+)
 
 
 def find_emails(tx: Transaction, business: str, emails: Collection[str]) -> dict[str, tuple[int, int]]:
     """Return which customers have these main e-mails: ``normal_email -> (customer_id, slot)``."""
-    by_hash = {tx.lookup.email(business, email): normal_email(email) for email in emails}
-    if not by_hash:
-        return {}
-    rows = tx.rows(_BY_HASH, {"business": business, "these": sorted(by_hash)})
-    return {by_hash[row.email_hash]: (row.customer_id, row.slot) for row in rows}
+    normal = set(map(normal_email, emails))
+    wanted = {tx.lookup.email(business, email): email for email in normal}
+    formerly = {tx.lookup.folded_email(business, e): e for e in normal if e.casefold() != e}
+    found: dict[str, tuple[int, int]] = {}
+    for row in (
+        tx.rows(_BY_HASH, {"business": business, "these": sorted({**wanted, **formerly})}) if normal else ()
+    ):
+        email = wanted.get(row.email_hash)
+        if row.folded:
+            email = _found_folded(tx, row, email or formerly.get(row.email_hash))
+        if email is not None and email in normal:
+            found.setdefault(email, (row.customer_id, row.slot))
+    return found
+
+
+def _found_folded(tx: Transaction, row: sa.Row[Any], asked: str | None) -> str | None:
+    """Return which e-mail a row is about whose hash may have been made when ß counted as ss.
+
+    If retention has left nothing but the hash, that is taken for the e-mail in question. Otherwise the e-mail
+    itself decides, and gets a hash of its own, which frees the one that it had.
+    """
+    if row.email is None:
+        return asked
+    sealed = tx.sealer.try_open(row.email, email_place(row.customer_id, row.slot))
+    if sealed is None:
+        return asked
+    own = normal_email(sealed.decode())
+    digest = tx.lookup.email(row.business, own)
+    if digest != row.email_hash and not tx.only_reads:
+        where = {"customer_id": row.customer_id, "slot": row.slot}
+        tx.update(customer_emails, [{"email_hash": digest, "folded": False}], **where)
+        renamed = sa.func.replace(journal.c.facts, row.email_hash.hex(), digest.hex())
+        tx.conn.execute(
+            sa.update(journal)
+            .where(journal.c.customer_id == row.customer_id, journal.c.facts.is_not(None))
+            .values(facts=renamed)
+        )
+    return own
 
 
 def find_special(tx: Transaction, business: str, specials: Collection[str]) -> dict[str, int]:
@@ -179,6 +214,7 @@ def _email_values(tx: Transaction, key: int, business: str, email: MainEmail) ->
         if email.unwritten
         else tx.sealer.seal(email.email.encode(), email_place(key, email.slot)),
         "origin": email.origin,
+        "folded": False,
     }
 
 
@@ -325,6 +361,7 @@ def place_emails(tx: Transaction, record: CustomerRecord, erased: Mapping[int, b
                 "email_hash": erased[main.slot],
                 "email": None,
                 "origin": main.origin,
+                "folded": True,
             }
             for main in record.emails
         ],

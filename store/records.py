@@ -41,8 +41,8 @@ Basis = Literal[
 
 
 def normal_email(email: str) -> str:
-    """Return the form in which e-mails are compared (R15): trimmed and case-folded, nothing rewritten."""
-    return email.strip().casefold()
+    """Return the form in which e-mails are compared (R15): trimmed and in lower case, no letter rewritten."""
+    return email.strip().lower()
 
 
 class Amount(msgspec.Struct, frozen=True, gc=False):

@@ -128,6 +128,10 @@ class Lookup:
         """Return 16 bytes that stand for an e-mail of a business, normalised as R15 says."""
         return self._digest("email", business, normal_email(email))[:16]
 
+    def folded_email(self, business: str, email: str) -> bytes:
+        """Return what stood for an e-mail while ß counted as ss; of most it is the same."""
+        return self._digest("email", business, normal_email(email).casefold())[:16]
+
     def words(self, business: str, text: str) -> set[int]:
         """Return a 63-bit number for each word of a name, ignoring accents and case."""
         plain = text.casefold()

@@ -247,11 +247,15 @@ customer_emails = sa.Table(
     sa.Column("email_hash", sa.LargeBinary(16), nullable=False),
     sa.Column("email", sa.LargeBinary),
     sa.Column("origin", sa.String(8), nullable=False),
+    sa.Column("folded", sa.Boolean, nullable=False, server_default=sa.true()),
     sa.UniqueConstraint("business", "email_hash"),
     sa.CheckConstraint("slot BETWEEN 1 AND 3", name="slot"),
     sqlite_with_rowid=False,
 )
-"""Main e-mails. A unique index allows each on one record of a business only (R16)."""
+"""Main e-mails. A unique index allows each on one record of a business only (R16).
+
+``folded``: the hash may have been made when ß counted as ss, as older versions do.
+"""
 
 WORD_BLOCK = 8192
 """Number of consecutive customer ids whose words are stored together."""

@@ -288,7 +288,7 @@ def merged(copies: list[dict[str, Any]]) -> dict[str, Any]:
 
 def normal(email: str) -> str:
     """How e-mails are compared (R15)."""
-    return email.strip().casefold()
+    return email.strip().lower()
 
 
 def bare(address: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -395,8 +395,9 @@ class Oracle:
         """The buyer's e-mail, unless it identifies no one (R17) or the order has no Amazon buyer (R24)."""
         if order["channel"] == "NON_AMAZON" or self.identifies_nobody(order):
             return None
-        email: str | None = (order["groups"]["buyer"] or {}).get("email")
-        return email
+        email: str = (order["groups"]["buyer"] or {}).get("email") or ""
+        local, _, domain = email.partition("@")
+        return email if local and "." in domain.strip(".") else None  # R15, R21
 
     def identifies_nobody(self, order: dict[str, Any]) -> bool:
         email = normal((order["groups"]["buyer"] or {}).get("email") or "")

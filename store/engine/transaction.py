@@ -80,8 +80,12 @@ class Transaction:
         SQLite's transaction holds the whole file already. A reading transaction locks nothing: it would wait
         for writers and fail after their commit.
         """
-        reading = self.conn.get_execution_options().get("reading", False)
-        return statements.locking(query) if self._on_postgresql and not reading else query
+        return statements.locking(query) if self._on_postgresql and not self.only_reads else query
+
+    @property
+    def only_reads(self) -> bool:
+        """Return True if the transaction must not write."""
+        return bool(self.conn.get_execution_options().get("reading", False))
 
     def lock_all(self, query: sa.Select[Any]) -> None:
         """Lock the rows that the query finds, in its order."""

@@ -136,7 +136,8 @@ def test_an_e_mail_has_one_hash_whatever_its_letters_and_blanks() -> None:
     }
     assert len(hashes) == 1
     assert len(hashes.pop()) == 16
-    assert lookup.email("acme", "straße@example.com") == lookup.email("acme", "STRASSE@example.com")
+    assert lookup.email("acme", "straße@example.com") == lookup.email("acme", "STRAẞE@example.com")
+    assert lookup.email("acme", "straße@example.com") != lookup.email("acme", "strasse@example.com")
 
 
 def test_dots_and_plus_tags_make_another_e_mail() -> None:
