@@ -36,9 +36,8 @@ def import_customers(
 ) -> None:
     """Import customers of other channels from CSV, so that their e-mails match.
 
-    A line belongs to an existing customer by external_id, else by e-mail. Invalid lines are reported and
-    skipped;
-    the exit status is then 1. Importing a file again changes nothing.
+    A line belongs to an existing customer by external_id, else by e-mail; with customer_id it edits that one.
+    Invalid lines are reported and skipped; the exit status is then 1. Importing a file again changes nothing.
     """
     try:
         total = count_lines(file)
@@ -47,7 +46,8 @@ def import_customers(
     except Refused as refused:
         raise Failure(f"{file}: {refused}", status=BAD_INPUT) from None
     with opened(create=True) as service:
-        lines = read_lines(file, service.businesses(), service.shared_emails)
+        ignored: list[str] = []
+        lines = read_lines(file, service.businesses(), service.shared_emails, ignored.extend)
         counts: Counter[LineOutcome] = Counter()
         if not dry_run:
             confirm(f"import {counted(total, 'line')} of {file}?", yes=yes)
@@ -58,6 +58,8 @@ def import_customers(
                     _print(outcome, dry_run)
         except Refused as refused:
             raise Failure(f"{file}: {refused}", status=BAD_INPUT) from None
+    if ignored:
+        say(f"left out, as an import does not set them: {', '.join(ignored)}")
     say(f"{'would be: ' if dry_run else ''}{_summary(counts)}")
     if counts["refused"]:
         raise typer.Exit(FAULT)

@@ -52,7 +52,7 @@ def write_csv(what: str, objects: Iterable[dict[str, Any]], out: TextIO) -> int:
     """Write the same keys as columns, nested ones joined with a dot; orders with one row a line item.
 
     Returns the number of objects. Spreadsheets run a cell that begins like a formula, so such a text gets an
-    apostrophe.
+    apostrophe; numbers and phones can do no harm. One more goes before a text that begins as if it had one.
     """
     kind = EXPORTED[what]
     heading = [name for name, _ in _cells(None, kind)]
@@ -69,12 +69,14 @@ def write_csv(what: str, objects: Iterable[dict[str, Any]], out: TextIO) -> int:
     return written
 
 
-_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?").fullmatch
+_LIKE_A_FORMULA = re.compile(r"'*[=+\-@\t\r\n]").match
+_HARMLESS = re.compile(r"[+-]?[0-9(][0-9 ()./-]*(?:(?:ext\.?|x) ?[0-9]+)?").fullmatch
+"""Numbers and phones with an extension: arithmetic at worst, without the letters of a function or command."""
 
 
 def _cell(value: Any) -> Any:
     if isinstance(value, bool):
         return json.dumps(value)
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") and not _NUMBER(value):
+    if isinstance(value, str) and _LIKE_A_FORMULA(value) and not _HARMLESS(value):
         return "'" + value
     return value

@@ -6,18 +6,39 @@ edited by hand stays as it is, so importing a file again changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Literal
 
-from poller.customers.fields import EMAILS, SELLERS, Changes, amended, has_it, main_email, with_emails
+import msgspec
+
+from poller.customers.fields import (
+    EMAILS,
+    SELLERS,
+    Changes,
+    amended,
+    checked,
+    has_it,
+    main_email,
+    with_emails,
+)
 from poller.errors import Refused
+from poller.matching.customer_records import shown_name
 from store.origins import ADDRESS_PARTS, ADDRESSES, part_names
 from store.records import Address, CustomerRecord, MainEmail, normal_email
 
 LineOutcome = Literal["new", "changed", "unchanged", "merged", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Cells of a line that names its customer by number, empty ones included, by column."""
+
+    customer_id: int
+    given: Mapping[str, str] = field(repr=False)
+    shared_emails: frozenset[str] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +53,7 @@ class Line:
     business: str = ""
     changes: Changes = field(default_factory=lambda: Changes({}), repr=False)
     refused: str | None = None
+    edit: Edit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +100,7 @@ class Picture:
 
     def _decide(self, line: Line, now: datetime) -> ImportedLine:
         values = {name: value for name, value in line.changes.values.items() if value is not None}
-        target = self._target(values)
+        target = line.edit.customer_id if line.edit is not None else self._target(values)
         if target is None:
             target = -1 - len(self.touched)
             record = CustomerRecord(self.business, None, None, now, customer_id=target)
@@ -87,6 +109,8 @@ class Picture:
             earlier = self.touched[target]
             raise Refused(f"line {earlier} is about the same customer ({_name(target)}): one line for each.")
         before = self.records[target]
+        if line.edit is not None and not line.changes.values:
+            return self._remember(line, "unchanged", before, before)
         if before.merged_into is not None:
             self.touched[target] = line.number
             return ImportedLine(
@@ -94,7 +118,12 @@ class Picture:
             )
         if before.status == "forgotten":
             raise Refused(f"customer {target} was forgotten: nothing can be added to it.")
-        after = imported(self.recognized.get(target, before), values)
+        known = self.recognized.get(target, before)
+        if line.edit is None:
+            after = imported(known, values)
+        else:
+            self._check_free(target, values)
+            after = amended(known, line.changes, "hand")
         return self._remember(line, "unchanged" if after == before else "changed", before, after)
 
     def _target(self, values: dict[str, str | Decimal]) -> int | None:
@@ -118,6 +147,16 @@ class Picture:
                 raise Refused(has_it(name, holder, target or 0))
         return target
 
+    def _check_free(self, target: int, values: Mapping[str, str | Decimal]) -> None:
+        """Raise Refused for an e-mail or an external ID that another record has (R16)."""
+        for name in EMAILS:
+            holder = self.by_email.get(normal_email(str(values[name])), target) if name in values else target
+            if holder != target:
+                raise Refused(has_it(name, holder, target))
+        holder = self.by_external_id.get(str(values.get("external_id")), target)
+        if holder != target:
+            raise Refused(f"{_name(holder)} has that external id: every customer needs its own.")
+
     def _remember(
         self, line: Line, kind: LineOutcome, before: CustomerRecord | None, after: CustomerRecord
     ) -> ImportedLine:
@@ -138,6 +177,75 @@ class Picture:
 
 def _name(customer_id: int) -> str:
     return f"customer {customer_id}" if customer_id > 0 else "a customer of this file"
+
+
+# --- lines that name their customer by number -------------------------------------------------------
+
+
+def edit_of(line: Line, edit: Edit, records: Mapping[int, CustomerRecord]) -> Line:
+    """Return the line with what it changes of its customer, as an edit by hand does.
+
+    A cell that is as the export shows it changes nothing, whatever it holds, and neither does an empty one,
+    but in an address of which the line gives another part.
+    """
+    record = records.get(edit.customer_id)
+    try:
+        if record is None:
+            raise Refused(f"there is no customer {edit.customer_id}.")
+        given = with_emails_spread(edit.given, record.emails)
+        business = given.pop("business", "")
+        if business and business != record.business:
+            raise Refused(f"customer {edit.customer_id} belongs to the business {record.business}.")
+        groups: list[tuple[str, ...]] = [EMAILS] if edit.given.get("emails") else []
+        groups += [parts for kind in ADDRESSES if any(map(given.get, parts := part_names(kind)))]
+        removable = {name for group in groups for name in group}
+        differing = {
+            name: cell
+            for name, cell in given.items()
+            if cell != _exported(record, name) and (cell or name in removable)
+        }
+        return replace(line, business=record.business, changes=checked(differing, (), edit.shared_emails))
+    except Refused as refused:
+        return replace(line, refused=str(refused))
+
+
+def with_emails_spread(given: Mapping[str, str], mains: Sequence[MainEmail]) -> dict[str, str]:
+    """Return the cells with the list in ``emails`` spread over the slots of main e-mails. Raises Refused.
+
+    ``mains``: those that the list was exported of, in slot order. What the list lacks of them is removed.
+    """
+    spread = {name: cell for name, cell in given.items() if name != "emails"}
+    if not given.get("emails"):
+        return spread
+    try:
+        emails = msgspec.json.decode(given["emails"], type=list[str | None])
+    except msgspec.DecodeError:
+        raise Refused('emails must be a list, for example ["ann@example.com"].') from None
+    if len(emails) > len(EMAILS):
+        raise Refused(f"a customer has at most {len(EMAILS)} main e-mails.")
+    slots = [main.slot for main in mains]
+    slots += [slot for slot in (1, 2, 3) if slot not in slots]
+    emails += [""] * (len(mains) - len(emails))
+    for slot, email in zip(slots, emails, strict=False):
+        if email is not None and not spread.get(f"email_{slot}"):
+            spread[f"email_{slot}"] = email.strip()
+    return spread
+
+
+def _exported(record: CustomerRecord, name: str) -> str:
+    """Return a field as the export shows it, without blanks at its ends."""
+    kind, _, part = name.partition("_")
+    if name == "name":
+        value = shown_name(record)
+    elif name == "discount_percent":
+        value = None if record.discount_percent is None else format(record.discount_percent, "f")
+    elif name in EMAILS:
+        value = next((main.email for main in record.emails if main.slot == int(part)), None)
+    elif kind in ADDRESSES:
+        value = getattr(getattr(record, kind) or Address(), part)
+    else:
+        value = getattr(record, name)
+    return (value or "").strip()
 
 
 _SHOWN = ("external_id", "name", "company", "phone", "billing", "delivery", *SELLERS)

@@ -17,7 +17,14 @@ from pathlib import Path
 
 from poller.customers.edits import settle_business
 from poller.customers.fields import EMAILS, checked, recognized
-from poller.customers.import_rules import ImportedLine, Line, Picture
+from poller.customers.import_rules import (
+    Edit,
+    ImportedLine,
+    Line,
+    Picture,
+    edit_of,
+    with_emails_spread,
+)
 from poller.errors import Refused
 from store import customers
 from store.engine import Store, Transaction
@@ -28,11 +35,17 @@ from store.records import CustomerRecord, normal_email
 BATCH_SIZE = 200
 
 COLUMNS = (
-    *("external_id", "business", "name", "company", *EMAILS, "phone"),
+    *("customer_id", "external_id", "business", "name", "company", *EMAILS, "emails", "phone"),
     *part_names("billing"),
     *part_names("delivery"),
     *("price_list", "currency", "tax_code", "discount_percent"),
 )
+
+IGNORED = (
+    *("account", "marketplace", "status", "merged_into", "amazon_name", "aliases", "labels"),
+    *("contactable", "contact_email", "created_from_order", "created_at", "changed_at"),
+)
+"""Further columns of our own export, which say nothing that an import sets."""
 
 MAX_LENGTH_OF_RECORD = 100_000
 """Characters; the limits of the fields add up to less."""
@@ -49,8 +62,16 @@ def count_lines(path: Path) -> int:
         return max(0, sum(1 for _ in file) - 1)
 
 
-def read_lines(path: Path, businesses: Mapping[str, str], shared_emails: frozenset[str]) -> Iterator[Line]:
-    """Yield the records of a file below its heading. Raises Refused for a heading that cannot be used."""
+def read_lines(
+    path: Path,
+    businesses: Mapping[str, str],
+    shared_emails: frozenset[str],
+    tell_ignored: Callable[[Sequence[str]], None] = lambda _: None,
+) -> Iterator[Line]:
+    """Yield the records of a file below its heading. Raises Refused for a heading that cannot be used.
+
+    ``tell_ignored`` gets the columns that are left out.
+    """
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         first, number = file.readline(), 1
         said = _SEPARATOR.fullmatch(first.rstrip("\r\n"))
@@ -59,6 +80,7 @@ def read_lines(path: Path, businesses: Mapping[str, str], shared_emails: frozens
         form = Form(said[1] if said else max(",;\t", key=first.count))
         records = form.records(chain([first], file), number)
         heading = _heading(form, next(records))
+        tell_ignored([name for name in heading if name in IGNORED])
         for record in records:
             line = _line(form, record, heading, businesses, shared_emails)
             if line is not None:
@@ -138,7 +160,7 @@ def _key(name: str) -> str:
     return re.sub(r"[\W_]+", "", name.casefold())
 
 
-_COLUMN_OF = {_key(name): name for name in COLUMNS} | {"email": "email_1"}
+_COLUMN_OF = {_key(name): name for name in (*COLUMNS, *IGNORED)} | {"email": "email_1"}
 _HELP = "`order-sync customers import --help` lists the columns"
 
 
@@ -159,7 +181,7 @@ def _heading(form: Form, record: Record) -> list[str]:
         if column in heading:
             raise Refused(f"the column {column} is in the heading twice.")
         heading.append(column)
-    if not {"external_id", *EMAILS} & set(heading):
+    if not {"customer_id", "external_id", "emails", *EMAILS} & set(heading):
         raise Refused("the file has neither a column external_id nor one for an e-mail to find customers by.")
     return heading
 
@@ -189,16 +211,24 @@ def _line(
             cells.pop()
         if len(cells) != len(heading):
             raise Refused(f"it has {len(cells)} values, the heading {len(heading)} columns.")
-        given = {name: cell for name, cell in zip(heading, cells, strict=True) if cell}
+        given = {n: cell for n, cell in zip(heading, cells, strict=True) if n not in IGNORED}
+        if number := given.pop("customer_id", ""):
+            if not (number.isascii() and number.isdigit()):
+                raise Refused("customer_id must be a number.")
+            return replace(line, edit=Edit(int(number), given, shared_emails))
+        given = {name: cell for name, cell in with_emails_spread(given, ()).items() if cell}
         business = settle_business(businesses, given.pop("business", None))
         return replace(line, business=business, changes=checked(given, (), shared_emails))
     except Refused as refused:
         return replace(line, refused=str(refused))
 
 
+_GUARDED = re.compile(r"'+[=+\-@\t\r\n]")
+
+
 def _without_guard(cell: str) -> str:
     """Remove the apostrophe that our own CSV puts before what a spreadsheet would run as a formula."""
-    return cell[1:] if cell[:1] == "'" and cell[1:2] in ("=", "+", "-", "@") else cell
+    return cell[1:].strip() if _GUARDED.match(cell) else cell
 
 
 # --- storing ----------------------------------------------------------------------------------------
@@ -250,6 +280,8 @@ def _decide(
     tx: Transaction, lines: Sequence[Line], pictures: dict[str, Picture], touched: dict[int, int]
 ) -> list[ImportedLine]:
     """Decide a batch on what is stored and on what earlier lines would change (``pictures``)."""
+    edited = customers.load(tx, {line.edit.customer_id for line in lines if line.edit is not None})
+    lines = [line if line.edit is None else edit_of(line, line.edit, edited) for line in lines]
     usable = [line for line in lines if line.refused is None]
     holders: dict[str, tuple[dict[str, int], dict[str, tuple[int, int]]]] = {}
     for business in sorted({line.business for line in usable}):
@@ -267,6 +299,9 @@ def _decide(
         picture = pictures.setdefault(business, Picture(business, touched))
         picture.recognized |= {i: recognized(record, by_email, "import") for i, record in records.items()}
         _add(picture, records, by_external_id, {email: i for email, (i, _) in by_email.items()})
+    for record in edited.values():
+        picture = pictures.setdefault(record.business, Picture(record.business, touched))
+        picture.records.setdefault(record.customer_id, record)
     return [
         pictures.setdefault(line.business, Picture(line.business, touched)).take(line, tx.now)
         for line in lines

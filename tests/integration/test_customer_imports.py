@@ -213,7 +213,7 @@ def test_a_bad_line_never_spoils_the_others(store: Store, tmp_path: Path) -> Non
         "merge them.",
         12: "it is not UTF-8 text: save the file as UTF-8 (Excel: CSV UTF-8).",
         14: "name is too long: 500 characters are allowed.",
-        15: "billing_country must be a code of two letters, for example GB.",
+        15: "billing_country must be a country's code of two letters (ISO 3166), for example GB.",
         17: "it is too long: 100,000 characters are allowed.",
         18: "a quotation mark is not closed.",
     }

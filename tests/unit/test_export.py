@@ -249,7 +249,23 @@ def test_customers_in_csv_are_one_row_each() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["=1", "+44 113", "-2+3", "@cmd", "\t=1", "\r=1", "\n=1", "-", "+", "--5", "-1-1"]
+    "text",
+    [
+        "=1",
+        "+44 113|x",
+        "-2+3",
+        "@cmd",
+        "\t=1",
+        "\r=1",
+        "\n=1",
+        "-",
+        "+",
+        "--5",
+        "+A1",
+        "+1+cmd|x",
+        "'=1",
+        "''+x",
+    ],
 )
 def test_a_text_that_a_spreadsheet_would_run_gets_an_apostrophe(text: str) -> None:
     order = structs.replace(ORDER, buyer=Buyer(name=text), lines=(structs.replace(LINE, gift_message=text),))
@@ -258,7 +274,18 @@ def test_a_text_that_a_spreadsheet_would_run_gets_an_apostrophe(text: str) -> No
 
 
 @pytest.mark.parametrize(
-    "text", ["-1.50", "-3", "12", "Ann", "a=b", "O'Neil, Ann", "two\nlines", "two\rlines"]
+    "text",
+    [
+        *("-1.50", "-3", "12", "Ann", "a=b", "O'Neil, Ann", "two\nlines", "two\rlines", "'t Hooft"),
+        # Phones had an apostrophe in every program but a spreadsheet (iris-client#443: the + of phones lost).
+        *(
+            "+44 1632 960777",
+            "+441632960777",
+            "+1 (415) 555-0100",
+            "+1 415-555-0100 ext. 40172",
+            "+49 30/123456",
+        ),
+    ],
 )
 def test_a_number_or_a_plain_text_stays_as_it_is(text: str) -> None:
     order = structs.replace(ORDER, buyer=Buyer(name=text))
