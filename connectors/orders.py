@@ -30,6 +30,10 @@ class Money(msgspec.Struct, frozen=True, gc=False):
     currency: str
 
 
+OtherAmounts = tuple[tuple[str, Money], ...]
+"""Amounts without a field of their own, each with Amazon's type."""
+
+
 class Personal(msgspec.Struct, frozen=True, gc=False):
     """A group of buyer data. Its ``repr`` hides everything."""
 
@@ -81,9 +85,10 @@ class TaxRegistration(Personal, frozen=True, gc=False):
 class AmazonLine:
     """One order item.
 
-    Amounts are the item's breakdown subtotals, None if absent; ``discount`` has Amazon's sign.
-    ``withheld_tax`` is the TAX subtotal of an item whose tax collections say MARKETPLACE_FACILITATOR, else
-    None.
+    Amounts are the item's breakdown subtotals, None if absent; ``discount`` has Amazon's sign. All are in one
+    currency: that of ITEM, or without it, of the first. ``other_amounts`` has the subtotals of other types,
+    and those in another currency. ``withheld_tax`` is the TAX subtotal of an item whose tax collections say
+    MARKETPLACE_FACILITATOR, else None.
     """
 
     order_item_id: str
@@ -106,6 +111,7 @@ class AmazonLine:
     cancel_request_reason: str | None = field(default=None, repr=False)
     cancelled_by: str | None = None
     cancel_reason: str | None = field(default=None, repr=False)
+    other_amounts: OtherAmounts = ()
 
 
 class AmazonPackage(msgspec.Struct, frozen=True, gc=False):
@@ -154,6 +160,8 @@ class AmazonOrder:
     lines: tuple[AmazonLine, ...] = ()
     packages: tuple[AmazonPackage, ...] = ()
     tax_registrations: tuple[TaxRegistration, ...] = field(default=(), repr=False)
+    own_amounts: OtherAmounts = ()
+    """Amounts of the order alone, which no item has a part of, such as a tip."""
     unread: frozenset[str] = frozenset()
     """Fields, of the order or of its lines, that this copy brings in a form that cannot be read."""
 

@@ -17,7 +17,7 @@ from typing_extensions import TypedDict
 from poller.matching.customer_records import shown_name
 from poller.matching.emails import contact_email
 from poller.text import time_text
-from store.orders import order_currency
+from store.amounts import line_currency, order_currency, unexplained
 from store.progress import BackfillState, Way
 from store.queries import JournalEntry as StoredEntry
 from store.records import Address as StoredAddress
@@ -28,6 +28,7 @@ from store.records import (
     CustomerStatus,
     LineRecord,
     OrderRecord,
+    OtherAmounts,
     PackageRecord,
 )
 from store.verification_records import By, FetchOutcome, FindingKind, VerificationState
@@ -71,6 +72,10 @@ class Line(TypedDict):
     gift_wrap: str | None
     gift_message: Annotated[str | None, BUYER_DATA]
     promotion_ids: list[str]
+    currency: str | None
+    """Of the line's amounts."""
+    other_amounts: dict[str, str]
+    """Amounts without a key of their own, by Amazon's type: COD_FEE; `TAX USD` if the currency is another."""
 
 
 @with_config(_SCHEMA)
@@ -126,6 +131,10 @@ class Order(TypedDict):
     cancelled_by: str | None
     withheld_tax: str | None
     """The tax that Amazon keeps and pays."""
+    other_amounts: dict[str, str]
+    """The order's own amounts, by Amazon's type: DELIVERY_TIP."""
+    unexplained: str | None
+    """The total less all amounts in its currency, normally 0.00; null without a total."""
     changed_at: str | None
     """When it changed here."""
 
@@ -281,6 +290,14 @@ def _money(amount: Amount | None) -> str | None:
     return None if amount is None else format(amount.amount, "f")
 
 
+def other_amounts_object(amounts: OtherAmounts, currency: str | None) -> dict[str, str]:
+    """Return amounts by Amazon's type, with the currency in the key if it is another one than expected."""
+    return {
+        kind if amount.currency == currency else f"{kind} {amount.currency}": format(amount.amount, "f")
+        for kind, amount in amounts
+    }
+
+
 def address_object(address: StoredAddress | None) -> Address | None:
     """Return an address with all its keys."""
     if address is None:
@@ -304,6 +321,8 @@ def _line_object(line: LineRecord) -> Line:
         "gift_wrap": _money(line.gift_wrap),
         "gift_message": line.gift_message,
         "promotion_ids": list(line.promotion_ids),
+        "currency": line_currency(line),
+        "other_amounts": other_amounts_object(line.other_amounts, line_currency(line)),
     }
 
 
@@ -370,6 +389,8 @@ def order_object(order: OrderRecord) -> dict[str, Any]:
         "cancel_requested": order.cancel_requested,
         "cancelled_by": order.cancelled_by,
         "withheld_tax": _money(order.withheld_tax),
+        "other_amounts": other_amounts_object(order.own_amounts, order_currency(order)),
+        "unexplained": _money(unexplained(order)),
         "changed_at": time_text(order.changed_at),
     }
     return dict(exported)

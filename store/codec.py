@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from store.records import Amount, PackageRecord
+from store.records import Amount, OtherAmounts, PackageRecord
 
 
 def dump(value: Any) -> str:
@@ -72,6 +72,16 @@ def load_as_of(text: str, row_time: datetime) -> dict[str, datetime]:
 
 def amount(value: Decimal | None, currency: str | None) -> Amount | None:
     return None if value is None else Amount(value, currency or "")
+
+
+def dump_amounts(amounts: OtherAmounts) -> str | None:
+    """Encode as ``[[type, amount, currency], …]``; None if there are none."""
+    return dump([[kind, format(a.amount, "f"), a.currency] for kind, a in amounts]) if amounts else None
+
+
+def load_amounts(text: str | None) -> OtherAmounts:
+    items = msgspec.json.decode(text) if text else ()
+    return tuple((kind, Amount(Decimal(number), currency)) for kind, number, currency in items)
 
 
 def dump_packages(packages: tuple[PackageRecord, ...]) -> str | None:

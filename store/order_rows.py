@@ -13,7 +13,15 @@ import msgspec
 from store import codec
 from store.engine import Row
 from store.introspection import Field, fields_of, parts_of
-from store.records import Address, Amount, LineRecord, OrderRecord, PackageRecord, says_something
+from store.records import (
+    Address,
+    Amount,
+    LineRecord,
+    OrderRecord,
+    OtherAmounts,
+    PackageRecord,
+    says_something,
+)
 from store.sealing import Sealer
 
 R = TypeVar("R", OrderRecord, LineRecord)
@@ -26,6 +34,7 @@ _CODECS: Mapping[Any, _Codec] = {
     tuple[str, ...]: (codec.dump_list, codec.load_list),
     Mapping[str, str]: (codec.dump_map, codec.load_map),
     tuple[PackageRecord, ...]: (codec.dump_packages, codec.load_packages),
+    OtherAmounts: (codec.dump_amounts, codec.load_amounts),
 }
 _WORDS = (codec.dump_words, codec.load_words)
 
@@ -43,8 +52,11 @@ class Rows(Generic[R]):
             for f in fields
             if not f.declared.sealed and (f.declared.joined or f.kind in _CODECS)
         }
-        self.encoded: Callable[[R], dict[str, Any]] = _encoding(fields, codecs)
-        """Makes the columns of a record, not sealed yet: a sealed column holds what is to be sealed."""
+        self.encoded: Callable[[R, str | None], dict[str, Any]] = _encoding(fields, codecs)
+        """Makes the columns of a record, not sealed yet: a sealed column holds what is to be sealed.
+
+        A row has one currency: an amount in another one is left out.
+        """
         self._decoded = _decoding(fields, codecs)
         self._decoders = tuple((f.name, _decoder(f)) for f in fields if f.declared.sealed)
         self._columns = {part: self._with_countries(names) for part, names in parts_of(record).items()}
@@ -98,8 +110,8 @@ class Rows(Generic[R]):
 # They are compiled once, as those of dataclasses are: looping over the fields takes half as long again.
 
 
-def _encoding(fields: Iterable[Field], codecs: Mapping[str, _Codec]) -> Callable[[Any], dict[str, Any]]:
-    """Return the function that makes the columns of a record."""
+def _encoding(fields: Iterable[Field], codecs: Mapping[str, _Codec]) -> Callable[[Any, Any], dict[str, Any]]:
+    """Return the function that makes the columns of a record, with amounts in one currency."""
     functions: dict[str, Any] = {}
     columns: dict[str, str] = {}
     for field in fields:
@@ -108,14 +120,14 @@ def _encoding(fields: Iterable[Field], codecs: Mapping[str, _Codec]) -> Callable
         if field.kind is Address:
             columns[f"{name}_country"] = f"{value} and {value}.country"
         if field.kind is Amount:
-            columns[name] = f"{value} and {value}.amount"
+            columns[name] = f"{value}.amount if {value} and {value}.currency == currency else None"
         elif field.declared.sealed:
             functions[f"encode_{name}"] = _encoder(field)
             columns[name] = f"encode_{name}({value}) if {value} else None"
         elif name in codecs:
             functions[f"dump_{name}"] = codecs[name][0]
             columns[name] = f"dump_{name}({value})"
-    return _compiled(columns, functions)
+    return _compiled("it, currency", columns, functions)
 
 
 def _decoding(fields: Iterable[Field], codecs: Mapping[str, _Codec]) -> Callable[[Row], dict[str, Any]]:
@@ -131,13 +143,15 @@ def _decoding(fields: Iterable[Field], codecs: Mapping[str, _Codec]) -> Callable
             values[name] = f"load_{name}({column})"
         elif not field.declared.sealed:
             values[name] = column
-    return _compiled(values, functions)
+    return _compiled("it", values, functions)
 
 
-def _compiled(items: Mapping[str, str], functions: dict[str, Any]) -> Callable[[Any], dict[str, Any]]:
-    """Return a function of ``it`` that makes a dictionary: by key, the expression for its value."""
+def _compiled(
+    arguments: str, items: Mapping[str, str], functions: dict[str, Any]
+) -> Callable[..., dict[str, Any]]:
+    """Return a function that makes a dictionary: by key, the expression for its value."""
     written = ", ".join(f"{key!r}: {expression}" for key, expression in items.items())
-    function: Callable[[Any], dict[str, Any]] = eval(f"lambda it: {{{written}}}", functions)
+    function: Callable[..., dict[str, Any]] = eval(f"lambda {arguments}: {{{written}}}", functions)
     return function
 
 

@@ -14,9 +14,10 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 
 from store import codec
+from store.amounts import line_currency, order_currency
 from store.engine import Row, Transaction
 from store.order_rows import LINES, ORDERS
-from store.records import Amount, LineRecord, OrderRecord
+from store.records import LineRecord, OrderRecord
 from store.tables import OPEN, ORDER_KEYS, RARE_BASIS, order_lines, orders
 from store.types import among, among_these
 
@@ -115,33 +116,20 @@ def _line_record(tx: Transaction, row: Row) -> LineRecord:
 def _encoded(tx: Transaction, record: OrderRecord, key: int, ids: Mapping[int, int]) -> dict[str, Any]:
     """Return the columns of an order, not sealed yet."""
     customer_id = record.customer_id
-    row = ORDERS.encoded(record)
+    currency = order_currency(record)
+    row = ORDERS.encoded(record, currency)
     row["order_key"] = key
     row["as_of"] = codec.dump_as_of(record.as_of, record.last_updated_at)
-    row["currency"] = order_currency(record)
+    row["currency"] = currency
     row["customer_id"] = None if customer_id is None else ids.get(customer_id, customer_id)
     return row
 
 
-def order_currency(record: OrderRecord) -> str | None:
-    """Return the currency of the grand total, else of the first priced line."""
-    if record.total is not None:
-        return record.total.currency
-    return next((c for line in record.lines if (c := _line_currency(line))), None)
-
-
-def _line_currency(line: LineRecord) -> str | None:
-    for name in LINES.amounts:
-        amount: Amount | None = getattr(line, name)
-        if amount is not None:
-            return amount.currency
-    return None
-
-
 def _encoded_line(key: int, position: int, line: LineRecord) -> dict[str, Any]:
     """Return the columns of a line, not sealed yet."""
-    row = LINES.encoded(line)
-    row["order_key"], row["position"], row["currency"] = key, position, _line_currency(line)
+    currency = line_currency(line)
+    row = LINES.encoded(line, currency)
+    row["order_key"], row["position"], row["currency"] = key, position, currency
     return row
 
 
@@ -234,6 +222,8 @@ def _merged_row(
     row["as_of"] = codec.dump_as_of(write.record.as_of, row["last_updated_at"])
     if "proceeds" in write.groups or row["currency"] is None:
         row["currency"] = encoded["currency"]
+        if row["currency"] != old["currency"]:
+            row |= {name: encoded[name] for name in ORDERS.amounts}
     return row
 
 
@@ -253,7 +243,7 @@ def _merged_lines(tx: Transaction, write: OrderSave, old: Mapping[str, Row], key
     unread = write.record.unread
     columns, lasting = LINES.columns(_parts(write)) - unread, LINES.columns({"lasting"}) - unread
     if write.core:
-        columns |= {"position", "currency"}
+        columns |= {"position"}
     erased: dict[str, None] = {}
     if write.record.erased_at is not None:
         erased = dict.fromkeys(LINES.sealed)
@@ -269,8 +259,13 @@ def _merged_lines(tx: Transaction, write: OrderSave, old: Mapping[str, Row], key
             brings, had = (any(line[name] is not None for name in lasting) for line in (encoded, before))
             decides = lasting if brings and (write.core or not had) else ()
             LINES.merge(row, encoded, (*columns, *decides), tx.sealer, place_of)
+            currencies = {before["currency"], encoded["currency"]} - {None}
             # The newest copy may carry no amounts at all; those that stay keep their currency.
-            row["currency"] = row["currency"] or encoded["currency"] or before["currency"]
+            is_new = "proceeds" in write.groups
+            first, second = (encoded, before) if is_new else (before, encoded)
+            row["currency"] = first["currency"] or second["currency"]
+            if len(currencies) > 1:  # a row has one currency: what comes from the other copy has another
+                row |= {name: None for name in LINES.amounts if (name in columns) != is_new}
         merged.append({**row, **erased})
     return merged
 

@@ -52,6 +52,10 @@ class Amount(msgspec.Struct, frozen=True, gc=False):
     currency: str
 
 
+OtherAmounts = tuple[tuple[str, Amount], ...]
+"""Amounts without a field of their own, each with Amazon's type; a DISCOUNT is positive."""
+
+
 class Discreet(msgspec.Struct, gc=False):
     """A value whose ``repr`` leaves out its sealed fields."""
 
@@ -138,6 +142,7 @@ class LineRecord(Discreet, gc=False):
     promotion_ids: Annotated[tuple[str, ...], In("promotion")] = ()
     gift_message: Annotated[str | None, In("fulfillment", sealed=True)] = None
     customization_url: Annotated[str | None, In("lasting", sealed=True)] = None
+    other_amounts: Annotated[OtherAmounts, In("proceeds")] = ()
     unreadable: tuple[str, ...] = ()
 
 
@@ -211,6 +216,8 @@ class OrderRecord(Discreet, gc=False):
     """The time that the days of its buyer data are counted from (R60)."""
     erased_at: Annotated[datetime | None, In("decision")] = None
     """When its buyer data was erased, or refused because it came too late; none is ever taken again (R63)."""
+    own_amounts: Annotated[OtherAmounts, In("proceeds")] = ()
+    """Amounts of the order alone, which no line has a part of, such as a tip."""
     first_seen_at: datetime | None = None
     changed_at: datetime | None = None
     unreadable: tuple[str, ...] = ()

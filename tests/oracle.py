@@ -40,12 +40,12 @@ BREAKDOWN_OF = {
 # Which group a field of a line comes from; its other fields come from the newest copy.
 GROUP_OF_LINE_FIELD = {
     "unit_price": "price",
-    **dict.fromkeys(BREAKDOWN_OF, "proceeds"),
+    **dict.fromkeys((*BREAKDOWN_OF, "other_amounts"), "proceeds"),
     "quantity_shipped": "fulfillment",
     "gift_message": "fulfillment",
     "promotion_ids": "promotion",
 }
-MONEY_FIELDS = {"total", "withheld_tax", "unit_price", *BREAKDOWN_OF}
+MONEY_FIELDS = {"total", "withheld_tax", "unexplained", "unit_price", *BREAKDOWN_OF}
 TIME_FIELDS = {"created_at", "last_updated_at", "ship_by", "deliver_by", "shipped_at"}
 
 
@@ -181,6 +181,9 @@ def read_groups(payload: dict[str, Any], items: dict[str, Any]) -> dict[str, Any
         "currency": grand_total.get("currencyCode"),
         "lines": {i: read_sums(part) for i, part in of_item.items()},
     }
+    sums = read_sums({"breakdowns": order.get("breakdowns") or []}, grand_total.get("currencyCode"))
+    own = sums["other_amounts"].items()
+    groups["proceeds"]["own"] = {key: value for key, value in own if key.split()[0] == "DELIVERY_TIP"}
     if not (grand_total or order.get("breakdowns") or of_item):
         groups["proceeds"] = None
 
@@ -219,16 +222,41 @@ def read_groups(payload: dict[str, Any], items: dict[str, Any]) -> dict[str, Any
     return groups
 
 
-def read_sums(proceeds: dict[str, Any]) -> dict[str, str | None]:
-    breakdowns = proceeds.get("breakdowns") or []
-    sums = {
-        field: total_of(amount(b["subtotal"]) for b in breakdowns if b["type"] == kind)
-        for field, kind in BREAKDOWN_OF.items()
-    }
-    if sums["discount"] is not None:
-        sums["discount"] = sums["discount"].removeprefix("-")  # always positive, it lowers the price
-    moneys = [proceeds.get("proceedsTotal") or {}, *(b["subtotal"] for b in breakdowns)]
-    return sums | {"currency": first(money.get("currencyCode") for money in moneys)}
+def read_sums(proceeds: dict[str, Any], currency: str | None = None) -> dict[str, Any]:
+    """The sums of an item's breakdowns by our names, what is left by Amazon's, and their currency."""
+    breakdowns = [b for b in proceeds.get("breakdowns") or [] if b.get("subtotal")]
+    codes = [(b["type"], b["subtotal"]["currencyCode"]) for b in breakdowns]
+    items_first = [code for kind, code in codes if kind == "ITEM"] + [code for _, code in codes]
+    currency = first([currency, *items_first])
+    by_key: dict[str, str | None] = {}
+    for kind, code in codes:
+        same = (
+            amount(b["subtotal"]) for b, pair in zip(breakdowns, codes, strict=True) if pair == (kind, code)
+        )
+        key = kind if code == currency else f"{kind} {code}"
+        by_key[key] = total_of(same)
+    for key in by_key:
+        if key.split()[0] == "DISCOUNT":
+            by_key[key] = (by_key[key] or "").removeprefix("-")  # always positive, it lowers the price
+    sums: dict[str, Any] = {field: by_key.pop(kind, None) for field, kind in BREAKDOWN_OF.items()}
+    return sums | {"other_amounts": by_key, "currency": currency}
+
+
+def left_over(total: str | None, currency: str | None, own: dict[str, str], lines: list[Any]) -> str | None:
+    """The total less every amount in its currency."""
+    if total is None:
+        return None
+    known = [Decimal(value) for key, value in own.items() if " " not in key]
+    for line in lines:
+        here = line["currency"] == currency
+        for field, kind in BREAKDOWN_OF.items():
+            if here and line[field] is not None:
+                known.append(-Decimal(line[field]) if kind == "DISCOUNT" else Decimal(line[field]))
+        for key, value in (line["other_amounts"] or {}).items():
+            kind, _, code = key.partition(" ")
+            if (code or line["currency"]) == currency:
+                known.append(-Decimal(value) if kind == "DISCOUNT" else Decimal(value))
+    return format(Decimal(total) - sum(known, Decimal(0)), "f")
 
 
 def read_address(address: dict[str, Any]) -> dict[str, Any] | None:
@@ -477,7 +505,11 @@ class Oracle:
                 name: groups[name].get("lines", {}).get(item_id, {})
                 for name in set(GROUP_OF_LINE_FIELD.values())
             }
-            lines.append(base | {key: parts[group].get(key) for key, group in GROUP_OF_LINE_FIELD.items()})
+            line = base | {key: parts[group].get(key) for key, group in GROUP_OF_LINE_FIELD.items()}
+            line["currency"] = first([parts["proceeds"].get("currency"), parts["price"].get("currency")])
+            if parts["price"].get("currency") != line["currency"]:
+                line["unit_price"] = None  # a line has one currency
+            lines.append(line)
             currencies += [parts["price"].get("currency"), parts["proceeds"].get("currency")]
             if item_id in groups["tax"].get("facilitated", []):
                 withheld.append(parts["proceeds"].get("tax"))  # R42
@@ -507,6 +539,13 @@ class Oracle:
             "cancel_requested": groups["cancellation"].get("requested", False),
             "cancelled_by": groups["cancellation"].get("cancelled_by"),
             "withheld_tax": total_of(withheld),
+            "other_amounts": groups["proceeds"].get("own"),
+            "unexplained": left_over(
+                groups["proceeds"].get("total"),
+                first(currencies),
+                groups["proceeds"].get("own") or {},
+                lines,
+            ),
         }
         for key in ("status", "fulfilled_by", "service_level", "ship_by", "deliver_by"):
             result[key] = groups["fulfillment"].get(key)

@@ -134,9 +134,16 @@ class Recipient(_Model, frozen=True):
     delivery_preference: Annotated[DeliveryPreference | None, Spare("delivery_instructions")] = None
 
 
+class ProceedsBreakdown(_Model, frozen=True):
+    type: str
+    """Needed: an amount of no known kind can be neither added nor taken off."""
+    subtotal: Money | None = None
+
+
 class OrderProceeds(_Model, frozen=True):
     grand_total: Money | None = None
-    breakdowns: Any = None
+    breakdowns: Annotated[list[ProceedsBreakdown] | None, Spare("own_amounts")] = None
+    """Spare: nearly all are sums over the items, and what is left out stays unexplained."""
 
 
 class TaxRegistration(_Model, frozen=True):
@@ -179,12 +186,6 @@ class Product(_Model, frozen=True):
     price: Price | None = None
     customization: Customization | None = None
     """Needed where it is given: it says what to make. So is a gift's message."""
-
-
-class ProceedsBreakdown(_Model, frozen=True):
-    type: str
-    """Needed: an amount of no known kind can be neither added nor taken off."""
-    subtotal: Money | None = None
 
 
 class ItemProceeds(_Model, frozen=True):
@@ -374,6 +375,9 @@ def read_order(order: Order, unread: frozenset[str] = frozenset()) -> AmazonOrde
         present.add("tax")
         registrations = tuple([_registration(each) for each in order.tax.tax_registrations])
     lines = _lines(order.order_items, present)
+    own_amounts: orders.OtherAmounts = ()
+    if order.proceeds is not None and order.proceeds.breakdowns:
+        own_amounts = _own_amounts(order.proceeds.breakdowns, lines)
 
     return AmazonOrder(  # by position, in the order of its fields: keywords would double the cost
         required_text(order.order_id, "orderId"),
@@ -397,6 +401,7 @@ def read_order(order: Order, unread: frozenset[str] = frozenset()) -> AmazonOrde
         lines,
         packages,
         registrations,
+        own_amounts,
         unread,
     )
 
@@ -513,10 +518,11 @@ def _lines(items: Sequence[OrderItem], present: set[str]) -> tuple[AmazonLine, .
 def _line(item: OrderItem, present: set[str]) -> AmazonLine:
     product = item.product or _NO_PRODUCT
     amounts: dict[str, orders.Money] = {}
+    other_amounts: orders.OtherAmounts = ()
     if item.proceeds is not None:
         if item.proceeds.breakdowns:
             present.add("proceeds")
-            amounts = _subtotals(item.proceeds.breakdowns)
+            amounts, other_amounts = _amounts(item.proceeds.breakdowns)
         elif item.proceeds.proceeds_total:
             present.add("proceeds")
     promotion_ids: tuple[str, ...] = ()
@@ -527,7 +533,7 @@ def _line(item: OrderItem, present: set[str]) -> AmazonLine:
     if item.tax is not None and item.tax.tax_collections:
         present.add("tax")
         if any([collection.model == "MARKETPLACE_FACILITATOR" for collection in item.tax.tax_collections]):
-            withheld_tax = amounts.get("TAX")
+            withheld_tax = amounts.get("TAX") or next((m for kind, m in other_amounts if kind == "TAX"), None)
     quantity_shipped = gift_message = None
     if item.fulfillment is not None:
         quantity_shipped = item.fulfillment.quantity_fulfilled
@@ -570,6 +576,7 @@ def _line(item: OrderItem, present: set[str]) -> AmazonLine:
         cancel_request_reason,
         cancelled_by,
         cancel_reason,
+        other_amounts,
     )
 
 
@@ -578,26 +585,51 @@ def _gift_message(packing: Packing) -> str | None:
 
 
 _AMOUNTS = frozenset({"ITEM", "TAX", "SHIPPING", "DISCOUNT", "GIFT_WRAP"})
+"""Types of breakdowns that have a field of their own."""
+
+_SUMS_OVER_ITEMS = _AMOUNTS | {"COD_FEE", "OTHER"}
+"""Types that an order's breakdowns have as sums over its items (Amazon's model, OrderProceedsBreakdown)."""
 
 
-def _subtotals(breakdowns: Sequence[ProceedsBreakdown]) -> dict[str, orders.Money]:
-    """Return the subtotal by type of breakdown; a repeated type is summed, in one currency only."""
-    sums: dict[str, orders.Money] = {}
+def _amounts(
+    breakdowns: Sequence[ProceedsBreakdown],
+) -> tuple[dict[str, orders.Money], orders.OtherAmounts]:
+    """Return an item's subtotals that have a field, by type, and all others.
+
+    What has a field is in one currency, so that it adds up: that of ITEM, or without it, of the first.
+    """
+    sums = _subtotals(breakdowns)
+    currency = next((c for kind, c in sums if kind == "ITEM"), next((c for _, c in sums), None))
+    amounts, others = {}, []
+    for (kind, its_currency), money in sums.items():
+        if its_currency == currency and kind in _AMOUNTS:
+            amounts[kind] = money
+        else:
+            others.append((kind, money))
+    return amounts, tuple(others)
+
+
+def _own_amounts(breakdowns: Sequence[ProceedsBreakdown], lines: Iterable[AmazonLine]) -> orders.OtherAmounts:
+    """Return the order's amounts that are no sums over its items, such as DELIVERY_TIP."""
+    sums = _subtotals(breakdowns)
+    of_items = _SUMS_OVER_ITEMS | {kind for line in lines for kind, _ in line.other_amounts}
+    return tuple([(kind, money) for (kind, _), money in sums.items() if kind not in of_items])
+
+
+def _subtotals(breakdowns: Sequence[ProceedsBreakdown]) -> dict[tuple[str, str], orders.Money]:
+    """Return the sums by type and currency; a breakdown without an amount says nothing."""
+    sums: dict[tuple[str, str], orders.Money] = {}
     at = 0
     try:
         for at, breakdown in enumerate(breakdowns):  # noqa: B007
             kind = required_text(breakdown.type, "type")
-            if kind not in _AMOUNTS:
-                continue
             subtotal = _money(breakdown.subtotal, "subtotal")
             if subtotal is None:
-                raise Malformed("subtotal is missing")
-            known = sums.get(kind)
+                continue
+            known = sums.get((kind, subtotal.currency))
             if known is not None:
-                if known.currency != subtotal.currency:
-                    raise Malformed("subtotal is in another currency than the one before it")
                 subtotal = orders.Money(known.amount + subtotal.amount, known.currency)
-            sums[kind] = subtotal
+            sums[kind, subtotal.currency] = subtotal
     except Malformed as malformed:
         reason = f"proceeds.breakdowns[{at}].{malformed}"
     else:

@@ -90,6 +90,12 @@ class Line:
     gift_wrap: Decimal | None = None
     facilitator: bool = False
     """The marketplace collects the tax itself."""
+    scheme: str | None = None
+    """IOSS or UOSS: the scheme under which the tax is reported."""
+    fees: tuple[tuple[str, Decimal], ...] = ()
+    """Further amounts by Amazon's type, such as COD_FEE."""
+    tax_currency: str | None = None
+    """The tax is in this currency instead of the order's, and not part of its total."""
     promotion_ids: tuple[str, ...] = ()
     gift_message: str | None = None
     customized_url: str | None = None
@@ -102,8 +108,20 @@ class Line:
 
     @property
     def total(self) -> Decimal:
-        extras = (self.tax or _NOTHING) + (self.shipping or _NOTHING) + (self.gift_wrap or _NOTHING)
-        return self.unit_price * self.quantity + extras - abs(self.discount or _NOTHING)
+        return sum((-abs(a) if kind == "DISCOUNT" else a for kind, a in self.amounts), _NOTHING)
+
+    @property
+    def amounts(self) -> list[tuple[str, Decimal]]:
+        """Return the amounts in the order's currency, by Amazon's type."""
+        amounts = (
+            ("ITEM", self.unit_price * self.quantity),
+            ("TAX", self.tax if self.tax_currency is None else None),
+            ("SHIPPING", self.shipping),
+            ("GIFT_WRAP", self.gift_wrap),
+            ("DISCOUNT", self.discount),
+            *self.fees,
+        )
+        return [(kind, amount) for kind, amount in amounts if amount is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -449,9 +467,11 @@ def _fulfilment(facts: Facts) -> Json:
 def _proceeds(facts: Facts) -> Json:
     written: Json = {"grandTotal": money(facts.total, facts.currency)}
     if facts.tip is not None:
-        items = sum((line.total for line in facts.lines), _NOTHING)
+        sums: dict[str, Decimal] = {}
+        for kind, amount in (each for line in facts.lines for each in line.amounts):
+            sums[kind] = sums.get(kind, _NOTHING) + amount
         written["breakdowns"] = [
-            {"type": "ITEM", "status": "FINALIZED", "subtotal": money(items, facts.currency)},
+            *({"type": kind, "subtotal": money(amount, facts.currency)} for kind, amount in sums.items()),
             {"type": "DELIVERY_TIP", "status": "FINALIZED", "subtotal": money(facts.tip, facts.currency)},
         ]
     return written
@@ -478,10 +498,13 @@ def _item(facts: Facts, line: Line) -> Json:
             item["expense"] = {"pointsCost": {"pointsGranted": points}}
         if line.promotion_ids:
             item["promotion"] = {"breakdowns": [{"promotionId": each} for each in line.promotion_ids]}
+        tax: Json = {}
+        if line.scheme is not None:
+            tax["taxCalculationBreakdowns"] = [{"reportingScheme": line.scheme}]
         if line.facilitator:
-            item["tax"] = {
-                "taxCollections": [{"model": "MARKETPLACE_FACILITATOR", "responsibleParty": "Amazon"}]
-            }
+            tax["taxCollections"] = [{"model": "MARKETPLACE_FACILITATOR", "responsibleParty": "Amazon"}]
+        if tax:
+            item["tax"] = tax
     fulfilment: Json = {
         "quantityFulfilled": line.shipped,
         "quantityUnfulfilled": max(0, line.quantity - line.shipped),
@@ -505,21 +528,10 @@ def _item(facts: Facts, line: Line) -> Json:
 
 
 def _line_proceeds(facts: Facts, line: Line) -> Json:
-    amounts = (
-        ("ITEM", line.unit_price * line.quantity),
-        ("TAX", line.tax),
-        ("SHIPPING", line.shipping),
-        ("GIFT_WRAP", line.gift_wrap),
-        ("DISCOUNT", line.discount),
-    )
-    return {
-        "proceedsTotal": money(line.total, facts.currency),
-        "breakdowns": [
-            {"type": kind, "subtotal": money(amount, facts.currency)}
-            for kind, amount in amounts
-            if amount is not None
-        ],
-    }
+    breakdowns = [{"type": kind, "subtotal": money(amount, facts.currency)} for kind, amount in line.amounts]
+    if line.tax_currency is not None and line.tax is not None:
+        breakdowns.append({"type": "TAX", "subtotal": money(line.tax, line.tax_currency)})
+    return {"proceedsTotal": money(line.total, facts.currency), "breakdowns": breakdowns}
 
 
 def _package(facts: Facts, package: Package) -> Json:

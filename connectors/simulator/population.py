@@ -232,7 +232,9 @@ class _Story:
     def replacement(self, original: str, person: _Person) -> Facts:
         facts = replace(self.purchase(person), replaces=original, tip=None)
         free = [
-            replace(line, unit_price=Decimal(0), tax=None, shipping=None, discount=None, gift_wrap=None)
+            replace(
+                line, unit_price=Decimal(0), tax=None, shipping=None, discount=None, gift_wrap=None, fees=()
+            )
             for line in facts.lines
         ]
         return replace(facts, lines=tuple(free))
@@ -322,15 +324,22 @@ class _Story:
         quantity = random.choice((1, 1, 1, 1, 1, 2, 3, 12))
         taxed = self._chance(0.5)
         discount = (price * quantity / 10).quantize(cents) if self._chance(0.15) else None
+        item_id = f"{random.randrange(10**14):014d}"
+        # Not drawn, so that all other worlds stay the same.
+        abroad = taxed and item_id[-2:] in ("00", "01")
+        fee = {"1": "COD_FEE", "2": "OTHER"}.get(item_id[-1]) if item_id[-2] in "234" else None
         return Line(
-            item_id=f"{random.randrange(10**14):014d}",
+            item_id=item_id,
             unit_price=price,
             quantity=quantity,
             sku=None if self._chance(0.02) else f"INV-{random.randrange(500):03d}",
             asin=None if self._chance(0.02) else f"B0INV{random.randrange(10**5):05d}",
             title=f"Invented {random.choice(_THINGS)} № {index + 1}",
             tax=(price * quantity / 5).quantize(cents) if taxed else None,
-            facilitator=taxed and self._chance(0.4),
+            facilitator=taxed and self._chance(0.4) and not abroad,
+            scheme={"5": "IOSS", "6": "UOSS"}.get(item_id[-1]) if taxed else None,
+            fees=() if fee is None else ((fee, Decimal(3)),),
+            tax_currency=("USD" if self.place.currency == "EUR" else "EUR") if abroad else None,
             shipping=self._price(900) if self._chance(0.3) else None,
             discount=-discount if discount is not None and self._chance(0.3) else discount,
             promotion_ids=("INVENTED-SALE",) if discount is not None else (),

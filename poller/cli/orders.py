@@ -14,13 +14,14 @@ from poller.cli.failures import BAD_INPUT, DEFERRED, Failure
 from poller.cli.options import AsJson, Limit, OfAccount, OrderId
 from poller.cli.output import put, put_json, put_table, say
 from poller.cli.session import opened
-from poller.export import order_object
+from poller.export import order_object, other_amounts_object
 from poller.matching.explanations import BASIS
 from poller.text import iso_rounded_up, plain, when
 from store import accounts, quarantine, queries
+from store.amounts import line_currency, order_currency, unexplained
 from store.engine import Transaction
 from store.quarantine import Quarantined
-from store.records import Address, Amount, Basis, OrderRecord
+from store.records import Address, Amount, Basis, OrderRecord, OtherAmounts
 
 app = typer.Typer()
 
@@ -142,6 +143,7 @@ def show(order_id: OrderId, account: OfAccount = None, as_json: AsJson = False) 
 def _put_order(order: OrderRecord, kept_until: str) -> None:
     buyer = order.buyer
     basis = BASIS.get(order.match_basis or "none")
+    rest = unexplained(order)
     facts = [
         ("order", order.order_id),
         ("account", order.account),
@@ -164,6 +166,8 @@ def _put_order(order: OrderRecord, kept_until: str) -> None:
         ("billing", address_line(order.billing)),
         ("total", _money(order.total)),
         ("tax withheld", _money(order.withheld_tax)),
+        ("other amounts", _others(order.own_amounts, order_currency(order))),
+        ("unexplained", _money(rest) if rest is not None and rest.amount else None),
         ("price list", order.price_list),
         ("tax code", order.tax_code),
         ("labels", ", ".join(f"{key} = {value}" for key, value in sorted(order.labels.items()))),
@@ -189,6 +193,8 @@ def _put_order(order: OrderRecord, kept_until: str) -> None:
                 ">tax",
                 ">shipping",
                 ">discount",
+                ">gift wrap",
+                "other amounts",
             ),
             [
                 (
@@ -201,6 +207,8 @@ def _put_order(order: OrderRecord, kept_until: str) -> None:
                     _money(line.tax),
                     _money(line.shipping),
                     _money(line.discount),
+                    _money(line.gift_wrap),
+                    _others(line.other_amounts, line_currency(line)),
                 )
                 for line in order.lines
             ],
@@ -214,6 +222,10 @@ def _put_order(order: OrderRecord, kept_until: str) -> None:
                 for p in order.packages
             ],
         )
+
+
+def _others(amounts: OtherAmounts, currency: str | None) -> str:
+    return ", ".join(f"{kind} {amount}" for kind, amount in other_amounts_object(amounts, currency).items())
 
 
 def _utc(text: str) -> str:

@@ -16,15 +16,25 @@ from dataclasses import fields
 from decimal import Decimal
 from functools import lru_cache
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_origin
 
 from msgspec.structs import astuple
 
-from connectors.orders import GROUPS, AmazonLine, AmazonOrder
+from connectors.orders import GROUPS, AmazonLine, AmazonOrder, Money
 from poller.matching.marketplace_rules import ALWAYS, DATASETS, MarketplaceRules, seller_status
 from poller.matching.statuses import is_pending, is_ready, stage
+from store.amounts import DISCOUNT
 from store.introspection import fields_of
-from store.records import Address, Amount, Buyer, LineRecord, OrderRecord, PackageRecord, TaxNumber
+from store.records import (
+    Address,
+    Amount,
+    Buyer,
+    LineRecord,
+    OrderRecord,
+    OtherAmounts,
+    PackageRecord,
+    TaxNumber,
+)
 
 WITHHELD = "withheld"
 """A group of its own (R42): withheld tax is a subtotal of the proceeds that the tax data marks so."""
@@ -35,8 +45,19 @@ WITHHELD_TAKES = frozenset({"proceeds", "tax"})
 
 _IN_EVERY_COPY = frozenset({"key", "core", "lasting"})
 
+
+def _other_amounts(theirs: Iterable[tuple[str, Money]]) -> OtherAmounts:
+    return tuple([(kind, _amount(money, kind == DISCOUNT)) for kind, money in theirs])
+
+
+def _amount(money: Money, is_discount: bool = False) -> Amount:
+    """Return an amount. Amazon's sign of a discount is not documented; ours is positive, lowers the price."""
+    return Amount(abs(money.amount) if is_discount else money.amount, money.currency)
+
+
 CONVERTERS: Mapping[Any, Callable[[Any], Any]] = {
-    Amount: lambda money: Amount(money.amount, money.currency),
+    Amount: _amount,
+    OtherAmounts: _other_amounts,
     Buyer: lambda buyer: Buyer(*astuple(buyer)),
     Address: lambda address: Address(*astuple(address)),
     tuple[PackageRecord, ...]: lambda packages: tuple([PackageRecord(*astuple(p)) for p in packages]),
@@ -71,7 +92,7 @@ def translate(order: AmazonOrder, account: str, rules: MarketplaceRules | None) 
         as_of=dict.fromkeys(groups, seen_at),
         marketplace=None if rules is None else rules.code,
         seller_status=seller_status(order.programs, values.get("fulfilled_by"), rules),
-        withheld_tax=_sum([line.withheld_tax for line in lines]) if WITHHELD in groups else None,
+        withheld_tax=_withheld(lines, values.get("total")) if WITHHELD in groups else None,
         lines=lines,
         price_list=None if rules is None else rules.price_list,
         tax_code=None if rules is None else rules.tax_code,
@@ -140,14 +161,17 @@ def _cancellation(order: AmazonOrder) -> dict[str, Any]:
 _LINE_FIELDS = fields_of(LineRecord)
 _LINE_VALUES = attrgetter(*(field.name for field in _LINE_FIELDS))
 _LINE_AMOUNTS = tuple(i for i, field in enumerate(_LINE_FIELDS) if field.kind is Amount)
-_DISCOUNT = next(i for i, field in enumerate(_LINE_FIELDS) if field.name == "discount")
+_DISCOUNT, _OTHERS = (
+    next(i for i, field in enumerate(_LINE_FIELDS) if field.name == name)
+    for name in ("discount", "other_amounts")
+)
 
 
 @lru_cache(maxsize=256)
 def _absent(groups: frozenset[str]) -> tuple[tuple[int, Any], ...]:
     """Return the places of the fields that a line without these groups lacks, with their defaults."""
     return tuple(
-        (i, () if field.kind == tuple[str, ...] else None)
+        (i, () if get_origin(field.kind) is tuple else None)
         for i, field in enumerate(_LINE_FIELDS)
         if field.declared.part not in groups | _IN_EVERY_COPY
     )
@@ -164,17 +188,21 @@ def _lines(lines: Iterable[AmazonLine], groups: frozenset[str]) -> tuple[LineRec
         for i in _LINE_AMOUNTS:
             money = values[i]
             if money is not None:
-                # Amazon's sign of a discount is not documented; ours is positive and lowers the price.
-                amount = abs(money.amount) if i == _DISCOUNT else money.amount
-                values[i] = Amount(amount, money.currency)
+                values[i] = _amount(money, i == _DISCOUNT)
+        if values[_OTHERS]:
+            values[_OTHERS] = _other_amounts(values[_OTHERS])
         records.append(LineRecord(*values))
     return tuple(records)
 
 
-def _sum(amounts: Iterable[Amount | None]) -> Amount | None:
-    """Return the sum, None without an amount; different currencies have no sum and stay on the lines."""
-    present = [a for a in amounts if a is not None]
-    if not present or any(a.currency != present[0].currency for a in present):
+def _withheld(lines: Iterable[LineRecord], total: Amount | None) -> Amount | None:
+    """Return the tax withheld of all lines, in the currency of the total; None without one.
+
+    Amounts in different currencies have no sum and stay on the lines.
+    """
+    present = [line.withheld_tax for line in lines if line.withheld_tax is not None]
+    currencies = {amount.currency for amount in (*present, total) if amount is not None}
+    if not present or len(currencies) > 1:
         return None
     return Amount(sum((a.amount for a in present), Decimal(0)), present[0].currency)
 

@@ -7,12 +7,14 @@ import io
 import json
 import re
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from config import values
+from connectors.simulator.orders import Line, Package
 from connectors.simulator.world import Seller, World
 from poller.export import KEYS
 from store import customers
@@ -32,9 +34,17 @@ HOSTILE = "111-0000000-0000009"
 CANCELLED_ELSEWHERE = "111-0000000-0000010"
 OTHER_SHOP = "111-0000000-0000011"
 WITHOUT_FILE = "111-0000000-0000012"
+ODD = "111-0000000-0000013"
 UNKNOWN = "999-9999999-9999999"
 EMAIL = "somebody@marketplace.amazon.co.uk"
 OPENED, ESCAPE = "An invented thing", "\x1b[31mred"
+
+
+def _odd(body: dict[str, Any]) -> dict[str, Any]:
+    """A total that is a pound more than its amounts, and a package without a reference."""
+    del body["packages"][0]["packageReferenceId"]
+    body["proceeds"]["grandTotal"]["amount"] = "19.00"
+    return body
 
 
 def stocked_world() -> World:
@@ -58,6 +68,11 @@ def stocked_world() -> World:
     elsewhere: dict[str, Any] = {"created": day, "marketplace_id": "AZMDEXL2RVFNN"}
     world.order(CANCELLED_ELSEWHERE, **elsewhere, status="CANCELLED", email=None)
     world.order(OTHER_SHOP, **elsewhere)
+    line = Line(f"{ODD}-1", tax=Decimal(2), tax_currency="EUR", fees=(("COD_FEE", Decimal(3)),))
+    never = datetime.max.replace(tzinfo=UTC)
+    parcel = Package("1", tracking_number="TRK-ODD", shipped_at=day)
+    odd: dict[str, Any] = {"status": "SHIPPED", "packages": (parcel,), "deliver_by": never}
+    world.order(ODD, created=day, lines=(line,), tip=Decimal(5), amend=_odd, **odd)
     world.order(WITHOUT_FILE, created=day, marketplace_id="APJ6JRA9NG5V4")
     world.order(HELD, created=day, marketplace="DE", email=None, fulfilled_by="AMAZON")
     world.order(HOSTILE, created=day, email="hostile@marketplace.amazon.co.uk", name=ESCAPE)
@@ -133,6 +148,25 @@ def test_orders_show_is_readable(shop: Shop) -> None:
     for words in (PLAIN, "UNSHIPPED", "Testa Invented", EMAIL, "1 Invented Street", "10.00 GBP", OPENED):
         assert words in text
     assert "None" not in text
+
+
+def test_amounts_labels_and_dates_of_an_odd_order_are_shown_as_they_are(shop: Shop) -> None:
+    found = shop("orders", "show", ODD, "--json").json()
+    (line,) = found["lines"]
+    assert (line["currency"], line["tax"]) == ("GBP", None)
+    assert line["other_amounts"] == {"COD_FEE": "3.00", "TAX EUR": "2.00"}
+    assert (found["total"], found["other_amounts"]) == ("19.00", {"DELIVERY_TIP": "5.00"})
+    assert found["unexplained"] == "1.00"
+    assert (found["packages"][0]["reference"], found["packages"][0]["tracking_number"]) == (None, "TRK-ODD")
+    text = shop("orders", "show", ODD).out
+    for words in ("COD_FEE 3.00, TAX EUR 2.00", "DELIVERY_TIP 5.00", "1.00 GBP", "TRK-ODD", "9999-12-31"):
+        assert words in text
+    assert "kept until 9999-12-31" in shop("orders", "explain", ODD).out
+    assert "unexplained" not in shop("orders", "show", PLAIN).out
+    reader = csv.DictReader(io.StringIO(shop("export", "orders", "--format", "csv").out))
+    (cells,) = (each for each in reader if each["order_id"] == ODD)
+    assert cells["lines.other_amounts"] == '{"COD_FEE": "3.00", "TAX EUR": "2.00"}'
+    assert (cells["other_amounts"], cells["unexplained"]) == ('{"DELIVERY_TIP": "5.00"}', "1.00")
 
 
 def test_orders_show_as_json_has_the_exported_keys(shop: Shop) -> None:

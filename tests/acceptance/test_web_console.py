@@ -279,6 +279,17 @@ def test_all_fields_of_the_export_are_shown_as_far_as_the_user_may_see_them(
     assert all_fields(page)["amazon_name"] == ("Quentin a" if "buyer-data" in scopes else "***")
 
 
+def test_an_order_page_shows_other_amounts_and_dates_beyond_reason(place: Served) -> None:
+    user = place.browser("amounts", "read")
+    page = user.get(f"/console/orders/acme/{ORDERS[4]}").text
+    assert "COD_FEE 3.00, TAX EUR 2.00" in page
+    for term, value in (("DELIVERY_TIP", "5.00"), ("Deliver by", "9999-12-31 23:59")):
+        assert f"<dt>{term}</dt><dd>{value}</dd>" in page
+    assert "<dt>Unexplained</dt>" not in page
+    shown = place.client("read").get(f"/orders/{ORDERS[4]}").json()
+    assert (shown["unexplained"], shown["lines"][0]["currency"]) == ("0.00", "GBP")
+
+
 def test_answers_are_sent_at_once() -> None:
     """Otherwise every small answer is delayed by 40 ms."""
     with listen("127.0.0.1", 0) as listening:

@@ -6,13 +6,15 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import httpx
 import structlog
 
+from connectors.simulator.orders import Line
 from connectors.simulator.world import Seller, World
 from poller.bootstrap import Service
 from poller.web.console import forms
@@ -80,6 +82,9 @@ class Served:
 def served(folder: Path, database_url: str | None = None, **environ: str) -> Iterator[Served]:
     """A shop with five orders of four buyers and one order in quarantine, read and served."""
     world = World(Seller("acme", ("UK", "DE")))
+    fee = Line("odd-1", tax=Decimal(2), tax_currency="EUR", fees=(("COD_FEE", Decimal(3)),))
+    never = datetime.max.replace(tzinfo=UTC)
+    odd: dict[str, Any] = {"lines": (fee,), "tip": Decimal(5), "deliver_by": never}
     for number, order_id in enumerate(ORDERS):
         created = STARTED - timedelta(days=1, minutes=number)
         which = "abcda"[number]
@@ -92,6 +97,7 @@ def served(folder: Path, database_url: str | None = None, **environ: str) -> Ite
             recipient=f"Quentin {which}",
             street="7 Secret Street",
             phone="+44 1632 960777",
+            **(odd if number == 4 else {}),
         )
     world.order(BAD, created=STARTED - timedelta(hours=20), poison="quantity_a_word")
     with open_shop(folder / "shop", world, marketplaces=("UK", "DE")) as shop:

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from msgspec.structs import replace
 
-from connectors.orders import AmazonPackage, TaxRegistration
+from connectors.orders import AmazonLine, AmazonPackage, Money, TaxRegistration
 from poller.matching.match import OrderWrite
 from poller.matching.statuses import PENDING, UNDER_WAY
 from poller.matching.translation import translate
@@ -364,6 +364,64 @@ def test_a_line_keeps_the_groups_that_a_newer_copy_lacks(store: Store) -> None:
     assert found.item_total == Amount(Decimal("10.00"), "GBP")
     assert found.promotion_ids == ("SALE",)
     assert found.gift_message == "For you"
+
+
+# Source: a line of the Emirates with its item in AED and its tax in USD; fees and tips that had no field.
+def test_amounts_without_a_field_and_in_other_currencies_come_back_as_they_were(store: Store) -> None:
+    aed, usd = (Money(Decimal("50.00"), "AED"), Money(Decimal("0.6800"), "USD"))
+    others = (("TAX", usd), ("COD_FEE", Money(Decimal(3), "AED")))
+    abroad = line(unit_price=usd, item_total=aed, tax=None, withheld_tax=usd, other_amounts=others)
+    tip = (("DELIVERY_TIP", Money(Decimal("1E+1"), "USD")),)
+    copy = an_order(lines=(abroad,), total=Money(Decimal("23.61"), "USD"), own_amounts=tip)
+    apply(store, copy)
+    stored = order(store)
+    (found,) = stored.lines
+    assert (found.item_total, found.tax) == (Amount(Decimal("50.00"), "AED"), None)
+    assert (found.unit_price, found.withheld_tax) == (None, None), "a line has one currency"
+    assert [(kind, str(a.amount), a.currency) for kind, a in found.other_amounts] == [
+        ("TAX", "0.6800", "USD"),
+        ("COD_FEE", "3", "AED"),
+    ]
+    assert stored.own_amounts == (("DELIVERY_TIP", Amount(Decimal(10), "USD")),)
+    assert stored.withheld_tax == Amount(Decimal("0.6800"), "USD")
+    orders, _, position = exported(store)
+    assert (orders[0]["withheld_tax"], orders[0]["unexplained"]) == ("0.6800", "12.9300")
+    apply(store, copy)
+    assert exported(store, position)[0] == [], "an equal copy changes nothing"
+
+
+def _priced(currency: str, **changes: Any) -> AmazonLine:
+    price = Money(Decimal(7), currency)
+    return line(unit_price=price, item_total=price, tax=None, **changes)
+
+
+@pytest.mark.parametrize(
+    ("updated", "absent", "expected"),
+    [
+        (10, set(), ("EUR", "EUR", "EUR")),
+        (10, {"price"}, ("EUR", None, "EUR")),
+        (10, {"proceeds"}, ("GBP", None, "GBP")),
+        (-10, set(), ("GBP", "GBP", "GBP")),
+    ],
+)
+def test_copies_of_a_line_in_two_currencies_leave_it_with_one(
+    store: Store, updated: float, absent: set[str], expected: Any
+) -> None:
+    apply(store, an_order(lines=(_priced("GBP"),)))
+    apply(store, an_order(updated=updated, lines=(_priced("EUR"),), absent=absent))
+    (found,) = order(store).lines
+    currency, unit_price, item_total = expected
+    assert row(store, order_lines)["currency"] == currency
+    assert (found.unit_price and found.unit_price.currency) == unit_price
+    assert found.item_total is not None
+    assert found.item_total.currency == item_total
+
+
+def test_an_older_copy_brings_its_amounts_with_their_currency(store: Store) -> None:
+    apply(store, an_order(lines=(_priced("GBP"),), absent={"proceeds"}, total=None))
+    apply(store, an_order(updated=-10, lines=(_priced("EUR"),)))
+    (found,) = order(store).lines
+    assert (found.unit_price, found.item_total) == (None, Amount(Decimal(7), "EUR"))
 
 
 def test_the_amounts_that_a_line_keeps_keep_their_currency(store: Store) -> None:

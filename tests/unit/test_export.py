@@ -34,9 +34,10 @@ T0 = datetime(2026, 5, 1, 12, tzinfo=UTC)
 ORDER_KEYS = """order_id, account, marketplace, marketplace_id, status, seller_status, fulfilled_by, programs,
 service_level, created_at, last_updated_at, ship_by, deliver_by, seller_order_id, replaces,
 purchase_order_number, buyer_name, buyer_email, currency, total, customer_id, match_basis, delivery, billing,
-price_list, tax_code, labels, lines, packages, cancel_requested, cancelled_by, withheld_tax, changed_at"""
+price_list, tax_code, labels, lines, packages, cancel_requested, cancelled_by, withheld_tax, other_amounts,
+unexplained, changed_at"""
 LINE_KEYS = """order_item_id, sku, asin, title, quantity, quantity_shipped, unit_price, item_total, tax,
-shipping, discount, gift_wrap, gift_message, promotion_ids"""
+shipping, discount, gift_wrap, gift_message, promotion_ids, currency, other_amounts"""
 CUSTOMER_KEYS = """customer_id, business, account, marketplace, status, merged_into, external_id, name,
 company, amazon_name, emails, aliases, phone, billing, delivery, price_list, currency, tax_code,
 discount_percent, labels, contactable, contact_email, created_from_order, created_at, changed_at"""
@@ -138,6 +139,7 @@ def test_an_order_of_which_little_is_known_says_null() -> None:
     exported = order_object(BARE_ORDER)
     known = {"order_id", "account", "created_at", "last_updated_at"}
     empty = {"programs": [], "labels": {}, "lines": [], "packages": [], "cancel_requested": False}
+    empty |= {"other_amounts": {}}
     assert {k: v for k, v in exported.items() if k not in known} == dict.fromkeys(
         k for k in exported if k not in known
     ) | empty
@@ -151,6 +153,34 @@ def test_money_is_a_plain_decimal_string() -> None:
     assert (bare["unit_price"], bare["discount"]) == (None, None)
     assert customer_object(CUSTOMER)["discount_percent"] == "2.50"
     json.dumps(exported)  # nothing in it that JSON does not know
+
+
+def test_the_amounts_add_up_to_the_total_or_the_rest_is_unexplained() -> None:
+    exported = order_object(ORDER)
+    assert [line["currency"] for line in exported["lines"]] == ["GBP", None]
+    assert exported["unexplained"] == "0.00"
+    paid_at_the_door = structs.replace(
+        LINE, other_amounts=(("COD_FEE", gbp("3.00")), ("DISCOUNT", gbp("1.00")))
+    )
+    order = structs.replace(
+        ORDER, lines=(paid_at_the_door,), total=gbp("37.50"), own_amounts=(("DELIVERY_TIP", gbp("1.50")),)
+    )
+    exported = order_object(order)
+    assert exported["lines"][0]["other_amounts"] == {"COD_FEE": "3.00", "DISCOUNT": "1.00"}
+    assert (exported["other_amounts"], exported["unexplained"]) == ({"DELIVERY_TIP": "1.50"}, "0.50")
+    assert order_object(structs.replace(order, total=None))["unexplained"] is None
+    assert order_object(structs.replace(order, total=gbp("30.00")))["unexplained"] == "-7.00"
+
+
+def test_an_amount_in_another_currency_says_so_and_explains_nothing() -> None:
+    tax = (("TAX", Amount(Decimal("0.68"), "USD")),)
+    line = LineRecord("i1", 1, item_total=Amount(Decimal("50.00"), "AED"), other_amounts=tax)
+    order = structs.replace(ORDER, lines=(line,), total=Amount(Decimal("13.61"), "USD"))
+    exported = order_object(order)
+    (found,) = exported["lines"]
+    assert (found["currency"], found["item_total"], found["tax"]) == ("AED", "50.00", None)
+    assert found["other_amounts"] == {"TAX USD": "0.68"}
+    assert (exported["currency"], exported["unexplained"]) == ("USD", "12.93")
 
 
 def test_times_are_utc_with_a_z() -> None:
@@ -218,6 +248,11 @@ def test_orders_in_csv_are_one_row_a_line_item() -> None:
     assert rows[0]["delivery.line1"] == rows[1]["delivery.line1"] == "1 High Street"
     assert rows[0]["lines.unit_price"] == "10.00"
     assert json.loads(rows[0]["lines.promotion_ids"]) == ["SALE", "TWO"]
+    assert (rows[0]["lines.currency"], rows[0]["lines.other_amounts"], rows[0]["unexplained"]) == (
+        "GBP",
+        "",
+        "0.00",
+    )
     assert json.loads(rows[0]["labels"]) == {"channel": "Amazon UK"}
     assert json.loads(rows[0]["packages"])[0]["reference"] == "1"
     assert rows[0]["billing.line1"] == rows[0]["ship_by"] == ""

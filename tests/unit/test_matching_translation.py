@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 from rich.pretty import pretty_repr
 
 from connectors.orders import (
@@ -203,6 +204,30 @@ def test_r42_amounts_of_different_currencies_have_no_sum() -> None:
     record = translate(an_order(lines=lines), "acme", rules_of())
     assert record.withheld_tax is None
     assert record.lines[1].withheld_tax == Amount(Decimal(1), "EUR")
+
+
+@pytest.mark.parametrize(("total", "withheld"), [(None, "EUR"), ("EUR", "EUR"), ("GBP", None)])
+def test_r42_withheld_tax_is_in_the_currency_of_the_total(total: str | None, withheld: str | None) -> None:
+    lines = (line("i1", withheld_tax=Money(Decimal(1), "EUR")),)
+    paid = None if total is None else Money(Decimal(9), total)
+    record = translate(an_order(lines=lines, total=paid), "acme", rules_of())
+    assert record.withheld_tax == (None if withheld is None else Amount(Decimal(1), withheld))
+
+
+def test_other_amounts_are_carried_over_and_a_discount_among_them_is_positive() -> None:
+    others = (("COD_FEE", gbp("3.00")), ("DISCOUNT", Money(Decimal(-2), "EUR")))
+    order = an_order(lines=(line(other_amounts=others),), own_amounts=(("DELIVERY_TIP", gbp("5.00")),))
+    record = translate(order, "acme", rules_of())
+    assert record.lines[0].other_amounts == (
+        ("COD_FEE", Amount(Decimal("3.00"), "GBP")),
+        ("DISCOUNT", Amount(Decimal(2), "EUR")),
+    )
+    assert record.own_amounts == (("DELIVERY_TIP", Amount(Decimal("5.00"), "GBP")),)
+    bare = translate(replace(order, present=order.present - {"proceeds"}), "acme", rules_of())
+    assert (bare.own_amounts, bare.lines[0].other_amounts) == ((), ())
+    (merged,) = merge_copies([record, structs.replace(bare, last_updated_at=T0 + timedelta(hours=1))], {})
+    assert merged.record.own_amounts == record.own_amounts
+    assert merged.record.lines[0].other_amounts == record.lines[0].other_amounts
 
 
 def test_r43_business_data_is_kept_and_matches_no_one() -> None:

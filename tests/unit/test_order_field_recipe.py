@@ -34,6 +34,7 @@ NOT_EXPORTED = {
         *("channel", "match_rules", "ready", "shown", "billing_origin", "delivered_at", "shipped_at"),
         *("cancelled_at", "term_at", "erased_at", "delivery_instructions", "tax_numbers", "cancel_reason"),
         "buyer",  # its members are exported one by one
+        "own_amounts",  # exported as other_amounts
     },
     LineRecord: {"withheld_tax", "customization_url"},
 }

@@ -99,14 +99,27 @@ def test_every_trap_for_the_reader_of_an_item_occurs(payloads: list[dict[str, An
         "giftMessage" in item["fulfillment"].get("packing", {}).get("giftOption", {}) for item in items
     )
     breakdowns = [b for item in items for b in item.get("proceeds", {}).get("breakdowns", ())]
-    assert {b["type"] for b in breakdowns} == {"ITEM", "TAX", "SHIPPING", "GIFT_WRAP", "DISCOUNT"}
+    known = {"ITEM", "TAX", "SHIPPING", "GIFT_WRAP", "DISCOUNT", "COD_FEE", "OTHER"}
+    assert {b["type"] for b in breakdowns} == known
+    currencies = [
+        {b["subtotal"]["currencyCode"] for b in item["proceeds"]["breakdowns"]}
+        for item in items
+        if "proceeds" in item
+    ]
+    assert {len(each) for each in currencies} == {1, 2}
+    schemes = [
+        scheme["reportingScheme"]
+        for item in items
+        for scheme in item.get("tax", {}).get("taxCalculationBreakdowns", ())
+    ]
+    assert {*schemes} == {"IOSS", "UOSS"}
     discounts = [b["subtotal"]["amount"] for b in breakdowns if b["type"] == "DISCOUNT"]
     assert len({amount.startswith("-") for amount in discounts}) == 2, "Amazon documents no sign"
     addresses = [one.get("recipient", {}).get("deliveryAddress", {}) for one in payloads]
     assert any(address.get("addressLine3") == "" for address in addresses)
     assert {len(one["createdTime"]) for one in payloads} == {20, 24}
     tipped = [one for one in payloads if "breakdowns" in one.get("proceeds", {})]
-    assert {b["type"] for one in tipped for b in one["proceeds"]["breakdowns"]} == {"ITEM", "DELIVERY_TIP"}
+    assert {b["type"] for one in tipped for b in one["proceeds"]["breakdowns"]} == {*known, "DELIVERY_TIP"}
 
 
 def test_yen_have_no_decimals_and_all_other_money_has_two(payloads: list[dict[str, Any]]) -> None:
