@@ -13,6 +13,7 @@ from typing import Any, get_type_hints
 
 import pytest
 
+from connectors.amazon.model import spares
 from connectors.orders import AmazonLine, AmazonOrder
 from poller import export
 from poller.matching.translation import CONVERTERS
@@ -67,6 +68,14 @@ def test_every_field_is_read_from_amazon_s_answer(name: str) -> None:
     declared = [field.name for field in fields({"AmazonOrder": AmazonOrder, "AmazonLine": AmazonLine}[name])]
     unread = declared[len(made.args) :]
     assert not unread, f"{unread}: read them where connectors/amazon/model.py makes the {name}, in this order"
+
+
+def test_what_cannot_be_read_keeps_a_field_that_is_stored() -> None:
+    stored = {field.name for record in (OrderRecord, LineRecord) for field in fields_of(record)}
+    unknown = {spare.field for spare in spares().values()} - stored - {None}
+    assert not unknown, (
+        f"{unknown}: Spare(...) in connectors/amazon/model.py names no field of store/records.py"
+    )
 
 
 def test_every_field_has_a_column_in_an_upgraded_database(tmp_path: Path) -> None:
