@@ -1,6 +1,6 @@
 """Other amounts: what an order and its lines have beyond the columns of their own, such as a fee or a tip
 
-Revision: 0021, after 0020.
+Revision: 0022, after 0021.
 
 Copies that were stored before brought none: they are unexplained until Amazon changes the order.
 """
@@ -8,8 +8,8 @@ Copies that were stored before brought none: they are unexplained until Amazon c
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0021"
-down_revision = "0020"
+revision = "0022"
+down_revision = "0021"
 branch_labels = None
 depends_on = None
 
