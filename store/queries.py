@@ -213,6 +213,13 @@ def journal_of(tx: Transaction, customer_id: int) -> list[JournalEntry]:
     return [JournalEntry(**{**row._mapping, "details": journal.opened(tx, row)}) for row in tx.rows(query)]
 
 
+def emails_before(tx: Transaction, customer_id: int, entry: int) -> list[str]:
+    """Return the main e-mails that changes of a customer replaced, since an entry of the journal."""
+    changes = [each.details.get("before", {}) for each in journal_of(tx, customer_id) if each.entry >= entry]
+    fields = [f"email_{slot}" for slot in (1, 2, 3)]
+    return [email for before in changes for name in fields if (email := before.get(name)) is not None]
+
+
 def merges_of(tx: Transaction, order: OrderRecord) -> list[tuple[int, int]]:
     """Return from which customer to which standing merges moved an order, oldest first."""
     o, j = tables.orders.c, tables.journal.c

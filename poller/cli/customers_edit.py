@@ -158,3 +158,7 @@ def unmerge(
         say(f"of {since} placed after the merge, {done.arrived} moved by e-mail, {done.stayed} stayed")
     for email in done.entered:
         say(f"{plain(email)} stays with customer {kept}: it was entered there after the merge")
+    for lost in done.lost:
+        email = "an erased e-mail of the merge" if lost is None else plain(lost)
+        edit = f"`order-sync customers edit {other}` can give it to this one"
+        say(f"{email} is with no customer: it was taken off customer {kept} after the merge; {edit}")

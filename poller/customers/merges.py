@@ -46,7 +46,8 @@ class Unmerged:
 
     ``moved``: the number of orders that went back; ``arrived``: of them, those that arrived since the merge.
     ``stayed``: orders that arrived since and stayed on the kept record. ``entered``: e-mails of the other
-    that stayed there because they were entered there since.
+    that stayed there because they were entered there since. ``lost``: those that are on no record now,
+    because they were taken off the kept one since; None for one of which only the hash is left.
     """
 
     kept: CustomerRecord
@@ -55,6 +56,7 @@ class Unmerged:
     arrived: int
     stayed: int
     entered: tuple[str, ...]
+    lost: tuple[str | None, ...]
 
 
 def preview(
@@ -165,15 +167,18 @@ def unmerge(
     def digest(email: str) -> str:
         return tx.lookup.email(kept.business, email).hex()
 
+    elsewhere = _elsewhere(tx, kept, facts, digest)
     undoing = merge_rules.undo(
         kept,
         other,
         facts,
         {slot: value.hex() for slot, value in hashes.items()},
         digest,
-        _elsewhere(tx, kept, facts, digest),
+        elsewhere,
         leave,
     )
+    there = {value.hex() for value in hashes.values()} | {digest(email) for email in kept.aliases}
+    gone = {m.hash for m in facts.emails if m.side == "other"} - there - elsewhere.keys()
     arrived = merges.arrived_since(tx, entry, kept_id)
     moved = merges.give_back(tx, entry, kept_id, other_id)
     going = _give_arrived(tx, arrived, undoing, digest, shared_emails)
@@ -187,7 +192,25 @@ def unmerge(
     customers.place_emails(tx, undoing.other, _erased(hashes, undoing.returned))
     details = difference(kept, undoing.kept)
     customers.write_journal(tx, who, "unmerge", kept_id, other_id=other_id, details=details)
-    return Unmerged(undoing.kept, undoing.other, moved + going, going, len(arrived) - going, undoing.entered)
+    return Unmerged(
+        undoing.kept,
+        undoing.other,
+        moved + going,
+        going,
+        len(arrived) - going,
+        undoing.entered,
+        _written(tx, kept_id, entry, gone, digest),
+    )
+
+
+def _written(
+    tx: Transaction, kept_id: int, entry: int, hashes: Collection[str], digest: Callable[[str], str]
+) -> tuple[str | None, ...]:
+    """Return e-mails that a customer has lost since an entry of its journal, as they are written there."""
+    if not hashes:
+        return ()
+    written = {digest(email): email for email in queries.emails_before(tx, kept_id, entry)}
+    return tuple(written.get(hash_) for hash_ in sorted(hashes))
 
 
 def _erased(hashes: Mapping[int, bytes], sources: Mapping[int, int | None]) -> dict[int, bytes]:

@@ -281,6 +281,7 @@ def unmerge_customer(
             "arrived": done.arrived,
             "stayed": done.stayed,
             "entered": len(done.entered),
+            "lost": len(done.lost),
         }
         return Answer(200, unmerged, {"ETag": etag_of(tx, customer_id)})
 

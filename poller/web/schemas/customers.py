@@ -142,7 +142,7 @@ class UnmergeRequest(BaseModel):
 
 
 class Unmerged(BaseModel):
-    model_config = example(customer_id=1042, kept_id=1041, moved=3, arrived=1, stayed=0, entered=0)
+    model_config = example(customer_id=1042, kept_id=1041, moved=3, arrived=1, stayed=0, entered=0, lost=0)
     customer_id: int
     kept_id: int
     moved: int
@@ -150,6 +150,9 @@ class Unmerged(BaseModel):
     stayed: int = Field(description="Orders that arrived after the merge and stay with the kept customer.")
     entered: int = Field(
         description="E-mails that stay with the kept customer, as they were entered there after the merge."
+    )
+    lost: int = Field(
+        description="E-mails that no customer has now, as they were taken off the kept one after the merge."
     )
 
 
