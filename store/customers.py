@@ -25,6 +25,7 @@ from store.records import (
 )
 from store.tables import (
     CUSTOMER_IDS,
+    UNIDENTIFIED,
     WORD_BLOCK,
     customer_emails,
     customer_words,
@@ -111,6 +112,17 @@ def find_special(tx: Transaction, business: str, specials: Collection[str]) -> d
         c.business == business, among(c.special, sorted(specials))
     )
     return {row.special: row.customer_id for row in tx.rows(query)}
+
+
+def find_unidentified(tx: Transaction, account: str, order_ids: Collection[str]) -> dict[str, int]:
+    """Return the unidentified records of an account that these orders have made, by order id (R21)."""
+    if not order_ids:
+        return {}
+    c = customers.c
+    query = sa.select(c.created_from_order, c.customer_id).where(
+        among(c.created_from_order, sorted(order_ids)), c.account == account, sa.text(UNIDENTIFIED)
+    )
+    return {row.created_from_order: row.customer_id for row in tx.rows(query)}
 
 
 def order_counts(tx: Transaction, customer_ids: Collection[int]) -> dict[int, int]:
@@ -243,12 +255,13 @@ class Person(msgspec.Struct, omit_defaults=True, gc=False):
 
 @dataclass(slots=True, repr=False)
 class Likeness:
-    """The parts of a customer that can be like another's: person and address (of delivery, else billing)."""
+    """The parts of a customer that can be like another's; the address is of delivery, else of billing."""
 
     customer_id: int
     business: str
     person: Person
     address: Address | None
+    aliases: Sequence[str]
 
 
 _NO_PERSON = Person()
@@ -257,7 +270,7 @@ _NO_PERSON = Person()
 def likenesses(tx: Transaction, chunk: int) -> Iterator[list[Likeness]]:
     """Yield all active customers that stand for a person, in chunks by ascending id."""
     c = customers.c
-    columns = (c.customer_id, c.business, c.person, c.delivery, c.billing)
+    columns = (c.customer_id, c.business, c.person, c.delivery, c.billing, c.aliases)
     persons = sa.and_(c.status.in_(("active", "unidentified")), c.special.is_(None))
     after = 0
     while True:
@@ -277,7 +290,29 @@ def _likeness(tx: Transaction, row: sa.Row[Any]) -> Likeness:
         address = opened(Address, row.delivery, place(key, "delivery"))
     elif row.billing is not None:
         address = opened(Address, row.billing, place(key, "billing"))
-    return Likeness(key, row.business, person, address)
+    aliases = () if row.aliases is None else tx.sealer.open_json(row.aliases, place(key, "aliases"))
+    return Likeness(key, row.business, person, address, aliases)
+
+
+def likeness_of(record: CustomerRecord) -> Likeness:
+    """Return the parts of an opened record that can be like another's."""
+    person = Person(record.name, record.company, record.amazon_name, record.phone)
+    address = record.delivery or record.billing
+    return Likeness(record.customer_id, record.business, person, address, record.aliases)
+
+
+def with_older_email(tx: Transaction, business: str, email: str) -> list[int]:
+    """Return the customers of a business that have had an e-mail before, which does not match any more."""
+    c = customers.c
+    query = sa.select(c.customer_id, c.aliases).where(
+        c.business == business, c.aliases.is_not(None), c.status.in_(("active", "unidentified"))
+    )
+    found = []
+    for row in tx.rows(query.order_by(c.customer_id)):
+        aliases = tx.sealer.try_open(row.aliases, place(row.customer_id, "aliases"))
+        if aliases is not None and any(normal_email(e) == email for e in msgspec.json.decode(aliases)):
+            found.append(row.customer_id)
+    return found
 
 
 def create(tx: Transaction, records: Sequence[CustomerRecord]) -> list[int]:

@@ -176,6 +176,7 @@ order_lines = sa.Table(
     sqlite_with_rowid=False,
 )
 
+UNIDENTIFIED = "status = 'unidentified'"
 NOT_ACTIVE = "status <> 'active'"
 """Customers without an e-mail, merged or forgotten."""
 
@@ -214,6 +215,18 @@ customers = sa.Table(
         "customer_id",
         sqlite_where=sa.text(NOT_ACTIVE),
         postgresql_where=sa.text(NOT_ACTIVE),
+    ),
+    sa.Index(
+        "ix_customers_aliases",
+        "customer_id",
+        sqlite_where=sa.text("aliases IS NOT NULL"),
+        postgresql_where=sa.text("aliases IS NOT NULL"),
+    ),
+    sa.Index(
+        "ix_customers_unidentified",
+        "created_from_order",
+        sqlite_where=sa.text(UNIDENTIFIED),
+        postgresql_where=sa.text(UNIDENTIFIED),
     ),
     *(
         sa.Index(

@@ -12,11 +12,12 @@ from poller.errors import Refused
 from poller.ingest.accounts import Account
 from poller.ingest.budget import AccountBudget
 from poller.ingest.by_id import SingleOrders
+from poller.matching.emails import usable_email
 from poller.matching.explanations import BASIS, explain
 from poller.matching.retention import Retention
 from poller.matching.retention import explain as explain_term
 from poller.sync import seller
-from store import erasure, queries
+from store import customers, erasure, queries
 from store.engine import Store, Transaction
 from store.records import OrderRecord
 
@@ -104,7 +105,11 @@ def _datasets(account: Account, stored: OrderRecord | None) -> tuple[str, ...]:
 def reasons_for(tx: Transaction, order: OrderRecord) -> tuple[str, ...]:
     """Explain why an order has its customer, or none, with the numbers of the customer rules."""
     customer = None if order.customer_id is None else queries.get_customer(tx, order.customer_id)
-    return explain(order, customer, queries.merges_of(tx, order))
+    email = None if customer is None else usable_email(order, frozenset())
+    older = (
+        [] if customer is None or email is None else customers.with_older_email(tx, customer.business, email)
+    )
+    return explain(order, customer, queries.merges_of(tx, order), older)
 
 
 def retained(tx: Transaction, retention: Retention, order: OrderRecord) -> str:

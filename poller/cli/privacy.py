@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +13,7 @@ from poller.cli.failures import BAD_INPUT, Failure
 from poller.cli.options import DryRun, Yes
 from poller.cli.output import progress, put_json, say
 from poller.cli.session import confirm, opened, operator, stopped_by_signals
+from poller.customers import duplicates
 from poller.export import customer_object, journal_object, order_object
 from poller.matching.retention import term
 from poller.privacy.forget import AccountForgetting, Forgotten, Person, find_person, forget_customer
@@ -107,6 +109,15 @@ def show(customer_id: Annotated[int, typer.Argument(metavar="CUSTOMER_ID")]) -> 
         if person is None:
             raise Failure(f"there is no customer {customer_id}.", status=BAD_INPUT)
         put_json(_all_of(tx, person))
+        _say_alike(duplicates.like(tx, person.records[0]), "show")
+
+
+def _say_alike(others: Sequence[int], action: str) -> None:
+    """Name other records that look like the same person: what is done to one is not done to them."""
+    if others:
+        commands = ", ".join(f"`order-sync privacy {action} {other}`" for other in others)
+        look = "looks" if len(others) == 1 else "look"
+        say(f"{counted(len(others), 'other customer')} {look} like the same person: {commands}")
 
 
 def _all_of(tx: Transaction, person: Person) -> dict[str, Any]:
@@ -186,6 +197,7 @@ def _forget_customer(service: Service, customer_id: int, yes: bool) -> None:
         if person is None:
             raise Failure(f"there is no customer {customer_id}.", status=BAD_INPUT)
         refs = erasure.orders_of(tx, person.ids)
+        alike = duplicates.like(tx, person.records[0])
     main = person.records[0]
     if main.special is not None:
         raise Failure(
@@ -196,6 +208,7 @@ def _forget_customer(service: Service, customer_id: int, yes: bool) -> None:
     if main.customer_id != customer_id:
         say(f"customer {customer_id} was merged into customer {main.customer_id}: both are forgotten")
     orders = counted(len(refs), "order")
+    _say_alike(alike, "forget")
     confirm(f"Erase customer {main.customer_id} and the buyer data of {orders} for good?", yes=yes)
     done = service.store.commit(
         lambda tx: forget_customer(tx, main.customer_id, operator(), service.read_payload)

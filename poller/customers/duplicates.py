@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -19,9 +19,11 @@ from operator import itemgetter
 from poller.customers import likeness
 from poller.customers.likeness import REASONS, Reason
 from poller.matching.customer_records import PICKUP_POINT
-from store import queries
-from store.customers import Likeness, likenesses
+from store import customers, queries
+from store.customers import Likeness, find_hashes, likeness_of, likenesses
 from store.engine import Transaction
+from store.records import CustomerRecord, normal_email
+from store.search import customers_named
 
 CHUNK_SIZE = 2_000
 
@@ -55,19 +57,25 @@ def find(tx: Transaction, *, limit: int, tell: Callable[[int], None]) -> Suggest
         scratch.execute("PRAGMA cache_size = -16000")
         scratch.execute("CREATE TABLE marks (reason INTEGER, digest INTEGER, customer_id INTEGER)")
         scratch.execute("CREATE TABLE pairs (first INTEGER, second INTEGER, bit INTEGER)")
-        _mark(tx, scratch, tell)
+        older = _mark(tx, scratch, tell)
         common = _pair(scratch)
-        promoted = sorted({(min(pair), max(pair)) for pair in queries.suggested(tx)})
-        scratch.executemany("INSERT INTO pairs VALUES (?, ?, 1)", promoted)
+        for reason, alike in (("promoted", queries.suggested(tx)), ("older_email", older)):
+            bit = 1 << REASONS.index(reason)
+            pairs = sorted({(min(pair), max(pair)) for pair in alike})
+            scratch.executemany("INSERT INTO pairs VALUES (?, ?, ?)", [(*pair, bit) for pair in pairs])
         best, total = _best(scratch, limit)
     statuses = queries.statuses(tx, {i for pair in best for i in (pair.customer_id, pair.other_id)})
     return Suggestions(tuple(_kept_first(pair, statuses) for pair in best), total, common)
 
 
-def _mark(tx: Transaction, scratch: sqlite3.Connection, tell: Callable[[int], None]) -> None:
-    """Write a row for each form in which a record can be like another."""
+def _mark(tx: Transaction, scratch: sqlite3.Connection, tell: Callable[[int], None]) -> list[tuple[int, int]]:
+    """Write a row for each form in which a record can be like another.
+
+    Return the pairs of which one has the other's main e-mail as an older one.
+    """
     key = os.urandom(32)
     seen = 0
+    pairs: list[tuple[int, int]] = []
     for chunk in likenesses(tx, CHUNK_SIZE):
         rows = []
         for record in chunk:
@@ -75,8 +83,45 @@ def _mark(tx: Transaction, scratch: sqlite3.Connection, tell: Callable[[int], No
                 digest = blake2b(f"{record.business}\0{form}".encode(), digest_size=8, key=key).digest()
                 rows.append((reason, int.from_bytes(digest, "big", signed=True), record.customer_id))
         scratch.executemany("INSERT INTO marks VALUES (?, ?, ?)", rows)
+        pairs += _with_older_emails(tx, chunk)
         seen += len(chunk)
         tell(seen)
+    return pairs
+
+
+def _with_older_emails(tx: Transaction, chunk: Sequence[Likeness]) -> Iterator[tuple[int, int]]:
+    """Yield a record with each other record that has one of its older e-mails as a main one."""
+    owners: dict[str, dict[bytes, set[int]]] = {}
+    for record in chunk:
+        of_business = owners.setdefault(record.business, {}) if record.aliases else {}
+        for email in record.aliases:
+            of_business.setdefault(tx.lookup.email(record.business, email), set()).add(record.customer_id)
+    for business, by_hash in owners.items():
+        for hash_, holder in find_hashes(tx, business, by_hash).items():
+            yield from ((owner, holder) for owner in sorted(by_hash[hash_]) if owner != holder)
+
+
+NAMED_ALIKE = 200
+"""The most customers with the same words in their names that one customer is compared with."""
+
+
+def like(tx: Transaction, record: CustomerRecord) -> list[int]:
+    """Return customers that may be the same person as one, by name and by older e-mails (R56).
+
+    It searches the words of the names, so it does not find who shares a phone or a company alone.
+    """
+    forms = set(_forms(likeness_of(record)))
+    names = {record.name, record.amazon_name, None if record.delivery is None else record.delivery.name}
+    alike = {holder for _, holder in _with_older_emails(tx, [likeness_of(record)])}
+    for main in record.emails:
+        if main.email is not None:
+            alike |= {*customers.with_older_email(tx, record.business, normal_email(main.email))}
+    for name in filter(None, names):
+        for other in customers_named(tx, name, NAMED_ALIKE):
+            is_living = other.status in ("active", "unidentified") and other.special is None
+            if is_living and other.business == record.business and forms & {*_forms(likeness_of(other))}:
+                alike.add(other.customer_id)
+    return sorted(alike - {record.customer_id})
 
 
 def _forms(record: Likeness) -> Iterator[tuple[int, str]]:

@@ -13,15 +13,16 @@ from typing import Literal
 
 from poller.customers.countries import country_code
 
-Reason = Literal["promoted", "name_and_postcode", "phone", "company"]
+Reason = Literal["promoted", "name_and_postcode", "phone", "company", "older_email"]
 
-REASONS: tuple[Reason, ...] = ("promoted", "name_and_postcode", "phone", "company")
+REASONS: tuple[Reason, ...] = ("promoted", "name_and_postcode", "phone", "company", "older_email")
 
 WEIGHTS: Mapping[Reason, float] = {
     "promoted": 0.95,
     "name_and_postcode": 0.8,
     "phone": 0.7,
     "company": 0.4,
+    "older_email": 0.95,
 }
 """How likely each makes it that two records are of one person, from 0 to 1."""
 

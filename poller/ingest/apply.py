@@ -18,7 +18,7 @@ from connectors.orders import AmazonOrder, OrderPage, UnreadableOrder
 from poller.ingest.refetch import next_refetch
 from poller.ingest.sources import AccountRules
 from poller.matching import match
-from poller.matching.emails import relevant_emails
+from poller.matching.emails import relevant_emails, usable_email
 from poller.matching.retention import as_if_withheld, quarantine_term
 from poller.matching.translation import translate
 from poller.version import program_version
@@ -269,18 +269,25 @@ def _known(
     emails = relevant_emails([*incoming, *stored.values()], rules.shared_emails)
     by_email = customers.find_emails(tx, rules.business, emails)
     special = customers.find_special(tx, rules.business, rules.specials)
-    ids = {customer_id for customer_id, _ in by_email.values()} | set(special.values())
+    nameless = {
+        o.order_id
+        for o in incoming
+        if o.order_id not in rows and usable_email(o, rules.shared_emails) is None
+    }
+    unidentified = customers.find_unidentified(tx, rules.account, nameless)
+    ids = {customer_id for customer_id, _ in by_email.values()} | {*special.values(), *unidentified.values()}
     ids.update(order.customer_id for order in stored.values() if order.customer_id is not None)
     records = customers.load(tx, ids)
     if tx.sees_later_commits:
         _check_still_there(by_email, records)
-    unidentified = [c.customer_id for c in records.values() if c.status == "unidentified"]
+    left_alone = [c.customer_id for c in records.values() if c.status == "unidentified"]
     known = match.Known(
         orders=stored,
         customers=records,
         by_email=by_email,
         special=special,
-        order_counts=customers.order_counts(tx, unidentified) if unidentified else {},
+        unidentified=unidentified,
+        order_counts=customers.order_counts(tx, left_alone) if left_alone else {},
     )
     return known, rows
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from poller.matching.emails import real_buyer
 from poller.matching.marketplace_rules import MarketplaceRules
-from store.origins import of_field
+from store.origins import OURS, of_field
 from store.records import Address, Buyer, CustomerRecord, MainEmail, OrderRecord, Origin
 
 STORE_PICK_UP = "IN_STORE_PICK_UP"
@@ -28,9 +28,14 @@ def is_pick_up(order: OrderRecord) -> bool:
 
 
 def shown_name(customer: CustomerRecord) -> str | None:
-    """Return the buyer's name, else the recipient's, which is never stored as the buyer's (R18)."""
-    if customer.name or customer.amazon_name:
-        return customer.name or customer.amazon_name
+    """Return the name that a person gave, else the buyer's, else the recipient's, never stored as it (R18).
+
+    One that a person has emptied stays empty (R57).
+    """
+    if customer.name or customer.origins.get("name") in OURS:
+        return customer.name
+    if customer.amazon_name:
+        return customer.amazon_name
     if customer.delivery is None or customer.delivery.kind == PICKUP_POINT:
         return None
     return customer.delivery.name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from store.records import CustomerRecord, OrderRecord
 
@@ -25,7 +25,9 @@ TEXTS: Mapping[str, str] = {
     "R31": "The order was pending and belonged to the marketplace's placeholder, without prices.",
     "R33": "The order was cancelled before it was ever seen ready, so it has no customer.",
     "R44": "The order has the price list and tax code that its customer had when it was matched.",
+    "R19": "The order's e-mail came after a person had merged its record: it stays with {customer}.",
     "R50": "Customer {left} was merged into customer {joined}, and its orders moved there.",
+    "R51": "{older} had this e-mail before, which matches no more: see `order-sync customers duplicates`.",
     "R53": "The record was merged: {customer} points to customer {merged_into}.",
     "R54": "That merge was undone: the order had arrived since then and followed its e-mail.",
     "R61": "Only a keyed hash of the e-mail was left; it recognised the returning customer.",
@@ -72,12 +74,16 @@ BASIS = {
 
 
 def explain(
-    order: OrderRecord, customer: CustomerRecord | None, merges: Sequence[tuple[int, int]] = ()
+    order: OrderRecord,
+    customer: CustomerRecord | None,
+    merges: Sequence[tuple[int, int]] = (),
+    older: Sequence[int] = (),
 ) -> tuple[str, ...]:
     """Return why this order has this customer, or none: a sentence for each rule, beginning with its number.
 
     ``customer``: the order's record, if any. ``merges``: those that moved it there, as pairs of
-    (left, joined), oldest first. The sentences hold no buyer data.
+    (left, joined), oldest first. ``older``: customers that had the order's e-mail before, as their own. The
+    sentences hold no buyer data.
     """
     matched = merges[0][0] if merges else None if customer is None else customer.customer_id
     words = {
@@ -92,4 +98,24 @@ def explain(
     return (
         *(f"{number}: {TEXTS[number].format(**words)}" for number in numbers),
         *(f"R50: {TEXTS['R50'].format(left=left, joined=joined)}" for left, joined in merges),
+        *_about_older_email(order, customer, merges, older),
     )
+
+
+def _about_older_email(
+    order: OrderRecord,
+    customer: CustomerRecord | None,
+    merges: Sequence[tuple[int, int]],
+    older: Sequence[int],
+) -> Iterator[str]:
+    """Yield why an e-mail that a record had before does not decide (R19, R51)."""
+    if (
+        merges
+        and customer is not None
+        and customer.customer_id in older
+        and order.match_basis == "unidentified"
+    ):
+        yield f"R19: {TEXTS['R19'].format(customer=f'customer {customer.customer_id}')}"
+    for other in older:
+        if customer is None or other != customer.customer_id:
+            yield f"R51: {TEXTS['R51'].format(older=f'Customer {other}')}"

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -51,7 +51,8 @@ class Known:
     ``orders``: stored orders of the page and the originals that replacements name, by order ID; their
     ``lines`` may be empty. ``by_email``: the business's main e-mails among the ``relevant_emails`` of the
     page's copies and of ``orders``, as ``normal_email -> (customer_id, slot)``. ``special``: customer ID by
-    ``special_key``. ``customers``: every customer that these three name, tombstones followed.
+    ``special_key``. ``unidentified``: the records that new orders of the page made before they were lost from
+    the store, by order ID. ``customers``: every customer that these four name, tombstones followed.
     ``order_counts``: the number of stored orders of each unidentified customer among them.
     """
 
@@ -60,6 +61,7 @@ class Known:
     by_email: Mapping[str, tuple[int, int]]
     special: Mapping[str, int]
     order_counts: Mapping[int, int]
+    unidentified: Mapping[str, int] = field(default_factory=dict)
 
 
 class OrderWrite(msgspec.Struct, frozen=True, gc=False):
@@ -158,6 +160,7 @@ class _Page:
         self._customers = dict(known.customers)
         self._by_email = dict(known.by_email)
         self._special = dict(known.special)
+        self._unidentified = known.unidentified
         self._created: list[int] = []
         self._updated: dict[int, None] = {}
         self._left_for: dict[int, int] = {}
@@ -226,6 +229,7 @@ class _Page:
         if stored is not None and (stored.customer_id is not None or stored.match_basis is not None):
             standing = _Decision(stored.customer_id, stored.match_basis, stored.match_rules, fresh=False)
             if self._is_settled(stored):
+                self._note_older_email(order, stored)
                 return standing
         if not order.ready:
             return self._not_ready(order, standing, rules)
@@ -271,6 +275,29 @@ class _Page:
             or customer.status == "unidentified"
             or customer.created_from_order == stored.order_id
         )
+
+    def _note_older_email(self, order: OrderRecord, stored: OrderRecord) -> None:
+        """Give a record the e-mail that came after a person had merged the order's own record into it.
+
+        Had it come before, the merge would have brought it (R50). It is an older e-mail, which matches
+        nothing: a person sees the likeness, and decides.
+        """
+        email = usable_email(order, self._shared_emails)
+        customer = None if stored.customer_id is None else self._customers.get(stored.customer_id)
+        if stored.match_basis not in _PROMOTED_FROM or email is None or order.erased_at is not None:
+            return
+        if (
+            customer is None
+            or customer.status != "active"
+            or order.buyer is None
+            or order.buyer.email is None
+        ):
+            return
+        known = {
+            normal_email(e) for e in (*customer.aliases, *(m.email for m in customer.emails)) if e is not None
+        }
+        if email not in known and self._by_email.get(email, (0, 0))[0] != customer.customer_id:
+            self._change(customer, aliases=(*customer.aliases, order.buyer.email))
 
     def _not_ready(
         self, order: OrderRecord, standing: _Decision, rules: MarketplaceRules | None
@@ -326,8 +353,10 @@ class _Page:
             return _Decision(None, "held", numbers)
         if rules.without_email == "shared":
             return _Decision(self._special_customer("shared", rules), "shared", (*numbers, "R44"))
-        created = self._add(record_of_buyer(order, None, rules, self._shared_emails))
-        return _Decision(created, "unidentified", (*numbers, "R44"))
+        own = self._unidentified.get(order.order_id)
+        if own is None or self._customers[own].status != "unidentified":
+            own = self._add(record_of_buyer(order, None, rules, self._shared_emails))
+        return _Decision(own, "unidentified", (*numbers, "R44"))
 
     # --- R2-R8, R21, R31, R61: what happens to customer records ---
 

@@ -319,6 +319,18 @@ def test_r62_privacy_show_prints_all_and_forget_leaves_nothing(shop: Shop) -> No
 
 
 @pytest.mark.long
+def test_r62_others_who_look_like_the_same_person_are_named(shop: Shop) -> None:
+    place = ("--delivery-postal-code", "LS1 1AA", "--delivery-country", "GB")
+    for postal_code in (place, place, ("--delivery-postal-code", "M1 1AA", "--delivery-country", "GB")):
+        shop("customers", "create", "--business", "acme", "--name", "Twin Invented", *postal_code)
+    first, second, third = (c["customer_id"] for c in shop("customers", "list", "--json").json()[:3][::-1])
+    sentence = f"1 other customer looks like the same person: `order-sync privacy {{}} {second}`"
+    assert sentence.format("show") in shop("privacy", "show", str(first)).messages
+    assert not any("same person" in m for m in shop("privacy", "show", str(third)).messages)
+    assert sentence.format("forget") in shop("privacy", "forget", str(first), "--yes").messages
+    assert not any("same person" in m for m in shop("privacy", "forget", str(second), "--yes").messages)
+
+
 def test_r62_privacy_forget_account_erases_the_seller(shop: Shop) -> None:
     done = shop("privacy", "forget", "--account", "acme", "--yes")
     assert "forgotten: 2 customer records, 2 orders" in done.err

@@ -9,10 +9,13 @@ import pytest
 import sqlalchemy as sa
 
 from connectors.orders import AmazonOrder
-from poller.customers import edits, merges
+from poller.actions.orders import reasons_for
+from poller.customers import duplicates, edits, merges
 from poller.customers.fields import checked
 from poller.errors import Refused
+from poller.export import customer_object
 from poller.ingest.apply import apply_orders
+from poller.matching.customer_records import shown_name
 from poller.matching.explanations import explain
 from store import customers, queries
 from store import tables as t
@@ -298,7 +301,8 @@ def test_r54_what_a_person_changed_since_stays_changed(store: Store) -> None:
     kept, other = two_with_three(store)
     merge(store, kept, other, "k1@example.com", "o1@example.com", "o2@example.com")
     edit(store, kept, "tier=silver", phone="0114 4960000", email_2="", email_3="new@example.com")
-    unmerge(store, other)
+    done = unmerge(store, other)
+    assert set(done.lost) == {"o1@example.com", "o2@example.com"}, "none stops matching unsaid"
     record, revived = customer(store, kept), customer(store, other)
     assert (record.phone, record.billing, record.labels) == ("0114 4960000", None, {"tier": "silver"})
     assert emails_of(store, kept) == {1: "k1@example.com", 2: "k2@example.com", 3: "new@example.com"}
@@ -753,3 +757,90 @@ def test_r19_r54_a_page_that_was_read_before_a_merge_finds_its_orders_on_the_kep
     with store.begin() as tx:
         apply_orders(tx, account_rules(), [an_order("o1", "o1@example.com", updated=9, status="SHIPPED")])
     assert (order(store, "o1").customer_id, order(store, "o1").status) == (kept, "SHIPPED")
+
+
+# --- e-mails that came too late, and orders that were lost ----------------------------------------
+
+
+def nameless(order_id: str, minutes: float = 0, email: str | None = None) -> AmazonOrder:
+    """An order that Amazon shows without its buyer, or a later copy of it with the e-mail."""
+    return an_order(order_id, email, name=None, updated=minutes)
+
+
+def explained(store: Store, order_id: str) -> tuple[str, ...]:
+    with store.read() as tx:
+        return reasons_for(tx, order(store, order_id))
+
+
+def test_r19_r51_an_e_mail_that_comes_after_a_person_has_merged_the_record(store: Store) -> None:
+    """A merged record's order keeps its customer; the next order with its e-mail makes another record.
+
+    As with amzn/selling-partner-api-models issues 2261 and 4536: shipped orders whose e-mail comes later.
+    """
+    kept = add_customer(store, "k@example.com", name="Kay")
+    apply(store, nameless("first"))
+    merge(store, kept, customer_of(store, "first").customer_id)
+    apply(store, nameless("first", 5, "late@example.com"))
+    assert order(store, "first").customer_id == kept
+    assert customer(store, kept).aliases == ("late@example.com",)
+    assert emails_of(store, kept) == {1: "k@example.com"}
+    assert explained(store, "first")[-1] == (
+        f"R19: The order's e-mail came after a person had merged its record: it stays with customer {kept}."
+    )
+    changes = rows_of(store, t.journal)
+    apply(store, nameless("first", 9, "late@example.com"))
+    assert customer(store, kept).aliases == ("late@example.com",), "once"
+    assert rows_of(store, t.journal) == changes
+
+    apply(store, nameless("next", email="late@example.com"))
+    other = customer_of(store, "next").customer_id
+    assert other != kept
+    assert explained(store, "next")[-1] == (
+        f"R51: Customer {kept} had this e-mail before, which matches no more: see "
+        "`order-sync customers duplicates`."
+    )
+    with store.read() as tx:
+        (pair,) = duplicates.find(tx, limit=9, tell=lambda _: None).pairs
+    assert (pair.customer_id, pair.other_id, pair.reasons) == (kept, other, ("older_email",))
+    merge(store, kept, other)
+    assert emails_of(store, kept) == {1: "k@example.com", 2: "late@example.com"}
+    assert explained(store, "next")[-1].startswith("R50")
+
+
+def test_r51_an_older_e_mail_of_a_merge_suggests_the_record_that_it_makes(store: Store) -> None:
+    kept, other = two_with_three(store)
+    merge(store, kept, other)
+    apply(store, bare("again", "o2@example.com"))
+    again = customer_of(store, "again").customer_id
+    with store.read() as tx:
+        (pair,) = duplicates.find(tx, limit=9, tell=lambda _: None).pairs
+    assert (pair.customer_id, pair.other_id, pair.reasons) == (kept, again, ("older_email",))
+    assert explained(store, "again")[-1].startswith(f"R51: Customer {kept} had this e-mail before")
+
+
+def test_r21_an_order_that_was_lost_finds_its_unidentified_record(store: Store) -> None:
+    apply(store, nameless("lost"), nameless("other"))
+    record = customer_of(store, "lost").customer_id
+    with store.begin() as tx:
+        key = sa.select(t.orders.c.order_key).where(t.orders.c.order_id == "lost").scalar_subquery()
+        tx.conn.execute(sa.delete(t.order_lines).where(t.order_lines.c.order_key == key))
+        tx.conn.execute(sa.delete(t.orders).where(t.orders.c.order_id == "lost"))
+    customers_before = rows_of(store, t.customers)
+    apply(store, nameless("lost"))
+    assert (order(store, "lost").customer_id, order(store, "lost").match_basis) == (record, "unidentified")
+    assert rows_of(store, t.customers) == customers_before
+    apply(store, nameless("lost", 5, "found@example.com"))
+    assert order(store, "lost").match_basis == "promoted"
+    assert customer(store, record).status == "merged"
+
+
+def test_r57_a_name_that_a_person_has_emptied_is_shown_nowhere(store: Store) -> None:
+    apply(store, an_order("o1", "a@example.com", name="Ann Buyer"))
+    one = customer_of(store, "o1").customer_id
+    edit(store, one, name="")
+    apply(store, an_order("o2", "a@example.com", name="Ann Buyer"))
+    record = customer(store, one)
+    assert (record.name, record.amazon_name) == (None, "Ann Buyer")
+    assert (shown_name(record), customer_object(record)["name"]) == (None, None)
+    edit(store, one, name="Ann B")
+    assert customer_object(customer(store, one))["name"] == "Ann B"
