@@ -156,11 +156,11 @@ def test_r52_r54_a_merge_carries_the_origins_of_parts_and_undoing_it_takes_them_
 STEPS = st.one_of(
     st.dictionaries(
         st.sampled_from([f"{kind}_{part}" for kind in ("billing", "delivery") for part in ADDRESS_PARTS]),
-        st.sampled_from(["", "AA", "BB", "CC"]),
+        st.sampled_from(["", "DE", "BB", "CC"]),
         min_size=1,
         max_size=4,
     ),
-    st.builds(Address, **dict.fromkeys(ADDRESS_PARTS, st.sampled_from([None, "AA", "BB"]))),
+    st.builds(Address, **dict.fromkeys(ADDRESS_PARTS, st.sampled_from([None, "DE", "BB"]))),
     st.just("purge"),
 )
 
