@@ -83,7 +83,7 @@ def term(order: OrderRecord) -> Term:
 
     It is delivery; else, once shipped, the later of shipping and promised delivery; else cancellation; else
     90 days after the last update. Amazon gives no time of delivery or cancellation, so the update time of the
-    oldest copy that showed it counts; also for shipping, if no package has its time.
+    oldest copy that showed it counts; also for shipping, if no package has a time that can be true.
     """
     reached = stage(order.status, order.packages)
     if reached == "open":
@@ -93,9 +93,11 @@ def term(order: OrderRecord) -> Term:
     seen = order.as_of.get("fulfillment", order.last_updated_at)
     if reached == "cancelled":
         return Term(order.cancelled_at or seen, reached)
-    at = order.shipped_at or seen
-    if order.packages:
-        at = max((p.shipped_at for p in order.packages if p.shipped_at is not None), default=at)
+    # Removal orders are shipped in 1995 (frappe/ecommerce_integrations pull request 344).
+    sent = [
+        p.shipped_at for p in order.packages if p.shipped_at is not None and p.shipped_at >= order.created_at
+    ]
+    at = max(sent, default=order.shipped_at or seen)
     return Term(at if order.deliver_by is None else max(at, order.deliver_by), reached)
 
 
