@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 from poller.customers.fields import main_email, without_mains
 from poller.errors import Refused
 from poller.matching.customer_records import is_given
-from poller.matching.emails import is_shared_email
+from poller.matching.emails import is_address, is_shared_email
 from store.origins import of_field
 from store.records import Address, CustomerRecord, CustomerStatus, MainEmail, Origin, normal_email
 
@@ -123,8 +123,9 @@ def merge(
 ) -> Merge:
     """Plan merging ``other`` into ``kept`` (R50-R52). Raises Refused.
 
-    ``shared_emails``: the settings' addresses that identify no buyer; none stays a main e-mail (R17).
-    ``keep_emails``: the main e-mails to keep, instead of the kept record's and then the other's.
+    ``shared_emails``: the settings' addresses that identify no buyer; none stays a main e-mail (R17), nor
+    does a text of earlier versions that has not the form of an address (R15). ``keep_emails``: the main
+    e-mails to keep, instead of the kept record's and then the other's.
     """
     check_pair(kept, other)
     both: list[tuple[Side, MainEmail]] = [
@@ -134,7 +135,7 @@ def merge(
     usable = [
         (side, main)
         for side, main in both
-        if main.email is None or not is_shared_email(main.email, shared_emails)
+        if main.email is None or (is_address(main.email) and not is_shared_email(main.email, shared_emails))
     ]
     chosen = usable[: len(SLOTS)] if keep_emails is None else _chosen(both, usable, keep_emails)
     sources: dict[int, tuple[Side, int]] = {m.slot: (side, m.slot) for side, m in chosen if side == "kept"}

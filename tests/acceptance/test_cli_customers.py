@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
@@ -187,6 +188,35 @@ def test_r54_an_address_that_a_third_customer_has_is_named_and_may_be_left(shop:
     ]
     shop("customers", "unmerge", str(other), "--leave", "ann@marketplace.amazon.de")
     assert customer_of(shop, ANN_TOO) == other
+
+
+@pytest.mark.long
+def test_r54_an_address_that_was_taken_off_the_kept_record_since_is_named(shop: Shop) -> None:
+    """As an order office works: the wrong e-mail is taken off first, then the merge is undone."""
+    keep, other = (customer_of(shop, i) for i in (ANN, ANN_TOO))
+    shop("customers", "merge", str(keep), str(other))
+    shop("customers", "edit", str(keep), "--email-2", "")
+    printed = shop("customers", "unmerge", str(other)).messages
+    assert printed[1:] == [
+        f"ann@marketplace.amazon.de is with no customer: it was taken off customer {keep} after the merge; "
+        f"`order-sync customers edit {other}` can give it to this one"
+    ]
+    shop("customers", "edit", str(other), "--email-1", "ann@marketplace.amazon.de")
+    assert shop("customers", "show", str(other), "--json").json()["emails"] == ["ann@marketplace.amazon.de"]
+
+
+@pytest.mark.long
+def test_r57_a_name_that_was_emptied_is_empty_in_lists_and_exports(shop: Shop) -> None:
+    customer = customer_of(shop, ANN)
+    shop("customers", "edit", str(customer), "--name", "")
+    (listed,) = [c for c in shop("customers", "list", "--json").json() if c["customer_id"] == customer]
+    assert listed["name"] is None
+    assert "Ann Invented" not in next(
+        line for line in shop("customers", "list").lines if line.split()[:1] == [str(customer)]
+    )
+    rows = shop("export", "customers", "--format", "csv").lines
+    (row,) = [r for r in csv.DictReader(rows) if r["customer_id"] == str(customer)]
+    assert row["name"] == ""
 
 
 @pytest.mark.long

@@ -234,6 +234,7 @@ def test_a_merge_is_as_it_was_previewed_and_is_undone(place: Served) -> None:
         "arrived": 0,
         "stayed": 0,
         "entered": 0,
+        "lost": 0,
     }
     assert client.get(f"/customers/{other}").headers["ETag"] == back.headers["ETag"]
     problem(client.post(f"/customers/{other}/unmerge", json={}), 422, "refused")

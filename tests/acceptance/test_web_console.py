@@ -158,6 +158,17 @@ def test_a_merge_is_refused_after_another_change(place: Served) -> None:
         assert set(queries.statuses(tx, [kept, other]).values()) == {"active"}
 
 
+def test_an_address_that_undoing_a_merge_leaves_with_no_customer_is_said(place: Served) -> None:
+    ann = place.browser("undoing", "read", "write", "buyer-data")
+    create = ("customers", "create", "--business", "acme")
+    kept = place.shop(*create, "--name", "Kept Invented").out.strip()
+    other = place.shop(*create, "--name", "Other Invented", "--email-1", "other@example.com").out.strip()
+    place.shop("customers", "merge", kept, other)
+    place.shop("customers", "edit", kept, "--email-1", "")
+    answer = ann.post(f"/console/customers/{other}/unmerge", data=form(ann), follow_redirects=True)
+    assert "1 address of the merge is with no customer" in answer.text
+
+
 def test_invalid_input_is_explained_on_a_page_in_one_sentence(place: Served) -> None:
     ann = place.browser("wrong", "read", "write", "buyer-data")
     for path, status in (

@@ -365,6 +365,14 @@ def test_r17_r51_an_address_that_became_shared_is_not_kept_as_a_main_one(store: 
     assert picture(store) == before
 
 
+def test_r15_r51_what_is_no_address_takes_no_slot_of_the_kept_record(store: Store) -> None:
+    """Earlier versions took ``N/A`` for an e-mail."""
+    kept, other = add_customer(store, "k@example.com", "N/A"), add_customer(store, "o@example.com")
+    merge(store, kept, other)
+    assert set(emails_of(store, kept).values()) == {"k@example.com", "o@example.com"}
+    assert customer(store, kept).aliases == ("N/A",)
+
+
 def test_r54_the_newest_merge_goes_first(store: Store) -> None:
     a, b, c, d = (add_customer(store, f"{name}@example.com", name=name) for name in "abcd")
     apply(store, *(an_order(name, f"{name}@example.com") for name in "abcd"))

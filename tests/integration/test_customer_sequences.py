@@ -27,6 +27,7 @@ from poller.export import customer_object, journal_object, order_object
 from poller.ingest.sources import AccountRules
 from store import queries
 from store.records import CustomerRecord, OrderRecord, normal_email
+from tests.databases import long_on
 from tests.integration.retention_world import MONTH, Place, a_place, minutes
 from tests.integration.store_world import account_rules, apply, edit, merge, unmerge
 from tests.unit.matching_world import an_order
@@ -200,7 +201,8 @@ def live(place: Place, folder: Path, steps: list[tuple[Any, ...]]) -> None:
     assert left == set(), "nothing of Amazon's outlives its term"
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@long_on("postgresql")
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(steps=st.lists(STEPS, max_size=25))
 def test_every_promise_is_kept_whatever_happens(place: Place, tmp_path: Path, steps: Any) -> None:
     live(place, tmp_path, steps)

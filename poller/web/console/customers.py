@@ -63,6 +63,7 @@ def show_customer(
     done: Annotated[str, Query(max_length=20)] = "",
     other: Annotated[int, Query(ge=0, le=LARGEST_ID)] = 0,
     moved: Annotated[int, Query(ge=0)] = 0,
+    lost: Annotated[int, Query(ge=0)] = 0,
 ) -> Response:
     """Show one customer with its orders and journal. The merge of a tombstone can be undone here."""
     with service.store.read() as tx:
@@ -82,6 +83,7 @@ def show_customer(
         done=done,
         other=other,
         moved=moved,
+        lost=lost,
     )
 
 
@@ -184,6 +186,7 @@ def unmerge_customer(request: Request, service: ServiceDep, caller: CallerDep, c
     )
     return redirect_to(
         f"/customers/{customer_id}?done=unmerged&other={done.kept.customer_id}&moved={done.moved}"
+        f"&lost={len(done.lost)}"
     )
 
 
