@@ -91,7 +91,7 @@ def _found_folded(tx: Transaction, row: sa.Row[Any], asked: str | None) -> str |
         return asked
     own = normal_email(sealed.decode())
     digest = tx.lookup.email(row.business, own)
-    if digest != row.email_hash and not tx.only_reads:
+    if digest != row.email_hash and not tx.only_reads and not find_hashes(tx, row.business, [digest]):
         where = {"customer_id": row.customer_id, "slot": row.slot}
         tx.update(customer_emails, [{"email_hash": digest, "folded": False}], **where)
         renamed = sa.func.replace(journal.c.facts, row.email_hash.hex(), digest.hex())

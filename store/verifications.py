@@ -110,7 +110,8 @@ def for_status(tx: Transaction, accounts: Iterable[str]) -> dict[tuple[str, str]
     c = verifications.c
     place = (c.account, c.marketplace_id)
     newest = sa.select(sa.func.max(c.verification_id)).group_by(*place, c.reason, c.state)
-    with_problems = sa.select(*place).where(sa.or_(c.state != "done", c.findings != codec.dump(())))
+    is_problem = sa.or_(c.state != "done", c.findings != codec.dump(()), c.unreadable > 0)
+    with_problems = sa.select(*place).where(is_problem)
     query = (
         sa.select(verifications)
         .where(

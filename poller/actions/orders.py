@@ -134,7 +134,7 @@ def headline(order: OrderRecord) -> str:
         return f"{name} has no customer: it was cancelled before it was ready."
     if order.marketplace_id is None:
         return f"{name} has no customer: it names no marketplace."
-    if order.marketplace_id not in BY_ID:
+    if order.marketplace_id not in BY_ID and order.marketplace is None:
         return f"{name} has no customer: its shop is not one of Amazon's marketplaces."
     if order.marketplace is None:
         return f"{name} has no customer: its marketplace has no file."

@@ -23,6 +23,7 @@ from store import erasure, queries
 from store.engine import Transaction
 from store.queries import JournalEntry
 from store.records import CustomerRecord, OrderRecord
+from store.sealing import SealError
 
 app = typer.Typer()
 
@@ -109,7 +110,16 @@ def show(customer_id: Annotated[int, typer.Argument(metavar="CUSTOMER_ID")]) -> 
         if person is None:
             raise Failure(f"there is no customer {customer_id}.", status=BAD_INPUT)
         put_json(_all_of(tx, person))
-        _say_alike(duplicates.like(tx, person.records[0]), "show")
+        _say_alike(_alike(tx, person), "show")
+
+
+def _alike(tx: Transaction, person: Person) -> Sequence[int]:
+    """Return others who look like the same person; none if a record that is damaged prevents it."""
+    try:
+        return duplicates.like(tx, person.records[0])
+    except SealError:
+        say("a damaged record keeps others from being compared (`order-sync db check` names it)")
+        return ()
 
 
 def _say_alike(others: Sequence[int], action: str) -> None:
@@ -197,7 +207,7 @@ def _forget_customer(service: Service, customer_id: int, yes: bool) -> None:
         if person is None:
             raise Failure(f"there is no customer {customer_id}.", status=BAD_INPUT)
         refs = erasure.orders_of(tx, person.ids)
-        alike = duplicates.like(tx, person.records[0])
+        alike = _alike(tx, person)
     main = person.records[0]
     if main.special is not None:
         raise Failure(

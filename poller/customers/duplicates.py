@@ -7,6 +7,7 @@ pairs them in a temporary database that goes to disk as it grows, so memory does
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -101,6 +102,10 @@ def _with_older_emails(tx: Transaction, chunk: Sequence[Likeness]) -> Iterator[t
             yield from ((owner, holder) for owner in sorted(by_hash[hash_]) if owner != holder)
 
 
+_WORD = re.compile(r"\w+")
+WORDS_COMPARED = 8
+"""How many words of a name are searched; each is one more table in a query."""
+
 NAMED_ALIKE = 200
 """The most customers with the same words in their names that one customer is compared with."""
 
@@ -111,7 +116,8 @@ def like(tx: Transaction, record: CustomerRecord) -> list[int]:
     It searches the words of the names, so it does not find who shares a phone or a company alone.
     """
     forms = set(_forms(likeness_of(record)))
-    names = {record.name, record.amazon_name, None if record.delivery is None else record.delivery.name}
+    named = (record.name, record.amazon_name, None if record.delivery is None else record.delivery.name)
+    names = {" ".join(_WORD.findall(name)[:WORDS_COMPARED]) for name in named if name}
     alike = {holder for _, holder in _with_older_emails(tx, [likeness_of(record)])}
     for main in record.emails:
         if main.email is not None:

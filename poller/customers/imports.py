@@ -171,7 +171,7 @@ def _heading(form: Form, record: Record) -> list[str]:
     written = [name.strip() for name in form.cells(record)]
     while written and not written[-1]:
         written.pop()
-    names = [_COLUMN_OF.get(_key(name)) for name in written]
+    names = [None if _is_foreign(name) else _COLUMN_OF.get(_key(name)) for name in written]
     if not any(names):
         raise Refused(f"its first line must name columns, for example external_id,name,email_1: {_HELP}.")
     heading = []
@@ -186,7 +186,18 @@ def _heading(form: Form, record: Record) -> list[str]:
     return heading
 
 
+_DIGITS = 19
+"""A number of fewer digits fits into a key."""
+
+
+def _is_foreign(name: str) -> bool:
+    """Return True for another program's "Customer ID": taken for ours, it would overwrite strangers."""
+    return _key(name) == "customerid" and name != "customer_id"
+
+
 def _unknown(name: str, number: int) -> str:
+    if _is_foreign(name):
+        return f"{name} is another program's number, or ours: rename the column external_id, or customer_id."
     if not name:
         return f"column {number} has no name in the heading: name it, or remove the column."
     close = difflib.get_close_matches(_key(name), _COLUMN_OF, n=1)
@@ -213,8 +224,8 @@ def _line(
             raise Refused(f"it has {len(cells)} values, the heading {len(heading)} columns.")
         given = {n: cell for n, cell in zip(heading, cells, strict=True) if n not in IGNORED}
         if number := given.pop("customer_id", ""):
-            if not (number.isascii() and number.isdigit()):
-                raise Refused("customer_id must be a number.")
+            if not (number.isascii() and number.isdigit() and len(number) < _DIGITS):
+                raise Refused("customer_id must be a customer's number.")
             return replace(line, edit=Edit(int(number), given, shared_emails))
         given = {name: cell for name, cell in with_emails_spread(given, ()).items() if cell}
         business = settle_business(businesses, given.pop("business", None))

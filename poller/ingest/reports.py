@@ -30,11 +30,12 @@ class ReportForgotten(Exception):
 class Share:
     """A marketplace's share of a report, which lists all orders of its region.
 
-    ``non_amazon`` counts the orders of other shops than Amazon's. ``unreadable`` and ``first_unreadable`` are
-    of the whole report: those rows may be of this marketplace.
+    ``listed`` counts the orders of the whole report, ``non_amazon`` those of other shops than Amazon's.
+    ``unreadable`` and ``first_unreadable`` are of the whole report: those rows may be of this marketplace.
     """
 
     orders: tuple[ListedOrder, ...]
+    listed: int = 0
     non_amazon: int = 0
     unreadable: int = 0
     first_unreadable: str | None = None
@@ -50,7 +51,7 @@ def share_of(report: OrderReport, marketplace_id: str) -> Share:
         orders = others
     else:
         orders = tuple(o for o in report.orders if o.marketplace_id in (marketplace_id, None))
-    return Share(orders, len(others), report.unreadable, report.first_unreadable)
+    return Share(orders, len(report.orders), len(others), report.unreadable, report.first_unreadable)
 
 
 def next_check(checks: int, now: datetime) -> datetime:

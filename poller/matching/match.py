@@ -30,6 +30,7 @@ from poller.matching.customer_records import (
 from poller.matching.emails import (
     BASIS_OF_SLOT,
     NON_AMAZON,
+    is_relay,
     names_no_buyer,
     usable_email,
 )
@@ -292,6 +293,8 @@ class _Page:
             or order.buyer is None
             or order.buyer.email is None
         ):
+            return
+        if not is_relay(email):  # retention takes relay addresses alone out of the older e-mails
             return
         known = {
             normal_email(e) for e in (*customer.aliases, *(m.email for m in customer.emails)) if e is not None

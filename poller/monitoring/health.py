@@ -364,11 +364,15 @@ def _idle_since(source: SourceStatus, now: datetime) -> datetime | None:
 
 
 def _behind_since(source: SourceStatus) -> datetime | None:
-    """Return up to when a source is complete, in the marketplaces that say of themselves nothing worse."""
+    """Return up to when a source is complete, in the marketplaces that say of themselves nothing worse.
+
+    Those that come by report alone are behind by nature, and say so themselves if a report is late.
+    """
     bounds = [
         marketplace.covered_until
         for marketplace in source.marketplaces
         if marketplace.enrolled is not False
+        and marketplace.behind_seconds is not None
         and marketplace.alone_since is None
         and not any(gap.state == "set_aside" for gap in marketplace.gaps)
     ]
@@ -445,7 +449,7 @@ def without_file(totals: Totals) -> list[Unconfigured]:
 
 
 def of_other_shops(totals: Totals) -> list[Unconfigured]:
-    """Return the orders of shops that are not Amazon's, or that name none: no file gives them customers."""
+    """Return the orders of shops that are not Amazon's and have no file, or that name no shop."""
     return [group for group in totals.unconfigured if group.marketplace_id not in BY_ID]
 
 

@@ -12,6 +12,7 @@ import structlog
 
 from connectors.base import Budget, OrderConnector, PayloadReader
 from connectors.errors import AccessRefused, ConnectorError, CredentialsRefused
+from connectors.marketplaces import BY_ID
 from poller.ingest.apply import decide_again, narrow_down
 from poller.ingest.quarantine import after_upgrade
 from poller.ingest.sources import Source
@@ -184,7 +185,7 @@ def _note_enrolment(tx: Transaction, source: Source, enrolled: frozenset[str] | 
     if progress is None:
         return
     ledger.save_source(tx, replace(progress, enrolment_at=tx.now))
-    if enrolled is None or not enrolled & source.rules.by_marketplace.keys():
+    if enrolled is None or not enrolled & BY_ID.keys() & source.rules.by_marketplace.keys():
         return  # no answer, or one about other shops altogether, as the sandbox gives: it says nothing
     for before in ledger.load_marketplaces(tx, source.account).values():
         if before.marketplace_id in source.marketplaces:

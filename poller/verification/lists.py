@@ -48,7 +48,8 @@ Progress = Verification | RangeList | Unusable
 class Lists:
     """Reads the list of a verification's next range, one request a step. Raises the connector's errors.
 
-    ``marketplaces`` are those that searches list; a report is requested for one of them.
+    ``marketplaces`` are those that searches list, and a report is requested for one of them: those that are
+    enrolled and do not fail, if there are any.
     """
 
     store: Store
@@ -60,8 +61,7 @@ class Lists:
         """Request the report, or read it if it is made. Raises Deferred while it is being made."""
         lower, upper = comparison.next_range(job)
         if job.report_id is None:
-            named = job.marketplace_id if self._is_searched(job) else min(self.marketplaces)
-            query = ReportQuery(lower, upper - _ALMOST, (named,))
+            query = ReportQuery(lower, upper - _ALMOST, (self._named(job),))
             report_id = self.connector.request_report(query, self.budget)
             with self.store.begin() as tx:
                 requested = replace(job, report_id=report_id, report_asked_at=tx.now)
@@ -77,7 +77,8 @@ class Lists:
             raise Deferred("Amazon is still making the report", now + REPORT_CHECKED_EVERY)
         if share.first_unreadable is not None and job.attempts == 0:
             return Unusable(share.first_unreadable)  # another report may be whole
-        if not share.orders and self._is_searched(job) and self._finds_any(job):
+        is_empty = not share.orders if job.marketplace_id in self.marketplaces else not share.listed
+        if is_empty and self._finds_any(job):
             return Unusable("the report is empty, though the search lists orders")
         return RangeList(
             [Listed(o.order_id, o.created_at, o.last_updated_at) for o in share.orders],
@@ -86,11 +87,13 @@ class Lists:
             share.first_unreadable,
         )
 
-    def _is_searched(self, job: Verification) -> bool:
-        return job.marketplace_id in self.marketplaces
+    def _named(self, job: Verification) -> str:
+        """Return the marketplace that a report is requested for: its own, or one that is polled well."""
+        return job.marketplace_id if job.marketplace_id in self.marketplaces else min(self.marketplaces)
 
     def _finds_any(self, job: Verification) -> bool:
-        page = self.connector.search(_query(job), None, self.budget)
+        query = replace(_query(job), marketplace_ids=(self._named(job),))
+        page = self.connector.search(query, None, self.budget)
         return bool(page.orders or page.unreadable)
 
     def read_page(self, job: Verification) -> Progress:

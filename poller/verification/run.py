@@ -8,7 +8,7 @@ has to wait for ends it as *deferred*; called again, it goes on.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -20,8 +20,8 @@ from poller.ingest.budget import AccountBudget, Allowance
 from poller.ingest.sources import Source, ids_of
 from poller.verification import comparison, jobs, schedule
 from poller.verification.lists import Lists, RangeList, Unusable
-from store import verifications
-from store.engine import Store
+from store import ledger, verifications
+from store.engine import Store, Transaction
 from store.ledger import Superseded
 from store.verification_records import By, FetchOutcome, Finding, Verification
 
@@ -94,7 +94,8 @@ class Verifier:
     def _put_off(self, job: Verification, until: datetime, why: str | None) -> None:
         with suppress(Superseded), self.store.begin() as tx:
             stored = verifications.load(tx, job.verification_id)
-            verifications.save(tx, replace(stored, next_at=until, message=why))
+            unread = stored.message if stored.unreadable else None
+            verifications.save(tx, replace(stored, next_at=until, message=why or unread))
 
     def carry_out(self, job: Verification) -> Verification:
         """Go on until the verification is over.
@@ -102,7 +103,7 @@ class Verifier:
         Raises Deferred, other errors of the connector, and Superseded; everything up to then is stored.
         """
         allowance = Allowance(self.budget, {"searchOrders": 1.0})
-        lists = Lists(self.store, self.connector, allowance, self.source.marketplaces.keys())
+        lists = Lists(self.store, self.connector, allowance, self._searched(job))
         while not job.is_over:
             if self.stopping():
                 raise Deferred("stopping", self.store.now())
@@ -121,6 +122,18 @@ class Verifier:
             else:
                 job = progress
         return job
+
+    def _searched(self, job: Verification) -> Collection[str]:
+        """Return the marketplaces that searches list; for other shops only those that are polled well."""
+        every = self.source.marketplaces.keys()
+        if job.marketplace_id in every:
+            return every
+        with self.store.read() as tx:
+            known = ledger.load_marketplaces(tx, self.source.account)
+        well = {
+            m for m in every if m in known and known[m].enrolled is not False and known[m].alone_since is None
+        }
+        return well or every
 
     def _go_on_by_search(self, job: Verification, refused: AccessRefused) -> Verification:
         """Let the service's own verification search if the application may not request reports.
@@ -179,7 +192,7 @@ class Verifier:
                 before_start=job.before_start + compared.before_start,
                 non_amazon=job.non_amazon + listed.non_amazon,
                 unreadable=job.unreadable + listed.unreadable,
-                findings=comparison.in_order((*job.findings, *compared.findings)),
+                findings=comparison.in_order((*job.findings, *_asked_before(tx, job, compared.findings))),
             )
             verifications.clear_walked(tx, job.verification_id)
             return verifications.save(tx, replace(after, state=comparison.state_after(after)))
@@ -229,6 +242,25 @@ class Verifier:
         if unreadable is None:
             return "stored"
         return "unreadable" if unreadable.order_id is None else "quarantined"
+
+
+def _asked_before(tx: Transaction, job: Verification, findings: Sequence[Finding]) -> Sequence[Finding]:
+    """Return findings, those with their outcome that an earlier scheduled one did not find by its id.
+
+    Amazon's report lists orders that getOrder does not return; each is requested once in each version.
+    """
+    if job.reason != "scheduled":
+        return findings
+    missing = {
+        (finding.order_id, finding.last_updated_at)
+        for earlier in verifications.of_account(tx, job.account)
+        if earlier.marketplace_id == job.marketplace_id and earlier.verification_id != job.verification_id
+        for finding in earlier.findings
+        if finding.outcome == "not_found"
+    }
+    return [
+        replace(f, outcome="not_found") if (f.order_id, f.last_updated_at) in missing else f for f in findings
+    ]
 
 
 def _unread(job: Verification) -> Verification:

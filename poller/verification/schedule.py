@@ -10,11 +10,17 @@ from poller.ingest.sources import PolledMarketplace, Source
 from poller.verification import comparison
 from store import ledger, verifications
 from store.engine import Transaction
-from store.progress import MarketplaceProgress
+from store.progress import Interval, MarketplaceProgress, gaps, joined
 from store.verification_records import Verification
 
 REPORTED_EVERY = timedelta(days=1)
 """How often what comes by report alone is read."""
+
+HISTORY_EVERY = timedelta(days=28)
+"""How often what is older than a report's thirty days is read again."""
+
+SHOWN = timedelta(days=729)
+"""How far back Amazon shows orders: two years."""
 
 
 def is_due(tx: Transaction, source: Source, known: Mapping[str, MarketplaceProgress]) -> bool:
@@ -61,7 +67,7 @@ def _next(
         polled, last = source.marketplaces[marketplace_id], begun_at.get(marketplace_id)
         if due := _due(tx, source.account, polled, known.get(marketplace_id), last):
             return None, due
-    for marketplace_id in sorted(source.reported.keys() - {v.marketplace_id for v in unfinished}):
+    for marketplace_id in sorted(source.reported):
         earlier = [v for v in jobs if v.marketplace_id == marketplace_id and v.reason == "scheduled"]
         if reported := _due_by_report(tx.now, source.account, source.reported[marketplace_id], earlier):
             return None, [reported]
@@ -73,18 +79,36 @@ def _due_by_report(
 ) -> Verification | None:
     """Return the due verification of what comes by report alone: so it is read, and kept up to date.
 
-    Every day of the last thirty days; every week, and until that has been done once, from the start date on.
+    Every day of the last thirty days, and then, every four weeks, of what lies before, thirty days at a time
+    and the newest first. A range that fails is tried again a day later, and holds up no other.
     """
-    upper, start = now.replace(microsecond=0), start_of(reported)
-    if start >= upper or any(now - (v.created_at or now) < REPORTED_EVERY for v in earlier):
+    upper = now.replace(microsecond=0)
+    start = max(start_of(reported), upper - SHOWN)
+    if start >= upper:
         return None
-    is_whole = any(
-        v.state == "done" and v.lower <= start and now - (v.created_at or now) < comparison.SCHEDULED_EVERY
-        for v in earlier
-    )
-    lower = max(start, upper - REPORT_SPAN) if is_whole else start
+    newest = max(start, upper - REPORT_SPAN)
+    lately = [v for v in earlier if now - (v.created_at or now) < REPORTED_EVERY]
+    if not any(v.asked_upper > upper - REPORT_SPAN for v in lately):
+        return _by_report(account, reported, Interval(newest, upper))
+    done = [v for v in earlier if v.state == "done" and now - (v.created_at or now) < HISTORY_EVERY]
+    left = gaps(joined(Interval(v.lower, v.asked_upper) for v in (*lately, *done)), start, newest)
+    if not left:
+        return None
+    oldest = max(left[-1].lower, left[-1].upper - REPORT_SPAN)
+    return _by_report(account, reported, Interval(oldest, left[-1].upper))
+
+
+def _by_report(account: str, reported: PolledMarketplace, span: Interval) -> Verification:
     return Verification(
-        account, reported.marketplace_id, lower, upper, upper, "report", "scheduled", True, position=lower
+        account,
+        reported.marketplace_id,
+        span.lower,
+        span.upper,
+        span.upper,
+        "report",
+        "scheduled",
+        True,
+        position=span.lower,
     )
 
 

@@ -17,6 +17,7 @@ from connectors.errors import AccessRefused, Deferred
 from connectors.marketplaces import BY_NAME, NON_AMAZON
 from connectors.simulator.api import Simulator
 from connectors.simulator.faults import CREATE_REPORT, GET, GET_DOCUMENT, SEARCH, Faults
+from connectors.simulator.messages import Answer, Request
 from connectors.simulator.orders import order
 from connectors.simulator.reports import Reports
 from connectors.simulator.world import Seller, World
@@ -232,14 +233,15 @@ def test_orders_of_other_shops_come_by_the_report_where_a_file_wants_them(shop: 
     both.sync()
     assert not {o for o in stored(both) if o.startswith("S02")}
     read(both)
-    (job,) = carried_out(both)
-    assert (job.marketplace_id, job.reason, job.lower, job.state) == (
-        NON_AMAZON.id,
-        "scheduled",
-        START.replace(hour=0),
-        "done",
-    )
-    assert {f.order_id: f.outcome for f in job.findings} == {f"S02-{n}": "stored" for n in range(4)}
+    older, newest = carried_out(both)
+    assert {(j.marketplace_id, j.reason, j.state) for j in (older, newest)} == {
+        (NON_AMAZON.id, "scheduled", "done")
+    }
+    assert newest.upper - newest.lower == 30 * DAY
+    assert (older.lower, older.upper) == (START.replace(hour=0), newest.lower)
+    assert {f.order_id: f.outcome for f in (*older.findings, *newest.findings)} == {
+        f"S02-{n}": "stored" for n in range(4)
+    }
     exported, customers = both.exported()
     found = {o["order_id"]: o for o in exported if o["order_id"].startswith("S02")}
     assert {(o["marketplace"], o["marketplace_id"], o["match_basis"]) for o in found.values()} == {
@@ -249,14 +251,14 @@ def test_orders_of_other_shops_come_by_the_report_where_a_file_wants_them(shop: 
     assert all(o["customer_id"] in {c["customer_id"] for c in customers} for o in found.values())
 
 
-def test_what_other_shops_sell_and_change_is_read_every_day_and_all_of_it_weekly(shop: Any) -> None:
+def test_what_other_shops_sell_and_change_is_read_every_day_and_the_rest_every_four_weeks(shop: Any) -> None:
     both = shop((rules_for("UK"), OTHERS))
     read(both)
     carried_out(both)
     new = both.clock() - HOUR
     both.simulator.world.order("S02-new", created=new, status="UNSHIPPED", unlisted=True, **OTHER_SHOP)
     both.simulator.world.update("S02-3", new, status="CANCELLED")
-    assert len(carried_out(both)) == 1, "not before a day is over"
+    assert len(carried_out(both)) == 2, "not before a day is over"
     both.clock.sleep(DAY.total_seconds())
     newest = carried_out(both)[0]
     assert {(f.order_id, f.kind, f.outcome) for f in newest.findings} == {
@@ -264,7 +266,7 @@ def test_what_other_shops_sell_and_change_is_read_every_day_and_all_of_it_weekly
         ("S02-3", "older", "stored"),
     }
     assert newest.upper - newest.lower == 30 * DAY
-    for _ in range(7):
+    for _ in range(28):
         both.clock.sleep(DAY.total_seconds())
         both.sync()
         carried_out(both)
@@ -301,6 +303,55 @@ def test_a_report_that_is_spoilt_is_requested_again_for_other_shops_too(shop: An
     both = shop((rules_for("UK"), OTHERS))
     read(both)
     both.simulator.faults = Faults.only("report_malformed", operations=[GET_DOCUMENT], calls=[1])
-    (job,) = carried_out(both)
-    assert job.state == "done"
+    assert {job.state for job in carried_out(both)} == {"done"}
     assert {o for o in stored(both) if o.startswith("S02")} == {f"S02-{n}" for n in range(4)}
+
+
+def test_an_empty_report_is_no_proof_for_other_shops_either(shop: Any) -> None:
+    both = shop((rules_for("UK"), OTHERS))
+    both.simulator.faults = Faults.only("report_empty", operations=[GET_DOCUMENT], calls=[1, 2])
+    read(both)
+    assert {job.state for job in carried_out(both)} == {"done"}
+    assert {o for o in stored(both) if o.startswith("S02")} == {f"S02-{n}" for n in range(4)}
+
+
+def test_a_range_that_always_fails_holds_up_no_newer_orders_of_other_shops(shop: Any) -> None:
+    both = shop((rules_for("UK"), OTHERS))
+    handle = both.simulator.handle
+
+    def refuses_old_reports(request: Request) -> Answer:
+        if request.method == "POST" and f"{START:%Y-%m-%d}".encode() in request.body:
+            return Answer(400, {}, b'{"errors": [{"code": "InvalidInput"}]}')
+        answer: Answer = handle(request)
+        return answer
+
+    both.simulator.handle = refuses_old_reports
+    read(both)
+    carried_out(both)
+    assert {o for o in stored(both) if o.startswith("S02")} == {"S02-1", "S02-2", "S02-3"}
+    new = both.clock() + HOUR
+    both.simulator.world.order("S02-new", created=new, status="UNSHIPPED", unlisted=True, **OTHER_SHOP)
+    both.clock.sleep((DAY + 2 * HOUR).total_seconds())
+    carried_out(both)
+    assert "S02-new" in stored(both)
+
+
+def test_an_order_that_amazon_lists_and_does_not_return_is_requested_once(shop: Any) -> None:
+    both = shop((rules_for("UK"), OTHERS))
+    handle = both.simulator.handle
+
+    def hides(request: Request) -> Answer:
+        if request.path.endswith("/S02-3"):
+            return Answer(404, {}, b'{"errors": [{"code": "NotFound"}]}')
+        answer: Answer = handle(request)
+        return answer
+
+    both.simulator.handle = hides
+    read(both)
+    for _ in range(4):
+        carried_out(both)
+        both.clock.sleep(DAY.total_seconds())
+    newest = next(j for j in carried_out(both) if j.upper - j.lower == 30 * DAY)
+    assert [(f.order_id, f.outcome) for f in newest.lacking] == [("S02-3", "not_found")]
+    asked_for = [r for r in both.attempts if r.operation == GET]
+    assert len(asked_for) <= 4 + 3, "three others, and this one not every day"

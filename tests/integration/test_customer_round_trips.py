@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from poller.cli.export_files import write_csv
 from poller.customers import imports
 from poller.customers.import_rules import ImportedLine
+from poller.errors import Refused
 from poller.export import customer_object
 from store import queries
 from store import tables as t
@@ -165,8 +166,16 @@ def test_an_erased_e_mail_keeps_its_place(store: Store, tmp_path: Path) -> None:
     assert [(m.slot, m.email) for m in customer(store, number).emails] == [(1, None)]
 
 
+def test_another_programs_customer_id_is_not_taken_for_ours(store: Store, tmp_path: Path) -> None:
+    """Exports of shops name their own numbers so: 1, 2, 3 … would overwrite strangers."""
+    fill(store)
+    with pytest.raises(Refused, match="Customer ID is another program's number, or ours"):
+        imported(store, tmp_path, [{"Customer ID": "1", "Name": "Stranger", "Email": "s@example.com"}])
+
+
 REFUSALS: dict[str, tuple[Row, Callable[[dict[str, int]], str]]] = {
-    "no number": ({"customer_id": "C-1"}, lambda _: "customer_id must be a number."),
+    "no number": ({"customer_id": "C-1"}, lambda _: "customer_id must be a customer's number."),
+    "no key": ({"customer_id": "9" * 5000}, lambda _: "customer_id must be a customer's number."),
     "unknown": ({"customer_id": "999"}, lambda _: "there is no customer 999."),
     "another's e-mail": (
         {"customer_id": "{odd}", "email_1": "kept@example.com"},

@@ -438,3 +438,11 @@ def test_notices_say_what_when_and_that_it_is_over() -> None:
     assert Notice("still", standing).text == "nothing is read. (since 2026-06-15 12:00 UTC)"
     assert Notice("over", standing).text == "No longer so (since 2026-06-15 12:00 UTC): nothing is read."
     assert Notice("over", standing).title == "amazon-order-sync: over"
+
+
+def test_what_comes_by_report_alone_makes_no_source_behind() -> None:
+    """Its bound is that of the last report, a day ago."""
+    others = marketplace(
+        marketplace="NON_AMAZON", covered_until=NOON - timedelta(hours=20), behind_seconds=None
+    )
+    assert items(source(marketplaces=(marketplace(), others))) == items(source())
