@@ -209,7 +209,7 @@ class Stage:
             found = shop.wrongs()
         finally:
             shop.close()
-        known = len([o for o in self.world.orders() if o.current(self.now()) is not None])
+        known = len([o for o in self.world.orders() if o.current(self.now()) and not o.is_of_other_shop])
         stored = len(self.query(sa.select(tables.orders.c.order_id)))
         if stored != known:
             found.append(f"there are {known} orders, {stored} are stored")
