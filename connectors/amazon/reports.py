@@ -99,7 +99,7 @@ def orders_of(lines: Iterable[bytes]) -> OrderReport:
     problems: list[str] = []
     is_cut = False
     for number, line in enumerate(remaining, start=2):
-        if not line:
+        if not line.strip():  # rows of tabs alone come, too (selling-partner-api-docs issue 1831)
             continue
         cells = line.split(b"\t")
         is_cut = len(cells) < len(header)

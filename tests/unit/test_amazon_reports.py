@@ -139,7 +139,7 @@ ROW = ("A-1", "2026-05-01T10:00:00+00:00", "2026-05-02T10:00:00+00:00", "Shipped
 
 
 @pytest.mark.parametrize("compressed", [True, False])
-@pytest.mark.parametrize("charset", ["utf-8", "cp1252", "shift_jis"])
+@pytest.mark.parametrize("charset", ["utf-8", "cp1252", "shift_jis", "cp932"])
 def test_a_report_is_requested_awaited_and_read_in_any_compression_and_encoding(
     compressed: bool, charset: str
 ) -> None:
@@ -396,6 +396,11 @@ def test_columns_are_found_by_name_and_what_else_there_is_does_not_matter() -> N
 def test_a_sales_channel_says_where_an_order_was_placed(channel: str, marketplace_id: str | None) -> None:
     (one,) = orders_of(table((*ROW[:4], channel))).orders
     assert one.marketplace_id == marketplace_id
+
+
+def test_rows_that_come_twice_or_are_blank_change_nothing() -> None:
+    """selling-partner-api-docs issue 1831, selling-partner-api-models issues 442 and 544."""
+    assert orders_of([*table(ROW, ROW), b"", b"\t\t\t\t", *table(ROW)[1:]]) == orders_of(table(ROW))
 
 
 def test_a_tab_in_a_text_behind_what_is_read_spoils_nothing() -> None:
