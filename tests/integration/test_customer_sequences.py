@@ -209,7 +209,7 @@ def test_every_promise_is_kept_whatever_happens(place: Place, tmp_path: Path, st
 
 
 @pytest.mark.long
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(steps=st.lists(STEPS, max_size=60))
 def test_every_promise_is_kept_whatever_happens_for_long(place: Place, tmp_path: Path, steps: Any) -> None:
     live(place, tmp_path, steps)
