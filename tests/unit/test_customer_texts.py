@@ -152,9 +152,9 @@ def expected(row: list[str]) -> object:
         return f"it has {len(row)} values, the heading {len(HEADING)} columns."
     given = {}
     for name, cell in zip(HEADING, map(str.strip, row), strict=True):
-        guarded = cell[:1] == "'" and cell[1:2] in ("=", "+", "-", "@")
+        guarded = cell[:1] == "'" and cell.lstrip("'")[:1] in ("=", "+", "-", "@", "\t", "\r", "\n")
         if cell:
-            given[name] = cell[1:] if guarded else cell
+            given[name] = cell[1:].strip() if guarded else cell
     try:
         return dict(checked(given).values)
     except Refused as refused:
