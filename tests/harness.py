@@ -53,6 +53,16 @@ class SimulatedClock:
         self.time = max(self.time, time)
 
 
+OTHER_SHOP: dict[str, Any] = {
+    "channel": "NON_AMAZON",
+    "marketplace_id": "AZMDEXL2RVFNN",
+    "marketplace_name": "Non-Amazon",
+    "email": None,
+    "name": None,
+}
+"""What is different of an order that Amazon ships for another shop; searches leave it out if ``unlisted``."""
+
+
 def rules_for(code: str, **changed: Any) -> MarketplaceRules:
     """A seller's rules for a marketplace, as the examples in the documentation have them."""
     marketplace = BY_NAME[code]

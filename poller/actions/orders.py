@@ -105,10 +105,9 @@ def _datasets(account: Account, stored: OrderRecord | None) -> tuple[str, ...]:
 def reasons_for(tx: Transaction, order: OrderRecord) -> tuple[str, ...]:
     """Explain why an order has its customer, or none, with the numbers of the customer rules."""
     customer = None if order.customer_id is None else queries.get_customer(tx, order.customer_id)
-    email = None if customer is None else usable_email(order, frozenset())
-    older = (
-        [] if customer is None or email is None else customers.with_older_email(tx, customer.business, email)
-    )
+    older: list[int] = []
+    if customer is not None and (email := usable_email(order, frozenset())) is not None:
+        older = customers.with_older_email(tx, customer.business, email)
     return explain(order, customer, queries.merges_of(tx, order), older)
 
 

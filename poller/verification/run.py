@@ -249,7 +249,7 @@ def _asked_before(tx: Transaction, job: Verification, findings: Sequence[Finding
 
     Amazon's report lists orders that getOrder does not return; each is requested once in each version.
     """
-    if job.reason != "scheduled":
+    if job.reason != "scheduled" or not findings:
         return findings
     missing = {
         (finding.order_id, finding.last_updated_at)

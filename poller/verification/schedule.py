@@ -89,22 +89,23 @@ def _due_by_report(
     newest = max(start, upper - REPORT_SPAN)
     lately = [v for v in earlier if now - (v.created_at or now) < REPORTED_EVERY]
     if not any(v.asked_upper > upper - REPORT_SPAN for v in lately):
-        return _by_report(account, reported, Interval(newest, upper))
+        return _scheduled(account, reported, Interval(newest, upper), upper)
     done = [v for v in earlier if v.state == "done" and now - (v.created_at or now) < HISTORY_EVERY]
     left = gaps(joined(Interval(v.lower, v.asked_upper) for v in (*lately, *done)), start, newest)
     if not left:
         return None
-    oldest = max(left[-1].lower, left[-1].upper - REPORT_SPAN)
-    return _by_report(account, reported, Interval(oldest, left[-1].upper))
+    end = left[-1].upper
+    return _scheduled(account, reported, Interval(max(left[-1].lower, end - REPORT_SPAN), end), end)
 
 
-def _by_report(account: str, reported: PolledMarketplace, span: Interval) -> Verification:
+def _scheduled(account: str, polled: PolledMarketplace, span: Interval, settled: datetime) -> Verification:
+    """Return a new verification of the service's own; ``settled``: up to where every update must be known."""
     return Verification(
         account,
-        reported.marketplace_id,
+        polled.marketplace_id,
         span.lower,
         span.upper,
-        span.upper,
+        settled,
         "report",
         "scheduled",
         True,
@@ -133,17 +134,4 @@ def _due(
         progress.live_from,
         ledger.read_coverage(tx, account, polled.marketplace_id, "created"),
     )
-    return [
-        Verification(
-            account,
-            polled.marketplace_id,
-            interval.lower,
-            interval.upper,
-            progress.second_position,
-            "report",
-            "scheduled",
-            True,
-            position=interval.lower,
-        )
-        for interval in ranges
-    ]
+    return [_scheduled(account, polled, interval, progress.second_position) for interval in ranges]

@@ -7,7 +7,6 @@ import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -20,6 +19,7 @@ from connectors.simulator.world import Seller, World
 from store import tables
 from store.engine import create_engine
 from tests.acceptance.command_line import GENEROUS, STARTED, Shop, account_variables, open_shop
+from tests.harness import OTHER_SHOP
 
 DAY = timedelta(days=1)
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
@@ -387,20 +387,13 @@ def test_amazon_saying_no_is_one_sentence(shop: Shop) -> None:
 
 # --- orders of other shops ----------------------------------------------------------------------------
 
-OTHER_SHOP: dict[str, Any] = {
-    "channel": "NON_AMAZON",
-    "marketplace_id": "AZMDEXL2RVFNN",
-    "marketplace_name": "Non-Amazon",
-    "email": None,
-    "name": None,
-    "unlisted": True,
-}
-
 
 @pytest.mark.long
 def test_orders_of_other_shops_are_named_and_with_a_file_they_are_kept(shop: Shop) -> None:
     for n in range(3):
-        shop.world.order(f"S02-000000{n}-0000000", created=STARTED - (5 - n) * DAY, **OTHER_SHOP)
+        shop.world.order(
+            f"S02-000000{n}-0000000", created=STARTED - (5 - n) * DAY, unlisted=True, **OTHER_SHOP
+        )
     shop(*VERIFY, "--repair")
     printed = shop(*VERIFY)
     assert "complete: 14 orders listed" in printed.lines[1]

@@ -26,18 +26,11 @@ from poller.sync.decide import Pace
 from poller.verification.run import Verifier
 from store import ledger, tables, verifications
 from store.verification_records import Verification
-from tests.harness import NOON, Shop, SimulatedClock, rules_for
+from tests.harness import NOON, OTHER_SHOP, Shop, SimulatedClock, rules_for
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 START = NOON - 40 * DAY
 UK, DE = BY_NAME["UK"].id, BY_NAME["DE"].id
-OTHER_SHOP: dict[str, Any] = {
-    "channel": "NON_AMAZON",
-    "marketplace_id": "AZMDEXL2RVFNN",
-    "marketplace_name": "Non-Amazon",
-    "email": None,
-    "name": None,
-}
 OTHERS = rules_for("NON_AMAZON", currency="GBP")
 
 
