@@ -14,7 +14,8 @@ from poller.cli.output import put_json, put_table, say
 from poller.cli.session import opened
 from poller.errors import Refused
 from poller.text import time_text, when
-from poller.web.users import MIN_PASSWORD, checked_password, checked_user_name, checked_user_scopes, hashed
+from poller.web.passwords import MIN_PASSWORD, check_password, hashed
+from poller.web.users import checked_user_name, checked_user_scopes
 from store import users
 
 app = typer.Typer()
@@ -41,7 +42,8 @@ def add(
     """Add a user. The password is prompted for on a terminal, or is the first line of standard input."""
     called, scopes = checked_user_name(name), checked_user_scopes(scope or [])
     with opened(create=True) as service:
-        password = checked_password(called, _password())
+        password = _password()
+        check_password(called, password)
         kept = hashed(password)
         if not service.store.commit(lambda tx: users.add(tx, called, kept, scopes)):
             raise Failure(

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from connectors.simulator.world import Seller, World
-from poller.web.users import password_matches
+from poller.web.passwords import password_matches
 from store import tables
 from store.engine import create_engine
 from tests.acceptance.command_line import Result, Shop, open_shop

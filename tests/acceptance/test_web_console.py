@@ -14,8 +14,9 @@ import pytest
 from poller.export import customer_object, order_object
 from poller.matching.statuses import STATUSES
 from poller.web.console import forms, rendering, sessions
+from poller.web.passwords import hashed
 from poller.web.server import listen
-from poller.web.users import MAX_FAILURES, hashed
+from poller.web.users import MAX_FAILURES
 from store import queries, users
 from store.records import OrderRecord
 from tests.acceptance.web_world import BAD, BUYERS, ORDERS, Served, form, logged, problem, said, served

@@ -16,7 +16,7 @@ import pytest
 import sqlalchemy as sa
 from playwright.sync_api import Browser, Page, expect
 
-from poller.web.users import hashed
+from poller.web.passwords import hashed
 from store import queries, tables, users
 from tests.acceptance.command_line import ROOT, STARTED
 from tests.acceptance.web_world import BAD, BUYERS, ORDERS, Served, logged, said, served

@@ -12,9 +12,10 @@ from fastapi.responses import RedirectResponse
 from poller.web.console import forms, sessions
 from poller.web.console.rendering import page
 from poller.web.dependencies import ServiceDep
+from poller.web.passwords import password_matches
 from poller.web.problems import Problem, starting
 from poller.web.tokens import digest
-from poller.web.users import LOCK_TIME, MAX_FAILURES, MAX_SESSION, password_matches
+from poller.web.users import LOCK_TIME, MAX_FAILURES, MAX_SESSION
 from store import users
 
 router = APIRouter()
