@@ -25,6 +25,9 @@ EMAILS = ("email_1", "email_2", "email_3")
 PERSONAL = ("name", "company", *EMAILS, "phone", *part_names("billing"), *part_names("delivery"))
 """Fields that identify a person; a marketplace's shared or placeholder record has none of them."""
 
+BUYERS = tuple(name for name in PERSONAL if not name.endswith("_country"))
+"""Fields that only those may set who may see them: an answer would say whose they are."""
+
 SELLERS = ("price_list", "currency", "tax_code", "discount_percent")
 FIELDS = ("external_id", *PERSONAL, *SELLERS)
 

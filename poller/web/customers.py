@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
@@ -10,9 +11,10 @@ from fastapi.responses import JSONResponse
 
 from poller.bootstrap import Service
 from poller.customers import duplicates, edits, merges
-from poller.customers.fields import Changes, checked
+from poller.customers.fields import BUYERS, Changes, checked
 from poller.errors import Unknown
 from poller.export import Customer, JournalEntry
+from poller.web.access import Caller
 from poller.web.dependencies import (
     Answer,
     CallerDep,
@@ -25,7 +27,7 @@ from poller.web.dependencies import (
     before_of,
     page_of,
 )
-from poller.web.masking import customers_for, disclosed, journal_for, masked
+from poller.web.masking import customers_for, disclosed, journal_for, masked, require_buyer_data
 from poller.web.problems import Problem
 from poller.web.schemas.base import Page
 from poller.web.schemas.customers import (
@@ -119,10 +121,7 @@ def customers_page(
 @router.post("/customers/search")
 def search_customers(service: ServiceDep, caller: CallerDep, body: SearchRequest) -> Page[Customer]:
     """Find customers of any business by a main e-mail. Needs the scope buyer-data: the answer reveals it."""
-    if not caller.sees_buyers:
-        raise Problem(
-            403, "scope", f"{caller.who} lacks the scope buyer-data, which searching by e-mail needs."
-        )
+    require_buyer_data(caller, "searching by e-mail")
     with service.store.read() as tx:
         records = queries.list_customers(tx, limit=500, email=body.email)
     items = customers_for(caller, records)
@@ -172,10 +171,23 @@ def show_journal(service: ServiceDep, caller: CallerDep, customer_id: Id) -> lis
 # --- create and edit --------------------------------------------------------------------------------
 
 
+def _checked(service: Service, caller: Caller, body: CustomerEdit) -> Changes:
+    """Check the fields that were sent. Raises Refused, and Problem if the caller may not set one of them.
+
+    Who may not see buyers could learn from the answer whose an address is: it is refused if another customer
+    has it, and the search for duplicates names those with the same phone or name.
+    """
+    given = body.field_values()
+    for name in BUYERS:
+        if name in given:
+            require_buyer_data(caller, f"setting {name}")
+    return checked(given, body.label_texts(), service.shared_emails)
+
+
 @router.post("/customers", status_code=201, response_model=Changed)
 def create_customer(service: ServiceDep, caller: CallerDep, change: ChangeDep, body: NewCustomer) -> Response:
-    """Create a customer by hand."""
-    changes = checked(body.field_values(), body.label_texts(), service.shared_emails)
+    """Create a customer by hand. What a buyer gives (names, e-mails, …) needs the scope buyer-data."""
+    changes = _checked(service, caller, body)
     business = edits.settle_business(service.businesses(), body.business)
 
     def work(tx: Transaction) -> Answer:
@@ -194,10 +206,13 @@ def edit_customer(
     body: CustomerEdit,
     if_match: IfMatch = None,
 ) -> Response:
-    """Change fields by hand; needs If-Match. No sync overwrites these values."""
+    """Change fields by hand; needs If-Match. No sync overwrites these values.
+
+    What a buyer gives (names, e-mails, phone, addresses without their country) needs the scope buyer-data.
+    """
     if if_match is None:
         raise Problem(428, "if-match", "If-Match is missing: send the ETag of the record as you read it.")
-    changes = checked(body.field_values(), body.label_texts(), service.shared_emails)
+    changes = _checked(service, caller, body)
 
     def work(tx: Transaction) -> Answer:
         check_version(tx, if_match, customer_id)
@@ -219,9 +234,16 @@ def _changed(tx: Transaction, customer_id: int, changes: Changes, status: int, l
 # --- merge and unmerge ------------------------------------------------------------------------------
 
 
+def _check_choice(caller: Caller, emails: Sequence[str] | None) -> None:
+    """Raise Problem if a caller who may not see e-mails chose some: the answer says whose they are."""
+    if emails:
+        require_buyer_data(caller, "choosing e-mails")
+
+
 @router.post("/customers/{customer_id}/merge/preview", response_model=MergePreview)
 def preview_merge(service: ServiceDep, caller: CallerDep, customer_id: Id, body: MergeRequest) -> Response:
-    """Preview merging another customer into this one; changes nothing."""
+    """Preview merging another customer into this one; changes nothing. `keep_emails` needs buyer-data."""
+    _check_choice(caller, body.keep_emails)
     with service.store.read() as tx:
         planned = merges.preview(tx, customer_id, body.other_id, service.shared_emails, body.keep_emails)
         etag = etag_of(tx, customer_id, body.other_id)
@@ -252,7 +274,11 @@ def merge_customers(
     body: MergeRequest,
     if_match: IfMatch = None,
 ) -> Response:
-    """Merge another customer into this one; with the preview's ETag as If-Match, exactly as previewed."""
+    """Merge another customer into this one; with the preview's ETag as If-Match, exactly as previewed.
+
+    `keep_emails` needs the scope buyer-data.
+    """
+    _check_choice(caller, body.keep_emails)
 
     def work(tx: Transaction) -> Answer:
         if if_match is not None:
@@ -270,7 +296,11 @@ def merge_customers(
 def unmerge_customer(
     service: ServiceDep, caller: CallerDep, change: ChangeDep, customer_id: Id, body: UnmergeRequest
 ) -> Response:
-    """Undo the merge of this customer; fields that were changed since the merge keep their values."""
+    """Undo the merge of this customer; fields that were changed since the merge keep their values.
+
+    `leave` needs the scope buyer-data.
+    """
+    _check_choice(caller, body.leave)
 
     def work(tx: Transaction) -> Answer:
         done = merges.unmerge(tx, customer_id, caller.who, service.shared_emails, body.leave)

@@ -13,6 +13,7 @@ import structlog
 
 from poller.export import Customer, Line, Order, buyer_keys, customer_object, journal_object, order_object
 from poller.web.access import Caller
+from poller.web.problems import Problem
 from store.journal import BUYER_FIELDS
 from store.queries import JournalEntry as StoredEntry
 from store.records import CustomerRecord, OrderRecord
@@ -24,6 +25,12 @@ ORDER_KEYS, LINE_KEYS, CUSTOMER_KEYS = map(buyer_keys, (Order, Line, Customer))
 
 logging.getLogger("order_sync.audit").setLevel(logging.INFO)
 audit = structlog.get_logger("order_sync.audit")
+
+
+def require_buyer_data(caller: Caller, purpose: str) -> None:
+    """Raise Problem if the caller may not see buyer data: what serves this ``purpose`` reveals some."""
+    if not caller.sees_buyers:
+        raise Problem(403, "scope", f"{caller.who} lacks the scope buyer-data, which {purpose} needs.")
 
 
 def masked(value: Any) -> Any:

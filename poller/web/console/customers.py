@@ -20,7 +20,7 @@ from poller.web.console.forms import PREFIX, fields_of
 from poller.web.console.rendering import page, redirect_to
 from poller.web.customers import check_version, customers_page, duplicate_search, etag_of
 from poller.web.dependencies import LARGEST_ID, CallerDep, Cursor, Id, ServiceDep
-from poller.web.masking import customers_for, journal_for, masked, orders_for
+from poller.web.masking import customers_for, journal_for, masked, orders_for, require_buyer_data
 from poller.web.problems import Problem
 from store import queries
 from store.engine import Store, Transaction
@@ -106,8 +106,10 @@ def preview_merge(
 def preview_choice(request: Request, service: ServiceDep, caller: CallerDep, customer_id: Id) -> Response:
     """Preview a merge with a choice of main e-mails."""
     fields = fields_of(request)
-    pair = customer_id, _id(fields.one("other"))
-    return _merge_page(request, service.store, service.shared_emails, caller, pair, fields.all("keep"))
+    pair, keep = (customer_id, _id(fields.one("other"))), fields.all("keep")
+    if keep:
+        require_buyer_data(caller, "choosing e-mails")
+    return _merge_page(request, service.store, service.shared_emails, caller, pair, keep)
 
 
 def _merge_page(
@@ -167,6 +169,8 @@ def merge_customers(request: Request, service: ServiceDep, caller: CallerDep, cu
     fields = fields_of(request)
     other = _id(fields.one("other"))
     keep = fields.all("keep") if fields.one("chosen") else None
+    if keep:
+        require_buyer_data(caller, "choosing e-mails")
 
     def work(tx: Transaction) -> int:
         check_version(tx, fields.one("etag"), customer_id, other)
@@ -181,6 +185,8 @@ def merge_customers(request: Request, service: ServiceDep, caller: CallerDep, cu
 def unmerge_customer(request: Request, service: ServiceDep, caller: CallerDep, customer_id: Id) -> Response:
     """Undo the merge of this customer."""
     leave = [email for email in fields_of(request).all("leave") if email]
+    if leave:
+        require_buyer_data(caller, "choosing e-mails")
     done = service.store.commit(
         lambda tx: merges.unmerge(tx, customer_id, caller.who, service.shared_emails, leave)
     )
