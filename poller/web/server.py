@@ -13,6 +13,7 @@ from anyio import to_thread
 
 from poller.bootstrap import Service, utc_now
 from poller.web.app import make_app
+from poller.web.connections import IDLE_SECONDS, HttpConnection, RunningLimit
 
 log = structlog.get_logger("order_sync")
 
@@ -21,9 +22,6 @@ THREADS = 6
 
 STOP_SECONDS = 4
 """Time for running requests to finish when the service stops."""
-
-MAX_CONNECTIONS = 200
-"""More concurrent connections are refused."""
 
 
 class CannotListen(Exception):
@@ -83,9 +81,9 @@ class WebServer:
 
     def __init__(self, service: Service, listening: socket.socket) -> None:
         config = uvicorn.Config(
-            make_app(service, utc_now),
+            RunningLimit(make_app(service, utc_now)),
             loop="asyncio",
-            http="h11",
+            http=HttpConnection,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -94,8 +92,7 @@ class WebServer:
             # Access depends on the address of a connection: no header may change it.
             proxy_headers=False,
             server_header=False,
-            limit_concurrency=MAX_CONNECTIONS,
-            timeout_keep_alive=5,
+            timeout_keep_alive=IDLE_SECONDS,
             timeout_graceful_shutdown=STOP_SECONDS,
         )
         self._server = _Server(config, service.stop)

@@ -2,7 +2,7 @@
 an order office gets doubled customers and merged ones; what history takes by Amazon's limits; how far busy
 shops fall behind.
 
-``python -m tests.bench PART`` measures the shape with workers instead.
+``python -m tests.bench PART`` measures the shape with workers, or slow connections alone, instead.
 
 Prints figures; judges nothing. Every measured run is a process of its own on one core. Runs against the
 empty and the large database alternate, so that a machine whose speed drifts does not spoil the ratio.
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from store.tables import OPEN
-from tests.bench import busy, history, looking
+from tests.bench import busy, history, looking, slow
 from tests.bench.pages import write_pages
 from tests.bench.scaling import PARTS
 
@@ -115,7 +115,10 @@ def office(folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "part", nargs="?", choices=list(PARTS), help="instead: workers, idle sources, many stored"
+        "part",
+        nargs="?",
+        choices=list(PARTS),
+        help="instead: workers, idle sources, many stored, slow connections",
     )
     parser.add_argument("--stored", type=int, default=500_000, help="orders in the large database")
     parser.add_argument("--looked", type=int, default=1_000_000, help="orders to look at; 0 for none")
@@ -162,6 +165,7 @@ def main() -> None:
     if options.history:
         history.main(options.history)
     busy.main(options.busy)
+    slow.main()
 
 
 if __name__ == "__main__":
