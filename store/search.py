@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,9 +22,25 @@ _WORD_BLOCKS_AT_ONCE = 32
 _LINE_BLOCKS_AT_ONCE = 256
 """Blocks of lines that one query searches; they are smaller."""
 
+MAX_WORDS = 8
+"""Different words of a search; each costs a look-up for each block."""
+
+MAX_SECONDS = 5.0
+"""Time after which no further blocks are searched."""
+
+
+class TooManyWords(Exception):
+    """A search has more than ``MAX_WORDS`` different words."""
+
 
 def customers_named(tx: Transaction, name: str, limit: int) -> list[CustomerRecord]:
-    """Return the newest customers, of all businesses, that have all these words in their names."""
+    """Return the newest customers, of all businesses, that have all these words in their names.
+
+    After ``MAX_SECONDS`` those found so far. Raises TooManyWords.
+    """
+    if len(tx.lookup.words("", name)) > MAX_WORDS:
+        raise TooManyWords
+    ends_at = time.monotonic() + MAX_SECONDS
     c = tables.customers.c
     newest = tx.conn.execute(sa.select(sa.func.max(c.customer_id))).scalar_one_or_none()
     if newest is None:
@@ -32,8 +49,10 @@ def customers_named(tx: Transaction, name: str, limit: int) -> list[CustomerReco
     matches: list[int] = []
     for blocks in _newest_first(newest // WORD_BLOCK, _WORD_BLOCKS_AT_ONCE):
         for words in filter(None, hashes):
+            if time.monotonic() > ends_at:
+                break
             matches += [row.customer_id for row in tx.rows(_with_words(blocks, sorted(words), limit))]
-        if len(matches) >= limit:
+        if len(matches) >= limit or time.monotonic() > ends_at:
             break
     ids = sorted(matches, reverse=True)[:limit]
     rows = tx.conn.execute(sa.select(tables.customers).where(among(c.customer_id, ids))).mappings().all()
@@ -67,7 +86,8 @@ def _with_words(blocks: list[int], words: list[int], limit: int) -> sa.Select[An
 
 
 def orders_with_sku(tx: Transaction, sku: str, limit: int) -> list[OrderRecord]:
-    """Return shown orders with this SKU, the one that was stored last first."""
+    """Return shown orders with this SKU, the one that was stored last first, found in ``MAX_SECONDS``."""
+    ends_at = time.monotonic() + MAX_SECONDS
     line, o = tables.order_lines.c, tables.orders.c
     newest = tx.conn.execute(sa.select(sa.func.max(o.order_key))).scalar_one_or_none() or 0
     block = sa.literal_column(f"(order_lines.order_key / {SKU_BLOCK})", sa.Integer)
@@ -82,7 +102,7 @@ def orders_with_sku(tx: Transaction, sku: str, limit: int) -> list[OrderRecord]:
             .limit(limit - len(order_keys))
         )
         order_keys += tx.conn.execute(keys).scalars()
-        if len(order_keys) >= limit:
+        if len(order_keys) >= limit or time.monotonic() > ends_at:
             break
     query = sa.select(tables.orders).where(among(o.order_key, order_keys)).order_by(o.order_key.desc())
     return opened_orders(tx, query)

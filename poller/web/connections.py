@@ -35,7 +35,7 @@ MAX_WAITING = 50
 """Waiting connections of one address. A proxy, which has many clients, needs few: it sends whole heads."""
 
 MAX_RUNNING = 150
-"""Requests in work. There is always room for ``HEALTH``: so many are fewer than the connections."""
+"""Requests in work. They are fewer than the connections, so there is always room for ``HEALTH``."""
 
 HEALTH = "/healthz"
 

@@ -235,6 +235,15 @@ def test_buyers_are_masked_without_the_scope(place: Served) -> None:
     assert said(events) == []
 
 
+def test_a_search_of_many_words_is_refused_in_words(place: Served) -> None:
+    """Each word is a join, of which SQLite allows 64."""
+    ann = place.browser("wordy", "read", "buyer-data")
+    answer = ann.post("/console/search", data=form(ann, q=" ".join(f"w{number}" for number in range(65))))
+    assert answer.status_code == 200
+    assert "at most 8 different words" in answer.text
+    assert "No matches" not in answer.text
+
+
 def test_each_disclosure_is_logged_with_who_and_whose(place: Served) -> None:
     ann = place.browser("seeing", "read", "buyer-data")
     with logged() as events:

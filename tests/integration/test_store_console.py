@@ -115,6 +115,21 @@ def test_customers_are_found_by_all_words_of_a_name_in_every_business(
     assert found("example", 2) == [third, second]
     assert found("ann nobody") == []
     assert found("…") == []
+    assert found(" ".join(["ann"] * 100)) == [second, first]
+    assert found(" ".join(f"word{number}" for number in range(search.MAX_WORDS))) == []
+    with pytest.raises(search.TooManyWords):
+        found(" ".join(f"word{number}" for number in range(search.MAX_WORDS + 1)))
+
+
+def test_a_search_ends_with_what_it_has_found_in_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_customer(store, "ann@example.com", name="Ann Example")
+    apply(store, an_order("o1", "1@example.com"))
+    monkeypatch.setattr(search, "MAX_SECONDS", -1.0)
+    with store.read() as tx:
+        assert search.customers_named(tx, "ann", 10) == []
+        sku = queries.find_orders(tx, "o1")[0].lines[0].sku
+        assert sku is not None
+        assert len(search.orders_with_sku(tx, sku, 10)) == 1  # always searches the newest
 
 
 def test_orders_are_found_by_sku_once_and_the_last_stored_first(store: Store) -> None:

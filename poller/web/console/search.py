@@ -13,7 +13,7 @@ from poller.web.dependencies import CallerDep, ServiceDep
 from poller.web.masking import customers_for, orders_for
 from poller.web.problems import Problem
 from store import quarantine, queries, search
-from store.records import OrderRecord
+from store.records import CustomerRecord, OrderRecord
 
 router = APIRouter()
 
@@ -28,8 +28,9 @@ def search_all(request: Request, service: ServiceDep, caller: CallerDep) -> Resp
     if len(text) > MAX_TEXT:
         raise Problem(422, "invalid", f"a search has at most {MAX_TEXT} characters.")
     orders: list[OrderRecord] = []
-    customers = []
+    customers: list[CustomerRecord] = []
     entries = []
+    too_many_words = False
     if text:
         with service.store.read() as tx:
             orders = queries.find_orders(tx, text)
@@ -37,11 +38,14 @@ def search_all(request: Request, service: ServiceDep, caller: CallerDep) -> Resp
             if not orders and "@" not in text:
                 orders = search.orders_with_sku(tx, text, MAX_RESULTS)
             if caller.sees_buyers and not orders:
-                customers = (
-                    queries.list_customers(tx, limit=MAX_RESULTS, email=text)
-                    if "@" in text
-                    else search.customers_named(tx, text, MAX_RESULTS)
-                )
+                try:
+                    customers = (
+                        queries.list_customers(tx, limit=MAX_RESULTS, email=text)
+                        if "@" in text
+                        else search.customers_named(tx, text, MAX_RESULTS)
+                    )
+                except search.TooManyWords:
+                    too_many_words = True
             if "@" in text:
                 orders = [
                     order
@@ -56,4 +60,5 @@ def search_all(request: Request, service: ServiceDep, caller: CallerDep) -> Resp
         customers=customers_for(caller, customers),
         entries=entries,
         max_results=MAX_RESULTS,
+        max_words=search.MAX_WORDS if too_many_words else None,
     )
