@@ -8,13 +8,13 @@ what the reader of the lines keeps.
 from __future__ import annotations
 
 import time
-import zlib
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from urllib.parse import urlsplit
 
 import httpx
 
+from connectors.amazon.compression import BrokenCompression, inflated
 from connectors.amazon.wire import TIMEOUT, message_of
 from connectors.errors import (
     ConnectorError,
@@ -30,8 +30,9 @@ MAX_LINE_BYTES = 1 << 20
 MAX_DOWNLOAD_SECONDS = 600.0
 """For a whole document, which may be long but must not trickle for ever."""
 
-_CHUNK = 1 << 16
-_GZIP = 16 + zlib.MAX_WBITS
+MAX_DOCUMENT_BYTES = 4 << 30
+"""Of a whole document, decompressed: some ten million rows."""
+
 _GZIP_MAGIC = b"\x1f\x8b"
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -53,7 +54,7 @@ def document_lines(http: httpx.Client, url: str, user_agent: str) -> Iterator[by
             chunks = _in_time(answer.iter_raw())
             start = _beginning(chunks)
             whole = chain((start,), chunks)
-            yield from _lines(_inflated(whole) if start.startswith(_GZIP_MAGIC) else whole)
+            yield from _lines(_bounded(_inflated(whole) if start.startswith(_GZIP_MAGIC) else whole))
             return
     except (httpx.RequestError, httpx.InvalidURL, httpx.StreamError) as error:
         failure = Unreachable(f"{OPERATION}: no answer ({type(error).__name__})")
@@ -100,25 +101,23 @@ def _check_status(answer: httpx.Response) -> None:
 
 
 def _inflated(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Decompress GZIP in pieces of bounded size. Raises ReportUnreadable if it is malformed or truncated."""
-    inflater = zlib.decompressobj(_GZIP)
-    begun = False
+    """Decompress GZIP. Raises ReportUnreadable if it is malformed or truncated."""
     try:
-        for chunk in chunks:
-            rest = chunk
-            while rest:
-                if inflater.eof:  # consecutive members are one document
-                    inflater, begun = zlib.decompressobj(_GZIP), False
-                begun = True
-                yield inflater.decompress(rest, _CHUNK * 4)
-                rest = inflater.unconsumed_tail or inflater.unused_data
-        if begun and not inflater.eof:
-            yield inflater.flush()
-    except zlib.error:
-        begun = True
-        inflater = zlib.decompressobj(_GZIP)
-    if not begun or not inflater.eof:
-        raise ReportUnreadable(f"{OPERATION}: the compression is broken")
+        yield from inflated(chunks)
+        return
+    except BrokenCompression:
+        pass
+    raise ReportUnreadable(f"{OPERATION}: the compression is broken")
+
+
+def _bounded(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield ``chunks``. Raises ReportUnreadable if they are too many bytes."""
+    size = 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size > MAX_DOCUMENT_BYTES:
+            raise ReportUnreadable(f"{OPERATION}: the document is larger than {MAX_DOCUMENT_BYTES:,} bytes")
+        yield chunk
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:

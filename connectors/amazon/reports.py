@@ -28,6 +28,9 @@ REPORT_TYPE = "GET_FLAT_FILE_ALL_ORDERS_DATA_BY_ORDER_DATE_GENERAL"
 _COLUMNS = (b"amazon-order-id", b"purchase-date", b"last-updated-date", b"sales-channel")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MAX_ID_LENGTH = 100
+MAX_ORDERS = 2_000_000
+"""Of one report, which keeps them all in memory: some 700 MB."""
+
 _BY_DOMAIN = {place.domain: place.id for place in MARKETPLACES}
 
 
@@ -88,15 +91,15 @@ def report_address(content: bytes) -> ReportAddress:
 def orders_of(lines: Iterable[bytes]) -> OrderReport:
     """Return the orders of a report's lines, each once in its newest version.
 
-    Rows that cannot be read are counted. Raises ReportUnreadable if a column is missing, or the last row is
-    cut: the document was longer.
+    Rows that cannot be read are counted. Raises ReportUnreadable if a column is missing, if there are more
+    than ``MAX_ORDERS``, or if the last row is cut: the document was longer.
     """
     remaining = iter(lines)
     header = next(remaining, b"").removeprefix(_BYTE_ORDER_MARK).split(b"\t")
     places = [_place(header, column) for column in _COLUMNS]
     newest: dict[str, ListedOrder] = {}
     marketplaces: dict[bytes, str | None] = {}
-    problems: list[str] = []
+    unread, first_problem, problem = 0, None, ""
     is_cut = False
     for number, line in enumerate(remaining, start=2):
         if not line.strip():  # rows of tabs alone come, too (selling-partner-api-docs issue 1831)
@@ -106,14 +109,18 @@ def orders_of(lines: Iterable[bytes]) -> OrderReport:
         try:
             row = _row(cells, places, marketplaces, len(header))
         except _Wrong as wrong:
-            problems.append(f"line {number} of the report {wrong}")
+            unread += 1
+            problem = f"line {number} of the report {wrong}"
+            first_problem = first_problem or problem  # only these two: each row could be one
             continue
         before = newest.get(row.order_id)
         if before is None or before.last_updated_at < row.last_updated_at:
             newest[row.order_id] = row
+            if len(newest) > MAX_ORDERS:
+                raise ReportUnreadable(f"the report has more than {MAX_ORDERS:,} orders")
     if is_cut:
-        raise ReportUnreadable(problems[-1])
-    return OrderReport(tuple(newest.values()), len(problems), problems[0] if problems else None)
+        raise ReportUnreadable(problem)
+    return OrderReport(tuple(newest.values()), unread, first_problem)
 
 
 class _Wrong(Exception):

@@ -26,6 +26,7 @@ from typing import Any, NoReturn
 
 import httpx
 
+from connectors.amazon.compression import BrokenCompression, inflated
 from connectors.base import Operation
 from connectors.errors import (
     AccessRefused,
@@ -46,6 +47,9 @@ TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 
 MAX_ANSWER_SECONDS = 90.0
 """For a whole answer: the read time-out restarts with every byte, so an answer could trickle for ever."""
+
+MAX_ANSWER_BYTES = 32 << 20
+"""Of a whole answer, decompressed. A page of 100 orders has about half a megabyte."""
 
 _OF_THE_TRANSFER = ("content-encoding", "content-length", "transfer-encoding")
 """Headers that are no longer true once a body has been received and decoded."""
@@ -96,7 +100,8 @@ def send(
 ) -> httpx.Response:
     """Send one request and read the whole answer. Never follow a redirect: it would leak tokens.
 
-    Raises Unreachable if there is no answer, Garbled if its transfer encoding is broken, else Unforeseen.
+    Raises Unreachable if there is no answer, Garbled if it is too large or its encoding is broken, else
+    Unforeseen.
     """
     failure: ConnectorError
     try:
@@ -106,7 +111,7 @@ def send(
             params=params,
             data=data,
             content=content,
-            headers=headers,
+            headers={**(headers or {}), "accept-encoding": "gzip"},
             timeout=TIMEOUT,
             follow_redirects=False,
         ) as answer:
@@ -115,8 +120,10 @@ def send(
             kept = [h for h in answer.headers.multi_items() if h[0] not in _OF_THE_TRANSFER]
             return httpx.Response(answer.status_code, headers=kept, content=received)
         failure = Unreachable(f"{operation}: the answer took longer than {MAX_ANSWER_SECONDS:g} seconds")
-    except httpx.DecodingError:
+    except BrokenCompression:
         failure = Garbled(f"{operation}: the answer could not be decoded")
+    except _TooLarge:
+        failure = Garbled(f"{operation}: the answer is larger than {MAX_ANSWER_BYTES >> 20} MB")
     except (httpx.RequestError, httpx.InvalidURL) as error:
         failure = Unreachable(f"{operation}: no answer ({_why_none(error)})")
     except Exception as error:
@@ -143,12 +150,25 @@ def _why_none(error: Exception) -> str:
     return type(error).__name__
 
 
+class _TooLarge(Exception):
+    """An answer has more than ``MAX_ANSWER_BYTES``."""
+
+
 def _received(answer: httpx.Response) -> bytes | None:
-    """Return the decoded body; None if it took too long."""
+    """Return the decoded body; None if it took too long. Raises BrokenCompression and _TooLarge.
+
+    httpx would inflate a received piece whole, which may need a thousand times its size.
+    """
     deadline = time.monotonic() + MAX_ANSWER_SECONDS
     body = bytearray()
-    for part in answer.iter_bytes():
+    # Another encoding was not requested: such a body is judged as it is.
+    is_compressed = answer.headers.get("content-encoding", "").strip().lower() in ("gzip", "x-gzip")
+    stream = answer.stream
+    assert isinstance(stream, httpx.SyncByteStream)
+    for part in inflated(stream) if is_compressed else stream:
         body += part
+        if len(body) > MAX_ANSWER_BYTES:
+            raise _TooLarge
         if time.monotonic() > deadline:
             return None
     return bytes(body)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import socket
 import threading
+import tracemalloc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -12,7 +13,7 @@ import httpx
 import pytest
 
 from connectors.amazon import documents, wire
-from connectors.errors import Unreachable
+from connectors.errors import Garbled, ReportUnreadable, Unreachable
 
 
 @contextmanager
@@ -65,6 +66,62 @@ def test_a_compressed_answer_in_chunks_arrives_whole() -> None:
     with answering([head, *chunks, b"0\r\n\r\n"], threading.Event()) as url, httpx.Client() as http:
         answer = wire.send(http, "searchOrders", "GET", url)
     assert (answer.status_code, answer.content, wire.rate_of(answer)) == (200, body, 0.5)
+
+
+def bomb(size: int) -> bytes:
+    """Zeros of this size, compressed a thousandfold."""
+    return gzip.compress(bytes(size))
+
+
+@pytest.mark.parametrize("parts", [1, 50], ids=["in one piece", "in pieces"])
+def test_an_answer_that_inflates_without_end_is_given_up(parts: int) -> None:
+    packed = bomb(300 << 20)
+    size = len(packed) // parts + 1
+    pieces = [packed[start : start + size] for start in range(0, len(packed), size)]
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed)
+    with answering([head, *pieces], threading.Event()) as url, httpx.Client() as http:
+        tracemalloc.start()
+        try:
+            with pytest.raises(Garbled, match=r"^searchOrders: the answer is larger than 32 MB$"):
+                wire.send(http, "searchOrders", "GET", url)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < 3 * wire.MAX_ANSWER_BYTES
+
+
+def test_an_answer_that_is_large_without_compression_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "MAX_ANSWER_BYTES", 1 << 20)
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n"
+    with (
+        answering([head, *[bytes(1 << 16)] * 32], threading.Event()) as url,
+        httpx.Client() as http,
+        pytest.raises(Garbled, match="larger than 1 MB"),
+    ):
+        wire.send(http, "searchOrders", "GET", url)
+
+
+def test_an_answer_with_broken_compression_is_none() -> None:
+    packed = gzip.compress(b'{"orders": []}' * 1000)[:-9]
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed)
+    with (
+        answering([head, packed], threading.Event()) as url,
+        httpx.Client() as http,
+        pytest.raises(Garbled, match="searchOrders: the answer could not be decoded"),
+    ):
+        wire.send(http, "searchOrders", "GET", url)
+
+
+def test_a_document_that_inflates_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "MAX_DOCUMENT_BYTES", 1 << 20)
+    packed = gzip.compress(b"a line\n" * (1 << 20))
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(packed)
+    with (
+        answering([head, packed], threading.Event()) as url,
+        httpx.Client() as http,
+        pytest.raises(ReportUnreadable, match="the document is larger than 1,048,576 bytes"),
+    ):
+        sum(1 for _ in documents.document_lines(http, url, "tests"))
 
 
 def test_a_document_that_trickles_for_ever_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from connectors.amazon import reports
 from connectors.amazon.auth import Credentials
 from connectors.amazon.connector import AmazonConnector
 from connectors.amazon.documents import MAX_LINE_BYTES
@@ -401,6 +402,14 @@ def test_a_sales_channel_says_where_an_order_was_placed(channel: str, marketplac
 def test_rows_that_come_twice_or_are_blank_change_nothing() -> None:
     """selling-partner-api-docs issue 1831, selling-partner-api-models issues 442 and 544."""
     assert orders_of([*table(ROW, ROW), b"", b"\t\t\t\t", *table(ROW)[1:]]) == orders_of(table(ROW))
+
+
+def test_a_report_of_too_many_orders_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reports, "MAX_ORDERS", 2)
+    rows = [(f"A-{number}", *ROW[1:]) for number in range(3)]
+    assert len(orders_of(table(*rows[:2], *rows[:2])).orders) == 2
+    with pytest.raises(ReportUnreadable, match="the report has more than 2 orders"):
+        orders_of(table(*rows))
 
 
 def test_a_tab_in_a_text_behind_what_is_read_spoils_nothing() -> None:
