@@ -104,6 +104,7 @@ class Settings(BaseSettings):
     retention_days: Annotated[int | None, BeforeValidator(values.number_or_off(3650, "days"))] = 30
     hash_retention_months: Annotated[int | None, BeforeValidator(values.number_or_off(240, "months"))] = 18
     shared_emails: Annotated[tuple[str, ...], BeforeValidator(values.emails)] = ()
+    private_webhook_hosts: Annotated[frozenset[str], BeforeValidator(values.host_names)] = frozenset()
     alert_urls: Annotated[tuple[SecretStr, ...], BeforeValidator(values.alert_urls)] = ()
     ready_success_seconds: Seconds = 3600
     ready_gap_seconds: Seconds = 21_600

@@ -20,6 +20,8 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
+from config.addresses import parse_host, plain_host, reach_of
+
 KEY_BYTES = 32
 MAX_SECRETS = 2
 
@@ -183,23 +185,31 @@ def webhook_url(value: str) -> str:
         host, port = parts.hostname or "", parts.port
     except ValueError:
         raise ValueError("must be an https URL") from None
-    odd = any(not c.isprintable() or c in '\\ "<>' for c in url)
+    odd = any(not c.isprintable() or c in '\\ "<>' for c in url) or "%" in host
     if parts.scheme not in ("http", "https") or not host or port == 0 or odd:
         raise ValueError("must be an https URL")
     if parts.username is not None or parts.fragment:
         raise ValueError("must be an https URL without a user, a password or a fragment")
     if parts.scheme == "http" and not is_loopback(host):
         raise ValueError("must be an https URL; plain http only to 127.0.0.1, ::1 or localhost")
-    try:
-        address = ip_address(host)
-    except ValueError:
-        if re.search(r"(^|\.)(\d+|0x[\da-f]*)\.?$", host, re.ASCII | re.IGNORECASE):
-            raise ValueError("must write a number as four decimal ones") from None
-        return url
-    address = getattr(address, "ipv4_mapped", None) or address
-    if address.is_link_local or address.is_multicast or address.is_unspecified:
-        raise ValueError("must not name a link-local, multicast or unspecified address")
+    address = parse_host(host)
+    if address is None:
+        if re.search(r"(^|\.)(\d+|0x[\da-f]*)\.?$", plain_host(host), re.ASCII | re.IGNORECASE):
+            raise ValueError("must write a number as four decimal ones")
+    elif reach_of(address) == "forbidden":
+        raise ValueError("must not name a link-local, multicast, unspecified or metadata address")
     return url
+
+
+def host_names(value: object) -> frozenset[str]:
+    """Split names of hosts at commas, in lower case."""
+    if isinstance(value, frozenset):
+        return value
+    names = frozenset(name.strip().lower() for name in text(value).split(",") if name.strip())
+    for name in sorted(names):
+        if not re.fullmatch(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?", name, re.ASCII):
+            raise ValueError(f"must be names of hosts, separated by commas; {name!r} is not one")
+    return names
 
 
 def alert_urls(value: object) -> tuple[str, ...]:

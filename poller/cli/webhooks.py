@@ -68,7 +68,7 @@ def list_webhooks(as_json: AsJson = False) -> None:
             [
                 (
                     hook.hook_id,
-                    hook.url,
+                    shown_url(hook.url),
                     str(hook.position),
                     when(backlog.oldest),
                     backlog.waiting or None,
@@ -85,11 +85,17 @@ def list_webhooks(as_json: AsJson = False) -> None:
         say("there are no webhooks")
 
 
+def shown_url(url: str) -> str:
+    """Return an address without the values of its query, which may be secrets."""
+    front, mark, _ = url.partition("?")
+    return f"{front}{mark}…" if mark else url
+
+
 def hook_object(hook: Hook, backlog: Backlog) -> dict[str, Any]:
     """Return a webhook as JSON, without its secret."""
     return {
         "id": hook.hook_id,
-        "url": hook.url,
+        "url": shown_url(hook.url),
         "position": str(hook.position),
         "behind_since": time_text(backlog.oldest),
         "waiting": backlog.waiting,

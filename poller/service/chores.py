@@ -69,7 +69,8 @@ class Chores:
     def start(self, scheduler: BaseScheduler) -> None:
         """Add the chores to a scheduler. The store must be open and the service wired."""
         service = self._service
-        deliverer = Deliverer(service.store, service.owner, utc_now, service.stop.is_set)
+        private_hosts = service.config.settings.private_webhook_hosts
+        deliverer = Deliverer(service.store, service.owner, utc_now, service.stop.is_set, private_hosts)
         alerting = Alerting(service.store, lambda: service.setup)
 
         def check() -> None:

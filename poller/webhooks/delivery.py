@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
@@ -20,6 +20,7 @@ import structlog
 
 from poller.webhooks import rules
 from poller.webhooks.rules import EVENTS_OF_A_TURN, Plan
+from poller.webhooks.transport import MAX_CONNECTIONS, AddressRefused, new_client
 from store import changes, webhooks
 from store.change_records import START, Change, Changes, Hook, Position, PositionGone
 from store.engine import Store, Transaction
@@ -27,8 +28,7 @@ from store.ledger import Superseded
 
 log = structlog.get_logger("order_sync")
 
-REQUEST_TIMEOUT = httpx.Timeout(10.0, connect=5.0)
-SENT_AT_ONCE = 8
+SENT_AT_ONCE = MAX_CONNECTIONS
 SENDING_SECONDS = 25.0
 """How long a turn starts new requests."""
 
@@ -38,22 +38,11 @@ ANSWER_SECONDS = 15.0
 FAILURES_IN_A_ROW = 4
 """A turn ends after this many."""
 
-USER_AGENT = "amazon-order-sync"
-
-
-def new_client() -> httpx.Client:
-    """Return a client for one receiver. Plain http stays on this machine and never uses a proxy."""
-    return httpx.Client(
-        timeout=REQUEST_TIMEOUT,
-        follow_redirects=False,
-        headers={"user-agent": USER_AGENT},
-        mounts={"http://": httpx.HTTPTransport()},
-        limits=httpx.Limits(max_connections=SENT_AT_ONCE, max_keepalive_connections=SENT_AT_ONCE),
-    )
-
 
 class Deliverer:
     """Delivers what is due, for one process. ``now`` dates the signatures.
+
+    ``private_hosts``: names of receivers that may lead to a private address.
 
     Each receiver has its own connections, so one whose answers never end blocks no other.
     """
@@ -64,8 +53,10 @@ class Deliverer:
         owner: str,
         now: Callable[[], datetime],
         stopping: Callable[[], bool] = lambda: False,
+        private_hosts: Collection[str] = (),
     ) -> None:
         self._store = store
+        self._private_hosts = private_hosts
         self._clients: dict[int, httpx.Client] = {}
         self._owner = owner
         self._now = now
@@ -76,10 +67,10 @@ class Deliverer:
         for hook_id in list(self._clients):
             self._disconnect(hook_id)
 
-    def _client(self, hook_id: int) -> httpx.Client:
-        client = self._clients.get(hook_id)
+    def _client(self, hook: Hook) -> httpx.Client:
+        client = self._clients.get(hook.hook_id)
         if client is None:
-            client = self._clients[hook_id] = new_client()
+            client = self._clients[hook.hook_id] = new_client(hook.url, self._private_hosts)
         return client
 
     def _disconnect(self, hook_id: int) -> None:
@@ -108,7 +99,7 @@ class Deliverer:
                 hook = webhooks.claim(tx, hook_id, self._owner)
             with self._store.read() as tx:
                 plan = self._plan(tx, hook)
-            sending = _Sending(self._client(hook_id), hook, self._now, self._stopping)
+            sending = _Sending(self._client(hook), hook, self._now, self._stopping)
             answers = sending.send(plan.send)
             if sending.hangs:
                 self._disconnect(hook_id)
@@ -214,6 +205,8 @@ class _Sending:
         try:
             with self._http.stream("POST", self._hook.url, content=message.body, headers=headers) as answer:
                 status = answer.status_code
+        except AddressRefused as refused:
+            return f"no answer: {refused}"
         except Exception as error:  # its text may quote the address
             return f"no answer ({type(error).__name__})"
         if 200 <= status < 300:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,12 +13,13 @@ from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import httpx
 import pytest
 import sqlalchemy as sa
 
-from poller.webhooks import delivery
+from poller.webhooks import delivery, transport
 from poller.webhooks.delivery import Deliverer
 from poller.webhooks.rules import EVENT_ATTEMPTS, new_secret
 from store import changes, tables, webhooks
@@ -45,6 +47,79 @@ def sqlite(tmp_path: Path) -> Iterator[Store]:
 def receiver() -> Iterator[Receiver]:
     with receiving() as found:
         yield found
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
+    """Names that lead to these addresses, one after the other at each look-up; then to the last."""
+    found: dict[str, list[str]] = {}
+    resolve = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, port: Any, *rest: Any, **named: Any) -> Any:
+        if host not in found:
+            return resolve(host, port, *rest, **named)
+        address = found[host].pop(0) if len(found[host]) > 1 else found[host][0]
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        return [(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    return found
+
+
+def answer_of(url: str, *private_hosts: str) -> str:
+    """What comes of a request to a URL: a status, or why there is none."""
+    with transport.new_client(url, private_hosts) as client:
+        try:
+            return str(client.post(url).status_code)
+        except Exception as error:
+            return str(error)
+
+
+def test_a_name_that_leads_into_a_private_network_is_not_connected_to_unless_it_is_permitted(
+    receiver: Receiver, names: dict[str, list[str]]
+) -> None:
+    port = receiver.url.rpartition(":")[2].partition("/")[0]
+    names["erp.example"] = ["127.0.0.1"]
+    url = f"https://erp.example:{port}/"
+    refused = "its name leads into a private network and is not in ORDER_SYNC_PRIVATE_WEBHOOK_HOSTS"
+    assert answer_of(url) == refused
+    assert answer_of(url, "other.example") == refused
+    for permitted in (answer_of(url, "erp.example"), answer_of(f"https://127.0.0.1:{port}/")):
+        assert "SSL" in permitted  # it was connected to, and speaks no TLS
+
+
+@pytest.mark.parametrize(
+    "address", ["169.254.169.254", "fe80::1", "64:ff9b::a9fe:a9fe", "fd00:ec2::254", "0.0.0.0", "224.0.0.1"]
+)
+def test_no_name_may_lead_to_metadata(address: str, names: dict[str, list[str]]) -> None:
+    names["erp.example"] = [address]
+    refused = "its name leads to a link-local, multicast, unspecified or metadata address"
+    assert answer_of("https://erp.example/", "erp.example") == refused
+
+
+def test_a_name_is_judged_again_with_every_connection(
+    receiver: Receiver, names: dict[str, list[str]]
+) -> None:
+    names["localhost"] = ["127.0.0.1", "192.0.2.1"]
+    url = receiver.url.replace("127.0.0.1", "localhost")
+    assert answer_of(url) == "204"
+    assert answer_of(url) == "its name does not lead to this machine"
+    assert len(receiver.seen) == 1
+
+
+def test_a_receiver_whose_address_is_refused_is_named_in_the_error(
+    sqlite: Store, names: dict[str, list[str]]
+) -> None:
+    apply(sqlite, an_order("o1", "1@example.com"))
+    names["erp.example"] = ["10.0.0.5"]
+    with sqlite.begin() as tx:
+        hook = webhooks.add(tx, "https://erp.example/?token=s3cr3t", new_secret(), START)
+    with deliverer(sqlite) as at_work:
+        at_work.deliver_all()
+    with sqlite.read() as tx:
+        (found,) = webhooks.load(tx, hook.hook_id)
+    assert found.last_error is not None
+    assert found.last_error.startswith("no answer: its name leads into a private network")
 
 
 @contextmanager
@@ -183,7 +258,7 @@ def test_an_address_without_a_receiver_is_a_failure_like_any_other(sqlite: Store
 def test_a_receiver_that_hangs_blocks_no_other_and_loses_nothing(
     sqlite: Store, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivery, "REQUEST_TIMEOUT", httpx.Timeout(0.2))
+    monkeypatch.setattr(transport, "REQUEST_TIMEOUT", httpx.Timeout(0.2))
     hanging = True
     receiver.answer = lambda request: HANG if hanging else 204
     hook = hook_to(sqlite, receiver)
@@ -414,7 +489,7 @@ def test_who_lost_the_claim_writes_nothing(store: Store, receiver: Receiver) -> 
 VICTIM = """
 import os, signal, sys
 from datetime import UTC, datetime
-from poller.webhooks import delivery
+from poller.webhooks import delivery, transport
 from store.engine import Store, create_engine
 from store.sealing import Sealer
 

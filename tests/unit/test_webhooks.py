@@ -6,9 +6,11 @@ import base64
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 
 import pytest
 
+from config.addresses import reach_of
 from config.values import webhook_url
 from poller.webhooks.rules import (
     EVENT_ATTEMPTS,
@@ -134,11 +136,44 @@ def test_addresses_that_may_receive_changes(url: str) -> None:
         ("https://169.254.43518/", "four decimal"),
         ("https://0.0.0.0/", "unspecified"),
         ("https://224.0.0.1/", "multicast"),
+        ("https://169\u3002254\u3002169\u3002254/", "metadata"),
+        ("https://\uff11\uff16\uff19.254.169.254/", "metadata"),
+        ("https://\uff12852039166/", "four decimal"),
+        ("https://[64:ff9b::a9fe:a9fe]/", "metadata"),
+        ("https://[2002:a9fe:a9fe::]/", "metadata"),
+        ("https://[fd00:ec2::254]/", "metadata"),
+        ("https://100.100.100.200/", "metadata"),
+        ("https://192.0.0.192/", "metadata"),
+        ("https://evil.example%00.x/", "must be an https URL"),
     ],
 )
 def test_addresses_that_are_refused(url: str, end: str) -> None:
     with pytest.raises(ValueError, match=end):
         webhook_url(url)
+
+
+@pytest.mark.parametrize(
+    ("address", "reach"),
+    [
+        ("8.8.8.8", "public"),
+        ("2606:4700::1111", "public"),
+        ("64:ff9b::808:808", "public"),
+        ("10.1.2.3", "private"),
+        ("127.0.0.1", "private"),
+        ("::1", "private"),
+        ("fd12::1", "private"),
+        ("100.64.0.1", "private"),
+        ("::ffff:10.1.2.3", "private"),
+        ("64:ff9b:1::a01:203", "private"),
+        ("2002:7f00:1::", "private"),
+        ("255.255.255.255", "forbidden"),
+        ("::", "forbidden"),
+        ("fe80::1", "forbidden"),
+        ("ff02::1", "forbidden"),
+    ],
+)
+def test_an_address_reaches_as_far_as_the_one_within_it(address: str, reach: str) -> None:
+    assert reach_of(ip_address(address)) == reach
 
 
 # --- turns ------------------------------------------------------------------------------------------
