@@ -37,10 +37,10 @@ BUYER_DATA = "buyer data"
 """Marks a key that is masked for callers without the scope buyer-data (``poller.web.masking``)."""
 
 
-_SCHEMA = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+SCHEMA = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
-@with_config(_SCHEMA)
+@with_config(SCHEMA)
 class Address(TypedDict):
     name: str | None
     company: str | None
@@ -55,7 +55,7 @@ class Address(TypedDict):
     phone: str | None
 
 
-@with_config(_SCHEMA)
+@with_config(SCHEMA)
 class Line(TypedDict):
     order_item_id: str
     sku: str | None
@@ -78,7 +78,7 @@ class Line(TypedDict):
     """Amounts without a key of their own, by Amazon's type: COD_FEE; `TAX USD` if the currency is another."""
 
 
-@with_config(_SCHEMA)
+@with_config(SCHEMA)
 class Package(TypedDict):
     reference: str | None
     status: str | None
@@ -89,7 +89,7 @@ class Package(TypedDict):
     shipped_at: str | None
 
 
-@with_config(_SCHEMA)
+@with_config(SCHEMA)
 class Order(TypedDict):
     """An order with the keys of the export. Without the scope buyer-data, texts of a buyer are ``***``."""
 
@@ -139,7 +139,7 @@ class Order(TypedDict):
     """When it changed here."""
 
 
-@with_config(_SCHEMA)
+@with_config(SCHEMA)
 class Customer(TypedDict):
     """A customer with the keys of the export; tombstones, too."""
 
@@ -171,7 +171,7 @@ class Customer(TypedDict):
     changed_at: str | None
 
 
-@with_config(_SCHEMA)
+@with_config(SCHEMA)
 class JournalEntry(TypedDict):
     """Who changed what on a customer, when, from what to what."""
 
@@ -185,7 +185,7 @@ class JournalEntry(TypedDict):
     after: dict[str, Any]
 
 
-@with_config(_SCHEMA)
+@with_config(SCHEMA)
 class Quarantined(TypedDict):
     order_id: str
     account: str
@@ -196,7 +196,7 @@ class Quarantined(TypedDict):
     first_seen_at: str | None
 
 
-@with_config(_SCHEMA)
+@with_config(SCHEMA)
 class QuarantinedWhole(Quarantined):
     payload: str | None
     """What Amazon sent, as JSON text; *** without the scope buyer-data; null once erased."""
@@ -219,10 +219,10 @@ Backfill = TypedDict(
         "waits_for": str | None,
     },
 )
-with_config(_SCHEMA)(Backfill)
+with_config(SCHEMA)(Backfill)
 
 
-@with_config(_SCHEMA)
+@with_config(SCHEMA)
 class Finding(TypedDict):
     order_id: str
     what: FindingKind
@@ -259,7 +259,7 @@ VerificationResult = TypedDict(
 )
 
 
-@with_config(_SCHEMA)
+@with_config(SCHEMA)
 class Verification(VerificationResult):
     message: str | None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
@@ -60,6 +60,15 @@ def changed_customers(tx: Transaction, since: int, upto: int) -> Iterator[Custom
     for query in _in_chunks(tx, tables.customers, "customer_id", since, upto, sa.true()):
         rows = tx.conn.execute(query).mappings().all()
         yield from customers.records_of(tx, rows).values()
+
+
+def count_changed(tx: Transaction, what: Literal["orders", "customers"], since: int, upto: int) -> int:
+    """Return how many records ``changed_orders`` or ``changed_customers`` yields."""
+    table = tables.orders if what == "orders" else tables.customers
+    only = tables.orders.c.shown if what == "orders" else sa.true()
+    number = table.c.change_no
+    query = sa.select(sa.func.count()).select_from(table).where(number > since, number <= upto, only)
+    return int(tx.conn.execute(query).scalar_one())
 
 
 def find_orders(tx: Transaction, order_id: str, account: str | None = None) -> list[OrderRecord]:

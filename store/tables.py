@@ -775,6 +775,36 @@ console_sessions = sa.Table(
 )
 """Sessions of the console, by the hash of a browser's cookie. They are deleted with their user."""
 
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("entry", Identity, primary_key=True, autoincrement=True),
+    sa.Column("at", UtcTime, nullable=False),
+    sa.Column("who", sa.String(120), nullable=False),
+    sa.Column("client", sa.String(120), nullable=False),
+    sa.Column("door", sa.String(8), nullable=False),
+    sa.Column("action", sa.String(24), nullable=False),
+    sa.Column("outcome", sa.String(8), nullable=False),
+    sa.Column("what", sa.String(16)),
+    sa.Column("count", sa.Integer),
+    sa.Column("selection", sa.Text),
+    sa.Column("detail", sa.String(120)),
+    sa.Column("times", sa.Integer, nullable=False),
+    *(sa.Index(f"ix_audit_{name}", name, "entry") for name in ("at", "who", "action")),
+    sqlite_autoincrement=True,
+)
+"""The audit log (``store/audit.py``). Numbers of deleted entries are not issued again."""
+
+audit_subjects = sa.Table(
+    "audit_subjects",
+    metadata,
+    sa.Column("kind", sa.String(8), primary_key=True),
+    sa.Column("record", sa.String(80), primary_key=True),
+    sa.Column("entry", Identity, sa.ForeignKey("audit.entry"), primary_key=True, index=True),
+    sqlite_with_rowid=False,
+)
+"""The records that an entry of the audit log names; ``*`` for many."""
+
 SEALED: dict[str, tuple[str, ...]] = {
     "orders": sealed_fields(OrderRecord),
     "order_lines": sealed_fields(LineRecord),

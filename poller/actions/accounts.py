@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from poller.errors import Refused, Unknown
 from poller.ingest.accounts import Setup
 from poller.ingest.sources import Source
-from store import accounts, runs
+from store import accounts, audit, runs
+from store.audit_records import Actor, AuditEntry
 from store.engine import Store, Transaction
 
 
@@ -20,18 +21,19 @@ class Rename:
     customers: int
 
 
-def confirm(store: Store, setup: Setup, name: str) -> None:
+def confirm(store: Store, setup: Setup, name: str, actor: Actor) -> None:
     """Record that an account's present credentials are its seller's. Raises Unknown."""
     source = _sources(setup, name)[0]
 
     def settle(tx: Transaction) -> None:
+        audit.insert(tx, AuditEntry(actor, "account_confirmed", detail=name))
         accounts.settle_authorisation(tx, name, source.authorisation)
         runs.forgive(tx, name)
 
     store.commit(settle)
 
 
-def rename(store: Store, setup: Setup, old: str, new: str) -> Rename:
+def rename(store: Store, setup: Setup, old: str, new: str, actor: Actor) -> Rename:
     """Carry all that is stored of an account over to another name. Raises Unknown and Refused."""
     source = _sources(setup, new)[0]
     if old in setup.settings.accounts:
@@ -56,6 +58,7 @@ def rename(store: Store, setup: Setup, old: str, new: str) -> Rename:
                 f"account {new} has other credentials than {old} had when its orders were stored: set those, "
                 "rename, and change them afterwards."
             )
+        audit.insert(tx, AuditEntry(actor, "account_renamed", detail=f"{old} to {new}"))
         carried = accounts.rename(tx, old, new)
         runs.forgive(tx, new)
         return Rename(*carried)

@@ -84,7 +84,7 @@ def chosen_place(
 
 def parsed_range(first: str, end: str, words: Words = OPTIONS) -> tuple[datetime, datetime]:
     """Return the range from one time up to, not including, another. Raises Refused."""
-    lower, upper = _time(words.lower, first), _time(words.upper, end)
+    lower, upper = parsed_time(words.lower, first), parsed_time(words.upper, end)
     if lower >= upper:
         raise Refused(
             f"{words.lower} {first} is not before {words.upper} {end}: "
@@ -93,8 +93,8 @@ def parsed_range(first: str, end: str, words: Words = OPTIONS) -> tuple[datetime
     return lower, upper
 
 
-def _time(option: str, text: str) -> datetime:
-    """Parse a time, in whole seconds, where neighbouring ranges meet."""
+def parsed_time(option: str, text: str) -> datetime:
+    """Parse a time, in whole seconds, where neighbouring ranges meet. Raises Refused."""
     try:
         time = datetime.fromisoformat(text).replace(microsecond=0)
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)

@@ -8,7 +8,7 @@ import typer
 
 from poller.actions import accounts
 from poller.cli.output import say
-from poller.cli.session import opened
+from poller.cli.session import actor, opened
 from poller.text import counted
 
 app = typer.Typer()
@@ -31,7 +31,7 @@ def rename(
     changes see all its orders again, under the new name.
     """
     with opened(wired=True) as service:
-        done = accounts.rename(service.store, service.setup, old, new)
+        done = accounts.rename(service.store, service.setup, old, new, actor())
     say(f"{counted(done.orders, 'order')} and {counted(done.customers, 'customer')} of {old} are {new}'s now")
 
 
@@ -39,5 +39,5 @@ def rename(
 def confirm(account: Annotated[str, typer.Argument(metavar="NAME", help="The account.")]) -> None:
     """Let an account go on with the credentials that it has now, although they are another seller's."""
     with opened(wired=True) as service:
-        accounts.confirm(service.store, service.setup, account)
+        accounts.confirm(service.store, service.setup, account, actor())
     say(f"account {account} goes on with its present credentials")

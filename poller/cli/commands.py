@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, str] = {
     "accounts": "Carry an account over to another name; confirm a new seller.",
     "db": "Create, upgrade, check and copy the database.",
     "keys": "Make encryption keys; reseal stored data with a new one.",
+    "audit": "List and export who did and saw what.",
     "tokens": "Manage the tokens of the HTTP API.",
     "users": "Manage the users of the console.",
     "simulator": "Serve a simulated Amazon on this machine, to try things out.",

@@ -6,12 +6,13 @@ from typing import Annotated, Any, get_args
 
 import typer
 
+from poller.audit import buyers_of_customers, buyers_of_journal
 from poller.cli import customers_duplicates, customers_edit, customers_import
 from poller.cli.failures import BAD_INPUT, Failure
 from poller.cli.options import AsJson, CustomerId, Limit
 from poller.cli.orders import address_line
 from poller.cli.output import put, put_json, put_table, say
-from poller.cli.session import opened
+from poller.cli.session import disclosed, opened
 from poller.export import customer_object, journal_object
 from poller.matching.customer_records import shown_name
 from poller.matching.emails import contact_email
@@ -53,10 +54,12 @@ def list_customers(
         raise Failure(f"{status} is not a status: use one of {', '.join(known)}.", status=BAD_INPUT)
     with opened() as service, service.store.read() as tx:
         records = queries.list_customers(tx, limit=limit + 1, status=status, email=email)
-    records.sort(key=lambda c: -c.customer_id)
-    more, records = len(records) > limit, records[:limit]
+        records.sort(key=lambda c: -c.customer_id)
+        more, records = len(records) > limit, records[:limit]
+        objects = [customer_object(record) for record in records]
+        disclosed(service, buyers_of_customers(objects))
     if as_json:
-        put_json([customer_object(record) for record in records])
+        put_json(objects)
     elif records:
         put_table(
             (">id", "name", "company", "status", "e-mail", "marketplace", "price list", "since (UTC)"),
@@ -90,14 +93,10 @@ def show(
         customer = _followed(tx, customer_id)
         orders = queries.list_orders(tx, limit=ORDERS_SHOWN + 1, customer_id=customer.customer_id)
         journal = queries.journal_of(tx, customer.customer_id)
+        shown, entries = customer_object(customer), [journal_object(e) for e in journal]
+        disclosed(service, buyers_of_customers([shown]), buyers_of_journal(entries))
     if as_json:
-        put_json(
-            customer_object(customer)
-            | {
-                "orders": [order.order_id for order in orders],
-                "journal": [journal_object(e) for e in journal],
-            }
-        )
+        put_json(shown | {"orders": [order.order_id for order in orders], "journal": entries})
         return
     _put_customer(customer)
     _put_orders(orders)

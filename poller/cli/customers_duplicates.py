@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from poller.audit import buyers_of_customers
 from poller.cli.options import AsJson, Limit
 from poller.cli.output import progress, put_json, put_table, say
-from poller.cli.session import opened
+from poller.cli.session import disclosed, opened
 from poller.customers.duplicates import find
 from poller.customers.likeness import MAX_ALIKE, Reason
+from poller.export import customer_object
 from poller.matching.customer_records import shown_name
 from poller.text import counted
 from store import customers, queries
@@ -29,6 +31,7 @@ def duplicates(
         with progress("customers compared", total, 10_000) as report:
             result = find(tx, limit=limit, tell=report)
         records = customers.load(tx, {i for p in result.pairs for i in (p.customer_id, p.other_id)})
+        disclosed(service, buyers_of_customers(map(customer_object, records.values())))
     names = {customer_id: shown_name(record) for customer_id, record in records.items()}
     if as_json:
         put_json(

@@ -10,12 +10,13 @@ import typer
 
 from poller.cli.options import CustomerId, DryRun, Yes
 from poller.cli.output import put, put_table, say
-from poller.cli.session import confirm, opened, operator
+from poller.cli.session import confirm, disclosed, opened, operator
 from poller.customers import edits, merges
 from poller.customers.fields import FIELDS, checked
 from poller.customers.merges import Merged
 from poller.matching.customer_records import shown_name
 from poller.text import counted, plain
+from store.audit_records import about
 from store.records import CustomerRecord
 
 F = TypeVar("F", bound=Callable[..., None])
@@ -98,6 +99,8 @@ def merge(
 ) -> None:
     """Merge one customer into another: its orders, e-mails, and fields that the kept one lacks."""
     with opened() as service:
+        # Also a refusal names e-mails of the two.
+        disclosed(service, about("customers", customers=(keep, other)))
         with service.store.read() as tx:
             planned = merges.preview(tx, keep, other, service.shared_emails, keep_email)
         _put_preview(planned)
@@ -148,6 +151,7 @@ def unmerge(
     """Undo the merge of a customer, except for what was changed since."""
     with opened() as service:
         confirm(f"undo the merge of customer {other}?", yes=yes)
+        disclosed(service, about("customers", customers=(other,)))
         done = service.store.commit(
             lambda tx: merges.unmerge(tx, other, operator(), service.shared_emails, leave or ())
         )

@@ -11,11 +11,12 @@ import typer
 from poller.cli.failures import BAD_INPUT, FAULT, Failure
 from poller.cli.options import DryRun, Yes
 from poller.cli.output import progress, put, say
-from poller.cli.session import confirm, opened, operator
+from poller.cli.session import actor, audited, confirm, opened, operator
 from poller.customers.import_rules import ImportedLine, LineOutcome
 from poller.customers.imports import COLUMNS, count_lines, import_lines, read_lines
 from poller.errors import Refused
 from poller.text import counted, plain
+from store.audit_records import AuditEntry, Records
 
 SUMMARY: dict[LineOutcome, str] = {
     "new": "new",
@@ -51,6 +52,8 @@ def import_customers(
         counts: Counter[LineOutcome] = Counter()
         if not dry_run:
             confirm(f"import {counted(total, 'line')} of {file}?", yes=yes)
+        tried = Records("customers", count=total, selection={"dry_run": "yes"} if dry_run else {})
+        audited(service.store, AuditEntry(actor(), "imported", records=tried))
         try:
             with progress("importing" if not dry_run else "checking", total, 10_000) as report:
                 for outcome in import_lines(service.store, lines, operator(), dry_run=dry_run, tell=report):

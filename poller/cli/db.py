@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -13,9 +14,11 @@ from config.load import Config, load
 from connectors.marketplaces import BY_NAME
 from poller.cli.failures import BAD_INPUT, Failure, sentences_of
 from poller.cli.output import progress, put, say
-from poller.cli.session import NO_KEY, check_place, problems_of, sqlite_file
+from poller.cli.session import NO_KEY, actor, check_place, problems_of, sqlite_file
 from poller.text import counted
 from store import job_queue, revisions, rotation, transfer
+from store.audit import insert_on
+from store.audit_records import AuditEntry
 from store.engine import (
     DatabaseError,
     Engine,
@@ -110,6 +113,9 @@ def copy(
                 f"this version needs {newest}: run `order-sync db upgrade` first."
             )
         revisions.upgrade(target)
+        with source.begin() as connection:
+            entry = AuditEntry(actor(), "database_copied", detail=name_of(to))
+            insert_on(connection, datetime.now(UTC), entry)
         total_rows = transfer.rows_of(source)
         done = 0
         try:

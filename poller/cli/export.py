@@ -9,21 +9,24 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from enum import StrEnum
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
 from poller.cli.export_files import write_csv, write_jsonl
 from poller.cli.options import bad_position_refused, position_of
 from poller.cli.output import say
-from poller.cli.session import opened
+from poller.cli.session import actor, audited, opened
 from poller.export import customer_object, order_object
 from store import changes, queries
+from store.audit_records import AuditEntry, Records
+from store.audit_records import Kind as OfKind
 from store.change_records import START
 from store.engine import Transaction
 
 app = typer.Typer()
 T = TypeVar("T")
+Kind = Literal["orders", "customers"]
 
 
 class Format(StrEnum):
@@ -57,8 +60,18 @@ def customers(as_format: AsFormat = Format.JSONL, since: Since = str(START)) -> 
     _export("customers", as_format, since, queries.changed_customers, customer_object)
 
 
+def _entry(tx: Transaction, what: Kind, since: int, upto: int) -> AuditEntry:
+    """Return the entry of the audit log for an export of these changes."""
+    count = queries.count_changed(tx, what, since, upto)
+    selection = {"after": str(since), "upto": str(upto)}
+    kind: OfKind = "order" if what == "orders" else "customer"
+    return AuditEntry(
+        actor(), "exported", records=Records(what, count=count, selection=selection, all_of=(kind,))
+    )
+
+
 def _export(
-    what: str,
+    what: Kind,
     as_format: Format,
     since: str,
     changed: Callable[[Transaction, int, int], Iterable[T]],
@@ -69,7 +82,9 @@ def _export(
         with bad_position_refused():
             changes.check_history(tx, after)
         position = changes.readable(tx)
-        objects = map(exported, changed(tx, after.whole, tx.readable_change_no()))
+        upto = tx.readable_change_no()
+        audited(service.store, _entry(tx, what, after.whole, upto))
+        objects = map(exported, changed(tx, after.whole, upto))
         if as_format is Format.CSV:
             write_csv(what, objects, sys.stdout)
         else:

@@ -6,7 +6,7 @@ import typer
 
 from poller.cli.failures import BAD_INPUT, FAULT, INTERRUPTED, Failure
 from poller.cli.output import progress, put, say
-from poller.cli.session import opened, stopped_by_signals
+from poller.cli.session import enter, opened, stopped_by_signals
 from poller.privacy.key_rotation import Rotation, about_keys, without_first_key
 from poller.text import counted
 from store import rotation
@@ -55,6 +55,7 @@ def rotate() -> None:
                 "counts as running for three minutes).",
                 status=BAD_INPUT,
             )
+        service.store.commit(lambda tx: enter(tx, "keys_rotated"))
         with progress("resealing values with the first key", old.total()) as advanced:
             resealing = Rotation(service.store, service.stop.is_set, service.stop.wait, advanced)
             remaining = resealing.run()

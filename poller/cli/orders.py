@@ -9,11 +9,12 @@ import typer
 from connectors.errors import Deferred
 from connectors.marketplaces import BY_NAME
 from poller.actions.orders import NotStored, account_of, checked_id, fetched, headline, reasons_for, retained
+from poller.audit import buyers_of_orders
 from poller.bootstrap import Service
 from poller.cli.failures import BAD_INPUT, DEFERRED, Failure
 from poller.cli.options import AsJson, Limit, OfAccount, OrderId
 from poller.cli.output import put, put_json, put_table, say
-from poller.cli.session import opened
+from poller.cli.session import disclosed, opened
 from poller.export import order_object, other_amounts_object
 from poller.matching.explanations import BASIS
 from poller.text import iso_rounded_up, plain, when
@@ -59,11 +60,13 @@ def list_orders(
             match_basis=basis,
         )
         no_match = None if orders else _no_match(tx, status, customer)
-    more, orders = len(orders) > limit, orders[:limit]
+        more, orders = len(orders) > limit, orders[:limit]
+        objects = [order_object(order) for order in orders]
+        disclosed(service, buyers_of_orders(objects))
     if no_match is not None:
         say(no_match)
     if as_json:
-        put_json([order_object(order) for order in orders])
+        put_json(objects)
     elif orders:
         put_table(
             (
@@ -129,13 +132,15 @@ def show(order_id: OrderId, account: OfAccount = None, as_json: AsJson = False) 
         orders = queries.find_orders(tx, order_id, account)
         if not orders:
             raise _unknown(tx, service, order_id, account)
-        kept_until = retained(tx, service.setup.retention, orders[0])
-    if len(orders) > 1:
-        names = " and ".join(sorted(order.account for order in orders))
-        raise Failure(f"accounts {names} both have order {order_id}: add --account.", status=BAD_INPUT)
-    (order,) = orders
+        if len(orders) > 1:
+            names = " and ".join(sorted(order.account for order in orders))
+            raise Failure(f"accounts {names} both have order {order_id}: add --account.", status=BAD_INPUT)
+        (order,) = orders
+        kept_until = retained(tx, service.setup.retention, order)
+        shown = order_object(order)
+        disclosed(service, buyers_of_orders([shown]))
     if as_json:
-        put_json(order_object(order))
+        put_json(shown)
     else:
         _put_order(order, kept_until)
 

@@ -12,7 +12,7 @@ from poller.bootstrap import Service
 from poller.cli.failures import BAD_INPUT, Failure
 from poller.cli.options import DryRun, Yes
 from poller.cli.output import progress, put_json, say
-from poller.cli.session import confirm, opened, operator, stopped_by_signals
+from poller.cli.session import confirm, disclosed, enter, opened, operator, stopped_by_signals
 from poller.customers import duplicates
 from poller.export import customer_object, journal_object, order_object
 from poller.matching.retention import term
@@ -20,6 +20,7 @@ from poller.privacy.forget import AccountForgetting, Forgotten, Person, find_per
 from poller.privacy.purge import Purge, Purged
 from poller.text import counted, time_text
 from store import erasure, queries
+from store.audit_records import Records, about
 from store.engine import Transaction
 from store.queries import JournalEntry
 from store.records import CustomerRecord, OrderRecord
@@ -51,6 +52,7 @@ def purge(dry_run: DryRun = False) -> None:
             _say_due(service, purge)
             return
         total = purge.due()
+        service.store.commit(lambda tx: enter(tx, "purged"))
         with progress("erasing buyer data of orders", total) as advanced:
             purge.advanced = advanced
             done = purge.run()
@@ -109,8 +111,17 @@ def show(customer_id: Annotated[int, typer.Argument(metavar="CUSTOMER_ID")]) -> 
         person = find_person(tx, customer_id, service.read_payload)
         if person is None:
             raise Failure(f"there is no customer {customer_id}.", status=BAD_INPUT)
-        put_json(_all_of(tx, person))
+        everything = _all_of(tx, person)
+        disclosed(service, _subjects(person, everything))
+        put_json(everything)
         _say_alike(_alike(tx, person), "show")
+
+
+def _subjects(person: Person, everything: dict[str, Any]) -> Records:
+    """Return the records that ``show`` prints."""
+    ids = [each["order_id"] for kind in ("orders", "quarantine") for each in everything[kind]]
+    customers = tuple(record.customer_id for record in person.records)
+    return about("person", tuple(sorted(set(ids))), customers)
 
 
 def _alike(tx: Transaction, person: Person) -> Sequence[int]:
@@ -220,9 +231,12 @@ def _forget_customer(service: Service, customer_id: int, yes: bool) -> None:
     orders = counted(len(refs), "order")
     _say_alike(alike, "forget")
     confirm(f"Erase customer {main.customer_id} and the buyer data of {orders} for good?", yes=yes)
-    done = service.store.commit(
-        lambda tx: forget_customer(tx, main.customer_id, operator(), service.read_payload)
-    )
+
+    def forget_person(tx: Transaction) -> Forgotten | None:
+        enter(tx, "customer_forgotten", records=about("customers", customers=(main.customer_id,)))
+        return forget_customer(tx, main.customer_id, operator(), service.read_payload)
+
+    done = service.store.commit(forget_person)
     clean = service.store.leave_no_trace(erasure.TABLES)
     _say_forgotten(done or Forgotten())
     _say_clean(clean)
@@ -236,6 +250,7 @@ def _forget_account(service: Service, account: str, yes: bool) -> None:
             raise Failure(f"the database has no account {account}; accounts: {names}.", status=BAD_INPUT)
         total = erasure.count_to_forget(tx, account)
     confirm(f"Erase all buyers of account {account} ({counted(total, 'order')}) for good?", yes=yes)
+    service.store.commit(lambda tx: enter(tx, "account_forgotten", detail=account))
     forgetting = AccountForgetting(service.store, account, operator(), service.read_payload)
     with progress("forgetting buyers of orders", total) as advanced:
         forgetting.advanced = advanced

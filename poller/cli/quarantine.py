@@ -11,9 +11,10 @@ from poller.actions.quarantine import WITHOUT_ID, marketplace_of, quarantine_obj
 from poller.cli.failures import BAD_INPUT, FAULT, Failure
 from poller.cli.options import AsJson, OfAccount
 from poller.cli.output import put, put_json, put_table, say
-from poller.cli.session import opened
+from poller.cli.session import disclosed, opened
 from poller.text import counted, indented, plain, when
 from store import quarantine
+from store.audit_records import about
 from store.quarantine import Quarantined
 
 WAITS = "needs a person"
@@ -72,6 +73,8 @@ def show(
     """Show why an order is in quarantine, and what Amazon sent (as JSON, on standard output)."""
     with opened() as service, service.store.read() as tx:
         entries = _of(quarantine.entries(tx, [order_id]), account)
+        if entries:
+            disclosed(service, about("quarantine", (order_id,)))
     if not entries:
         raise Failure(f"order {order_id} is not in quarantine.", status=BAD_INPUT)
     if len(entries) > 1:

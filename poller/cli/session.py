@@ -15,6 +15,8 @@ from poller.cli.failures import BAD_INPUT, Failure
 if TYPE_CHECKING:
     from config.load import Config
     from poller.bootstrap import Service
+    from store.audit_records import Action, Actor, AuditEntry, Records
+    from store.engine import Store, Transaction
 
 
 def operator() -> str:
@@ -25,6 +27,46 @@ def operator() -> str:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:  # a user id without a name, as in many containers
         return f"user {os.getuid()}"
+
+
+def actor() -> Actor:
+    """Return who runs this command and from where, for the audit log: this machine and its terminal."""
+    import platform
+
+    from store.audit_records import Actor
+
+    try:
+        terminal = f" {os.ttyname(sys.stdin.fileno())}"
+    except (OSError, ValueError, AttributeError):  # no terminal, or standard input is closed
+        terminal = ""
+    return Actor(f"cli:{operator()}", f"{platform.node()}{terminal}", "cli")
+
+
+def disclosed(service: Service, *shown: Records | None) -> None:
+    """Record that this command shows the buyer data of these records; call it before. None is of none."""
+    from store.audit_records import AuditEntry
+
+    me = actor()
+    entries = [AuditEntry(me, "disclosed", records=each) for each in shown if each is not None]
+    if entries:
+        audited(service.store, *entries)
+
+
+def audited(store: Store, *entries: AuditEntry) -> None:
+    """Add entries to the audit log, before what they witness."""
+    from store import audit
+
+    store.commit(lambda tx: audit.insert(tx, *entries))
+
+
+def enter(
+    tx: Transaction, action: Action, *, detail: str | None = None, records: Records | None = None
+) -> None:
+    """Add an entry to the audit log in the transaction of what it witnesses."""
+    from store import audit
+    from store.audit_records import AuditEntry
+
+    audit.insert(tx, AuditEntry(actor(), action, records=records, detail=detail))
 
 
 def confirm(question: str, *, yes: bool) -> None:

@@ -10,7 +10,7 @@ from config.values import webhook_url
 from poller.cli.failures import BAD_INPUT, Failure
 from poller.cli.options import AsJson, bad_position_refused, position_of
 from poller.cli.output import put, put_json, put_table, say
-from poller.cli.session import opened
+from poller.cli.session import enter, opened
 from poller.text import counted, time_text, when
 from poller.webhooks.rules import event_object, new_secret
 from store import webhooks
@@ -41,6 +41,7 @@ def add(
     secret = new_secret()
     with opened(create=True) as service, bad_position_refused(), service.store.begin() as tx:
         hook = webhooks.add(tx, checked, secret, position)
+        enter(tx, "webhook_added", detail=f"webhook {hook.hook_id}")
     put(secret)
     say(f"webhook {hook.hook_id} is notified of changes after position {hook.position}.")
     say("The secret is not shown again: the receiver needs it to check webhook-signature.")
@@ -114,6 +115,7 @@ def remove(hook_id: HookId) -> None:
     with opened() as service, service.store.begin() as tx:
         if not webhooks.remove(tx, hook_id):
             raise _unknown(hook_id)
+        enter(tx, "webhook_removed", detail=f"webhook {hook_id}")
     say(f"webhook {hook_id} is removed")
 
 
@@ -175,6 +177,7 @@ def replay(
     with opened() as service, bad_position_refused(), service.store.begin() as tx:
         if not webhooks.load(tx, hook_id):
             raise _unknown(hook_id)
+        enter(tx, "webhook_replayed", detail=f"webhook {hook_id}")
         if position is None:
             revived = webhooks.revive(tx, hook_id)
         else:

@@ -7,13 +7,14 @@ chore at once: the database decides who does what must happen once.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 
 import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.base import BaseScheduler
 
+from poller import audit
 from poller.bootstrap import Service, utc_now
 from poller.matching import buyer_visibility
 from poller.monitoring.alerts import Alerting
@@ -24,6 +25,7 @@ from poller.service.lifecycle import again_in
 from poller.sync.windows import backoff
 from poller.webhooks.delivery import Deliverer
 from store import changes
+from store.audit_records import SERVICE, AuditEntry
 from store.diagnosis import is_refusing
 from store.engine import DatabaseError, Unavailable, reason_of
 
@@ -49,6 +51,11 @@ TRIM_SECONDS = 3600
 IDENTITY_SECONDS = 3600
 PURGE_SECONDS = 6 * 3600
 """Terms are counted in days: a few times a day is enough."""
+
+
+def in_words(counts: Mapping[str, int]) -> str:
+    """Return ``3 orders, 1 records``: what is above 0."""
+    return ", ".join(f"{number} {what}" for what, number in counts.items() if number)
 
 
 def alerts_in(took: float) -> float:
@@ -85,6 +92,7 @@ class Chores:
         self._every(scheduler, ALERT_SECONDS, "alerts", check, ALERT_GRACE)
         self._every(scheduler, TRIM_SECONDS, "outbox", self._trim)
         self._every(scheduler, PURGE_SECONDS, "retention", self._purge)
+        self._every(scheduler, PURGE_SECONDS, "audit", self._prune_audit)
         self._every(scheduler, IDENTITY_SECONDS, "identity", self._check_identity)
 
     def stop(self) -> None:
@@ -139,6 +147,12 @@ class Chores:
             if self._service.store.commit(changes.trim) == 0:
                 return
 
+    def _prune_audit(self) -> None:
+        """Delete entries of the audit log that are older than twelve months."""
+        while not self._service.stop.is_set():
+            if self._service.store.commit(audit.prune) == 0:
+                return
+
     def _purge(self) -> None:
         """Erase buyer data that is due. The next start does what a stop leaves undone."""
         store, stop = self._service.store, self._service.stop
@@ -150,6 +164,7 @@ class Chores:
         if done.put_off is not None:
             log.warning("erasing is put off", problem=done.put_off)
         if done.orders or done.records or done.hashes or done.payloads:
+            audit.record(store, AuditEntry(SERVICE, "purged", detail=in_words(done.counts())))
             log.info("erased buyer data", **done.counts())
         if not done.clean:
             log.info("erased", note="a reader held the log; the next purge empties it")

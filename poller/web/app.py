@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import RedirectResponse
 from fastapi.routing import iter_route_contexts
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from connectors.errors import ConnectorError, Deferred
@@ -18,19 +19,20 @@ from poller.actions.orders import NotStored
 from poller.bootstrap import Service
 from poller.errors import Refused, Unknown
 from poller.version import program_version
-from poller.web import backfills, customers, orders, probes, quarantine, schemas, status, verifications
-from poller.web.access import PUBLIC, Authenticator, Caller
+from poller.web import audit, backfills, customers, orders, probes, quarantine, schemas, status, verifications
+from poller.web.access import PUBLIC, Authenticator
 from poller.web.console import forms, sessions
 from poller.web.console.app import make_console
-from poller.web.dependencies import only_known_parameters
+from poller.web.dependencies import only_known_parameters, viewer_of
 from poller.web.examples import EXAMPLES
 from poller.web.masking import disclosed
 from poller.web.middleware import DATABASE_ERRORS, App, GuardMiddleware, fault
 from poller.web.problems import MEDIA_TYPE, Problem, ProblemShape, database_away
+from store.audit_records import about
 from store.engine import DatabaseError, Tombstone, is_conflict, reason_of
 from store.ledger import Superseded
 
-ROUTERS = (status, orders, customers, backfills, quarantine, verifications, probes)
+ROUTERS = (status, orders, customers, backfills, quarantine, verifications, audit, probes)
 
 DESCRIPTION = (
     "Orders, customers and operation. Errors are problem details (RFC 9457). Lists continue with `cursor`. "
@@ -125,11 +127,12 @@ async def _problem(_: Request, error: Any) -> Response:
 
 
 async def _refused(request: Request, error: Any) -> Response:
-    caller: Caller = request.state.caller
     named = ""
-    if error.named and caller.sees_buyers:
+    if error.named and (viewer := viewer_of(request)).sees_buyers:
         named = f" {', '.join(error.named)}"
-        disclosed(caller, "refusal", [request.url.path])
+        ids = request.path_params.get("customer_id"), request.path_params.get("other_id")
+        customers = tuple(int(customer_id) for customer_id in ids if customer_id is not None)
+        await run_in_threadpool(disclosed, viewer, about("customers", customers=customers))
     if isinstance(error, Unknown):
         return Problem(404, "unknown", f"{error}{named}").response()
     return Problem(422, "refused", f"{error}{named}").response()

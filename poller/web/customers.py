@@ -43,6 +43,7 @@ from poller.web.schemas.customers import (
     UnmergeRequest,
 )
 from store import customers, queries
+from store.audit_records import about
 from store.engine import Transaction
 from store.records import CustomerRecord, CustomerStatus
 
@@ -250,7 +251,8 @@ def preview_merge(service: ServiceDep, caller: CallerDep, customer_id: Id, body:
     emails: Any = [main.email for main in planned.kept.emails]
     stopping: Any = [main.email for main in planned.stopping]
     if caller.sees_buyers:
-        disclosed(caller, "customers", [customer_id, body.other_id] if any(emails + stopping) else [])
+        if any(emails + stopping):
+            disclosed(caller, about("customers", customers=(customer_id, body.other_id)))
     else:
         emails, stopping = masked(emails), masked(stopping)
     preview = {

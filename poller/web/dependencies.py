@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Header, Path, Query, Request, Response
@@ -18,8 +19,10 @@ from pydantic import StringConstraints
 
 from poller.bootstrap import Service
 from poller.web.access import PUBLIC, Caller
+from poller.web.masking import Viewer
 from poller.web.problems import Problem
 from store import idempotency
+from store.audit_records import Door
 from store.engine import Store, Transaction
 
 T = TypeVar("T")
@@ -66,13 +69,16 @@ def _service(request: Request) -> Service:
     return service
 
 
-def _caller(request: Request) -> Caller:
+def viewer_of(request: Request) -> Viewer:
+    """Return the caller of a request, with what recording a disclosure to them needs."""
     caller: Caller = request.state.caller
-    return caller
+    client = "" if request.client is None else request.client.host
+    door: Door = "console" if request.scope["root_path"] else "http"
+    return Viewer(caller.who, caller.scopes, client, door, _service(request).store)
 
 
 ServiceDep = Annotated[Service, Depends(_service)]
-CallerDep = Annotated[Caller, Depends(_caller)]
+CallerDep = Annotated[Viewer, Depends(viewer_of)]
 
 
 # --- query parameters -------------------------------------------------------------------------------
@@ -93,6 +99,16 @@ async def only_known_parameters(request: Request) -> None:
         noun = "parameter" if len(unknown) == 1 else "parameters"
         errors = [{"where": f"query.{name}", "what": "is unknown"} for name in unknown]
         raise Problem(422, "invalid", f"unknown query {noun} {', '.join(unknown)}; {allowed}.", errors=errors)
+
+
+def utc(time: datetime | None) -> datetime | None:
+    """Return a time that was sent, in UTC, which is also meant without a zone. Raises Problem."""
+    if time is None:
+        return None
+    try:
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except OverflowError:
+        raise Problem(422, "invalid", "this time is out of range.") from None
 
 
 def _parameters(dependant: Dependant) -> set[str]:

@@ -1,19 +1,22 @@
-"""Buyer data in answers: shown and logged as disclosed to callers who may see it, masked for all others.
+"""Buyer data in answers: shown and recorded as disclosed to callers who may see it, masked for all others.
 
-The log names who saw whose data, at any log level; it never holds the data.
+A disclosure is in the audit log before it is answered: who saw whose data, never the data. If it cannot be
+recorded, it is not answered.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-import structlog
-
-from poller.export import Customer, Line, Order, buyer_keys, customer_object, journal_object, order_object
+from poller import audit
+from poller.audit import CUSTOMER_KEYS, LINE_KEYS, ORDER_KEYS
+from poller.export import customer_object, journal_object, order_object
 from poller.web.access import Caller
 from poller.web.problems import Problem
+from store.audit_records import Actor, AuditEntry, Door, Records
+from store.engine import Store
 from store.journal import BUYER_FIELDS
 from store.queries import JournalEntry as StoredEntry
 from store.records import CustomerRecord, OrderRecord
@@ -21,10 +24,18 @@ from store.records import CustomerRecord, OrderRecord
 MASK = "***"
 """Replaces a text that is present but hidden; what is absent stays null."""
 
-ORDER_KEYS, LINE_KEYS, CUSTOMER_KEYS = map(buyer_keys, (Order, Line, Customer))
 
-logging.getLogger("order_sync.audit").setLevel(logging.INFO)
-audit = structlog.get_logger("order_sync.audit")
+@dataclass(frozen=True, slots=True)
+class Viewer(Caller):
+    """The caller whom an answer is for, from where, and the database that records what is disclosed."""
+
+    client: str
+    door: Door
+    store: Store = field(repr=False)
+
+    @property
+    def actor(self) -> Actor:
+        return Actor(self.who, self.client, self.door)
 
 
 def require_buyer_data(caller: Caller, purpose: str) -> None:
@@ -46,26 +57,16 @@ def _with_mask(item: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
     return {**item, **{key: masked(item[key]) for key in keys if key in item}}
 
 
-def _holds_data(value: Any) -> bool:
-    """Return True if a value holds buyer data."""
-    if isinstance(value, dict):
-        return any(_holds_data(item) for key, item in value.items() if key != "country")
-    if isinstance(value, list):
-        return any(map(_holds_data, value))
-    return value is not None
+def disclosed(viewer: Viewer, *shown: Records | None) -> None:
+    """Record that the caller sees the buyer data of these records; None is of none."""
+    entries = [AuditEntry(viewer.actor, "disclosed", records=each) for each in shown if each is not None]
+    audit.record(viewer.store, *entries)
 
 
-def disclosed(caller: Caller, what: str, ids: Iterable[object]) -> None:
-    """Log that the caller saw the buyer data of these records."""
-    shown = list(ids)
-    if shown:
-        audit.info("buyer data disclosed", who=caller.who, what=what, ids=shown)
-
-
-def orders_for(caller: Caller, records: Iterable[OrderRecord]) -> list[dict[str, Any]]:
+def orders_for(viewer: Viewer, records: Iterable[OrderRecord]) -> list[dict[str, Any]]:
     """Return orders (``poller.export.order_object``) as this caller may see them."""
     orders = [order_object(record) for record in records]
-    if not caller.sees_buyers:
+    if not viewer.sees_buyers:
         return [
             {
                 **_with_mask(order, ORDER_KEYS),
@@ -73,39 +74,26 @@ def orders_for(caller: Caller, records: Iterable[OrderRecord]) -> list[dict[str,
             }
             for order in orders
         ]
-    disclosed(caller, "orders", [o["order_id"] for o in orders if _order_holds_data(o)])
+    disclosed(viewer, audit.buyers_of_orders(orders))
     return orders
 
 
-def _order_holds_data(order: Mapping[str, Any]) -> bool:
-    lines = [line[key] for line in order["lines"] for key in LINE_KEYS]
-    return _holds_data([*(order[key] for key in ORDER_KEYS), *lines])
-
-
-def customers_for(caller: Caller, records: Iterable[CustomerRecord]) -> list[dict[str, Any]]:
+def customers_for(viewer: Viewer, records: Iterable[CustomerRecord]) -> list[dict[str, Any]]:
     """Return customers (``poller.export.customer_object``) as this caller may see them."""
     customers = [customer_object(record) for record in records]
-    if not caller.sees_buyers:
+    if not viewer.sees_buyers:
         return [_with_mask(customer, CUSTOMER_KEYS) for customer in customers]
-    shown = [c["customer_id"] for c in customers if _holds_data([c[key] for key in CUSTOMER_KEYS])]
-    disclosed(caller, "customers", shown)
+    disclosed(viewer, audit.buyers_of_customers(customers))
     return customers
 
 
-def journal_for(caller: Caller, stored: Iterable[StoredEntry]) -> list[dict[str, Any]]:
+def journal_for(viewer: Viewer, stored: Iterable[StoredEntry]) -> list[dict[str, Any]]:
     """Return a customer's journal (``poller.export.journal_object``) as this caller may see it."""
     entries = [journal_object(entry) for entry in stored]
-    if not caller.sees_buyers:
+    if not viewer.sees_buyers:
         return [
             {**entry, **{when: _with_mask(entry[when], BUYER_FIELDS) for when in ("before", "after")}}
             for entry in entries
         ]
-    quoted = {
-        customer_id
-        for entry in entries
-        if _holds_data([entry[when].get(name) for when in ("before", "after") for name in BUYER_FIELDS])
-        for customer_id in (entry["customer_id"], entry["other_id"])
-        if customer_id is not None
-    }
-    disclosed(caller, "journal", sorted(quoted))
+    disclosed(viewer, audit.buyers_of_journal(entries))
     return entries

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
@@ -22,6 +22,7 @@ from poller.web.dependencies import (
     bad_cursor,
     page_of,
     position_of,
+    utc,
 )
 from poller.web.masking import orders_for
 from poller.web.problems import Problem
@@ -60,8 +61,8 @@ def list_orders(
         account=account,
         customer_id=customer_id,
         match_basis=match_basis,
-        created_from=_utc(created_from),
-        created_to=_utc(created_to),
+        created_from=utc(created_from),
+        created_to=utc(created_to),
     )
     return Page[Order].model_validate({"items": orders_for(caller, records), "next": more})
 
@@ -78,15 +79,6 @@ def orders_page(
                 raise bad_cursor()
         records = queries.list_orders(tx, limit=limit + 1, before=before, **filters)
     return page_of(records, limit, lambda order: (order.account, order.order_id))
-
-
-def _utc(time: datetime | None) -> datetime | None:
-    if time is None:
-        return None
-    try:
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-    except OverflowError:
-        raise Problem(422, "invalid", "this time is out of range.") from None
 
 
 def _code(name: str) -> str:

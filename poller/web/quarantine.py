@@ -11,6 +11,7 @@ from poller.web.dependencies import Answer, CallerDep, ChangeDep, ServiceDep, Wo
 from poller.web.masking import MASK, disclosed
 from poller.web.schemas.quarantine import Retried, RetryRequest
 from store import quarantine
+from store.audit_records import about
 from store.engine import Transaction
 
 router = APIRouter(tags=["quarantine"])
@@ -41,7 +42,7 @@ def show_quarantined(
         entry = find_entry(tx, account, order_id)
     payload = entry.payload or None
     if payload is not None and caller.sees_buyers:
-        disclosed(caller, "quarantine", [entry.order_id])
+        disclosed(caller, about("quarantine", (entry.order_id,)))
     elif payload is not None:
         payload = MASK
     return {**quarantine_object(entry), "payload": payload}

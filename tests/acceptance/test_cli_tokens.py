@@ -90,7 +90,7 @@ def test_the_running_service_answers_and_ends_in_time_with_a_connection_open(sho
         with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}) as client:
             assert client.get("/healthz").json() == {"status": "ok"}
             assert client.get(f"/orders/{FIRST}").json()["buyer_name"] == "Quentin Invented"
-            event = next_event(process, "buyer data disclosed")
+            event = next_event(process, "disclosed")
             assert (event["who"], event["ids"]) == ("setting:api_token", [FIRST])
             stops(process, signal.SIGTERM)
             with pytest.raises(httpx.TransportError):
@@ -129,7 +129,7 @@ def test_disclosures_are_logged_although_the_log_is_quiet(shop: Shop) -> None:
                 pass
         assert process.stderr is not None
         entry = json.loads(process.stderr.readline())
-        assert (entry["event"], entry["who"], entry["ids"]) == ("buyer data disclosed", "loopback", [FIRST])
+        assert (entry["event"], entry["who"], entry["ids"]) == ("disclosed", "loopback", [FIRST])
         stops(process, signal.SIGTERM)
 
 

@@ -21,6 +21,7 @@ from config.load import load
 from config.marketplaces import INCLUDED_DATA, MarketplaceSettings
 from config.settings import ACCOUNT_KEYS, PREFIX, SCALARS, check_settings
 from connectors.marketplaces import BY_NAME, MARKETPLACES, NON_AMAZON
+from poller.audit import Audited
 from poller.cli import failures
 from poller.cli.commands import COMMANDS, load_command
 from poller.cli.simulator import KEY_FILE, marketplace_file
@@ -29,6 +30,7 @@ from poller.export import ADDRESS_KEYS, KEYS, order_object
 from poller.matching.explanations import TEXTS
 from poller.webhooks.rules import event_object
 from store import revisions, tables
+from store.audit_records import ACTIONS
 from store.change_records import Change, EventKind, Position
 from store.engine import create_engine
 from store.records import Basis, LineRecord, OrderRecord, PackageRecord
@@ -394,6 +396,14 @@ def test_the_columns_of_an_import_are_documented_and_no_other() -> None:
 def test_every_kind_of_event_is_documented_and_no_other() -> None:
     documented = [quoted(row[0])[0] for row in rows(section("docs/changes.md", "## Events"))]
     assert sorted(documented) == sorted(typing.get_args(EventKind))
+
+
+def test_every_action_of_the_audit_log_is_documented_with_its_meaning_and_no_other() -> None:
+    documented = {quoted(row[0])[0]: row[1] for row in rows(section("docs/audit.md", "## An entry"))}
+    actions = {name: meaning for name, meaning in documented.items() if name in ACTIONS}
+    assert actions == dict(ACTIONS)
+    keys = [key for row in rows(section("docs/audit.md", "## An entry")) for key in quoted(row[0])]
+    assert [key for key in keys if key not in ACTIONS] == list(Audited.__annotations__)
 
 
 def test_the_example_of_an_event_has_the_keys_of_one() -> None:

@@ -137,7 +137,7 @@ def said(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {key: event[key] for key in ("who", "what", "ids")}
         for event in events
-        if event["event"] == "buyer data disclosed"
+        if event["event"] == "disclosed"
     ]
 
 

@@ -12,6 +12,7 @@ from starlette.staticfiles import StaticFiles
 
 from poller.bootstrap import Service
 from poller.web.console import (
+    audit,
     backfills,
     customers,
     forms,
@@ -24,7 +25,7 @@ from poller.web.console import (
     sign_in,
 )
 
-ROUTERS = (sign_in, overview, orders, customers, backfills, quarantine, runs, search)
+ROUTERS = (sign_in, overview, orders, customers, backfills, quarantine, runs, search, audit)
 
 Handler = Callable[[Request, Any], Awaitable[Response]]
 

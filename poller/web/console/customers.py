@@ -15,12 +15,11 @@ from poller.customers import duplicates, merges
 from poller.customers.duplicates import Suggestions
 from poller.errors import Refused, Unknown
 from poller.export import customer_object
-from poller.web.access import Caller
 from poller.web.console.forms import PREFIX, fields_of
 from poller.web.console.rendering import page, redirect_to
 from poller.web.customers import check_version, customers_page, duplicate_search, etag_of
 from poller.web.dependencies import LARGEST_ID, CallerDep, Cursor, Id, ServiceDep
-from poller.web.masking import customers_for, journal_for, masked, orders_for, require_buyer_data
+from poller.web.masking import Viewer, customers_for, journal_for, masked, orders_for, require_buyer_data
 from poller.web.problems import Problem
 from store import queries
 from store.engine import Store, Transaction
@@ -116,7 +115,7 @@ def _merge_page(
     request: Request,
     store: Store,
     shared_emails: frozenset[str],
-    caller: Caller,
+    caller: Viewer,
     pair: tuple[int, int],
     keep: list[str] | None,
 ) -> Response:

@@ -8,13 +8,13 @@ from fastapi import APIRouter, Request, Response
 
 from poller.actions.quarantine import quarantine_object, retried
 from poller.text import indented
-from poller.web.access import Caller
 from poller.web.console.forms import fields_of
 from poller.web.console.rendering import page
 from poller.web.dependencies import CallerDep, ServiceDep, Word, asking_amazon
-from poller.web.masking import MASK, disclosed
+from poller.web.masking import MASK, Viewer, disclosed
 from poller.web.quarantine import find_entry
 from store import quarantine
+from store.audit_records import about
 from store.quarantine import Quarantined
 
 router = APIRouter()
@@ -38,10 +38,10 @@ def show_quarantined(
     return _entry_page(request, caller, entry, None)
 
 
-def _entry_page(request: Request, caller: Caller, entry: Quarantined, message: str | None) -> Response:
+def _entry_page(request: Request, caller: Viewer, entry: Quarantined, message: str | None) -> Response:
     payload = indented(entry.payload, ascii_only=False) if entry.payload else None
     if payload is not None and caller.sees_buyers:
-        disclosed(caller, "quarantine", [entry.order_id])
+        disclosed(caller, about("quarantine", (entry.order_id,)))
     elif payload is not None:
         payload = MASK
     return page(request, "quarantined.html", entry=quarantine_object(entry), payload=payload, message=message)

@@ -45,6 +45,7 @@ MENU = (
     ("/backfills", "Backfills"),
     ("/quarantine", "Quarantine"),
     ("/runs", "Runs"),
+    ("/audit", "Audit"),
 )
 
 
