@@ -46,6 +46,34 @@ def plain(text: object) -> str:
     return _CONTROL.sub(" ", str(text))
 
 
+_UNSEEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
+)
+"""Control characters, and marks without a width that reorder or hide what stands beside them.
+
+Joiners are not among them: names and emoji need them.
+"""
+
+
+FORMULA_SIGNS = r"[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]"
+"""Pattern of how a formula begins; spreadsheets in East Asian settings take the full-width signs, too."""
+
+
+def for_terminal(text: object) -> str:
+    """Return foreign text without what a terminal would obey, reorder or hide."""
+    return _UNSEEN.sub("", plain(text))
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """Return JSON in readable letters, with escapes for what a terminal would obey, reorder or hide."""
+    return readable_json(json.dumps(value, ensure_ascii=False, indent=indent))
+
+
+def readable_json(text: str) -> str:
+    """Return JSON that means the same and is safe to show."""
+    return _UNSEEN.sub(lambda found: found[0] if found[0] in "\r\n\t" else f"\\u{ord(found[0]):04x}", text)
+
+
 def counted(number: int, singular: str, plural: str | None = None) -> str:
     """Return ``1 page``, ``2 pages``."""
     return f"{number} {singular if number == 1 else plural or singular + 's'}"

@@ -12,13 +12,14 @@ from typing import Any, TextIO, get_args, get_type_hints
 from typing_extensions import is_typeddict
 
 from poller.export import EXPORTED
+from poller.text import FORMULA_SIGNS, for_terminal, json_text
 
 
 def write_jsonl(objects: Iterable[dict[str, Any]], out: TextIO) -> int:
     """Write one JSON object a line. Returns how many."""
     written = 0
     for item in objects:
-        out.write(json.dumps(item, ensure_ascii=False) + "\n")
+        out.write(json_text(item) + "\n")
         written += 1
     return written
 
@@ -53,7 +54,9 @@ def write_csv(what: str, objects: Iterable[dict[str, Any]], out: TextIO) -> int:
 
     Returns the number of objects. Spreadsheets run a cell that begins like a formula, so such a text gets an
     apostrophe; numbers and phones can do no harm. One more goes before a text that begins as if it had one.
+    A file has every character, a terminal only what it can show.
     """
+    shown = _for_terminal if out.isatty() else _as_it_is
     kind = EXPORTED[what]
     heading = [name for name, _ in _cells(None, kind)]
     # Lines end as RFC 4180 has it; with any other ending the module would leave a lone \r unquoted.
@@ -64,12 +67,12 @@ def write_csv(what: str, objects: Iterable[dict[str, Any]], out: TextIO) -> int:
         rows = (
             [item | {_ROW_EACH: each} for each in item[_ROW_EACH] or [None]] if _ROW_EACH in item else [item]
         )
-        writer.writerows([_cell(value) for _, value in _cells(row, kind)] for row in rows)
+        writer.writerows([shown(_cell(value)) for _, value in _cells(row, kind)] for row in rows)
         written += 1
     return written
 
 
-_LIKE_A_FORMULA = re.compile(r"'*[=+\-@\t\r\n]").match
+_LIKE_A_FORMULA = re.compile(rf"'*{FORMULA_SIGNS}").match
 _HARMLESS = re.compile(r"[+-]?[0-9(][0-9 ()./-]*(?:(?:ext\.?|x) ?[0-9]+)?").fullmatch
 """Numbers and phones with an extension: arithmetic at worst, without the letters of a function or command."""
 
@@ -80,3 +83,11 @@ def _cell(value: Any) -> Any:
     if isinstance(value, str) and _LIKE_A_FORMULA(value) and not _HARMLESS(value):
         return "'" + value
     return value
+
+
+def _as_it_is(cell: Any) -> Any:
+    return cell
+
+
+def _for_terminal(cell: Any) -> Any:
+    return for_terminal(cell) if isinstance(cell, str) else cell

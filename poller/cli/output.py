@@ -5,14 +5,13 @@ Every command imports this module, so it imports nothing heavy at the top.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from poller.text import iso_rounded_up, lasting, plain
+from poller.text import for_terminal, iso_rounded_up, json_text, lasting, plain
 
 
 def say(text: str) -> None:
@@ -27,7 +26,7 @@ def put(text: str = "") -> None:
 
 def put_json(value: Any) -> None:
     """Print a value as indented JSON on standard output."""
-    put(json.dumps(value, ensure_ascii=False, indent=2))
+    put(json_text(value, indent=2))
 
 
 def put_table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, indent: int = 0) -> None:
@@ -40,9 +39,10 @@ def put_table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, inde
     from rich.table import Table
     from rich.text import Text
 
-    cells = [["" if value is None else plain(value) for value in row] for row in rows]
-    used = [i for i in range(len(headings)) if any(row[i] for row in cells)]
     console = Console(file=sys.stdout, markup=False, highlight=False)
+    shown = for_terminal if console.is_terminal else plain
+    cells = [["" if value is None else shown(value) for value in row] for row in rows]
+    used = [i for i in range(len(headings)) if any(row[i] for row in cells)]
     texts = [[headings[i].removeprefix(">"), *(row[i] for row in cells)] for i in used]
     room = console.width - indent if console.is_terminal else None
     widths = _widths(texts, room)

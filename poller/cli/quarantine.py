@@ -12,7 +12,7 @@ from poller.cli.failures import BAD_INPUT, FAULT, Failure
 from poller.cli.options import AsJson, OfAccount
 from poller.cli.output import put, put_json, put_table, say
 from poller.cli.session import disclosed, opened
-from poller.text import counted, indented, plain, when
+from poller.text import counted, indented, plain, readable_json, when
 from store import quarantine
 from store.audit_records import about
 from store.quarantine import Quarantined
@@ -90,7 +90,7 @@ def show(
     if entry.next_attempt_at is not None:
         again = f"it is refetched at {when(entry.next_attempt_at)} UTC"
     say(plain(f"{entry.order_id} ({entry.account}): {entry.reason}; {attempts}; {again}"))
-    put(indented(entry.payload))
+    put(readable_json(indented(entry.payload)))
 
 
 def _waits(entry: Quarantined) -> str:

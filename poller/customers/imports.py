@@ -26,6 +26,7 @@ from poller.customers.import_rules import (
     with_emails_spread,
 )
 from poller.errors import Refused
+from poller.text import FORMULA_SIGNS
 from store import customers
 from store.engine import Store, Transaction
 from store.journal import difference
@@ -234,7 +235,7 @@ def _line(
         return replace(line, refused=str(refused))
 
 
-_GUARDED = re.compile(r"'+[=+\-@\t\r\n]")
+_GUARDED = re.compile(rf"'+{FORMULA_SIGNS}")
 
 
 def _without_guard(cell: str) -> str:

@@ -15,6 +15,7 @@ import pytest
 from msgspec import structs
 
 from poller.cli.export_files import write_csv, write_jsonl
+from poller.cli.output import put_json
 from poller.export import KEYS as EXPORTED_KEYS
 from poller.export import customer_object, order_object
 from poller.text import time_text
@@ -222,6 +223,42 @@ def test_a_tombstone_is_exported_with_where_it_points() -> None:
 # --- files ----------------------------------------------------------------------------------------
 
 
+UNSEEN = "\x1b[2J\x07\x7f\x9b2J\u202e\u2066\u200b\ufeff\u2028"
+"""What a terminal obeys, and marks that reorder or hide what stands beside them."""
+
+
+def test_json_never_brings_a_control_character_to_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """In files neither: an escape means the same to whatever reads JSON."""
+    named = structs.replace(ORDER, buyer=Buyer(name=f"Zoë {UNSEEN}\u200d👩"))
+    out = io.StringIO()
+    write_jsonl([order_object(named)], out)
+    put_json(order_object(named))
+    for text in (out.getvalue(), capsys.readouterr().out):
+        assert json.loads(text) == order_object(named)
+        assert "Zoë" in text
+        assert "\u200d👩" in text
+        assert not [c for c in UNSEEN if c in text and c not in "[2J"]
+
+
+class Screen(io.StringIO):
+    """A terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_csv_on_a_terminal_has_no_control_character_and_in_a_file_every_one() -> None:
+    named = structs.replace(ORDER, buyer=Buyer(name=f"Zoë\r\n{UNSEEN}"))
+    file, screen = io.StringIO(newline=""), Screen(newline="")
+    write_csv("orders", [order_object(named)], file)
+    write_csv("orders", [order_object(named)], screen)
+    row = next(csv.DictReader(io.StringIO(file.getvalue(), newline="")))
+    assert row["buyer_name"] == f"Zoë\r\n{UNSEEN}"
+    row = next(csv.DictReader(io.StringIO(screen.getvalue(), newline="")))
+    assert row["buyer_name"].split() == ["Zoë", "[2J", "2J"]
+    assert not [c for c in screen.getvalue() if ord(c) < 32 and c not in "\r\n"]
+
+
 def test_json_lines_are_one_object_a_line_in_readable_letters() -> None:
     out = io.StringIO()
     named = structs.replace(ORDER, buyer=Buyer(name="Zoë\nÖ"))
@@ -300,6 +337,11 @@ def test_customers_in_csv_are_one_row_each() -> None:
         "+1+cmd|x",
         "'=1",
         "''+x",
+        "\uff1d1+1",
+        "\uff0b1",
+        "\uff0d1",
+        "\uff20cmd",
+        "'\uff1d1",
     ],
 )
 def test_a_text_that_a_spreadsheet_would_run_gets_an_apostrophe(text: str) -> None:
