@@ -111,6 +111,8 @@ class Settings(BaseSettings):
     ready_refusal_seconds: Seconds = 900
     listen: Annotated[tuple[str, int] | None, BeforeValidator(values.listen)] = ("127.0.0.1", 8000)
     api_token: Annotated[SecretStr | None, BeforeValidator(values.api_token)] = None
+    public_url: Annotated[str | None, BeforeValidator(values.public_url)] = None
+    trusted_proxies: Annotated[tuple[values.Network, ...], BeforeValidator(values.networks)] = ()
     log_format: Annotated[
         Literal["console", "json"] | None,
         BeforeValidator(values.one_of("console", "json")),

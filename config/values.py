@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from decimal import Decimal
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -261,6 +261,39 @@ def api_token(value: object) -> str | None:
             "`openssl rand -hex 32` makes one"
         )
     return token
+
+
+def public_url(value: object) -> str | None:
+    """Return the address that people open: scheme and host alone, as browsers name an origin."""
+    if value is None:
+        return None
+    url = text(value).rstrip("/")
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        raise ValueError("must be an address like https://orders.example") from None
+    default = {"https": 443, "http": 80}.get(parts.scheme)
+    name = f"[{host}]" if ":" in host else host
+    origin = f"{parts.scheme}://{name}" + ("" if port in (None, default) else f":{port}")
+    if default is None or not host or origin != url.lower() or not url.isascii():
+        raise ValueError("must be an address like https://orders.example, without a path")
+    if parts.scheme == "http" and not is_loopback(host):
+        raise ValueError("must begin with https://; plain http only for 127.0.0.1, ::1 or localhost")
+    return origin
+
+
+Network = IPv4Network | IPv6Network
+
+
+def networks(value: object) -> tuple[Network, ...]:
+    """Split addresses and networks at commas or white space."""
+    if isinstance(value, tuple):
+        return value
+    try:
+        return tuple(ip_network(part) for part in re.split(r"[\s,]+", text(value)) if part)
+    except ValueError:
+        raise ValueError("must be addresses or networks, like 10.0.0.7 or 10.0.0.0/24") from None
 
 
 def is_loopback(host: str) -> bool:

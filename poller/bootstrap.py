@@ -155,13 +155,15 @@ class Service:
                 "(without it buyer data can never be read again), and set it."
             )
         engine = create_engine(settings.database_url.get_secret_value(), settings.database_connections)
+        store = Store(engine, Sealer([key.get_secret_value() for key in settings.encryption_key]))
         try:
             _prepare(engine, create=create)
+            _ = store.lookup  # a wrong key shows here
         except BaseException:
             engine.dispose()
             raise
-        self._store = Store(engine, Sealer([key.get_secret_value() for key in settings.encryption_key]))
-        return self._store
+        self._store = store
+        return store
 
     # --- accounts -----------------------------------------------------------------------------------
 

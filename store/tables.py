@@ -805,6 +805,21 @@ audit_subjects = sa.Table(
 )
 """The records that an entry of the audit log names; ``*`` for many."""
 
+sign_in_links = sa.Table(
+    "sign_in_links",
+    metadata,
+    sa.Column("digest", sa.LargeBinary(32), primary_key=True),
+    sa.Column(
+        "name",
+        sa.String(64),
+        sa.ForeignKey("console_users.name", ondelete="CASCADE"),
+        nullable=False,
+        unique=True,
+    ),
+    sa.Column("expires_at", UtcTime, nullable=False),
+)
+"""Links that sign a user in once, by their hash: at most one a user. They are deleted with their user."""
+
 SEALED: dict[str, tuple[str, ...]] = {
     "orders": sealed_fields(OrderRecord),
     "order_lines": sealed_fields(LineRecord),

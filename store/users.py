@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 
 from store.engine import Transaction
-from store.tables import console_sessions, console_users
+from store.tables import console_sessions, console_users, sign_in_links
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +97,45 @@ def begin(tx: Transaction, user: ConsoleUser, digest: bytes, longest: timedelta)
 
     Deletes sessions that are over.
     """
-    c, s = console_users.c, console_sessions.c
+    c = console_users.c
     same = sa.and_(c.name == user.name, c.password == user.password)
     changed = tx.conn.execute(sa.update(console_users).where(same).values(failures=0, locked_until=None))
     if changed.rowcount != 1:
         return False
-    tx.conn.execute(sa.delete(console_sessions).where(s.created_at <= tx.now - longest))
-    row = {"digest": digest, "name": user.name, "created_at": tx.now, "seen_at": tx.now}
-    tx.conn.execute(sa.insert(console_sessions).values(row))
+    _begin(tx, user.name, digest, longest)
     return True
+
+
+def _begin(tx: Transaction, name: str, digest: bytes, longest: timedelta) -> None:
+    s = console_sessions.c
+    tx.conn.execute(sa.delete(console_sessions).where(s.created_at <= tx.now - longest))
+    row = {"digest": digest, "name": name, "created_at": tx.now, "seen_at": tx.now}
+    tx.conn.execute(sa.insert(console_sessions).values(row))
+
+
+def put_link(tx: Transaction, name: str, digest: bytes, lasting: timedelta) -> bool:
+    """Store a link that signs a user in once, in place of an earlier one. Return False without a user."""
+    if tx.conn.execute(tx.lock(sa.select(console_users.c.name).filter_by(name=name))).first() is None:
+        return False
+    tx.conn.execute(sa.delete(sign_in_links).where(sign_in_links.c.name == name))
+    row = {"digest": digest, "name": name, "expires_at": tx.now + lasting}
+    tx.conn.execute(sa.insert(sign_in_links).values(row))
+    return True
+
+
+def has_link(tx: Transaction, name: str) -> bool:
+    """Return True if a user has a link that was not used, expired or not."""
+    return tx.conn.execute(sa.select(sign_in_links.c.name).filter_by(name=name)).first() is not None
+
+
+def enter(tx: Transaction, link: bytes, digest: bytes, longest: timedelta) -> str | None:
+    """Sign in the user of a link, which is used up. Return the name; None if the link is of no use."""
+    c = sign_in_links.c
+    taken = sa.delete(sign_in_links).where(c.digest == link, c.expires_at > tx.now).returning(c.name)
+    name: str | None = tx.conn.execute(taken).scalar_one_or_none()
+    if name is not None:
+        _begin(tx, name, digest, longest)
+    return name
 
 
 def find_session(tx: Transaction, digest: bytes) -> Session | None:

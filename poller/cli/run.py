@@ -33,11 +33,10 @@ def run() -> None:
         configure_logging(settings.log_format, settings.log_level)
         spare_the_collector()
         web = _web_server(service)
-        schedule = Schedule(service)
+        schedule = Schedule(service, on_open=lambda: _announce(service, web))
         signal.signal(signal.SIGTERM, lambda *_: service.stop.set())
         signal.signal(signal.SIGINT, lambda *_: service.stop.set())
         signal.signal(signal.SIGHUP, lambda *_: schedule.ask_reload())
-        structlog.get_logger("order_sync").info("starting", process=os.getpid())
         if web is not None:
             web.start()
         try:
@@ -49,6 +48,18 @@ def run() -> None:
             ended = web is None or web.join()
         if not ended:
             os._exit(0)  # a request that still waits for Amazon cannot be ended otherwise
+
+
+def _announce(service: Service, web: WebServer | None) -> None:
+    """Log how to get in, if no one can, before anything else; then that the service is there."""
+    log = structlog.get_logger("order_sync")
+    if web is not None:
+        from poller.web import first_access
+
+        first_access.prepare(service, web.url)
+    log.info("starting", process=os.getpid())
+    if web is not None:
+        log.info("listening", url=web.url)
 
 
 def _web_server(service: Service) -> WebServer | None:

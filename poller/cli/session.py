@@ -157,7 +157,6 @@ def open_store(service: Service, *, create: bool, syncing: bool = True) -> None:
         service.open_store(create=create)
     except Unusable as unusable:
         raise Failure(*unusable.sentences) from None
-    _ = service.store.lookup  # a wrong key shows here
 
 
 def sqlite_file(url: str) -> Path | None:

@@ -62,7 +62,7 @@ def list_tokens(as_json: AsJson = False) -> None:
             ("name", "may", "since (UTC)"), [(t.name, ", ".join(t.scopes), when(t.created_at)) for t in rows]
         )
     else:
-        say("there are no tokens: until there is one, only this machine is served")
+        say("there are no tokens: make one with `order-sync tokens add NAME`")
 
 
 @app.command()

@@ -10,11 +10,13 @@ import typer
 
 from poller.cli.failures import BAD_INPUT, Failure
 from poller.cli.options import AsJson
-from poller.cli.output import put_json, put_table, say
+from poller.cli.output import put, put_json, put_table, say
 from poller.cli.session import opened
 from poller.errors import Refused
 from poller.text import time_text, when
+from poller.web.first_access import link_of, put_link
 from poller.web.passwords import MIN_PASSWORD, check_password, hashed
+from poller.web.requests import url_of
 from poller.web.users import checked_user_name, checked_user_scopes
 from store import users
 
@@ -62,6 +64,18 @@ def _password() -> str:
     return password
 
 
+@app.command()
+def link(name: Name) -> None:
+    """Print a link that signs a user in once, within an hour: for a first sign-in or a lost password."""
+    with opened() as service:
+        key = service.store.commit(lambda tx: put_link(tx, name))
+        settings = service.config.settings
+    if key is None:
+        raise Failure("there is no user of that name; see `order-sync users list`.", status=BAD_INPUT)
+    put(link_of(url_of(settings.public_url, *(settings.listen or ("127.0.0.1", 8000))), key))
+    say(f"open it within an hour; it signs {name} in once")
+
+
 @app.command("list")
 def list_users(as_json: AsJson = False) -> None:
     """List all users and their scopes."""
@@ -85,7 +99,7 @@ def list_users(as_json: AsJson = False) -> None:
             [(u.name, ", ".join(u.scopes), when(u.created_at), when(u.locked_until)) for u in rows],
         )
     else:
-        say("there are no users: until there is one, only this machine is served")
+        say("there are no users: add one with `order-sync users add NAME`")
 
 
 @app.command()

@@ -60,9 +60,15 @@ LINING_UP = "lining up"
 class Schedule:
     """Ticks every source of a service until stopped."""
 
-    def __init__(self, service: Service, on_report: Callable[[RunReport], None] | None = None) -> None:
+    def __init__(
+        self,
+        service: Service,
+        on_report: Callable[[RunReport], None] | None = None,
+        on_open: Callable[[], None] | None = None,
+    ) -> None:
         self._service = service
         self._on_report = on_report
+        self._on_open = on_open
         self._running: set[str] = set()
         self._lined_up: set[str] = set()
         self._heartbeat = Heartbeat(heartbeat_file(service.config.settings))
@@ -131,6 +137,8 @@ class Schedule:
             self._shared.require()
         self._presence.begin()
         self._service.wire()
+        if self._on_open is not None:
+            self._on_open()
 
     def _log_problems(self) -> None:
         for problem in self._service.problems:

@@ -1,4 +1,4 @@
-"""Access over HTTP: tokens with scopes; while no token exists, this machine only.
+"""Access over HTTP: which scope a request needs, and whose token it carries.
 
 Every request is refused unless this file allows its path and method, before routing: a new route is closed
 by default. Answers without the scope buyer-data are masked (``poller/web/masking.py``).
@@ -9,12 +9,12 @@ from __future__ import annotations
 import hmac
 import re
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from config.values import is_loopback
 from poller.web.problems import Problem
+from poller.web.requests import SAFE_METHODS, RequestInfo
 from poller.web.tokens import SCOPES, Scope, digest
 from store.tokens import StoredToken
 
@@ -23,7 +23,7 @@ READY = "/readyz"
 PUBLIC = frozenset({"/healthz", READY})
 """Need no token. They reveal nothing of the seller's; ``READY`` gives its reasons to readers only."""
 
-OPEN_PAGES = re.compile(r"/console/sign-in|/console/static/[\w./-]+")
+OPEN_PAGES = re.compile(r"/console/sign-in|/console/enter|/console/static/[\w./-]+")
 """What a browser needs to sign in, and style sheets, scripts and icons."""
 
 _READ_BY_POST = re.compile(
@@ -32,23 +32,11 @@ _READ_BY_POST = re.compile(
 )
 """Requests with a body that change nothing."""
 
-_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-
-FORWARDING = frozenset(
-    {
-        *("forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip"),
-        *("cf-connecting-ip", "fastly-client-ip", "x-original-forwarded-for", "x-original-host"),
-    }
-)
-"""Headers that proxies add."""
-
 MAX_FAILURES = 10
 FAILURE_WINDOW = timedelta(minutes=1)
 LOCK_TIME = timedelta(minutes=1)
 MAX_ADDRESSES = 10_000
 """Most addresses whose failures are counted."""
-
-Header = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,53 +51,11 @@ class Caller:
         return "buyer-data" in self.scopes
 
 
-@dataclass(frozen=True, slots=True)
-class RequestInfo:
-    """The parts of a request that decide access. Header names are in lower case."""
-
-    method: str
-    path: str
-    client: str
-    headers: Sequence[Header]
-
-    def header_values(self, name: str) -> list[str]:
-        return [value for key, value in self.headers if key == name]
-
-
 def required_scope(request: RequestInfo) -> Scope | None:
     """Return the scope that a request needs; None if it needs no credentials."""
-    if (request.path in PUBLIC and request.method in _SAFE_METHODS) or OPEN_PAGES.fullmatch(request.path):
+    if (request.path in PUBLIC and request.method in SAFE_METHODS) or OPEN_PAGES.fullmatch(request.path):
         return None
-    return "read" if request.method in _SAFE_METHODS or _READ_BY_POST.fullmatch(request.path) else "write"
-
-
-def why_not_local(request: RequestInfo) -> str | None:
-    """Return why a request without a token does not count as one from this machine; None if it does.
-
-    A proxy on this machine forwards requests of strangers, and a page in a browser on this machine may
-    come from any site: neither is the person at the keyboard.
-    """
-    if not is_loopback(request.client):
-        return "requests from other machines need a token"
-    for name, _ in request.headers:
-        if name in FORWARDING or name.startswith("x-forwarded-"):
-            return "requests through a proxy need a token"
-    hosts = request.header_values("host")
-    if len(hosts) != 1 or not is_loopback(host_of(hosts[0])):
-        return "requests whose Host is not 127.0.0.1, ::1 or localhost need a token"
-    for origin in request.header_values("origin"):
-        if origin.partition("://")[2] != hosts[0]:
-            return "requests from a page of another origin need a token"
-    if any(site not in ("same-origin", "none") for site in request.header_values("sec-fetch-site")):
-        return "requests from a page of another site need a token"
-    return None
-
-
-def host_of(text: str) -> str:
-    """Return the host of a Host header, without its port."""
-    if text.startswith("["):
-        return text[1:].partition("]")[0]
-    return text.partition(":")[0].lower()
+    return "read" if request.method in SAFE_METHODS or _READ_BY_POST.fullmatch(request.path) else "write"
 
 
 def check_scope(request: RequestInfo, caller: Caller) -> None:
@@ -131,30 +77,12 @@ class Authenticator:
         self._lock = threading.Lock()
         self._failures: dict[str, list[datetime]] = {}
 
-    def authenticate(
-        self, request: RequestInfo, stored: Iterable[StoredToken], *, has_users: bool = False
-    ) -> Caller:
-        """Return the caller of a request, or raise Problem. ``has_users``: the console has users."""
+    def authenticate(self, request: RequestInfo, stored: Iterable[StoredToken]) -> Caller:
+        """Return the caller of a request, or raise Problem."""
         known = [*self._setting, *((f"token:{t.name}", t.scopes, t.digest) for t in stored)]
-        caller = self._caller(request, known, closed=bool(known) or has_users)
-        check_scope(request, caller)
-        return caller
-
-    def is_closed(self, stored: Iterable[StoredToken], has_users: bool) -> bool:
-        """Return True if every request needs credentials."""
-        return bool(self._setting) or has_users or any(True for _ in stored)
-
-    def _caller(
-        self, request: RequestInfo, known: Sequence[tuple[str, Sequence[str], bytes]], *, closed: bool
-    ) -> Caller:
         headers = request.header_values("authorization")
         if not headers:
-            if closed:
-                raise _unauthorised("this request needs a token: Authorization: Bearer …")
-            reason = why_not_local(request)
-            if reason is not None:
-                raise Problem(403, "not-here", f"{reason}: create one with `order-sync tokens add`.")
-            return Caller("loopback", frozenset(SCOPES))
+            raise _unauthorised("this request needs a token: Authorization: Bearer …")
         kind, _, token = headers[0].partition(" ")
         caller: Caller | None = None
         if len(headers) == 1 and kind.lower() == "bearer":
@@ -166,6 +94,7 @@ class Authenticator:
             self._refuse_locked(request.client)
             self._count_failure(request.client)
             raise _unauthorised("this token is not valid.", ' error="invalid_token"')
+        check_scope(request, caller)
         return caller
 
     def _refuse_locked(self, client: str) -> None:

@@ -92,7 +92,7 @@ def _description(api: FastAPI) -> dict[str, Any]:
             "token": {
                 "type": "http",
                 "scheme": "bearer",
-                "description": "Made by `order-sync tokens add`. While none exists, this machine needs none.",
+                "description": "Made by `order-sync tokens add`.",
             }
         }
         description["security"] = [{"token": []}]

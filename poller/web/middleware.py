@@ -15,10 +15,11 @@ import structlog
 from starlette.concurrency import run_in_threadpool
 
 from poller.bootstrap import Service
-from poller.web.access import READY, Authenticator, Caller, RequestInfo, required_scope
+from poller.web.access import READY, Authenticator, Caller, required_scope
 from poller.web.console import sessions
 from poller.web.problems import Problem, database_away, starting
-from store import tokens, users
+from poller.web.requests import SAFE_METHODS, Front, RequestInfo, client_of, is_of_other_page
+from store import tokens
 from store.engine import DatabaseError, NoConnection
 from store.tokens import StoredToken
 
@@ -35,6 +36,11 @@ SLOWEST_BODY = 20.0
 """Seconds in which a body must arrive."""
 
 METRICS = "/metrics"
+
+OTHER_PAGE = (
+    "a page of another site sent this request, so nothing was changed. Behind a proxy, set "
+    "ORDER_SYNC_PUBLIC_URL to the address that people open, for example https://orders.example."
+)
 
 DATABASE_ERRORS = (DatabaseError, NoConnection)
 """How a database fails; ``NoConnection``: all connections are in use."""
@@ -57,13 +63,17 @@ class GuardMiddleware:
         self._app = app
         self._service = service
         self._authenticator = authenticator
-        self._known: tuple[Sequence[StoredToken], bool] | None = None
+        settings = service.config.settings
+        self._front = Front(settings.public_url, settings.trusted_proxies)
+        self._known: Sequence[StoredToken] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         started = False
-        scope.setdefault("state", {})
+        state = scope.setdefault("state", {})
+        state["service"], state["front"] = self._service, self._front
+        state["info"] = _request_info(scope, self._front)
 
         async def guarded(message: Message) -> None:
             nonlocal started
@@ -85,8 +95,10 @@ class GuardMiddleware:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if b"\0" in scope.get("raw_path", b"") or "\0" in scope["path"] or b"%00" in scope["query_string"]:
             raise Problem(400, "nul", "the address contains a NUL character.")
-        request = _request_info(scope)
         state = scope["state"]
+        request: RequestInfo = state["info"]
+        if request.method not in SAFE_METHODS and is_of_other_page(request, self._front):
+            raise Problem(403, "origin", OTHER_PAGE)
         if required_scope(request) is not None:
             state["caller"] = await run_in_threadpool(self._authenticate, request)
         elif request.path == READY:
@@ -99,23 +111,22 @@ class GuardMiddleware:
         if not self._service.is_open:
             raise starting()
         try:
-            stored, has_users = self._credentials(request)
             if sessions.is_page(request.path):
-                closed = self._authenticator.is_closed(stored, has_users)
-                return sessions.authenticate(self._service.store, request, closed)
+                return sessions.authenticate(self._service.store, request, self._front)
+            stored = self._tokens(request)
         except DATABASE_ERRORS:
             raise database_away() from None
-        return self._authenticator.authenticate(request, stored, has_users=has_users)
+        return self._authenticator.authenticate(request, stored)
 
-    def _credentials(self, request: RequestInfo) -> tuple[Sequence[StoredToken], bool]:
-        """Return the stored tokens, and True if the console has users.
+    def _tokens(self, request: RequestInfo) -> Sequence[StoredToken]:
+        """Return the stored tokens.
 
         While the database is away, metrics, which say so, are served to those that were known last: none of
         them can be removed meanwhile.
         """
         try:
             with self._service.store.read() as tx:
-                self._known = tokens.load(tx), users.is_any(tx)
+                self._known = tokens.load(tx)
         except DATABASE_ERRORS:
             if self._known is None or request.path != METRICS:
                 raise
@@ -139,10 +150,11 @@ def with_headers(raw_headers: Any) -> list[tuple[bytes, bytes]]:
     return headers + [item for item in HEADERS.items() if item[0] not in names]
 
 
-def _request_info(scope: Scope) -> RequestInfo:
-    client = scope.get("client") or ("", 0)
+def _request_info(scope: Scope, front: Front) -> RequestInfo:
+    peer = str((scope.get("client") or ("", 0))[0])
     headers = [(n.decode("latin-1").lower(), v.decode("latin-1")) for n, v in scope["headers"]]
-    return RequestInfo(scope["method"], scope["path"], str(client[0]), headers)
+    client = client_of(peer, headers, front.proxies)
+    return RequestInfo(scope["method"], scope["path"], client, headers)
 
 
 async def _body(request: RequestInfo, receive: Receive) -> bytes:

@@ -14,6 +14,7 @@ from anyio import to_thread
 from poller.bootstrap import Service, utc_now
 from poller.web.app import make_app
 from poller.web.connections import IDLE_SECONDS, HttpConnection, RunningLimit
+from poller.web.requests import url_of
 
 log = structlog.get_logger("order_sync")
 
@@ -102,14 +103,12 @@ class WebServer:
 
     @property
     def url(self) -> str:
-        """The URL at which it is reached."""
-        host, port = self._socket.getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        """The URL at which people reach it."""
+        return url_of(self._service.config.settings.public_url, *self._socket.getsockname()[:2])
 
     def start(self) -> None:
         """Start serving."""
         self._thread.start()
-        log.info("listening", url=self.url)
 
     def _run(self) -> None:
         try:

@@ -22,6 +22,11 @@ from store.engine import create_engine
 from tests.acceptance.command_line import STARTED, Shop, open_shop
 from tests.acceptance.test_cli_service import FIRST, next_event, running, stops, until
 
+TOKEN = "x" * 40
+"""The service's own token, ORDER_SYNC_API_TOKEN."""
+
+OWN = "setting:api_token"
+
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Shop]:
@@ -56,7 +61,7 @@ def test_wrong_tokens_commands_are_refused_in_one_sentence(shop: Shop) -> None:
     assert "there is no scope admin" in shop("tokens", "add", "x", "--scope", "admin", status=2).err
     shop("tokens", "remove", "erp")
     assert "there is no token of that name" in shop("tokens", "remove", "erp", status=2).err
-    assert "until there is one, only this machine is served" in shop("tokens", "list").err
+    assert "there are no tokens: make one with `order-sync tokens add NAME`" in shop("tokens", "list").err
     assert shop("tokens", "list", "--json").json() == []
 
 
@@ -83,15 +88,14 @@ def test_a_port_that_is_taken_is_one_sentence(shop: Shop) -> None:
 
 @pytest.mark.long
 def test_the_running_service_answers_and_ends_in_time_with_a_connection_open(shop: Shop) -> None:
-    token = "x" * 40
-    with running(shop, ORDER_SYNC_API_TOKEN=token, ORDER_SYNC_LOG_LEVEL="info") as process:
+    with running(shop, ORDER_SYNC_API_TOKEN=TOKEN, ORDER_SYNC_LOG_LEVEL="info") as process:
         url = next_event(process, "listening")["url"]
         next_event(process, "run", outcome="complete")
-        with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}) as client:
+        with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}) as client:
             assert client.get("/healthz").json() == {"status": "ok"}
             assert client.get(f"/orders/{FIRST}").json()["buyer_name"] == "Quentin Invented"
             event = next_event(process, "disclosed")
-            assert (event["who"], event["ids"]) == ("setting:api_token", [FIRST])
+            assert (event["who"], event["ids"]) == (OWN, [FIRST])
             stops(process, signal.SIGTERM)
             with pytest.raises(httpx.TransportError):
                 client.get("/healthz")
@@ -104,9 +108,10 @@ def test_the_service_ends_in_time_although_an_answer_waits_for_amazon(shop: Shop
 
     def ask(url: str) -> None:
         with suppress(httpx.TransportError):
-            httpx.post(f"{url}/orders/{FIRST}/fetch", json={"account": "acme"}, timeout=60)
+            headers = {"Authorization": f"Bearer {TOKEN}"}
+            httpx.post(f"{url}/orders/{FIRST}/fetch", json={"account": "acme"}, headers=headers, timeout=60)
 
-    with running(shop, ORDER_SYNC_LOG_LEVEL="debug") as process:
+    with running(shop, ORDER_SYNC_API_TOKEN=TOKEN, ORDER_SYNC_LOG_LEVEL="debug") as process:
         url = next_event(process, "listening")["url"]
         next_event(process, "run", outcome="complete")
         asking = threading.Thread(target=ask, args=[url])
@@ -122,14 +127,16 @@ def test_disclosures_are_logged_although_the_log_is_quiet(shop: Shop) -> None:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     shop("sync")
-    with running(shop, ORDER_SYNC_LISTEN=address, ORDER_SYNC_LOG_LEVEL="error") as process:
+    environ = {"ORDER_SYNC_LISTEN": address, "ORDER_SYNC_API_TOKEN": TOKEN, "ORDER_SYNC_LOG_LEVEL": "error"}
+    with running(shop, **environ) as process:
         transport = httpx.HTTPTransport(retries=8)
-        with httpx.Client(base_url=f"http://{address}", transport=transport) as client:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        with httpx.Client(base_url=f"http://{address}", transport=transport, headers=headers) as client:
             while client.get("/orders").status_code == 503:
                 pass
         assert process.stderr is not None
         entry = json.loads(process.stderr.readline())
-        assert (entry["event"], entry["who"], entry["ids"]) == ("disclosed", "loopback", [FIRST])
+        assert (entry["event"], entry["who"], entry["ids"]) == ("disclosed", OWN, [FIRST])
         stops(process, signal.SIGTERM)
 
 

@@ -79,4 +79,5 @@ def test_wrong_users_commands_are_refused_in_one_sentence(shop: Shop, add: Add) 
     assert "user ann exists already" in add("ann", status=2).err
     shop("users", "remove", "ann")
     assert "there is no user of that name" in shop("users", "remove", "ann", status=2).err
-    assert "until there is one, only this machine is served" in shop("users", "list").err
+    assert "there are no users: add one with `order-sync users add NAME`" in shop("users", "list").err
+    assert "there is no user of that name" in shop("users", "link", "ann", status=2).err

@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from store import queries
 from store.tables import idempotency_keys
 from tests.acceptance.command_line import ROOT
+from tests.acceptance.web_victim import TOKEN
 from tests.acceptance.web_world import BUYERS, Served, problem, said, served
 from tests.acceptance.web_world import logged as watched
 from tests.databases import long_on
@@ -116,7 +117,7 @@ def test_a_process_that_dies_in_between_leaves_all_or_nothing(tmp_path: Path, da
         done = subprocess.run(
             [sys.executable, "-m", "tests.acceptance.web_victim"],
             cwd=ROOT,
-            env=environ | place.shop.environ,
+            env=environ | place.shop.environ | {"ORDER_SYNC_API_TOKEN": TOKEN},
             stdout=subprocess.PIPE,
             text=True,
             check=True,

@@ -26,6 +26,9 @@ from store.tables import customers, idempotency_keys
 EVERY = 5
 """One boundary in this many is tried, except for the last ones."""
 
+TOKEN = "x" * 40
+"""The service's own token, ORDER_SYNC_API_TOKEN."""
+
 NEVER = 0
 """A boundary that is never reached."""
 
@@ -63,7 +66,7 @@ def asked(number: int, boundary: int) -> dict[str, Any]:
             return await client.post(
                 "/customers",
                 json={"external_id": f"number-{number}", "name": "Quentin"},
-                headers={"Idempotency-Key": f"key-{number}"},
+                headers={"Idempotency-Key": f"key-{number}", "Authorization": f"Bearer {TOKEN}"},
             )
 
     with Service(os.environ) as service:

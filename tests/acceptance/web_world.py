@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ import structlog
 from connectors.simulator.orders import Line
 from connectors.simulator.world import Seller, World
 from poller.bootstrap import Service
-from poller.web.console import forms
+from poller.web.console import forms, sessions
 from poller.web.server import WebServer, listen
 from poller.web.tokens import digest
 from poller.web.users import MAX_SESSION
@@ -54,17 +55,8 @@ class Served:
 
     def browser(self, name: str, *scopes: str, **headers: str) -> httpx.Client:
         """Asks as a browser in which a user with these scopes is signed in, and fills in its forms."""
-        session = f"{name}-{'x' * 40}"
-
-        def signed_in(tx: Transaction) -> None:
-            users.add(tx, name, "no hash", scopes)
-            (user,) = [user for user in users.load(tx) if user.name == name]
-            assert users.begin(tx, user, digest(session), MAX_SESSION)
-
-        self.store.commit(signed_in)
-        client = httpx.Client(
-            base_url=self.url, headers=headers, cookies={forms.SESSION_COOKIE: session}, timeout=60
-        )
+        cookies = signed_in(self.store, name, *scopes)
+        client = httpx.Client(base_url=self.url, headers=headers, cookies=cookies, timeout=60)
         self.clients.append(client)
         return client
 
@@ -76,6 +68,19 @@ class Served:
         client = httpx.Client(base_url=self.url, headers=headers, timeout=60)
         self.clients.append(client)
         return client
+
+
+def signed_in(store: Store, name: str, *scopes: str) -> dict[str, str]:
+    """Sign in a new user with these scopes. Return the browser's cookies."""
+    session = f"{name}-{'x' * 40}"
+
+    def begin(tx: Transaction) -> None:
+        users.add(tx, name, "no hash", scopes)
+        (user,) = [user for user in users.load(tx) if user.name == name]
+        assert users.begin(tx, user, digest(session), MAX_SESSION)
+
+    store.commit(begin)
+    return {forms.SESSION: session}
 
 
 @contextmanager
@@ -122,7 +127,8 @@ def served(folder: Path, database_url: str | None = None, **environ: str) -> Ite
 
 def form(client: httpx.Client, **fields: str) -> dict[str, str]:
     """Return the fields of a console form in this browser."""
-    return {"csrf_token": forms.csrf_token(client.cookies[forms.SESSION_COOKIE]), **fields}
+    (token,) = set(re.findall(r'name="csrf_token" value="(\w+)"', client.get(sessions.SIGN_IN).text))
+    return {"csrf_token": token, **fields}
 
 
 @contextmanager

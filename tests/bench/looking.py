@@ -18,6 +18,7 @@ from poller.bootstrap import Service
 from poller.web.server import WebServer, listen
 from store import queries, tables
 from tests.acceptance.command_line import marketplace_file
+from tests.acceptance.web_world import ALL, signed_in
 from tests.bench.pages import MARKETPLACES
 from tests.harness import KEY
 
@@ -48,7 +49,8 @@ def main(database: Path) -> None:
             server = WebServer(service, listen("127.0.0.1", 0))
             server.start()
             try:
-                with httpx.Client(base_url=server.url, timeout=120) as client:
+                cookies = signed_in(service.store, "bench", *ALL)
+                with httpx.Client(base_url=server.url, timeout=120, cookies=cookies) as client:
                     _measure(service, client)
             finally:
                 service.stop.set()

@@ -20,9 +20,11 @@ from poller.monitoring.alert_rules import PROCESS_SENT_AFTER
 from poller.monitoring.alerts import FAULT_SENT_AFTER, Alerting, Delivery
 from poller.monitoring.gather import gather
 from poller.monitoring.readiness import check
+from poller.web.console import forms
 from poller.web.server import WebServer, listen
 from store.engine import DatabaseError
 from tests.acceptance.test_docs import quoted, rows, section
+from tests.acceptance.web_world import ALL, signed_in
 from tests.databases import long_on
 from tests.integration.situations import SITUATIONS, situation
 from tests.integration.store_world import clock_of
@@ -36,12 +38,12 @@ def test_every_situation_is_documented() -> None:
 
 
 @contextmanager
-def browsing(service: Service) -> Iterator[httpx.Client]:
-    """Serve it, to a browser on this machine."""
+def browsing(service: Service, cookies: dict[str, str]) -> Iterator[httpx.Client]:
+    """Serve it, to a browser."""
     server = WebServer(service, listen("127.0.0.1", 0))
     server.start()
     try:
-        with httpx.Client(base_url=server.url, timeout=60) as client:
+        with httpx.Client(base_url=server.url, timeout=60, cookies=cookies) as client:
             yield client
     finally:
         service.stop.set()
@@ -82,7 +84,7 @@ def test_status_readiness_alerts_console_and_log_say_the_same(
         printed = re.sub(r"\s+", " ", capsys.readouterr().out)
         assert printed.startswith("Needs attention:" if health else "All is well")
 
-        with browsing(service) as client:
+        with browsing(service, signed_in(service.store, "ann", *ALL)) as client:
             assert ready(client) == readiness
             page = client.get("/console/")
             shown = re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]*>", "", page.text)))
@@ -110,7 +112,7 @@ def test_a_database_that_does_not_answer_is_said_at_every_door(
         with pytest.raises(DatabaseError) as raised:
             command.status()
         assert reason in sentences_of(raised.value)[1]
-        with browsing(service) as client:
+        with browsing(service, {forms.SESSION: "x" * 43}) as client:
             assert ready(client) == readiness
             page = client.get("/console/")
         assert page.status_code == 503

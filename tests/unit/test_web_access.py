@@ -1,4 +1,4 @@
-"""Access over HTTP, decided from a request alone: tokens, scopes, this machine, locking."""
+"""Access over HTTP, decided from a request alone: tokens, scopes, origins, cookies, locking."""
 
 from __future__ import annotations
 
@@ -6,16 +6,25 @@ from datetime import timedelta
 
 import pytest
 
+from config import values
 from poller.errors import Refused
 from poller.web.access import (
     LOCK_TIME,
     MAX_ADDRESSES,
     MAX_FAILURES,
     Authenticator,
-    RequestInfo,
     required_scope,
 )
 from poller.web.problems import Problem
+from poller.web.requests import (
+    Front,
+    RequestInfo,
+    client_of,
+    cookie,
+    cookie_values,
+    is_of_other_page,
+    is_secure,
+)
 from poller.web.tokens import SCOPES, checked_name, checked_scopes, digest, new_token
 from store.tokens import StoredToken
 from tests.harness import NOON, SimulatedClock
@@ -58,61 +67,118 @@ def authenticator(clock: SimulatedClock) -> Authenticator:
     return Authenticator(SECRET, clock)
 
 
-@pytest.mark.parametrize("client", ["127.0.0.1", "127.8.8.8", "::1"])
-@pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost", "LOCALHOST:1", "[::1]:8000", "127.0.0.1"])
-def test_without_a_token_this_machine_may_do_everything(
-    without_tokens: Authenticator, client: str, host: str
+@pytest.mark.parametrize("client", ["127.0.0.1", "::1", "192.168.1.5", "", "unix"])
+def test_without_a_token_no_one_is_served_wherever_they_are(
+    without_tokens: Authenticator, authenticator: Authenticator, client: str
 ) -> None:
-    caller = without_tokens.authenticate(asked(("host", host), client=client, method="DELETE"), ())
-    assert (caller.who, caller.scopes) == ("loopback", frozenset(SCOPES))
+    for asking in (without_tokens, authenticator):
+        problem = refused(asking, asked(client=client))
+        assert (problem.status, problem.headers["WWW-Authenticate"]) == (401, "Bearer")
 
 
-@pytest.mark.parametrize("client", ["192.168.1.5", "2001:db8::1", "", "unix"])
-def test_without_a_token_no_other_machine_is_served(without_tokens: Authenticator, client: str) -> None:
-    assert refused(without_tokens, asked(client=client)).status == 403
+# --- what a request says about itself ---------------------------------------------------------------
+
+PUBLIC = Front("https://orders.example")
 
 
 @pytest.mark.parametrize(
-    "header",
+    ("host", "front", "secure"),
     [
-        ("forwarded", "for=127.0.0.1"),
-        ("x-forwarded-for", "127.0.0.1"),
-        ("x-forwarded-host", "localhost"),
-        ("x-forwarded-anything", ""),
-        ("via", "1.1 proxy"),
-        ("x-real-ip", "127.0.0.1"),
-        ("cf-connecting-ip", "127.0.0.1"),
-        ("origin", "https://evil.example"),
-        ("origin", "null"),
-        ("origin", "http://127.0.0.1:9999"),
-        ("sec-fetch-site", "cross-site"),
-        ("sec-fetch-site", "same-site"),
-        ("host", "localhost"),
+        ("127.0.0.1:8000", Front(), False),
+        ("localhost", Front(), False),
+        ("[::1]:8000", Front(), False),
+        ("orders.example", Front(), True),
+        ("127.0.0.1.evil.example", Front(), True),
+        ("", Front(), True),
+        ("127.0.0.1:8000", PUBLIC, True),
+        ("orders.example", Front("http://localhost:8000"), False),
     ],
 )
-def test_without_a_token_what_a_proxy_or_a_page_asks_is_refused(
-    without_tokens: Authenticator, header: tuple[str, str]
+def test_only_a_browser_on_this_machine_needs_no_tls(host: str, front: Front, secure: bool) -> None:
+    assert is_secure(asked(("host", host)), front) is secure
+
+
+@pytest.mark.parametrize(
+    ("headers", "front", "other"),
+    [
+        ([HOST], Front(), False),
+        ([HOST, ("origin", "http://127.0.0.1:8000")], Front(), False),
+        ([HOST, ("origin", "http://127.0.0.1:8000"), ("sec-fetch-site", "same-origin")], Front(), False),
+        ([HOST, ("sec-fetch-site", "none")], Front(), False),
+        ([HOST, ("origin", "http://127.0.0.1:9999")], Front(), True),
+        ([HOST, ("origin", "http://127.0.0.1")], Front(), True),
+        ([HOST, ("origin", "http://localhost:8000")], Front(), True),
+        ([HOST, ("origin", "null")], Front(), True),
+        ([HOST, ("origin", "https://evil.example")], Front(), True),
+        ([HOST, ("sec-fetch-site", "same-site")], Front(), True),
+        ([HOST, ("sec-fetch-site", "cross-site")], Front(), True),
+        ([HOST, ("origin", "http://127.0.0.1:8000"), ("sec-fetch-site", "same-site")], Front(), True),
+        ([HOST, ("origin", "https://orders.example")], Front(), True),
+        ([HOST, ("origin", "https://orders.example")], PUBLIC, False),
+        ([HOST, ("origin", "https://orders.example:444")], PUBLIC, True),
+        ([HOST, ("origin", "http://orders.example")], PUBLIC, True),
+        ([HOST, ("origin", "http://127.0.0.1:8000")], PUBLIC, False),
+        ([("origin", "http://")], Front(), True),
+        ([HOST, HOST, ("origin", "http://127.0.0.1:8000")], Front(), True),
+    ],
+)
+def test_a_change_comes_from_a_page_of_ours(
+    headers: list[tuple[str, str]], front: Front, other: bool
 ) -> None:
-    assert refused(without_tokens, asked(HOST, header)).kind == "not-here"
+    assert is_of_other_page(RequestInfo("POST", "/console/x", "127.0.0.1", headers), front) is other
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "10.0.0.1", "", "[::2]:8000"])
-def test_without_a_token_a_foreign_host_is_refused(without_tokens: Authenticator, host: str) -> None:
-    assert refused(without_tokens, asked(("host", host))).kind == "not-here"
-    assert refused(without_tokens, asked(("accept", "*/*"))).kind == "not-here"
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "client"),
+    [
+        ("192.0.2.7", ["10.9.9.9"], "192.0.2.7"),  # it is no proxy of ours
+        ("10.0.0.1", [], "10.0.0.1"),
+        ("10.0.0.1", ["192.0.2.7"], "192.0.2.7"),
+        ("10.0.0.1", ["1.2.3.4, 192.0.2.7"], "192.0.2.7"),  # 1.2.3.4 is what the client claims
+        ("10.0.0.1", ["1.2.3.4", "192.0.2.7"], "192.0.2.7"),
+        ("10.0.0.1", ["1.2.3.4, 192.0.2.7, 10.0.0.2"], "192.0.2.7"),
+        ("10.0.0.1", ["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+        ("10.0.0.1", ["192.0.2.7, nonsense"], "10.0.0.1"),
+        ("10.0.0.1", ["nonsense, 10.0.0.2"], "10.0.0.2"),
+        ("10.0.0.1", [""], "10.0.0.1"),
+        ("10.0.0.1", ["2001:DB8::1"], "2001:db8::1"),
+        ("", ["192.0.2.7"], ""),
+    ],
+)
+def test_the_client_is_whom_our_proxies_name(peer: str, forwarded: list[str], client: str) -> None:
+    proxies = values.networks("10.0.0.0/24")
+    assert client_of(peer, [("x-forwarded-for", text) for text in forwarded], proxies) == client
 
 
-def test_a_page_of_its_own_origin_is_this_machine(without_tokens: Authenticator) -> None:
-    own = asked(HOST, ("origin", "http://127.0.0.1:8000"), ("sec-fetch-site", "same-origin"))
-    assert without_tokens.authenticate(own, ()).who == "loopback"
+VALUE = "v" * 43
 
 
-def test_once_there_is_a_token_this_machine_needs_one_too(
-    authenticator: Authenticator, without_tokens: Authenticator
+@pytest.mark.parametrize(
+    ("headers", "value"),
+    [
+        ([f"ours={VALUE}"], VALUE),
+        ([f' theirs={{"a":1}}; ours={VALUE} ; a[b]=1; caf\u00e9=1; "unclosed'], VALUE),
+        ([f"ours={VALUE}; ours={VALUE}x"], None),
+        ([f"ours={VALUE}", f"ours={VALUE}"], None),
+        ([f'ours={VALUE}; ours={{"'], None),
+        (['ours={"'], None),
+        ([f'ours="{VALUE}"'], None),
+        (["ours=short"], None),
+        ([f"Ours={VALUE}; xours={VALUE}"], None),
+        ([], None),
+    ],
+)
+def test_one_cookie_of_ours_is_read_whatever_other_pages_have_set(
+    headers: list[str], value: str | None
 ) -> None:
-    assert refused(authenticator, asked()).status == 401
-    problem = refused(without_tokens, asked(), READER)
-    assert (problem.status, problem.headers["WWW-Authenticate"]) == (401, "Bearer")
+    request = asked(*(("cookie", text) for text in headers), HOST)
+    assert cookie(request, "ours") == value
+    assert (len(cookie_values(request, "ours")) > 1) is (
+        "; ours=" in "; ".join(headers)[3:] and value is None
+    )
+
+
+# --- tokens -----------------------------------------------------------------------------------------
 
 
 def test_tokens_are_named_and_have_their_scopes(authenticator: Authenticator) -> None:

@@ -2,45 +2,84 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from urllib.parse import parse_qs
 
 from fastapi import Request, Response
 
-from config.values import is_loopback
-from poller.web.access import host_of
-from poller.web.problems import Problem
+from poller.web.problems import Problem, starting
+from poller.web.requests import SAFE_METHODS, Front, RequestInfo, cookie, is_secure
 
 PREFIX = "/console"
-SESSION_COOKIE = "order_sync_session"
-FORM_COOKIE = "order_sync_form"
+SESSION = "order_sync_session"
+FORM = "order_sync_form"
 """Seed of the CSRF tokens in a browser without a session."""
+
+OURS_ALONE = "__Host-"
+"""Browsers let only this host, over TLS, set a cookie whose name begins so: no sibling domain can."""
 
 
 # --- cookies ----------------------------------------------------------------------------------------
 
 
-def set_cookie(request: Request, response: Response, name: str, value: str, seconds: int | None) -> None:
+def session_cookie(request: RequestInfo, front: Front) -> str:
+    """Return the name of the session's cookie."""
+    return _full_name(SESSION, is_secure(request, front))
+
+
+def session_of(request: Request) -> str | None:
+    """Return the session's token that the browser sent."""
+    return _sent(request, SESSION)
+
+
+def begin_session(request: Request, response: Response, token: str, seconds: int) -> None:
+    """Give the browser a session, in place of the seed of its forms."""
+    _set(request, response, SESSION, token, seconds)
+    _drop(request, response, FORM)
+
+
+def end_session(request: Request, response: Response) -> None:
+    """Make the browser forget its session."""
+    _drop(request, response, SESSION)
+
+
+def begin_forms(request: Request, response: Response, seed: str) -> None:
+    """Give a browser without a session what ties forms to it."""
+    _set(request, response, FORM, seed, None)
+
+
+def _sent(request: Request, name: str) -> str | None:
+    info: RequestInfo = request.state.info
+    return cookie(info, _full_name(name, is_secure(info, request.state.front)))
+
+
+def _set(request: Request, response: Response, name: str, value: str, seconds: int | None) -> None:
     """Set a cookie that scripts cannot read and that travels over TLS only, except on this machine."""
+    secure = is_secure(request.state.info, request.state.front)
     response.set_cookie(
-        name,
+        _full_name(name, secure),
         value,
         max_age=seconds,
-        path=PREFIX,
-        secure=not _is_local(request),
+        path=_path(secure),
+        secure=secure,
         httponly=True,
         samesite="lax",
     )
 
 
-def drop_cookie(request: Request, response: Response, name: str) -> None:
-    """Make the browser forget a cookie."""
-    response.delete_cookie(name, path=PREFIX, secure=not _is_local(request), httponly=True, samesite="lax")
+def _drop(request: Request, response: Response, name: str) -> None:
+    secure = is_secure(request.state.info, request.state.front)
+    response.delete_cookie(
+        _full_name(name, secure), path=_path(secure), secure=secure, httponly=True, samesite="lax"
+    )
 
 
-def _is_local(request: Request) -> bool:
-    return is_loopback(host_of(request.headers.get("host", "")))
+def _full_name(name: str, secure: bool) -> str:
+    return f"{OURS_ALONE}{name}" if secure else name
+
+
+def _path(secure: bool) -> str:
+    return "/" if secure else PREFIX  # browsers refuse __Host- with any other path
 
 
 # --- fields -----------------------------------------------------------------------------------------
@@ -80,23 +119,32 @@ def fields_of(request: Request) -> Fields:
 # --- cross-site requests ----------------------------------------------------------------------------
 
 
-def csrf_token(seed: str) -> str:
-    """Return the token that a form must carry; only the browser that got the form keeps ``seed``."""
-    return hashlib.sha256(f"form\0{seed}".encode()).hexdigest()[:40]
+def csrf_token(request: Request, seed: str) -> str:
+    """Return the token that a form must carry: from what only its browser keeps, and a key of the server's.
+
+    Empty until the database, which has the key, is open.
+    """
+    service = request.state.service
+    if not service.is_open:
+        return ""
+    token: str = service.store.lookup.fingerprint(f"form\0{seed}")
+    return token
 
 
 def csrf_seed(request: Request) -> str | None:
     """Return what ties a form to this browser: its session, or the form cookie if it has none."""
-    return request.cookies.get(SESSION_COOKIE) or request.cookies.get(FORM_COOKIE)
+    return session_of(request) or _sent(request, FORM)
 
 
 def check_form(request: Request) -> None:
     """Raise Problem if a change was not sent by a form of ours from this browser."""
-    if request.method in ("GET", "HEAD", "OPTIONS"):
+    if request.method in SAFE_METHODS:
         return
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/x-www-form-urlencoded":
         raise Problem(415, "form", "only forms of the console are accepted here.")
+    if not request.state.service.is_open:
+        raise starting()
     seed = csrf_seed(request)
     if seed is None:
         raise Problem(
@@ -104,5 +152,6 @@ def check_form(request: Request) -> None:
             "form",
             "your browser sent no cookie. From another machine, signing in needs https.",
         )
-    if not hmac.compare_digest(csrf_token(seed), fields_of(request).one("csrf_token")):
+    sent = fields_of(request).one("csrf_token")
+    if not hmac.compare_digest(csrf_token(request, seed).encode(), sent.encode()):
         raise Problem(403, "form", "this form has expired: go back, reload the page and send it again.")

@@ -130,14 +130,14 @@ def page(request: Request, template: str, status: int = 200, **values: Any) -> H
         caller=caller,
         may_write=caller is not None and "write" in caller.scopes,
         sees_buyers=caller is not None and caller.sees_buyers,
-        csrf_token=forms.csrf_token(seed),
+        csrf_token=forms.csrf_token(request, seed),
         path=request.scope["path"],
         now=datetime.now(UTC),
         **values,
     )
     response = HTMLResponse(text, status, {"Content-Security-Policy": POLICY, "Vary": "Cookie"})
     if known_seed is None:
-        forms.set_cookie(request, response, forms.FORM_COOKIE, seed, None)
+        forms.begin_forms(request, response, seed)
     return response
 
 

@@ -9,18 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import MutableMapping
 from datetime import timedelta
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import quote
 
 from fastapi import Request, Response
 from fastapi.responses import RedirectResponse
 
-from poller.web.access import Caller, RequestInfo, check_scope, why_not_local
-from poller.web.console.forms import PREFIX, SESSION_COOKIE
+from poller.web.access import Caller, check_scope
+from poller.web.console.forms import PREFIX, session_cookie
 from poller.web.console.rendering import problem_page
 from poller.web.problems import Problem
-from poller.web.tokens import SCOPES, digest
+from poller.web.requests import Front, RequestInfo, cookie, cookie_values
+from poller.web.tokens import digest
 from poller.web.users import is_over
 from store import users
 from store.engine import Store
@@ -56,29 +56,27 @@ class SignInFirst(Problem):
         return RedirectResponse(target, 303)
 
 
-def authenticate(store: Store, request: RequestInfo, closed: bool) -> Caller:
-    """Return the caller of a page, or raise Problem. ``closed``: credentials are required."""
-    caller = _signed_in(store, request)
-    if caller is None and closed:
+def authenticate(store: Store, request: RequestInfo, front: Front) -> Caller:
+    """Return the caller of a page, or raise Problem."""
+    name = session_cookie(request, front)
+    if len(cookie_values(request, name)) > 1:
+        raise Problem(
+            400,
+            "cookies",
+            f"your browser sent the cookie {name} twice, so another page of this host has set one: delete "
+            "this site's cookies and sign in again.",
+        )
+    caller = _signed_in(store, request, cookie(request, name))
+    if caller is None:
         if request.method in ("GET", "HEAD") and not is_automatic(request.path):
             raise SignInFirst(request.path)
         raise Problem(401, "sign-in", "sign in first.")
-    if caller is None:
-        reason = why_not_local(request)
-        if reason is not None:
-            raise Problem(
-                403,
-                "not-here",
-                f"{reason.replace('a token', 'a signed-in user')}: create one with `order-sync users add`.",
-            )
-        caller = Caller("loopback", frozenset(SCOPES))
     check_scope(request, caller)
     return caller
 
 
-def _signed_in(store: Store, request: RequestInfo) -> Caller | None:
-    token = _cookies(request).get(SESSION_COOKIE)
-    if not token:
+def _signed_in(store: Store, request: RequestInfo, token: str | None) -> Caller | None:
+    if token is None:
         return None
     session_digest = digest(token)
     with store.read() as tx:
@@ -88,16 +86,6 @@ def _signed_in(store: Store, request: RequestInfo) -> Caller | None:
     if now - session.seen_at > SEEN_EVERY and not is_automatic(request.path):
         store.commit(lambda tx: users.see(tx, session_digest))
     return Caller(f"user:{session.name}", frozenset(session.scopes))
-
-
-def _cookies(request: RequestInfo) -> dict[str, str]:
-    cookies: dict[str, str] = {}
-    for header in request.header_values("cookie"):
-        try:
-            cookies.update({name: morsel.value for name, morsel in SimpleCookie(header).items()})
-        except CookieError:
-            continue
-    return cookies
 
 
 def problem_response(scope: MutableMapping[str, Any], problem: Problem) -> Response:

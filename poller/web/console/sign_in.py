@@ -59,18 +59,37 @@ def sign_in(request: Request, service: ServiceDep) -> Response:
             log.warning("sign-in refused", who=f"user:{user.name}", attempt=user.failures + 1)
         return page(request, "sign_in.html", 401, next=target, refused=True, name=name, has_users=True)
     log.info("signed in", who=f"user:{user.name}")
-    response = RedirectResponse(sessions.safe_target(target), 303)
-    forms.set_cookie(request, response, forms.SESSION_COOKIE, token, round(MAX_SESSION.total_seconds()))
-    forms.drop_cookie(request, response, forms.FORM_COOKIE)
+    return _begun(request, sessions.safe_target(target), token)
+
+
+@router.get("/enter")
+def enter(request: Request, service: ServiceDep, key: str = "") -> Response:
+    """Begin a session by a link that works once."""
+    if not service.is_open:
+        raise starting()
+    token = secrets.token_urlsafe(32)
+    name = service.store.commit(lambda tx: users.enter(tx, digest(key), digest(token), MAX_SESSION))
+    if name is None:
+        log.warning("sign-in link refused")
+        raise Problem(
+            403, "link", "this link was used or has expired: `order-sync users link NAME` makes another."
+        )
+    log.info("signed in", who=f"user:{name}", by="link")
+    return _begun(request, sessions.HOME, token)
+
+
+def _begun(request: Request, target: str, token: str) -> Response:
+    response = RedirectResponse(target, 303)
+    forms.begin_session(request, response, token, round(MAX_SESSION.total_seconds()))
     return response
 
 
 @router.post("/sign-out")
 def sign_out(request: Request, service: ServiceDep) -> Response:
     """End the session, on the server and in the browser."""
-    token = request.cookies.get(forms.SESSION_COOKIE)
+    token = forms.session_of(request)
     if token is not None:
         service.store.commit(lambda tx: users.end(tx, digest(token)))
     response = RedirectResponse(sessions.SIGN_IN, 303)
-    forms.drop_cookie(request, response, forms.SESSION_COOKIE)
+    forms.end_session(request, response)
     return response
