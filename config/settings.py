@@ -203,7 +203,7 @@ def read_environment(environ: Mapping[str, str]) -> Environment:
             continue
         secret_files.append(Path(value))
         try:
-            contents[name.lower()] = read_secret(Path(value))
+            contents[name.lower()] = read_secret(Path(value), is_secret=_is_secret(name))
         except Unreadable as fault:
             problems.append(_stopping(name, f"{spelled}: {shown_path(value)} {fault}"))
     source = EnvSettingsSource(Settings)
@@ -211,6 +211,19 @@ def read_environment(environ: Mapping[str, str]) -> Environment:
     scalars = source()
     accounts = scalars.pop("accounts", {})
     return Environment(scalars, accounts, tuple(problems), tuple(secret_files))
+
+
+def _is_secret(name: str) -> bool:
+    """Return True for a setting whose value is kept out of sight."""
+    account = _ACCOUNT_VARIABLE.fullmatch(name)
+    if account is not None:
+        return is_secret_of_account(account["key"].lower())
+    return "Secret" in str(Settings.model_fields[name.lower()].annotation)
+
+
+def is_secret_of_account(key: str) -> bool:
+    """Return True for a key of an account whose value is kept out of sight."""
+    return "Secret" in str(AccountSettings.model_fields[key].annotation)
 
 
 def _known(name: str) -> bool:

@@ -140,6 +140,7 @@ def test_a_change_of_any_file_changes_the_fingerprint(folder: Path, tmp_path: Pa
 def test_the_secret_files_to_watch_are_named(folder: Path) -> None:
     for name in ("key", "token"):
         (folder / name).write_text(name)
+        (folder / name).chmod(0o600)
     (folder / "accounts" / "a.toml").write_text(
         "lwa_client_id = 'id'\nlwa_client_secret = 's'\nrefresh_token_file = '../token'"
     )
