@@ -15,7 +15,7 @@ TESTS := $(BIN)/python -m tests.run
 help:
 	@echo "make demo    the whole journey against the simulator, on a throw-away database"
 	@echo "make test    the tests, on SQLite and on a real PostgreSQL, but for those that take long"
-	@echo "make test-all  those that take long, too: many seeds, kills, fleets, the wheel; needs Debian's packages faketime, pgbouncer and prometheus"
+	@echo "make test-all  those that take long, too: many seeds, kills, fleets, the wheel; needs Debian's packages faketime, pgbouncer, prometheus and systemd"
 	@echo "make test-console  a browser walks through the console; needs Debian's package chromium"
 	@echo "make test-pythons  the tests on Python 3.13 and 3.14; needs root and Debian's package debootstrap"
 	@echo "make check   format, lint, types, the rules of who may import whom, and retired words"
@@ -37,6 +37,8 @@ test-all: .venv/dev.stamp
 	  { echo "pgbouncer was not found: install it (on Debian and Ubuntu the package pgbouncer)" >&2; exit 1; }
 	@command -v promtool >/dev/null || \
 	  { echo "promtool was not found: install it (on Debian and Ubuntu the package prometheus)" >&2; exit 1; }
+	@command -v systemd-analyze >/dev/null || \
+	  { echo "systemd-analyze was not found: install it (on Debian and Ubuntu the package systemd)" >&2; exit 1; }
 	@echo "make test-all: the long tests that make test leaves out; about twenty minutes on two free cores"
 	@$(TESTS) -n 2 --dist worksteal -m "long and not soak and not bench and not console"
 
