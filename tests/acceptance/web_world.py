@@ -113,8 +113,9 @@ def served(folder: Path, database_url: str | None = None, **environ: str) -> Ite
         with Service(shop.environ | environ) as service:
             service.open_store(create=True)
             service.wire()
-            server = WebServer(service, listen("127.0.0.1", 0))
-            place = Served(shop, service, server.url)
+            listening = listen("127.0.0.1", 0)
+            server = WebServer(service, listening)
+            place = Served(shop, service, "http://{}:{}".format(*listening.getsockname()))
             server.start()
             try:
                 yield place
