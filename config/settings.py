@@ -103,6 +103,7 @@ class Settings(BaseSettings):
     poll_seconds_busy: Seconds = Field(default_factory=lambda given: max(900, given.get("poll_seconds", 0)))
     retention_days: Annotated[int | None, BeforeValidator(values.number_or_off(3650, "days"))] = 30
     hash_retention_months: Annotated[int | None, BeforeValidator(values.number_or_off(240, "months"))] = 18
+    order_retention_months: Annotated[int | None, BeforeValidator(values.number_or_off(240, "months"))] = None
     shared_emails: Annotated[tuple[str, ...], BeforeValidator(values.emails)] = ()
     private_webhook_hosts: Annotated[frozenset[str], BeforeValidator(values.host_names)] = frozenset()
     alert_urls: Annotated[tuple[SecretStr, ...], BeforeValidator(values.alert_urls)] = ()
@@ -134,6 +135,15 @@ class Settings(BaseSettings):
                 "(`order-sync db copy` moves a database there)"
             )
         return executor
+
+    @field_validator("order_retention_months")
+    @classmethod
+    def _after_their_buyers(cls, months: int | None, info: ValidationInfo) -> int | None:
+        if months is not None and info.data.get("retention_days") is None:
+            raise ValueError(
+                f"must be off while {PREFIX}RETENTION_DAYS is: an order is erased after its buyer data"
+            )
+        return months
 
     @field_validator("poll_seconds_busy")
     @classmethod

@@ -335,6 +335,8 @@ def test_a_default_in_a_wrong_one_s_place_is_compared_with_the_rest() -> None:
         ("RETENTION_DAYS", " OFF ", None),
         ("HASH_RETENTION_MONTHS", "240", 240),
         ("HASH_RETENTION_MONTHS", "off", None),
+        ("ORDER_RETENTION_MONTHS", "18", 18),
+        ("ORDER_RETENTION_MONTHS", "off", None),
     ],
 )
 def test_r60_r61_terms_are_whole_numbers_or_off(name: str, value: str, meant: int | None) -> None:
@@ -345,6 +347,12 @@ def test_r60_r61_terms_are_whole_numbers_or_off(name: str, value: str, meant: in
 def test_r60_r61_terms_have_defaults() -> None:
     settings, _ = settings_of({})
     assert (settings.retention_days, settings.hash_retention_months) == (30, 18)
+    assert settings.order_retention_months is None
+
+
+def test_r64_orders_are_not_erased_before_their_buyers() -> None:
+    problem = only_problem({"ORDER_SYNC_RETENTION_DAYS": "off", "ORDER_SYNC_ORDER_RETENTION_MONTHS": "18"})
+    assert "must be off while ORDER_SYNC_RETENTION_DAYS is" in str(problem)
 
 
 @pytest.mark.parametrize(
