@@ -10,7 +10,6 @@ from typing import Literal, NamedTuple
 EventKind = Literal[
     "order.created",
     "order.changed",
-    "order.erased",
     "customer.created",
     "customer.changed",
     "customer.merged",

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from store import customers, ledger, orders, quarantine, tables, verifications, webhooks
+from store import customers, ledger, orders, quarantine, tables, users, verifications, webhooks
 from store.engine import LOOKUP_KEY, LOOKUP_KEY_PLACE, Row, Transaction
 
 PLACES: Mapping[str, Callable[[Row, str], str]] = {
@@ -28,6 +28,7 @@ PLACES: Mapping[str, Callable[[Row, str], str]] = {
     "windows": lambda row, column: ledger.token_place(row["window_id"]),
     "verifications": lambda row, column: verifications.token_place(row["verification_id"]),
     "webhooks": lambda row, column: webhooks.place(row["hook_id"], column),
+    "console_users": lambda row, column: users.place(row["name"]),
     "meta": lambda row, column: LOOKUP_KEY_PLACE,
 }
 """The place to which each table's sealed values are bound, in the order of a pass."""

@@ -641,14 +641,12 @@ outbox = sa.Table(
     sa.Column("kind", sa.String(12), nullable=False),
     sa.Column("at", UtcTime, nullable=False),
     sa.Column("merged_into", Identity),
-    sa.Column("ids", sa.Text),
     sqlite_with_rowid=False,
 )
 """What each transaction changed, written in it (``store/engine/outbox.py``): which record and how, no values.
 
-``what`` is 1 for a customer and 2 for an order, ``key`` the customer's id or the order's key. ``ids`` names
-an order that was deleted. A row of the kind ``trimmed`` is no event: changes up to its position were deleted,
-or never stored.
+``what`` is 1 for a customer and 2 for an order, ``key`` the customer's id or the order's key. A row of the
+kind ``trimmed`` is no event: changes up to its position were deleted, or never stored.
 """
 
 webhooks = sa.Table(
@@ -731,8 +729,14 @@ api_tokens = sa.Table(
     sa.Column("digest", sa.LargeBinary(32), nullable=False, unique=True),
     sa.Column("scopes", sa.Text, nullable=False),
     sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("expires_at", UtcTime),
+    sa.Column("used_at", UtcTime),
+    sa.Column("used_from", sa.String(45)),
 )
-"""Tokens of the HTTP API and their scopes; only the hash of a token is stored."""
+"""Tokens of the HTTP API and their scopes; only the hash of a token is stored.
+
+``expires_at``: NULL for never. ``used_at``: the last use, within an hour; ``used_from``: its address.
+"""
 
 idempotency_keys = sa.Table(
     "idempotency_keys",
@@ -750,16 +754,44 @@ console_users = sa.Table(
     "console_users",
     metadata,
     sa.Column("name", sa.String(64), primary_key=True),
-    sa.Column("password", sa.Text, nullable=False),
+    sa.Column("password", sa.Text),
+    sa.Column("password_at", UtcTime, nullable=False),
+    sa.Column("password_is_chosen", sa.Boolean, nullable=False),
     sa.Column("scopes", sa.Text, nullable=False),
     sa.Column("created_at", UtcTime, nullable=False),
-    sa.Column("failures", sa.Integer, nullable=False),
-    sa.Column("locked_until", UtcTime),
+    sa.Column("signed_in_at", UtcTime),
+    sa.Column("signed_in_from", sa.String(45)),
+    sa.Column("totp", sa.LargeBinary),
+    sa.Column("totp_at", UtcTime),
+    sa.Column("totp_step", sa.BigInteger, nullable=False),
 )
 """Users of the console and their scopes; only the argon2 hash of a password is stored.
 
-``failures``: failed attempts to sign in since the last success.
+``password``: NULL if the user signs in without one. ``password_is_chosen``: by the user, not for the user.
+``totp``: the sealed secret of the user's one-time codes. ``totp_at``: since when they are required; NULL
+while the secret is being set up. ``totp_step``: the time step of the last code, which is accepted once.
 """
+
+console_passwords = sa.Table(
+    "console_passwords",
+    metadata,
+    sa.Column(
+        "name", sa.String(64), sa.ForeignKey("console_users.name", ondelete="CASCADE"), primary_key=True
+    ),
+    sa.Column("password", sa.String(200), primary_key=True),
+    sa.Column("at", UtcTime, nullable=False),
+)
+"""Hashes of a user's last passwords, the present one included, which cannot be chosen again."""
+
+console_recovery_codes = sa.Table(
+    "console_recovery_codes",
+    metadata,
+    sa.Column(
+        "name", sa.String(64), sa.ForeignKey("console_users.name", ondelete="CASCADE"), primary_key=True
+    ),
+    sa.Column("digest", sa.LargeBinary(32), primary_key=True),
+)
+"""Hashes of codes, each good for once, by which users sign in without the device of their one-time codes."""
 
 console_sessions = sa.Table(
     "console_sessions",
@@ -774,8 +806,45 @@ console_sessions = sa.Table(
     ),
     sa.Column("created_at", UtcTime, nullable=False),
     sa.Column("seen_at", UtcTime, nullable=False),
+    sa.Column("method", sa.String(10), nullable=False),
+    sa.Column("awaits_code", sa.Boolean, nullable=False),
+    sa.Column("address", sa.String(45), nullable=False),
+    sa.Column("browser", sa.String(200), nullable=False),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("failed_at", UtcTime),
+    sa.Column("failed_from", sa.String(45)),
 )
-"""Sessions of the console, by the hash of a browser's cookie. They are deleted with their user."""
+"""Sessions of the console, by the hash of a browser's cookie. They are deleted with their user.
+
+``awaits_code``: the password was right, a one-time code is missing. ``failures``: failed attempts to sign in
+since the success before, the last one ``failed_at``.
+"""
+
+sign_in_failures = sa.Table(
+    "sign_in_failures",
+    metadata,
+    sa.Column("name_key", sa.String(32), primary_key=True),
+    sa.Column("address_key", sa.String(32), primary_key=True),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("at", UtcTime, nullable=False, index=True),
+    sa.Column("address", sa.String(45), nullable=False),
+)
+"""Failed attempts to sign in: by name and network, by network, and by name since the last success.
+
+Names and networks are keyed hashes: people type their password into the wrong field. ``address``: the last
+one of a name.
+"""
+
+access_reviews = sa.Table(
+    "access_reviews",
+    metadata,
+    sa.Column("at", UtcTime, primary_key=True),
+    sa.Column("who", sa.String(80), nullable=False),
+    sa.Column("users", sa.Integer, nullable=False),
+    sa.Column("tokens", sa.Integer, nullable=False),
+    sa.Column("overdue", sa.Integer, nullable=False),
+)
+"""When a person reviewed who has access, how many users and tokens there were, and how much was overdue."""
 
 audit = sa.Table(
     "audit",
@@ -832,5 +901,6 @@ SEALED: dict[str, tuple[str, ...]] = {
     "windows": ("page_token",),
     "verifications": ("page_token",),
     "webhooks": ("url", "secret"),
+    "console_users": ("totp",),
 }
 """All columns with sealed bytes, by table."""
