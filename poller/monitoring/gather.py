@@ -38,7 +38,7 @@ from poller.sync import decide
 from poller.sync.decide import View
 from poller.sync.view import Rows, view_of
 from poller.verification import comparison
-from store import alerts, erasure, processes, quarantine, queries, webhooks
+from store import alerts, erasure, processes, quarantine, queries, tokens, webhooks
 from store.alerts import CredentialKind, Used
 from store.engine import Store, Transaction
 from store.progress import Interval, MarketplaceProgress, Window, WindowKind, complete_until, gaps
@@ -71,6 +71,7 @@ def gather(store: Store, setup: Setup, count: Callable[[Transaction], Totals] = 
             quarantined_lately=alerts.quarantined_since(tx, tx.now - QUARANTINE_GROWTH_WITHIN),
             credentials=_credentials(tx, credentials_used(store.lookup, setup)),
             processes=processes.load(tx),
+            tokens=tokens.load(tx),
             hooks=[(hook, webhooks.backlog(tx, hook)) for hook in webhooks.load(tx)],
         )
     not_polled = tuple(

@@ -35,6 +35,7 @@ from store.change_records import Backlog, Hook
 from store.processes import ALIVE_FOR, Kind, Process
 from store.quarantine import Counts
 from store.queries import Totals, Unconfigured
+from store.tokens import StoredToken
 
 ERASURE_OVERDUE = timedelta(days=2)
 """How late erasing may be before it is reported."""
@@ -58,6 +59,9 @@ VALID_FOR: Mapping[CredentialKind, timedelta] = {
 """How long Amazon accepts a client secret, and the authorisation of a public application."""
 
 EXPIRY_WARNED_BEFORE = timedelta(days=30)
+
+TOKEN_WARNED_BEFORE = timedelta(days=14)
+"""How long before it expires a token of the HTTP API is reported."""
 
 ACCESS_REMEDIES = {
     AccessRefused.kind: "Amazon refuses access: check that the application has the roles it needs and that "
@@ -126,6 +130,7 @@ class Facts:
     credentials: Sequence[Credential] = ()
     hooks: Sequence[tuple[Hook, Backlog]] = ()
     processes: Sequence[Process] = ()
+    tokens: Sequence[StoredToken] = ()
 
 
 def health(setup: Setup, facts: Facts) -> tuple[Item, ...]:
@@ -142,6 +147,7 @@ def health(setup: Setup, facts: Facts) -> tuple[Item, ...]:
         *_about_files(setup, facts.totals),
         *_about_retention(facts.retention, now),
         *_about_credentials(facts.credentials, now),
+        *_about_tokens(facts.tokens, now),
         *_about_hooks(facts.hooks, now),
     ]
     return tuple(sorted(items, key=lambda item: -URGENCIES.index(item.urgency)))
@@ -501,6 +507,19 @@ def _about_credentials(credentials: Iterable[Credential], now: datetime) -> Iter
             )
         subject = f"{credential.account}:{credential.kind}"
         yield Item("expiry", subject, f"{credential.account}: {what}: {do}.", "alert")
+
+
+def _about_tokens(tokens: Iterable[StoredToken], now: datetime) -> Iterator[Item]:
+    """Yield which tokens of the HTTP API expire soon, or have expired and are still sent."""
+    for token in tokens:
+        if token.expires_at is None or token.expires_at - now > TOKEN_WARNED_BEFORE:
+            continue
+        subject, on = f"token:{token.name}", f"{token.expires_at:%Y-%m-%d}"
+        do = "make another one with `order-sync tokens add`, give it to its program, and remove this one"
+        if not token.is_expired(now):
+            yield Item("expiry", subject, f"the token {token.name} expires on {on}: {do}.", "alert")
+        else:
+            yield Item("expiry", subject, f"the token {token.name} expired on {on}: {do}.")
 
 
 def _about_hooks(hooks: Iterable[tuple[Hook, Backlog]], now: datetime) -> Iterator[Item]:

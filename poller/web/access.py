@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -23,7 +23,9 @@ READY = "/readyz"
 PUBLIC = frozenset({"/healthz", READY})
 """Need no token. They reveal nothing of the seller's; ``READY`` gives its reasons to readers only."""
 
-OPEN_PAGES = re.compile(r"/console/sign-in|/console/enter|/console/static/[\w./-]+")
+OPEN_PAGES = re.compile(
+    r"/console/sign-in|/console/sign-in/oidc(/callback)?|/console/enter|/console/static/[\w./-]+"
+)
 """What a browser needs to sign in, and style sheets, scripts and icons."""
 
 _READ_BY_POST = re.compile(
@@ -31,6 +33,9 @@ _READ_BY_POST = re.compile(
     r"|/console/(search|duplicates|sign-out)"
 )
 """Requests with a body that change nothing."""
+
+_OF_ONESELF = re.compile(r"/console/(sign-in/code|account(/[a-z-]+)*)")
+"""What all users may change: their own password, one-time codes and sessions."""
 
 MAX_FAILURES = 10
 FAILURE_WINDOW = timedelta(minutes=1)
@@ -55,7 +60,10 @@ def required_scope(request: RequestInfo) -> Scope | None:
     """Return the scope that a request needs; None if it needs no credentials."""
     if (request.path in PUBLIC and request.method in SAFE_METHODS) or OPEN_PAGES.fullmatch(request.path):
         return None
-    return "read" if request.method in SAFE_METHODS or _READ_BY_POST.fullmatch(request.path) else "write"
+    if request.method in SAFE_METHODS:
+        return "read"
+    is_reading = _READ_BY_POST.fullmatch(request.path) or _OF_ONESELF.fullmatch(request.path)
+    return "read" if is_reading else "write"
 
 
 def check_scope(request: RequestInfo, caller: Caller) -> None:
@@ -77,9 +85,10 @@ class Authenticator:
         self._lock = threading.Lock()
         self._failures: dict[str, list[datetime]] = {}
 
-    def authenticate(self, request: RequestInfo, stored: Iterable[StoredToken]) -> Caller:
+    def authenticate(self, request: RequestInfo, stored: Sequence[StoredToken]) -> Caller:
         """Return the caller of a request, or raise Problem."""
         known = [*self._setting, *((f"token:{t.name}", t.scopes, t.digest) for t in stored)]
+        expiries = {f"token:{t.name}": t.expires_at for t in stored if t.is_expired(self._now())}
         headers = request.header_values("authorization")
         if not headers:
             raise _unauthorised("this request needs a token: Authorization: Bearer …")
@@ -94,6 +103,11 @@ class Authenticator:
             self._refuse_locked(request.client)
             self._count_failure(request.client)
             raise _unauthorised("this token is not valid.", ' error="invalid_token"')
+        if (expired_at := expiries.get(caller.who)) is not None:
+            raise _unauthorised(
+                f"this token expired on {expired_at:%Y-%m-%d}: `order-sync tokens add` makes another one.",
+                ' error="invalid_token"',
+            )
         check_scope(request, caller)
         return caller
 

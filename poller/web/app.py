@@ -44,9 +44,8 @@ def make_app(service: Service, now: Callable[[], datetime]) -> App:
     """Return the whole application for a service, whose database may not be open yet."""
     api = make_api(service)
     token = service.config.settings.api_token
-    return GuardMiddleware(
-        api, service, Authenticator(None if token is None else token.get_secret_value(), now)
-    )
+    authenticator = Authenticator(None if token is None else token.get_secret_value(), now)
+    return GuardMiddleware(api, service, authenticator, now)
 
 
 def make_api(service: Service) -> FastAPI:

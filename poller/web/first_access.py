@@ -11,8 +11,7 @@ import structlog
 
 from config.settings import Settings
 from poller.bootstrap import Service
-from poller.web.passwords import hashed
-from poller.web.tokens import SCOPES, digest, new_token
+from poller.web.tokens import SCOPES, VALID_DAYS, digest, new_token
 from store import tokens, users
 from store.engine import Transaction, file_of
 
@@ -70,17 +69,17 @@ def _is_empty(tx: Transaction) -> bool:
 
 
 def _make(service: Service, url: str, file: Path | None) -> None:
-    token, unknown = new_token(), hashed(secrets.token_urlsafe(32))
+    token = new_token()
 
     def make(tx: Transaction) -> tuple[str, bool] | None:
         if not _is_empty(tx):
             return None
-        users.add(tx, OWNER, unknown, SCOPES)
+        users.add(tx, OWNER, None, SCOPES)
         # Before the commit: a token that is valid but in no file could never be used. After the first row: a
         # process that does the same meanwhile waits there, and finds that there are credentials.
         written = file is not None and _write(file, token)
         if written:
-            tokens.add(tx, FIRST, SCOPES, digest(token))
+            tokens.add(tx, FIRST, SCOPES, digest(token), valid_for=timedelta(days=VALID_DAYS))
         key = put_link(tx, OWNER)
         return None if key is None else (key, written)
 

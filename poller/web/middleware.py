@@ -9,6 +9,7 @@ import asyncio
 import traceback
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -19,6 +20,7 @@ from poller.web.access import READY, Authenticator, Caller, required_scope
 from poller.web.console import sessions
 from poller.web.problems import Problem, database_away, starting
 from poller.web.requests import SAFE_METHODS, Front, RequestInfo, client_of, is_of_other_page
+from poller.web.tokens import NOTED_EVERY
 from store import tokens
 from store.engine import DatabaseError, NoConnection
 from store.tokens import StoredToken
@@ -49,7 +51,7 @@ HEADERS = {
     b"cache-control": b"no-store",
     b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
     b"cross-origin-resource-policy": b"same-origin",
-    b"referrer-policy": b"same-origin",  # no-referrer makes browsers send "Origin: null" with our own forms
+    b"referrer-policy": b"no-referrer",
     b"vary": b"Authorization",
     b"x-content-type-options": b"nosniff",
     b"x-frame-options": b"DENY",
@@ -59,8 +61,11 @@ HEADERS = {
 class GuardMiddleware:
     """The outermost layer of the application."""
 
-    def __init__(self, app: App, service: Service, authenticator: Authenticator) -> None:
+    def __init__(
+        self, app: App, service: Service, authenticator: Authenticator, now: Callable[[], datetime]
+    ) -> None:
         self._app = app
+        self._now = now
         self._service = service
         self._authenticator = authenticator
         settings = service.config.settings
@@ -112,11 +117,22 @@ class GuardMiddleware:
             raise starting()
         try:
             if sessions.is_page(request.path):
-                return sessions.authenticate(self._service.store, request, self._front)
+                require_totp = self._service.config.settings.require_totp
+                return sessions.authenticate(self._service.store, request, self._front, require_totp)
             stored = self._tokens(request)
         except DATABASE_ERRORS:
             raise database_away() from None
-        return self._authenticator.authenticate(request, stored)
+        caller = self._authenticator.authenticate(request, stored)
+        self._note_use(caller, stored, request)
+        return caller
+
+    def _note_use(self, caller: Caller, stored: Sequence[StoredToken], request: RequestInfo) -> None:
+        """Note the use of a token, at most once an hour: an answer must not wait for a write."""
+        kind, _, name = caller.who.partition(":")
+        used = {token.name: token.used_at for token in stored}.get(name) if kind == "token" else self._now()
+        if used is None or self._now() - used >= NOTED_EVERY:
+            with suppress(*DATABASE_ERRORS):
+                self._service.store.commit(lambda tx: tokens.note_use(tx, name, request.client[:45]))
 
     def _tokens(self, request: RequestInfo) -> Sequence[StoredToken]:
         """Return the stored tokens.

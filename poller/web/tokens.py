@@ -6,12 +6,21 @@ import hashlib
 import re
 import secrets
 from collections.abc import Collection
+from datetime import timedelta
 from typing import Literal, get_args
 
 from poller.errors import Refused
 
 Scope = Literal["read", "write", "buyer-data"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
+
+VALID_DAYS = 90
+"""How long a token is accepted, unless its maker says otherwise."""
+
+MOST_DAYS = 3650
+
+NOTED_EVERY = timedelta(hours=1)
+"""A use is noted at most once in this time."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
@@ -33,6 +42,15 @@ def checked_name(name: str) -> str:
             "a token's name is made of a-z, 0-9, ., _ and -, at most 64 characters, for example erp."
         )
     return name
+
+
+def checked_expiry(text: str) -> timedelta | None:
+    """Return how long a token is accepted: a number of days, None for `never`. Raises Refused."""
+    if text == "never":
+        return None
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= MOST_DAYS):
+        raise Refused(f"--expires takes a number of days from 1 to {MOST_DAYS}, or never.")
+    return timedelta(days=int(text))
 
 
 def checked_scopes(names: Collection[str]) -> tuple[Scope, ...]:

@@ -50,7 +50,7 @@ def test_a_token_is_shown_once_and_only_its_hash_is_kept(shop: Shop) -> None:
     (listed,) = shop("tokens", "list", "--json").json()
     assert (listed["name"], listed["scopes"]) == ("erp", ["read", "write"])
     assert token not in shop("tokens", "list").out
-    assert shop("tokens", "add", "reader").err.startswith("token reader may read;")
+    assert shop("tokens", "add", "reader").err.startswith("token reader may read and expires in 90 days;")
 
 
 @pytest.mark.long
