@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, str] = {
     "audit": "List and export who did and saw what.",
     "tokens": "Manage the tokens of the HTTP API.",
     "users": "Manage the users of the console.",
+    "access": "Review who has access, and what about it is overdue.",
     "simulator": "Serve a simulated Amazon on this machine, to try things out.",
     "health": "Exit 0 if a service runs on this machine, else 1.",
 }
