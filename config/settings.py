@@ -103,7 +103,6 @@ class Settings(BaseSettings):
     poll_seconds_busy: Seconds = Field(default_factory=lambda given: max(900, given.get("poll_seconds", 0)))
     retention_days: Annotated[int | None, BeforeValidator(values.number_or_off(3650, "days"))] = 30
     hash_retention_months: Annotated[int | None, BeforeValidator(values.number_or_off(240, "months"))] = 18
-    order_retention_months: Annotated[int | None, BeforeValidator(values.number_or_off(240, "months"))] = None
     shared_emails: Annotated[tuple[str, ...], BeforeValidator(values.emails)] = ()
     private_webhook_hosts: Annotated[frozenset[str], BeforeValidator(values.host_names)] = frozenset()
     alert_urls: Annotated[tuple[SecretStr, ...], BeforeValidator(values.alert_urls)] = ()
@@ -114,6 +113,11 @@ class Settings(BaseSettings):
     api_token: Annotated[SecretStr | None, BeforeValidator(values.api_token)] = None
     public_url: Annotated[str | None, BeforeValidator(values.public_url)] = None
     trusted_proxies: Annotated[tuple[values.Network, ...], BeforeValidator(values.networks)] = ()
+    require_totp: Annotated[bool, BeforeValidator(values.switch)] = False
+    oidc_client_id: Annotated[str | None, BeforeValidator(values.text)] = None
+    oidc_client_secret: Annotated[SecretStr | None, BeforeValidator(values.text)] = None
+    oidc_user_claim: Annotated[str, BeforeValidator(values.text)] = "preferred_username"
+    oidc_issuer: Annotated[str | None, BeforeValidator(values.service_url)] = None
     log_format: Annotated[
         Literal["console", "json"] | None,
         BeforeValidator(values.one_of("console", "json")),
@@ -136,14 +140,17 @@ class Settings(BaseSettings):
             )
         return executor
 
-    @field_validator("order_retention_months")
+    @field_validator("oidc_issuer")
     @classmethod
-    def _after_their_buyers(cls, months: int | None, info: ValidationInfo) -> int | None:
-        if months is not None and info.data.get("retention_days") is None:
-            raise ValueError(
-                f"must be off while {PREFIX}RETENTION_DAYS is: an order is erased after its buyer data"
-            )
-        return months
+    def _with_a_client(cls, issuer: str, info: ValidationInfo) -> str:
+        missing = [
+            f"{PREFIX}{key.upper()}"
+            for key in ("oidc_client_id", "oidc_client_secret", "public_url")
+            if info.data.get(key) is None
+        ]
+        if missing:
+            raise ValueError(f"needs {' and '.join(missing)}, too")
+        return issuer
 
     @field_validator("poll_seconds_busy")
     @classmethod
@@ -213,7 +220,7 @@ def read_environment(environ: Mapping[str, str]) -> Environment:
             continue
         secret_files.append(Path(value))
         try:
-            contents[name.lower()] = read_secret(Path(value), is_secret=_is_secret(name))
+            contents[name.lower()] = read_secret(Path(value))
         except Unreadable as fault:
             problems.append(_stopping(name, f"{spelled}: {shown_path(value)} {fault}"))
     source = EnvSettingsSource(Settings)
@@ -221,19 +228,6 @@ def read_environment(environ: Mapping[str, str]) -> Environment:
     scalars = source()
     accounts = scalars.pop("accounts", {})
     return Environment(scalars, accounts, tuple(problems), tuple(secret_files))
-
-
-def _is_secret(name: str) -> bool:
-    """Return True for a setting whose value is kept out of sight."""
-    account = _ACCOUNT_VARIABLE.fullmatch(name)
-    if account is not None:
-        return is_secret_of_account(account["key"].lower())
-    return "Secret" in str(Settings.model_fields[name.lower()].annotation)
-
-
-def is_secret_of_account(key: str) -> bool:
-    """Return True for a key of an account whose value is kept out of sight."""
-    return "Secret" in str(AccountSettings.model_fields[key].annotation)
 
 
 def _known(name: str) -> bool:

@@ -115,6 +115,16 @@ def number_or_off(most: int, unit: str) -> Callable[[object], int | None]:
     return check
 
 
+def switch(value: object) -> bool:
+    """Return True for on, False for off."""
+    if isinstance(value, bool):
+        return value
+    word = str(value).strip().lower()
+    if word not in ("on", "off"):
+        raise ValueError("must be on or off")
+    return word == "on"
+
+
 def words(value: object) -> tuple[str, ...]:
     """Split a comma-separated list; blank entries do not count."""
     if isinstance(value, tuple):

@@ -52,6 +52,9 @@ def sentences_of(error: Exception) -> tuple[int, str]:
             BAD_INPUT,
             f"ORDER_SYNC_EXECUTOR=procrastinate needs a package that is not installed: {remedy}.",
         )
+    if isinstance(error, ModuleNotFoundError) and error.name in ("authlib", "joserfc"):
+        remedy = "install amazon-order-sync with its extra `oidc`"
+        return BAD_INPUT, f"ORDER_SYNC_OIDC_ISSUER needs a package that is not installed: {remedy}."
     if isinstance(error, OSError) and is_of_output(error):
         return FAULT, f"the output cannot be written: {error.strerror}."
     if isinstance(error, UnknownKey):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,12 +13,16 @@ from poller.cli.options import AsJson
 from poller.cli.output import put, put_json, put_table, say
 from poller.cli.session import opened
 from poller.errors import Refused
-from poller.text import time_text, when
+from poller.text import counted, time_text, when
 from poller.web.first_access import link_of, put_link
-from poller.web.passwords import MIN_PASSWORD, check_password, hashed
+from poller.web.passwords import MIN_PASSWORD, REMEMBERED, check_password, check_unused, hashed
 from poller.web.requests import url_of
-from poller.web.users import checked_user_name, checked_user_scopes
-from store import users
+from poller.web.users import browser_of, checked_user_name, checked_user_scopes, is_over
+from store import sessions, sign_in_failures, users
+from store.sessions import Session
+
+if TYPE_CHECKING:
+    from poller.bootstrap import Service
 
 app = typer.Typer()
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The user's name, for example ann.")]
@@ -40,13 +44,14 @@ def add(
             help="read (always included), write or buyer-data; repeatable.",
         ),
     ] = None,
+    without_password: Annotated[
+        bool, typer.Option("--without-password", help="The user signs in at the provider of OpenID Connect.")
+    ] = False,
 ) -> None:
     """Add a user. The password is prompted for on a terminal, or is the first line of standard input."""
     called, scopes = checked_user_name(name), checked_user_scopes(scope or [])
     with opened(create=True) as service:
-        password = _password()
-        check_password(called, password)
-        kept = hashed(password)
+        kept = None if without_password else hashed(_password(called))
         if not service.store.commit(lambda tx: users.add(tx, called, kept, scopes)):
             raise Failure(
                 f"user {called} exists already: choose another name, or remove that user first.",
@@ -55,12 +60,15 @@ def add(
     say(f"user {called} may {', '.join(scopes)}")
 
 
-def _password() -> str:
+def _password(name: str) -> str:
+    """Return a new password for a user. Raises Refused."""
     if not sys.stdin.isatty():
-        return sys.stdin.readline().rstrip("\r\n")
-    password = getpass.getpass(f"Password (at least {MIN_PASSWORD} characters): ")
-    if getpass.getpass("Repeat the password: ") != password:
-        raise Refused("the two passwords differ.")
+        password = sys.stdin.readline().rstrip("\r\n")
+    else:
+        password = getpass.getpass(f"Password (at least {MIN_PASSWORD} characters): ")
+        if getpass.getpass("Repeat the password: ") != password:
+            raise Refused("the two passwords differ.")
+    check_password(name, password)
     return password
 
 
@@ -71,16 +79,113 @@ def link(name: Name) -> None:
         key = service.store.commit(lambda tx: put_link(tx, name))
         settings = service.config.settings
     if key is None:
-        raise Failure("there is no user of that name; see `order-sync users list`.", status=BAD_INPUT)
+        raise _unknown()
     put(link_of(url_of(settings.public_url, *(settings.listen or ("127.0.0.1", 8000))), key))
     say(f"open it within an hour; it signs {name} in once")
 
 
+@app.command()
+def passwd(name: Name) -> None:
+    """Change a password and end the user's sessions. It is read as by `add`."""
+    with opened() as service:
+        with service.store.read() as tx:
+            user, last = users.find(tx, name), users.last_passwords(tx, name, REMEMBERED)
+        if user is None:
+            raise _unknown()
+        password = _password(name)
+        check_unused(password, last)
+        kept, before = hashed(password), user.password
+        changed = service.store.commit(
+            lambda tx: users.set_password(
+                tx, name, kept, before=before, is_chosen=False, remembered=REMEMBERED
+            )
+        )
+    if not changed:
+        raise Failure(f"another process has changed user {name} meanwhile: try again.")
+    say(f"user {name} has a new password and is signed out everywhere")
+
+
+@app.command()
+def unlock(name: Name) -> None:
+    """Let a user who failed too often sign in at once."""
+    with opened() as service:
+        _require(service, name)
+        service.store.commit(lambda tx: sign_in_failures.unlock(tx, name))
+    say(f"user {name} can sign in again without waiting")
+
+
+@app.command("reset-totp")
+def reset_totp(name: Name) -> None:
+    """Delete the one-time codes of a user whose device is lost, and end all sessions."""
+    with opened() as service:
+        if not service.store.commit(lambda tx: users.reset_totp(tx, name)):
+            raise _unknown()
+    say(f"user {name} signs in without one-time codes, until they are set up again")
+
+
+@app.command("sessions")
+def list_sessions(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Of this user only.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List who is signed in: since when, from where, with which browser."""
+    with opened() as service:
+        if name is not None:
+            _require(service, name)
+        with service.store.read() as tx:
+            rows = [s for s in sessions.load(tx, name) if not is_over(s, tx.now)]
+    if as_json:
+        put_json([_session_object(session) for session in rows])
+    elif rows:
+        put_table(
+            ("user", "since (UTC)", "last use (UTC)", "from", "browser", "by"),
+            [
+                (s.name, when(s.created_at), when(s.seen_at), s.address, browser_of(s.browser), s.method)
+                for s in rows
+            ],
+        )
+    else:
+        say("no one is signed in")
+
+
+def _session_object(session: Session) -> dict[str, object]:
+    return {
+        "name": session.name,
+        "created_at": time_text(session.created_at),
+        "seen_at": time_text(session.seen_at),
+        "address": session.address,
+        "browser": session.browser,
+        "method": session.method,
+    }
+
+
+@app.command("end-sessions")
+def end_sessions(name: Name) -> None:
+    """Sign a user out everywhere."""
+    with opened() as service:
+        _require(service, name)
+        ended = service.store.commit(lambda tx: sessions.end_all(tx, name))
+    say(f"{counted(ended, 'session')} of user {name} ended")
+
+
+def _require(service: Service, name: str) -> None:
+    """Raise Failure if there is no such user."""
+    with service.store.read() as tx:
+        if users.find(tx, name) is None:
+            raise _unknown()
+
+
+def _unknown() -> Failure:
+    return Failure("there is no user of that name; see `order-sync users list`.", status=BAD_INPUT)
+
+
 @app.command("list")
 def list_users(as_json: AsJson = False) -> None:
-    """List all users and their scopes."""
+    """List all users: scopes, age of the password, one-time codes, last sign-in, failures since."""
     with opened() as service, service.store.read() as tx:
         rows = users.load(tx)
+        failures = {user.name: sign_in_failures.of_name(tx, user.name) for user in rows}
+    failed = {name: found.number if found is not None else 0 for name, found in failures.items()}
     if as_json:
         put_json(
             [
@@ -88,15 +193,34 @@ def list_users(as_json: AsJson = False) -> None:
                     "name": user.name,
                     "scopes": list(user.scopes),
                     "created_at": time_text(user.created_at),
-                    "locked_until": time_text(user.locked_until),
+                    "password_at": None if user.password is None else time_text(user.password_at),
+                    "totp": user.has_totp,
+                    "signed_in_at": time_text(user.signed_in_at),
+                    "signed_in_from": user.signed_in_from,
+                    "failures": failed[user.name],
                 }
                 for user in rows
             ]
         )
     elif rows:
         put_table(
-            ("name", "may", "since (UTC)", "locked until (UTC)"),
-            [(u.name, ", ".join(u.scopes), when(u.created_at), when(u.locked_until)) for u in rows],
+            (
+                *("name", "may", "since (UTC)", "password of", "one-time codes", "last sign-in (UTC)"),
+                *("from", ">failures since"),
+            ),
+            [
+                (
+                    user.name,
+                    ", ".join(user.scopes),
+                    when(user.created_at),
+                    "none" if user.password is None else f"{user.password_at:%Y-%m-%d}",
+                    "yes" if user.has_totp else "no",
+                    when(user.signed_in_at, otherwise="never"),
+                    user.signed_in_from,
+                    failed[user.name] or None,
+                )
+                for user in rows
+            ],
         )
     else:
         say("there are no users: add one with `order-sync users add NAME`")
@@ -107,5 +231,5 @@ def remove(name: Name) -> None:
     """Remove a user and end its sessions at once."""
     with opened() as service:
         if not service.store.commit(lambda tx: users.remove(tx, name)):
-            raise Failure("there is no user of that name; see `order-sync users list`.", status=BAD_INPUT)
+            raise _unknown()
     say(f"user {name} can no longer sign in")

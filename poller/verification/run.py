@@ -180,9 +180,7 @@ class Verifier:
                 marketplace_ids=ids_of(job.marketplace_id),
                 lower=lower,
                 upper=upper,
-                start=schedule.expected_since(
-                    self.source.verified()[job.marketplace_id], self.source.rules.retention, tx.now
-                ),
+                start=schedule.start_of(self.source.verified()[job.marketplace_id]),
                 settled=settled,
             )
             after = replace(

@@ -54,9 +54,9 @@ def test_of_a_password_only_an_argon2_hash_is_kept(shop: Shop, add: Add) -> None
     assert not password_matches(ann.password, PASSWORD.upper())
     assert not password_matches(None, PASSWORD)
     listed = shop("users", "list", "--json").json()
-    assert [(u["name"], u["scopes"], u["locked_until"]) for u in listed] == [
-        ("ann", ["read", "write", "buyer-data"], None),
-        ("bob", ["read"], None),
+    assert [(u["name"], u["scopes"], u["totp"]) for u in listed] == [
+        ("ann", ["read", "write", "buyer-data"], False),
+        ("bob", ["read"], False),
     ]
     assert "argon2" not in shop("users", "list").out
 

@@ -85,6 +85,8 @@ def assert_a_page_is_closed(method: str, path: str, answer: httpx.Response) -> N
     """A page redirects to sign-in, but only if a person opens it."""
     if path == "/console/enter":
         assert answer.status_code == (403 if method == "GET" else 405)
+    elif path.startswith("/console/sign-in/oidc"):
+        assert answer.status_code == (404 if method == "GET" else 405), "no provider is set"
     elif access.OPEN_PAGES.fullmatch(path):
         assert answer.status_code == (200 if method == "GET" else 415)
     elif method in ("GET", "HEAD") and not sessions.is_automatic(path):
@@ -294,7 +296,7 @@ def test_all_answers_have_security_headers(place: Served) -> None:
         assert answer.headers["cache-control"] == "no-store"
         assert "default-src 'none'" in answer.headers["content-security-policy"]
         assert answer.headers["x-frame-options"] == "DENY"
-        assert answer.headers["referrer-policy"] == "same-origin"
+        assert answer.headers["referrer-policy"] == "no-referrer"
 
 
 def test_invalid_requests_name_the_place_and_never_quote_values(place: Served) -> None:

@@ -22,8 +22,10 @@ from poller.web.console import forms, sessions
 from poller.web.server import WebServer, listen
 from poller.web.tokens import digest
 from poller.web.users import MAX_SESSION
+from store import sessions as store_sessions
 from store import tokens, users
 from store.engine import Store, Transaction
+from store.sessions import NewSession
 from tests.acceptance.command_line import STARTED, Shop, open_shop
 
 ORDERS = tuple(f"111-0000000-000000{number}" for number in range(1, 6))
@@ -50,7 +52,7 @@ class Served:
     def token(self, name: str, *scopes: str) -> str:
         """A token with these scopes, made as the command line makes it."""
         text = f"{name}-{'x' * 40}"
-        self.store.commit(lambda tx: tokens.add(tx, name, scopes, digest(text)))
+        self.store.commit(lambda tx: tokens.add(tx, name, scopes, digest(text), valid_for=None))
         return text
 
     def browser(self, name: str, *scopes: str, **headers: str) -> httpx.Client:
@@ -77,7 +79,8 @@ def signed_in(store: Store, name: str, *scopes: str) -> dict[str, str]:
     def begin(tx: Transaction) -> None:
         users.add(tx, name, "no hash", scopes)
         (user,) = [user for user in users.load(tx) if user.name == name]
-        assert users.begin(tx, user, digest(session), MAX_SESSION)
+        new = NewSession(digest(session), "password", "127.0.0.1", "127.0.0.1", "Firefox")
+        assert store_sessions.begin(tx, user, new, MAX_SESSION)
 
     store.commit(begin)
     return {forms.SESSION: session}
@@ -115,7 +118,7 @@ def served(folder: Path, database_url: str | None = None, **environ: str) -> Ite
             service.wire()
             listening = listen("127.0.0.1", 0)
             server = WebServer(service, listening)
-            place = Served(shop, service, "http://{}:{}".format(*listening.getsockname()))
+            place = Served(shop, service, f"http://127.0.0.1:{listening.getsockname()[1]}")
             server.start()
             try:
                 yield place

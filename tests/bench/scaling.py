@@ -16,7 +16,7 @@ from typing import Any
 
 from store import revisions
 from store.engine import create_engine
-from tests.bench import slow
+from tests.bench import sign_ins, slow
 from tests.bench.filling import fill
 from tests.bench.fleet import Fleet, fleet
 from tests.bench.pages import write_pages
@@ -166,4 +166,10 @@ def stored(small: int = 10_000, large: int = 5_000_000, rounds: int = 3, orders:
     print(f"that is {medians[large] / medians[small]:.2f} times as much")
 
 
-PARTS: dict[str, Callable[[], None]] = {"workers": workers, "idle": idle, "stored": stored, "slow": slow.main}
+PARTS: dict[str, Callable[[], None]] = {
+    "workers": workers,
+    "idle": idle,
+    "stored": stored,
+    "slow": slow.main,
+    "sign-ins": sign_ins.main,
+}

@@ -1,99 +1,14 @@
-"""Users and sessions of the console in the database; finding by name and by SKU."""
+"""Finding customers by name and orders by SKU, as the console does."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-from datetime import timedelta
-from threading import Thread
-
 import pytest
 
-from poller.web.users import LOCK_TIME, MAX_FAILURES, MAX_IDLE, MAX_SESSION, is_over
-from store import queries, search, users
-from store.engine import Store, create_engine
-from store.sealing import Sealer
+from store import queries, search
+from store.engine import Store
 from store.tables import ORDER_KEYS, SKU_BLOCK
-from tests.harness import KEY, NOON, SimulatedClock
 from tests.integration.store_world import add_customer, apply
 from tests.unit.matching_world import an_order
-
-HASH = "$argon2id$…"
-
-
-@pytest.fixture
-def clock() -> SimulatedClock:
-    return SimulatedClock(NOON)
-
-
-@pytest.fixture
-def with_ann(store: Store, database_url: str, clock: SimulatedClock) -> Iterator[Store]:
-    """A store with a clock of its own and one user."""
-    again = Store(create_engine(database_url), Sealer([KEY]), clock)
-    assert again.commit(lambda tx: users.add(tx, "ann", HASH, ("read",)))
-    assert not again.commit(lambda tx: users.add(tx, "ann", HASH, ("read", "write")))
-    yield again
-    again.close()
-
-
-def attempt(store: Store, name: str = "ann") -> users.ConsoleUser | None:
-    return store.commit(lambda tx: users.take_attempt(tx, name, MAX_FAILURES, LOCK_TIME))
-
-
-def test_ten_failures_lock_a_user_for_a_quarter_of_an_hour(with_ann: Store, clock: SimulatedClock) -> None:
-    assert all(attempt(with_ann) for _ in range(MAX_FAILURES))
-    assert attempt(with_ann) is None
-    clock.go_to(NOON + LOCK_TIME - timedelta(seconds=1))
-    assert attempt(with_ann) is None
-    clock.go_to(NOON + LOCK_TIME)
-    assert all(attempt(with_ann) for _ in range(MAX_FAILURES - 1)), "it is counted from the start"
-    found = attempt(with_ann)
-    assert found is not None
-    assert with_ann.commit(lambda tx: users.begin(tx, found, b"1" * 32, MAX_SESSION))
-    assert attempt(with_ann) is not None, "a success forgets all failures"
-    assert attempt(with_ann, "nobody") is None
-
-
-def test_simultaneous_attempts_are_no_more_than_one_after_the_other(with_ann: Store) -> None:
-    found: list[object] = []
-    threads = [Thread(target=lambda: found.append(attempt(with_ann))) for _ in range(MAX_FAILURES + 6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len([one for one in found if one is not None]) == MAX_FAILURES
-
-
-def test_a_session_ends_with_its_user_and_is_cleared_away(with_ann: Store, clock: SimulatedClock) -> None:
-    user = attempt(with_ann)
-    assert user is not None
-    assert with_ann.commit(lambda tx: users.begin(tx, user, b"1" * 32, MAX_SESSION))
-    clock.go_to(NOON + MAX_SESSION)
-    assert with_ann.commit(lambda tx: users.begin(tx, user, b"2" * 32, MAX_SESSION))
-    with with_ann.read() as tx:
-        assert users.find_session(tx, b"1" * 32) is None
-        session = users.find_session(tx, b"2" * 32)
-    assert session == users.Session("ann", ("read",), NOON + MAX_SESSION, NOON + MAX_SESSION)
-    other = replace(user, password="another")
-    assert not with_ann.commit(lambda tx: users.begin(tx, other, b"3" * 32, MAX_SESSION))
-    assert with_ann.commit(lambda tx: users.remove(tx, "ann"))
-    with with_ann.read() as tx:
-        assert users.find_session(tx, b"2" * 32) is None
-        assert not users.is_any(tx)
-
-
-@pytest.mark.parametrize(
-    ("age", "idle", "over"),
-    [
-        (timedelta(), timedelta(), False),
-        (MAX_IDLE, MAX_IDLE, True),
-        (MAX_SESSION - timedelta(seconds=1), timedelta(), False),
-        (MAX_SESSION, timedelta(), True),
-    ],
-)
-def test_a_session_is_over(age: timedelta, idle: timedelta, over: bool) -> None:
-    assert is_over(NOON - age, NOON - idle, NOON) is over
-
 
 # --- finding ----------------------------------------------------------------------------------------
 

@@ -15,8 +15,9 @@ from tests.harness import NOON
 _TEXT = """
 passwordpassword 123456123456 qwertyuiop12 letmein12345 letmeinletmein Password1234! P@ssw0rd2026
 Summer2026!! Welcome12345 iloveyou1234 1q2w3e4r5t6y 1qaz2wsx3edc zaq12wsxcde3 abcabcabcabc
-aaaaaaaaaaaaaa 121212121212 adminadmin123 dragonmonkey77 trustno1trustno1 order-sync-2026 Amazon-
-Seller-1 qazwsxedcrfv 098765432109 Monday-Friday1 FOOTBALLfootball abcdefghijkl changemechangeme
+aaaaaaaaaaaaaa 121212121212 adminadmin123 dragonmonkey77 trustno1trustno1 order-sync-2026
+Amazon-Seller-1 qazwsxedcrfv 098765432109 Monday-Friday1 FOOTBALLfootball
+abcdefghijkl changemechangeme
 MICHAELmichael1 hallohallo2025 9876543210123
 """
 COMMON = _TEXT.split()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.routing import iter_route_contexts
@@ -12,6 +12,7 @@ from starlette.staticfiles import StaticFiles
 
 from poller.bootstrap import Service
 from poller.web.console import (
+    account,
     audit,
     backfills,
     customers,
@@ -25,7 +26,10 @@ from poller.web.console import (
     sign_in,
 )
 
-ROUTERS = (sign_in, overview, orders, customers, backfills, quarantine, runs, search, audit)
+if TYPE_CHECKING:
+    from poller.web.oidc import OidcProvider
+
+ROUTERS = (sign_in, account, overview, orders, customers, backfills, quarantine, runs, search, audit)
 
 Handler = Callable[[Request, Any], Awaitable[Response]]
 
@@ -38,6 +42,7 @@ def make_console(service: Service, handlers: Mapping[type[Exception], Handler]) 
     """Return the console. ``handlers``: the API's error handlers, whose answers are shown as pages."""
     console = FastAPI(openapi_url=None, redirect_slashes=False, dependencies=[Depends(_check_form)])
     console.state.service = service
+    console.state.oidc = _provider_of(service)
     console.state.snapshots = overview.Snapshots()
     console.state.duplicates = customers.DuplicateSearch(service.stop)
     for module in ROUTERS:
@@ -47,6 +52,22 @@ def make_console(service: Service, handlers: Mapping[type[Exception], Handler]) 
     for kind, handler in handlers.items():
         console.add_exception_handler(kind, _as_page(handler))
     return console
+
+
+def _provider_of(service: Service) -> OidcProvider | None:
+    settings = service.config.settings
+    if settings.oidc_issuer is None or settings.oidc_client_secret is None:
+        return None
+    from poller.web.oidc import OidcProvider, OidcSettings  # needs the extra
+
+    wanted = OidcSettings(
+        issuer=settings.oidc_issuer,
+        client_id=settings.oidc_client_id or "",
+        client_secret=settings.oidc_client_secret.get_secret_value(),
+        user_claim=settings.oidc_user_claim,
+        redirect_url=f"{settings.public_url}{sign_in.CALLBACK}",
+    )
+    return OidcProvider(wanted)
 
 
 def _as_page(handler: Handler) -> Handler:

@@ -32,6 +32,11 @@ def session_of(request: Request) -> str | None:
     return _sent(request, SESSION)
 
 
+def form_seed_of(request: Request) -> str | None:
+    """Return what ties forms to a browser without a session, if it has it already."""
+    return _sent(request, FORM)
+
+
 def begin_session(request: Request, response: Response, token: str, seconds: int) -> None:
     """Give the browser a session, in place of the seed of its forms."""
     _set(request, response, SESSION, token, seconds)

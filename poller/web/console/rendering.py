@@ -126,6 +126,8 @@ def page(request: Request, template: str, status: int = 200, **values: Any) -> H
     known_seed = forms.csrf_seed(request)
     seed = secrets.token_urlsafe(24) if known_seed is None else known_seed
     caller: Caller | None = getattr(request.state, "caller", None)
+    if getattr(caller, "missing", None) is not None:
+        caller = None  # no menu before the last step
     text = ENVIRONMENT.get_template(template).render(
         caller=caller,
         may_write=caller is not None and "write" in caller.scopes,

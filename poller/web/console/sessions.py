@@ -7,7 +7,8 @@ session is redirected to the sign-in page; any other request is refused.
 from __future__ import annotations
 
 import re
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
@@ -21,12 +22,22 @@ from poller.web.console.rendering import problem_page
 from poller.web.problems import Problem
 from poller.web.requests import Front, RequestInfo, cookie, cookie_values
 from poller.web.tokens import digest
-from poller.web.users import is_over
-from store import users
+from poller.web.users import Step, is_over, missing_step
+from store import sessions
 from store.engine import Store
+from store.sessions import Session
 
 HOME = f"{PREFIX}/"
 SIGN_IN = f"{PREFIX}/sign-in"
+SIGN_OUT = f"{PREFIX}/sign-out"
+ACCOUNT = f"{PREFIX}/account"
+
+STEPS: Mapping[Step, str] = {
+    "code": f"{SIGN_IN}/code",
+    "password": f"{ACCOUNT}/password",
+    "totp": f"{ACCOUNT}/totp",
+}
+"""The page of each step that may be missing."""
 
 SEEN_EVERY = timedelta(minutes=1)
 """Shortest time between two updates of a session's last use."""
@@ -56,7 +67,26 @@ class SignInFirst(Problem):
         return RedirectResponse(target, 303)
 
 
-def authenticate(store: Store, request: RequestInfo, front: Front) -> Caller:
+class StepFirst(Problem):
+    """A step is missing before any other page: a browser is redirected to it."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(403, "step", f"a step of signing in is missing: open {page}.")
+        self.page = page
+
+    def response(self) -> Response:
+        return RedirectResponse(self.page, 303)
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn(Caller):
+    """A signed-in user. ``missing``: the step that is left before any page but its own."""
+
+    session: Session
+    missing: Step | None
+
+
+def authenticate(store: Store, request: RequestInfo, front: Front, require_totp: bool) -> SignedIn:
     """Return the caller of a page, or raise Problem."""
     name = session_cookie(request, front)
     if len(cookie_values(request, name)) > 1:
@@ -66,31 +96,41 @@ def authenticate(store: Store, request: RequestInfo, front: Front) -> Caller:
             f"your browser sent the cookie {name} twice, so another page of this host has set one: delete "
             "this site's cookies and sign in again.",
         )
-    caller = _signed_in(store, request, cookie(request, name))
+    caller = _signed_in(store, request, cookie(request, name), require_totp)
     if caller is None:
         if request.method in ("GET", "HEAD") and not is_automatic(request.path):
             raise SignInFirst(request.path)
         raise Problem(401, "sign-in", "sign in first.")
+    if caller.missing is not None and request.path not in (STEPS[caller.missing], SIGN_OUT):
+        step = StepFirst(STEPS[caller.missing])
+        if request.method in ("GET", "HEAD") and not is_automatic(request.path):
+            raise step
+        raise Problem(step.status, step.kind, step.detail)
     check_scope(request, caller)
     return caller
 
 
-def _signed_in(store: Store, request: RequestInfo, token: str | None) -> Caller | None:
+def _signed_in(store: Store, request: RequestInfo, token: str | None, require_totp: bool) -> SignedIn | None:
     if token is None:
         return None
     session_digest = digest(token)
     with store.read() as tx:
-        session, now = users.find_session(tx, session_digest), tx.now
-    if session is None or is_over(session.created_at, session.seen_at, now):
+        session, now = sessions.find(tx, session_digest), tx.now
+    if session is None or is_over(session, now):
         return None
     if now - session.seen_at > SEEN_EVERY and not is_automatic(request.path):
-        store.commit(lambda tx: users.see(tx, session_digest))
-    return Caller(f"user:{session.name}", frozenset(session.scopes))
+        store.commit(lambda tx: sessions.see(tx, session_digest))
+    return SignedIn(
+        f"user:{session.name}",
+        frozenset(session.scopes),
+        session,
+        missing_step(session, now, require_totp=require_totp),
+    )
 
 
 def problem_response(scope: MutableMapping[str, Any], problem: Problem) -> Response:
     """Return a problem as a page if a page was requested, else as problem details."""
-    if isinstance(problem, SignInFirst) or not is_page(scope["path"]):
+    if isinstance(problem, SignInFirst | StepFirst) or not is_page(scope["path"]):
         return problem.response()
     return problem_page(Request(scope), problem.status, problem.detail, problem.headers)
 

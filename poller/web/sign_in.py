@@ -1,0 +1,250 @@
+"""Signing in: by password and one-time code, by a link, at an OpenID provider. One function for each step.
+
+A password takes 64 MB and 50 ms to check: call ``by_password`` and ``change_password`` only in the pool of
+sign-ins (``poller/web/sign_in_pool.py``).
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import structlog
+
+from poller.errors import Refused
+from poller.web import attempts, second_factor
+from poller.web.passwords import (
+    REMEMBERED,
+    check_age,
+    check_password,
+    check_unused,
+    hashed,
+    password_matches,
+)
+from poller.web.tokens import digest
+from poller.web.users import MAX_SESSION
+from store import sessions, sign_in_failures, users
+from store.engine import Store, Transaction
+from store.sealing import SealError
+from store.sessions import Method, NewSession, Session
+from store.users import ConsoleUser
+
+log = structlog.get_logger("order_sync.audit")
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who tries to sign in. ``address``: the true one, not a proxy's. ``browser``: what it calls itself."""
+
+    address: str
+    browser: str
+
+    @property
+    def network(self) -> str:
+        return attempts.network_of(self.address)
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """Signed in: what the browser keeps. ``awaits_code``: a one-time code is missing."""
+
+    token: str = field(repr=False)
+    awaits_code: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """The name, the password or the code is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Too many attempts failed; the next one is allowed ``until`` then. This one was not checked."""
+
+    seconds: int
+
+
+def by_password(store: Store, client: Client, name: str, password: str) -> Entered | Wrong | Wait:
+    """Sign in by name and password. An unknown name takes the same statements and the same work."""
+
+    def begin(tx: Transaction) -> tuple[Wait | None, ConsoleUser | None]:
+        return _take_attempt(tx, name, client), users.find(tx, name)
+
+    wait, user = store.commit(begin)
+    if wait is not None:
+        return wait
+    if not password_matches(None if user is None else user.password, password) or user is None:
+        return _refuse(store, client, name, "password")
+    entered = Entered(_new_token(), user.has_totp)
+
+    def enter(tx: Transaction) -> bool:
+        sign_in_failures.undo(tx, name, client.network)
+        return sessions.begin(tx, user, _new_session(entered, "password", client), MAX_SESSION)
+
+    return entered if store.commit(enter) else Wrong()
+
+
+def by_code(store: Store, client: Client, session: Session, code: str) -> Entered | Wrong | Wait:
+    """Complete a session that awaits a one-time code, or a recovery code. It is replaced by a new one."""
+    entered = Entered(_new_token())
+
+    def check(tx: Transaction) -> Entered | Wrong | Wait:
+        wait, user = _take_attempt(tx, session.name, client), users.find(tx, session.name)
+        if wait is not None:
+            return wait
+        if user is None or not use_code(tx, user, code):
+            sign_in_failures.failed(tx, session.name, client.address)
+            return Wrong()
+        sign_in_failures.undo(tx, session.name, client.network)
+        sessions.end(tx, session.digest)
+        new = _new_session(entered, session.method, client)
+        return entered if sessions.begin(tx, user, new, MAX_SESSION) else Wrong()
+
+    outcome = store.commit(check)
+    if isinstance(outcome, Wrong):
+        log.warning("sign-in refused", name=session.name, address=client.address, reason="code")
+    return outcome
+
+
+def without_password(tx: Transaction, client: Client, name: str, method: Method) -> Entered | None:
+    """Sign in a user whom a link or another provider has named. Return None if there is no such user.
+
+    After a link the one-time code is still needed; the other provider has its own.
+    """
+    user = users.find(tx, name)
+    if user is None:
+        return None
+    entered = Entered(_new_token(), user.has_totp and method == "link")
+    return entered if sessions.begin(tx, user, _new_session(entered, method, client), MAX_SESSION) else None
+
+
+def use_code(tx: Transaction, user: ConsoleUser, code: str) -> bool:
+    """Use up a one-time code or a recovery code. Return False if it is none of the user's, or was used."""
+    try:
+        secret = users.totp_secret(tx, user.name)
+    except SealError:
+        secret = None
+    step = None if secret is None else second_factor.step_of(secret, code, tx.now)
+    if step is not None:
+        return users.use_totp_step(tx, user.name, step)
+    return users.use_recovery_code(tx, user.name, second_factor.recovery_digest(code))
+
+
+# --- an own account ---------------------------------------------------------------------------------
+
+
+def change_password(
+    store: Store, client: Client, session: Session, present: str, wanted: str
+) -> Entered | Wrong | Wait:
+    """Change the user's own password and end all sessions but this one, which gets a new token.
+
+    ``present``: the present password; not checked if the user has none. Raises Refused if the wanted one is
+    too weak, was used before, or comes too soon after the last change.
+    """
+    check_password(session.name, wanted)
+
+    def begin(tx: Transaction) -> tuple[Wait | None, ConsoleUser | None, list[str], datetime]:
+        wait = _take_attempt(tx, session.name, client)
+        return wait, users.find(tx, session.name), users.last_passwords(tx, session.name, REMEMBERED), tx.now
+
+    wait, user, last, now = store.commit(begin)
+    if wait is not None:
+        return wait
+    if user is None:
+        return Wrong()
+    if user.password is not None and not password_matches(user.password, present):
+        return _refuse(store, client, session.name, "password")
+    store.commit(lambda tx: sign_in_failures.undo(tx, session.name, client.network))
+    if user.password is not None and user.password_is_chosen:
+        check_age(user.password_at, now)
+    check_unused(wanted, last)
+    entered, kept, before = Entered(_new_token()), hashed(wanted), user.password
+
+    def change(tx: Transaction) -> bool:
+        if not users.set_password(
+            tx, session.name, kept, before=before, is_chosen=True, remembered=REMEMBERED
+        ):
+            return False
+        changed = users.find(tx, session.name)
+        new = _new_session(entered, session.method, client)
+        return changed is not None and sessions.begin(tx, changed, new, MAX_SESSION)
+
+    if not store.commit(change):
+        raise Refused("the password was changed elsewhere meanwhile: sign in again.")
+    log.info("password changed", who=f"user:{session.name}", address=client.address)
+    return entered
+
+
+def set_up_totp(store: Store, session: Session, code: str) -> list[str] | None:
+    """Require one-time codes from now on, and end the user's other sessions, if the code is right.
+
+    Return the recovery codes, which cannot be shown again; None if the code is wrong.
+    """
+    codes = second_factor.new_recovery_codes()
+
+    def confirm(tx: Transaction) -> bool:
+        secret = users.totp_secret(tx, session.name)
+        step = None if secret is None else second_factor.step_of(secret, code, tx.now)
+        kept = [second_factor.recovery_digest(one) for one in codes]
+        if step is None or not users.confirm_totp(tx, session.name, step, kept):
+            return False
+        sessions.end_all(tx, session.name, but=session.digest)
+        return True
+
+    if not store.commit(confirm):
+        return None
+    log.info("one-time codes set up", who=f"user:{session.name}")
+    return codes
+
+
+def remove_totp(store: Store, client: Client, session: Session, code: str) -> Entered | Wrong | Wait:
+    """Remove the user's one-time codes by one of them, and end all sessions but this one."""
+    entered = Entered(_new_token())
+
+    def remove(tx: Transaction) -> Entered | Wrong | Wait:
+        wait, user = _take_attempt(tx, session.name, client), users.find(tx, session.name)
+        if wait is not None:
+            return wait
+        if user is None or not use_code(tx, user, code):
+            sign_in_failures.failed(tx, session.name, client.address)
+            return Wrong()
+        sign_in_failures.undo(tx, session.name, client.network)
+        users.reset_totp(tx, session.name)
+        new = _new_session(entered, session.method, client)
+        return entered if sessions.begin(tx, user, new, MAX_SESSION) else Wrong()
+
+    outcome = store.commit(remove)
+    log.info("one-time codes removed", who=f"user:{session.name}", done=isinstance(outcome, Entered))
+    return outcome
+
+
+# --- parts ------------------------------------------------------------------------------------------
+
+
+def _take_attempt(tx: Transaction, name: str, client: Client) -> Wait | None:
+    """Count an attempt before it is checked, so that many at once are no more than one after the other."""
+    decided = attempts.attempt(sign_in_failures.lock(tx, name, client.network), tx.now)
+    if isinstance(decided, datetime):
+        return Wait(max(1, round((decided - tx.now).total_seconds())))
+    sign_in_failures.save(tx, name, client.network, decided)
+    return None
+
+
+def _refuse(store: Store, client: Client, name: str, reason: str) -> Wrong:
+    store.commit(lambda tx: sign_in_failures.failed(tx, name, client.address))
+    with store.read() as tx:
+        known = users.find(tx, name) is not None
+    # An unknown name may be a password in the wrong field.
+    log.warning("sign-in refused", name=name if known else "unknown", address=client.address, reason=reason)
+    return Wrong()
+
+
+def _new_token() -> str:
+    return secrets.token_urlsafe(32)
+
+
+def _new_session(entered: Entered, method: Method, client: Client) -> NewSession:
+    return NewSession(
+        digest(entered.token), method, client.address, client.network, client.browser, entered.awaits_code
+    )
