@@ -15,8 +15,8 @@ TESTS := $(BIN)/python -m tests.run
 help:
 	@echo "make demo    the whole journey against the simulator, on a throw-away database"
 	@echo "make test    the tests, on SQLite and on a real PostgreSQL, but for those that take long"
-	@echo "make test-all  those that take long, too: many seeds, kills, fleets, the wheel; needs Debian's packages faketime, pgbouncer and prometheus"
-	@echo "make test-console  a browser walks through the console; needs Debian's package chromium"
+	@echo "make test-all  those that take long, too: many seeds, kills, fleets, the wheel; needs Debian's packages faketime, nginx-light, pgbouncer, prometheus and systemd"
+	@echo "make test-console  a browser walks through the console; needs Debian's packages chromium and nginx-light"
 	@echo "make test-pythons  the tests on Python 3.13 and 3.14; needs root and Debian's package debootstrap"
 	@echo "make check   format, lint, types, the rules of who may import whom, and retired words"
 	@echo "make mutants  changed rules of the sync core, and the unit test that kills each"
@@ -35,14 +35,20 @@ test-all: .venv/dev.stamp
 	  { echo "libfaketime was not found: install it (on Debian and Ubuntu the package faketime)" >&2; exit 1; }
 	@PATH="$$PATH:/usr/sbin"; command -v pgbouncer >/dev/null || \
 	  { echo "pgbouncer was not found: install it (on Debian and Ubuntu the package pgbouncer)" >&2; exit 1; }
+	@PATH="$$PATH:/usr/sbin"; command -v nginx >/dev/null || \
+	  { echo "nginx was not found: install it (on Debian and Ubuntu the package nginx-light)" >&2; exit 1; }
 	@command -v promtool >/dev/null || \
 	  { echo "promtool was not found: install it (on Debian and Ubuntu the package prometheus)" >&2; exit 1; }
+	@command -v systemd-analyze >/dev/null || \
+	  { echo "systemd-analyze was not found: install it (on Debian and Ubuntu the package systemd)" >&2; exit 1; }
 	@echo "make test-all: the long tests that make test leaves out; about twenty minutes on two free cores"
 	@$(TESTS) -n 2 --dist worksteal -m "long and not soak and not bench and not console"
 
 test-console: .venv/dev.stamp
 	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
 	  echo "no browser was found: install Chromium (on Debian and Ubuntu the package chromium)" >&2; exit 1
+	@PATH="$$PATH:/usr/sbin"; command -v nginx >/dev/null || \
+	  { echo "nginx was not found: install it (on Debian and Ubuntu the package nginx-light)" >&2; exit 1; }
 	@$(TESTS) -v -m console tests/console
 
 test-pythons:

@@ -24,6 +24,7 @@ from config.settings import (
     AccountSettings,
     Environment,
     account_variable,
+    is_secret_of_account,
 )
 from config.values import complaints
 
@@ -88,7 +89,7 @@ def _read(path: Path, environ: Mapping[str, str], secret_files: list[Path]) -> A
             faults.append(f"{place}: {key} is set twice; keep one")
         else:
             try:
-                given[key] = _fetch(way, value, path.parent, environ, secret_files)
+                given[key] = _fetch(key, way, value, path.parent, environ, secret_files)
             except Unreadable as fault:
                 given[key] = None
                 faults.append(f"{place}: {written} {fault}")
@@ -104,7 +105,7 @@ def _take_apart(written: str) -> tuple[str, str]:
 
 
 def _fetch(
-    way: str, value: object, folder: Path, environ: Mapping[str, str], secret_files: list[Path]
+    key: str, way: str, value: object, folder: Path, environ: Mapping[str, str], secret_files: list[Path]
 ) -> object:
     """Return the value itself. A relative path counts from the folder of the file that names it."""
     if way == "inline":
@@ -117,7 +118,7 @@ def _fetch(
         return environ[value]
     secret_files.append(folder / value)
     try:
-        return read_secret(folder / value)
+        return read_secret(folder / value, is_secret=is_secret_of_account(key))
     except Unreadable as fault:
         raise Unreadable(f"names an unusable file: {shown_path(value)} {fault}") from None
 

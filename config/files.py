@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import tomllib
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 _SHORTER_THAN_ANY_SECRET = 39
 """Every secret of ours is longer than this: a base64 key has 44 characters, Amazon's have more."""
@@ -100,12 +102,52 @@ def read_text(path: Path) -> str:
         raise Unreadable("cannot be read (not a file name)") from None
 
 
-def read_secret(path: Path) -> str:
-    """Return the file's content, stripped, as of Docker's and Kubernetes' secrets. Raises Unreadable."""
+def read_secret(path: Path, *, is_secret: bool = True) -> str:
+    """Return the file's content, stripped, as of Docker's and Kubernetes' secrets.
+
+    Raises Unreadable, also if other users may write it, or read it if it ``is_secret``.
+    """
+    exposed = exposure(path)
+    if exposed == "written" or (exposed == "read" and is_secret):
+        raise Unreadable(f"may be {exposed} by every user of this machine: run chmod 600 on it")
     content = read_text(path).strip()
     if not content:
         raise Unreadable("is empty")
     return content
+
+
+Exposure = Literal["written", "read", "shared"]
+"""What every user may do. ``shared``: read, within a mount that is read-only."""
+
+
+def exposure(path: Path) -> Exposure | None:
+    """Return what every user of this machine may do with a file, or its folder; None for nothing.
+
+    Docker and Kubernetes mount secrets read-only, often readable by all of a container, and their modes
+    are not the reader's to change.
+    """
+    try:
+        file = path.resolve()
+        modes = [place.stat().st_mode for place in (file, *file.parents)]
+        is_mounted = bool(os.statvfs(file).f_flag & os.ST_RDONLY)
+    except (OSError, ValueError, RuntimeError):
+        return None  # reading it says why
+    return exposure_of(modes, is_mounted=is_mounted)
+
+
+def exposure_of(modes: Sequence[int], *, is_mounted: bool) -> Exposure | None:
+    """Decide what ``exposure`` returns, by the modes of a file and of all folders around it.
+
+    ``is_mounted``: from outside, read-only.
+    """
+    mode, *around = modes
+    if is_mounted:
+        return "shared" if mode & stat.S_IROTH else None
+    if not all(folder & stat.S_IXOTH for folder in around):
+        return None  # no other user reaches it
+    if mode & stat.S_IWOTH or any(f & stat.S_IWOTH and not f & stat.S_ISVTX for f in around):
+        return "written"
+    return "read" if mode & stat.S_IROTH else None
 
 
 def read_toml(path: Path) -> dict[str, Any]:

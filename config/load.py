@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 from config.accounts import check_accounts, drafts_of_environment, read_account_files
 from config.files import Unreadable, label, misnamed, toml_names
 from config.marketplaces import Catalogue, MarketplaceSettings, read_marketplaces
 from config.problems import Problem
 from config.settings import Settings, check_settings, read_environment
+from config.values import is_loopback
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +68,40 @@ def load(environ: Mapping[str, str], catalogue: Catalogue) -> Config:
         for name in ("accounts", "marketplaces")
         for path in misnamed(settings.config_dir / name)
     ]
+    problems.extend(_about_database(settings.database_url.get_secret_value(), environ))
     return Config(
         settings=settings.model_copy(update={"accounts": accounts}),
         marketplaces=tuple(m for m in files.good if m.account in accounts),
         problems=(*problems, *wrong_accounts, *files.problems, *unread),
         secret_files=(*environment.secret_files, *named_files),
     )
+
+
+def _about_database(url: str, environ: Mapping[str, str]) -> Iterator[Problem]:
+    """Yield a warning if a PostgreSQL beyond this machine may be used without TLS, which libpq allows.
+
+    ``sslmode=disable`` is a decision, of which no one needs to be warned.
+    """
+    if not url.startswith("postgresql"):
+        return
+    parts = urlsplit(url)
+    query = parse_qs(parts.query)
+    hosts = ",".join(query.get("host", [parts.hostname or environ.get("PGHOST", "")])).split(",")
+    mode = query.get("sslmode", [environ.get("PGSSLMODE", "prefer")])[-1]
+    if mode in _WITHOUT_TLS and not all(_is_here(host) for host in hosts):
+        yield Problem(
+            "ORDER_SYNC_DATABASE_URL: PostgreSQL on another machine may be used without TLS: add "
+            "?sslmode=verify-full (or require), or disable if the way there is private.",
+            "nothing",
+        )
+
+
+_WITHOUT_TLS = ("prefer", "allow", "")
+
+
+def _is_here(host: str) -> bool:
+    """Return True for this machine, and for a socket in the file system."""
+    return not host or host.startswith("/") or is_loopback(host)
 
 
 def fingerprint(config_dir: Path, secret_files: Collection[Path] = ()) -> str:

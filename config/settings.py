@@ -103,6 +103,7 @@ class Settings(BaseSettings):
     poll_seconds_busy: Seconds = Field(default_factory=lambda given: max(900, given.get("poll_seconds", 0)))
     retention_days: Annotated[int | None, BeforeValidator(values.number_or_off(3650, "days"))] = 30
     hash_retention_months: Annotated[int | None, BeforeValidator(values.number_or_off(240, "months"))] = 18
+    order_retention_months: Annotated[int | None, BeforeValidator(values.number_or_off(240, "months"))] = None
     shared_emails: Annotated[tuple[str, ...], BeforeValidator(values.emails)] = ()
     private_webhook_hosts: Annotated[frozenset[str], BeforeValidator(values.host_names)] = frozenset()
     alert_urls: Annotated[tuple[SecretStr, ...], BeforeValidator(values.alert_urls)] = ()
@@ -139,6 +140,15 @@ class Settings(BaseSettings):
                 "(`order-sync db copy` moves a database there)"
             )
         return executor
+
+    @field_validator("order_retention_months")
+    @classmethod
+    def _after_their_buyers(cls, months: int | None, info: ValidationInfo) -> int | None:
+        if months is not None and info.data.get("retention_days") is None:
+            raise ValueError(
+                f"must be off while {PREFIX}RETENTION_DAYS is: an order is erased after its buyer data"
+            )
+        return months
 
     @field_validator("oidc_issuer")
     @classmethod
@@ -220,7 +230,7 @@ def read_environment(environ: Mapping[str, str]) -> Environment:
             continue
         secret_files.append(Path(value))
         try:
-            contents[name.lower()] = read_secret(Path(value))
+            contents[name.lower()] = read_secret(Path(value), is_secret=_is_secret(name))
         except Unreadable as fault:
             problems.append(_stopping(name, f"{spelled}: {shown_path(value)} {fault}"))
     source = EnvSettingsSource(Settings)
@@ -228,6 +238,19 @@ def read_environment(environ: Mapping[str, str]) -> Environment:
     scalars = source()
     accounts = scalars.pop("accounts", {})
     return Environment(scalars, accounts, tuple(problems), tuple(secret_files))
+
+
+def _is_secret(name: str) -> bool:
+    """Return True for a setting whose value is kept out of sight."""
+    account = _ACCOUNT_VARIABLE.fullmatch(name)
+    if account is not None:
+        return is_secret_of_account(account["key"].lower())
+    return "Secret" in str(Settings.model_fields[name.lower()].annotation)
+
+
+def is_secret_of_account(key: str) -> bool:
+    """Return True for a key of an account whose value is kept out of sight."""
+    return "Secret" in str(AccountSettings.model_fields[key].annotation)
 
 
 def _known(name: str) -> bool:

@@ -18,6 +18,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import httpx
+import structlog
 
 from config.load import Config, fingerprint, load
 from config.marketplaces import MarketplaceSettings
@@ -37,9 +38,11 @@ from poller.matching.marketplace_rules import MarketplaceRules
 from poller.sync.decide import Pace
 from poller.sync.run import SourceSync
 from store import accounts, revisions, transfer
-from store.engine import Engine, Store, create_engine, file_of, try_writing
+from store.engine import Engine, Store, create_engine, file_of, make_private, try_writing
 from store.records import normal_email
 from store.sealing import Sealer
+
+log = structlog.get_logger("order_sync")
 
 
 class Stopping(Deferred):
@@ -355,6 +358,8 @@ def _prepare(engine: Engine, *, create: bool) -> None:
         raise Unusable(f"{error}.") from None
     if create and file_of(engine.url) is not None:
         try_writing(engine)
+        if (file := make_private(engine)) is not None:
+            log.warning("database file made private", file=str(file), note="every user could read it")
     elif (found := revisions.revision(engine)) != newest:
         at = "empty" if found is None else f"at schema revision {found}"
         raise Unusable(f"the database is {at}, this version needs {newest}: run `order-sync db upgrade`.")

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 EventKind = Literal[
     "order.created",
     "order.changed",
+    "order.erased",
     "customer.created",
     "customer.changed",
     "customer.merged",

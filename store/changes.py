@@ -8,6 +8,7 @@ readable, and a reader that continues from its last position misses nothing. A p
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -15,7 +16,7 @@ import sqlalchemy as sa
 
 from store.change_records import START, BadPosition, Change, Changes, EventKind, Position, PositionGone
 from store.engine import Transaction, condense, is_ours
-from store.engine.outbox import CUSTOMER, ORDER
+from store.engine.outbox import CUSTOMER, ERASED, ORDER
 from store.tables import customers, orders, outbox, webhook_events, webhooks
 
 KEPT = timedelta(days=30)
@@ -47,7 +48,7 @@ def events(
 ) -> tuple[list[Change], Position | None]:
     """Return events, oldest first, with the ids of their records; and where to continue if there may be more.
 
-    Events of deleted records are left out.
+    Of deleted records only the event that says so is left.
     """
     c, o, p = outbox.c, orders.c, customers.c
     query = (
@@ -78,6 +79,8 @@ def _position(row: sa.Row[Any]) -> Position:
 
 
 def _change(row: sa.Row[Any]) -> Change | None:
+    if row.kind == ERASED:
+        return Change(_position(row), "order.erased", row.at, **json.loads(row.ids))
     if row.order_key is not None:
         kind: EventKind = "order.created" if row.kind == "created" else "order.changed"
         ids = {"account": row.account, "order_id": row.order_id, "marketplace": row.marketplace}

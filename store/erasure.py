@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from store import codec
 from store.engine import Row, Transaction
+from store.engine.outbox import announce_erased
 from store.order_rows import LINES, ORDERS
 from store.records import OrderRecord
 from store.tables import (
@@ -21,8 +22,10 @@ from store.tables import (
     customer_emails,
     customers,
     forgotten_orders,
+    merged_orders,
     order_lines,
     orders,
+    quarantine,
 )
 from store.types import among
 
@@ -136,6 +139,64 @@ def erase_orders(tx: Transaction, refs: Sequence[OrderRef], *, whole: bool = Fal
     tx.conn.execute(changed.values(changed_at=tx.now, change_no=tx.change_no))
     lines = sa.update(order_lines).where(among(order_lines.c.order_key, holding), _LINE_HOLDS)
     tx.conn.execute(lines.values(dict.fromkeys(LINES.sealed)))
+
+
+# --- orders without buyer data (R64) --------------------------------------------------------------------
+
+
+def _old(before: datetime) -> sa.ColumnElement[bool]:
+    return sa.and_(orders.c.created_at < before, orders.c.erased_at.is_not(None))
+
+
+def old_orders(tx: Transaction, before: datetime, limit: int) -> list[OrderRef]:
+    """Return orders placed before this time whose buyer data was erased, oldest first; locked."""
+    c = orders.c
+    oldest = sa.select(c.order_key).where(_old(before)).order_by(c.created_at).limit(limit)
+    keys = tx.conn.execute(oldest).scalars().all()
+    return refs_of(tx, sa.and_(among(c.order_key, keys), _old(before))) if keys else []
+
+
+def count_old(tx: Transaction, before: datetime) -> int:
+    """Return how many orders ``old_orders`` has left."""
+    query = sa.select(sa.func.count()).select_from(orders).where(_old(before))
+    return int(tx.conn.execute(query).scalar_one())
+
+
+def delete_orders(tx: Transaction, refs: Sequence[OrderRef]) -> None:
+    """Delete orders with their lines, and what merges and quarantine know of them.
+
+    A reader of changes is notified of each that was shown. Their customers stay, and remember when they
+    ordered last (``idle_since``).
+    """
+    ids = sorted({ref.customer_id for ref in refs if ref.customer_id is not None})
+    lock_customers(tx, ids)
+    ordered = last_orders(tx, ids)
+    c, p = orders.c, customers.c
+    idle = sa.select(p.customer_id, p.idle_since).where(among(p.customer_id, ids), p.idle_since.is_not(None))
+    for row in tx.rows(idle):
+        if row.idle_since < ordered.get(row.customer_id, row.idle_since):
+            set_idle(tx, row.customer_id, ordered[row.customer_id])
+    keys = [ref.order_key for ref in refs]
+    shown = sa.select(c.order_key, c.account, c.order_id, c.marketplace, c.customer_id).where(
+        among(c.order_key, keys), c.shown
+    )
+    rows = [row._asdict() for row in tx.rows(shown)]
+    announce_erased(tx.conn, tx.change_no, tx.now, rows)
+    for table in (order_lines, merged_orders):
+        tx.conn.execute(sa.delete(table).where(among(table.c.order_key, keys)))
+    tx.conn.execute(sa.delete(orders).where(among(c.order_key, keys)))
+    for account in sorted({ref.account for ref in refs}):
+        order_ids = [ref.order_id for ref in refs if ref.account == account]
+        q = quarantine.c
+        tx.conn.execute(sa.delete(quarantine).where(q.account == account, among(q.order_id, order_ids)))
+
+
+def delete_old_payloads(tx: Transaction, before: datetime) -> int:
+    """Delete entries of quarantine, erased already, of orders that changed last before this time."""
+    q = quarantine.c
+    changed = sa.func.coalesce(q.last_updated_at, q.first_seen_at, type_=q.first_seen_at.type)
+    old = sa.delete(quarantine).where(q.term_at.is_(None), q.first_seen_at < before, changed < before)
+    return tx.conn.execute(old).rowcount
 
 
 def without_term(tx: Transaction, limit: int) -> list[tuple[int, OrderRecord]]:

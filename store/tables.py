@@ -641,12 +641,14 @@ outbox = sa.Table(
     sa.Column("kind", sa.String(12), nullable=False),
     sa.Column("at", UtcTime, nullable=False),
     sa.Column("merged_into", Identity),
+    sa.Column("ids", sa.Text),
     sqlite_with_rowid=False,
 )
 """What each transaction changed, written in it (``store/engine/outbox.py``): which record and how, no values.
 
-``what`` is 1 for a customer and 2 for an order, ``key`` the customer's id or the order's key. A row of the
-kind ``trimmed`` is no event: changes up to its position were deleted, or never stored.
+``what`` is 1 for a customer and 2 for an order, ``key`` the customer's id or the order's key. ``ids`` names
+an order that was deleted. A row of the kind ``trimmed`` is no event: changes up to its position were deleted,
+or never stored.
 """
 
 webhooks = sa.Table(

@@ -29,6 +29,7 @@ from connectors.amazon.reports import (
     report_state,
 )
 from connectors.amazon.retry import Retries
+from connectors.amazon.values import is_order_id
 from connectors.amazon.wire import (
     Json,
     Question,
@@ -170,7 +171,7 @@ class AmazonConnector:
         self, order_id: str, included_data: tuple[str, ...], budget: Budget
     ) -> AmazonOrder | UnreadableOrder:
         """Return one order by its ID. Raises OrderNotFound."""
-        if not order_id.strip(" ."):  # would lead to another path
+        if not is_order_id(order_id):  # would lead to another path
             raise OrderNotFound("getOrder: not an order ID", 404)
         parameters = {"includedData": ",".join(included_data)} if included_data else {}
         question = Question(

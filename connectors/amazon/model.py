@@ -29,7 +29,9 @@ from connectors import orders
 from connectors.amazon.values import (
     Malformed,
     first_text,
+    is_order_id,
     joined_text,
+    order_id_of,
     required_text,
     required_time,
     text_of,
@@ -380,7 +382,7 @@ def read_order(order: Order, unread: frozenset[str] = frozenset()) -> AmazonOrde
         own_amounts = _own_amounts(order.proceeds.breakdowns, lines)
 
     return AmazonOrder(  # by position, in the order of its fields: keywords would double the cost
-        required_text(order.order_id, "orderId"),
+        order_id_of(order.order_id, "orderId"),
         required_time(order.created_time, "createdTime"),
         required_time(order.last_updated_time, "lastUpdatedTime"),
         required_text(channel.channel_name, "salesChannel.channelName"),
@@ -411,7 +413,8 @@ def _seller_order_id(aliases: Iterable[OrderAlias]) -> str | None:
 
 
 def _replaced(associated: Iterable[AssociatedOrder]) -> str | None:
-    return first_text([o.order_id for o in associated if o.association_type == "REPLACEMENT_ORIGINAL_ID"])
+    originals = (o.order_id for o in associated if o.association_type == "REPLACEMENT_ORIGINAL_ID")
+    return next((order_id for order_id in originals if order_id and is_order_id(order_id)), None)
 
 
 def _latest(window: TimeWindow | None, path: str) -> datetime | None:

@@ -26,7 +26,7 @@ import msgspec
 
 from connectors.amazon import model
 from connectors.amazon.model import read_order
-from connectors.amazon.values import LAST_TIME, Malformed, text_of, time_of
+from connectors.amazon.values import LAST_TIME, Malformed, is_order_id, text_of, time_of
 from connectors.amazon.wire import promised
 from connectors.errors import Garbled
 from connectors.orders import (
@@ -94,8 +94,9 @@ def order_of(value: Any, not_after: datetime = LAST_TIME) -> AmazonOrder | Unrea
         left = _without(left, keys)
         if field is not None:
             unread.add(field)
+    order_id = _glimpse(value, "orderId", max_length=80)
     return UnreadableOrder(
-        order_id=_glimpse(value, "orderId", max_length=80),
+        order_id=order_id if order_id and is_order_id(order_id) else None,
         marketplace_id=_glimpse(value, "salesChannel", "marketplaceId", max_length=32),
         reason=reason,
         payload=compact_json(value),

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from connectors.amazon.values import is_order_id
 from connectors.amazon.wire import amazon_text, promised
 from connectors.base import ReportQuery, ReportState
 from connectors.errors import Garbled, ReportUnreadable
@@ -164,6 +165,8 @@ def _id(cell: bytes) -> str:
     order_id = cell.decode("ascii").strip()
     if not order_id:
         raise _Wrong("has no amazon-order-id")
+    if not is_order_id(order_id):
+        raise _Wrong("has a malformed amazon-order-id")
     return order_id
 
 

@@ -24,6 +24,25 @@ def required_text(value: str, path: str) -> str:
     return value
 
 
+_NEVER_IN_AN_ID = re.compile(
+    r"[\s/\\?#%\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+)
+
+
+def is_order_id(value: str) -> bool:
+    """Return True if a text is safe as one step of a path, on a terminal and in a link.
+
+    Amazon's ids are 3-7-7 digits, but those of other channels are not (``S01-…``): any form is taken.
+    """
+    return value not in ("", ".", "..") and not _NEVER_IN_AN_ID.search(value)
+
+
+def order_id_of(value: str, path: str) -> str:
+    if not is_order_id(required_text(value, path)):
+        raise Malformed(f"{path} has a character that no order id has")
+    return value
+
+
 def texts_of(values: Iterable[str | None] | None) -> tuple[str, ...]:
     return tuple([value for value in values if value and not value.isspace()]) if values else ()
 

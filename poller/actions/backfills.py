@@ -79,6 +79,17 @@ def parsed(
     if upper > latest:
         notes.append(f"until now, because {words.upper} is in the future")
         upper = latest
+    kept = place.source.rules.retention.orders_since(now)
+    if kept is not None and upper <= kept:
+        raise Refused(
+            f"{words.upper} {end} is too early: orders are kept since {kept:%Y-%m-%d} "
+            "(ORDER_SYNC_ORDER_RETENTION_MONTHS)."
+        )
+    if kept is not None and lower < kept and kept > oldest:
+        notes.append(
+            f"from {kept:%Y-%m-%d} on: older orders are not kept (ORDER_SYNC_ORDER_RETENTION_MONTHS)"
+        )
+        lower = kept
     if lower < oldest:
         notes.append(f"from {oldest:%Y-%m-%d} on: Amazon no longer shows older orders")
         lower = oldest

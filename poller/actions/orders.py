@@ -79,6 +79,12 @@ def fetched(store: Store, account: Account, order_id: str) -> str:
     if unreadable is not None:
         raise NotUnderstood(order_id, unreadable)
     after = _version(store, name, order_id)
+    if before is None and after is None:
+        months = source.rules.retention.order_months
+        raise NotStored(
+            f"{order_id}: not stored: it was placed more than {months} months ago "
+            "(ORDER_SYNC_ORDER_RETENTION_MONTHS)."
+        )
     if before is None:
         return f"{order_id}: new, stored"
     if after is not None and after.changed_at != before.changed_at:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import typer
 
+from config.files import exposure, shown_path
 from config.load import Config, load
 from config.problems import Problem
 from connectors.base import SearchQuery
@@ -71,7 +72,7 @@ def check(
     warnings = [p for p in problems if p.severity == "warning"]
     for problem in (*errors, *warnings):
         put(f"{problem.severity}: {problem.message}")
-    for sentence in _about_keys(read):
+    for sentence in (*_about_modes(read), *_about_keys(read)):
         put(f"note: {sentence}")
     if sqlite_file(read.settings.database_url.get_secret_value()) is None:
         put("note: the database was not checked; `order-sync db check` does, and tries the key on it")
@@ -113,6 +114,14 @@ def _about_file(read: Config) -> list[str]:
         return list(failure.sentences)
     except DatabaseError as error:
         return [sentences_of(error)[1]]
+
+
+def _about_modes(read: Config) -> Iterator[str]:
+    """Yield a sentence about each file of a secret that every user may read. Others are refused."""
+    for file in read.secret_files:
+        if exposure(file) == "shared":
+            place = shown_path(str(file))
+            yield f"{place} may be read by every user here; that is accepted because its mount is read-only"
 
 
 def _about_keys(read: Config) -> list[str]:

@@ -70,6 +70,12 @@ def _say_due(service: Service, purge: Purge) -> None:
     else:
         days = counted(retention.days, "day")
         say(f"{counted(purge.due(), 'order')} past the retention period of {days}")
+    if retention.order_months is not None:
+        with service.store.read() as tx:
+            kept = retention.orders_since(tx.now)
+            old = 0 if kept is None else erasure.count_old(tx, kept)
+        months = counted(retention.order_months, "month")
+        say(f"{counted(old, 'order')} placed more than {months} ago, without buyer data: due for deletion")
     if retention.hash_months is None:
         say("ORDER_SYNC_HASH_RETENTION_MONTHS is off: e-mail hashes are never erased")
         return
@@ -90,6 +96,8 @@ def _say_done(service: Service, done: Purged) -> None:
         counted(done.payloads, "payload") + " in quarantine",
         counted(done.hashes, "e-mail hash", "e-mail hashes"),
     )
+    if service.setup.retention.order_months is not None:
+        say(f"deleted: {counted(done.deleted, 'order')} without buyer data")
     say(f"erased: {', '.join(parts)}")
     if not done.finished:
         say("stopped before the end: run it again")

@@ -160,7 +160,8 @@ def _put(job: Verification) -> None:
     if job.upper < job.asked_upper:
         put(f"  orders placed after {when(job.upper)} UTC have not been read yet")
     if job.before_start:
-        put(f"  {counted(job.before_start, 'order')} from before the start date: not stored")
+        old = counted(job.before_start, "order")
+        put(f"  {old} from before the start date, or older than orders are kept: not stored")
     if job.non_amazon and job.marketplace_id != NON_AMAZON.id:
         others = counted(job.non_amazon, "order")
         put(f"  {others} of other shops, which Amazon ships: a file with marketplace = NON_AMAZON takes them")

@@ -45,5 +45,8 @@ class Setup:
 
     @property
     def retention(self) -> Retention:
-        """How long buyer data stays."""
-        return Retention(self.settings.retention_days, self.settings.hash_retention_months)
+        """How long buyer data and orders stay."""
+        settings = self.settings
+        return Retention(
+            settings.retention_days, settings.hash_retention_months, settings.order_retention_months
+        )

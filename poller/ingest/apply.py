@@ -57,6 +57,7 @@ def apply_orders(
         translate(order, rules.account, rules.by_marketplace.get(order.marketplace_id or ""))
         for order in fetched
     ]
+    translated = _kept(tx, rules, translated)
     erasure.hold_off_forgetting(tx)
     forgotten = erasure.which_forgotten(tx, rules.account, [order.order_id for order in fetched])
     if forgotten:
@@ -70,6 +71,19 @@ def apply_orders(
     if unreadable:
         _quarantine(tx, rules, _not_outdated(tx, rules, unreadable))
     return applied
+
+
+def _kept(tx: Transaction, rules: AccountRules, translated: Sequence[OrderRecord]) -> list[OrderRecord]:
+    """Return the orders without those that were erased, or would be at once, whatever their source (R64).
+
+    A stored one is kept up to date until it is erased.
+    """
+    since = rules.retention.orders_since(tx.now)
+    if since is None:
+        return list(translated)
+    old = [order.order_id for order in translated if order.created_at < since]
+    stored = orders.update_times(tx, rules.account, old)
+    return [order for order in translated if order.created_at >= since or order.order_id in stored]
 
 
 def apply_page(
@@ -192,7 +206,10 @@ def _quarantine(tx: Transaction, rules: AccountRules, unreadable: Sequence[Unrea
     closed = erasure.which_forgotten(tx, rules.account, names) | erasure.which_erased(
         tx, rules.account, names
     )
+    since = rules.retention.orders_since(tx.now)
     for name, order in zip(names, unreadable, strict=True):
+        if since is not None and order.last_updated_at is not None and order.last_updated_at < since:
+            continue  # R64
         term_at = quarantine_term(order.last_updated_at, tx.now)
         kept = name not in closed and (over is None or term_at > over)
         entry = quarantine.Quarantined(

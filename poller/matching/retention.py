@@ -34,13 +34,15 @@ PERSONAL = ("name", "company", "amazon_name", "phone", "billing", "delivery")
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """The settings: days after the term (R60) and months that a hash outlives the last order (R61).
+    """The settings: days after the term (R60), months that a hash outlives the last order (R61), and months
+    after which an order itself is erased (R64).
 
     None is ``off``.
     """
 
     days: int | None = 30
     hash_months: int | None = 18
+    order_months: int | None = None
 
     def over_since(self, now: datetime) -> datetime | None:
         """Return the latest term whose days are over; None if nothing is ever erased."""
@@ -49,6 +51,15 @@ class Retention:
     def unknown_since(self, now: datetime) -> datetime | None:
         """Return the time of a last order up to which hashes are deleted; None if they stay."""
         return None if self.hash_months is None else months_before(now, self.hash_months)
+
+    def orders_since(self, now: datetime) -> datetime | None:
+        """Return the day (UTC) since which orders without their buyer are kept; None if all are (R64).
+
+        An order keeps no longer than its buyer data, so all are kept if that is.
+        """
+        if self.days is None or self.order_months is None:
+            return None
+        return months_before(now, self.order_months).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 KEEP_ALL = Retention(None, None)

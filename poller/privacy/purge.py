@@ -43,22 +43,24 @@ CLOCKS_AGREE_WITHIN = timedelta(minutes=2)
 
 @dataclass
 class Purged:
-    """The result of a purge. ``clean``: the database's files hold no trace of it.
+    """The result of a purge. ``deleted``: orders that are gone altogether (R64).
 
-    ``put_off``: why nothing was erased, in words.
+    ``clean``: the database's files hold no trace of what was erased. ``put_off``: why nothing was, in words.
     """
 
     orders: int = 0
     records: int = 0
     hashes: int = 0
     payloads: int = 0
+    deleted: int = 0
     finished: bool = True
     clean: bool = True
     put_off: str | None = None
 
     def counts(self) -> dict[str, int]:
         """Return what was erased, for the log."""
-        return {name: getattr(self, name) for name in ("orders", "records", "hashes", "payloads")}
+        names = ("orders", "records", "hashes", "payloads", "deleted")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass
@@ -96,6 +98,9 @@ class Purge:
             self._repeat(self._due_orders)
             self._repeat(self._due_payloads)
             self._left_behind()
+        if self.retention.order_months is not None and self.retention.days is not None:
+            self._repeat(self._old_orders)
+            self.store.commit(self._old_payloads)
         if self.retention.hash_months is not None:
             self._repeat(self._due_hashes)
         self.done.finished = not self.stopping()
@@ -139,6 +144,21 @@ class Purge:
         self._count(orders=len(refs), payloads=len(payloads), records=records)
         return len(refs)
 
+    def _old_orders(self, tx: Transaction) -> int:
+        """Delete orders without buyer data that are older than orders are kept (R64)."""
+        refs = erasure.old_orders(tx, self._kept_since(tx), ERASED_AT_ONCE)
+        erasure.delete_orders(tx, refs)
+        self._count(deleted=len(refs))
+        return len(refs)
+
+    def _old_payloads(self, tx: Transaction) -> int:
+        return erasure.delete_old_payloads(tx, self._kept_since(tx))
+
+    def _kept_since(self, tx: Transaction) -> datetime:
+        since = self.retention.orders_since(tx.now)
+        assert since is not None
+        return since
+
     def _due_payloads(self, tx: Transaction) -> int:
         keys = quarantine.past_term(tx, self._over(tx), ERASED_AT_ONCE)
         self._count(payloads=len(quarantine.erase(tx, keys)))
@@ -179,11 +199,14 @@ class Purge:
             self._count(hashes=len(record.emails) - len(kept))
         return len(ids)
 
-    def _count(self, *, orders: int = 0, records: int = 0, hashes: int = 0, payloads: int = 0) -> None:
+    def _count(
+        self, *, orders: int = 0, records: int = 0, hashes: int = 0, payloads: int = 0, deleted: int = 0
+    ) -> None:
         self.done.orders += orders
         self.done.records += records
         self.done.hashes += hashes
         self.done.payloads += payloads
+        self.done.deleted += deleted
         self.advanced(self.done.orders)
 
 

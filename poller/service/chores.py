@@ -163,7 +163,7 @@ class Chores:
         done = purge.run()
         if done.put_off is not None:
             log.warning("erasing is put off", problem=done.put_off)
-        if done.orders or done.records or done.hashes or done.payloads:
+        if any(done.counts().values()):
             audit.record(store, AuditEntry(SERVICE, "purged", detail=in_words(done.counts())))
             log.info("erased buyer data", **done.counts())
         if not done.clean:

@@ -49,6 +49,7 @@ def enter(tx: Transaction, source: Source, start: datetime, history_by: Way) -> 
     for marketplace_id, polled in source.marketplaces.items():
         before = known.get(marketplace_id)
         since = datetime.combine(polled.start_date, time(), UTC)
+        since = max(since, source.rules.retention.orders_since(tx.now) or since)
         if before is None:
             # A day of history is not settled yet: orders of it may be shown after the backfill has read it.
             settled = min(start, max(start - SETTLED_AFTER, since))

@@ -37,7 +37,7 @@ _WORST_FIRST: tuple[FindingKind, ...] = ("missing", "older", "quarantined", "unk
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """What a comparison found. ``before_start`` counts orders from before the start date, not wanted."""
+    """What a comparison found. ``before_start`` counts orders that are not wanted: from before ``start``."""
 
     findings: tuple[Finding, ...]
     listed: int
@@ -57,8 +57,8 @@ def compare(
 ) -> Compared:
     """Compare Amazon's list of the orders created in ``lower <= t < upper`` with the database.
 
-    ``held`` are the stored orders of that range, and of the listed ones all. ``start`` is the marketplace's
-    start date. Updates after ``settled`` need not be known yet.
+    ``held`` are the stored orders of that range, and of the listed ones all. ``start`` is since when
+    they are wanted. Updates after ``settled`` need not be known yet.
     """
     findings: list[Finding] = []
     seen: set[str] = set()

@@ -180,7 +180,9 @@ class Verifier:
                 marketplace_ids=ids_of(job.marketplace_id),
                 lower=lower,
                 upper=upper,
-                start=schedule.start_of(self.source.verified()[job.marketplace_id]),
+                start=schedule.expected_since(
+                    self.source.verified()[job.marketplace_id], self.source.rules.retention, tx.now
+                ),
                 settled=settled,
             )
             after = replace(

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, time, timedelta
 
 from connectors.base import REPORT_SPAN
 from poller.ingest.sources import PolledMarketplace, Source
+from poller.matching.retention import Retention
 from poller.verification import comparison
 from store import ledger, verifications
 from store.engine import Transaction
@@ -42,6 +43,12 @@ def next_job(tx: Transaction, source: Source) -> Verification | None:
 def start_of(polled: PolledMarketplace) -> datetime:
     """Return the time of a marketplace's start date."""
     return datetime.combine(polled.start_date, time(), UTC)
+
+
+def expected_since(polled: PolledMarketplace, retention: Retention, now: datetime) -> datetime:
+    """Return since when a marketplace's orders must be stored: its start date, or as long as orders stay."""
+    start, kept = start_of(polled), retention.orders_since(now)
+    return start if kept is None else max(start, kept)
 
 
 def _next(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
@@ -76,13 +76,18 @@ def etag_of(tx: Transaction, *customer_ids: int) -> str:
     return '"' + ".".join(parts) + '"'
 
 
-def check_version(tx: Transaction, if_match: str | None, *customer_ids: int) -> None:
-    """Lock the customers. Raises Problem if they have changed since ``if_match`` was read."""
+def tags_of(if_match: str | None) -> list[str] | None:
+    """Return the ETags of an If-Match header; None if every version will do."""
+    if if_match is None or if_match.strip() == "*":
+        return None
+    return [tag.strip() for tag in if_match.split(",")]
+
+
+def check_version(tx: Transaction, tags: Collection[str] | None, *customer_ids: int) -> None:
+    """Lock the customers. Raises Problem if they have changed since one of ``tags`` was read."""
     customers.load(tx, customer_ids)
     current = etag_of(tx, *customer_ids)
-    if if_match is None or if_match.strip() == "*":
-        return
-    if current not in (tag.strip() for tag in if_match.split(",")):
+    if tags is not None and current not in tags:
         raise Problem(
             412,
             "changed",
@@ -216,7 +221,7 @@ def edit_customer(
     changes = _checked(service, caller, body)
 
     def work(tx: Transaction) -> Answer:
-        check_version(tx, if_match, customer_id)
+        check_version(tx, tags_of(if_match), customer_id)
         lost = edits.edit_and_count(tx, customer_id, changes, caller.who)
         return _changed(tx, customer_id, changes, 200, lost)
 
@@ -284,7 +289,7 @@ def merge_customers(
 
     def work(tx: Transaction) -> Answer:
         if if_match is not None:
-            check_version(tx, if_match, customer_id, body.other_id)
+            check_version(tx, tags_of(if_match), customer_id, body.other_id)
         done = merges.merge(
             tx, customer_id, body.other_id, caller.who, service.shared_emails, body.keep_emails
         )

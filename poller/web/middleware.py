@@ -51,7 +51,7 @@ HEADERS = {
     b"cache-control": b"no-store",
     b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
     b"cross-origin-resource-policy": b"same-origin",
-    b"referrer-policy": b"no-referrer",
+    b"referrer-policy": b"same-origin",  # no-referrer makes browsers send "Origin: null" with our own forms
     b"vary": b"Authorization",
     b"x-content-type-options": b"nosniff",
     b"x-frame-options": b"DENY",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +224,7 @@ def create_engine(url: str, connections: int = CONNECTIONS) -> Engine:
             hide_parameters=True,
             connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
         )
+        sa.event.listen(engine, "do_connect", _create_privately)
         sa.event.listen(engine, "connect", _prepare_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
         sa.event.listen(engine, "handle_error", _attach_url)
@@ -278,6 +281,33 @@ def _note_use(_connection: Any, record: Any) -> None:
 sqlite3.register_adapter(type(None), lambda none: none)
 sqlite3.register_adapter(bytes, bytes)
 sqlite3.register_adapter(bool, int)
+
+
+_PRIVATE = 0o600
+
+
+def _create_privately(_dialect: Any, _record: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+    """Make a missing file for this user alone. SQLite gives the files that it adds the same mode."""
+    if named.get("uri"):
+        return  # it may say that nothing is created
+    with suppress(OSError):  # SQLite says why it cannot be opened
+        os.close(os.open(arguments[0], os.O_RDWR | os.O_CREAT, _PRIVATE))
+
+
+def make_private(engine: Engine) -> Path | None:
+    """Take an SQLite file, and those beside it, from all other users if any user may read or write it.
+
+    Return the file if something changed. A file that only its group shares, or that another user owns, stays.
+    """
+    file = file_of(engine.url)
+    changed = False
+    for path in [] if file is None else [file, *(Path(f"{file}{end}") for end in ("-wal", "-shm"))]:
+        with suppress(OSError):
+            found = path.stat()
+            if found.st_mode & 0o007 and found.st_uid == os.geteuid():
+                path.chmod(_PRIVATE)
+                changed = True
+    return file if changed else None
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

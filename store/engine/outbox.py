@@ -8,7 +8,9 @@ record has to remember the outbox. An event says which record changed and how, n
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import json
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,6 +21,11 @@ from store.types import among
 
 CUSTOMER, ORDER = 1, 2
 """Kinds of records, in their order within a transaction: a new customer comes before its order."""
+
+ERASED = "erased"
+"""Kind of the event of a deleted order."""
+
+OF_ERASED = ("account", "order_id", "marketplace", "customer_id")
 
 _NO_KEYS = (1, 0)
 
@@ -77,6 +84,28 @@ def _writing_on_postgresql() -> sa.Select[Any]:
 
 
 _WRITE_ON_POSTGRESQL = _writing_on_postgresql()
+
+
+def announce_erased(
+    conn: Connection, change_no: int, now: datetime, erased: Sequence[Mapping[str, Any]]
+) -> None:
+    """Write an event for each order that the transaction deletes, with its ids: no record has them then.
+
+    ``erased``: ``order_key``, ``account``, ``order_id``, ``marketplace`` and ``customer_id`` of each.
+    """
+    rows = [
+        {
+            "change_no": change_no,
+            "what": ORDER,
+            "key": each["order_key"],
+            "kind": ERASED,
+            "at": now,
+            "ids": json.dumps({name: each[name] for name in OF_ERASED}),
+        }
+        for each in erased
+    ]
+    if rows:
+        conn.execute(sa.insert(outbox), rows)
 
 
 def write(

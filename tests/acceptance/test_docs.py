@@ -7,6 +7,7 @@ import inspect
 import json
 import re
 import shlex
+import subprocess
 import typing
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -305,7 +306,7 @@ def test_the_systemd_unit_starts_what_the_page_installs() -> None:
         (ROOT / "docs/ops/order-sync.service").read_text(encoding="utf-8"),
         PAGES["docs/operation.md"],
     )
-    unit = configparser.ConfigParser(interpolation=None)
+    unit = configparser.ConfigParser(interpolation=None, strict=False)  # a key may be repeated
     unit.read_string(text)
     service = unit["Service"]
     program, command = service["ExecStart"].split()
@@ -316,6 +317,16 @@ def test_the_systemd_unit_starts_what_the_page_installs() -> None:
     assert service["RestartPreventExitStatus"] == str(failures.BAD_INPUT)
     for name in re.findall(rf"{PREFIX}[A-Z_]*[A-Z]", text):
         assert name.replace("__ACME__", "__<NAME>__") in settings_of_the_code()
+
+
+@pytest.mark.long  # needs Debian's package systemd
+def test_the_systemd_unit_is_confined() -> None:
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=25"]
+    done = subprocess.run([*command, "docs/ops/order-sync.service"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    level = re.search(r"Overall exposure level for order-sync\.service: ([\d.]+)", done.stdout)
+    assert level is not None
+    assert float(level[1]) <= 2.5
 
 
 def test_secrets_have_one_name_everywhere_and_git_leaves_them_alone() -> None:

@@ -296,7 +296,7 @@ def test_all_answers_have_security_headers(place: Served) -> None:
         assert answer.headers["cache-control"] == "no-store"
         assert "default-src 'none'" in answer.headers["content-security-policy"]
         assert answer.headers["x-frame-options"] == "DENY"
-        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert answer.headers["referrer-policy"] == "same-origin"
 
 
 def test_invalid_requests_name_the_place_and_never_quote_values(place: Served) -> None:

@@ -114,6 +114,8 @@ def test_a_merge_is_refused_after_another_change(place: Served) -> None:
     (etag,) = re.findall(r'name="etag" value="([^"]+)"', shown)
     place.shop("customers", "edit", str(other), "--price-list", "Trade")
     data = form(ann, other=str(other), etag=etag.replace("&#34;", '"'))
+    blind = ann.post(f"/console/customers/{kept}/merge", data=data | {"etag": "*"})
+    assert blind.status_code == 412, "a merge is of what was shown"
     answer = ann.post(f"/console/customers/{kept}/merge", data=data)
     assert answer.status_code == 412
     assert "has changed since you read it" in answer.text

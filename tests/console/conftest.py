@@ -8,6 +8,11 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+ARGUMENTS = (
+    "--no-sandbox",
+    "--no-proxy-server",
+    "--host-resolver-rules=MAP *.test 127.0.0.1",  # names of other hosts, all on this machine
+)
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -17,6 +22,6 @@ def browser() -> Iterator[Browser]:
     path = next(filter(None, map(shutil.which, NAMES)), None)
     assert path is not None, "no Chromium: install Debian's package chromium"
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--no-proxy-server"])
+        opened = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield opened
         opened.close()

@@ -221,6 +221,7 @@ def test_an_address_that_fails_keeps_the_others_from_nothing_and_is_never_named(
 def test_alerts_test_sends_a_trial_to_every_address(receiver: Receiver, tmp_path: Path) -> None:
     file = tmp_path / "urls"
     file.write_text(f"{apprise_url(receiver)}\n{apprise_url(receiver)}\n")
+    file.chmod(0o600)
     done = order_sync("alerts", "test", environ={"ORDER_SYNC_ALERT_URLS_FILE": str(file)})
     assert done.lines == ["ok     number 1 (json)", "ok     number 2 (json)"]
     assert len(receiver.seen) == 2

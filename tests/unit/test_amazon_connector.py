@@ -299,11 +299,19 @@ def test_what_cannot_be_an_order_id_is_not_requested(order_id: str) -> None:
     assert scene.amazon.requests == []
 
 
-def test_an_order_id_cannot_leave_its_place_in_the_path() -> None:
+@pytest.mark.parametrize("order_id", ["../x", "x?y=1", "x#z", "a%2f", ".."])
+def test_an_order_id_cannot_leave_its_place_in_the_path(order_id: str) -> None:
     scene = Scene(error(404))
     with pytest.raises(OrderNotFound):
-        scene.connector.get("../x?y=1#z", (), scene.purse)
-    assert scene.amazon.requests[0].url.raw_path == b"/orders/2026-01-01/orders/..%2Fx%3Fy%3D1%23z"
+        scene.connector.get(order_id, (), scene.purse)
+    assert scene.amazon.requests == []
+
+
+def test_an_unusual_order_id_stays_one_step_of_the_path() -> None:
+    scene = Scene(error(404))
+    with pytest.raises(OrderNotFound):
+        scene.connector.get("S01;x=1&y", (), scene.purse)
+    assert scene.amazon.requests[0].url.raw_path == b"/orders/2026-01-01/orders/S01%3Bx%3D1%26y"
 
 
 def test_participations_are_the_marketplaces_the_seller_takes_part_in() -> None:

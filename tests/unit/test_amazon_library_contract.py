@@ -295,8 +295,8 @@ def test_amazons_sdk_sends_the_same_search(axis: Any, prefix: str) -> None:
 
 
 def test_amazons_sdk_sends_the_same_fetch_by_id() -> None:
-    amazons = GetOrderApi(Recorder()).get_order("026/1 2", included_data=["BUYER", "TAX"])
-    assert sent_by_us(lambda connector: connector.get("026/1 2", ("BUYER", "TAX"), Purse())) == amazons
+    amazons = GetOrderApi(Recorder()).get_order("026&1+2", included_data=["BUYER", "TAX"])
+    assert sent_by_us(lambda connector: connector.get("026&1+2", ("BUYER", "TAX"), Purse())) == amazons
 
 
 def test_amazons_sdk_requests_the_same_report() -> None:

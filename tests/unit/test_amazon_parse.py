@@ -396,6 +396,14 @@ def test_an_amount_that_is_no_text_makes_the_order_unreadable(amount: Any) -> No
         ("orderItems.quantityOrdered", 2**31, "orderItems[0].quantityOrdered is negative or too large"),
         ("orderItems.quantityOrdered", 2**63, "orderItems[0].quantityOrdered is negative or too large"),
         ("orderId", "1" * 65, "orderId is longer than 64 characters"),
+        *(
+            ("orderId", order_id, "orderId has a character that no order id has")
+            for order_id in ("../../sign-out", "a/b", "a\\b", "a?b", "a#b", "a%2fb", "..", ".", "a b", "a\nb")
+        ),
+        *(
+            ("orderId", order_id, "orderId has a character that no order id has")
+            for order_id in ("a\x1b[2J", "a\x9b", "\u202e1", "a\u200b", "a\u2028")
+        ),
         ("salesChannel.marketplaceId", "A" * 33, "salesChannel.marketplaceId is longer than 32 characters"),
         (
             "fulfillment.fulfillmentStatus",
@@ -434,6 +442,20 @@ def test_an_amount_that_is_no_text_makes_the_order_unreadable(amount: Any) -> No
 )
 def test_a_malformed_field_is_named_and_its_value_is_not(path: str, value: Any, reason: str) -> None:
     assert unreadable(changed(full_order(), path, value)).reason == reason
+
+
+@pytest.mark.parametrize("order_id", ["S01-1234567-1234567", "mcf_2026.11~7", "Über-1", "..x", "a:b@c"])
+def test_an_unusual_order_id_is_taken(order_id: str) -> None:
+    """Orders of other channels bring ids of their own (R26)."""
+    assert readable(changed(full_order(), "orderId", order_id)).order_id == order_id
+
+
+def test_an_unsafe_order_id_is_no_id() -> None:
+    """It would make an address, of which it is a part, lead elsewhere."""
+    assert unreadable(changed(full_order(), "orderId", "../../sign-out")).order_id is None
+    associated = [{"orderId": "../1", "associationType": "REPLACEMENT_ORIGINAL_ID"}]
+    replacing = changed(full_order(), "associatedOrders", associated)
+    assert readable(replacing).replaces is None
 
 
 # Source: amzn/selling-partner-api-models#5127, packages come without members that Amazon's model promises.

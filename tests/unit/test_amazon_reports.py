@@ -442,6 +442,7 @@ def test_what_is_no_table_or_ends_within_a_row_is_refused_as_a_whole(lines: list
         (("", *ROW[1:]), "line 2 of the report has no amazon-order-id"),
         (("A" * 101, *ROW[1:]), "line 2 of the report has a malformed amazon-order-id"),
         (("Ä-1", *ROW[1:]), "line 2 of the report has a malformed amazon-order-id"),
+        (("../x", *ROW[1:]), "line 2 of the report has a malformed amazon-order-id"),
         (
             (ROW[0], "yesterday", *ROW[2:]),
             "line 2 of the report has a purchase-date that is not a time with an offset",

@@ -92,6 +92,7 @@ def test_what_is_missing_is_named_as_its_place_writes_it(folder: Path) -> None:
 
 def test_a_secret_may_come_from_a_file_beside_or_from_a_variable(folder: Path) -> None:
     (folder / "secret").write_text("from a file\n")
+    (folder / "secret").chmod(0o600)
     text = (
         "lwa_client_id = 'id'\nlwa_client_secret_file = 'secret'\nrefresh_token_env = 'ACME_TOKEN'\n"
         "business_env = 'ACME_BUSINESS'"

@@ -140,6 +140,7 @@ def test_a_change_of_any_file_changes_the_fingerprint(folder: Path, tmp_path: Pa
 def test_the_secret_files_to_watch_are_named(folder: Path) -> None:
     for name in ("key", "token"):
         (folder / name).write_text(name)
+        (folder / name).chmod(0o600)
     (folder / "accounts" / "a.toml").write_text(
         "lwa_client_id = 'id'\nlwa_client_secret = 's'\nrefresh_token_file = '../token'"
     )
@@ -159,3 +160,30 @@ def test_a_file_that_is_not_read_because_of_its_name_is_reported(name: str, fold
     said = f"marketplaces/{name} is not read: the names of configuration files end in .toml"
     assert [(p.message, p.severity) for p in config.problems] == [(said, "warning")]
     assert [m.code for m in config.marketplaces] == ["DE", "UK"]
+
+
+@pytest.mark.parametrize(
+    ("url", "warned"),
+    [
+        ("postgresql+psycopg://u:p@db.example/orders", True),
+        ("postgresql+psycopg://u:p@10.0.0.7:5433/orders?sslmode=prefer", True),
+        ("postgresql+psycopg:///orders?host=db.example", True),
+        ("postgresql+psycopg://u:p@db.example/orders?sslmode=require", False),
+        ("postgresql+psycopg://u:p@db.example/orders?sslmode=verify-full", False),
+        ("postgresql+psycopg://u:p@db.example/orders?sslmode=disable", False),
+        ("postgresql+psycopg://u:p@127.0.0.1/orders", False),
+        ("postgresql+psycopg://u:p@[::1]/orders", False),
+        ("postgresql+psycopg://u@localhost/orders", False),
+        ("postgresql+psycopg:///orders", False),
+        ("postgresql+psycopg:///orders?host=/run/postgresql", False),
+        ("sqlite:///orders.db", False),
+    ],
+)
+def test_postgresql_on_another_machine_without_tls_is_a_warning(url: str, warned: bool, folder: Path) -> None:
+    problems = read(folder, ORDER_SYNC_DATABASE_URL=url).problems
+    assert [p.severity for p in problems if "TLS" in p.message] == (["warning"] if warned else [])
+
+
+def test_libpq_s_own_variable_may_require_tls(folder: Path) -> None:
+    url = "postgresql+psycopg://u:p@db.example/orders"
+    assert not read(folder, ORDER_SYNC_DATABASE_URL=url, PGSSLMODE="verify-full").problems

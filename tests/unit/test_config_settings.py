@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from pydantic import ValidationError
 
+from config.files import exposure_of
 from config.problems import Problem
 from config.settings import Settings, check_settings, read_environment
 
@@ -118,6 +120,7 @@ def test_a_constructor_does_not_look_at_the_environment(monkeypatch: pytest.Monk
 def test_a_variable_may_name_a_file_whose_content_is_stripped(tmp_path: Path) -> None:
     secret = tmp_path / "key"
     secret.write_text(f"\ufeff  {KEY}\n\n")
+    secret.chmod(0o600)
     settings, problems = settings_of({"ORDER_SYNC_ENCRYPTION_KEY_FILE": str(secret)})
     assert problems == []
     assert settings.encryption_key is not None
@@ -126,6 +129,7 @@ def test_a_variable_may_name_a_file_whose_content_is_stripped(tmp_path: Path) ->
 
 def test_an_account_s_variable_may_name_a_file_too(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("token\n")
+    (tmp_path / "token").chmod(0o400)
     variable = "ORDER_SYNC_ACCOUNTS__ACME__REFRESH_TOKEN_FILE"
     environment = read_environment({variable: str(tmp_path / "token")})
     assert environment.accounts == {"acme": {"refresh_token": "token"}}
@@ -180,7 +184,68 @@ def test_an_account_s_unreadable_file_stops_that_account(tmp_path: Path) -> None
 @pytest.mark.parametrize(("content", "end"), [(b" \n", "is empty"), (b"\xff\xfe\x00", "is not UTF-8 text")])
 def test_a_secret_file_without_a_secret_is_refused(tmp_path: Path, content: bytes, end: str) -> None:
     (tmp_path / "key").write_bytes(content)
+    (tmp_path / "key").chmod(0o600)
     assert str(only_problem({"ORDER_SYNC_ENCRYPTION_KEY_FILE": str(tmp_path / "key")})).endswith(end)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user reaches; no one else reaches those of pytest."""
+    with TemporaryDirectory(prefix="order-sync-test-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.mark.parametrize(
+    ("mode", "folder", "end"),
+    [
+        (0o666, 0o755, "may be written by every user of this machine: run chmod 600 on it"),
+        (0o602, 0o755, "may be written by every user of this machine: run chmod 600 on it"),
+        (0o600, 0o777, "may be written by every user of this machine: run chmod 600 on it"),
+        (0o644, 0o755, "may be read by every user of this machine: run chmod 600 on it"),
+        (0o644, 0o700, None),
+        (0o640, 0o755, None),
+        (0o440, 0o1777, None),
+    ],
+)
+def test_a_secret_that_every_user_may_read_or_write_is_refused(
+    open_folder: Path, mode: int, folder: int, end: str | None
+) -> None:
+    key = open_folder / "key"
+    key.write_text(KEY)
+    key.chmod(mode)
+    open_folder.chmod(folder)
+    settings, problems = settings_of({"ORDER_SYNC_ENCRYPTION_KEY_FILE": str(key)})
+    if end is None:
+        assert problems == []
+        assert settings.encryption_key is not None
+    else:
+        assert [str(p) for p in problems] == [f"ORDER_SYNC_ENCRYPTION_KEY_FILE: {key} {end}"]
+        assert settings.encryption_key is None
+
+
+@pytest.mark.parametrize(
+    ("name", "refused"),
+    [
+        ("ORDER_SYNC_SHARED_EMAILS", False),
+        ("ORDER_SYNC_ACCOUNTS__ACME__LWA_CLIENT_ID", False),
+        ("ORDER_SYNC_ACCOUNTS__ACME__LWA_CLIENT_SECRET", True),
+        ("ORDER_SYNC_DATABASE_URL", True),
+        ("ORDER_SYNC_API_TOKEN", True),
+    ],
+)
+def test_a_file_that_holds_no_secret_may_be_read_by_all(open_folder: Path, name: str, refused: bool) -> None:
+    (open_folder / "file").write_text("a@example.com")
+    (open_folder / "file").chmod(0o644)
+    problems = read_environment({f"{name}_FILE": str(open_folder / "file")}).problems
+    assert bool(problems) is refused
+
+
+@pytest.mark.parametrize(
+    ("mode", "exposed"), [(0o444, "shared"), (0o644, "shared"), (0o440, None), (0o400, None)]
+)
+def test_secrets_that_docker_and_kubernetes_mount_are_accepted(mode: int, exposed: str | None) -> None:
+    assert exposure_of([mode, 0o1777, 0o755], is_mounted=True) == exposed
 
 
 def test_a_secret_put_where_its_file_belongs_is_not_repeated() -> None:
@@ -270,6 +335,8 @@ def test_a_default_in_a_wrong_one_s_place_is_compared_with_the_rest() -> None:
         ("RETENTION_DAYS", " OFF ", None),
         ("HASH_RETENTION_MONTHS", "240", 240),
         ("HASH_RETENTION_MONTHS", "off", None),
+        ("ORDER_RETENTION_MONTHS", "18", 18),
+        ("ORDER_RETENTION_MONTHS", "off", None),
     ],
 )
 def test_r60_r61_terms_are_whole_numbers_or_off(name: str, value: str, meant: int | None) -> None:
@@ -280,6 +347,12 @@ def test_r60_r61_terms_are_whole_numbers_or_off(name: str, value: str, meant: in
 def test_r60_r61_terms_have_defaults() -> None:
     settings, _ = settings_of({})
     assert (settings.retention_days, settings.hash_retention_months) == (30, 18)
+    assert settings.order_retention_months is None
+
+
+def test_r64_orders_are_not_erased_before_their_buyers() -> None:
+    problem = only_problem({"ORDER_SYNC_RETENTION_DAYS": "off", "ORDER_SYNC_ORDER_RETENTION_MONTHS": "18"})
+    assert "must be off while ORDER_SYNC_RETENTION_DAYS is" in str(problem)
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,7 @@ def merge_customers(request: Request, service: ServiceDep, caller: CallerDep, cu
         require_buyer_data(caller, "choosing e-mails")
 
     def work(tx: Transaction) -> int:
-        check_version(tx, fields.one("etag"), customer_id, other)
+        check_version(tx, [fields.one("etag")], customer_id, other)
         done = merges.merge(tx, customer_id, other, caller.who, service.shared_emails, keep)
         return done.moved
 

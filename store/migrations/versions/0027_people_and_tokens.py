@@ -1,6 +1,6 @@
 """Tokens expire, users have one-time codes and a history of passwords, failures are counted by address
 
-Revision: 0026, after 0025.
+Revision: 0027, after 0026.
 
 Sessions of the console end: users sign in again. Tokens that exist do not expire.
 """
@@ -12,8 +12,8 @@ from alembic import op
 
 from store.types import UtcTime
 
-revision = "0026"
-down_revision = "0025"
+revision = "0027"
+down_revision = "0026"
 branch_labels = None
 depends_on = None
 
