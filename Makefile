@@ -1,16 +1,16 @@
 # Everything that people and CI run. Needs make and Python 3.11 or newer, nothing else; what else is
-# needed goes into .venv, at the versions of constraints.txt, and is installed again when they change.
+# needed goes into .venv, with the versions and hashes of requirements/, and is installed again when they change.
 
 PYTHON ?= python3
 BIN := .venv/bin
-INPUTS := pyproject.toml constraints.txt
+INPUTS := pyproject.toml requirements/build.txt requirements/service.txt requirements/dev.txt
 # Tests start hundreds of processes; without bytecode each of them compiles the program again.
 export PYTHONDONTWRITEBYTECODE :=
 TESTS := $(BIN)/python -m tests.run
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all test-console test-pythons check bench mutants soak clean
+.PHONY: help demo test test-all test-console test-pythons check bench mutants soak lock clean
 
 help:
 	@echo "make demo    the whole journey against the simulator, on a throw-away database"
@@ -20,6 +20,7 @@ help:
 	@echo "make test-pythons  the tests on Python 3.13 and 3.14; needs root and Debian's package debootstrap"
 	@echo "make check   format, lint, types, the rules of who may import whom, and retired words"
 	@echo "make mutants  changed rules of the sync core, and the unit test that kills each"
+	@echo "make lock    the files of requirements/, from pyproject.toml and the versions of constraints.txt"
 	@echo "make bench   measurements;  make soak   the long tests;  make clean   remove what was made"
 
 demo: .venv/runtime.stamp
@@ -70,6 +71,15 @@ mutants: .venv/dev.stamp
 soak: .venv/dev.stamp
 	@$(TESTS) -n 2 -v -m soak
 
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+  --no-annotate --custom-compile-command "make lock" -c constraints.txt
+
+lock: .venv/dev.stamp
+	@$(COMPILE) requirements/build.in -o requirements/build.txt
+	@$(COMPILE) pyproject.toml -o requirements/service.txt
+	@$(COMPILE) pyproject.toml --extra oidc --extra postgres --extra distributed -o requirements/image.txt
+	@$(COMPILE) pyproject.toml --all-extras -o requirements/dev.txt
+
 clean:
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -85,12 +95,16 @@ clean:
 	@$(PYTHON) -m venv --clear .venv
 	@touch $@
 
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
 .venv/runtime.stamp: $(INPUTS) | .venv/created.stamp
 	@echo "installing what the service needs (a minute, once)" >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@$(INSTALL) --require-hashes -r requirements/build.txt -r requirements/service.txt
+	@$(INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
 .venv/dev.stamp: $(INPUTS) | .venv/created.stamp
 	@echo "installing what the tests need (two minutes, once)" >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(INSTALL) --require-hashes -r requirements/build.txt -r requirements/dev.txt
+	@$(INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@ .venv/runtime.stamp

@@ -68,12 +68,12 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
             _install(folder)
             (folder / "finished").touch()
     (wheel,) = (folder / "wheels").glob("*.whl")
-    return Installed(wheel, folder / "environment" / "bin", tmp_path_factory.mktemp("empty"))
+    return Installed(wheel, folder / "order-sync" / "bin", tmp_path_factory.mktemp("empty"))
 
 
 def _install(folder: Path) -> None:
     """What the Dockerfile does, step by step: copy, make an environment, build the wheel, install it."""
-    source, wheels, environment = folder / "source", folder / "wheels", folder / "environment"
+    source = folder / "source"
     source.mkdir(parents=True)
     for sources, target in copied():
         for name in sources:
@@ -82,11 +82,10 @@ def _install(folder: Path) -> None:
                 shutil.copytree(ROOT / name, source / target, ignore=caches)
             else:
                 shutil.copy(ROOT / name, source / target)
-    first, second = instructions("RUN")[:2]
-    assert first == "python -m venv /opt/order-sync"
-    _run(source, sys.executable, *first.split()[1:-1], str(environment))
-    steps = second.replace("/wheels", str(wheels)).replace("/opt/order-sync", str(environment))
-    _run(source, "sh", "-euc", f'PATH="{environment}/bin:$PATH"; {steps}')
+    for steps in instructions("RUN")[:2]:
+        for place in ("/opt/order-sync", "/opt/build", "/wheels"):
+            steps = steps.replace(place, str(folder / place.rpartition("/")[2]))
+        _run(source, "sh", "-euc", f'python() {{ {shlex.quote(sys.executable)} "$@"; }}; {steps}')
 
 
 def _run(folder: Path, *command: str) -> None:
