@@ -74,15 +74,17 @@ READING = {
     ("status",): [],
     ("tokens", "list"): [],
     ("users", "list"): [],
+    ("users", "sessions"): [],
     ("webhooks", "list"): [],
 }
 """Commands that read what is stored and show no buyer data."""
 
 CHANGING = """
-accounts confirm; accounts rename; alerts test; backfill cancel; backfill pause; backfill plan;
+access review; accounts confirm; accounts rename; alerts test; backfill cancel; backfill pause; backfill plan;
 backfill resume; backfill show; backfill start; customers create; customers edit; db copy; db upgrade; demo;
 health; keys new; keys rotate; orders fetch; privacy forget; privacy purge; quarantine retry; run; simulator;
-sync; tokens add; tokens remove; users add; users remove; verify; webhooks add; webhooks dead;
+sync; tokens add; tokens remove; users add; users end-sessions; users link; users passwd;
+users remove; users reset-totp; users unlock; verify; webhooks add; webhooks dead;
 webhooks remove; webhooks replay; worker
 """
 """Commands that change something, or run, and answer with ids and counts."""

@@ -13,7 +13,17 @@ import sqlalchemy as sa
 
 from connectors.orders import TaxRegistration, UnreadableOrder
 from poller.privacy.key_rotation import Rotation, about_keys
-from store import customers, ledger, quarantine, queries, revisions, rotation, verifications, webhooks
+from store import (
+    customers,
+    ledger,
+    quarantine,
+    queries,
+    revisions,
+    rotation,
+    users,
+    verifications,
+    webhooks,
+)
 from store import tables as t
 from store.engine import Store, create_engine
 from store.progress import Window
@@ -73,6 +83,8 @@ def fill(store: Store, many: int = 3) -> None:
         proof = Verification("acme", UK, NOON, NOON, NOON, "search", "asked", False, NOON)
         verifications.save(tx, replace(verifications.begin(tx, proof), page_token="secret"))
         webhooks.add(tx, "https://erp.example/changes", "whsec_AA==")
+        users.add(tx, "ann", None, ("read",))
+        users.prepare_totp(tx, "ann", "GEZDGNBVGY3TQOJQ")
 
 
 def contents(store: Store) -> list[object]:
@@ -88,6 +100,7 @@ def contents(store: Store) -> list[object]:
             *ledger.pending_windows(tx, "acme", "acme:EU"),
             *verifications.of_account(tx, "acme"),
             *((hook.url, hook.secret) for hook in webhooks.load(tx)),
+            *(users.totp_secret(tx, user.name) for user in users.load(tx)),
         ]
 
 
