@@ -174,7 +174,7 @@ def _request_info(scope: Scope, front: Front) -> RequestInfo:
 
 
 async def _body(request: RequestInfo, receive: Receive) -> bytes:
-    """Return the whole body. Raises Problem if it is too large or too slow."""
+    """Return the whole body. Raises Problem if it is too large, too slow or cut short."""
     length = next(iter(request.header_values("content-length")), "0")
     if not (length.isascii() and length.isdigit()) or int(length[:20]) > LARGEST_BODY:
         raise _too_large()
@@ -184,7 +184,7 @@ async def _body(request: RequestInfo, receive: Receive) -> bytes:
             while True:
                 message = await receive()
                 if message["type"] != "http.request":
-                    return bytes(body)
+                    raise Problem(400, "cut-short", "the body ended before its length.")
                 body += message.get("body", b"")
                 if len(body) > LARGEST_BODY:
                     raise _too_large()

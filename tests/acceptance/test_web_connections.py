@@ -147,3 +147,20 @@ def test_too_many_requests_in_work_are_refused_but_for_health(
     assert answer.headers["x-frame-options"] == "DENY"
     assert answer.json()["type"] == "urn:order-sync:busy"
     assert client.get("/healthz").status_code == 200
+
+
+def test_a_body_that_is_cut_short_is_not_carried_out(place: Served) -> None:
+    """It may be JSON, or a form, as far as it goes: of another customer's number the first digits."""
+    client = place.client(Authorization=f"Bearer {'x' * 40}")
+    body = b'{"name": "Cut Short"}'
+    head = b"POST /customers HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n" + TOKEN
+    with connect(place) as connection:
+        connection.sendall(head + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % (len(body) + 1))
+        assert connection.recv(1000).startswith(b"HTTP/1.1 100 ")  # the application waits for the body
+        connection.sendall(body)
+        connection.shutdown(socket.SHUT_WR)
+        assert rest_of(connection) == b""
+    assert client.post("/customers", json={"name": "Whole"}).status_code == 201
+    names = [customer["name"] for customer in client.get("/customers").json()["items"]]
+    assert "Whole" in names
+    assert "Cut Short" not in names
