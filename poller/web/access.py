@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from poller.web.problems import Problem
+from poller.web.problems import LacksScope, Problem
 from poller.web.requests import SAFE_METHODS, RequestInfo
 from poller.web.tokens import SCOPES, Scope, digest
 from store.tokens import StoredToken
@@ -70,7 +70,7 @@ def check_scope(request: RequestInfo, caller: Caller) -> None:
     """Raise Problem if the caller lacks the scope that the request needs."""
     scope = required_scope(request)
     if scope is not None and scope not in caller.scopes:
-        raise Problem(403, "scope", f"{caller.who} lacks the scope {scope}.")
+        raise LacksScope(caller.who, scope)
 
 
 class Authenticator:

@@ -26,7 +26,7 @@ from poller.web.console.app import make_console
 from poller.web.dependencies import only_known_parameters, viewer_of
 from poller.web.examples import EXAMPLES
 from poller.web.masking import disclosed
-from poller.web.middleware import DATABASE_ERRORS, App, GuardMiddleware, fault
+from poller.web.middleware import DATABASE_ERRORS, App, GuardMiddleware, fault, note_refusal
 from poller.web.problems import MEDIA_TYPE, Problem, ProblemShape, database_away
 from store.audit_records import about
 from store.engine import DatabaseError, Tombstone, is_conflict, reason_of
@@ -120,7 +120,8 @@ def _description(api: FastAPI) -> dict[str, Any]:
 # --- errors -----------------------------------------------------------------------------------------
 
 
-async def _problem(_: Request, error: Any) -> Response:
+async def _problem(request: Request, error: Any) -> Response:
+    await note_refusal(request.scope, error)
     response: Response = error.response()
     return response
 

@@ -22,7 +22,7 @@ from poller.web.dependencies import (
     page_of,
     utc,
 )
-from poller.web.problems import Problem
+from poller.web.problems import LacksScope
 from poller.web.schemas.base import Page
 from poller.web.tokens import SCOPES
 from store import audit
@@ -36,7 +36,7 @@ def require_all_scopes(caller: Caller) -> None:
     """Raise Problem unless the caller has all scopes, which the audit log needs."""
     for scope in SCOPES:
         if scope not in caller.scopes:
-            raise Problem(403, "scope", f"{caller.who} lacks the scope {scope}, which the audit log needs.")
+            raise LacksScope(caller.who, scope, "the audit log")
 
 
 @router.get("/audit", response_model=Page[Audited])

@@ -21,6 +21,7 @@ from poller.bootstrap import Service
 from poller.web.access import PUBLIC, Caller
 from poller.web.masking import Viewer
 from poller.web.problems import Problem
+from poller.web.requests import RequestInfo
 from store import idempotency
 from store.audit_records import Door
 from store.engine import Store, Transaction
@@ -69,12 +70,16 @@ def _service(request: Request) -> Service:
     return service
 
 
+def door_of(path: str) -> Door:
+    """Return the door that a path belongs to."""
+    return "console" if path == "/console" or path.startswith("/console/") else "http"
+
+
 def viewer_of(request: Request) -> Viewer:
     """Return the caller of a request, with what recording a disclosure to them needs."""
     caller: Caller = request.state.caller
-    client = "" if request.client is None else request.client.host
-    door: Door = "console" if request.scope["root_path"] else "http"
-    return Viewer(caller.who, caller.scopes, client, door, _service(request).store)
+    info: RequestInfo = request.state.info
+    return Viewer(caller.who, caller.scopes, info.client, door_of(info.path), _service(request).store)
 
 
 ServiceDep = Annotated[Service, Depends(_service)]

@@ -12,7 +12,8 @@ import structlog
 from config.settings import Settings
 from poller.bootstrap import Service
 from poller.web.tokens import SCOPES, VALID_DAYS, digest, new_token
-from store import tokens, users
+from store import audit, tokens, users
+from store.audit_records import SERVICE, AuditEntry
 from store.engine import Transaction, file_of
 
 log = structlog.get_logger("order_sync")
@@ -75,11 +76,13 @@ def _make(service: Service, url: str, file: Path | None) -> None:
         if not _is_empty(tx):
             return None
         users.add(tx, OWNER, None, SCOPES)
+        audit.insert(tx, AuditEntry(SERVICE, "user_added", detail=OWNER))
         # Before the commit: a token that is valid but in no file could never be used. After the first row: a
         # process that does the same meanwhile waits there, and finds that there are credentials.
         written = file is not None and _write(file, token)
         if written:
             tokens.add(tx, FIRST, SCOPES, digest(token), valid_for=timedelta(days=VALID_DAYS))
+            audit.insert(tx, AuditEntry(SERVICE, "token_added", detail=FIRST))
         key = put_link(tx, OWNER)
         return None if key is None else (key, written)
 

@@ -14,7 +14,7 @@ from poller import audit
 from poller.audit import CUSTOMER_KEYS, LINE_KEYS, ORDER_KEYS
 from poller.export import customer_object, journal_object, order_object
 from poller.web.access import Caller
-from poller.web.problems import Problem
+from poller.web.problems import LacksScope
 from store.audit_records import Actor, AuditEntry, Door, Records
 from store.engine import Store
 from store.journal import BUYER_FIELDS
@@ -41,7 +41,7 @@ class Viewer(Caller):
 def require_buyer_data(caller: Caller, purpose: str) -> None:
     """Raise Problem if the caller may not see buyer data: what serves this ``purpose`` reveals some."""
     if not caller.sees_buyers:
-        raise Problem(403, "scope", f"{caller.who} lacks the scope buyer-data, which {purpose} needs.")
+        raise LacksScope(caller.who, "buyer-data", purpose)
 
 
 def masked(value: Any) -> Any:

@@ -15,10 +15,12 @@ from typing import Any
 import structlog
 from starlette.concurrency import run_in_threadpool
 
-from poller.bootstrap import Service
+from poller.bootstrap import Service, utc_now
 from poller.web.access import READY, Authenticator, Caller, required_scope
 from poller.web.console import sessions
+from poller.web.dependencies import door_of
 from poller.web.problems import Problem, database_away, starting
+from poller.web.refusals import Refusals, entry_of
 from poller.web.requests import SAFE_METHODS, Front, RequestInfo, client_of, is_of_other_page
 from poller.web.tokens import NOTED_EVERY
 from store import tokens
@@ -71,13 +73,14 @@ class GuardMiddleware:
         settings = service.config.settings
         self._front = Front(settings.public_url, settings.trusted_proxies)
         self._known: Sequence[StoredToken] | None = None
+        self._refusals = Refusals(utc_now)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         started = False
         state = scope.setdefault("state", {})
-        state["service"], state["front"] = self._service, self._front
+        state["service"], state["front"], state["refusals"] = self._service, self._front, self._refusals
         state["info"] = _request_info(scope, self._front)
 
         async def guarded(message: Message) -> None:
@@ -90,6 +93,7 @@ class GuardMiddleware:
         try:
             await self._serve(scope, receive, guarded)
         except Problem as problem:
+            await note_refusal(scope, problem)
             if not started:
                 await sessions.problem_response(scope, problem)(scope, receive, guarded)
         except Exception as error:
@@ -102,6 +106,8 @@ class GuardMiddleware:
             raise Problem(400, "nul", "the address contains a NUL character.")
         state = scope["state"]
         request: RequestInfo = state["info"]
+        if self._refusals.is_due and self._service.is_open:
+            await run_in_threadpool(self._refusals.flush, self._service.store)
         if request.method not in SAFE_METHODS and is_of_other_page(request, self._front):
             raise Problem(403, "origin", OTHER_PAGE)
         if required_scope(request) is not None:
@@ -147,6 +153,15 @@ class GuardMiddleware:
             if self._known is None or request.path != METRICS:
                 raise
         return self._known
+
+
+async def note_refusal(scope: Scope, problem: Problem) -> None:
+    """Enter a refused request into the audit log."""
+    state = scope["state"]
+    info: RequestInfo = state["info"]
+    entry = entry_of(problem, info, state.get("caller"), door_of(info.path))
+    if entry is not None and state["service"].is_open:
+        await run_in_threadpool(state["refusals"].note, state["service"].store, entry)
 
 
 def fault(scope: Scope, error: Exception) -> Problem:

@@ -45,6 +45,16 @@ class Problem(Exception):
         return Response(text, self.status, self.headers, MEDIA_TYPE)
 
 
+class LacksScope(Problem):
+    """The caller, named as in journals and logs, lacks a scope. ``purpose``: what of it needs it."""
+
+    def __init__(self, who: str, scope: str, purpose: str = "") -> None:
+        needed = f", which {purpose} needs" if purpose else ""
+        super().__init__(403, "scope", f"{who} lacks the scope {scope}{needed}.")
+        self.who = who
+        self.scope = scope
+
+
 def starting() -> Problem:
     """Return the problem of every request before the database is open."""
     return Problem(503, "starting", "the service is waiting for its database.", headers={"Retry-After": "5"})

@@ -155,7 +155,7 @@ def test_the_log_is_listed_filtered_and_exported_from_a_position(place: Served) 
     assert place.shop("audit", "list", "--to", "2020-01-01").messages == ["no entry matches"]
     for wrong in (("--action", "seen"), ("--from", "soon")):
         assert place.shop("audit", "list", *wrong, status=2).messages[-1].startswith("error: ")
-    assert "restored" in place.shop("audit", "export", "--since", "99", status=2).err
+    assert "after a restore" in place.shop("audit", "export", "--since", "99", status=2).err
 
 
 def test_what_administration_does_is_in_the_log(place: Served) -> None:
@@ -302,3 +302,41 @@ def test_the_log_is_read_over_http_by_those_with_all_scopes(place: Served) -> No
     bob = place.browser("bob", "read")
     assert bob.get("/console/audit").status_code == 403
     assert "/console/audit" not in bob.get("/console/").text
+
+
+# --- refused attempts -------------------------------------------------------------------------------
+
+
+def test_refused_requests_are_in_the_log_with_who_and_from_where(place: Served) -> None:
+    reader, wrong, nobody = place.client("read"), place.client(Authorization="Bearer wrong"), place.client()
+    browser = place.browser("clicker", "read", "write")
+    with logged() as events:
+        problem(wrong.get("/orders"), 401, "token")
+        problem(nobody.get("/orders"), 401, "token")
+        problem(reader.post("/customers", json={}), 403, "scope")
+        problem(reader.post("/customers/search", json={"email": "a@example.com"}), 403, "scope")
+        assert browser.post("/console/duplicates", data={"csrf_token": "x"}).status_code == 403
+        other = {"Origin": "https://evil.example"}
+        problem(place.client(**other).post("/customers", json={}), 403, "origin")
+    found = [(e.actor.who, e.actor.door, e.action, e.outcome, e.detail) for e in entries(place)]
+    assert found == [
+        ("anonymous", "http", "token_refused", "refused", None),
+        ("anonymous", "http", "token_missing", "refused", None),
+        ("token:read", "http", "scope_refused", "refused", "write"),
+        ("token:read", "http", "scope_refused", "refused", "buyer-data"),
+        ("user:clicker", "console", "form_refused", "refused", None),
+        ("anonymous", "http", "form_refused", "refused", None),
+    ]
+    assert {e.actor.client for e in entries(place)} == {"127.0.0.1"}
+    assert [event["event"] for event in events] == [action for _, _, action, _, _ in found]
+
+
+def test_a_flood_of_wrong_tokens_leaves_a_few_entries_and_lines(place: Served) -> None:
+    wrong = place.client(Authorization="Bearer wrong")
+    with logged() as events:
+        answers = [wrong.get("/orders").status_code for _ in range(60)]
+    assert {401, 429} == set(answers)
+    found = entries(place)
+    assert {entry.action for entry in found} == {"token_refused", "locked"}
+    assert len(found) <= 8  # a minute may end meanwhile
+    assert len(events) <= 40
