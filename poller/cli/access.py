@@ -8,12 +8,13 @@ import typer
 
 from poller.cli.options import AsJson
 from poller.cli.output import put, put_json, put_table, say
-from poller.cli.session import opened, operator
+from poller.cli.session import enter, opened, operator
 from poller.text import counted, time_text, when
 from poller.web.access_review import Review, review
 from poller.web.users import is_over
 from store import access_reviews, sessions, tokens, users
 from store.access_reviews import AccessReview
+from store.engine import Transaction
 
 app = typer.Typer()
 
@@ -46,7 +47,12 @@ def review_access(
             entry = AccessReview(
                 now, operator()[:80], len(reviewed.users), len(reviewed.tokens), reviewed.overdue
             )
-            service.store.commit(lambda tx: access_reviews.add(tx, entry))
+
+            def add(tx: Transaction) -> None:
+                enter(tx, "access_reviewed", detail=counted(reviewed.overdue, "finding"))
+                access_reviews.add(tx, entry)
+
+            service.store.commit(add)
     if as_json:
         put_json(_object(reviewed, before) | {"at": time_text(now)})
         return

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from poller.cli.failures import BAD_INPUT, Failure
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from poller.bootstrap import Service
     from store.audit_records import Action, Actor, AuditEntry, Records
     from store.engine import Store, Transaction
+
+
+T = TypeVar("T")
 
 
 def operator() -> str:
@@ -67,6 +70,13 @@ def enter(
     from store.audit_records import AuditEntry
 
     audit.insert(tx, AuditEntry(actor(), action, records=records, detail=detail))
+
+
+def entered(tx: Transaction, done: T, action: Action, detail: str) -> T:
+    """Return what a change returned, after entering it into the audit log unless it was none."""
+    if done:
+        enter(tx, action, detail=detail)
+    return done
 
 
 def confirm(question: str, *, yes: bool) -> None:

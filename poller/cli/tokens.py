@@ -10,7 +10,7 @@ import typer
 from poller.cli.failures import BAD_INPUT, Failure
 from poller.cli.options import AsJson
 from poller.cli.output import put, put_json, put_table, say
-from poller.cli.session import opened
+from poller.cli.session import entered, opened
 from poller.monitoring.health import TOKEN_WARNED_BEFORE
 from poller.text import counted, time_text, when
 from poller.web.tokens import VALID_DAYS, checked_expiry, checked_name, checked_scopes, digest, new_token
@@ -45,7 +45,14 @@ def add(
     with opened(create=True) as service:
         token = new_token()
         kept = digest(token)
-        if not service.store.commit(lambda tx: tokens.add(tx, called, scopes, kept, valid_for=valid_for)):
+        if not service.store.commit(
+            lambda tx: entered(
+                tx,
+                tokens.add(tx, called, scopes, kept, valid_for=valid_for),
+                "token_added",
+                f"{called}: {' '.join(scopes)}",
+            )
+        ):
             raise Failure(
                 f"token {called} exists already: choose another name, or remove that token first.",
                 status=BAD_INPUT,
@@ -105,6 +112,6 @@ def _expiry(token: tokens.StoredToken, now: datetime) -> str:
 def remove(name: Name) -> None:
     """Revoke a token at once."""
     with opened() as service:
-        if not service.store.commit(lambda tx: tokens.remove(tx, name)):
+        if not service.store.commit(lambda tx: entered(tx, tokens.remove(tx, name), "token_removed", name)):
             raise Failure("there is no token of that name; see `order-sync tokens list`.", status=BAD_INPUT)
     say(f"token {name} is no longer accepted")

@@ -11,7 +11,7 @@ import typer
 from poller.cli.failures import BAD_INPUT, Failure
 from poller.cli.options import AsJson
 from poller.cli.output import put, put_json, put_table, say
-from poller.cli.session import opened
+from poller.cli.session import enter, entered, opened
 from poller.errors import Refused
 from poller.text import counted, time_text, when
 from poller.web.first_access import link_of, put_link
@@ -19,6 +19,7 @@ from poller.web.passwords import MIN_PASSWORD, REMEMBERED, check_password, check
 from poller.web.requests import url_of
 from poller.web.users import browser_of, checked_user_name, checked_user_scopes, is_over
 from store import sessions, sign_in_failures, users
+from store.engine import Transaction
 from store.sessions import Session
 
 if TYPE_CHECKING:
@@ -52,7 +53,11 @@ def add(
     called, scopes = checked_user_name(name), checked_user_scopes(scope or [])
     with opened(create=True) as service:
         kept = None if without_password else hashed(_password(called))
-        if not service.store.commit(lambda tx: users.add(tx, called, kept, scopes)):
+        if not service.store.commit(
+            lambda tx: entered(
+                tx, users.add(tx, called, kept, scopes), "user_added", f"{called}: {' '.join(scopes)}"
+            )
+        ):
             raise Failure(
                 f"user {called} exists already: choose another name, or remove that user first.",
                 status=BAD_INPUT,
@@ -76,7 +81,7 @@ def _password(name: str) -> str:
 def link(name: Name) -> None:
     """Print a link that signs a user in once, within an hour: for a first sign-in or a lost password."""
     with opened() as service:
-        key = service.store.commit(lambda tx: put_link(tx, name))
+        key = service.store.commit(lambda tx: entered(tx, put_link(tx, name), "link_made", name))
         settings = service.config.settings
     if key is None:
         raise _unknown()
@@ -96,8 +101,11 @@ def passwd(name: Name) -> None:
         check_unused(password, last)
         kept, before = hashed(password), user.password
         changed = service.store.commit(
-            lambda tx: users.set_password(
-                tx, name, kept, before=before, is_chosen=False, remembered=REMEMBERED
+            lambda tx: entered(
+                tx,
+                users.set_password(tx, name, kept, before=before, is_chosen=False, remembered=REMEMBERED),
+                "password_changed",
+                name,
             )
         )
     if not changed:
@@ -110,7 +118,12 @@ def unlock(name: Name) -> None:
     """Let a user who failed too often sign in at once."""
     with opened() as service:
         _require(service, name)
-        service.store.commit(lambda tx: sign_in_failures.unlock(tx, name))
+
+        def unlock_user(tx: Transaction) -> None:
+            enter(tx, "user_unlocked", detail=name)
+            sign_in_failures.unlock(tx, name)
+
+        service.store.commit(unlock_user)
     say(f"user {name} can sign in again without waiting")
 
 
@@ -118,7 +131,9 @@ def unlock(name: Name) -> None:
 def reset_totp(name: Name) -> None:
     """Delete the one-time codes of a user whose device is lost, and end all sessions."""
     with opened() as service:
-        if not service.store.commit(lambda tx: users.reset_totp(tx, name)):
+        if not service.store.commit(
+            lambda tx: entered(tx, users.reset_totp(tx, name), "second_factor_changed", f"{name}: removed")
+        ):
             raise _unknown()
     say(f"user {name} signs in without one-time codes, until they are set up again")
 
@@ -164,7 +179,9 @@ def end_sessions(name: Name) -> None:
     """Sign a user out everywhere."""
     with opened() as service:
         _require(service, name)
-        ended = service.store.commit(lambda tx: sessions.end_all(tx, name))
+        ended = service.store.commit(
+            lambda tx: entered(tx, sessions.end_all(tx, name), "session_ended", name)
+        )
     say(f"{counted(ended, 'session')} of user {name} ended")
 
 
@@ -230,6 +247,6 @@ def list_users(as_json: AsJson = False) -> None:
 def remove(name: Name) -> None:
     """Remove a user and end its sessions at once."""
     with opened() as service:
-        if not service.store.commit(lambda tx: users.remove(tx, name)):
+        if not service.store.commit(lambda tx: entered(tx, users.remove(tx, name), "user_removed", name)):
             raise _unknown()
     say(f"user {name} can no longer sign in")

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from ipaddress import IPv6Address, ip_address, ip_network
 
 from poller.audit import write_line
 from poller.web.access import Caller
+from poller.web.attempts import network_of
 from poller.web.problems import LacksScope, Problem
 from poller.web.requests import RequestInfo
 from store import audit
@@ -22,7 +22,7 @@ from store.audit_records import Action, Actor, AuditEntry, Door
 from store.engine import DatabaseError, NoConnection, Store
 
 MOST_A_MINUTE = 60
-"""Refusals that are told apart within a minute; all others count as one."""
+"""Refusals that are kept apart within a minute; all others count as one."""
 
 LINES_A_MINUTE = 10
 """Log lines of the same refusal within a minute."""
@@ -46,25 +46,29 @@ class Refusals:
         self._now = now
         self._lock = threading.Lock()
         self._minute = now().replace(second=0, microsecond=0)
-        self._counts: dict[AuditEntry, int] = {}
+        self._counts: dict[tuple[AuditEntry, str], int] = {}
 
     @property
     def is_due(self) -> bool:
         """Return True if counts of a minute that is over wait to be stored."""
         return bool(self._counts) and self._minute != self._now().replace(second=0, microsecond=0)
 
-    def note(self, store: Store, entry: AuditEntry) -> None:
-        """Store a refusal, or count it. An entry that cannot be stored is a log line all the same."""
+    def note(self, store: Store, entry: AuditEntry, name: str = "") -> None:
+        """Store a refusal, or count it. An entry that cannot be stored is a log line all the same.
+
+        Refusals of each ``name`` that was typed are kept apart, also of names that no entry may hold: known
+        and unknown ones take the same time.
+        """
         with self._lock:
             entries = self._past()
-            key = replace(entry, actor=replace(entry.actor, client=network_of(entry.actor.client)))
-            if key not in self._counts and len(self._counts) >= MOST_A_MINUTE:
-                key = replace(key, actor=Actor(ANYONE, "", key.actor.door))
-            count = self._counts[key] = self._counts.get(key, 0) + 1
+            kept = replace(entry, actor=replace(entry.actor, client=network_of(entry.actor.client)))
+            if (kept, name) not in self._counts and len(self._counts) >= MOST_A_MINUTE:
+                kept, name = replace(kept, actor=Actor(ANYONE, "", kept.actor.door)), ""
+            count = self._counts[kept, name] = self._counts.get((kept, name), 0) + 1
         if count <= LINES_A_MINUTE:
             write_line(entry)
         if count == 1:
-            entries.append(key)
+            entries.append(kept)
         _store(store, entries)
 
     def flush(self, store: Store) -> None:
@@ -78,7 +82,7 @@ class Refusals:
         minute = self._now().replace(second=0, microsecond=0)
         if minute == self._minute:
             return []
-        rest = [replace(key, times=count - 1) for key, count in self._counts.items() if count > 1]
+        rest = [replace(kept, times=count - 1) for (kept, _), count in self._counts.items() if count > 1]
         self._minute, self._counts = minute, {}
         return rest
 
@@ -87,15 +91,6 @@ def _store(store: Store, entries: list[AuditEntry]) -> None:
     if entries:
         with suppress(DatabaseError, NoConnection):
             store.commit(lambda tx: audit.insert(tx, *entries), durable=False)
-
-
-def network_of(address: str) -> str:
-    """Return what stands for all addresses that one client has: of IPv6 the network of 64 bits."""
-    try:
-        known = ip_address(address)
-    except ValueError:
-        return address
-    return str(ip_network((known, 64), strict=False)) if isinstance(known, IPv6Address) else address
 
 
 def entry_of(problem: Problem, request: RequestInfo, caller: Caller | None, door: Door) -> AuditEntry | None:

@@ -10,8 +10,6 @@ import secrets
 from dataclasses import dataclass, field
 from datetime import datetime
 
-import structlog
-
 from poller.errors import Refused
 from poller.web import attempts, second_factor
 from poller.web.passwords import (
@@ -22,15 +20,15 @@ from poller.web.passwords import (
     hashed,
     password_matches,
 )
+from poller.web.refusals import ANYONE
 from poller.web.tokens import digest
 from poller.web.users import MAX_SESSION
-from store import sessions, sign_in_failures, users
+from store import audit, sessions, sign_in_failures, users
+from store.audit_records import Action, Actor, AuditEntry
 from store.engine import Store, Transaction
 from store.sealing import SealError
 from store.sessions import Method, NewSession, Session
 from store.users import ConsoleUser
-
-log = structlog.get_logger("order_sync.audit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +42,10 @@ class Client:
     def network(self) -> str:
         return attempts.network_of(self.address)
 
+    def actor(self, name: str | None) -> Actor:
+        """Return this client as the user of this name; None if it is not known who it is."""
+        return Actor(ANYONE if name is None else f"user:{name}", self.address, "console")
+
 
 @dataclass(frozen=True, slots=True)
 class Entered:
@@ -55,7 +57,9 @@ class Entered:
 
 @dataclass(frozen=True, slots=True)
 class Wrong:
-    """The name, the password or the code is wrong."""
+    """The name, the password or the code is wrong. ``is_known``: there is a user of that name."""
+
+    is_known: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +79,14 @@ def by_password(store: Store, client: Client, name: str, password: str) -> Enter
     if wait is not None:
         return wait
     if not password_matches(None if user is None else user.password, password) or user is None:
-        return _refuse(store, client, name, "password")
+        return _refuse(store, client, name)
     entered = Entered(_new_token(), user.has_totp)
 
     def enter(tx: Transaction) -> bool:
         sign_in_failures.undo(tx, name, client.network)
-        return sessions.begin(tx, user, _new_session(entered, "password", client), MAX_SESSION)
+        return _begin(tx, user, client, entered, "password")
 
-    return entered if store.commit(enter) else Wrong()
+    return entered if store.commit(enter) else Wrong(True)
 
 
 def by_code(store: Store, client: Client, session: Session, code: str) -> Entered | Wrong | Wait:
@@ -95,16 +99,12 @@ def by_code(store: Store, client: Client, session: Session, code: str) -> Entere
             return wait
         if user is None or not use_code(tx, user, code):
             sign_in_failures.failed(tx, session.name, client.address)
-            return Wrong()
+            return Wrong(True)
         sign_in_failures.undo(tx, session.name, client.network)
         sessions.end(tx, session.digest)
-        new = _new_session(entered, session.method, client)
-        return entered if sessions.begin(tx, user, new, MAX_SESSION) else Wrong()
+        return entered if _begin(tx, user, client, entered, session.method) else Wrong(True)
 
-    outcome = store.commit(check)
-    if isinstance(outcome, Wrong):
-        log.warning("sign-in refused", name=session.name, address=client.address, reason="code")
-    return outcome
+    return store.commit(check)
 
 
 def without_password(tx: Transaction, client: Client, name: str, method: Method) -> Entered | None:
@@ -116,7 +116,7 @@ def without_password(tx: Transaction, client: Client, name: str, method: Method)
     if user is None:
         return None
     entered = Entered(_new_token(), user.has_totp and method == "link")
-    return entered if sessions.begin(tx, user, _new_session(entered, method, client), MAX_SESSION) else None
+    return entered if _begin(tx, user, client, entered, method) else None
 
 
 def use_code(tx: Transaction, user: ConsoleUser, code: str) -> bool:
@@ -154,7 +154,7 @@ def change_password(
     if user is None:
         return Wrong()
     if user.password is not None and not password_matches(user.password, present):
-        return _refuse(store, client, session.name, "password")
+        return _refuse(store, client, session.name)
     store.commit(lambda tx: sign_in_failures.undo(tx, session.name, client.network))
     if user.password is not None and user.password_is_chosen:
         check_age(user.password_at, now)
@@ -166,17 +166,17 @@ def change_password(
             tx, session.name, kept, before=before, is_chosen=True, remembered=REMEMBERED
         ):
             return False
+        enter(tx, client, session.name, "password_changed")
         changed = users.find(tx, session.name)
         new = _new_session(entered, session.method, client)
         return changed is not None and sessions.begin(tx, changed, new, MAX_SESSION)
 
     if not store.commit(change):
         raise Refused("the password was changed elsewhere meanwhile: sign in again.")
-    log.info("password changed", who=f"user:{session.name}", address=client.address)
     return entered
 
 
-def set_up_totp(store: Store, session: Session, code: str) -> list[str] | None:
+def set_up_totp(store: Store, client: Client, session: Session, code: str) -> list[str] | None:
     """Require one-time codes from now on, and end the user's other sessions, if the code is right.
 
     Return the recovery codes, which cannot be shown again; None if the code is wrong.
@@ -190,12 +190,10 @@ def set_up_totp(store: Store, session: Session, code: str) -> list[str] | None:
         if step is None or not users.confirm_totp(tx, session.name, step, kept):
             return False
         sessions.end_all(tx, session.name, but=session.digest)
+        enter(tx, client, session.name, "second_factor_changed", "set up")
         return True
 
-    if not store.commit(confirm):
-        return None
-    log.info("one-time codes set up", who=f"user:{session.name}")
-    return codes
+    return codes if store.commit(confirm) else None
 
 
 def remove_totp(store: Store, client: Client, session: Session, code: str) -> Entered | Wrong | Wait:
@@ -208,15 +206,14 @@ def remove_totp(store: Store, client: Client, session: Session, code: str) -> En
             return wait
         if user is None or not use_code(tx, user, code):
             sign_in_failures.failed(tx, session.name, client.address)
-            return Wrong()
+            return Wrong(True)
         sign_in_failures.undo(tx, session.name, client.network)
+        enter(tx, client, session.name, "second_factor_changed", "removed")
         users.reset_totp(tx, session.name)
         new = _new_session(entered, session.method, client)
         return entered if sessions.begin(tx, user, new, MAX_SESSION) else Wrong()
 
-    outcome = store.commit(remove)
-    log.info("one-time codes removed", who=f"user:{session.name}", done=isinstance(outcome, Entered))
-    return outcome
+    return store.commit(remove)
 
 
 # --- parts ------------------------------------------------------------------------------------------
@@ -231,13 +228,24 @@ def _take_attempt(tx: Transaction, name: str, client: Client) -> Wait | None:
     return None
 
 
-def _refuse(store: Store, client: Client, name: str, reason: str) -> Wrong:
+def _refuse(store: Store, client: Client, name: str) -> Wrong:
     store.commit(lambda tx: sign_in_failures.failed(tx, name, client.address))
     with store.read() as tx:
-        known = users.find(tx, name) is not None
-    # An unknown name may be a password in the wrong field.
-    log.warning("sign-in refused", name=name if known else "unknown", address=client.address, reason=reason)
-    return Wrong()
+        return Wrong(users.find(tx, name) is not None)
+
+
+def _begin(tx: Transaction, user: ConsoleUser, client: Client, entered: Entered, method: Method) -> bool:
+    """Begin a session; once nothing is missing the user has signed in."""
+    if not sessions.begin(tx, user, _new_session(entered, method, client), MAX_SESSION):
+        return False
+    if not entered.awaits_code:
+        enter(tx, client, user.name, "signed_in", method)
+    return True
+
+
+def enter(tx: Transaction, client: Client, name: str, action: Action, detail: str | None = None) -> None:
+    """Add an entry about a user to the audit log."""
+    audit.insert(tx, AuditEntry(client.actor(name), action, detail=detail))
 
 
 def _new_token() -> str:

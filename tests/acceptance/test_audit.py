@@ -176,6 +176,52 @@ def test_what_administration_does_is_in_the_log(place: Served) -> None:
     assert [entry.action for entry in entries(place, customer=a)] == ["customer_forgotten"]
 
 
+def test_what_is_done_with_users_and_tokens_is_in_the_log(place: Served) -> None:
+    place.shop("tokens", "add", "erp", "--scope", "read")
+    place.shop("tokens", "remove", "erp")
+    place.shop("users", "add", "ann", "--without-password", "--scope", "write")
+    place.shop("users", "add", "ann", "--without-password", status=2)
+    for command in ("link", "unlock", "reset-totp", "end-sessions", "remove"):
+        place.shop("users", command, "ann")
+    place.shop("users", "remove", "ann", status=2)
+    place.shop("access", "review", "--no-record")
+    place.shop("access", "review")
+    found = [(entry.action, entry.detail) for entry in entries(place)]
+    assert found == [
+        ("token_added", "erp: read"),
+        ("token_removed", "erp"),
+        ("user_added", "ann: read write"),
+        ("link_made", "ann"),
+        ("user_unlocked", "ann"),
+        ("second_factor_changed", "ann: removed"),
+        ("user_removed", "ann"),
+        ("access_reviewed", found[-1][1]),
+    ]
+
+
+def test_signing_in_and_out_is_in_the_log(place: Served) -> None:
+    link = place.shop("users", "link", "walker", status=2)
+    assert "no user" in link.err
+    place.shop("users", "add", "ann", "--without-password")
+    url = place.shop("users", "link", "ann").out.strip()
+    browser = place.client()
+    with logged() as events:
+        target = f"/console/enter?{url.partition('?')[2]}"
+        assert browser.get(target).status_code == 303
+        assert browser.get(target).status_code == 403
+        page = browser.get("/console/").text
+        (token,) = set(re.findall(r'name="csrf_token" value="([^"]+)"', page))
+        assert browser.post("/console/sign-out", data={"csrf_token": token}).status_code == 303
+        assert browser.get("/console/").headers["location"].startswith("/console/sign-in")
+    found = [(entry.actor.who, entry.action, entry.detail) for entry in entries(place)[2:]]
+    assert found == [
+        ("user:ann", "signed_in", "link"),
+        ("anonymous", "sign_in_refused", "link"),
+        ("user:ann", "signed_out", None),
+    ]
+    assert [event["event"] for event in events] == [action for _, action, _ in found]
+
+
 def test_nothing_is_shown_if_it_cannot_be_recorded(place: Served) -> None:
     client = place.client(*ALL)
     place.store.commit(lambda tx: tx.conn.exec_driver_sql("DROP TABLE audit_subjects"))

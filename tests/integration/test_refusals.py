@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from config.logging import configure_logging
-from poller.web.refusals import LINES_A_MINUTE, MOST_A_MINUTE, Refusals, network_of
+from poller.web.refusals import LINES_A_MINUTE, MOST_A_MINUTE, Refusals
 from store import audit
 from store.audit import Filter
 from store.audit_records import Action, Actor, AuditEntry
@@ -69,9 +69,14 @@ def test_however_many_addresses_there_are_a_minute_has_few_entries(
     assert len(stored(store)) <= 2 * MOST_A_MINUTE + 1
 
 
-def test_an_address_of_ipv6_counts_as_its_network() -> None:
-    assert network_of("2001:db8:1:2:3:4:5:6") == network_of("2001:db8:1:2::9") == "2001:db8:1:2::/64"
-    assert (network_of("192.0.2.1"), network_of("")) == ("192.0.2.1", "")
+def test_each_name_that_is_typed_takes_the_same_time_and_unknown_ones_are_not_stored(
+    store: Store, refusals: Refusals
+) -> None:
+    for name in ("ann", "ann", "my-password", "my-password"):
+        who = "user:ann" if name == "ann" else "anonymous"
+        refusals.note(store, refused("2001:db8:1:2::9", who, "sign_in_refused"), name)
+    refusals.note(store, refused("2001:db8:1:2:3::8", "anonymous", "sign_in_refused"), "other")
+    assert stored(store) == [(who, "2001:db8:1:2::/64", 1) for who in ("user:ann", "anonymous", "anonymous")]
 
 
 def test_a_line_is_read_by_the_filter_of_the_page(

@@ -15,6 +15,7 @@ from poller.web.console.sign_in import (
     PASSWORDS,
     SignedInDep,
     client_of,
+    note_refused,
     password_days_left,
     refusal,
 )
@@ -24,6 +25,7 @@ from poller.web.sign_in import Entered
 from poller.web.users import MAX_SESSION, browser_of, is_over
 from store import sessions as stored_sessions
 from store import users
+from store.engine import Transaction
 
 router = APIRouter(prefix="/account")
 
@@ -63,16 +65,26 @@ def show_account(
 @router.post("/end-session")
 def end_session(request: Request, service: ServiceDep, caller: SignedInDep) -> Response:
     """End one of the user's sessions."""
-    public_id = forms.fields_of(request).one("session")
-    service.store.commit(lambda tx: stored_sessions.end_one(tx, caller.session.name, public_id))
+    public_id, client = forms.fields_of(request).one("session"), client_of(request)
+
+    def end(tx: Transaction) -> None:
+        entry.enter(tx, client, caller.session.name, "session_ended")
+        stored_sessions.end_one(tx, caller.session.name, public_id)
+
+    service.store.commit(end)
     return redirect_to("/account?done=ended")
 
 
 @router.post("/end-others")
 def end_others(request: Request, service: ServiceDep, caller: SignedInDep) -> Response:
     """End all of the user's sessions but this one."""
-    session = caller.session
-    service.store.commit(lambda tx: stored_sessions.end_all(tx, session.name, but=session.digest))
+    session, client = caller.session, client_of(request)
+
+    def end(tx: Transaction) -> None:
+        entry.enter(tx, client, session.name, "session_ended", "all others")
+        stored_sessions.end_all(tx, session.name, but=session.digest)
+
+    service.store.commit(end)
     return redirect_to("/account?done=others")
 
 
@@ -117,6 +129,7 @@ async def change_password(request: Request, service: ServiceDep, caller: SignedI
             return _password_page(request, caller, 422, sentence[:1].upper() + sentence[1:])
         if isinstance(outcome, Entered):
             return _again(request, outcome, "/account?done=password")
+        note_refused(request, outcome, caller.session.name, "present password")
         failed = refusal(outcome, "The present password is wrong.")
         response = _password_page(request, caller, failed["status"], failed["problem"])
         response.headers.update(failed.get("headers", {}))
@@ -163,7 +176,8 @@ def set_up_totp(request: Request, service: ServiceDep, caller: SignedInDep) -> R
     """Require one-time codes, after the first right one, and show the recovery codes once."""
     if caller.session.has_totp:
         return redirect_to("/account/totp")
-    codes = entry.set_up_totp(service.store, caller.session, forms.fields_of(request).one("code"))
+    code = forms.fields_of(request).one("code")
+    codes = entry.set_up_totp(service.store, client_of(request), caller.session, code)
     if codes is None:
         return _totp_page(request, service, caller, 422, CODE_REFUSED)
     return page(request, "recovery_codes.html", codes=codes)
@@ -178,6 +192,7 @@ def remove_totp(request: Request, service: ServiceDep, caller: SignedInDep) -> R
     outcome = entry.remove_totp(service.store, client_of(request), caller.session, code)
     if isinstance(outcome, Entered):
         return _again(request, outcome, "/account?done=removed")
+    note_refused(request, outcome, caller.session.name, "code")
     failed = refusal(outcome, CODE_REFUSED)
     response = _totp_page(request, service, caller, failed["status"], failed["problem"])
     response.headers.update(failed.get("headers", {}))

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import quote
 
-import structlog
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import RedirectResponse
 
+from poller.audit import record, write_line
 from poller.bootstrap import Service
 from poller.text import lasting
 from poller.web import sign_in as entry
@@ -27,12 +27,11 @@ from poller.web.tokens import digest
 from poller.web.users import MAX_SESSION
 from store import sessions as stored_sessions
 from store import users
+from store.audit_records import Action, AuditEntry
 from store.engine import Transaction
 from store.sessions import Session
 
 router = APIRouter()
-log = structlog.get_logger("order_sync.audit")
-
 PASSWORDS = SignInPool()
 PROVIDER = SignInPool()
 """Sign-ins that wait for the OpenID provider."""
@@ -109,6 +108,9 @@ async def sign_in(request: Request, service: ServiceDep) -> Response:
         outcome = entry.by_password(service.store, client_of(request), name, password)
         if isinstance(outcome, Entered):
             return begun(request, service, outcome, target)
+        is_known = isinstance(outcome, Wrong) and outcome.is_known
+        # An unknown name may be a password in the wrong field.
+        note_refused(request, outcome, name if is_known else None, "password", typed=name)
         return _form(request, service, target, **refusal(outcome, REFUSED), name=name)
 
     return await PASSWORDS.run(work)
@@ -124,6 +126,15 @@ def refusal(outcome: Wrong | Wait, sentence: str) -> dict[str, Any]:
         "problem": f"Too many failed attempts from this address: try again in {again}.",
         "headers": {"Retry-After": str(outcome.seconds)},
     }
+
+
+def note_refused(
+    request: Request, outcome: Wrong | Wait, name: str | None, detail: str, typed: str = ""
+) -> None:
+    """Enter an attempt that failed, or was not checked, into the audit log. ``name``: of a known user."""
+    action: Action = "locked" if isinstance(outcome, Wait) else "sign_in_refused"
+    entry = AuditEntry(client_of(request).actor(name), action, "refused", detail=detail)
+    request.state.refusals.note(request.state.service.store, entry, typed)
 
 
 # --- by a one-time code -----------------------------------------------------------------------------
@@ -147,6 +158,7 @@ def check_code(request: Request, service: ServiceDep, caller: SignedInDep) -> Re
     outcome = entry.by_code(service.store, client_of(request), caller.session, fields.one("code"))
     if isinstance(outcome, Entered):
         return begun(request, service, outcome, target)
+    note_refused(request, outcome, caller.session.name, "code")
     failed = refusal(outcome, CODE_REFUSED)
     response = page(request, "code.html", failed["status"], next=target, problem=failed["problem"])
     response.headers.update(failed.get("headers", {}))
@@ -169,7 +181,6 @@ def enter(request: Request, service: ServiceDep, key: str = "") -> Response:
 
     entered = service.store.commit(begin)
     if entered is None:
-        log.warning("sign-in link refused", address=client.address)
         raise Problem(
             403, "link", "this link was used or has expired: `order-sync users link NAME` makes another."
         )
@@ -219,11 +230,11 @@ async def come_back(
                 raise OidcFailed("the provider did not sign you in.")
             name = provider.user_of(seed, code)
         except OidcFailed as failed:
-            log.warning("sign-in refused", address=client.address, reason="oidc")
+            note_refused(request, Wrong(), None, "oidc")
             return _form(request, service, "", 403, f"{failed}")
         entered = service.store.commit(lambda tx: entry.without_password(tx, client, name, "oidc"))
         if entered is None:
-            log.warning("sign-in refused", address=client.address, reason="no such user")
+            note_refused(request, Wrong(), None, "oidc: no such user")
             return _form(
                 request, service, "", 403, "The provider signed you in, but there is no such user here."
             )
@@ -254,7 +265,8 @@ def begun(request: Request, service: Service, entered: Entered, target: str) -> 
         )
         location = f"{sessions.ACCOUNT}?next={quote(safe)}" if is_notable else safe
         if session is not None:
-            log.info("signed in", who=f"user:{session.name}", address=session.address, by=session.method)
+            actor = client_of(request).actor(session.name)
+            write_line(AuditEntry(actor, "signed_in", detail=session.method))
     response = RedirectResponse(location, 303)
     forms.begin_session(request, response, entered.token, round(MAX_SESSION.total_seconds()))
     return response
@@ -266,10 +278,11 @@ def password_days_left(session: Session, now: datetime) -> int | None:
 
 
 @router.post("/sign-out")
-def sign_out(request: Request, service: ServiceDep) -> Response:
+def sign_out(request: Request, service: ServiceDep, caller: SignedInDep) -> Response:
     """End the session, on the server and in the browser."""
     token = forms.session_of(request)
     if token is not None:
+        record(service.store, AuditEntry(client_of(request).actor(caller.session.name), "signed_out"))
         service.store.commit(lambda tx: stored_sessions.end(tx, digest(token)))
     response = RedirectResponse(sessions.SIGN_IN, 303)
     forms.end_session(request, response)
