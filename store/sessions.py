@@ -130,9 +130,10 @@ def see(tx: Transaction, digest: bytes) -> None:
     tx.conn.execute(sa.update(console_sessions).where(s.digest == digest).values(seen_at=tx.now))
 
 
-def end(tx: Transaction, digest: bytes) -> None:
-    """Sign out of a session."""
-    tx.conn.execute(sa.delete(console_sessions).where(console_sessions.c.digest == digest))
+def end(tx: Transaction, digest: bytes) -> bool:
+    """Sign out of a session. Return False if it has ended already."""
+    found = tx.conn.execute(sa.delete(console_sessions).where(console_sessions.c.digest == digest))
+    return found.rowcount == 1
 
 
 def end_one(tx: Transaction, name: str, public_id: str) -> bool:

@@ -101,7 +101,8 @@ def by_code(store: Store, client: Client, session: Session, code: str) -> Entere
             sign_in_failures.failed(tx, session.name, client.address)
             return Wrong(True)
         sign_in_failures.undo(tx, session.name, client.network)
-        sessions.end(tx, session.digest)
+        if not sessions.end(tx, session.digest):
+            return Wrong(True)  # ended from elsewhere meanwhile
         return entered if _begin(tx, user, client, entered, session.method) else Wrong(True)
 
     return store.commit(check)
@@ -162,6 +163,8 @@ def change_password(
     entered, kept, before = Entered(_new_token()), hashed(wanted), user.password
 
     def change(tx: Transaction) -> bool:
+        if not sessions.end(tx, session.digest):
+            return False  # ended from elsewhere meanwhile
         if not users.set_password(
             tx, session.name, kept, before=before, is_chosen=True, remembered=REMEMBERED
         ):
@@ -172,7 +175,7 @@ def change_password(
         return changed is not None and sessions.begin(tx, changed, new, MAX_SESSION)
 
     if not store.commit(change):
-        raise Refused("the password was changed elsewhere meanwhile: sign in again.")
+        raise Refused("the password was changed elsewhere, or this session has ended: sign in again.")
     return entered
 
 
@@ -208,6 +211,8 @@ def remove_totp(store: Store, client: Client, session: Session, code: str) -> En
             sign_in_failures.failed(tx, session.name, client.address)
             return Wrong(True)
         sign_in_failures.undo(tx, session.name, client.network)
+        if not sessions.end(tx, session.digest):
+            return Wrong(True)  # ended from elsewhere meanwhile
         enter(tx, client, session.name, "second_factor_changed", "removed")
         users.reset_totp(tx, session.name)
         new = _new_session(entered, session.method, client)

@@ -10,9 +10,10 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
-from typing import TypeVar
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
 from poller.web.problems import Problem
 
@@ -27,11 +28,13 @@ _NICE = 15
 
 
 class SignInPool:
-    """Carries out sign-ins, a few at a time."""
+    """Carries out sign-ins, a few at a time. Its threads do not keep a process from ending."""
 
     def __init__(self, workers: int = WORKERS, waiting: int = WAITING) -> None:
         self._room = threading.BoundedSemaphore(workers + waiting)
-        self._executor = ThreadPoolExecutor(workers, "sign-in", _give_way)
+        self._queue: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
+        self._workers = workers
+        self._lock = threading.Lock()
 
     async def run(self, work: Callable[[], T]) -> T:
         """Carry out a sign-in and return its result. Raises Problem if too many are waiting."""
@@ -42,14 +45,30 @@ class SignInPool:
                 "too many sign-ins at once: try again.",
                 headers={"Retry-After": str(_RETRY_SECONDS)},
             )
-        try:
-            future = self._executor.submit(work)
-        except BaseException:
-            self._room.release()
-            raise
+        self._start()
+        future: Future[T] = Future()
         # Released by the work itself: a client that goes away does not make room while it still runs.
         future.add_done_callback(lambda _: self._room.release())
+        self._queue.put((future, work))
         return await asyncio.wrap_future(future)
+
+    def _start(self) -> None:
+        """Start the threads with the first sign-in."""
+        with self._lock:
+            for _ in range(self._workers):
+                threading.Thread(target=self._serve, name="sign-in", daemon=True).start()
+            self._workers = 0
+
+    def _serve(self) -> None:
+        _give_way()
+        while True:
+            future, work = self._queue.get()
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(work())
+            except BaseException as error:
+                future.set_exception(error)
 
 
 def _give_way() -> None:

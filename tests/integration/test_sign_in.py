@@ -347,6 +347,13 @@ def test_after_the_password_a_one_time_code_is_needed_once(store: Store, clock: 
     assert by_code(store, HERE, entered(store), code) == Wrong(), "a code is accepted once"
 
 
+def test_a_session_that_was_ended_meanwhile_is_not_completed(store: Store) -> None:
+    _, codes = with_totp(store, NOON)
+    waiting = entered(store)
+    store.commit(lambda tx: sessions.end_all(tx, "ann"))
+    assert by_code(store, HERE, waiting, codes[0]) == Wrong()
+
+
 def test_guessed_codes_are_limited_like_passwords(store: Store) -> None:
     with_totp(store, NOON)
     waiting = entered(store)
