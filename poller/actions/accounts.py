@@ -58,9 +58,10 @@ def rename(store: Store, setup: Setup, old: str, new: str, actor: Actor) -> Rena
                 f"account {new} has other credentials than {old} had when its orders were stored: set those, "
                 "rename, and change them afterwards."
             )
-        audit.insert(tx, AuditEntry(actor, "account_renamed", detail=f"{old} to {new}"))
         carried = accounts.rename(tx, old, new)
         runs.forgive(tx, new)
+        # Last: others that enter something wait from here on.
+        audit.insert(tx, AuditEntry(actor, "account_renamed", detail=f"{old} to {new}"))
         return Rename(*carried)
 
     return store.commit(carry_over)

@@ -241,8 +241,9 @@ def _forget_customer(service: Service, customer_id: int, yes: bool) -> None:
     confirm(f"Erase customer {main.customer_id} and the buyer data of {orders} for good?", yes=yes)
 
     def forget_person(tx: Transaction) -> Forgotten | None:
+        forgotten = forget_customer(tx, main.customer_id, operator(), service.read_payload)
         enter(tx, "customer_forgotten", records=about("customers", customers=(main.customer_id,)))
-        return forget_customer(tx, main.customer_id, operator(), service.read_payload)
+        return forgotten
 
     done = service.store.commit(forget_person)
     clean = service.store.leave_no_trace(erasure.TABLES)

@@ -17,8 +17,9 @@ from poller.cli.commands import COMMANDS, load_command
 from poller.web.app import make_api
 from store import audit, queries
 from store.audit import Filter
-from store.audit_records import AuditEntry
+from store.audit_records import ACTIONS, AuditEntry
 from store.engine import Transaction
+from tests.acceptance.command_line import ROOT
 from tests.acceptance.test_web_access import _walk
 from tests.acceptance.web_world import ALL, BAD, BUYERS, ORDERS, Served, form, logged, problem, served
 
@@ -43,6 +44,11 @@ def customers_of(place: Served) -> list[int]:
 
     with place.store.read() as tx:
         return ids(tx)
+
+
+def test_every_action_is_entered_somewhere() -> None:
+    sources = "".join(path.read_text() for path in (ROOT / "poller").rglob("*.py"))
+    assert [action for action in ACTIONS if f'"{action}"' not in sources] == []
 
 
 # --- the command line -----------------------------------------------------------------------------------
@@ -132,6 +138,7 @@ def test_every_command_that_shows_buyer_data_is_in_the_log_with_whose_it_was(pla
     ]
 
 
+@pytest.mark.long
 def test_a_command_that_shows_no_buyer_data_leaves_no_entry(place: Served) -> None:
     for command, arguments in READING.items():
         if command not in commands():
@@ -141,6 +148,7 @@ def test_a_command_that_shows_no_buyer_data_leaves_no_entry(place: Served) -> No
     assert entries(place) == []
 
 
+@pytest.mark.long
 def test_the_log_is_listed_filtered_and_exported_from_a_position(place: Served) -> None:
     place.shop("orders", "show", ORDERS[0])
     first = place.shop("audit", "export")
@@ -158,6 +166,7 @@ def test_the_log_is_listed_filtered_and_exported_from_a_position(place: Served) 
     assert "after a restore" in place.shop("audit", "export", "--since", "99", status=2).err
 
 
+@pytest.mark.long
 def test_what_administration_does_is_in_the_log(place: Served) -> None:
     (a,) = customers_of(place)[:1]
     place.shop("webhooks", "add", "https://hooks.example.com/secret-part")
@@ -176,6 +185,7 @@ def test_what_administration_does_is_in_the_log(place: Served) -> None:
     assert [entry.action for entry in entries(place, customer=a)] == ["customer_forgotten"]
 
 
+@pytest.mark.long
 def test_what_is_done_with_users_and_tokens_is_in_the_log(place: Served) -> None:
     place.shop("tokens", "add", "erp", "--scope", "read")
     place.shop("tokens", "remove", "erp")
@@ -248,7 +258,6 @@ FORMS: dict[str, dict[str, str]] = {
 }
 
 
-@pytest.mark.long
 def test_every_route_that_shows_buyer_data_is_in_the_log_and_no_other(place: Served) -> None:
     client, browser = place.client(*ALL), place.browser("walker", *ALL)
     a, b = customers_of(place)[:2]

@@ -33,6 +33,10 @@ def test_a_database_moves_to_postgresql_with_its_positions(tmp_path: Path, datab
         assert shop("db", "check").out.count("wrong") == 0
         after = shop("export", "orders")
         assert after.out == before.out
+        copied = shop("audit", "list", "--json").json()
+        actions = [entry["action"] for entry in copied]
+        assert actions == ["exported", "database_copied", "exported"], "the refused copy came later"
+        assert " at " in copied[1]["detail"], "the name of the database, without user and password"
         position = before.messages[-1]
         assert int(after.messages[-1]) >= int(position)
         assert shop("export", "orders", "--since", position).out == ""

@@ -83,6 +83,8 @@ def test_a_renamed_account_stores_nothing_until_its_orders_are_carried_over(shop
     assert "set ORDER_SYNC_ACCOUNTS__NEWNAME__BUSINESS=acme, or `business` in its file" in refused
     shop.environ["ORDER_SYNC_ACCOUNTS__NEWNAME__BUSINESS"] = "acme"
     (done,) = shop("accounts", "rename", "acme", "newname").messages
+    (entry,) = shop("audit", "list", "--json", "--action", "account_renamed").json()
+    assert entry["detail"] == "acme to newname"
     assert done == f"{len(ORDERS)} orders and {len(customers)} customers of acme are newname's now"
     shop.world.order("111-0000000-0000008", created=STARTED - timedelta(hours=1), email=None)
     with Service(shop.environ) as running:  # since before the account was renamed, with another business
