@@ -171,6 +171,31 @@ def test_settled_days_go_on_where_the_source_was_and_earlier_where_a_marketplace
         assert [f"{at:%m-%d %H}" for at in settled] == ["06-13 08", "06-08 00", "05-31 00"]
 
 
+@pytest.mark.long
+def test_users_and_tokens_go_on_after_the_upgrade_and_sessions_end(engine: Engine) -> None:
+    bring_to(engine, "0026")
+    digest = "X'00'" if engine.dialect.name == "sqlite" else "'\\x00'"
+    at = "'2026-06-01 00:00:00.000000+00:00'"
+    run(
+        engine,
+        "INSERT INTO console_users (name, password, scopes, created_at, failures)"
+        f" VALUES ('ann', 'a hash', 'read write', {at}, 3)",
+        "INSERT INTO console_sessions (digest, name, created_at, seen_at)"
+        f" VALUES ({digest}, 'ann', {at}, {at})",
+        f"INSERT INTO api_tokens (name, digest, scopes, created_at) VALUES ('erp', {digest}, 'read', {at})",
+    )
+    revisions.upgrade(engine)
+    users, tokens, passwords = tables.console_users, tables.api_tokens, tables.console_passwords
+    with engine.connect() as connection:
+        (ann,) = connection.execute(sa.select(users))
+        (erp,) = connection.execute(sa.select(tokens))
+        assert connection.execute(sa.select(passwords.c.password)).scalars().all() == ["a hash"]
+        assert connection.execute(sa.select(tables.console_sessions)).all() == []
+    assert (ann.password, ann.password_at, ann.password_is_chosen) == ("a hash", ann.created_at, False)
+    assert ann.totp_at is None
+    assert (erp.name, erp.expires_at, erp.used_at) == ("erp", None, None)
+
+
 def test_a_failing_upgrade_leaves_nothing_behind(engine: Engine) -> None:
     run(engine, "CREATE TABLE orders (a INTEGER)")
     with pytest.raises(UpgradeFailed, match="a table orders exists that this program did not make"):
