@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -361,7 +362,8 @@ def test_a_user_signs_in_at_an_openid_provider(tmp_path: Path) -> None:
         assert (answer.status_code, "did not sign you in" in answer.text) == (403, True)
 
 
-def test_without_a_provider_its_pages_are_not_there(place: Served) -> None:
+def test_without_a_provider_its_pages_are_not_there(place: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "poller.web.oidc", None)  # nor is the extra
     client = place.client()
     assert "oidc" not in client.get(sessions.SIGN_IN).text
     assert client.get("/console/sign-in/oidc").status_code == 404

@@ -193,9 +193,9 @@ def enter(request: Request, service: ServiceDep, key: str = "") -> Response:
 @router.get("/sign-in/oidc")
 async def leave(request: Request, service: ServiceDep, next: str = "") -> Response:
     """Send the browser to the provider."""
-    from poller.web.oidc import OidcFailed
-
     provider = _provider(request)
+    from poller.web.oidc import OidcFailed  # needs the extra, which a provider has
+
     known = forms.form_seed_of(request)
     seed = secrets.token_urlsafe(24) if known is None else known
 
@@ -216,11 +216,10 @@ async def come_back(
     request: Request, service: ServiceDep, code: str = "", state: str = "", error: str = ""
 ) -> Response:
     """Begin a session for the user whom the provider names, if there is one of that name."""
-    from poller.web.oidc import OidcFailed, target_of
-
     if not service.is_open:
         raise starting()
     provider, client = _provider(request), client_of(request)
+    from poller.web.oidc import OidcFailed, target_of  # needs the extra, which a provider has
 
     def work() -> Response:
         try:
