@@ -13,6 +13,7 @@ from store import audit
 from store.audit import Filter
 from store.audit_records import MAX_NAMED, Action, Actor, AuditEntry, Records, about
 from store.engine import Store
+from tests.databases import long_on
 from tests.integration.store_world import NOON, clock_of, open_store
 from tests.integration.test_plans import Explained
 
@@ -58,6 +59,7 @@ def test_entries_are_found_by_who_action_record_and_time(filled: Store) -> None:
     assert found(filled, who="token:erp", action="disclosed", customer=7) == [erp[1]]
 
 
+@long_on("postgresql")
 def test_an_entry_is_read_as_it_was_added_and_many_records_are_summarised(filled: Store) -> None:
     many = tuple(f"{number:03}" for number in range(MAX_NAMED + 1))
     wanted = [about("person", ("b", "a"), (12, 3)), about("orders", many), None]
@@ -92,6 +94,7 @@ def test_a_reader_that_continues_misses_nothing_that_is_added_meanwhile(filled: 
         assert audit.last_number(tx) == everything[-1]
 
 
+@long_on("postgresql")
 def test_entries_are_deleted_after_twelve_months_and_their_numbers_are_not_issued_again(
     filled: Store,
 ) -> None:
@@ -108,6 +111,7 @@ def test_entries_are_deleted_after_twelve_months_and_their_numbers_are_not_issue
         assert audit.last_number(tx) > last
 
 
+@long_on("postgresql")
 def test_what_a_caller_sends_is_cut_to_what_a_column_holds(filled: Store) -> None:
     enter(filled, Actor("user:" + "x" * 500, "y" * 500, "http"), "sign_in_refused")
     with filled.read() as tx:

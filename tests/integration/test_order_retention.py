@@ -14,6 +14,7 @@ from poller.privacy.purge import Purge
 from store import changes, queries
 from store import tables as t
 from store.change_records import START
+from tests.databases import long_on
 from tests.integration.retention_world import Place, a_place, day, delivered, minutes
 from tests.integration.store_world import basis, count, customer, customer_of, merge, row, unmerge
 from tests.unit.matching_world import T0
@@ -54,6 +55,7 @@ def test_r64_an_order_is_erased_with_its_lines_and_its_customer_stays(place: Pla
     assert count(place.store, t.order_lines) == 0
 
 
+@long_on("postgresql")
 def test_r64_nothing_brings_an_erased_order_back(place: Place) -> None:
     place.apply(delivered("o1"))
     place.purge(400)
@@ -69,6 +71,7 @@ def test_r64_nothing_brings_an_erased_order_back(place: Place) -> None:
     assert row(place.store, t.quarantine)["order_id"] == "o9"
 
 
+@long_on("postgresql")
 def test_r64_a_stored_order_is_kept_up_to_date_until_it_is_erased(place: Place) -> None:
     place.apply(delivered("o1"))
     place.clock.go_to(day(400))
@@ -79,12 +82,14 @@ def test_r64_a_stored_order_is_kept_up_to_date_until_it_is_erased(place: Place) 
     assert place.purge().deleted == 1
 
 
+@long_on("postgresql")
 def test_r64_an_order_that_still_has_its_buyer_stays(place: Place) -> None:
     place.apply(delivered("o1", on=380, created_at=T0))  # ordered long before it was delivered
     assert place.purge(381).deleted == 0
     assert place.purge(411).deleted == 1
 
 
+@long_on("postgresql")
 def test_r64_a_buyer_is_recognised_for_as_long_as_without_it(place: Place) -> None:
     place.apply(delivered("o1"))
     key = customer_of(place.store).customer_id
@@ -101,6 +106,7 @@ def test_r64_a_buyer_is_recognised_for_as_long_as_without_it(place: Place) -> No
     assert place.purge(1200).hashes == 1
 
 
+@long_on("postgresql")
 def test_r64_a_merge_whose_orders_were_erased_is_undone(place: Place) -> None:
     place.apply(delivered("o1"), delivered("o2", BEA, on=100))
     kept, other = (customer_of(place.store, order_id).customer_id for order_id in ("o1", "o2"))
@@ -112,6 +118,7 @@ def test_r64_a_merge_whose_orders_were_erased_is_undone(place: Place) -> None:
     assert place.purge(470).deleted == 1
 
 
+@long_on("postgresql")
 def test_r64_many_orders_are_erased_in_small_transactions(place: Place) -> None:
     place.apply(*(delivered(f"o{number}", f"b{number}@example.com") for number in range(120)))
     asked = iter([False] * 8)
@@ -122,6 +129,7 @@ def test_r64_many_orders_are_erased_in_small_transactions(place: Place) -> None:
     assert (stopped.deleted + rest.deleted, rest.finished, stored(place)) == (120, True, [])
 
 
+@long_on("postgresql")
 @pytest.mark.parametrize("retention", [Retention(30, 18, None), Retention(None, 18, 12)])
 def test_r64_off_erases_no_order(place: Place, retention: Retention) -> None:
     place.retention = retention

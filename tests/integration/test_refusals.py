@@ -14,6 +14,7 @@ from store import audit
 from store.audit import Filter
 from store.audit_records import Action, Actor, AuditEntry
 from store.engine import Store
+from tests.databases import long_on
 from tests.harness import NOON, SimulatedClock
 
 DOCS = Path(__file__).parents[2] / "docs" / "audit.md"
@@ -39,6 +40,7 @@ def stored(store: Store) -> list[tuple[str, str, int]]:
     return [(entry.actor.who, entry.actor.client, entry.times) for entry in entries]
 
 
+@long_on("postgresql")
 def test_the_first_of_a_minute_is_an_entry_and_the_others_are_one_more(
     store: Store, refusals: Refusals, clock: SimulatedClock
 ) -> None:
@@ -56,6 +58,7 @@ def test_the_first_of_a_minute_is_an_entry_and_the_others_are_one_more(
     assert stored(store)[3:] == [("anonymous", "192.0.2.1", 1)]
 
 
+@long_on("postgresql")
 def test_however_many_addresses_there_are_a_minute_has_few_entries(
     store: Store, refusals: Refusals, clock: SimulatedClock
 ) -> None:
@@ -69,6 +72,7 @@ def test_however_many_addresses_there_are_a_minute_has_few_entries(
     assert len(stored(store)) <= 2 * MOST_A_MINUTE + 1
 
 
+@long_on("postgresql")
 def test_each_name_that_is_typed_takes_the_same_time_and_unknown_ones_are_not_stored(
     store: Store, refusals: Refusals
 ) -> None:
@@ -79,6 +83,7 @@ def test_each_name_that_is_typed_takes_the_same_time_and_unknown_ones_are_not_st
     assert stored(store) == [(who, "2001:db8:1:2::/64", 1) for who in ("user:ann", "anonymous", "anonymous")]
 
 
+@long_on("postgresql")
 def test_a_line_is_read_by_the_filter_of_the_page(
     store: Store, refusals: Refusals, capsys: pytest.CaptureFixture[str]
 ) -> None:
