@@ -67,7 +67,7 @@ def note_notified(tx: Transaction, name: str) -> None:
     tx.conn.execute(sa.update(alerts).where(alerts.c.alert == name).values(values))
 
 
-CredentialKind = Literal["secret", "authorisation"]
+CredentialKind = Literal["secret", "authorisation", "key"]
 
 Used = Mapping[tuple[str, CredentialKind], str]
 """Fingerprints of the credentials in use, by account and kind."""

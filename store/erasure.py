@@ -56,6 +56,11 @@ class OrderRef(NamedTuple):
 # --- orders -------------------------------------------------------------------------------------------
 
 
+def last_erased(tx: Transaction) -> datetime | None:
+    """Return when the buyer data of an order was erased last. Reads all orders."""
+    return tx.conn.execute(sa.select(sa.func.max(orders.c.erased_at))).scalar_one_or_none()
+
+
 def due_orders(tx: Transaction, over: datetime, limit: int) -> list[OrderRef]:
     """Return orders whose term has passed and that were not erased yet, longest overdue first; locked."""
     c = orders.c

@@ -90,6 +90,11 @@ def distinct(tx: Transaction, column: sa.ColumnElement[str]) -> list[str]:
     return values
 
 
+def oldest_order(tx: Transaction) -> datetime | None:
+    """Return when the oldest order was placed; None without orders."""
+    return tx.conn.execute(sa.select(sa.func.min(tables.orders.c.created_at))).scalar_one_or_none()
+
+
 def list_orders(
     tx: Transaction,
     *,

@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, str] = {
     "tokens": "Manage the tokens of the HTTP API.",
     "users": "Manage the users of the console.",
     "access": "Review who has access, and what about it is overdue.",
+    "policy": "Print evidence for Amazon's data protection policy.",
     "simulator": "Serve a simulated Amazon on this machine, to try things out.",
     "health": "Exit 0 if a service runs on this machine, else 1.",
 }

@@ -67,9 +67,9 @@ def gather(store: Store, setup: Setup, count: Callable[[Transaction], Totals] = 
             ),
             totals=count(tx),
             quarantined=quarantine.counts(tx),
-            retention=_retention(tx, setup.retention),
+            retention=retention_status(tx, setup.retention),
             quarantined_lately=alerts.quarantined_since(tx, tx.now - QUARANTINE_GROWTH_WITHIN),
-            credentials=_credentials(tx, credentials_used(store.lookup, setup)),
+            credentials=credentials_in_use(tx, setup),
             processes=processes.load(tx),
             tokens=tokens.load(tx),
             hooks=[(hook, webhooks.backlog(tx, hook)) for hook in webhooks.load(tx)],
@@ -94,18 +94,21 @@ def gather(store: Store, setup: Setup, count: Callable[[Transaction], Totals] = 
 
 
 def credentials_used(lookup: Lookup, setup: Setup) -> Used:
-    """Return fingerprints of the credentials in use, by account and kind."""
+    """Return fingerprints of the credentials in use, by account and kind; the key has no account."""
     used: dict[tuple[str, CredentialKind], str] = {}
     for name, account in setup.accounts.items():
         settings = account.settings
         newest = settings.lwa_client_secret[0].get_secret_value()
         used[name, "secret"] = lookup.fingerprint(f"{settings.lwa_client_id}\0{newest}")
         used[name, "authorisation"] = lookup.fingerprint(settings.refresh_token.get_secret_value())
+    for key in (setup.settings.encryption_key or ())[:1]:
+        used["", "key"] = lookup.fingerprint(key.get_secret_value().hex())
     return used
 
 
-def _credentials(tx: Transaction, used: Used) -> tuple[Credential, ...]:
+def credentials_in_use(tx: Transaction, setup: Setup) -> tuple[Credential, ...]:
     """Return since when credentials are in use; one that was not recorded yet is new."""
+    used = credentials_used(tx.lookup, setup)
     since = alerts.in_use_since(tx, used)
     return tuple(Credential(*name, since.get(name, tx.now)) for name in sorted(used))
 
@@ -199,7 +202,8 @@ def _next(tx: Transaction, known: Known, source: Source, view: View | None) -> t
     return next_at, next_why
 
 
-def _retention(tx: Transaction, retention: Retention) -> RetentionStatus:
+def retention_status(tx: Transaction, retention: Retention) -> RetentionStatus:
+    """Return how erasing buyer data stands."""
     over = retention.over_since(tx.now)
     due, oldest = (0, None) if over is None else (erasure.count_due(tx, over), erasure.oldest_due(tx, over))
     return RetentionStatus(retention.days, retention.hash_months, due, oldest)

@@ -491,9 +491,10 @@ def _about_retention(retention: RetentionStatus, now: datetime) -> Iterator[Item
 
 def _about_credentials(credentials: Iterable[Credential], now: datetime) -> Iterator[Item]:
     for credential in credentials:
-        expires_at = credential.since + VALID_FOR[credential.kind]
-        if expires_at - now > EXPIRY_WARNED_BEFORE:
+        valid_for = VALID_FOR.get(credential.kind)
+        if valid_for is None or credential.since + valid_for - now > EXPIRY_WARNED_BEFORE:
             continue
+        expires_at = credential.since + valid_for
         in_use = f"in use since {credential.since:%Y-%m-%d} or longer"
         latest = f"by {expires_at:%Y-%m-%d} at the latest"
         if credential.kind == "secret":

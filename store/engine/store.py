@@ -69,6 +69,13 @@ class Store:
                 now = self._now(conn, _PATIENT)
                 yield Transaction(conn, self._sealer, lookup, now)
 
+    def database_version(self) -> tuple[str, str]:
+        """Return the name and the version of the database's program."""
+        with self.engine.connect() as conn:
+            info = conn.dialect.server_version_info or ()
+            name = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}[conn.dialect.name]
+        return name, ".".join(map(str, info))
+
     def commit(self, work: Callable[[Transaction], T], *, durable: bool = True) -> T:
         """Do ``work`` in a transaction of its own; repeat all of it if another process was first."""
         for _ in range(COMMIT_ATTEMPTS - 1):

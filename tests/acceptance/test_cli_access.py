@@ -142,3 +142,16 @@ def test_a_review_names_what_is_overdue_and_is_recorded(shop: Shop, store: Store
     assert "setting:api_token" in again.out
     with store.read() as tx:
         assert len(sessions.load(tx)) == 1
+
+
+@pytest.mark.long
+def test_the_policy_report_has_evidence_and_no_secret(shop: Shop) -> None:
+    token = shop("tokens", "add", "erp").out.strip()
+    found = shop("policy", "report", "--json").json()
+    states = {item["item"].partition(":")[0]: item["state"] for item in found["items"]}
+    assert (states["buyer data"], states["multi-factor authentication"]) == ("met", "not met")
+    assert found["versions"]["SQLite"].count(".") >= 1
+    text = shop("policy", "report")
+    assert " not met, 5 for a person to show" in text.err
+    for secret in (token, shop.environ["ORDER_SYNC_ENCRYPTION_KEY"]):
+        assert secret not in text.out + text.err

@@ -29,6 +29,7 @@ from poller.cli.simulator import KEY_FILE, marketplace_file
 from poller.customers.imports import COLUMNS
 from poller.export import ADDRESS_KEYS, KEYS, order_object
 from poller.matching.explanations import TEXTS
+from poller.web.policy import ITEMS
 from poller.webhooks.rules import event_object
 from store import revisions, tables
 from store.audit_records import ACTIONS
@@ -365,6 +366,30 @@ def test_every_index_is_documented_with_what_it_answers_and_no_other() -> None:
         there.update(str(index.name) for index in table.indexes)
         there.update(str(c.name) for c in table.constraints if isinstance(c, sa.UniqueConstraint))
     assert sorted(documented) == sorted(there)
+
+
+def test_every_column_that_is_readable_without_the_key_is_explained_and_no_other() -> None:
+    text = section("docs/security.md", "## What is readable without the key")
+    explained: dict[str, list[str]] = {}
+    for table, columns, why in rows(text):
+        assert why
+        explained.setdefault(quoted(table)[0], []).extend(quoted(columns))
+    harmless = quoted(text.partition("Nothing in the other tables leads to a buyer:")[2].partition(". ")[0])
+    there = {
+        table.name: sorted({c.name for c in table.columns} - {*tables.SEALED.get(table.name, ())})
+        for table in tables.metadata.sorted_tables
+    }
+    assert sorted([*explained, *harmless]) == sorted(there)
+    assert {name: sorted(columns) for name, columns in explained.items()} == {
+        name: there[name] for name in explained
+    }
+
+
+def test_every_item_of_the_policy_is_explained_and_no_other() -> None:
+    documented = rows(section("docs/security.md", "## Amazon's data protection policy"))
+    assert [(item, *quoted(shown)[:1]) for item, _, _, shown in documented] == [
+        (item, *([f"order-sync {command}"] if command else [])) for item, command, _ in ITEMS
+    ]
 
 
 def test_the_sql_of_the_pages_runs(tmp_path: Path) -> None:
