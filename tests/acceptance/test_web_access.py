@@ -23,7 +23,7 @@ from poller.web.access import PUBLIC
 from poller.web.app import make_api, make_app
 from poller.web.console import sessions
 from poller.web.requests import RequestInfo
-from store import queries
+from store import queries, tables
 from store.engine import Tombstone
 from tests.acceptance.web_world import ALL, BAD, BUYERS, ORDERS, Served, form, logged, problem, said, served
 
@@ -115,6 +115,33 @@ def test_every_route_is_closed_without_its_scope(place: Served) -> None:
             elif method != "HEAD":
                 problem(answer, 403, "scope")
             assert answer.status_code == 403, (method, path)
+
+
+@pytest.mark.long
+def test_every_route_is_closed_to_an_expired_token(place: Served) -> None:
+    client = place.client(Authorization=f"Bearer {place.token('over', *ALL)}")
+    with place.store.begin() as tx:
+        over = sa.update(tables.api_tokens).where(tables.api_tokens.c.name == "over")
+        tx.conn.execute(over.values(expires_at=tx.now))
+    for method, path in routes(place):
+        if not sessions.is_page(path) and path not in PUBLIC:
+            answer = client.request(method, path)
+            assert answer.status_code == 401, (method, path)
+            assert method == "HEAD" or "this token expired on" in answer.text
+
+
+@pytest.mark.long
+def test_every_page_but_its_own_is_closed_while_one_time_codes_are_missing(tmp_path: Path) -> None:
+    own = {sessions.STEPS["totp"], "/console/sign-out"}
+    with served(tmp_path, ORDER_SYNC_REQUIRE_TOTP="on") as strict:
+        browser = strict.browser("ann", *ALL)
+        for method, path in routes(strict):
+            if not sessions.is_page(path) or access.OPEN_PAGES.fullmatch(path) or path in own:
+                continue
+            answer = browser.request(method, path)
+            led = method in ("GET", "HEAD") and not sessions.is_automatic(path)
+            assert answer.status_code == (303 if led else 403), (method, path)
+            assert not led or answer.headers["location"] in own, (method, path)
 
 
 def test_an_unknown_address_reveals_nothing_to_strangers(place: Served) -> None:

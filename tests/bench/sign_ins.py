@@ -1,4 +1,6 @@
-"""How long the API takes to answer while 50 people a second try to sign in. Prints figures; judges nothing.
+"""How long answers take while 50 people a second try to sign in and 250 slow connections are held.
+
+Prints figures; judges nothing.
 
 The service runs in a process of its own. Each attempt comes from an address of its own, so that none is
 refused before the password is checked.
@@ -8,6 +10,8 @@ from __future__ import annotations
 
 import re
 import statistics
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -21,8 +25,10 @@ from connectors.simulator.world import Seller, World
 from poller.web.console import sessions
 from tests.acceptance.command_line import open_shop
 from tests.acceptance.test_cli_service import next_event, running, stops
+from tests.bench.slow import HELD
 
 A_SECOND = 50
+PATHS = ("/orders?limit=1", "/healthz")
 SECONDS = 20
 
 
@@ -36,31 +42,39 @@ def main() -> None:
         url = next_event(process, "listening")["url"]
         drain = threading.Thread(target=lambda: [None for _ in process.stderr or ()], daemon=True)
         drain.start()
-        quiet = _answers(url, token, threading.Event(), seconds=3)
+        quiet = {path: _answers(url, path, token, threading.Event(), seconds=3) for path in PATHS}
         over, statuses = threading.Event(), Counter[int]()
         signing = threading.Thread(target=_sign_in, args=[url, over, statuses])
         signing.start()
-        busy = _answers(url, token, over, seconds=SECONDS)
+        busy = {path: _answers(url, path, token, over, seconds=SECONDS) for path in PATHS}
+        line = [sys.executable, "-m", "tests.bench.slow", *url.removeprefix("http://").split(":")]
+        with subprocess.Popen(line, stdout=subprocess.PIPE) as holder:
+            assert holder.stdout is not None
+            holder.stdout.readline()
+            worst = {path: _answers(url, path, token, over, seconds=SECONDS) for path in PATHS}
+            holder.terminate()
         over.set()
         signing.join()
         with suppress(AssertionError):
             stops(process, 15)
-    for kind, times in (("alone", quiet), (f"beside {A_SECOND} sign-ins a second", busy)):
-        cuts = statistics.quantiles(times, n=100)
-        print(
-            f"GET /orders {kind:<28} median {cuts[49] * 1000:6.1f} ms, 95 % {cuts[94] * 1000:6.1f} ms, "
-            f"worst {max(times) * 1000:6.1f} ms ({len(times)} answers)"
-        )
+    beside = f"beside {A_SECOND} sign-ins a second"
+    for kind, measured in (("alone", quiet), (beside, busy), (f"{beside}, {HELD} slow connections", worst)):
+        for path, times in measured.items():
+            cuts = statistics.quantiles(times, n=100)
+            print(
+                f"{path:<16} {kind:<52} median {cuts[49] * 1000:6.1f} ms, 95 % {cuts[94] * 1000:6.1f} ms, "
+                f"worst {max(times) * 1000:6.1f} ms ({len(times)} answers)"
+            )
     print("sign-ins by status:", dict(sorted(statuses.items())))
 
 
-def _answers(url: str, token: str, over: threading.Event, seconds: float) -> list[float]:
+def _answers(url: str, path: str, token: str, over: threading.Event, seconds: float) -> list[float]:
     """Return how long each request took that was sent within these seconds, one after the other."""
     times, end = [], time.monotonic() + seconds
     with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=60) as client:
         while time.monotonic() < end and not over.is_set():
             began = time.monotonic()
-            client.get("/orders?limit=1").raise_for_status()
+            client.get(path).raise_for_status()
             times.append(time.monotonic() - began)
             time.sleep(0.02)
     return times
