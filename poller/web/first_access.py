@@ -101,6 +101,7 @@ def _write(file: Path, token: str) -> bool:
     """Write a token that only this user can read, in place of what is there. Return False if it cannot be."""
     fresh = file.with_name(f"{file.name}.{os.getpid()}")
     try:
+        fresh.unlink(missing_ok=True)  # of a process with the same number, as the first of a container has
         descriptor = os.open(
             fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600
         )

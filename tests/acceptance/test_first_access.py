@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import stat
@@ -104,6 +105,15 @@ def test_a_link_ends_with_its_user(place: Served) -> None:
 def test_a_wrong_link_is_refused(place: Served, key: str) -> None:
     started(place.service)
     assert place.client().get("/console/enter", params={"key": key}).status_code == 403
+
+
+def test_a_half_written_file_of_an_earlier_process_is_in_no_ones_way(place: Served) -> None:
+    file = first_access.token_file(place.service.config.settings)
+    assert file is not None
+    file.with_name(f"{file.name}.{os.getpid()}").write_text("half")
+    (event,) = started(place.service)
+    assert event["api"] == f"a token is in {file}"
+    assert sorted(file.parent.glob(f"{file.name}*")) == [file]
 
 
 def test_nothing_is_made_where_there_are_credentials(place: Served) -> None:
