@@ -76,6 +76,7 @@ READING = {
     ("config", "check"): [],
     ("db", "check"): [],
     ("orders", "explain"): [ORDERS[0]],
+    ("policy", "report"): [],
     ("quarantine", "list"): [],
     ("status",): [],
     ("tokens", "list"): [],

@@ -229,16 +229,10 @@ def test_orders_that_arrive_late_with_an_old_update_time_are_found(sqlite_url: s
     assert sum(wait > timedelta(hours=22) for wait in late) >= 5
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("seed", "database_url"),
-    [
-        pytest.param(
-            seed,
-            "postgresql" if seed % 5 == 4 else "sqlite",
-            marks=[] if seed == 0 else pytest.mark.long,
-        )
-        for seed in range(20)
-    ],
+    [(seed, "postgresql" if seed % 5 == 4 else "sqlite") for seed in range(20)],
     indirect=["database_url"],
 )
 def test_everything_at_once_ends_right(seed: int, database_url: str) -> None:

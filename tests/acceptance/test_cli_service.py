@@ -243,6 +243,7 @@ def test_the_service_runs_with_a_closed_output(shop: Shop, closed: str) -> None:
             process.kill()
 
 
+@pytest.mark.long
 def test_a_service_that_may_open_too_few_files_is_refused_in_a_sentence(shop: Shop) -> None:
     with shop.start_in_shell("run", before="ulimit -n 16") as process:
         _, printed = process.communicate()

@@ -9,7 +9,10 @@ import json
 from pathlib import Path
 
 from tests.acceptance.web_world import ALL, served
+from tests.databases import long_on
 from tests.unit.test_customer_texts import NAMES
+
+pytestmark = long_on("postgresql")
 
 NAME = " ".join(NAMES.values())
 

@@ -147,6 +147,7 @@ def test_both_budgets_together_take_at_most_a_twentieth_more_than_is_possible(fe
     assert Counter(r.status for r in shop.simulator.requests).keys() == {200, 202}, "and no 429"
 
 
+@pytest.mark.long
 def test_live_polling_keeps_its_busy_pace_meanwhile(fetched: Fetched) -> None:
     live = [s.at for s in fetched.shop.simulator.served if "lastUpdatedAfter" in s.query]
     points = [NOON, *live, NOON + fetched.took]

@@ -130,6 +130,7 @@ def test_a_walk_over_4990_orders_takes_50_requests_and_one_for_each_boundary(wal
     assert stored == {one.order_id for one in wanted}
 
 
+@pytest.mark.long
 def test_a_walk_meets_no_429_and_takes_no_longer_than_the_plan_demands(walked: Walked) -> None:
     """All searches of that time count. Those of the walk alone (51) would have to be made in 5,648 s, but in
     these 5,648 s the plan allows 51 requests in all, and live polling goes on: it needs one each 600 s.

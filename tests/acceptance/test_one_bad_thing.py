@@ -303,6 +303,7 @@ def test_a_waiting_order_that_cannot_be_matched_stops_neither_the_others_nor_the
         assert [row.order_id for row in tx.rows(query)] == []
 
 
+@pytest.mark.long
 def test_an_order_that_amazon_always_refuses_holds_up_no_other_refetch(open_shop: Open) -> None:
     shop = open_shop("UK")
     for n in range(3):

@@ -18,7 +18,10 @@ from poller.ingest.refetch import REFETCHES
 from poller.sync.decide import Pace
 from store import ledger, quarantine, tables
 from store.quarantine import Quarantined
+from tests.databases import long_on
 from tests.harness import NOON, Shop, SimulatedClock, rules_for
+
+pytestmark = long_on("postgresql")
 
 HOUR = timedelta(hours=1)
 NAMELESS = {"order_null", "order_a_string", "order_a_list", "order_id_missing"}

@@ -26,7 +26,10 @@ from poller.sync.decide import Pace
 from poller.verification.run import Verifier
 from store import ledger, tables, verifications
 from store.verification_records import Verification
+from tests.databases import long_on
 from tests.harness import NOON, OTHER_SHOP, Shop, SimulatedClock, rules_for
+
+pytestmark = long_on("postgresql")
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 START = NOON - 40 * DAY
@@ -244,6 +247,7 @@ def test_orders_of_other_shops_come_by_the_report_where_a_file_wants_them(shop: 
     assert all(o["customer_id"] in {c["customer_id"] for c in customers} for o in found.values())
 
 
+@pytest.mark.long
 def test_what_other_shops_sell_and_change_is_read_every_day_and_the_rest_every_four_weeks(shop: Any) -> None:
     both = shop((rules_for("UK"), OTHERS))
     read(both)

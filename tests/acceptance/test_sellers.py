@@ -15,6 +15,9 @@ from connectors.simulator.world import Seller, World
 from poller.bootstrap import Service
 from store.engine import create_engine
 from tests.acceptance.command_line import STARTED, Shop, account_variables, open_shop
+from tests.databases import long_on
+
+pytestmark = long_on("postgresql")
 
 ORDERS = [f"111-0000000-000000{number}" for number in range(4)]
 BAD, FOREIGN = "111-0000000-0000009", "222-0000000-0000001"

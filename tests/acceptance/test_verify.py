@@ -26,9 +26,11 @@ from store import ledger, tables, verifications
 from store.ledger import Superseded
 from store.progress import Interval, Look
 from store.verification_records import By, Verification
-from tests.databases import Contents
+from tests.databases import Contents, long_on
 from tests.harness import NOON, Shop, SimulatedClock, rules_for
 from tests.integration.test_store_engine import together
+
+pytestmark = long_on("postgresql")
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 UK = BY_NAME["UK"].id

@@ -55,6 +55,7 @@ def main() -> None:
             holder.terminate()
         over.set()
         signing.join()
+        memory = re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
         with suppress(AssertionError):
             stops(process, 15)
     beside = f"beside {A_SECOND} sign-ins a second"
@@ -65,6 +66,7 @@ def main() -> None:
                 f"{path:<16} {kind:<52} median {cuts[49] * 1000:6.1f} ms, 95 % {cuts[94] * 1000:6.1f} ms, "
                 f"worst {max(times) * 1000:6.1f} ms ({len(times)} answers)"
             )
+    print(f"most memory of the service: {int(memory[0]) // 1024} MB")
     print("sign-ins by status:", dict(sorted(statuses.items())))
 
 

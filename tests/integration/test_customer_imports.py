@@ -15,6 +15,7 @@ from store import queries
 from store import tables as t
 from store.engine import Store
 from store.records import Address, MainEmail
+from tests.databases import long_on
 from tests.integration.store_world import (
     add_customer,
     apply,
@@ -29,6 +30,8 @@ from tests.integration.store_world import (
 )
 from tests.integration.store_world import count as rows_of
 from tests.unit.matching_world import an_order
+
+pytestmark = long_on("postgresql")
 
 HEADING = "external_id,name,email_1,email_2,phone,billing_line1,billing_country,price_list,discount_percent"
 

@@ -22,6 +22,7 @@ from store import tables as t
 from store.engine import Store
 from store.journal import erase
 from store.records import Address, CustomerRecord, MainEmail
+from tests.databases import long_on
 from tests.integration.store_world import (
     NOON,
     account_rules,
@@ -41,6 +42,8 @@ from tests.integration.store_world import (
 )
 from tests.integration.store_world import count as rows_of
 from tests.unit.matching_world import OTHER_HOME, UK, after, an_order, rules_of
+
+pytestmark = long_on("postgresql")
 
 NOBODY: dict[str, Any] = {"email": None, "name": None}
 HOME = Address(name="Ann", line1="1 High Street", city="Leeds", postal_code="LS1", country="GB")

@@ -25,10 +25,13 @@ from store import queries
 from store import tables as t
 from store.engine import Store
 from store.records import Address
+from tests.databases import long_on
 from tests.integration.store_world import add_customer, apply, customer, edit, merge
 from tests.integration.test_customer_imports import all_rows, kinds
 from tests.unit.matching_world import an_order
 from tests.unit.test_customer_texts import NAMES, TEXTS
+
+pytestmark = long_on("postgresql")
 
 Row = dict[str, str]
 

@@ -13,6 +13,7 @@ from poller.customers.likeness import MAX_ALIKE, score
 from store.engine import Store
 from store.records import Address
 from store.sealing import Sealer
+from tests.databases import long_on
 from tests.integration.store_world import (
     account_rules,
     add_customer,
@@ -24,6 +25,8 @@ from tests.integration.store_world import (
     merge,
 )
 from tests.unit.matching_world import UK, an_order, rules_of
+
+pytestmark = long_on("postgresql")
 
 NOBODY: dict[str, Any] = {"email": None, "name": None}
 

@@ -22,6 +22,7 @@ from store import customers, ledger, quarantine, queries
 from store import tables as t
 from store.progress import Window
 from store.records import Address, MainEmail
+from tests.databases import long_on
 from tests.harness import NOON
 from tests.integration.retention_world import ANN, MONTH, Place, a_place, day, delivered, minutes
 from tests.integration.store_world import (
@@ -39,6 +40,8 @@ from tests.integration.store_world import (
     rules_of,
 )
 from tests.unit.matching_world import UK, a_pending_order, an_order, line
+
+pytestmark = long_on("postgresql")
 
 BEA = "bea@marketplace.amazon.co.uk"
 

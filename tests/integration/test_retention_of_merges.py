@@ -18,6 +18,7 @@ from store import queries
 from store import tables as t
 from store.queries import JournalEntry
 from store.records import MainEmail
+from tests.databases import long_on
 from tests.integration.retention_world import ANN, Place, a_place, delivered
 from tests.integration.store_world import (
     add_customer,
@@ -31,6 +32,8 @@ from tests.integration.store_world import (
     row,
     unmerge,
 )
+
+pytestmark = long_on("postgresql")
 
 BEA = "bea@marketplace.amazon.co.uk"
 EIGHTEEN_MONTHS = 548

@@ -26,6 +26,7 @@ from store import customers, orders, queries
 from store import tables as t
 from store.engine import Store
 from store.records import Address, MainEmail
+from tests.databases import long_on
 from tests.harness import DATASETS, NOON, Shop, SimulatedClock, rules_for
 from tests.integration.store_world import (
     DE,
@@ -45,6 +46,8 @@ from tests.integration.store_world import (
 )
 from tests.integration.store_world import count as rows_of
 from tests.unit.matching_world import OTHER_HOME, a_pending_order, after, an_order, gbp, line
+
+pytestmark = long_on("postgresql")
 
 NOBODY: dict[str, Any] = {"email": None, "name": None}
 ANN = "ann@marketplace.amazon.co.uk"
