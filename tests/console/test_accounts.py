@@ -31,6 +31,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 def weak_texts(page: Page) -> list[str]:
     """Return the texts of the page whose contrast is too low."""
+    page.wait_for_load_state("load")  # with its style sheet
     found: list[str] = page.evaluate((Path(__file__).parent / "contrast.js").read_text())
     return found
 
