@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
@@ -287,11 +288,15 @@ _PRIVATE = 0o600
 
 
 def _create_privately(_dialect: Any, _record: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-    """Make a missing file for this user alone. SQLite gives the files that it adds the same mode."""
+    """Make a missing file for this user alone. SQLite gives the files that it adds the same mode.
+
+    The file is never opened: closing it would end the locks of this process's connections to it, and another
+    process would then delete the log that they write to (https://sqlite.org/howtocorrupt.html, 2.2).
+    """
     if named.get("uri"):
         return  # it may say that nothing is created
-    with suppress(OSError):  # SQLite says why it cannot be opened
-        os.close(os.open(arguments[0], os.O_RDWR | os.O_CREAT, _PRIVATE))
+    with suppress(OSError):  # it is there, or SQLite says why it cannot be opened
+        os.mknod(arguments[0], _PRIVATE | stat.S_IFREG)
 
 
 def make_private(engine: Engine) -> Path | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
@@ -424,3 +426,17 @@ def test_a_tombstone_is_a_conflict_and_a_mistake_of_ours_is_none(store: Store) -
         tx.conn.exec_driver_sql("SELECT nothing FROM nowhere")
     assert not is_conflict(mistake.value)
     assert not is_conflict(ValueError("something else"))
+
+
+def test_a_second_connection_keeps_the_locks_of_the_first(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path / 'shop.db'}")
+    with engine.connect() as first:
+        first.exec_driver_sql("CREATE TABLE t (x)")
+        first.commit()
+        engine.connect().close()
+        other = (
+            "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT * FROM t'); c.close()"
+        )
+        subprocess.run([sys.executable, "-c", other, str(tmp_path / "shop.db")], check=True)
+        assert (tmp_path / "shop.db-wal").exists(), "the other process took itself for the last one"
+    engine.dispose()
