@@ -89,7 +89,7 @@ def assert_a_page_is_closed(method: str, path: str, answer: httpx.Response) -> N
         assert answer.status_code == (404 if method == "GET" else 405), "no provider is set"
     elif access.OPEN_PAGES.fullmatch(path):
         assert answer.status_code == (200 if method == "GET" else 415)
-    elif method in ("GET", "HEAD") and not sessions.is_automatic(path):
+    elif method in ("GET", "HEAD"):
         assert answer.status_code == 303, (method, path)
         assert answer.headers["location"].startswith(sessions.SIGN_IN)
         assert answer.content == b""
@@ -139,7 +139,7 @@ def test_every_page_but_its_own_is_closed_while_one_time_codes_are_missing(tmp_p
             if not sessions.is_page(path) or access.OPEN_PAGES.fullmatch(path) or path in own:
                 continue
             answer = browser.request(method, path)
-            led = method in ("GET", "HEAD") and not sessions.is_automatic(path)
+            led = method in ("GET", "HEAD")
             assert answer.status_code == (303 if led else 403), (method, path)
             assert not led or answer.headers["location"] in own, (method, path)
 

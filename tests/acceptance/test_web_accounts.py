@@ -181,7 +181,7 @@ def test_a_user_sets_up_one_time_codes_and_signs_in_with_them(place: Served) -> 
     assert answer.headers["location"] == "/console/sign-in/code?next=/console/orders"
     assert late.get("/console/").headers["location"] == "/console/sign-in/code"
     assert late.get("/console/account").status_code == 303
-    assert late.get("/console/live").status_code == 403
+    assert late.get("/console/", headers={"X-Live": "1"}).status_code == 403
     waiting = late.get("/console/sign-in/code?next=/console/orders").text
     assert "Orders" not in waiting, "no menu before the code"
     assert submit(late, "/console/account/end-others").status_code == 403

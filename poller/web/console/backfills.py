@@ -35,12 +35,6 @@ def list_backfills(request: Request, service: ServiceDep) -> Response:
     return _list_page(request, service, {})
 
 
-@router.get("/backfills/live")
-def refresh_backfills(request: Request, service: ServiceDep) -> Response:
-    """Return the part of the page that refreshes."""
-    return page(request, "_backfills.html", standings=_standings(service.store, service.setup))
-
-
 def _list_page(
     request: Request,
     service: Service,
@@ -113,17 +107,6 @@ def show_backfill(request: Request, service: ServiceDep, backfill_id: Id) -> Res
     with service.store.read() as tx:
         return page(
             request, "backfill.html", standing=standing_of(tx, service.setup, backfills.find(tx, backfill_id))
-        )
-
-
-@router.get("/backfills/{backfill_id}/live")
-def refresh_backfill(request: Request, service: ServiceDep, backfill_id: Id) -> Response:
-    """Return the part of the page that refreshes."""
-    with service.store.read() as tx:
-        return page(
-            request,
-            "_backfill.html",
-            standing=standing_of(tx, service.setup, backfills.find(tx, backfill_id)),
         )
 
 

@@ -260,12 +260,6 @@ def show_duplicates(request: Request) -> Response:
     return page(request, "duplicates.html", search=_search(request))
 
 
-@router.get("/duplicates/live")
-def refresh_duplicates(request: Request) -> Response:
-    """Return the part of the page that refreshes."""
-    return page(request, "_duplicates.html", search=_search(request))
-
-
 @router.post("/duplicates")
 def find_duplicates(request: Request, service: ServiceDep) -> Response:
     """Start a search for duplicates."""

@@ -101,9 +101,3 @@ def _newest(request: Request, service: Service) -> Snapshot:
 def show_overview(request: Request, service: ServiceDep) -> Response:
     """Show the overview."""
     return page(request, "overview.html", snapshot=_newest(request, service), bar_chart=charts.bar_chart)
-
-
-@router.get("/live")
-def refresh_overview(request: Request, service: ServiceDep) -> Response:
-    """Return the part of the page that refreshes."""
-    return page(request, "_overview.html", snapshot=_newest(request, service), bar_chart=charts.bar_chart)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from fastapi import Request
+from fastapi import Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from markupsafe import Markup, escape
 
@@ -53,11 +54,23 @@ DASH = "\u2013"
 """Shown for a missing value."""
 
 
+LIVE = "x-live"
+"""Header of the requests that open pages send by themselves to stay fresh."""
+
+
 def _time(value: datetime | str | None, otherwise: str = DASH) -> str:
-    """Return ``2026-01-31 12:00`` for a time or its ISO text."""
+    """Return a ``<time>`` that says ``2026-01-31 12:00`` for a time or its ISO text."""
     if isinstance(value, str):
         value = datetime.fromisoformat(value)
-    return when(value, otherwise=otherwise)
+    return otherwise if value is None else _time_element(value, when(value))
+
+
+def _time_element(time: datetime, text: str, kind: str = "") -> Markup:
+    """Return a time for ``console.js``, which shows it in the reader's zone, or relative to now."""
+    at = time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return Markup('<time{} datetime="{}">{}</time>').format(
+        Markup(' class="{}"').format(kind) if kind else "", at, text
+    )
 
 
 def _span(seconds: float | timedelta | None, otherwise: str = DASH) -> str:
@@ -66,8 +79,14 @@ def _span(seconds: float | timedelta | None, otherwise: str = DASH) -> str:
     return lasting(seconds if isinstance(seconds, timedelta) else timedelta(seconds=seconds))
 
 
-def _ago(value: datetime | None, now: datetime) -> str:
-    return "never" if value is None else f"{lasting(now - value)} ago"
+def _ago(value: datetime | None, now: datetime, otherwise: str = "never") -> str:
+    return otherwise if value is None else _time_element(value, f"{lasting(now - value)} ago", "ago")
+
+
+def _until(value: datetime | None, now: datetime, otherwise: str = DASH) -> str:
+    if value is None:
+        return otherwise
+    return _time_element(value, f"in {lasting(value - now)}" if value > now else "now", "until")
 
 
 def _shown(value: Any) -> str:
@@ -75,9 +94,13 @@ def _shown(value: Any) -> str:
     return DASH if value in (None, "", [], {}) else str(value)
 
 
+_TIME = re.compile(r"\b(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d)(?::\d\d)?(?: UTC|Z)?")
+
+
 def _sentence(text: str) -> Markup:
-    """Return a sentence whose commands in backquotes are marked as code."""
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+    """Return a sentence whose commands in backquotes are marked as code, and its times as times."""
+    marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
+    return Markup(_TIME.sub(r'<time datetime="\1T\2Z">\1 \2</time>', marked))
 
 
 def _lines(address: Mapping[str, str | None] | None) -> list[str]:
@@ -103,7 +126,11 @@ FILTERS: dict[str, Any] = {
     "sentence": _sentence,
     "shown": _shown,
     "span": _span,
+    "until": _until,
 }
+
+State = tuple[object, ...]
+"""Plain values that decide what a page shows."""
 
 ENVIRONMENT = jinja2.Environment(
     loader=jinja2.FileSystemLoader(HERE / "templates"),
@@ -121,31 +148,69 @@ for _name in ENVIRONMENT.list_templates():
     ENVIRONMENT.get_template(_name)
 
 
-def page(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
-    """Render a page for the caller. A browser without our cookies gets the one that ties forms to it."""
+def unchanged(request: Request, state: State) -> Response | None:
+    """Return the answer to an open page that shows this state already; None if there is more to show.
+
+    A page that discloses buyers is asked so before it reads them: a page that stays open reads nothing.
+    """
+    etag = _etag(request, state)
+    return _not_modified(etag) if request.headers.get("if-none-match") == etag else None
+
+
+def page(
+    request: Request, template: str, status: int = 200, *, state: State | None = None, **values: Any
+) -> Response:
+    """Render a page for the caller. A browser without our cookies gets the one that ties forms to it.
+
+    ``state``: what decides what the page shows (`unchanged`); without it, that is the page itself.
+    """
     known_seed = forms.csrf_seed(request)
     seed = secrets.token_urlsafe(24) if known_seed is None else known_seed
     caller: Caller | None = getattr(request.state, "caller", None)
     if getattr(caller, "missing", None) is not None:
         caller = None  # no menu before the last step
+    etag = None if state is None else _etag(request, state)
     text = ENVIRONMENT.get_template(template).render(
         caller=caller,
         may_write=caller is not None and "write" in caller.scopes,
         sees_buyers=caller is not None and caller.sees_buyers,
         csrf_token=forms.csrf_token(request, seed),
+        page_etag=etag,
         path=request.scope["path"],
         now=datetime.now(UTC),
         **values,
     )
-    response = HTMLResponse(text, status, {"Content-Security-Policy": POLICY, "Vary": "Cookie"})
+    if etag is None:
+        etag = _etag(request, (text,))
+        if LIVE in request.headers and request.headers.get("if-none-match") == etag:
+            return _not_modified(etag)
+    headers = {"Content-Security-Policy": POLICY, "ETag": etag, "Vary": "Cookie"}
+    response = HTMLResponse(text, status, headers)
     if known_seed is None:
         forms.begin_forms(request, response, seed)
     return response
 
 
+def _etag(request: Request, state: State) -> str:
+    """Return what names a state of a page, for this browser and what its user may see."""
+    caller: Caller | None = getattr(request.state, "caller", None)
+    seen = (
+        program_version(),
+        str(request.url),
+        None if caller is None else (caller.who, sorted(caller.scopes)),
+        forms.csrf_seed(request),
+        state,
+    )
+    return f'"{hashlib.sha256(repr(seen).encode()).hexdigest()[:32]}"'
+
+
+def _not_modified(etag: str) -> Response:
+    return Response(status_code=304, headers={"ETag": etag, "Vary": "Cookie"})
+
+
 def problem_page(
     request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None
-) -> HTMLResponse:
+) -> Response:
     """Render a problem as a page with one sentence."""
     response = page(request, "problem.html", status, detail=detail[:1].upper() + detail[1:])
     response.headers.update(headers or {})

@@ -18,7 +18,7 @@ from fastapi.responses import RedirectResponse
 
 from poller.web.access import Caller, check_scope
 from poller.web.console.forms import PREFIX, session_cookie
-from poller.web.console.rendering import problem_page
+from poller.web.console.rendering import LIVE, problem_page
 from poller.web.problems import Problem
 from poller.web.requests import Front, RequestInfo, cookie, cookie_values
 from poller.web.tokens import digest
@@ -50,9 +50,9 @@ def is_page(path: str) -> bool:
     return path in ("/", PREFIX) or path.startswith(f"{PREFIX}/")
 
 
-def is_automatic(path: str) -> bool:
-    """Return True if pages request this path by themselves: it keeps no session alive."""
-    return path.endswith("/live")
+def is_automatic(request: RequestInfo) -> bool:
+    """Return True if an open page sent the request by itself: it keeps no session alive."""
+    return request.header_values(LIVE) != []
 
 
 class SignInFirst(Problem):
@@ -98,12 +98,12 @@ def authenticate(store: Store, request: RequestInfo, front: Front, require_totp:
         )
     caller = _signed_in(store, request, cookie(request, name), require_totp)
     if caller is None:
-        if request.method in ("GET", "HEAD") and not is_automatic(request.path):
+        if request.method in ("GET", "HEAD") and not is_automatic(request):
             raise SignInFirst(request.path)
         raise Problem(401, "sign-in", "sign in first.")
     if caller.missing is not None and request.path not in (STEPS[caller.missing], SIGN_OUT):
         step = StepFirst(STEPS[caller.missing])
-        if request.method in ("GET", "HEAD") and not is_automatic(request.path):
+        if request.method in ("GET", "HEAD") and not is_automatic(request):
             raise step
         raise Problem(step.status, step.kind, step.detail)
     check_scope(request, caller)
@@ -118,7 +118,7 @@ def _signed_in(store: Store, request: RequestInfo, token: str | None, require_to
         session, now = sessions.find(tx, session_digest), tx.now
     if session is None or is_over(session, now):
         return None
-    if now - session.seen_at > SEEN_EVERY and not is_automatic(request.path):
+    if now - session.seen_at > SEEN_EVERY and not is_automatic(request):
         store.commit(lambda tx: sessions.see(tx, session_digest))
     return SignedIn(
         f"user:{session.name}",

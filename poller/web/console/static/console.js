@@ -1,5 +1,106 @@
-// Parts of pages that refresh by themselves: an element with data-refresh (an address) and data-every (seconds).
+// What pages do by themselves: times in the reader's zone, parts that stay fresh, the key of the search.
 "use strict";
+
+// --- times: <time datetime> in the reader's zone, class "ago" or "until" relative to now ----------------
+
+const two = (number) => String(number).padStart(2, "0");
+
+const local = (time) =>
+  `${time.getFullYear()}-${two(time.getMonth() + 1)}-${two(time.getDate())} ${two(time.getHours())}:${two(time.getMinutes())}`;
+
+const universal = (time) => `${time.toISOString().slice(0, 16).replace("T", " ")} UTC`;
+
+const lasting = (milliseconds) => {
+  const seconds = Math.max(0, Math.round(milliseconds / 1000));
+  if (seconds < 60) return `${seconds} s`;
+  const minutes = Math.round(seconds / 60);
+  if (minutes < 60) return `${minutes} min`;
+  const hours = Math.floor(minutes / 60);
+  if (hours < 24) return minutes % 60 ? `${hours} h ${minutes % 60} min` : `${hours} h`;
+  const days = Math.floor(hours / 24);
+  const words = days === 1 ? "1 day" : `${days} days`;
+  return hours % 24 ? `${words} ${hours % 24} h` : words;
+};
+
+const relative = (time) => {
+  const since = Date.now() - time;
+  return since < 0 ? `in ${lasting(-since)}` : `${lasting(since)} ago`;
+};
+
+const showTimes = (root) => {
+  for (const element of root.querySelectorAll("time[datetime]")) {
+    const time = new Date(element.dateTime);
+    if (element.classList.contains("ago")) {
+      element.textContent = `${lasting(Date.now() - time)} ago`;
+      element.title = `${local(time)}, ${universal(time)}`;
+    } else if (element.classList.contains("until")) {
+      element.textContent = time > Date.now() ? `in ${lasting(time - Date.now())}` : "now";
+      element.title = `${local(time)}, ${universal(time)}`;
+    } else {
+      element.textContent = local(time);
+      element.title = `${universal(time)}, ${relative(time)}`;
+    }
+  }
+};
+
+showTimes(document);
+setInterval(() => showTimes(document), 15_000);
+for (const element of document.querySelectorAll(".zone")) {
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  element.textContent = `times in ${zone}; point at one for UTC`;
+}
+
+// --- live parts: data-live, the address of the page that has them ("": this one); data-every, in seconds -----
+
+const refreshed = new Map(); // address -> ETag of what is shown
+
+const refresh = async (address, every) => {
+  const parts = [...document.querySelectorAll("[data-live]")].filter((part) => part.dataset.live === address);
+  const isBusy = parts.some((part) => part.contains(document.activeElement) && document.activeElement.matches("input, select, button"));
+  if (!document.hidden && !isBusy) {
+    try {
+      const headers = { Accept: "text/html", "X-Live": "1" };
+      if (refreshed.get(address)) headers["If-None-Match"] = refreshed.get(address);
+      const response = await fetch(address || location.href, { headers, cache: "no-store" });
+      if (response.status === 401) {
+        location.reload(); // redirects to the sign-in page
+        return;
+      }
+      if (response.ok) {
+        refreshed.set(address, response.headers.get("ETag"));
+        show(parts, new DOMParser().parseFromString(await response.text(), "text/html"));
+      }
+      for (const part of parts) part.classList.toggle("stale", !response.ok && response.status !== 304);
+    } catch {
+      for (const part of parts) part.classList.add("stale");
+    }
+  }
+  setTimeout(refresh, every, address, every);
+};
+
+const show = (parts, fresh) => {
+  for (const part of parts) {
+    const next = fresh.getElementById(part.id);
+    if (next === null) continue;
+    showTimes(next);
+    if (next.innerHTML === part.innerHTML) continue;
+    const open = [...part.querySelectorAll("details[open][id]")].map((details) => details.id);
+    const focused = part.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+    part.innerHTML = next.innerHTML;
+    for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+    if (focused !== null) part.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus();
+  }
+};
+
+for (const part of document.querySelectorAll("[data-live]")) {
+  const address = part.dataset.live;
+  if (refreshed.has(address)) continue;
+  refreshed.set(address, address === "" ? document.body.dataset.etag : "");
+  const every = Number(part.dataset.every || 10) * 1000;
+  setTimeout(refresh, every, address, every);
+}
+
+// --- the frame ----------------------------------------------------------------------------------------
 
 // On a phone the menu is wider than the screen: scroll to the current page without moving the focus.
 const current = document.querySelector(".menu [aria-current]");
@@ -8,36 +109,17 @@ if (current) {
   menu.scrollLeft = current.offsetLeft - (menu.clientWidth - current.offsetWidth) / 2;
 }
 
-for (const part of document.querySelectorAll("[data-refresh]")) {
-  const every = Number(part.dataset.every) * 1000;
-  let shown = "";
-
-  const schedule = () => setTimeout(refresh, every);
-
-  const refresh = async () => {
-    if (document.hidden || part.contains(document.activeElement)) {
-      schedule(); // hidden, or the user is about to press a button in it
-      return;
-    }
-    try {
-      const response = await fetch(part.dataset.refresh, { headers: { Accept: "text/html" } });
-      if (response.status === 401) {
-        location.reload(); // redirects to the sign-in page
-        return;
-      }
-      if (response.ok) {
-        const text = await response.text();
-        if (text !== shown) {
-          part.innerHTML = text;
-          shown = text;
-        }
-      }
-      part.classList.toggle("stale", !response.ok);
-    } catch {
-      part.classList.add("stale");
-    }
-    schedule();
-  };
-
-  schedule();
+if (matchMedia("(max-width: 46rem)").matches) {
+  for (const filters of document.querySelectorAll(".filters")) filters.open = false;
 }
+
+document.addEventListener("keydown", (event) => {
+  const isTyping = event.target.matches("input, select, textarea") || event.target.isContentEditable;
+  if (event.key === "/" && !isTyping && !event.ctrlKey && !event.metaKey && !event.altKey) {
+    const search = document.getElementById("q");
+    if (search) {
+      event.preventDefault();
+      search.focus();
+    }
+  }
+});
