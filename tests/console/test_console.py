@@ -144,18 +144,30 @@ def test_signing_in_leads_to_the_requested_page_and_out_again(browser: Browser, 
 # --- the walk ---------------------------------------------------------------------------------------
 
 
-def test_the_overview_shows_every_source_and_refreshes_by_itself(browser: Browser, place: Served) -> None:
+def test_the_overview_leads_with_sales_and_refreshes_by_itself(browser: Browser, place: Served) -> None:
     with at(browser, place) as page:
         expect(page.get_by_role("heading", name="Overview")).to_be_visible()
-        expect(page.get_by_role("heading", name="acme:EU")).to_be_visible()
-        expect(page.get_by_text("1 order in quarantine, refetched automatically")).to_be_visible()
-        assert page.get_by_role("img").count() == 3
+        expect(
+            page.get_by_role("img", name=re.compile("^Orders a day in the last 30 days: 5"))
+        ).to_be_visible()
+        assert page.get_by_role("img").count() == 3, "orders, EUR and GBP"
+        expect(page.get_by_role("link", name="acme:EU")).to_be_visible()
+        needs = page.locator(".attention")
+        expect(needs.get_by_text("1 order in quarantine, refetched automatically")).to_be_visible()
+        expect(needs.get_by_role("link", name="Quarantine")).to_be_visible()
+        expect(page).to_have_title(re.compile(r"^\(\d\) Overview"))
+        photograph(page, "overview")
+        page.get_by_text("acme:EU in detail").click()
         expect(
             page.get_by_role("img", name=re.compile("[0-9,]+ orders stored in the last 24"))
         ).to_be_visible()
-        photograph(page, "overview")
-        before = page.locator(".as-of").inner_text()
-        expect(page.locator(".as-of")).not_to_have_text(before)
+        photograph(page, "overview-detail")
+        stored = page.get_by_role("img", name=re.compile("orders stored"))
+        before = stored.get_attribute("aria-label") or ""
+        run = {**next(a_day_of_runs()), "orders": 1234}
+        place.store.commit(lambda tx: tx.conn.execute(sa.insert(tables.runs), [run]))
+        expect(stored).not_to_have_attribute("aria-label", before)
+        expect(stored).to_be_visible()
 
 
 def test_an_order_is_found_by_all_its_keys_and_explains_its_customer(browser: Browser, place: Served) -> None:

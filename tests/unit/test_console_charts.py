@@ -6,7 +6,9 @@ import xml.etree.ElementTree as ET
 from datetime import datetime, timedelta
 from typing import Any
 
-from poller.web.console.charts import activity, bar_chart
+import pytest
+
+from poller.web.console.charts import Stack, activity, bar_chart, series_of, stacked_chart
 from store.runs import Run, RunOutcome
 from tests.harness import NOON
 
@@ -64,3 +66,34 @@ def test_a_chart_is_an_image_with_a_name_whose_bars_stay_inside() -> None:
             assert y >= 0
             assert y + height <= 96.01
         assert not [element for element in image.iter() if element.get("style")]
+
+
+def test_stacked_bars_add_up_and_stay_inside() -> None:
+    days = [NOON.date() - timedelta(days=back) for back in range(29, -1, -1)]
+    stacks = [Stack(day, {"UK": 3.0, "DE": float(number)}) for number, day in enumerate(days)]
+    series = series_of(stacks)
+    assert series == ["DE", "UK"], "the largest first"
+    image = ET.fromstring(stacked_chart(stacks, series, "so & so"))
+    assert (image.get("role"), image.get("aria-label")) == ("img", "so & so")
+    groups = [element for element in image.iter() if element.tag == "g"]
+    assert len(groups) == 30
+    heights = []
+    for group in groups:
+        bars = [r for r in group if r.tag == "rect" and r.get("class") != "hit"]
+        heights.append(sum(float(bar.get("height") or "") for bar in bars))
+        assert all(float(bar.get("y") or "") >= 6 for bar in bars)
+    assert heights[-1] / heights[0] == pytest.approx((3 + 29) / 3, rel=0.01)
+    assert (groups[-1][0].text or "").splitlines() == ["Mon 15 Jun", "DE: 29", "UK: 3"]
+
+
+def test_many_series_share_the_last_colour() -> None:
+    stacks = [Stack(NOON.date(), {f"M{number}": 9.0 - number for number in range(9)})]
+    image = ET.fromstring(stacked_chart(stacks, series_of(stacks), "many"))
+    kinds = [element.get("class") for element in image.iter() if element.tag == "rect"]
+    assert kinds == ["hit", "s1", "s2", "s3", "s4", "s5", "s6", "s6", "s6", "s6"]
+
+
+def test_a_chart_without_sales_is_empty() -> None:
+    stacks = [Stack(NOON.date(), {})]
+    assert series_of(stacks) == []
+    assert stacked_chart(stacks, [], "none").count("<rect") == 1

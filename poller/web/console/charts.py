@@ -1,11 +1,15 @@
-"""Bar charts as inline SVG, without a library. Pure."""
+"""Bar charts as inline SVG, without a library. Pure.
+
+Two kinds are all that the console draws, in a hundred lines; a charting library would bring a script many
+times the size of the console's own, and need styles in the page, which its policy forbids.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from markupsafe import Markup, escape
 
@@ -124,6 +128,74 @@ def bar_chart(bars: Sequence[Bar], kind: str, summary: str, unit: str, further: 
     return Markup("".join([*parts, "</svg>"]))
 
 
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Values of one day, by the name of the series."""
+
+    day: date
+    values: Mapping[str, float]
+
+
+COLOURS = 6
+"""Number of series that have a colour of their own; the last one is for all others."""
+
+WIDE, TALL = 360, 130
+
+
+def series_of(stacks: Sequence[Stack]) -> list[str]:
+    """Return the names of the series, the largest first."""
+    sums: dict[str, float] = {}
+    for stack in stacks:
+        for name, value in stack.values.items():
+            sums[name] = sums.get(name, 0) + value
+    return sorted(sums, key=lambda name: (-sums[name], name))
+
+
+def colour(series: Sequence[str], name: str) -> str:
+    """Return the CSS class of a series' colour."""
+    return f"s{min(series.index(name), COLOURS - 1) + 1}"
+
+
+def stacked_chart(stacks: Sequence[Stack], series: Sequence[str], summary: str) -> Markup:
+    """Return a chart with a bar for each day, stacked by series. ``summary`` describes it in words."""
+    top = _scale_top(max((sum(stack.values.values()) for stack in stacks), default=0))
+    width, scale = (WIDE - LEFT) / max(1, len(stacks)), (TALL - TOP) / top
+    parts = [
+        f'<svg class="chart stacked" viewBox="0 0 {WIDE} {TALL + 22}" role="img" '
+        f'aria-label="{escape(summary)}">',
+    ]
+    for share in (1, 0.5):
+        y = TALL - share * (TALL - TOP)
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDE}" y1="{y:g}" y2="{y:g}"/>')
+        parts.append(f'<text x="{LEFT - 6}" y="{y + 5:g}" text-anchor="end">{_short(share * top)}</text>')
+    parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDE}" y1="{TALL}" y2="{TALL}"/>')
+    for i, stack in enumerate(stacks):
+        x, height = LEFT + i * width, 0.0
+        names = [name for name in series if stack.values.get(name)]
+        lines = [f"{stack.day:%a %d %b}", *(f"{name}: {_number(stack.values[name])}" for name in names)]
+        parts.append(f"<g><title>{escape(chr(10).join(lines))}</title>")
+        parts.append(f'<rect class="hit" x="{x:.2f}" width="{width:.2f}" y="{TOP}" height="{TALL - TOP}"/>')
+        for name in names:
+            of_it = stack.values[name] * scale
+            height += of_it
+            parts.append(_rectangle(colour(series, name), x, width, TALL - height, of_it))
+        parts.append("</g>")
+        if (len(stacks) - 1 - i) % 7 == 0:
+            at, anchor = (x + width / 2, "middle") if i < len(stacks) - 1 else (WIDE, "end")
+            parts.append(
+                f'<text x="{at:.2f}" y="{TALL + 16}" text-anchor="{anchor}">{stack.day:%d %b}</text>'
+            )
+    return Markup("".join([*parts, "</svg>"]))
+
+
+def _short(value: float) -> str:
+    """Return ``950``, ``1.5k``, ``20k``, ``3M``."""
+    for unit, factor in (("M", 1_000_000), ("k", 1_000)):
+        if value >= factor:
+            return f"{value / factor:.3g}{unit}"
+    return f"{value:.3g}"
+
+
 def _rectangle(kind: str, x: float, width: float, y: float, height: float) -> str:
     return (
         f'<rect class="{kind}" x="{x + 0.75:.2f}" width="{max(1.0, width - 1.5):.2f}" '
@@ -136,7 +208,7 @@ def _scale_top(highest: float) -> float:
     if highest <= 1:
         return 1
     step: float = 10.0 ** math.floor(math.log10(highest))
-    return next(step * factor for factor in (1, 2, 5, 10) if step * factor >= highest)
+    return next(step * factor for factor in (1, 1.5, 2, 3, 4, 5, 6, 8, 10) if step * factor >= highest)
 
 
 def _number(value: float) -> str:
