@@ -10,13 +10,14 @@ TESTS := $(BIN)/python -m tests.run
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all test-console test-pythons check bench mutants soak lock clean
+.PHONY: help demo test test-all test-console pictures test-pythons check bench mutants soak lock clean
 
 help:
 	@echo "make demo    the whole journey against the simulator, on a throw-away database"
 	@echo "make test    the tests, on SQLite and on a real PostgreSQL, but for those that take long"
 	@echo "make test-all  those that take long, too: many seeds, kills, fleets, the wheel; needs Debian's packages faketime, nginx-light, pgbouncer, prometheus and systemd"
 	@echo "make test-console  a browser walks through the console; needs Debian's packages chromium and nginx-light"
+	@echo "make pictures  the README's pictures of the console, made again; needs the package chromium"
 	@echo "make test-pythons  the tests on Python 3.13 and 3.14; needs root and Debian's package debootstrap"
 	@echo "make check   format, lint, types, the rules of who may import whom, and retired words"
 	@echo "make mutants  changed rules of the sync core, and the unit test that kills each"
@@ -51,6 +52,12 @@ test-console: .venv/dev.stamp
 	@PATH="$$PATH:/usr/sbin"; command -v nginx >/dev/null || \
 	  { echo "nginx was not found: install it (on Debian and Ubuntu the package nginx-light)" >&2; exit 1; }
 	@$(TESTS) -v -m console tests/console
+
+pictures: .venv/dev.stamp
+	@$(TESTS) -m console tests/console/test_pages.py -k pictures
+	@mkdir -p docs/images
+	@for name in overview order; do for scheme in light dark; do \
+	  cp build/screenshots/readme-$$name-$$scheme.png docs/images/$$name-$$scheme.png; done; done
 
 test-pythons:
 	@tests/pythons.sh

@@ -86,9 +86,8 @@ def signed_in(store: Store, name: str, *scopes: str) -> dict[str, str]:
     return {forms.SESSION: session}
 
 
-@contextmanager
-def served(folder: Path, database_url: str | None = None, **environ: str) -> Iterator[Served]:
-    """A shop with five orders of four buyers and one order in quarantine, read and served."""
+def five_orders() -> World:
+    """A shop with five orders of four buyers and one unreadable order."""
     world = World(Seller("acme", ("UK", "DE")))
     fee = Line("odd-1", tax=Decimal(2), tax_currency="EUR", fees=(("COD_FEE", Decimal(3)),))
     never = datetime.max.replace(tzinfo=UTC)
@@ -108,25 +107,38 @@ def served(folder: Path, database_url: str | None = None, **environ: str) -> Ite
             **(odd if number == 4 else {}),
         )
     world.order(BAD, created=STARTED - timedelta(hours=20), poison="quantity_a_word")
-    with open_shop(folder / "shop", world, marketplaces=("UK", "DE")) as shop:
+    return world
+
+
+@contextmanager
+def served(folder: Path, database_url: str | None = None, **environ: str) -> Iterator[Served]:
+    """A shop with five orders, read and served."""
+    with open_shop(folder / "shop", five_orders(), marketplaces=("UK", "DE")) as shop:
         if database_url is not None:
             shop.environ["ORDER_SYNC_DATABASE_URL"] = database_url
             shop("db", "upgrade")
         shop("sync")
-        with Service(shop.environ | environ) as service:
-            service.open_store(create=True)
-            service.wire()
-            listening = listen("127.0.0.1", 0)
-            server = WebServer(service, listening)
-            place = Served(shop, service, f"http://127.0.0.1:{listening.getsockname()[1]}")
-            server.start()
-            try:
-                yield place
-            finally:
-                for client in place.clients:
-                    client.close()
-                service.stop.set()
-                server.join()
+        with serving(shop, **environ) as place:
+            yield place
+
+
+@contextmanager
+def serving(shop: Shop, **environ: str) -> Iterator[Served]:
+    """The service of a shop whose database is there."""
+    with Service(shop.environ | environ) as service:
+        service.open_store(create=True)
+        service.wire()
+        listening = listen("127.0.0.1", 0)
+        server = WebServer(service, listening)
+        place = Served(shop, service, f"http://127.0.0.1:{listening.getsockname()[1]}")
+        server.start()
+        try:
+            yield place
+        finally:
+            for client in place.clients:
+                client.close()
+            service.stop.set()
+            server.join()
 
 
 def form(client: httpx.Client, **fields: str) -> dict[str, str]:
