@@ -16,7 +16,7 @@ import structlog
 from starlette.concurrency import run_in_threadpool
 
 from poller.bootstrap import Service, utc_now
-from poller.web.access import READY, Authenticator, Caller, required_scope
+from poller.web.access import READY, USED_UP_BY_GET, Authenticator, Caller, required_scope
 from poller.web.console import sessions
 from poller.web.dependencies import door_of
 from poller.web.problems import Problem, database_away, starting
@@ -116,7 +116,7 @@ class GuardMiddleware:
             with suppress(Problem):  # served without a caller, too
                 state["caller"] = await run_in_threadpool(self._authenticate, request)
         state["body"] = body = await _body(request, receive)
-        await self._app(scope, _replayed(body, receive), send)
+        await self._app(_asked_as_get(scope), _replayed(body, receive), send)
 
     def _authenticate(self, request: RequestInfo) -> Caller:
         if not self._service.is_open:
@@ -179,6 +179,13 @@ def with_headers(raw_headers: Any) -> list[tuple[bytes, bytes]]:
     headers = [(bytes(name).lower(), bytes(value)) for name, value in raw_headers]
     names = {name for name, _ in headers}
     return headers + [item for item in HEADERS.items() if item[0] not in names]
+
+
+def _asked_as_get(scope: Scope) -> Scope:
+    """Let the route of GET answer HEAD: the server sends no body to a HEAD. A link stays unused."""
+    if scope["method"] != "HEAD" or scope["path"] in USED_UP_BY_GET:
+        return scope
+    return {**scope, "method": "GET"}
 
 
 def _request_info(scope: Scope, front: Front) -> RequestInfo:

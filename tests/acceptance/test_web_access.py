@@ -67,6 +67,28 @@ def test_the_walk_knows_all_routes(place: Served) -> None:
     assert "/console/orders/1/1" in pages
 
 
+def test_head_answers_wherever_get_does_without_a_body(place: Served) -> None:
+    token, browser = place.client(*ALL), place.browser("head", *ALL)
+    steady = ("content-type", "content-security-policy", "cache-control", "location", "x-frame-options")
+    for method, path in routes(place):
+        if method != "GET" or path in access.USED_UP_BY_GET:
+            continue
+        client = browser if sessions.is_page(path) else token
+        head, get = client.head(path), client.get(path)
+        assert head.status_code == get.status_code != 405, path
+        assert head.content == b"", path
+        for name in steady:
+            assert head.headers.get(name) == get.headers.get(name), (path, name)
+    for path in ("/", "/healthz", "/readyz"):
+        head = place.client().head(path)
+        assert (head.status_code, head.content) == (place.client().get(path).status_code, b"")
+
+
+def test_head_uses_up_no_link(place: Served) -> None:
+    for path in access.USED_UP_BY_GET:
+        assert place.client().head(path).status_code == 405
+
+
 @pytest.mark.long
 def test_every_route_is_closed_without_a_token_and_with_a_wrong_one(place: Served) -> None:
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic eDp4"}):
@@ -83,12 +105,13 @@ def test_every_route_is_closed_without_a_token_and_with_a_wrong_one(place: Serve
 
 def assert_a_page_is_closed(method: str, path: str, answer: httpx.Response) -> None:
     """A page redirects to sign-in, but only if a person opens it."""
-    if path == "/console/enter":
-        assert answer.status_code == (403 if method == "GET" else 405)
+    if path in access.USED_UP_BY_GET:
+        refused = 403 if path == "/console/enter" else 404
+        assert answer.status_code == (refused if method == "GET" else 405), path
     elif path.startswith("/console/sign-in/oidc"):
-        assert answer.status_code == (404 if method == "GET" else 405), "no provider is set"
+        assert answer.status_code == (404 if method in ("GET", "HEAD") else 405), "no provider is set"
     elif access.OPEN_PAGES.fullmatch(path):
-        assert answer.status_code == (200 if method == "GET" else 415)
+        assert answer.status_code == (200 if method in ("GET", "HEAD") else 415)
     elif method in ("GET", "HEAD"):
         assert answer.status_code == 303, (method, path)
         assert answer.headers["location"].startswith(sessions.SIGN_IN)

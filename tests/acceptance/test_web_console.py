@@ -236,6 +236,15 @@ def test_buyers_are_masked_without_the_scope(place: Served) -> None:
     assert said(events) == []
 
 
+def test_the_address_of_a_search_is_an_empty_search(place: Served) -> None:
+    ann = place.browser("reloading", "read", "buyer-data")
+    for path in ("/console/search", "/console/search?q=Quentin"):
+        answer = ann.get(path)
+        assert answer.status_code == 200
+        assert "<h1>Search</h1>" in answer.text
+        assert "Quentin" not in answer.text
+
+
 def test_a_search_of_many_words_is_refused_in_words(place: Served) -> None:
     """Each word is a join, of which SQLite allows 64."""
     ann = place.browser("wordy", "read", "buyer-data")

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
+from poller.bootstrap import Service
 from poller.web.console.forms import fields_of
 from poller.web.console.rendering import page
 from poller.web.dependencies import CallerDep, ServiceDep
-from poller.web.masking import customers_for, orders_for
+from poller.web.masking import Viewer, customers_for, orders_for
 from poller.web.problems import Problem
 from store import quarantine, queries, search
 from store.records import CustomerRecord, OrderRecord
@@ -21,10 +22,19 @@ MAX_RESULTS = 50
 MAX_TEXT = 254
 
 
+@router.get("/search")
+def show_box(request: Request, service: ServiceDep, caller: CallerDep) -> Response:
+    """Show an empty search: an address holds no query that a reload or a bookmark could repeat."""
+    return _found(request, service, caller, "")
+
+
 @router.post("/search")
 def search_all(request: Request, service: ServiceDep, caller: CallerDep) -> Response:
     """Find the orders and customers that match the text."""
-    text = fields_of(request).one("q")
+    return _found(request, service, caller, fields_of(request).one("q"))
+
+
+def _found(request: Request, service: Service, caller: Viewer, text: str) -> Response:
     if len(text) > MAX_TEXT:
         raise Problem(422, "invalid", f"a search has at most {MAX_TEXT} characters.")
     orders: list[OrderRecord] = []
