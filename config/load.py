@@ -82,13 +82,7 @@ def _about_database(url: str, environ: Mapping[str, str]) -> Iterator[Problem]:
 
     ``sslmode=disable`` is a decision, of which no one needs to be warned.
     """
-    if not url.startswith("postgresql"):
-        return
-    parts = urlsplit(url)
-    query = parse_qs(parts.query)
-    hosts = ",".join(query.get("host", [parts.hostname or environ.get("PGHOST", "")])).split(",")
-    mode = query.get("sslmode", [environ.get("PGSSLMODE", "prefer")])[-1]
-    if mode in _WITHOUT_TLS and not all(_is_here(host) for host in hosts):
+    if tls_mode(url, environ) in _WITHOUT_TLS:
         yield Problem(
             "ORDER_SYNC_DATABASE_URL: PostgreSQL on another machine may be used without TLS: add "
             "?sslmode=verify-full (or require), or disable if the way there is private.",
@@ -97,6 +91,18 @@ def _about_database(url: str, environ: Mapping[str, str]) -> Iterator[Problem]:
 
 
 _WITHOUT_TLS = ("prefer", "allow", "")
+
+
+def tls_mode(url: str, environ: Mapping[str, str]) -> str | None:
+    """Return libpq's ``sslmode`` for a PostgreSQL on another machine; None for any other database."""
+    if not url.startswith("postgresql"):
+        return None
+    parts = urlsplit(url)
+    query = parse_qs(parts.query)
+    hosts = ",".join(query.get("host", [parts.hostname or environ.get("PGHOST", "")])).split(",")
+    if all(_is_here(host) for host in hosts):
+        return None
+    return query.get("sslmode", [environ.get("PGSSLMODE", "prefer")])[-1]
 
 
 def _is_here(host: str) -> bool:

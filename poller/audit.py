@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import structlog
@@ -33,6 +34,12 @@ def record(store: Store, *entries: AuditEntry) -> None:
         store.commit(lambda tx: audit.insert(tx, *entries))
     for entry in entries:
         write_line(entry)
+
+
+def enter(tx: Transaction, *entries: AuditEntry) -> None:
+    """Add entries in a transaction; their log lines follow its commit."""
+    audit.insert(tx, *entries)
+    tx.once_committed += [partial(write_line, entry) for entry in entries]
 
 
 def write_line(entry: AuditEntry) -> None:

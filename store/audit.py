@@ -84,13 +84,13 @@ class Filter:
 
 def newest(tx: Transaction, limit: int, wanted: Filter, before: int | None = None) -> list[AuditEntry]:
     """Return the newest matching entries, newest first; ``before``: only those with a lower number."""
-    query = _matching(wanted).order_by(audit.c.entry.desc()).limit(limit)
+    query = _matching(tx, wanted).order_by(audit.c.entry.desc()).limit(limit)
     return _opened(tx, query if before is None else query.where(audit.c.entry < before))
 
 
 def after(tx: Transaction, position: int, limit: int, wanted: Filter) -> list[AuditEntry]:
     """Return the next matching entries after this number, oldest first."""
-    query = _matching(wanted).where(audit.c.entry > position).order_by(audit.c.entry).limit(limit)
+    query = _matching(tx, wanted).where(audit.c.entry > position).order_by(audit.c.entry).limit(limit)
     return _opened(tx, query)
 
 
@@ -99,13 +99,12 @@ def last_number(tx: Transaction) -> int:
     return int(tx.conn.execute(sa.select(sa.func.max(audit.c.entry))).scalar_one() or 0)
 
 
-def _matching(wanted: Filter) -> sa.Select[Any]:
+def _matching(tx: Transaction, wanted: Filter) -> sa.Select[Any]:
     c = audit.c
     query = sa.select(audit)
     if wanted.who is not None:
         who = wanted.who
-        begins = sa.and_(c.who >= who[:-1], c.who < f"{who[:-1]}\U0010ffff") if who.endswith("*") else None
-        query = query.where(c.who == who if begins is None else begins)
+        query = query.where(_begins(tx, c.who, who[:-1]) if who.endswith("*") else c.who == who)
     if wanted.action is not None:
         query = query.where(c.action == wanted.action)
     if wanted.since is not None:
@@ -118,6 +117,17 @@ def _matching(wanted: Filter) -> sa.Select[Any]:
             named = sa.select(s.entry).where(s.kind == kind, s.record.in_((str(record), ALL)))
             query = query.where(c.entry.in_(named))
     return query
+
+
+def _begins(tx: Transaction, column: sa.ColumnElement[str], prefix: str) -> sa.ColumnElement[bool]:
+    """Return the condition that a text begins with a prefix.
+
+    On SQLite a range, which an index finds. On PostgreSQL what lies between two texts depends on the
+    database's collation.
+    """
+    if tx.conn.dialect.name == "sqlite":
+        return sa.and_(column >= prefix, column < f"{prefix}\U0010ffff")
+    return column.startswith(prefix, autoescape=True)
 
 
 def _opened(tx: Transaction, query: sa.Select[Any]) -> list[AuditEntry]:

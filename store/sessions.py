@@ -80,14 +80,14 @@ def _session(row: sa.Row[Any]) -> Session:
 
 
 def begin(tx: Transaction, user: users.ConsoleUser, new: NewSession, longest: timedelta) -> bool:
-    """Sign a user in. Return False if the user was removed or the password changed since it was read.
+    """Sign a user in. Return False if the user, password or one-time codes changed since they were read.
 
     Forgets the failures, unless a code is missing, and deletes sessions that are over. A session that awaited
     the code has to be ended by the caller.
     """
     s = console_sessions.c
     stored = users.find(tx, user.name)
-    if stored is None or stored.password != user.password:
+    if stored is None or (stored.password, stored.totp_at) != (user.password, user.totp_at):
         return False
     tx.conn.execute(sa.delete(console_sessions).where(s.created_at <= tx.now - longest))
     failures = sign_in_failures.of_name(tx, user.name)

@@ -40,6 +40,11 @@ class ConsoleUser:
     totp_step: int = 0
 
     @property
+    def never_signed_in(self) -> bool:
+        """True for a user who has neither signed in nor been given a password."""
+        return self.signed_in_at is None and self.password is None
+
+    @property
     def has_totp(self) -> bool:
         return self.totp_at is not None
 
@@ -120,7 +125,7 @@ def last_passwords(tx: Transaction, name: str, number: int) -> list[str]:
 def set_password(
     tx: Transaction, name: str, password: str, *, before: str | None, is_chosen: bool, remembered: int
 ) -> bool:
-    """Replace a user's password and end all sessions, if its hash is still the one of ``before``.
+    """Replace a user's password and end all access, if its hash is still the one of ``before``.
 
     ``is_chosen``: by the user. ``remembered``: how many hashes are kept. Return False if another process has
     changed the password meanwhile, or removed the user.
@@ -133,8 +138,14 @@ def set_password(
     c = console_passwords.c
     kept = last_passwords(tx, name, remembered)
     tx.conn.execute(sa.delete(console_passwords).where(c.name == name, c.password.not_in(kept)))
-    tx.conn.execute(sa.delete(console_sessions).where(console_sessions.c.name == name))
+    end_access(tx, name)
     return True
+
+
+def end_access(tx: Transaction, name: str) -> int:
+    """End all sessions of a user, and the link that signs in. Return how many sessions."""
+    tx.conn.execute(sa.delete(sign_in_links).where(sign_in_links.c.name == name))
+    return tx.conn.execute(sa.delete(console_sessions).where(console_sessions.c.name == name)).rowcount
 
 
 def _remember(tx: Transaction, name: str, password: str | None) -> None:
@@ -212,7 +223,7 @@ def recovery_codes_left(tx: Transaction, name: str) -> int:
 def reset_totp(tx: Transaction, name: str) -> bool:
     """Delete a user's one-time codes and end all sessions. Return False if there is no such user."""
     _forget_recovery_codes(tx, name)
-    tx.conn.execute(sa.delete(console_sessions).where(console_sessions.c.name == name))
+    end_access(tx, name)
     return _set(tx, name, totp=None, totp_at=None, totp_step=0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import ssl
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from dataclasses import asdict
 
 import typer
 
+from config.load import tls_mode
 from poller.bootstrap import Service
 from poller.cli.options import AsJson
 from poller.cli.output import put, put_json, put_table, say
@@ -89,6 +91,7 @@ def _facts(service: Service) -> Facts:
             retention=retention_status(tx, setup.retention),
             erased_at=erasure.last_erased(tx),
             oldest_order=queries.oldest_order(tx),
+            sslmode=tls_mode(setup.settings.database_url.get_secret_value(), os.environ),
             versions={
                 "amazon-order-sync": program_version(),
                 "Python": platform.python_version(),

@@ -180,7 +180,7 @@ def end_sessions(name: Name) -> None:
     with opened() as service:
         _require(service, name)
         ended = service.store.commit(
-            lambda tx: entered(tx, sessions.end_all(tx, name), "session_ended", name)
+            lambda tx: entered(tx, users.end_access(tx, name), "session_ended", name)
         )
     say(f"{counted(ended, 'session')} of user {name} ended")
 

@@ -28,7 +28,7 @@ OPEN_PAGES = re.compile(
 )
 """What a browser needs to sign in, and style sheets, scripts and icons."""
 
-USED_UP_BY_GET = frozenset({"/console/enter", "/console/sign-in/oidc/callback"})
+USED_UP_BY_GET = frozenset({"/console/sign-in/oidc/callback"})
 """What works once and begins a session. HEAD, which previews of links send, is refused there."""
 
 _READ_BY_POST = re.compile(

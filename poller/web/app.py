@@ -26,7 +26,7 @@ from poller.web.console.app import make_console
 from poller.web.dependencies import only_known_parameters, viewer_of
 from poller.web.examples import EXAMPLES
 from poller.web.masking import disclosed
-from poller.web.middleware import DATABASE_ERRORS, App, GuardMiddleware, fault, note_refusal
+from poller.web.middleware import DATABASE_ERRORS, GuardMiddleware, fault, note_refusal
 from poller.web.problems import MEDIA_TYPE, Problem, ProblemShape, database_away
 from store.audit_records import about
 from store.engine import DatabaseError, Tombstone, is_conflict, reason_of
@@ -40,7 +40,7 @@ DESCRIPTION = (
 )
 
 
-def make_app(service: Service, now: Callable[[], datetime]) -> App:
+def make_app(service: Service, now: Callable[[], datetime]) -> GuardMiddleware:
     """Return the whole application for a service, whose database may not be open yet."""
     api = make_api(service)
     token = service.config.settings.api_token

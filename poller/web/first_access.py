@@ -10,6 +10,7 @@ from pathlib import Path
 import structlog
 
 from config.settings import Settings
+from poller.audit import write_line
 from poller.bootstrap import Service
 from poller.web.tokens import SCOPES, VALID_DAYS, digest, new_token
 from store import audit, tokens, users
@@ -23,6 +24,9 @@ OWNER = "owner"
 
 FIRST = "first"
 """The name of the first token."""
+
+USER_ADDED = AuditEntry(SERVICE, "user_added", detail=OWNER)
+TOKEN_ADDED = AuditEntry(SERVICE, "token_added", detail=FIRST)
 
 LINK_LASTS = timedelta(hours=1)
 WORKS = f"once, within an hour, as the user {OWNER}; `order-sync users link {OWNER}` makes another"
@@ -56,7 +60,8 @@ def prepare(service: Service, url: str) -> None:
     settings = service.config.settings
     with service.store.read() as tx:
         fresh = settings.api_token is None and _is_empty(tx)
-        waiting = users.has_link(tx, OWNER)
+        owner = users.find(tx, OWNER)
+        waiting = users.has_link(tx, OWNER) and owner is not None and owner.never_signed_in
     if fresh:
         _make(service, url, token_file(settings))
     elif waiting:
@@ -76,13 +81,13 @@ def _make(service: Service, url: str, file: Path | None) -> None:
         if not _is_empty(tx):
             return None
         users.add(tx, OWNER, None, SCOPES)
-        audit.insert(tx, AuditEntry(SERVICE, "user_added", detail=OWNER))
+        audit.insert(tx, USER_ADDED)
         # Before the commit: a token that is valid but in no file could never be used. After the first row: a
         # process that does the same meanwhile waits there, and finds that there are credentials.
         written = file is not None and _write(file, token)
         if written:
             tokens.add(tx, FIRST, SCOPES, digest(token), valid_for=timedelta(days=VALID_DAYS))
-            audit.insert(tx, AuditEntry(SERVICE, "token_added", detail=FIRST))
+            audit.insert(tx, TOKEN_ADDED)
         key = put_link(tx, OWNER)
         return None if key is None else (key, written)
 
@@ -95,6 +100,8 @@ def _make(service: Service, url: str, file: Path | None) -> None:
             works=WORKS,
             api=f"a token is in {file}" if written else "make a token with `order-sync tokens add NAME`",
         )
+        for entry in (USER_ADDED, TOKEN_ADDED) if written else (USER_ADDED,):
+            write_line(entry)  # after the line that people look for
 
 
 def _write(file: Path, token: str) -> bool:

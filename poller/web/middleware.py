@@ -24,7 +24,7 @@ from poller.web.refusals import Refusals, entry_of
 from poller.web.requests import SAFE_METHODS, Front, RequestInfo, client_of, is_of_other_page
 from poller.web.tokens import NOTED_EVERY
 from store import tokens
-from store.engine import DatabaseError, NoConnection
+from store.engine import DatabaseError, NoConnection, Transaction
 from store.tokens import StoredToken
 
 log = structlog.get_logger("order_sync")
@@ -74,6 +74,8 @@ class GuardMiddleware:
         self._front = Front(settings.public_url, settings.trusted_proxies)
         self._known: Sequence[StoredToken] | None = None
         self._refusals = Refusals(utc_now)
+        self._note_at: dict[str, datetime] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -101,13 +103,21 @@ class GuardMiddleware:
             if not started:
                 await sessions.problem_response(scope, unexpected)(scope, receive, guarded)
 
+    async def flush(self) -> None:
+        """Store the refusals that were counted in a minute that is over. Call this about every second."""
+        if self._refusals.is_due and self._service.is_open:
+            await run_in_threadpool(self._refusals.flush, self._service.store)
+
+    def close(self) -> None:
+        """Store the refusals that were counted so far: no further request comes."""
+        if self._service.is_open:
+            self._refusals.close(self._service.store)
+
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if b"\0" in scope.get("raw_path", b"") or "\0" in scope["path"] or b"%00" in scope["query_string"]:
             raise Problem(400, "nul", "the address contains a NUL character.")
         state = scope["state"]
         request: RequestInfo = state["info"]
-        if self._refusals.is_due and self._service.is_open:
-            await run_in_threadpool(self._refusals.flush, self._service.store)
         if request.method not in SAFE_METHODS and is_of_other_page(request, self._front):
             raise Problem(403, "origin", OTHER_PAGE)
         if required_scope(request) is not None:
@@ -116,7 +126,11 @@ class GuardMiddleware:
             with suppress(Problem):  # served without a caller, too
                 state["caller"] = await run_in_threadpool(self._authenticate, request)
         state["body"] = body = await _body(request, receive)
-        await self._app(_asked_as_get(scope), _replayed(body, receive), send)
+        try:
+            await self._app(_asked_as_get(scope), _replayed(body, receive), send)
+        finally:
+            if "caller" in state:
+                self._note_use(state["caller"], request)
 
     def _authenticate(self, request: RequestInfo) -> Caller:
         if not self._service.is_open:
@@ -128,17 +142,26 @@ class GuardMiddleware:
             stored = self._tokens(request)
         except DATABASE_ERRORS:
             raise database_away() from None
-        caller = self._authenticator.authenticate(request, stored)
-        self._note_use(caller, stored, request)
-        return caller
+        return self._authenticator.authenticate(request, stored)
 
-    def _note_use(self, caller: Caller, stored: Sequence[StoredToken], request: RequestInfo) -> None:
-        """Note the use of a token, at most once an hour: an answer must not wait for a write."""
+    def _note_use(self, caller: Caller, request: RequestInfo) -> None:
+        """Note the use of a token soon, at most once an hour: no answer waits for a write."""
         kind, _, name = caller.who.partition(":")
-        used = {token.name: token.used_at for token in stored}.get(name) if kind == "token" else self._now()
-        if used is None or self._now() - used >= NOTED_EVERY:
+        now = self._now()
+        if kind != "token" or now < self._note_at.get(name, now):
+            return
+        self._note_at[name] = now + NOTED_EVERY  # also if it fails: the next hour is soon enough
+
+        def note(tx: Transaction) -> None:
+            tokens.note_use(tx, name, request.client[:45])
+
+        def work() -> None:
             with suppress(*DATABASE_ERRORS):
-                self._service.store.commit(lambda tx: tokens.note_use(tx, name, request.client[:45]))
+                self._service.store.commit(note, durable=False)
+
+        task = asyncio.create_task(run_in_threadpool(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _tokens(self, request: RequestInfo) -> Sequence[StoredToken]:
         """Return the stored tokens.

@@ -108,6 +108,8 @@ class OidcProvider:
         name = claims.get(wanted.user_claim)
         if not isinstance(name, str) or not name:
             raise OidcFailed(f"the provider sent no claim {wanted.user_claim}: ORDER_SYNC_OIDC_USER_CLAIM.")
+        if not name.isascii():  # lower() turns some other letters into ASCII ones
+            raise OidcFailed("the provider named a user with letters that no name has here.")
         if wanted.user_claim == "email" and claims.get("email_verified") is not True:
             raise OidcFailed("the provider has not verified this e-mail address.")
         return name.lower()

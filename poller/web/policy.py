@@ -34,7 +34,8 @@ class Facts:
     """What the evidence is taken from, beside the settings.
 
     ``first_entry`` and ``last_entry``: of the audit log. ``erased_at``: when buyer data was erased last.
-    ``oldest_order``: when the oldest order was placed. ``versions``: by name.
+    ``oldest_order``: when the oldest order was placed. ``sslmode``: of PostgreSQL on another machine, else
+    None. ``versions``: by name.
     """
 
     now: datetime
@@ -48,6 +49,7 @@ class Facts:
     retention: RetentionStatus
     erased_at: datetime | None
     oldest_order: datetime | None
+    sslmode: str | None
     versions: Mapping[str, str]
 
 
@@ -154,7 +156,17 @@ def _tls(facts: Facts) -> Finding:
     if plain:
         return "not met", plain[0].removesuffix(".")
     public = facts.settings.public_url
-    front = f"browsers by {public}" if public else "nothing is said of a proxy (ORDER_SYNC_PUBLIC_URL)"
+    if facts.sslmode == "disable":
+        return "by a person", (
+            "PostgreSQL on another machine without TLS (sslmode=disable): show that the way is private"
+        )
+    host = facts.settings.listen[0] if facts.settings.listen else None
+    if host is not None and not is_loopback(host) and not (public or "").startswith("https:"):
+        return "by a person", (
+            f"HTTP without TLS is served on {host}, and ORDER_SYNC_PUBLIC_URL names no https address: "
+            "show which proxy encrypts the way of browsers"
+        )
+    front = f"browsers by {public}" if public else "HTTP is served to this machine only"
     return "met", f"Amazon, webhooks and PostgreSQL beyond this machine by TLS; {front}"
 
 

@@ -77,10 +77,16 @@ class Refusals:
             entries = self._past()
         _store(store, entries)
 
-    def _past(self) -> list[AuditEntry]:
-        """Return what is left to store of the minute before, and begin another."""
+    def close(self, store: Store) -> None:
+        """Store all counts: the service stops."""
+        with self._lock:
+            entries = self._past(at_once=True)
+        _store(store, entries)
+
+    def _past(self, *, at_once: bool = False) -> list[AuditEntry]:
+        """Return what is left to store of the minute before, or of this one, and begin another."""
         minute = self._now().replace(second=0, microsecond=0)
-        if minute == self._minute:
+        if minute == self._minute and not at_once:
             return []
         rest = [replace(kept, times=count - 1) for (kept, _), count in self._counts.items() if count > 1]
         self._minute, self._counts = minute, {}

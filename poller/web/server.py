@@ -14,6 +14,7 @@ from anyio import to_thread
 from poller.bootstrap import Service, utc_now
 from poller.web.app import make_app
 from poller.web.connections import IDLE_SECONDS, HttpConnection, RunningLimit
+from poller.web.middleware import GuardMiddleware
 from poller.web.requests import url_of
 
 log = structlog.get_logger("order_sync")
@@ -57,11 +58,16 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+TICKS_A_SECOND = 10
+"""How often uvicorn looks after its server."""
+
+
 class _Server(uvicorn.Server):
     """A uvicorn server that stops with the service."""
 
-    def __init__(self, config: uvicorn.Config, stop: threading.Event) -> None:
+    def __init__(self, config: uvicorn.Config, app: GuardMiddleware, stop: threading.Event) -> None:
         super().__init__(config)
+        self._app = app
         self._stop = stop
         self.ends_by: float | None = None
         """When it must have ended, by ``time.monotonic()``; None while it serves."""
@@ -72,6 +78,8 @@ class _Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         if not self._stop.is_set():
+            if counter % TICKS_A_SECOND == 0:
+                await self._app.flush()
             return await super().on_tick(counter)
         self.ends_by = time.monotonic() + STOP_SECONDS + 1
         return True
@@ -81,8 +89,9 @@ class WebServer:
     """Serves the application on a listening socket, in a thread."""
 
     def __init__(self, service: Service, listening: socket.socket) -> None:
+        self._app = make_app(service, utc_now)
         config = uvicorn.Config(
-            RunningLimit(make_app(service, utc_now)),
+            RunningLimit(self._app),
             loop="asyncio",
             http=HttpConnection,
             ws="none",
@@ -96,7 +105,7 @@ class WebServer:
             timeout_keep_alive=IDLE_SECONDS,
             timeout_graceful_shutdown=STOP_SECONDS,
         )
-        self._server = _Server(config, service.stop)
+        self._server = _Server(config, self._app, service.stop)
         self._socket = listening
         self._service = service
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
@@ -115,6 +124,7 @@ class WebServer:
             self._server.run(sockets=[self._socket])
         except Exception as error:
             log.error("HTTP interface broke", error=type(error).__name__)
+        self._app.close()
         if not self._service.stop.is_set():
             log.error("HTTP interface ended", note="orders are still kept up to date")
 

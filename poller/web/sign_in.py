@@ -10,6 +10,7 @@ import secrets
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from poller import audit
 from poller.errors import Refused
 from poller.web import attempts, second_factor
 from poller.web.passwords import (
@@ -23,7 +24,7 @@ from poller.web.passwords import (
 from poller.web.refusals import ANYONE
 from poller.web.tokens import digest
 from poller.web.users import MAX_SESSION
-from store import audit, sessions, sign_in_failures, users
+from store import sessions, sign_in_failures, users
 from store.audit_records import Action, Actor, AuditEntry
 from store.engine import Store, Transaction
 from store.sealing import SealError
@@ -94,13 +95,14 @@ def by_code(store: Store, client: Client, session: Session, code: str) -> Entere
     entered = Entered(_new_token())
 
     def check(tx: Transaction) -> Entered | Wrong | Wait:
-        wait, user = _take_attempt(tx, session.name, client), users.find(tx, session.name)
+        wait, user = _take_code_attempt(tx, session.name, client), users.find(tx, session.name)
         if wait is not None:
             return wait
         if user is None or not use_code(tx, user, code):
             sign_in_failures.failed(tx, session.name, client.address)
             return Wrong(True)
-        sign_in_failures.undo(tx, session.name, client.network)
+        for network in (client.network, ANY_NETWORK):
+            sign_in_failures.undo(tx, session.name, network)
         if not sessions.end(tx, session.digest):
             return Wrong(True)  # ended from elsewhere meanwhile
         return entered if _begin(tx, user, client, entered, session.method) else Wrong(True)
@@ -122,14 +124,19 @@ def without_password(tx: Transaction, client: Client, name: str, method: Method)
 
 def use_code(tx: Transaction, user: ConsoleUser, code: str) -> bool:
     """Use up a one-time code or a recovery code. Return False if it is none of the user's, or was used."""
-    try:
-        secret = users.totp_secret(tx, user.name)
-    except SealError:
-        secret = None
-    step = None if secret is None else second_factor.step_of(secret, code, tx.now)
+    step = _step_of(tx, user.name, code)
     if step is not None:
         return users.use_totp_step(tx, user.name, step)
     return users.use_recovery_code(tx, user.name, second_factor.recovery_digest(code))
+
+
+def _step_of(tx: Transaction, name: str, code: str) -> int | None:
+    """Return the time step of a one-time code; None if it is wrong, or the secret is missing or damaged."""
+    try:
+        secret = users.totp_secret(tx, name)
+    except SealError:
+        return None
+    return None if secret is None else second_factor.step_of(secret, code, tx.now)
 
 
 # --- an own account ---------------------------------------------------------------------------------
@@ -154,6 +161,11 @@ def change_password(
         return wait
     if user is None:
         return Wrong()
+    if user.password is None and session.method == "oidc":
+        raise Refused(
+            "you sign in at another provider and have no password here: "
+            f"`order-sync users passwd {session.name}` gives you one."
+        )
     if user.password is not None and not password_matches(user.password, present):
         return _refuse(store, client, session.name)
     store.commit(lambda tx: sign_in_failures.undo(tx, session.name, client.network))
@@ -182,13 +194,12 @@ def change_password(
 def set_up_totp(store: Store, client: Client, session: Session, code: str) -> list[str] | None:
     """Require one-time codes from now on, and end the user's other sessions, if the code is right.
 
-    Return the recovery codes, which cannot be shown again; None if the code is wrong.
+    Return the recovery codes, which cannot be shown again; None if the code is wrong or the secret damaged.
     """
     codes = second_factor.new_recovery_codes()
 
     def confirm(tx: Transaction) -> bool:
-        secret = users.totp_secret(tx, session.name)
-        step = None if secret is None else second_factor.step_of(secret, code, tx.now)
+        step = _step_of(tx, session.name, code)
         kept = [second_factor.recovery_digest(one) for one in codes]
         if step is None or not users.confirm_totp(tx, session.name, step, kept):
             return False
@@ -204,19 +215,22 @@ def remove_totp(store: Store, client: Client, session: Session, code: str) -> En
     entered = Entered(_new_token())
 
     def remove(tx: Transaction) -> Entered | Wrong | Wait:
-        wait, user = _take_attempt(tx, session.name, client), users.find(tx, session.name)
+        wait, user = _take_code_attempt(tx, session.name, client), users.find(tx, session.name)
         if wait is not None:
             return wait
         if user is None or not use_code(tx, user, code):
             sign_in_failures.failed(tx, session.name, client.address)
             return Wrong(True)
-        sign_in_failures.undo(tx, session.name, client.network)
+        for network in (client.network, ANY_NETWORK):
+            sign_in_failures.undo(tx, session.name, network)
         if not sessions.end(tx, session.digest):
             return Wrong(True)  # ended from elsewhere meanwhile
         enter(tx, client, session.name, "second_factor_changed", "removed")
         users.reset_totp(tx, session.name)
+        changed = users.find(tx, session.name)
         new = _new_session(entered, session.method, client)
-        return entered if sessions.begin(tx, user, new, MAX_SESSION) else Wrong()
+        begun = changed is not None and sessions.begin(tx, changed, new, MAX_SESSION)
+        return entered if begun else Wrong()
 
     return store.commit(remove)
 
@@ -224,12 +238,27 @@ def remove_totp(store: Store, client: Client, session: Session, code: str) -> En
 # --- parts ------------------------------------------------------------------------------------------
 
 
+ANY_NETWORK = "every network"
+"""Wrong one-time codes of a user are counted over all networks, too. Those who try them know the password,
+so that no stranger can lock a user out."""
+
+
 def _take_attempt(tx: Transaction, name: str, client: Client) -> Wait | None:
     """Count an attempt before it is checked, so that many at once are no more than one after the other."""
-    decided = attempts.attempt(sign_in_failures.lock(tx, name, client.network), tx.now)
+    return _take(tx, name, client.network)
+
+
+def _take_code_attempt(tx: Transaction, name: str, client: Client) -> Wait | None:
+    """Count an attempt with a one-time code, from this network and from any."""
+    wait = _take(tx, name, ANY_NETWORK)
+    return _take(tx, name, client.network) if wait is None else wait
+
+
+def _take(tx: Transaction, name: str, network: str) -> Wait | None:
+    decided = attempts.attempt(sign_in_failures.lock(tx, name, network), tx.now)
     if isinstance(decided, datetime):
         return Wait(max(1, round((decided - tx.now).total_seconds())))
-    sign_in_failures.save(tx, name, client.network, decided)
+    sign_in_failures.save(tx, name, network, decided)
     return None
 
 
@@ -250,7 +279,7 @@ def _begin(tx: Transaction, user: ConsoleUser, client: Client, entered: Entered,
 
 def enter(tx: Transaction, client: Client, name: str, action: Action, detail: str | None = None) -> None:
     """Add an entry about a user to the audit log."""
-    audit.insert(tx, AuditEntry(client.actor(name), action, detail=detail))
+    audit.enter(tx, AuditEntry(client.actor(name), action, detail=detail))
 
 
 def _new_token() -> str:

@@ -80,13 +80,18 @@ class Store:
         """Do ``work`` in a transaction of its own; repeat all of it if another process was first."""
         for _ in range(COMMIT_ATTEMPTS - 1):
             try:
-                with self.begin(durable=durable) as tx:
-                    return work(tx)
+                return self._committed(work, durable)
             except Exception as error:
                 if not is_conflict(error):
                     raise
+        return self._committed(work, durable)
+
+    def _committed(self, work: Callable[[Transaction], T], durable: bool) -> T:
         with self.begin(durable=durable) as tx:
-            return work(tx)
+            result = work(tx)
+        for do in tx.once_committed:
+            do()
+        return result
 
     @property
     def server_time(self) -> sa.ColumnElement[datetime]:

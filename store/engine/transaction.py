@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -57,6 +57,8 @@ class Transaction:
     """The first and last key taken from each sequence, by its name."""
     revealed: set[int] = field(default_factory=set)
     """Keys of orders that were pending and are shown from now on (R30)."""
+    once_committed: list[Callable[[], None]] = field(default_factory=list)
+    """What `Store.commit` does after the commit, such as writing a log line about it."""
 
     @property
     def _on_postgresql(self) -> bool:

@@ -21,7 +21,18 @@ from store.audit_records import ACTIONS, AuditEntry
 from store.engine import Transaction
 from tests.acceptance.command_line import ROOT
 from tests.acceptance.test_web_access import _walk
-from tests.acceptance.web_world import ALL, BAD, BUYERS, ORDERS, Served, form, logged, problem, served
+from tests.acceptance.web_world import (
+    ALL,
+    BAD,
+    BUYERS,
+    ORDERS,
+    Served,
+    entered,
+    form,
+    logged,
+    problem,
+    served,
+)
 
 PIECES = (*BUYERS, "fulfillmentServiceLevel")
 
@@ -218,8 +229,8 @@ def test_signing_in_and_out_is_in_the_log(place: Served) -> None:
     browser = place.client()
     with logged() as events:
         target = f"/console/enter?{url.partition('?')[2]}"
-        assert browser.get(target).status_code == 303
-        assert browser.get(target).status_code == 403
+        assert entered(browser, target).status_code == 303
+        assert entered(place.client(), target).status_code == 403
         page = browser.get("/console/").text
         (token,) = set(re.findall(r'name="csrf_token" value="([^"]+)"', page))
         assert browser.post("/console/sign-out", data={"csrf_token": token}).status_code == 303

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import stat
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from poller.web import first_access
 from store import tables, tokens, users
 from tests.acceptance.command_line import STARTED, Shop, open_shop
 from tests.acceptance.test_cli_service import FIRST, next_event, running, stops
-from tests.acceptance.web_world import Served, logged, served
+from tests.acceptance.web_world import Served, entered, logged, served
 
 URL = "http://127.0.0.1:8000"
 
@@ -46,7 +45,7 @@ def empty(request: pytest.FixtureRequest) -> None:
 def started(service: Service) -> list[dict[str, Any]]:
     with logged() as events:
         first_access.prepare(service, URL)
-    return events
+    return [event for event in events if event["log_level"] == "warning"]
 
 
 def path_of(event: dict[str, Any]) -> str:
@@ -70,11 +69,11 @@ def test_the_first_start_makes_a_token_that_only_this_user_can_read(place: Serve
 def test_the_link_of_the_first_start_signs_in_once(place: Served) -> None:
     (event,) = started(place.service)
     browser = place.client()
-    answer = browser.get(path_of(event))
+    answer = entered(browser, path_of(event))
     assert (answer.status_code, answer.headers["location"]) == (303, "/console/")
     assert "Overview" in browser.get("/console/").text
     other = place.client()
-    again = other.get(path_of(event))
+    again = entered(other, path_of(event))
     assert again.status_code == 403
     assert "order-sync users link" in again.text
     assert other.get("/console/").status_code == 303
@@ -84,27 +83,62 @@ def test_the_link_of_the_first_start_signs_in_once(place: Served) -> None:
 def test_each_start_makes_another_link_until_one_is_used(place: Served) -> None:
     (first,) = started(place.service)
     (second,) = started(place.service)
-    assert place.client().get(path_of(first)).status_code == 403
-    assert place.client().get(path_of(second)).status_code == 303
+    assert entered(place.client(), path_of(first)).status_code == 403
+    assert entered(place.client(), path_of(second)).status_code == 303
+
+
+def test_looking_at_a_link_uses_nothing_up(place: Served) -> None:
+    (event,) = started(place.service)
+    for _ in range(2):
+        shown = place.client().get(path_of(event))
+        assert shown.status_code == 200
+        assert "set-cookie" not in shown.headers or "order_sync_session" not in shown.headers["set-cookie"]
+    assert entered(place.client(), path_of(event)).status_code == 303
+
+
+def test_no_link_is_logged_for_an_owner_who_has_a_password(place: Served) -> None:
+    started(place.service)
+    place.store.commit(
+        lambda tx: users.set_password(tx, "owner", "hash", before=None, is_chosen=False, remembered=1)
+    )
+    assert started(place.service) == []
+    place.shop("users", "link", "owner")
+    assert started(place.service) == []
+
+
+@pytest.mark.parametrize("command", [("end-sessions",), ("reset-totp",)])
+def test_a_link_ends_with_the_sessions(place: Served, command: tuple[str, ...]) -> None:
+    (event,) = started(place.service)
+    place.shop("users", *command, first_access.OWNER)
+    assert entered(place.client(), path_of(event)).status_code == 403
+
+
+def test_what_the_first_start_makes_is_in_the_log(place: Served) -> None:
+    with logged() as events:
+        first_access.prepare(place.service, "http://127.0.0.1")
+    assert [event["event"] for event in events if event["event"].endswith("_added")] == [
+        "user_added",
+        "token_added",
+    ]
 
 
 def test_a_link_expires(place: Served) -> None:
     (event,) = started(place.service)
     with place.store.begin() as tx:
         tx.conn.execute(sa.update(tables.sign_in_links).values(expires_at=tx.now))
-    assert place.client().get(path_of(event)).status_code == 403
+    assert entered(place.client(), path_of(event)).status_code == 403
 
 
 def test_a_link_ends_with_its_user(place: Served) -> None:
     (event,) = started(place.service)
     place.shop("users", "remove", first_access.OWNER)
-    assert place.client().get(path_of(event)).status_code == 403
+    assert entered(place.client(), path_of(event)).status_code == 403
 
 
 @pytest.mark.parametrize("key", ["", "x" * 43, "\u00e9"])
 def test_a_wrong_link_is_refused(place: Served, key: str) -> None:
     started(place.service)
-    assert place.client().get("/console/enter", params={"key": key}).status_code == 403
+    assert entered(place.client(), f"/console/enter?key={key}").status_code == 403
 
 
 def test_a_half_written_file_of_an_earlier_process_is_in_no_ones_way(place: Served) -> None:
@@ -129,7 +163,7 @@ def test_a_link_can_be_made_for_any_user_by_command(place: Served) -> None:
     made = place.shop("users", "link", "ann").out.strip()
     assert made.startswith("http://127.0.0.1:")
     browser = place.client()
-    assert browser.get(re.sub(r"^http://[^/]+", "", made)).status_code == 303
+    assert entered(browser, made).status_code == 303
     assert ">ann<" in browser.get("/console/").text
 
 
@@ -165,7 +199,7 @@ def test_the_first_line_of_the_log_tells_how_to_get_in(tmp_path: Path) -> None:
             running(shop) as process,
             httpx.Client(base_url=next_event(process, "listening")["url"]) as again,
         ):
-            assert again.get(link).status_code == 403
+            assert entered(again, link).status_code == 403
             stops(process, signal.SIGTERM)
 
 
@@ -181,7 +215,8 @@ def enter_with(shop: Shop) -> str:
         with httpx.Client(base_url=url) as client:
             assert client.get("/console/").status_code == 303
             assert client.get("/orders").status_code == 401
-            assert client.get(path, follow_redirects=True).status_code == 200
+            assert entered(client, path).headers["location"] == "/console/"
+            assert client.get("/console/").status_code == 200
             token = Path(first["api"].removeprefix("a token is in ")).read_text().strip()
             orders = client.get("/orders", headers={"Authorization": f"Bearer {token}"}).json()["items"]
             assert [order["order_id"] for order in orders] == [FIRST]

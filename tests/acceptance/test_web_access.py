@@ -106,8 +106,7 @@ def test_every_route_is_closed_without_a_token_and_with_a_wrong_one(place: Serve
 def assert_a_page_is_closed(method: str, path: str, answer: httpx.Response) -> None:
     """A page redirects to sign-in, but only if a person opens it."""
     if path in access.USED_UP_BY_GET:
-        refused = 403 if path == "/console/enter" else 404
-        assert answer.status_code == (refused if method == "GET" else 405), path
+        assert answer.status_code == (404 if method == "GET" else 405), path
     elif path.startswith("/console/sign-in/oidc"):
         assert answer.status_code == (404 if method in ("GET", "HEAD") else 405), "no provider is set"
     elif access.OPEN_PAGES.fullmatch(path):

@@ -6,13 +6,15 @@ import asyncio
 import re
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import httpx
 import pyotp
 import pytest
+import sqlalchemy as sa
 
 from poller.web import attempts
 from poller.web import sign_in as entry
@@ -23,8 +25,9 @@ from poller.web.problems import Problem
 from poller.web.sign_in_pool import SignInPool
 from poller.web.tokens import digest
 from store import sessions as stored_sessions
-from store import tokens, users
+from store import tables, tokens, users
 from store.engine import Transaction
+from store.tokens import StoredToken
 from tests.acceptance.web_world import Served, logged, problem, served
 from tests.integration.test_oidc import consent, provider_running
 
@@ -302,6 +305,29 @@ def test_a_form_of_another_page_changes_nothing_of_an_account(place: Served) -> 
 # --- tokens -----------------------------------------------------------------------------------------
 
 
+def stored_tokens(place: Served, until: Callable[[dict[str, StoredToken]], bool]) -> dict[str, StoredToken]:
+    """Return the tokens as soon as they are so: their use is noted after the answer."""
+    ends_at = time.monotonic() + 20
+    while True:
+        with place.store.read() as tx:
+            found = {token.name: token for token in tokens.load(tx)}
+        if until(found):
+            return found
+        assert time.monotonic() < ends_at
+
+
+def test_no_answer_waits_until_the_use_of_its_token_is_noted(tmp_path: Path) -> None:
+    with served(tmp_path) as place:
+        client = place.client("read")
+        with place.store.begin() as tx:  # holds SQLite's only lock for writing
+            tx.conn.execute(sa.update(tables.api_tokens).values(used_at=None))
+            began = time.monotonic()
+            assert client.get("/status").status_code == 200
+            assert client.get("/readyz").status_code in (200, 503)
+            assert time.monotonic() - began < 30, "the lock is waited for a minute"
+        stored_tokens(place, until=lambda found: found["read"].used_at is not None)
+
+
 def test_an_expired_token_is_refused_with_its_own_sentence_and_uses_are_noted(place: Served) -> None:
     old = f"old-{'x' * 40}"
     place.store.commit(
@@ -312,8 +338,7 @@ def test_an_expired_token_is_refused_with_its_own_sentence_and_uses_are_noted(pl
         assert "this token expired on" in problem(client.get(path), 401, "token")
     used = place.token("used", "read")
     assert place.client(Authorization=f"Bearer {used}").get("/orders").status_code == 200
-    with place.store.read() as tx:
-        stored = {token.name: token for token in tokens.load(tx)}
+    stored = stored_tokens(place, until=lambda found: found["used"].used_at is not None)
     assert stored["used"].used_from == "127.0.0.1"
     assert stored["old"].used_at is None
     assert place.client(Authorization=f"Bearer {used}").get("/orders").status_code == 200

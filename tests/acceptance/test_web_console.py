@@ -177,6 +177,7 @@ def test_invalid_input_is_explained_on_a_page_in_one_sentence(place: Served) -> 
         ("/console/orders/acme/none", 404),
         ("/console/customers/999999", 404),
         ("/console/customers/x", 422),
+        (f"/console/merge?kept={'9' * 5000}&other=2", 422),
         ("/console/customers/1/merge?other=1", 200),
         ("/console/merge?kept=1&other=x", 422),
         ("/console/orders?cursor=x", 422),

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import structlog
@@ -145,6 +146,14 @@ def form(client: httpx.Client, **fields: str) -> dict[str, str]:
     """Return the fields of a console form in this browser."""
     (token,) = set(re.findall(r'name="csrf_token" value="(\w+)"', client.get(sessions.SIGN_IN).text))
     return {"csrf_token": token, **fields}
+
+
+def entered(client: httpx.Client, link: str) -> httpx.Response:
+    """Open a link that signs in, and press its button."""
+    shown = client.get("/console/enter", params=urlsplit(link).query)
+    assert shown.status_code == 200
+    fields = dict(re.findall(r'name="(csrf_token|key)" value="([^"]*)"', shown.text))
+    return client.post("/console/enter", data=fields)
 
 
 @contextmanager

@@ -121,3 +121,12 @@ def test_a_provider_that_is_away_or_another_one_is_one_sentence(settings: OidcSe
     assert other.address(SECRET, "").startswith("http://localhost")
     with pytest.raises(OidcFailed, match="cannot be reached or used"):
         OidcProvider(replace(settings, issuer=f"{settings.issuer}/nothing")).address(SECRET, "")
+
+
+@pytest.mark.parametrize("name", ["\u212aate", "j\u00f6rg"])
+def test_a_name_with_other_letters_names_no_user(settings: OidcSettings, name: str) -> None:
+    """The Kelvin sign in lower case is a k."""
+    provider = OidcProvider(settings)
+    with pytest.raises(OidcFailed, match="letters"):
+        provider._name({"aud": settings.client_id, settings.user_claim: name})
+    assert provider._name({"aud": settings.client_id, settings.user_claim: "Kate"}) == "kate"

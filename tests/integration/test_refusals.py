@@ -54,8 +54,13 @@ def test_the_first_of_a_minute_is_an_entry_and_the_others_are_one_more(
     refusals.flush(store)
     assert stored(store)[2:] == [("anonymous", "192.0.2.1", 49)]
     assert not refusals.is_due
-    refusals.note(store, refused("192.0.2.1"))
+    for _ in range(3):
+        refusals.note(store, refused("192.0.2.1"))
     assert stored(store)[3:] == [("anonymous", "192.0.2.1", 1)]
+    refusals.close(store)
+    assert stored(store)[4:] == [("anonymous", "192.0.2.1", 2)], "what was counted is stored at the end"
+    refusals.close(store)
+    assert len(stored(store)) == 5
 
 
 @long_on("postgresql")

@@ -10,6 +10,7 @@ from threading import Thread
 import pyotp
 import pytest
 import sqlalchemy as sa
+import structlog
 
 from poller.errors import Refused
 from poller.web import passwords, second_factor
@@ -22,6 +23,7 @@ from poller.web.sign_in import (
     by_code,
     by_password,
     change_password,
+    set_up_totp,
     without_password,
 )
 from poller.web.tokens import digest
@@ -360,6 +362,56 @@ def test_guessed_codes_are_limited_like_passwords(store: Store) -> None:
     outcomes = [by_code(store, HERE, waiting, "000000") for _ in range(5)]
     assert outcomes == [*[Wrong()] * 4, Wait(1)]
     assert entered(store, ELSEWHERE).awaits_code
+
+
+def test_codes_are_counted_over_all_networks(store: Store, clock: SimulatedClock) -> None:
+    """Who guesses codes knows the password; a network of IPv6 has very many others beside it."""
+    secret, _ = with_totp(store, NOON)
+    waiting = entered(store)
+    many = [replace(HERE, address=f"2001:db8:0:{number:x}::1") for number in range(600)]
+    outcomes = [by_code(store, client, waiting, "000000") for client in many]
+    assert outcomes[:4] == [Wrong()] * 4
+    assert all(isinstance(outcome, Wait) for outcome in outcomes[4:])
+    clock.sleep(2)
+    assert isinstance(
+        by_code(store, HERE, waiting, pyotp.TOTP(secret).at(clock() + timedelta(seconds=30))), Entered
+    )
+
+
+def test_codes_that_are_set_up_meanwhile_are_needed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def matches(kept: str, text: str) -> bool:
+        with_totp(store, NOON)
+        return kept == f"#{text}"
+
+    monkeypatch.setattr("poller.web.sign_in.password_matches", matches)
+    assert by_password(store, HERE, "ann", PASSWORD) == Wrong()
+
+
+def test_a_damaged_secret_sets_nothing_up(store: Store) -> None:
+    session = entered(store)
+    store.commit(lambda tx: users.prepare_totp(tx, "ann", second_factor.new_secret()))
+    with store.begin() as tx:
+        tx.conn.execute(sa.update(tables.console_users).values(totp=b"damaged"))
+    assert set_up_totp(store, HERE, session, "000000") is None
+
+
+def test_a_user_of_another_provider_gets_no_password_by_a_session(store: Store) -> None:
+    store.commit(lambda tx: users.add(tx, "bob", None, ("read",)))
+    outcome = store.commit(lambda tx: without_password(tx, HERE, "bob", "oidc"))
+    with pytest.raises(Refused, match="users passwd bob"):
+        change_password(store, HERE, session_of(store, outcome), "", ANOTHER)
+    by_link = store.commit(lambda tx: without_password(tx, HERE, "bob", "link"))
+    assert isinstance(change_password(store, HERE, session_of(store, by_link), "", ANOTHER), Entered)
+
+
+def test_changes_of_an_account_are_lines_of_the_log(store: Store) -> None:
+    with structlog.testing.capture_logs() as events:
+        session = entered(store)
+        changed = session_of(store, change_password(store, HERE, session, PASSWORD, ANOTHER))
+        secret = store.commit(lambda tx: users.prepare_totp(tx, "ann", second_factor.new_secret()))
+        assert secret is not None
+        assert set_up_totp(store, HERE, changed, pyotp.TOTP(secret).at(NOON)) is not None
+    assert [event["event"] for event in events] == ["signed_in", "password_changed", "second_factor_changed"]
 
 
 def test_each_recovery_code_is_good_for_once(store: Store, clock: SimulatedClock) -> None:

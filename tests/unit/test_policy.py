@@ -46,6 +46,7 @@ GOOD = Facts(
     retention=RetentionStatus(30, 18, 0, None),
     erased_at=NOON,
     oldest_order=NOON - 500 * DAY,
+    sslmode=None,
     versions={"Python": "3.11"},
 )
 
@@ -109,3 +110,21 @@ def test_what_depends_on_others_is_for_a_person(changed: dict[str, str], item: s
         one for one in evidence(replace(GOOD, settings=settings(**changed))) if one.item.startswith(item)
     ]
     assert (one.state, words in one.finding) == ("by a person", True)
+
+
+@pytest.mark.parametrize(
+    ("changed", "verdict"),
+    [
+        ({}, "met"),
+        ({"sslmode": "verify-full"}, "met"),
+        ({"sslmode": "disable"}, "by a person"),
+        ({"settings": settings(listen="0.0.0.0:8000")}, "by a person"),
+        ({"settings": settings(listen="0.0.0.0:8000", public_url="http://127.0.0.1")}, "by a person"),
+        ({"settings": settings(listen="0.0.0.0:8000", public_url="https://orders.example")}, "met"),
+        ({"settings": settings(listen="off")}, "met"),
+        ({"problems": (Problem("x: PostgreSQL may be used without TLS: do", "nothing"),)}, "not met"),
+    ],
+)
+def test_encryption_on_the_way_is_met_only_where_it_is_known(changed: dict[str, Any], verdict: str) -> None:
+    (found,) = [one for one in evidence(replace(GOOD, **changed)) if "on the way" in one.item]
+    assert found.state == verdict, found

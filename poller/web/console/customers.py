@@ -157,7 +157,8 @@ def _merge_page(
 
 
 def _id(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= LARGEST_ID:
+    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(LARGEST_ID))
+    if not is_number or not 0 < int(text) <= LARGEST_ID:
         raise Problem(422, "invalid", "a customer number is a whole number above 0.")
     return int(text)
 

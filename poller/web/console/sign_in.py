@@ -11,7 +11,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import RedirectResponse
 
-from poller.audit import record, write_line
+from poller.audit import record
 from poller.bootstrap import Service
 from poller.text import lasting
 from poller.web import sign_in as entry
@@ -169,11 +169,17 @@ def check_code(request: Request, service: ServiceDep, caller: SignedInDep) -> Re
 
 
 @router.get("/enter")
-def enter(request: Request, service: ServiceDep, key: str = "") -> Response:
-    """Begin a session by a link that works once."""
+def show_entrance(request: Request, service: ServiceDep, key: str = "") -> Response:
+    """Show the button that uses a link up: programs that look at links in mails and chats only open them."""
     if not service.is_open:
         raise starting()
-    client = client_of(request)
+    return page(request, "enter.html", key=key)
+
+
+@router.post("/enter")
+def enter(request: Request, service: ServiceDep) -> Response:
+    """Begin a session by a link that works once."""
+    key, client = forms.fields_of(request).one("key"), client_of(request)
 
     def begin(tx: Transaction) -> Entered | None:
         name = users.take_link(tx, digest(key))
@@ -263,9 +269,6 @@ def begun(request: Request, service: Service, entered: Entered, target: str) -> 
             session.failures or password_days_left(session, now) is not None
         )
         location = f"{sessions.ACCOUNT}?next={quote(safe)}" if is_notable else safe
-        if session is not None:
-            actor = client_of(request).actor(session.name)
-            write_line(AuditEntry(actor, "signed_in", detail=session.method))
     response = RedirectResponse(location, 303)
     forms.begin_session(request, response, entered.token, round(MAX_SESSION.total_seconds()))
     return response
