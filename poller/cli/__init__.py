@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperArgument
 
 from poller.cli.commands import COMMANDS, load_command
 from poller.cli.failures import (
@@ -46,7 +47,7 @@ def carry_out(arguments: Sequence[str]) -> int:
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         words = list(arguments) or ["--help"]
-        status = _application(words)(words, prog_name="order-sync", standalone_mode=False)
+        status = command_of(words)(words, prog_name="order-sync", standalone_mode=False)
         sys.stdout.flush()
         return int(status or 0)
     except Failure as failure:
@@ -90,11 +91,30 @@ def _in_one_line(error: typer.TyperException) -> str:
     return sentence if context is None else f"{sentence} (see `{context.command_path} --help`)"
 
 
-def _application(arguments: Sequence[str]) -> typer.Typer:
+def command_of(arguments: Sequence[str]) -> Any:
     """Build the command line; only the requested command is imported, the others are names with help."""
+    command = typer.main.get_command(_application(arguments))
+    _name_values(command)
+    return command
+
+
+def _name_values(command: Any) -> None:
+    """Let help name values by their option or argument, not by Python's types."""
+    for parameter in command.params:
+        if isinstance(parameter, TyperArgument):
+            setattr(parameter, "display_type_rich", lambda ctx: "")  # noqa: B010 - a method of its class
+        elif parameter.metavar is None and not parameter.type_descriptor.is_choice:
+            parameter.metavar = parameter.name.upper()
+    for subcommand in getattr(command, "commands", {}).values():
+        _name_values(subcommand)
+
+
+def _application(arguments: Sequence[str]) -> typer.Typer:
+    """Return all commands, with the requested one imported."""
     requested = next((word for word in arguments if not word.startswith("-")), None)
     application = typer.Typer(
         add_completion=False,
+        rich_markup_mode=None,
         pretty_exceptions_enable=False,
         pretty_exceptions_show_locals=False,
         help="Keeps an Amazon seller's orders and customers in the seller's own database.",
@@ -103,15 +123,16 @@ def _application(arguments: Sequence[str]) -> typer.Typer:
     application.callback()(_root)
     for name, help_line in COMMANDS.items():
         if name != requested:
-            application.command(name, help=help_line)(_placeholder)
+            application.command(name, help=help_line, short_help=help_line)(_placeholder)
             continue
         command = load_command(name)
         if isinstance(command, typer.Typer):
             for subcommand in command.registered_commands:
                 subcommand.help = _in_paragraphs(subcommand.callback)
-            application.add_typer(command, name=name, help=help_line)
+                subcommand.short_help = subcommand.help.partition("\n\n")[0]
+            application.add_typer(command, name=name, help=help_line, short_help=help_line)
         else:
-            application.command(name, help=_in_paragraphs(command))(command)
+            application.command(name, help=_in_paragraphs(command), short_help=help_line)(command)
     return application
 
 

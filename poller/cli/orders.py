@@ -40,7 +40,9 @@ def list_orders(
     status: Annotated[
         str | None, typer.Option(help="Amazon's status: UNSHIPPED, SHIPPED, CANCELLED, …")
     ] = None,
-    marketplace: Annotated[str | None, typer.Option(help="Country code, for example UK.")] = None,
+    marketplace: Annotated[
+        str | None, typer.Option(metavar="CODE", help="Country code, for example UK.")
+    ] = None,
     customer: Annotated[int | None, typer.Option(metavar="ID", help="Only orders of this customer.")] = None,
     basis: Annotated[str | None, typer.Option(help="Match basis: created, email_1, held, …")] = None,
     limit: Limit = 50,

@@ -60,7 +60,7 @@ def simulator(
     seed: Annotated[int, typer.Option(help="The same seed generates the same shop.")] = 1,
     orders: Annotated[int, typer.Option(min=0, help="Orders to generate over the past 40 days.")] = 1000,
     marketplaces: Annotated[
-        str, typer.Option(help="Country codes of one region, comma-separated.")
+        str, typer.Option(metavar="CODES", help="Country codes of one region, comma-separated.")
     ] = "UK,DE,FR",
     fast: Annotated[
         bool,
@@ -73,7 +73,8 @@ def simulator(
         ),
     ] = False,
     write_config: Annotated[
-        Path | None, typer.Option(help="Write the marketplace files and a key into this folder.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write the marketplace files and a key into this folder."),
     ] = None,
 ) -> None:
     """Serve a simulated Amazon on this machine, and print the settings that point the service at it."""

@@ -1,0 +1,36 @@
+"""What ``--help`` of every command shows."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from poller.cli import command_of
+from poller.cli.commands import COMMANDS
+from tests.acceptance.command_line import order_sync
+
+
+def commands() -> list[tuple[str, ...]]:
+    """Every command and group of commands, as typed."""
+    found: list[tuple[str, ...]] = [()]
+    for name in COMMANDS:
+        group = command_of([name]).commands[name]
+        found += [(name,), *((name, inner) for inner in getattr(group, "commands", {}))]
+    return found
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_help_names_no_type_cuts_nothing_and_fits_a_narrow_terminal(words: tuple[str, ...]) -> None:
+    shown = order_sync(*words, "--help").out
+    assert shown.startswith(f"Usage: {' '.join(('order-sync', *words))}")
+    assert not re.search(r"<(bool|str|int|int range|float|path|file)>", shown)
+    assert "..." not in shown.replace("[ARGS]...", "").replace("ID]...", "")
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "  --help" in shown
+
+
+def test_a_flag_stands_alone_and_an_option_with_its_value() -> None:
+    shown = order_sync("backfill", "start", "--help").out
+    assert re.search(r"^  --wait +Run it here, until it is done\.$", shown, re.M)
+    assert re.search(r"^  --account NAME +Needed only", shown, re.M)
