@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -96,6 +97,17 @@ def lasting(span: timedelta) -> str:
         return f"{hours} h {minutes} min" if minutes else f"{hours} h"
     days, hours = divmod(hours, 24)
     return f"{counted(days, 'day')} {hours} h" if hours else counted(days, "day")
+
+
+def address_lines(address: Mapping[str, str | None]) -> list[str]:
+    """Return the lines of an address as it stands on a letter."""
+    town = " ".join(filter(None, (address.get("postal_code"), address.get("city"))))
+    parts = (
+        *(address.get(key) for key in ("name", "company", "line1", "line2", "line3")),
+        town,
+        *(address.get(key) for key in ("county", "state", "country", "phone")),
+    )
+    return [part for part in parts if part]
 
 
 def indented(text: str, *, ascii_only: bool = True) -> str:

@@ -7,18 +7,11 @@ from poller.cli.options import AsJson, Limit
 from poller.cli.output import progress, put_json, put_table, say
 from poller.cli.session import disclosed, opened
 from poller.customers.duplicates import find
-from poller.customers.likeness import MAX_ALIKE, Reason
+from poller.customers.likeness import MAX_ALIKE, WORDS
 from poller.export import customer_object
 from poller.matching.customer_records import shown_name
 from poller.text import counted
 from store import customers, queries
-
-REASONS: dict[Reason, str] = {
-    "promoted": "an order moved from one to the other (R22)",
-    "name_and_postcode": "same name and postcode",
-    "phone": "same phone",
-    "company": "same company",
-}
 
 
 def duplicates(
@@ -57,7 +50,7 @@ def duplicates(
                     p.other_id,
                     names.get(p.other_id),
                     f"{p.score:.2f}",
-                    ", ".join(REASONS[r] for r in p.reasons),
+                    ", ".join(WORDS[r] for r in p.reasons),
                 )
                 for p in result.pairs
             ],
@@ -67,6 +60,6 @@ def duplicates(
         say("no customers look like duplicates")
     for reason, values in result.common.items():
         ignored = counted(values, "value was", "values were")
-        say(f"{REASONS[reason]}: {ignored} ignored because more than {MAX_ALIKE} customers share each")
+        say(f"{WORDS[reason]}: {ignored} ignored because more than {MAX_ALIKE} customers share each")
     if result.total > len(result.pairs):
         say(f"only the likeliest {len(result.pairs)} of {result.total:,} pairs are shown; see --limit")

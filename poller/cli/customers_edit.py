@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -12,12 +12,12 @@ from poller.cli.options import CustomerId, DryRun, Yes
 from poller.cli.output import put, put_table, say
 from poller.cli.session import confirm, disclosed, opened, operator
 from poller.customers import edits, merges
+from poller.customers.comparison import compared, label, sentences
 from poller.customers.fields import FIELDS, checked
 from poller.customers.merges import Merged
-from poller.matching.customer_records import shown_name
 from poller.text import counted, plain
+from store import customers
 from store.audit_records import about
-from store.records import CustomerRecord
 
 F = TypeVar("F", bound=Callable[..., None])
 
@@ -103,7 +103,8 @@ def merge(
         disclosed(service, about("customers", customers=(keep, other)))
         with service.store.read() as tx:
             planned = merges.preview(tx, keep, other, service.shared_emails, keep_email)
-        _put_preview(planned)
+            orders = customers.order_counts(tx, (keep, other))
+        _put_preview(planned, orders)
         if dry_run:
             return
         confirm(f"merge customer {other} into customer {keep}?", yes=yes)
@@ -115,27 +116,21 @@ def merge(
     say(f"`order-sync customers unmerge {other}` undoes it")
 
 
-def _put_preview(planned: Merged) -> None:
+def _put_preview(planned: Merged, orders: Mapping[int, int]) -> None:
     """Print what a merge would do, including what would stop matching (R51)."""
-    kept, before = planned.kept, planned.before
-    emails = [
-        f"{main.slot}: {main.email or 'erased'}{'' if main in before.emails else ' (from the other)'}"
-        for main in kept.emails
-    ]
-    facts = [
-        ("keep", _label(before)),
-        ("merge into it", _label(planned.other)),
-        ("orders to move", f"{planned.moved:,}"),
-        ("main e-mails", ", ".join(emails) or "none"),
-        ("will stop matching", ", ".join(m.email or "an erased e-mail" for m in planned.stopping) or "none"),
-        ("fields taken over", ", ".join(name.replace("_", " ") for name in planned.filled) or "none"),
-        ("labels taken over", ", ".join(planned.labels) or "none"),
-    ]
-    put_table(("", ""), facts)
-
-
-def _label(customer: CustomerRecord) -> str:
-    return f"{customer.customer_id} ({shown_name(customer) or 'no name'}, {customer.status})"
+    kept, other = planned.before, planned.other
+    rows = compared(kept, other, planned.kept, orders)
+    put_table(
+        ("", f"keep {label(kept)}", f"merge {label(other)}", "afterwards", "effect"),
+        [
+            (row.title, ", ".join(row.kept), ", ".join(row.other), ", ".join(row.after or ()), row.words)
+            for row in rows
+            if row.effect != "equal"
+        ],
+    )
+    put()
+    for _, sentence in sentences(kept.customer_id, other.customer_id, rows):
+        put(sentence)
 
 
 def unmerge(

@@ -26,6 +26,14 @@ WEIGHTS: Mapping[Reason, float] = {
 }
 """How likely each makes it that two records are of one person, from 0 to 1."""
 
+WORDS: Mapping[Reason, str] = {
+    "promoted": "an order moved from one to the other (R22)",
+    "name_and_postcode": "same name and postcode",
+    "phone": "same phone",
+    "company": "same company",
+    "older_email": "an e-mail of one is an older one of the other",
+}
+
 MAX_ALL_PAIRS = 6
 """Up to this many records that share a form, every pair is suggested; of more, each with the first."""
 

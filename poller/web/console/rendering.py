@@ -16,7 +16,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from markupsafe import Markup, escape
 
 from poller.matching.explanations import BASIS
-from poller.text import counted, lasting, when
+from poller.text import address_lines, counted, lasting, when
 from poller.version import program_version
 from poller.web.access import Caller
 from poller.web.console import forms
@@ -107,13 +107,7 @@ def _lines(address: Mapping[str, str | None] | None) -> list[str]:
     """Return the lines of an address."""
     if address is None:
         return []
-    town = " ".join(filter(None, (address.get("postal_code"), address.get("city"))))
-    parts = (
-        *(address.get(key) for key in ("name", "company", "line1", "line2", "line3")),
-        town,
-        *(address.get(key) for key in ("county", "state", "country", "phone")),
-    )
-    lines = [part for part in parts if part]
+    lines = address_lines(address)
     is_masked = MASK in lines or f"{MASK} {MASK}" in lines
     return [MASK, *filter(None, [address.get("country")])] if is_masked else lines
 
