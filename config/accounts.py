@@ -25,6 +25,7 @@ from config.settings import (
     Environment,
     account_variable,
     is_secret_of_account,
+    source_of,
 )
 from config.values import complaints
 
@@ -120,7 +121,8 @@ def _fetch(
     try:
         return read_secret(folder / value, is_secret=is_secret_of_account(key))
     except Unreadable as fault:
-        raise Unreadable(f"names an unusable file: {shown_path(value)} {fault}") from None
+        where = source_of(key) if fault.is_missing else ""
+        raise Unreadable(f"names an unusable file: {shown_path(value)} {fault}{where}") from None
 
 
 def check_accounts(

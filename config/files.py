@@ -33,7 +33,14 @@ _REASONS = {
 
 
 class Unreadable(Exception):
-    """A file that cannot be used; the message is the end of a sentence that starts with its name."""
+    """A file that cannot be used; the message is the end of a sentence that starts with its name.
+
+    ``is_missing``: the value is to be written into a file of that name.
+    """
+
+    def __init__(self, end: str, *, is_missing: bool = False) -> None:
+        super().__init__(end)
+        self.is_missing = is_missing
 
 
 def label(path: Path) -> str:
@@ -94,12 +101,21 @@ def read_text(path: Path) -> str:
     """Return the file's UTF-8 text, without a byte order mark. Raises Unreadable."""
     try:
         return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise Unreadable("does not exist", is_missing=True) from None
+    except IsADirectoryError:
+        raise Unreadable("is a folder: name a file in it") from None
+    except PermissionError:
+        raise Unreadable("cannot be read by the user that runs this program: run chown on it") from None
     except OSError as fault:
         raise Unreadable(f"cannot be read ({fault.strerror})") from None
     except UnicodeDecodeError:
         raise Unreadable("is not UTF-8 text") from None
     except ValueError:  # a name that no file can have
         raise Unreadable("cannot be read (not a file name)") from None
+
+
+_MAKE_IT = "run `install -D -m 600 /dev/stdin FILE`, paste the value and press Ctrl-D"
 
 
 def read_secret(path: Path, *, is_secret: bool = True) -> str:
@@ -110,9 +126,12 @@ def read_secret(path: Path, *, is_secret: bool = True) -> str:
     exposed = exposure(path)
     if exposed == "written" or (exposed == "read" and is_secret):
         raise Unreadable(f"may be {exposed} by every user of this machine: run chmod 600 on it")
-    content = read_text(path).strip()
+    try:
+        content = read_text(path).strip()
+    except Unreadable as fault:
+        raise Unreadable(f"{fault}: {_MAKE_IT}", is_missing=True) if fault.is_missing else fault from None
     if not content:
-        raise Unreadable("is empty")
+        raise Unreadable("is empty: write the value into it")
     return content
 
 

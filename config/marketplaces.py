@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from config import values
-from config.files import Unreadable, label, read_toml, toml_files
+from config.files import Unreadable, label, misnamed, read_toml, toml_files
 from config.problems import Problem, suggestion
 
 INCLUDED_DATA = (
@@ -164,6 +164,9 @@ def read_marketplaces(folder: Path, catalogue: Catalogue, accounts: Collection[s
         message = f"no marketplace is configured: write one TOML file for each into {folder}"
         if not folder.parent.exists():
             message += f"; the folder {folder.parent} that ORDER_SYNC_CONFIG_DIR names does not exist"
+        if others := misnamed(folder):
+            names = ", ".join(path.name for path in others)
+            message += f"; {names} there must end in .toml to be read"
         return MarketplaceFiles((), (Problem(message, "syncing"),))
     drafts = [_read(path, catalogue, accounts) for path in paths]
     together = _faults_between(drafts)

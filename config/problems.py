@@ -39,6 +39,11 @@ class Problem:
         return self.message
 
 
+def each_once(problems: Iterable[Problem]) -> Iterable[Problem]:
+    """Return the problems without those that say the same, as both files of a conflict do."""
+    return {problem.message: problem for problem in problems}.values()
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Return the known name that was probably meant, as the end of a sentence; else all known names."""
     names = sorted(known)

@@ -48,7 +48,38 @@ Url = Annotated[str | None, BeforeValidator(values.service_url)]
 Seconds = Annotated[int, BeforeValidator(values.seconds)]
 
 
-class AccountSettings(BaseModel):
+WHERE = {
+    "lwa_client_id": "Seller Central shows it: Develop Apps, LWA credentials, View",
+    "lwa_client_secret": "Seller Central shows it: Develop Apps, LWA credentials, View",
+    "refresh_token": "Seller Central shows it: Develop Apps, Edit app, Authorize app",
+    "encryption_key": "`order-sync keys new` makes one",
+    "api_token": "`openssl rand -hex 32` makes one",
+    "oidc_issuer": "your OpenID provider names it",
+    "oidc_client_id": "your OpenID provider shows it",
+    "oidc_client_secret": "your OpenID provider shows it",
+    "database_url": "write it as postgresql+psycopg://user:password@host:5432/orders or sqlite:///orders.db",
+}
+"""Where the values come from that the documents can only hint at."""
+
+
+def source_of(key: str) -> str:
+    """Return where to get the value of a setting or of a key of an account, as the end of a sentence."""
+    return f"; {WHERE[key]}" if key in WHERE else ""
+
+
+class _Given(BaseModel):
+    """Settings as a person gives them."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_no_example(cls, value: object, info: ValidationInfo) -> object:
+        try:
+            return values.not_an_example(value)
+        except ValueError as error:
+            raise ValueError(f"{error}{source_of(info.field_name or '')}") from None
+
+
+class AccountSettings(_Given):
     """One selling partner's credentials in one region. ``lwa_client_secret`` holds one or two.
 
     ``endpoint`` and ``token_url`` are None for Amazon's.
@@ -68,7 +99,7 @@ class AccountSettings(BaseModel):
 ACCOUNT_KEYS = tuple(key for key in AccountSettings.model_fields if key != "name")
 
 
-class Settings(BaseSettings):
+class Settings(_Given, BaseSettings):
     """The settings of the whole service; credentials are hidden in ``repr``.
 
     ``encryption_key`` is None if it is not set: a process that needs it refuses to start.
@@ -232,12 +263,18 @@ def read_environment(environ: Mapping[str, str]) -> Environment:
         try:
             contents[name.lower()] = read_secret(Path(value), is_secret=_is_secret(name))
         except Unreadable as fault:
-            problems.append(_stopping(name, f"{spelled}: {shown_path(value)} {fault}"))
+            where = source_of(_key_of(name)) if fault.is_missing else ""
+            problems.append(_stopping(name, f"{spelled}: {shown_path(value)} {fault}{where}"))
     source = EnvSettingsSource(Settings)
     source.env_vars = {f"{PREFIX.lower()}{name}": value for name, value in contents.items()}
     scalars = source()
     accounts = scalars.pop("accounts", {})
     return Environment(scalars, accounts, tuple(problems), tuple(secret_files))
+
+
+def _key_of(name: str) -> str:
+    account = _ACCOUNT_VARIABLE.fullmatch(name)
+    return (name if account is None else account["key"]).lower()
 
 
 def _is_secret(name: str) -> bool:

@@ -33,6 +33,19 @@ def text(value: object) -> str:
     return value.strip()
 
 
+_EXAMPLE = re.compile(
+    r"\u2026|^\.\.\.$|^<[^<>]*>$|^amzn1\.application-oa2-client\.(0123456789abcdef|\.\.\.)$"
+)
+"""What the documents show in place of a value."""
+
+
+def not_an_example(value: object) -> object:
+    """Return a value; refuse one that was copied from the documents."""
+    if isinstance(value, str) and _EXAMPLE.search(value):
+        raise ValueError("is the example of the documents, not a value of yours")
+    return value
+
+
 def lowered(value: object) -> object:
     """Return a text in lower case, for words whose case does not matter."""
     return value.strip().lower() if isinstance(value, str) else value
@@ -229,7 +242,10 @@ def alert_urls(value: object) -> tuple[str, ...]:
     urls = tuple(url for url in _BETWEEN_URLS.split(text(value)) if url)
     for position, url in enumerate(urls, start=1):
         if not _SCHEME.match(url):
-            raise ValueError(f"must be apprise URLs, separated by white space; number {position} is not one")
+            raise ValueError(
+                f"must be apprise URLs, like mailtos://user:password@mail.example.com?to=ann@example.com, "
+                f"separated by white space; number {position} is not one"
+            )
     return urls
 
 

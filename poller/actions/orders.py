@@ -50,11 +50,17 @@ def checked_id(text: str) -> str:
     return order_id
 
 
-def account_of(accounts: Mapping[str, Account], name: str) -> Account:
-    """Return a usable account that polls a marketplace. Raises Refused."""
+def account_of(accounts: Mapping[str, Account], name: str | None) -> Account:
+    """Return a usable account that polls a marketplace; without a name, the only one. Raises Refused."""
+    names = ", ".join(sorted(accounts)) or "none"
+    if name is None:
+        if len(accounts) > 1:
+            raise Refused(f"there are several accounts: add --account with one of {names}.")
+        if not accounts:
+            raise Refused("no account can be used: `order-sync config check` says why.")
+        (name,) = accounts
     account = accounts.get(name)
     if account is None:
-        names = ", ".join(sorted(accounts)) or "none"
         raise Refused(f"there is no usable account {name}; accounts: {names}.")
     if not account.sources:
         raise Refused(f"account {name} has no enabled marketplace.")

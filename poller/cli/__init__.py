@@ -115,6 +115,7 @@ def _application(arguments: Sequence[str]) -> typer.Typer:
     application = typer.Typer(
         add_completion=False,
         rich_markup_mode=None,
+        context_settings={"max_content_width": 1000},
         pretty_exceptions_enable=False,
         pretty_exceptions_show_locals=False,
         help="Keeps an Amazon seller's orders and customers in the seller's own database.",

@@ -20,7 +20,7 @@ import typer
 
 from config.files import exposure, shown_path
 from config.load import Config, load
-from config.problems import Problem
+from config.problems import Problem, each_once
 from connectors.base import SearchQuery
 from connectors.errors import (
     ConnectorError,
@@ -67,7 +67,7 @@ def check(
 ) -> None:
     """Print what is wrong, one sentence each. Exit status 1 if something is."""
     read = load(os.environ, BY_NAME)
-    problems = tuple(dict.fromkeys((*read.problems, *_further(read))))
+    problems = each_once((*read.problems, *_further(read)))
     errors = [p for p in problems if p.severity == "error"]
     warnings = [p for p in problems if p.severity == "warning"]
     for problem in (*errors, *warnings):

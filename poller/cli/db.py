@@ -14,7 +14,7 @@ from config.load import Config, load
 from connectors.marketplaces import BY_NAME
 from poller.cli.failures import BAD_INPUT, Failure, sentences_of
 from poller.cli.output import progress, put, say
-from poller.cli.session import NO_KEY, actor, check_place, problems_of, sqlite_file
+from poller.cli.session import NO_KEY, actor, check_place, make_folders, problems_of, sqlite_file
 from poller.text import counted
 from store import job_queue, revisions, rotation, transfer
 from store.audit import insert_on
@@ -44,6 +44,7 @@ def upgrade() -> None:
     """Upgrade the database to the schema of this version, or create it. Safe to repeat."""
     config, url = _settings()
     check_place(url, create=True)
+    make_folders(config.settings)
     with closing_engine(url) as engine:
         before = revisions.revision(engine)
         revisions.upgrade(engine)

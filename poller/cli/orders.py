@@ -298,7 +298,9 @@ def _unknown(tx: Transaction, service: Service, order_id: str, account: str | No
 @app.command()
 def fetch(
     order_id: OrderId,
-    account: Annotated[str, typer.Option(metavar="NAME", help="The order's account.")],
+    account: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The order's account; needed if there are several.")
+    ] = None,
 ) -> None:
     """Fetch one order from Amazon and store it.
 

@@ -11,7 +11,7 @@ import structlog
 from config.logging import configure_logging
 from poller.bootstrap import Service, spare_the_collector
 from poller.cli.failures import Failure
-from poller.cli.session import check_place, require_configuration, require_files
+from poller.cli.session import check_place, make_folders, require_configuration, require_files
 from poller.errors import Unusable
 from poller.service.schedule import Schedule
 
@@ -23,13 +23,15 @@ def run() -> None:
     """Run the service: keep orders and customers up to date until stopped.
 
     Serves HTTP on ORDER_SYNC_LISTEN and logs to standard error. SIGTERM and Ctrl-C stop it within ten
-    seconds. SIGHUP rereads accounts and marketplaces; changed files are also noticed without it.
+    seconds, with exit status 0. SIGHUP rereads accounts and marketplaces; changed files are
+    also noticed without it.
     """
     require_files()
     with Service(os.environ) as service:
         require_configuration(service)
         settings = service.config.settings
         check_place(settings.database_url.get_secret_value(), create=True)
+        make_folders(settings)
         configure_logging(settings.log_format, settings.log_level)
         spare_the_collector()
         web = _web_server(service)

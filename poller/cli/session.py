@@ -14,6 +14,7 @@ from poller.cli.failures import BAD_INPUT, Failure
 
 if TYPE_CHECKING:
     from config.load import Config
+    from config.settings import Settings
     from poller.bootstrap import Service
     from store.audit_records import Action, Actor, AuditEntry, Records
     from store.engine import Store, Transaction
@@ -163,6 +164,8 @@ def open_store(service: Service, *, create: bool, syncing: bool = True) -> None:
 
     require_configuration(service, syncing=syncing)
     check_place(service.config.settings.database_url.get_secret_value(), create=create)
+    if create:
+        make_folders(service.config.settings)
     try:
         service.open_store(create=create)
     except Unusable as unusable:
@@ -187,12 +190,36 @@ def check_place(url: str, *, create: bool) -> None:
         raise Failure(
             f"there is no database at {file} yet: `order-sync sync` or `order-sync run` creates it."
         )
-    if not os.access(file.parent, os.W_OK | os.X_OK):
-        fault = "is not writable" if file.parent.exists() else "does not exist"
-        raise Failure(
-            f"cannot create the database: the folder {file.parent} {fault} (ORDER_SYNC_DATABASE_URL).",
-            status=BAD_INPUT,
-        )
+    if fault := _fault_of_folder(file.parent):
+        raise Failure(f"cannot create the database: {fault} (ORDER_SYNC_DATABASE_URL).", status=BAD_INPUT)
+
+
+def _fault_of_folder(folder: Path) -> str | None:
+    """Return why no file can be created in a folder, which may itself be missing; None if one can."""
+    needed = folder if folder.exists() else folder.parent
+    if not needed.exists():
+        return f"the folder {needed} does not exist; create it, or name another place"
+    if not os.access(needed, os.W_OK | os.X_OK):
+        return f"the folder {needed} is not writable by {operator()}"
+    return None
+
+
+def make_folders(settings: Settings) -> None:
+    """Create the folders of the SQLite file and of ORDER_SYNC_RUNTIME_DIR, which only this user enters.
+
+    Only the last folder of a path is created: a mistake in the front of it, or a disk that is not mounted, is
+    a Failure.
+    """
+    file = sqlite_file(settings.database_url.get_secret_value())
+    for folder, setting in (
+        (None if file is None else file.parent, "ORDER_SYNC_DATABASE_URL"),
+        (settings.runtime_dir, "ORDER_SYNC_RUNTIME_DIR"),
+    ):
+        if folder is None or folder.exists():
+            continue
+        if fault := _fault_of_folder(folder):
+            raise Failure(f"cannot create the folder {folder}: {fault} ({setting}).", status=BAD_INPUT)
+        folder.mkdir(mode=0o700, exist_ok=True)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from config.problems import Problem
+from config.problems import Problem, each_once
 from poller.bootstrap import Service, spare_the_collector, utc_now
 from poller.cli.failures import BAD_INPUT, DEFERRED, FAULT, Failure, sentences_of, show_traceback
 from poller.cli.output import say, wait_until
@@ -40,7 +40,7 @@ def sync(
     says until when), 1 if an account failed (the others are synced all the same).
     """
     with opened(create=True, wired=True) as service, stopped_by_signals(service) as signals:
-        for problem in service.problems:
+        for problem in each_once(service.problems):
             say(f"{problem.severity}: {problem.message}")
         keys = _source_keys(service, source)
         spare_the_collector()
@@ -61,10 +61,11 @@ def _source_keys(service: Service, source: str | None) -> list[str]:
         if not known:
             raise Failure("no source can be polled: `order-sync config check` says why.", status=BAD_INPUT)
         return known
-    if source not in known:
+    written = {key.lower(): key for key in known}.get(source.lower())
+    if written is None:
         sources = f"known sources: {', '.join(known)}" if known else "none can be polled"
         raise Failure(f"there is no source {source}; {sources}.", status=BAD_INPUT)
-    return [source]
+    return [written]
 
 
 def _leaves_out_something(problems: Sequence[Problem]) -> bool:

@@ -12,7 +12,7 @@ import typer
 from config.logging import configure_logging
 from poller.bootstrap import Service, spare_the_collector
 from poller.cli.failures import BAD_INPUT, Failure
-from poller.cli.session import require_configuration, require_files
+from poller.cli.session import make_folders, require_configuration, require_files
 from poller.errors import Unusable
 
 
@@ -29,8 +29,8 @@ def worker(
 ) -> None:
     """Carry out the jobs that `run` queues, with ORDER_SYNC_EXECUTOR=procrastinate. Start any number.
 
-    Logs to standard error. SIGTERM and Ctrl-C stop it within ten seconds. SIGHUP rereads accounts and
-    marketplaces; changed files are also noticed without it.
+    Logs to standard error. SIGTERM and Ctrl-C stop it within ten seconds, with exit status 0. SIGHUP
+    rereads accounts and marketplaces; changed files are also noticed without it.
     """
     require_files()
     with Service(os.environ) as service:
@@ -44,6 +44,7 @@ def worker(
             )
         from poller.service.worker import Worker
 
+        make_folders(settings)
         configure_logging(settings.log_format, settings.log_level)
         spare_the_collector()
         running = Worker(service, concurrency or settings.worker_concurrency)

@@ -185,7 +185,8 @@ def _pace(view: View) -> PaceStatus:
 def _next(tx: Transaction, known: Known, source: Source, view: View | None) -> tuple[datetime, str]:
     """Return when a source next has work to do, and what."""
     if view is None:
-        return tx.now, "it has not run yet"
+        ran = source.key in known.runs
+        return tx.now, "nothing has been read yet" if ran else "it has not run yet"
     step = decide.decide(view)
     if not isinstance(step, decide.Wait):
         return tx.now, "there is work to do"

@@ -22,6 +22,7 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from config.problems import each_once
 from poller.bootstrap import Service, utc_now
 from poller.errors import Unusable
 from poller.service.chores import Chores
@@ -141,15 +142,18 @@ class Schedule:
             self._on_open()
 
     def _log_problems(self) -> None:
-        for problem in self._service.problems:
+        for problem in each_once(self._service.problems):
             log.warning("configuration", problem=problem.message, stops=problem.stops)
         if not self._service.sources:
             seen = (
                 f"{counted(len(self._service.config.marketplaces), 'usable marketplace file')} and "
                 f"{counted(len(self._service.config.settings.accounts), 'account')} were found"
             )
-            nothing = f"no source can be polled: {seen}; `order-sync config check` says what is wrong"
-            log.error("configuration", problem=nothing, stops="everything")
+            log.error(
+                "nothing can be polled; waiting for the configuration to change",
+                found=seen,
+                note="`order-sync config check` says what is wrong",
+            )
 
     def _reload(self) -> None:
         began = time.monotonic()

@@ -6,8 +6,10 @@ import base64
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -32,6 +34,7 @@ from tests.acceptance.command_line import (
     STARTED,
     Shop,
     account_variables,
+    marketplace_file,
     open_shop,
     order_sync,
 )
@@ -282,7 +285,7 @@ def test_sync_without_any_source_is_refused(shop: Shop) -> None:
 def test_nothing_starts_without_key_marketplaces_or_folder(shop: Shop, command: str) -> None:
     assert "`order-sync keys new`" in shop(command, status=2, ORDER_SYNC_ENCRYPTION_KEY="").err
     assert "32" in shop(command, status=2, ORDER_SYNC_ENCRYPTION_KEY="c2hvcnQ=").err
-    nowhere = f"sqlite:///{shop.folder / 'nowhere' / 'x.db'}"
+    nowhere = f"sqlite:///{shop.folder / 'no' / 'where' / 'x.db'}"
     assert "does not exist" in shop(command, status=2, ORDER_SYNC_DATABASE_URL=nowhere).err
     empty = str(shop.folder / "empty")
     assert "no marketplace is configured" in shop(command, status=2, ORDER_SYNC_CONFIG_DIR=empty).err
@@ -344,7 +347,7 @@ def test_status_shows_how_much_of_the_history_is_read(tmp_path: Path) -> None:
 
 def test_fetch_says_what_became_of_the_order(shop: Shop) -> None:
     shop.world.order("111-0000000-0000003", created=YESTERDAY)
-    assert shop("orders", "fetch", GOOD, "--account", "acme").lines == [f"{GOOD}: new, stored"]
+    assert shop("orders", "fetch", GOOD).lines == [f"{GOOD}: new, stored"]
     assert shop("orders", "fetch", GOOD, "--account", "acme").lines == [f"{GOOD}: unchanged"]
     shop.world.update(GOOD, YESTERDAY + timedelta(hours=1), status="SHIPPED")
     assert shop("orders", "fetch", GOOD, "--account", "acme").lines == [f"{GOOD}: changed, stored"]
@@ -381,6 +384,14 @@ def test_fetch_takes_the_ids_of_other_channels(shop: Shop) -> None:
     other = "S01-1234567-1234567"
     shop.world.order(other, created=YESTERDAY, channel="NON_AMAZON", marketplace_id=None)
     assert shop("orders", "fetch", f" {other}", "--account", "acme").lines == [f"{other}: new, stored"]
+
+
+def test_fetch_needs_an_account_only_if_there_are_several(shop: Shop) -> None:
+    (shop.folder / "marketplaces" / "de.toml").write_text(marketplace_file("DE", "other"))
+    others = {f"ORDER_SYNC_ACCOUNTS__OTHER__{key}": "x" for key in ("LWA_CLIENT_ID", "LWA_CLIENT_SECRET")}
+    others["ORDER_SYNC_ACCOUNTS__OTHER__REFRESH_TOKEN"] = "Atzr|other"
+    refused = shop("orders", "fetch", GOOD, status=2, **others)
+    assert refused.messages == ["error: there are several accounts: add --account with one of acme, other."]
 
 
 # --- quarantine retry -------------------------------------------------------------------------------
@@ -561,8 +572,8 @@ def test_check_tries_the_key_on_the_file_that_is_there(shop: Shop) -> None:
     ("url", "sentence"),
     [
         (
-            "sqlite:///{folder}/nowhere/x.db",
-            "error: cannot create the database: the folder {folder}/nowhere does",
+            "sqlite:///{folder}/no/where/x.db",
+            "error: cannot create the database: the folder {folder}/no does not exist; create it, or name",
         ),
         (
             "sqlite:///{folder}",
@@ -574,6 +585,51 @@ def test_check_looks_at_the_place_of_the_file(shop: Shop, url: str, sentence: st
     given = url.format(folder=shop.folder)
     printed = shop("config", "check", status=1, ORDER_SYNC_DATABASE_URL=given).lines
     assert printed[0].startswith(sentence.format(folder=shop.folder))
+
+
+def test_the_last_folder_of_the_database_is_made_for_this_user_alone(shop: Shop) -> None:
+    folder = shop.folder / "data"
+    given = f"sqlite:///{folder / 'order-sync.db'}"
+    shop("config", "check", ORDER_SYNC_DATABASE_URL=given)
+    assert not folder.exists()
+    for command in (("db", "upgrade"), ("sync",)):
+        runtime = shop.folder / f"runtime-{command[0]}"
+        shop(*command, ORDER_SYNC_DATABASE_URL=given, ORDER_SYNC_RUNTIME_DIR=str(runtime))
+        assert [stat.S_IMODE(made.stat().st_mode) for made in (folder, runtime)] == [0o700, 0o700]
+        shutil.rmtree(folder)
+
+
+def test_a_folder_that_lacks_more_than_its_last_part_is_refused_by_name(shop: Shop) -> None:
+    runtime = shop.folder / "not" / "mounted"
+    refused = shop("sync", status=2, ORDER_SYNC_RUNTIME_DIR=str(runtime)).err
+    assert f"cannot create the folder {runtime}: the folder {runtime.parent} does not exist" in refused
+    assert "(ORDER_SYNC_RUNTIME_DIR)" in refused
+    assert not runtime.parent.exists()
+
+
+def test_a_problem_of_two_files_is_printed_once(shop: Shop) -> None:
+    shop.configure("UK", "uk2")
+    said = "marketplaces/uk.toml and marketplaces/uk2.toml are for one marketplace of account acme; keep one"
+    assert shop("config", "check", status=1).out.count(said) == 1
+    assert shop("sync", status=None).err.count(said) == 1
+
+
+def test_a_marketplace_is_understood_in_small_letters(shop: Shop) -> None:
+    file = shop.folder / "marketplaces" / "uk.toml"
+    file.write_text(file.read_text().replace('"UK"', '"uk"'))
+    shop("config", "check")
+    shop("sync")
+    assert shop("sync", "--source", "acme:eu").messages
+    span = ("--marketplace", "uk", "--from", "2026-01-01", "--to", "2026-02-01")
+    assert shop("backfill", "plan", *span).lines
+    assert shop("orders", "list", "--marketplace", "uk").lines
+
+
+def test_status_does_not_say_that_what_failed_has_not_run(shop: Shop) -> None:
+    shop("sync", status=1, ORDER_SYNC_ACCOUNTS__ACME__REFRESH_TOKEN="wrong")
+    shown = shop("status").out
+    assert "failed" in shown
+    assert "it has not run yet" not in shown
 
 
 def test_check_says_that_it_does_not_ask_a_server(shop: Shop) -> None:

@@ -108,6 +108,20 @@ def test_the_service_runs_reloads_and_ends_with_its_signals(shop: Shop) -> None:
     assert healthy(shop) == 1
 
 
+def test_a_service_that_can_poll_nothing_says_so_once_and_waits(shop: Shop) -> None:
+    missing = str(shop.folder / "token")
+    variables = {"REFRESH_TOKEN": "", "REFRESH_TOKEN_FILE": missing}
+    with running(
+        shop, **{f"ORDER_SYNC_ACCOUNTS__ACME__{key}": value for key, value in variables.items()}
+    ) as process:
+        problem = next_event(process, "configuration", stops="account")
+        assert f"{missing} does not exist: run `install" in problem["problem"]
+        waiting = next_event(process, "nothing can be polled; waiting for the configuration to change")
+        assert waiting["level"] == "error"
+        assert process.poll() is None
+        stops(process, signal.SIGINT)
+
+
 @pytest.mark.long
 def test_a_rotation_waits_for_a_service_without_the_new_key_and_one_that_is_locked_out_stops(
     shop: Shop,

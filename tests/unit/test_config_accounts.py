@@ -56,6 +56,31 @@ def test_an_account_of_variables_has_a_lower_cased_name_and_is_its_own_business(
     assert (account.endpoint, account.token_url) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("lwa_client_id", "amzn1.application-oa2-client.\u2026"),
+        ("lwa_client_id", "amzn1.application-oa2-client.0123456789abcdef"),
+        ("lwa_client_secret", "\u2026"),
+        ("refresh_token", "Atzr|\u2026"),
+        ("refresh_token", "<refresh token>"),
+    ],
+)
+def test_a_value_of_the_documents_is_refused_with_where_to_get_one(
+    key: str, value: str, folder: Path
+) -> None:
+    accounts, problems = from_variables(**{key: value})
+    (problem,) = problems
+    assert not accounts
+    assert str(problem).startswith(
+        f"ORDER_SYNC_ACCOUNTS__ACME__{key.upper()} is the example of the documents"
+    )
+    assert "Seller Central shows it: Develop Apps" in str(problem)
+    assert value not in str(problem)
+    _, sentences = from_files(folder, {"acme": toml(**{key: value})})
+    assert sentences[0].startswith(f"accounts/acme.toml: {key} is the example of the documents")
+
+
 def test_a_file_s_account_has_the_file_s_name(folder: Path) -> None:
     accounts, problems = from_files(
         folder, {"acme": toml(business="Acme Ltd"), "other": toml(refresh_token="b")}
@@ -112,7 +137,9 @@ def test_a_secret_may_come_from_a_file_beside_or_from_a_variable(folder: Path) -
         ("refresh_token_env = 7", "refresh_token_env must be a text that is not empty"),
         (
             "refresh_token_file = 'nothing'",
-            "refresh_token_file names an unusable file: nothing cannot be read (No such file or directory)",
+            "refresh_token_file names an unusable file: nothing does not exist: run `install -D -m 600 "
+            "/dev/stdin FILE`, paste the value and press Ctrl-D; Seller Central shows it: Develop Apps, "
+            "Edit app, Authorize app",
         ),
         ("refresh_token = ''", "refresh_token must be a text that is not empty"),
         ("refresh_token = 7", "refresh_token must be a text that is not empty"),

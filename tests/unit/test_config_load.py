@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -33,9 +34,14 @@ def read(folder: Path, **environ: str) -> Config:
     return load({"ORDER_SYNC_CONFIG_DIR": str(folder), **environ}, BY_NAME)
 
 
-def test_the_examples_are_free_of_problems() -> None:
+def test_the_examples_are_free_of_problems_but_for_values_that_are_not_theirs(tmp_path: Path) -> None:
     environ = {"ACME_LWA_CLIENT_SECRET": "a, b", "ACME_REFRESH_TOKEN": "c"}
-    config = read(EXAMPLES, **environ)
+    (problem,) = read(EXAMPLES, **environ).problems
+    assert problem.message.startswith("accounts/acme.toml: lwa_client_id is the example of the documents")
+    copy = shutil.copytree(EXAMPLES, tmp_path / "config")
+    file = copy / "accounts" / "acme.toml"
+    file.write_text(file.read_text().replace("0123456789abcdef", "real"))
+    config = read(copy, **environ)
     assert config.problems == ()
     assert list(config.settings.accounts) == ["acme"]
     assert [m.code for m in config.marketplaces] == ["DE", "UK"]
@@ -151,6 +157,16 @@ def test_the_secret_files_to_watch_are_named(folder: Path) -> None:
 
 def test_a_fingerprint_of_nothing_is_a_fingerprint(tmp_path: Path) -> None:
     assert fingerprint(tmp_path / "none") == fingerprint(tmp_path / "none")
+
+
+def test_a_misnamed_file_is_named_where_none_is_configured(folder: Path) -> None:
+    for file in (folder / "marketplaces").iterdir():
+        file.rename(file.with_suffix(".tml"))
+    messages = [p.message for p in read(folder).problems]
+    assert any(
+        "no marketplace" in m and m.endswith("de.tml, uk.tml there must end in .toml to be read")
+        for m in messages
+    )
 
 
 @pytest.mark.parametrize("name", ["fr.toml.txt", "fr.TOML", "fr.toml~", "fr.tml", "fr.yaml"])

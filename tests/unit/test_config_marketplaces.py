@@ -255,7 +255,7 @@ def test_an_unreadable_file_stops_only_itself(tmp_path: Path) -> None:
     assert [m.code for m in found.good] == ["DE"]
     assert [str(p) for p in found.problems] == [
         "marketplaces/fr.toml is not UTF-8 text",
-        "marketplaces/uk.toml cannot be read (Is a directory)",
+        "marketplaces/uk.toml is a folder: name a file in it",
     ]
 
 

@@ -58,6 +58,27 @@ def test_a_wrong_alert_url_is_named_by_its_number_alone() -> None:
     assert "very-secret" not in problem.message
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "where"),
+    [
+        ("ENCRYPTION_KEY", "\u2026", "`order-sync keys new` makes one"),
+        (
+            "DATABASE_URL",
+            "postgresql+psycopg://\u2026",
+            "postgresql+psycopg://user:password@host:5432/orders",
+        ),
+        ("API_TOKEN", "<token>", "`openssl rand -hex 32` makes one"),
+        ("OIDC_CLIENT_SECRET", "...", "your OpenID provider shows it"),
+    ],
+)
+def test_a_value_of_the_documents_is_refused_with_where_to_get_one(
+    variable: str, value: str, where: str
+) -> None:
+    problem = only_problem({f"ORDER_SYNC_{variable}": value})
+    assert problem.message.startswith(f"ORDER_SYNC_{variable} is the example of the documents")
+    assert where in problem.message
+
+
 def test_limits_of_being_ready_are_seconds() -> None:
     settings, _ = settings_of({"ORDER_SYNC_READY_GAP_SECONDS": "60"})
     assert (settings.ready_success_seconds, settings.ready_gap_seconds) == (3600, 60)
@@ -169,7 +190,8 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     missing = tmp_path / "missing"
     problem = only_problem({"ORDER_SYNC_ENCRYPTION_KEY_FILE": str(missing)})
     assert str(problem) == (
-        f"ORDER_SYNC_ENCRYPTION_KEY_FILE: {missing} cannot be read (No such file or directory)"
+        f"ORDER_SYNC_ENCRYPTION_KEY_FILE: {missing} does not exist: run `install -D -m 600 /dev/stdin FILE`, "
+        "paste the value and press Ctrl-D; `order-sync keys new` makes one"
     )
     assert problem.stops == "everything"
 
@@ -181,7 +203,10 @@ def test_an_account_s_unreadable_file_stops_that_account(tmp_path: Path) -> None
     assert (problem.stops, problem.subject) == ("account", "acme")
 
 
-@pytest.mark.parametrize(("content", "end"), [(b" \n", "is empty"), (b"\xff\xfe\x00", "is not UTF-8 text")])
+@pytest.mark.parametrize(
+    ("content", "end"),
+    [(b" \n", "is empty: write the value into it"), (b"\xff\xfe\x00", "is not UTF-8 text")],
+)
 def test_a_secret_file_without_a_secret_is_refused(tmp_path: Path, content: bytes, end: str) -> None:
     (tmp_path / "key").write_bytes(content)
     (tmp_path / "key").chmod(0o600)
