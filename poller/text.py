@@ -59,6 +59,15 @@ Joiners are not among them: names and emoji need them.
 FORMULA_SIGNS = r"[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]"
 """Pattern of how a formula begins; spreadsheets in East Asian settings take the full-width signs, too."""
 
+_LIKE_A_FORMULA = re.compile(rf"'*{FORMULA_SIGNS}").match
+_HARMLESS = re.compile(r"[+-]?[0-9(][0-9 ()./-]*(?:(?:ext\.?|x) ?[0-9]+)?").fullmatch
+"""Numbers and phones with an extension: arithmetic at worst, without the letters of a function or command."""
+
+
+def defused(cell: str) -> str:
+    """Return the text of a CSV cell, which no spreadsheet takes for a formula."""
+    return f"'{cell}" if _LIKE_A_FORMULA(cell) and not _HARMLESS(cell) else cell
+
 
 def for_terminal(text: object) -> str:
     """Return foreign text without what a terminal would obey, reorder or hide."""

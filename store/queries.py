@@ -65,7 +65,7 @@ def changed_customers(tx: Transaction, since: int, upto: int) -> Iterator[Custom
 def last_change(tx: Transaction, what: Literal["orders", "customers"]) -> int:
     """Return the position of the last readable change of these records; 0 without one."""
     number = (tables.orders if what == "orders" else tables.customers).c.change_no
-    query = sa.select(sa.func.max(number)).where(number <= tx.readable_change_no)
+    query = sa.select(sa.func.max(number)).where(number <= tx.readable_change_no())
     return int(tx.conn.execute(query).scalar_one_or_none() or 0)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, TextIO, get_args, get_type_hints
@@ -12,7 +11,7 @@ from typing import Any, TextIO, get_args, get_type_hints
 from typing_extensions import is_typeddict
 
 from poller.export import EXPORTED
-from poller.text import FORMULA_SIGNS, for_terminal, json_text
+from poller.text import defused, for_terminal, json_text
 
 
 def write_jsonl(objects: Iterable[dict[str, Any]], out: TextIO) -> int:
@@ -72,17 +71,10 @@ def write_csv(what: str, objects: Iterable[dict[str, Any]], out: TextIO) -> int:
     return written
 
 
-_LIKE_A_FORMULA = re.compile(rf"'*{FORMULA_SIGNS}").match
-_HARMLESS = re.compile(r"[+-]?[0-9(][0-9 ()./-]*(?:(?:ext\.?|x) ?[0-9]+)?").fullmatch
-"""Numbers and phones with an extension: arithmetic at worst, without the letters of a function or command."""
-
-
 def _cell(value: Any) -> Any:
     if isinstance(value, bool):
         return json.dumps(value)
-    if isinstance(value, str) and _LIKE_A_FORMULA(value) and not _HARMLESS(value):
-        return "'" + value
-    return value
+    return defused(value) if isinstance(value, str) else value
 
 
 def _as_it_is(cell: Any) -> Any:

@@ -322,6 +322,7 @@ def test_every_route_that_shows_buyer_data_is_in_the_log_and_no_other(place: Ser
         "/console/customers/{customer_id}",
         "/console/customers/{customer_id}/merge",
         "/console/customers/{customer_id}/merge/preview",
+        "/console/orders.csv",
         "/console/quarantine/{account}/{order_id}",
         "/console/quarantine/{account}/{order_id}/retry",
         "/console/search",

@@ -143,3 +143,17 @@ def test_the_pictures_of_the_readme_are_small(
             path = PHOTOS / f"readme-{name}-{scheme}.png"
             page.screenshot(path=path)
             assert path.stat().st_size < LARGEST_PICTURE
+
+
+def test_eighteen_orders_are_on_the_screen(browser: Browser, place: Served) -> None:
+    with at(browser, place, viewport={"width": 1280, "height": 800}) as page:
+        page.goto("/console/orders")
+        row = page.locator("tbody tr").nth(17)
+        box = row.bounding_box()
+        assert box is not None
+        assert box["y"] + box["height"] <= 800
+        assert len({round(one["height"]) for one in boxes(page)}) == 1, "one line a row"
+
+
+def boxes(page: Page) -> list[Any]:
+    return [row.bounding_box() for row in page.locator("tbody tr").all()]

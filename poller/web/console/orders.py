@@ -2,22 +2,133 @@
 
 from __future__ import annotations
 
-from typing import Annotated, get_args
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Annotated, Any, cast, get_args
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
-from connectors.marketplaces import MARKETPLACES
 from poller.actions.orders import account_of, fetched, headline, reasons_for, retained
-from poller.matching.statuses import STATUSES
-from poller.web.console.rendering import page
-from poller.web.dependencies import CallerDep, Cursor, ServiceDep, Word, asking_amazon
-from poller.web.masking import orders_for
-from poller.web.orders import find_order, orders_page
+from poller.bootstrap import Service
+from poller.matching.statuses import PENDING, STATUSES
+from poller.text import defused
+from poller.web.console.bill import bill_of
+from poller.web.console.rendering import page, unchanged
+from poller.web.console.timeline import timeline_of
+from poller.web.console.tracking import tracking_url
+from poller.web.dependencies import (
+    CallerDep,
+    Cursor,
+    ServiceDep,
+    Word,
+    asking_amazon,
+    bad_cursor,
+    cursor_of,
+    position_of,
+)
+from poller.web.masking import Viewer, orders_for
+from poller.web.orders import find_order
+from poller.web.problems import Problem
+from store import order_list, queries
+from store.engine import Transaction
+from store.order_list import MAX_SORTED, Column, OrderFilter, OrdersPage, Position
 from store.records import Basis
 
 router = APIRouter()
 
 PAGE_SIZE = 50
+CSV_PART = 500
+MAX_CSV = 10_000
+"""Most orders in one file: the newest that match."""
+
+A_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What the reader of the list has chosen, as it stands in the address."""
+
+    status: str
+    marketplace: str
+    fulfilment: str
+    basis: str
+    account: str
+    lower: str
+    upper: str
+    sort: str
+
+    def parameters(self) -> dict[str, str]:
+        """Return the parameters of the address, but for those that are empty."""
+        named = {
+            "status": self.status,
+            "marketplace": self.marketplace,
+            "fulfilment": self.fulfilment,
+            "basis": self.basis,
+            "account": self.account,
+            "from": self.lower,
+            "to": self.upper,
+            "sort": self.sort,
+        }
+        return {name: value for name, value in named.items() if value}
+
+    @property
+    def column(self) -> Column:
+        return cast(Column, self.sort.removeprefix("-") or "created")
+
+    @property
+    def descending(self) -> bool:
+        return self.sort.startswith("-") or not self.sort
+
+    @property
+    def is_by_time(self) -> bool:
+        """True if the newest come first."""
+        return self.sort in ("", "-created")
+
+    def filter(self) -> OrderFilter:
+        """Return which orders are listed. Raises Problem."""
+        upper = _day(self.upper, "to")
+        return OrderFilter(
+            account=self.account or None,
+            status=None if self.status in ("", "pending") else self.status,
+            pending=self.status == "pending",
+            marketplace=self.marketplace or None,
+            fulfilled_by=self.fulfilment or None,
+            match_basis=self.basis or None,
+            created_from=_day(self.lower, "from"),
+            created_to=None if upper is None else upper + A_DAY,
+        )
+
+
+def _day(text: str, name: str) -> datetime | None:
+    """Return where a day begins in UTC. Raises Problem."""
+    try:
+        return datetime.combine(date.fromisoformat(text), time(), UTC) if text else None
+    except ValueError:
+        raise Problem(422, "invalid", f"{name} must be a day like 2026-01-31.") from None
+
+
+def _chosen(
+    status: Annotated[str, Query(max_length=40)] = "",
+    marketplace: Annotated[str, Query(max_length=16)] = "",
+    fulfilment: Annotated[str, Query(max_length=40)] = "",
+    basis: Annotated[str, Query(max_length=20)] = "",
+    account: Annotated[str, Query(max_length=64)] = "",
+    lower: Annotated[str, Query(alias="from", max_length=10)] = "",
+    upper: Annotated[str, Query(alias="to", max_length=10)] = "",
+    sort: Annotated[str, Query(max_length=20)] = "",
+) -> Chosen:
+    if sort and sort.removeprefix("-") not in order_list.COLUMNS:
+        raise Problem(422, "invalid", f"orders can be sorted by {', '.join(order_list.COLUMNS)}.")
+    return Chosen(status, marketplace, fulfilment, basis, account, lower, upper, sort)
+
+
+ChosenDep = Annotated[Chosen, Depends(_chosen)]
+
+
+# --- the list ---------------------------------------------------------------------------------------
 
 
 @router.get("/orders")
@@ -25,31 +136,117 @@ def list_orders(
     request: Request,
     service: ServiceDep,
     caller: CallerDep,
-    status: Annotated[str, Query(max_length=40)] = "",
-    marketplace: Annotated[str, Query(max_length=8)] = "",
-    basis: Annotated[str, Query(max_length=20)] = "",
+    chosen: ChosenDep,
     cursor: Cursor = None,
+    number: Annotated[int, Query(alias="page", ge=1, le=MAX_SORTED // PAGE_SIZE)] = 1,
 ) -> Response:
-    """List orders, newest first."""
-    records, more = orders_page(
-        service,
-        cursor,
-        PAGE_SIZE,
-        status=status or None,
-        marketplace=marketplace or None,
-        match_basis=basis or None,
-    )
+    """List orders, the newest first or by a column."""
+    with service.store.read() as tx:
+        state = (queries.last_change(tx, "orders"),)
+        same = unchanged(request, state)
+        if same is not None:
+            return same
+        found = _found(tx, chosen, cursor, number)
+    more: dict[str, object] | None = None
+    if found.after is not None:
+        more = {"cursor": cursor_of(found.after.created_at.isoformat(), found.after.order_key)}
+    elif found.has_more:
+        more = {"page": number + 1}
     return page(
         request,
         "orders.html",
-        orders=orders_for(caller, records),
+        state=state,
+        orders=orders_for(caller, found.orders),
+        found=found,
         more=more,
-        chosen={"status": status, "marketplace": marketplace, "basis": basis},
-        statuses=tuple(STATUSES),
-        marketplaces=sorted(place.code for place in MARKETPLACES),
+        chosen=chosen,
+        chosen_parameters=chosen.parameters(),
+        statuses=[word for word in STATUSES if word not in PENDING],
+        marketplaces=_marketplaces(service, chosen),
+        accounts=_accounts(service, chosen),
         bases=get_args(Basis),
-        first=cursor is None,
+        first=cursor is None and number == 1,
+        max_sorted=MAX_SORTED,
+        max_csv=MAX_CSV,
     )
+
+
+def _found(tx: Transaction, chosen: Chosen, cursor: str | None, number: int) -> OrdersPage:
+    wanted = chosen.filter()
+    if chosen.is_by_time:
+        return order_list.newest(tx, wanted, PAGE_SIZE, None if cursor is None else _position(cursor))
+    offset = (number - 1) * PAGE_SIZE
+    return order_list.sorted_by(tx, wanted, chosen.column, PAGE_SIZE, offset, descending=chosen.descending)
+
+
+def _position(cursor: str) -> Position:
+    at, key = position_of(cursor, str, int)
+    try:
+        return Position(datetime.fromisoformat(at).astimezone(UTC), key)
+    except (ValueError, OverflowError):
+        raise bad_cursor() from None
+
+
+def _marketplaces(service: Service, chosen: Chosen) -> list[str]:
+    configured = {m.code for account in service.accounts.values() for m in account.marketplaces.values()}
+    return sorted(configured | ({chosen.marketplace} if chosen.marketplace else set()))
+
+
+def _accounts(service: Service, chosen: Chosen) -> list[str]:
+    return sorted({*service.accounts, *([chosen.account] if chosen.account else [])})
+
+
+CSV_COLUMNS = (
+    "order_id",
+    "account",
+    "marketplace",
+    "created_at",
+    "buyer_name",
+    "customer_id",
+    "match_basis",
+    "status",
+    "fulfilled_by",
+    "ship_by",
+    "total",
+    "currency",
+)
+
+
+@router.get("/orders.csv")
+def download_orders(service: ServiceDep, caller: CallerDep, chosen: ChosenDep) -> Response:
+    """Return what the list shows as CSV: the newest orders that match, up to 10,000."""
+    out = io.StringIO()
+    # A byte order mark: without it spreadsheets take UTF-8 for something else.
+    out.write("\ufeff")
+    writer = csv.writer(out, lineterminator="\r\n")
+    writer.writerow(CSV_COLUMNS)
+    for part in _parts(service, chosen):
+        for order in orders_for(caller, part.orders):
+            cells = (order[name] for name in CSV_COLUMNS)
+            writer.writerow([defused(cell) if isinstance(cell, str) else cell for cell in cells])
+    headers = {"Content-Disposition": 'attachment; filename="orders.csv"'}
+    return Response(out.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+def _parts(service: Service, chosen: Chosen) -> Iterator[OrdersPage]:
+    """Yield the orders of a file, each part from a transaction of its own."""
+    wanted, written, position = chosen.filter(), 0, None
+    while written < MAX_CSV:
+        with service.store.read() as tx:
+            if chosen.is_by_time:
+                found = order_list.newest(tx, wanted, min(CSV_PART, MAX_CSV - written), position)
+            else:
+                found = order_list.sorted_by(
+                    tx, wanted, chosen.column, CSV_PART, written, descending=chosen.descending
+                )
+        yield found
+        written += len(found.orders)
+        position = found.after
+        if position is None and not found.has_more:
+            return
+
+
+# --- one order --------------------------------------------------------------------------------------
 
 
 @router.get("/orders/{account}/{order_id}")
@@ -61,22 +258,28 @@ def show_order(
 
 
 def _order_page(
-    request: Request, service: ServiceDep, caller: CallerDep, account: str, order_id: str, message: str | None
+    request: Request, service: ServiceDep, caller: Viewer, account: str, order_id: str, message: str | None
 ) -> Response:
     with service.store.read() as tx:
         order = find_order(tx, order_id, account)
-        title = headline(order)
-        reasons = reasons_for(tx, order)
-        buyer_data = retained(tx, service.setup.retention, order)
+        values: dict[str, Any] = {
+            "headline": headline(order),
+            "reasons": reasons_for(tx, order),
+            "buyer_data": retained(tx, service.setup.retention, order),
+        }
     (shown,) = orders_for(caller, [order])
     return page(
         request,
         "order.html",
         order=shown,
-        headline=title,
-        reasons=reasons,
-        buyer_data=buyer_data,
+        bill=bill_of(order),
+        timeline=timeline_of(order),
+        packages=[
+            (package, tracking_url(package.carrier, package.tracking_number)) for package in order.packages
+        ],
+        several=len(service.accounts) > 1,
         message=message,
+        **values,
     )
 
 

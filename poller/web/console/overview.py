@@ -92,7 +92,7 @@ _REMEDIES = {
     "behind": Remedy("/runs", "Runs"),
     "duplicates": Remedy("/duplicates", "Compare them"),
     "gap": Remedy("/runs", "Runs"),
-    "held": Remedy("/orders?status=held", "Show them"),
+    "held": Remedy("/orders?basis=held", "Show them"),
     "quarantine": Remedy("/quarantine", "Quarantine"),
     "success": Remedy("/runs", "Runs"),
 }
