@@ -1,7 +1,8 @@
-"""What was sold: orders and their totals by day, marketplace and currency."""
+"""What was sold: orders and their totals by day, marketplace and currency, and those of a customer."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -43,3 +44,50 @@ def by_day(tx: Transaction, last: date, days: int) -> list[Sales]:
             total = Decimal(str(row.total)).quantize(Decimal("0.01"))
             found.append(Sales(day, row.marketplace, row.currency, row.orders, total))
     return found
+
+
+# --- one customer -----------------------------------------------------------------------------------
+
+MOST_ADDED_UP = 2_000
+"""Orders of a customer that are added up: some customers stand for every order without a buyer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """An order by its ids and time."""
+
+    account: str
+    order_id: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Purchases:
+    """The orders of a customer. ``orders`` and ``totals`` are those of the newest, if there are ``more``.
+
+    ``totals``: by currency, of the totals that are known, without cancelled orders.
+    """
+
+    orders: int
+    more: bool
+    totals: Mapping[str, Decimal]
+    first: Placed | None
+    last: Placed | None
+
+
+def of_customer(tx: Transaction, customer_id: int, most: int = MOST_ADDED_UP) -> Purchases:
+    """Return what a customer has bought, without pending orders."""
+    c = orders.c
+    shown = sa.select(c.account, c.order_id, c.created_at, c.status, c.total, c.currency)
+    shown = shown.where(c.customer_id == customer_id, c.shown)
+    newest = tx.rows(shown.order_by(c.created_at.desc(), c.order_key.desc()).limit(most + 1))
+    oldest = tx.rows(shown.order_by(c.created_at, c.order_key).limit(1))
+    totals: dict[str, Decimal] = {}
+    for row in newest[:most]:
+        if row.total is not None and row.currency and row.status != "CANCELLED":
+            totals[row.currency] = totals.get(row.currency, Decimal(0)) + row.total
+    first, last = (
+        Placed(rows[0].account, rows[0].order_id, rows[0].created_at) if rows else None
+        for rows in (oldest, newest)
+    )
+    return Purchases(min(len(newest), most), len(newest) > most, dict(sorted(totals.items())), first, last)

@@ -120,7 +120,7 @@ orders = sa.Table(
     sa.Column("billing_country", sa.String(64)),
     sa.Column("currency", sa.String(8)),
     sa.Column("as_of", sa.Text, nullable=False),
-    sa.Column("customer_id", Identity, sa.ForeignKey("customers.customer_id"), index=True),
+    sa.Column("customer_id", Identity, sa.ForeignKey("customers.customer_id")),
     sa.Column("walk", Identity),
     sa.Column("refetch_tried_at", UtcTime),
     sa.Column("refetched_at", UtcTime),
@@ -130,6 +130,7 @@ orders = sa.Table(
     sa.UniqueConstraint("account", "order_id"),
     sa.Index("ix_orders_updated", "account", "last_updated_at"),
     sa.Index("ix_orders_created", "created_at"),
+    sa.Index("ix_orders_customer", "customer_id", "created_at"),
     sa.Index(
         "ix_orders_rare_basis",
         "match_basis",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from poller.customers.fields import EMAILS, Changes, amended, has_it, recognized
+from poller.customers.fields import EMAILS, Changes, FieldRefused, amended, has_it, recognized
 from poller.customers.merge_rules import check_living
 from poller.errors import Refused, Unknown
 from store import customers, queries
@@ -74,11 +74,13 @@ def check_free(tx: Transaction, record: CustomerRecord) -> None:
     emails = {normal_email(m.email): m.slot for m in record.emails if m.email is not None}
     for email, (holder, _) in customers.find_emails(tx, record.business, emails).items():
         if holder != record.customer_id:
-            raise Refused(has_it(f"email_{emails[email]}", holder, record.customer_id))
+            name = f"email_{emails[email]}"
+            raise FieldRefused(name, has_it(name, holder, record.customer_id), holder)
     ids = () if record.external_id is None else (record.external_id,)
     for holder in customers.find_external_ids(tx, record.business, ids).values():
         if holder != record.customer_id:
-            raise Refused(f"customer {holder} has that external id: every customer needs its own.")
+            sentence = f"customer {holder} has that external id: every customer needs its own."
+            raise FieldRefused("external_id", sentence, holder)
 
 
 def settle_business(known: Mapping[str, str], name: str | None) -> str:

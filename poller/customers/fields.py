@@ -44,18 +44,63 @@ class Changes:
     labels: Mapping[str, str | None] = field(default_factory=dict)
 
 
+class FieldRefused(Refused):
+    """The value of one field is refused; ``holder`` is the customer who has it already."""
+
+    def __init__(self, field: str, sentence: str, holder: int) -> None:
+        super().__init__(sentence)
+        self.field = field
+        self.holder = holder
+
+
 def checked(
     given: Mapping[str, str], labels: Iterable[str] = (), shared_emails: frozenset[str] = frozenset()
 ) -> Changes:
     """Check values as they were typed. Raises Refused, which names the field and never the value."""
+    changes, wrong = examined(given, labels, shared_emails)
+    for sentence in wrong.values():
+        raise Refused(sentence)
+    return changes
+
+
+def examined(
+    given: Mapping[str, str], labels: Iterable[str] = (), shared_emails: frozenset[str] = frozenset()
+) -> tuple[Changes, dict[str, str]]:
+    """Check values as they were typed. Return those that are good, and by field what is wrong with others."""
     values: dict[str, str | Decimal | None] = {}
+    good_labels: dict[str, str | None] = {}
+    wrong: dict[str, str] = {}
     for name, text in given.items():
         stripped = text.strip()
-        values[name] = _value(name, stripped, shared_emails) if stripped else None
-    normal = [normal_email(str(values[name])) for name in EMAILS if values.get(name)]
-    if len(set(normal)) < len(normal):
-        raise Refused("the same e-mail is given for two slots: one is enough.")
-    return Changes(values, dict(map(_label, labels)))
+        try:
+            values[name] = _value(name, stripped, shared_emails) if stripped else None
+        except Refused as refused:
+            wrong[name] = str(refused)
+    seen: set[str] = set()
+    for name in (name for name in EMAILS if values.get(name)):
+        if (email := normal_email(str(values[name]))) in seen:
+            wrong[name] = "the same e-mail is given for two slots: one is enough."
+        seen.add(email)
+    for text in labels:
+        try:
+            good_labels |= [_label(text)]
+        except Refused as refused:
+            wrong["labels"] = str(refused)
+    return Changes(values, good_labels), wrong
+
+
+def text_of(record: CustomerRecord, name: str) -> str:
+    """Return a field as a person would type it; an erased e-mail is empty."""
+    kind, _, part = name.partition("_")
+    if name == "discount_percent":
+        value = None if record.discount_percent is None else format(record.discount_percent, "f")
+    elif name in EMAILS:
+        value = next((main.email for main in record.emails if main.slot == int(part)), None)
+    elif kind in ADDRESSES:
+        value = getattr(getattr(record, kind) or Address(), part)
+    else:
+        value = getattr(record, name)
+    return (value or "").strip()
 
 
 def _value(name: str, text: str, shared_emails: frozenset[str]) -> str | Decimal:

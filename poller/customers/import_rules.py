@@ -22,6 +22,7 @@ from poller.customers.fields import (
     checked,
     has_it,
     main_email,
+    text_of,
     with_emails,
 )
 from poller.errors import Refused
@@ -234,18 +235,7 @@ def with_emails_spread(given: Mapping[str, str], mains: Sequence[MainEmail]) -> 
 
 def _exported(record: CustomerRecord, name: str) -> str:
     """Return a field as the export shows it, without blanks at its ends."""
-    kind, _, part = name.partition("_")
-    if name == "name":
-        value = shown_name(record)
-    elif name == "discount_percent":
-        value = None if record.discount_percent is None else format(record.discount_percent, "f")
-    elif name in EMAILS:
-        value = next((main.email for main in record.emails if main.slot == int(part)), None)
-    elif kind in ADDRESSES:
-        value = getattr(getattr(record, kind) or Address(), part)
-    else:
-        value = getattr(record, name)
-    return (value or "").strip()
+    return (shown_name(record) or "").strip() if name == "name" else text_of(record, name)
 
 
 _SHOWN = ("external_id", "name", "company", "phone", "billing", "delivery", *SELLERS)

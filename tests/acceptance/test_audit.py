@@ -266,6 +266,7 @@ BODIES: dict[str, dict[str, Any]] = {
 FORMS: dict[str, dict[str, str]] = {
     "/console/search": {"q": "quentin-b@marketplace.amazon.co.uk"},
     "/console/customers/{customer_id}/merge/preview": {"other": "{b}"},
+    "/console/customers/{customer_id}/edit": {"email_1": "no address"},
     "/console/quarantine/{account}/{order_id}/retry": {},
 }
 
@@ -320,6 +321,7 @@ def test_every_route_that_shows_buyer_data_is_in_the_log_and_no_other(place: Ser
         "/console/orders/{account}/{order_id}",
         "/console/customers",
         "/console/customers/{customer_id}",
+        "/console/customers/{customer_id}/edit",
         "/console/customers/{customer_id}/merge",
         "/console/customers/{customer_id}/merge/preview",
         "/console/orders.csv",

@@ -6,7 +6,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 from connectors.orders import Money
-from store import sales
+from store import queries, sales
 from store.engine import Store
 from tests.integration.store_world import apply
 from tests.unit.matching_world import DE, T0, a_pending_order, an_order, gbp
@@ -35,3 +35,29 @@ def test_sales_are_summed_by_day_marketplace_and_currency(store: Store) -> None:
         (today, "DE", "EUR", 1, Decimal("7.00")),
         (today, "UK", "GBP", 3, Decimal("12.30")),
     ]
+
+
+def test_what_a_customer_has_bought_is_told_by_first_last_and_totals(store: Store) -> None:
+    email = "ann@marketplace.amazon.co.uk"
+    apply(
+        store,
+        an_order("o2", email, total=gbp("12.10"), created_at=T0),
+        an_order("o1", email, total=gbp("0.20"), created_at=T0 - DAY),
+        an_order("o3", email, total=Money(Decimal("7.00"), "EUR"), created_at=T0 + DAY, marketplace_id=DE),
+        an_order("o4", email, total=gbp("50.00"), created_at=T0 + DAY),
+        an_order("o5", email, total=None, created_at=T0),
+        an_order("x", "bob@example.com", total=gbp("1.00"), created_at=T0),
+    )
+    apply(store, an_order("o4", email, updated=9, created_at=T0 + DAY, status="CANCELLED"))
+    with store.read() as tx:
+        customer_id = queries.find_orders(tx, "o1")[0].customer_id or 0
+        bought = sales.of_customer(tx, customer_id)
+        newest = sales.of_customer(tx, customer_id, most=2)
+        nobody = sales.of_customer(tx, 4711)
+    assert (bought.orders, bought.more) == (5, False)
+    assert bought.totals == {"EUR": Decimal("7.00"), "GBP": Decimal("12.30")}
+    assert bought.first is not None
+    assert bought.last is not None
+    assert (bought.first.order_id, bought.last.order_id) == ("o1", "o4")
+    assert (newest.orders, newest.more, newest.totals) == (2, True, {"EUR": Decimal("7.00")})
+    assert (nobody.orders, nobody.first, nobody.last, nobody.totals) == (0, None, None, {})

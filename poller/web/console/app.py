@@ -16,7 +16,10 @@ from poller.web.console import (
     audit,
     backfills,
     customers,
+    duplicates,
+    editing,
     forms,
+    merging,
     orders,
     overview,
     quarantine,
@@ -29,7 +32,21 @@ from poller.web.console import (
 if TYPE_CHECKING:
     from poller.web.oidc import OidcProvider
 
-ROUTERS = (sign_in, account, overview, orders, customers, backfills, quarantine, runs, search, audit)
+ROUTERS = (
+    sign_in,
+    account,
+    overview,
+    orders,
+    editing,
+    customers,
+    merging,
+    duplicates,
+    backfills,
+    quarantine,
+    runs,
+    search,
+    audit,
+)
 
 Handler = Callable[[Request, Any], Awaitable[Response]]
 
@@ -44,7 +61,7 @@ def make_console(service: Service, handlers: Mapping[type[Exception], Handler]) 
     console.state.service = service
     console.state.oidc = _provider_of(service)
     console.state.snapshots = overview.Snapshots()
-    console.state.duplicates = customers.DuplicateSearch(service.stop)
+    console.state.duplicates = duplicates.DuplicateSearch(service.stop)
     for module in ROUTERS:
         console.include_router(module.router)
     console.mount("/static", StaticFiles(directory=rendering.HERE / "static"), name="static")

@@ -107,6 +107,10 @@ class Fields:
             raise Problem(422, "invalid", f"the field {name} cannot be read.")
         return values[0].strip()
 
+    def has(self, name: str) -> bool:
+        """Return True if the form had this field, empty or not."""
+        return name in self._values
+
     def secret(self, name: str) -> str:
         """Return a value as it was typed, spaces included."""
         return self._values.get(name, [""])[0]
