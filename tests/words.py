@@ -82,7 +82,7 @@ def texts() -> Iterator[tuple[Path, str]]:
     """Yield each file that is checked, with its prose."""
     for path in sorted(ROOT.glob("*.md")):
         yield path, path.read_text(encoding="utf-8")
-    for path in sorted(p for p in (ROOT / "docs").rglob("*") if p.is_file()):
+    for path in sorted(p for p in (ROOT / "docs").rglob("*") if p.is_file() and p.suffix != ".png"):
         yield path, path.read_text(encoding="utf-8")
     for room in ("config", "connectors", "poller", "store", "tests"):
         for path in sorted((ROOT / room).rglob("*.py")):

@@ -90,8 +90,8 @@ def settings_of_the_code() -> set[str]:
     return {f"{PREFIX}{name}" for name in SCALARS} | accounts
 
 
-def test_the_readmes_table_has_every_setting_and_no_other() -> None:
-    documented = [quoted(row[0])[0] for row in rows(section("README.md", "## Configuration"))]
+def test_the_table_has_every_setting_and_no_other() -> None:
+    documented = [quoted(row[0])[0] for row in rows(PAGES["docs/settings.md"])]
     assert sorted(documented) == sorted(settings_of_the_code())
 
 
@@ -101,10 +101,10 @@ def test_every_setting_that_a_page_names_exists() -> None:
         assert name.removesuffix("_FILE").replace("__ACME__", "__<NAME>__") in known
 
 
-def test_the_readmes_defaults_are_those_of_the_code() -> None:
+def test_the_written_defaults_are_those_of_the_code() -> None:
     settings, problems = check_settings({})
     assert not problems
-    written = {quoted(row[0])[0]: quoted(row[2]) for row in rows(section("README.md", "## Configuration"))}
+    written = {quoted(row[0])[0]: quoted(row[2]) for row in rows(PAGES["docs/settings.md"])}
     limits = ("READY_SUCCESS_SECONDS", "READY_GAP_SECONDS", "READY_REFUSAL_SECONDS")
     for name in ("CONFIG_DIR", "POLL_SECONDS", "POLL_SECONDS_BUSY", "EXECUTOR", "LOG_LEVEL", *limits):
         assert written[f"{PREFIX}{name}"] == [str(getattr(settings, name.lower()))]
@@ -232,9 +232,9 @@ def options_of(function: Any) -> set[str]:
     return found
 
 
-def test_the_readmes_table_has_every_command_and_no_other() -> None:
+def test_the_table_has_every_command_and_no_other() -> None:
     documented = []
-    for row in rows(section("README.md", "## Operation")):
+    for row in rows(without_blocks(PAGES["docs/commands.md"])):
         names = quoted(row[0])
         if not names:
             continue
@@ -269,9 +269,9 @@ def test_every_call_in_the_pages_names_a_command_and_options_that_exist() -> Non
         assert options <= options_of(known[name]), f"{page}: order-sync {' '.join(words)}"
 
 
-def test_options_in_the_readmes_table_exist() -> None:
+def test_options_in_the_table_of_commands_exist() -> None:
     known = commands_of_the_code()
-    for row in rows(section("README.md", "## Operation")):
+    for row in rows(without_blocks(PAGES["docs/commands.md"])):
         names = quoted(row[0])
         if not names:
             continue
@@ -298,7 +298,7 @@ def test_the_simulators_options_are_documented_with_their_defaults() -> None:
 
 
 def test_the_exit_statuses_are_those_of_the_code() -> None:
-    documented = {int(row[0]) for row in rows(section("README.md", "## Operation")) if row[0].isdigit()}
+    documented = {int(row[0]) for row in rows(without_blocks(PAGES["docs/commands.md"])) if row[0].isdigit()}
     assert documented == {
         0,
         failures.FAULT,
@@ -499,3 +499,13 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
                 reached.add(found)
                 waiting.append(found)
     assert reached == set(PAGES)
+
+
+def test_the_readme_is_a_front_door() -> None:
+    """Its first screen has pictures, and it stays short: what is longer has a page of its own."""
+    assert len(README.splitlines()) <= 156
+    assert len(README.encode()) <= 12_500
+    pictures = re.findall(r'(?:src|srcset)="([^"]+)"', README)
+    assert len(pictures) == 4
+    for name in pictures:
+        assert (ROOT / name).stat().st_size < 150_000, name

@@ -67,7 +67,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def pages(place: Served) -> dict[str, str]:
     """Return an address for each page that a signed-in user can open, by the template of its route."""
     with place.store.read() as tx:
-        (order,) = queries.list_orders(tx, limit=1, match_basis="email_1")
+        known_buyers = queries.list_orders(tx, limit=200, match_basis="email_1", status="SHIPPED")
+        order = next(each for each in known_buyers if len(each.lines) > 1 and each.packages)
         unreadable = quarantine.entries(tx)[0]
         one, two = [c.customer_id for c in queries.list_customers(tx, limit=2)]
     known: dict[str, str] = {
