@@ -19,6 +19,15 @@ class Unknown(Refused):
     """The named thing does not exist."""
 
 
+class NoCustomer(Unknown):
+    """There is no customer of this id."""
+
+    def __init__(self, customer_id: int) -> None:
+        super().__init__(
+            f"there is no customer {customer_id}: `order-sync customers list` finds those there are."
+        )
+
+
 class Unusable(Exception):
     """The configuration cannot work. Each sentence names what, where and the remedy."""
 

@@ -57,7 +57,10 @@ def read_position(text: str) -> Position:
     """Return the position that a text names. Raises BadPosition."""
     match = _NUMBER.fullmatch(text.strip())
     if match is None:
-        raise BadPosition("a position is a number, as the last answer or `order-sync export` gave it")
+        raise BadPosition(
+            "a position is a number such as 4711 or 4711.2.99, as the last answer or `order-sync export` "
+            "gave it"
+        )
     number, what, key = match.groups()
     return Position(int(number)) if what is None else Position(int(number), int(what), int(key))
 

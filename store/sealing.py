@@ -50,6 +50,11 @@ def key_id(key: bytes) -> bytes:
     return hashlib.sha256(b"key id" + key).digest()[:4]
 
 
+def key_id_of(sealed: bytes) -> bytes:
+    """Return the id of the key that a value was sealed with."""
+    return sealed[_KEY_ID]
+
+
 class Sealer:
     """Seals with the first key, opens with any. Thread-safe; its ``repr`` shows no key."""
 

@@ -44,7 +44,9 @@ def rename(store: Store, setup: Setup, old: str, new: str, actor: Actor) -> Rena
     def carry_over(tx: Transaction) -> Rename:
         business = accounts.businesses_of(tx).get(old)
         if business is None:
-            raise Unknown(f"nothing is stored of an account {old}.")
+            raise Unknown(
+                f"nothing is stored of an account {old}: the name so far comes first, then the new one."
+            )
         if business != configured:
             raise Refused(
                 f"the customers of account {old} belong to the business {business}: set "

@@ -89,12 +89,22 @@ def expected_in(tx: Transaction, account: str, marketplace_id: str, interval: In
     return estimates.expected_orders(read_ranges(tx, account, marketplace_id), interval, count)
 
 
-def waits_for(
-    tx: Transaction, place: Place | None, account: str, marketplace_id: str, code: str
-) -> str | None:
-    """Return why a backfill cannot go on, in words; None if it can."""
-    if place is None:
-        return f"{code} is not polled: it has no file, or is not enabled"
+def _not_polled(setup: Setup, backfill: Backfill, code: str) -> str:
+    """Return why no source reads a backfill's marketplace, and what to do."""
+    number = backfill.backfill_id
+    account = setup.accounts.get(backfill.account)
+    if account is not None and backfill.marketplace_id in account.marketplaces:
+        found, remedy = f"{code} is not enabled", "set enabled = true in its file"
+    else:
+        found, remedy = (
+            f"no usable file for marketplace {code}",
+            "write or mend it (`order-sync config check`)",
+        )
+    return f"{found}: {remedy}, or end it with `order-sync backfill cancel {number}`"
+
+
+def waits_for(tx: Transaction, account: str, marketplace_id: str, code: str) -> str | None:
+    """Return why a backfill of a polled marketplace cannot go on, in words; None if it can."""
     progress = ledger.load_marketplaces(tx, account).get(marketplace_id)
     if progress is not None and progress.enrolled is False:
         return f"the seller is not enrolled in {code}: enrol, or set enabled = false in its file"
@@ -123,7 +133,11 @@ def standing_of(tx: Transaction, setup: Setup, backfill: Backfill) -> Standing:
     waits: str | None = None
     sure: Certainty = "unknown"
     if backfill.state in ACTIVE:
-        waits = waits_for(tx, place, backfill.account, backfill.marketplace_id, code)
+        waits = (
+            _not_polled(setup, backfill, code)
+            if place is None
+            else waits_for(tx, place.name, backfill.marketplace_id, code)
+        )
     if place is not None:
         left, sure = _orders_left(tx, backfill, span)
         if backfill.state in ACTIVE and waits is None:

@@ -138,7 +138,7 @@ def planned(tx: Transaction, request: Request, settings: Settings) -> Plan:
         budgets,
         estimates.by_search(number, span, budgets, BACKFILL_FIRST_SPAN),
         estimates.by_report(number, span, budgets, BACKFILL_FIRST_SPAN) if todo else estimates.NOTHING,
-        waits_for(tx, place, place.name, marketplace_id, code),
+        waits_for(tx, place.name, marketplace_id, code),
     )
 
 
@@ -237,7 +237,7 @@ def start(tx: Transaction, request: Request) -> Started:
     number = ledger.open_backfill(
         tx, place.name, marketplace_id, "manual", todo.lower, todo.upper, request.way, "planned"
     )
-    if waits := waits_for(tx, place, place.name, marketplace_id, code):
+    if waits := waits_for(tx, place.name, marketplace_id, code):
         notes.append(f"backfill {number} waits: {waits}")
     return Started(number, tuple(notes))
 

@@ -63,7 +63,7 @@ def account_of(accounts: Mapping[str, Account], name: str | None) -> Account:
     if account is None:
         raise Refused(f"there is no usable account {name}; accounts: {names}.")
     if not account.sources:
-        raise Refused(f"account {name} has no enabled marketplace.")
+        raise Refused(f"account {name} has no enabled marketplace: set enabled = true in the file of one.")
     return account
 
 

@@ -197,7 +197,11 @@ def resume(backfill_id: Id, wait: Wait = False) -> None:
         with service.store.read() as tx:
             place = place_of(service.accounts, backfills.find(tx, backfill_id))
         if place is None:
-            raise Failure(f"the marketplace of backfill {backfill_id} is not polled.", status=BAD_INPUT)
+            raise Failure(
+                f"the marketplace of backfill {backfill_id} is not polled: write its file, or set enabled = "
+                "true there.",
+                status=BAD_INPUT,
+            )
         service.store.commit(lambda tx: backfills.resume(tx, backfill_id, running_too=wait))
         if wait:
             _carry_out(service, place, backfill_id)

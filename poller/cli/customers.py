@@ -13,6 +13,7 @@ from poller.cli.options import AsJson, CustomerId, Limit
 from poller.cli.orders import address_line
 from poller.cli.output import put, put_json, put_table, say
 from poller.cli.session import disclosed, opened
+from poller.errors import NoCustomer
 from poller.export import customer_object, journal_object
 from poller.matching.customer_records import shown_name
 from poller.matching.emails import contact_email
@@ -141,7 +142,7 @@ def _followed(tx: Transaction, customer_id: int) -> CustomerRecord:
         say(f"customer {customer.customer_id} was merged into customer {customer.merged_into}")
         customer = queries.get_customer(tx, customer.merged_into)
     if customer is None:
-        raise Failure(f"there is no customer {customer_id}.", status=BAD_INPUT)
+        raise NoCustomer(customer_id)
     return customer
 
 

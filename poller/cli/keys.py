@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
+
 import typer
 
 from poller.cli.failures import BAD_INPUT, FAULT, INTERRUPTED, Failure
@@ -10,7 +12,7 @@ from poller.cli.session import enter, opened, stopped_by_signals
 from poller.privacy.key_rotation import Rotation, about_keys, without_first_key
 from poller.text import counted
 from store import rotation
-from store.sealing import new_key
+from store.sealing import key_id, new_key
 
 app = typer.Typer()
 
@@ -23,7 +25,9 @@ def keys() -> None:
 @app.command()
 def new() -> None:
     """Make a key for ORDER_SYNC_ENCRYPTION_KEY and print it. Nothing is stored."""
-    put(new_key())
+    key = new_key()
+    put(key)
+    say(f"Its id is {key_id(b64decode(key)).hex()}, by which messages name it.")
     say("Set it as ORDER_SYNC_ENCRYPTION_KEY and keep a copy apart from the database: without it, buyer data")
     say("cannot be read. How to change keys while the service runs: docs/operation.md.")
 

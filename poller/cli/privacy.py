@@ -14,6 +14,7 @@ from poller.cli.options import DryRun, Yes
 from poller.cli.output import progress, put_json, say
 from poller.cli.session import confirm, disclosed, enter, opened, operator, stopped_by_signals
 from poller.customers import duplicates
+from poller.errors import NoCustomer
 from poller.export import customer_object, journal_object, order_object
 from poller.matching.retention import term
 from poller.privacy.forget import AccountForgetting, Forgotten, Person, find_person, forget_customer
@@ -118,7 +119,7 @@ def show(customer_id: Annotated[int, typer.Argument(metavar="CUSTOMER_ID")]) -> 
     with opened() as service, service.store.read() as tx:
         person = find_person(tx, customer_id, service.read_payload)
         if person is None:
-            raise Failure(f"there is no customer {customer_id}.", status=BAD_INPUT)
+            raise NoCustomer(customer_id)
         everything = _all_of(tx, person)
         disclosed(service, _subjects(person, everything))
         put_json(everything)
@@ -224,7 +225,7 @@ def _forget_customer(service: Service, customer_id: int, yes: bool) -> None:
     with service.store.read() as tx:
         person = find_person(tx, customer_id, service.read_payload)
         if person is None:
-            raise Failure(f"there is no customer {customer_id}.", status=BAD_INPUT)
+            raise NoCustomer(customer_id)
         refs = erasure.orders_of(tx, person.ids)
         alike = _alike(tx, person)
     main = person.records[0]

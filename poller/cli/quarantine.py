@@ -76,7 +76,10 @@ def show(
         if entries:
             disclosed(service, about("quarantine", (order_id,)))
     if not entries:
-        raise Failure(f"order {order_id} is not in quarantine.", status=BAD_INPUT)
+        raise Failure(
+            f"order {order_id} is not in quarantine: `order-sync quarantine list` lists those that are.",
+            status=BAD_INPUT,
+        )
     if len(entries) > 1:
         names = " and ".join(sorted(entry.account for entry in entries))
         raise Failure(f"accounts {names} both have order {order_id} there: add --account.", status=BAD_INPUT)

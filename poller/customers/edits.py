@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from poller.customers.fields import EMAILS, Changes, FieldRefused, amended, has_it, recognized
 from poller.customers.merge_rules import check_living
-from poller.errors import Refused, Unknown
+from poller.errors import NoCustomer, Refused
 from store import customers, queries
 from store.engine import Transaction
 from store.journal import difference
@@ -37,7 +37,7 @@ def edit(tx: Transaction, customer_id: int, changes: Changes, who: str) -> Custo
         raise Refused("nothing to change: name at least one field.")
     record = customers.load(tx, [customer_id]).get(customer_id)
     if record is None:
-        raise Unknown(f"there is no customer {customer_id}.")
+        raise NoCustomer(customer_id)
     check_living(record)
     named = [str(changes.values[name]) for name in EMAILS if changes.values.get(name)]
     known = recognized(record, customers.find_emails(tx, record.business, named), "hand")

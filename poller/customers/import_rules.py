@@ -25,7 +25,7 @@ from poller.customers.fields import (
     text_of,
     with_emails,
 )
-from poller.errors import Refused
+from poller.errors import NoCustomer, Refused
 from poller.matching.customer_records import shown_name
 from store.origins import ADDRESS_PARTS, ADDRESSES, part_names
 from store.records import Address, CustomerRecord, MainEmail, normal_email
@@ -192,7 +192,7 @@ def edit_of(line: Line, edit: Edit, records: Mapping[int, CustomerRecord]) -> Li
     record = records.get(edit.customer_id)
     try:
         if record is None:
-            raise Refused(f"there is no customer {edit.customer_id}.")
+            raise NoCustomer(edit.customer_id)
         given = with_emails_spread(edit.given, record.emails)
         business = given.pop("business", "")
         if business and business != record.business:

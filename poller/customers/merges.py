@@ -14,7 +14,7 @@ from msgspec import structs
 
 from poller.customers import merge_rules
 from poller.customers.merge_rules import Facts, Side, Undoing
-from poller.errors import Refused, Unknown
+from poller.errors import NoCustomer, Refused
 from poller.matching.emails import BASIS_OF_SLOT, usable_email
 from store import customers, merges, queries
 from store.engine import Tombstone, Transaction
@@ -138,7 +138,7 @@ def _pair(tx: Transaction, kept_id: int, other_id: int) -> tuple[CustomerRecord,
 def _of(records: dict[int, CustomerRecord], customer_id: int) -> CustomerRecord:
     record = records.get(customer_id)
     if record is None:
-        raise Unknown(f"there is no customer {customer_id}.")
+        raise NoCustomer(customer_id)
     return record
 
 

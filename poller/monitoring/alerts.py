@@ -8,8 +8,10 @@ reported without it.
 from __future__ import annotations
 
 import logging
+import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import structlog
@@ -50,24 +52,81 @@ def through_apprise(urls: Sequence[str]) -> Send:
     def send(title: str, text: str, good: bool) -> list[Delivery]:
         import apprise  # takes a quarter of a second
 
-        logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
         kind = apprise.NotifyType.SUCCESS if good else apprise.NotifyType.WARNING
         deliveries = []
         for number, url in enumerate(urls, 1):
-            address = apprise.Apprise.instantiate(url)
             name = shown_address(url, number)
-            if not isinstance(address, apprise.NotifyBase):
-                deliveries.append(Delivery(name, False, "apprise does not understand it"))
-                continue
-            try:
-                accepted = bool(address.notify(body=text, title=title, notify_type=kind))
-            except Exception as error:  # the other addresses still get the message
-                deliveries.append(Delivery(name, False, type(error).__name__))
-                continue
-            deliveries.append(Delivery(name, accepted, None if accepted else "it was not accepted"))
+            with _overheard() as words:
+                address = apprise.Apprise.instantiate(url)
+                if not isinstance(address, apprise.NotifyBase):
+                    deliveries.append(Delivery(name, False, NOT_UNDERSTOOD))
+                    continue
+                try:
+                    accepted = bool(address.notify(body=text, title=title, notify_type=kind))
+                except Exception as error:  # the other addresses still get the message
+                    deliveries.append(Delivery(name, False, type(error).__name__))
+                    continue
+            deliveries.append(Delivery(name, accepted, None if accepted else why_refused(words)))
         return deliveries
 
     return send
+
+
+NOT_UNDERSTOOD = (
+    "apprise does not understand it: https://github.com/caronc/apprise/wiki shows how to write it"
+)
+
+
+@contextmanager
+def _overheard() -> Iterator[Sequence[str]]:
+    """Yield what apprise logs meanwhile, and keep it from every log."""
+    logger = logging.getLogger("apprise")
+    words: list[str] = []
+
+    def keep(record: logging.LogRecord) -> bool:
+        words.append(record.getMessage())
+        return False
+
+    logger.setLevel(logging.DEBUG)
+    logger.addFilter(keep)
+    try:
+        yield words
+    finally:
+        logger.removeFilter(keep)
+        logger.setLevel(logging.CRITICAL + 1)
+
+
+_STATUSES = {
+    401: "user, password or token are refused",
+    403: "user, password or token are refused",
+    404: "nothing is at this address",
+    429: "too many messages",
+}
+
+_REASONS = (
+    (r"name or service not known|name resolution|getaddrinfo|no address associated", "its host is unknown"),
+    (r"connection refused", "the connection is refused: check host and port"),
+    (r"certificate|ssl", "its TLS certificate is not trusted"),
+    (r"timed? ?out", "no answer in time"),
+    (r"authentication|\(535", "its server refuses user or password"),
+    (r"connection|socket|unreachable", "it cannot be reached from here"),
+)
+"""Patterns of what apprise logs, and what is said of it."""
+
+
+def why_refused(words: Iterable[str]) -> str:
+    """Return why an address did not accept a message, in words of ours: apprise's may quote secrets."""
+    logged = " ".join(words)
+    status = re.search(r"error=(\d{3})\b", logged)
+    if status is not None:
+        reason = _STATUSES.get(int(status[1]))
+        return f"it answered {status[1]}{f': {reason}' if reason else ''}"
+    for pattern, reason in _REASONS:
+        if re.search(pattern, logged, re.IGNORECASE):
+            return reason
+    return (
+        "it was not accepted: check it in ORDER_SYNC_ALERT_URLS, for example with the program `apprise -vv`"
+    )
 
 
 FAULT_SENT_AFTER = 300.0

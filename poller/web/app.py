@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -141,9 +141,17 @@ async def _refused(request: Request, error: Any) -> Response:
 async def _http(request: Request, error: Any) -> Response:
     """Answer an error of the framework: unknown route, wrong method, body that is not JSON."""
     kinds = {404: "no-route", 405: "method"}
-    details = {404: "there is nothing at this address.", 405: "this address does not support this method."}
+
+    def see(what: str) -> str:
+        return "" if sessions.is_page(request.scope["path"]) else f": /openapi.json {what}"
+
+    allowed = (error.headers or {}).get("Allow", "another one")
+    details = {
+        404: f"there is nothing at this address{see('lists those there are')}.",
+        405: f"this address does not support this method: it takes {allowed}.",
+    }
     kind = kinds.get(error.status_code, "request")
-    detail = details.get(error.status_code, "the request is malformed.")
+    detail = details.get(error.status_code, f"the request is malformed{see('describes each one')}.")
     return Problem(error.status_code, kind, detail, headers=error.headers).response()
 
 
@@ -151,7 +159,7 @@ async def _invalid(_: Request, error: Any) -> Response:
     """Name the invalid parts and why, never their values, which may be a buyer's."""
     errors, sentences = [], []
     for part in error.errors():
-        where, reason = [str(piece) for piece in part["loc"]], _REASONS.get(part["type"], "is invalid")
+        where, reason = [str(piece) for piece in part["loc"]], _reason(part["type"], part.get("ctx", {}))
         errors.append({"where": ".".join(where), "what": reason})
         # An index or an offset says nothing in a sentence.
         name = ".".join(piece for piece in where[1:] if not piece.isdigit()) or where[0]
@@ -160,17 +168,28 @@ async def _invalid(_: Request, error: Any) -> Response:
     return Problem(422, "invalid", detail, errors=errors).response()
 
 
+def _reason(kind: str, limits: Mapping[str, Any]) -> str:
+    """Return the end of a sentence about an invalid part. ``limits``: those of our own schema."""
+    known = _REASONS.get(kind, "is not of the form that /openapi.json describes")
+    return known.format_map(limits)
+
+
 _REASONS = {
     "missing": "is missing",
     "extra_forbidden": "is unknown",
     "json_invalid": "is not JSON",
-    "string_too_long": "is too long",
-    "string_too_short": "is too short",
-    "too_long": "has too many items",
-    "literal_error": "is not one of the allowed values",
-    "int_parsing": "is not a whole number",
-    "greater_than_equal": "is too small",
-    "less_than_equal": "is too large",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_pattern_mismatch": "has a character that is not allowed here",
+    "too_long": "must have at most {max_length} items",
+    "literal_error": "must be {expected}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "string_type": "must be a text",
+    "list_type": "must be a list",
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "must be a JSON object"),
     **dict.fromkeys(("datetime_parsing", "datetime_from_date_parsing"), "must look like 2026-01-31"),
 }
 

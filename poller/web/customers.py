@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from poller.bootstrap import Service
 from poller.customers import duplicates, edits, merges
 from poller.customers.fields import BUYERS, Changes, checked
-from poller.errors import Unknown
+from poller.errors import NoCustomer
 from poller.export import Customer, JournalEntry
 from poller.web.access import Caller
 from poller.web.dependencies import (
@@ -71,7 +71,7 @@ def etag_of(tx: Transaction, *customer_ids: int) -> str:
     for customer_id in customer_ids:
         version = queries.version_of(tx, customer_id)
         if version is None:
-            raise Unknown(f"there is no customer {customer_id}.")
+            raise NoCustomer(customer_id)
         parts.append(f"{customer_id}-{version}")
     return '"' + ".".join(parts) + '"'
 
@@ -160,7 +160,7 @@ def show_customer(
         customer = queries.get_customer(tx, customer_id)
         response.headers["ETag"] = etag_of(tx, customer_id)
     if customer is None:
-        raise Unknown(f"there is no customer {customer_id}.")
+        raise NoCustomer(customer_id)
     (shown,) = customers_for(caller, [customer])
     return shown
 

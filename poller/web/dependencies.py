@@ -113,7 +113,7 @@ def utc(time: datetime | None) -> datetime | None:
     try:
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except OverflowError:
-        raise Problem(422, "invalid", "this time is out of range.") from None
+        raise Problem(422, "invalid", "this time is out of range: years are 1 to 9999, in UTC.") from None
 
 
 def _parameters(dependant: Dependant) -> set[str]:

@@ -6,6 +6,7 @@ It wraps the routes, so none can forget it.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import traceback
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from contextlib import suppress
@@ -189,12 +190,20 @@ async def note_refusal(scope: Scope, problem: Problem) -> None:
 
 def fault(scope: Scope, error: Exception) -> Problem:
     """Return the problem of an unexpected error. Log once where it happened; its text may quote a buyer."""
-    if scope["state"].get("logged_error") is not error:
-        scope["state"]["logged_error"] = error
+    state = scope["state"]
+    if state.get("logged_error") is not error:
+        state["logged_error"], state["fault"] = error, secrets.token_hex(4)
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{place.filename.rpartition('/')[2]}:{place.lineno}"
-        log.error("request broke", error=type(error).__name__, where=where, method=scope["method"])
-    return Problem(500, "fault", "unexpected error; see the log.")
+        log.error(
+            "request broke",
+            request=state["fault"],
+            error=type(error).__name__,
+            where=where,
+            method=scope["method"],
+        )
+    detail = f"unexpected error: the log has more about request {state['fault']}; report it with that line."
+    return Problem(500, "fault", detail)
 
 
 def with_headers(raw_headers: Any) -> list[tuple[bytes, bytes]]:

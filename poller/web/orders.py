@@ -96,7 +96,9 @@ def find_order(tx: Transaction, order_id: str, account: str | None) -> OrderReco
         raise Problem(409, "ambiguous", f"accounts {names} both have this order: add the parameter account.")
     if not matches:
         entries = [e for e in quarantine.entries(tx, [order_id]) if account in (None, e.account)]
-        where = "is in quarantine" if entries else "is not in the database"
+        where = "is not in the database: `order-sync orders fetch ID` reads it from Amazon"
+        if entries:
+            where = "is in quarantine: `order-sync quarantine show ID` says why"
         raise Problem(404, "unknown", f"this order {where}.")
     return matches[0]
 

@@ -62,7 +62,12 @@ def starting() -> Problem:
 
 def database_away() -> Problem:
     """Return the problem of a request that needs a database which does not answer."""
-    return Problem(503, "database", "the database cannot be reached or used.", headers={"Retry-After": "5"})
+    return Problem(
+        503,
+        "database",
+        "the database cannot be reached or used; `order-sync db check` says why.",
+        headers={"Retry-After": "5"},
+    )
 
 
 class InvalidPart(BaseModel):

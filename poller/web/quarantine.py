@@ -30,7 +30,7 @@ def find_entry(tx: Transaction, account: str, order_id: str) -> quarantine.Quara
     for entry in quarantine.entries(tx, [order_id]):
         if entry.account == account:
             return entry
-    raise Unknown("this order is not in quarantine.")
+    raise Unknown("this order is not in quarantine: `order-sync quarantine list` lists those that are.")
 
 
 @router.get("/quarantine/{account}/{order_id}")

@@ -43,7 +43,7 @@ def show_source(service: ServiceDep, source: Word) -> Response:
     for candidate in gather(service.store, service.setup).sources:
         if candidate.source == source:
             return JSONResponse(as_object(candidate))
-    raise Unknown("there is no such source.")
+    raise Unknown("there is no such source: GET /sources lists them.")
 
 
 @router.get("/runs", response_model=Page[runs.Run])

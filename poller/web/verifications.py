@@ -38,7 +38,7 @@ def show_verification(service: ServiceDep, verification_id: Id) -> Verification:
     with service.store.read() as tx:
         job = verifications.find(tx, verification_id)
     if job is None:
-        raise Unknown("there is no such verification.")
+        raise Unknown("there is no such verification: GET /verifications lists them.")
     return _object(job)
 
 

@@ -16,7 +16,7 @@ from store import tables
 from store.engine.connections import BUSY_SECONDS, POOLED, wait_long
 from store.engine.positions import History
 from store.engine.transaction import Transaction, is_conflict
-from store.sealing import Lookup, Sealer, UnknownKey
+from store.sealing import Lookup, Sealer, UnknownKey, key_id_of
 
 LOOKUP_KEY = "lookup_key"
 LOOKUP_KEY_PLACE = f"meta:{LOOKUP_KEY}"
@@ -183,7 +183,8 @@ def _lookup_key(conn: Connection, sealer: Sealer) -> bytes:
     try:
         return sealer.open(sealed, LOOKUP_KEY_PLACE)
     except UnknownKey:
+        configured = ", ".join(key.hex() for key in sealer.key_ids)
         raise UnknownKey(
-            "this database was sealed with another encryption key: "
-            "set ORDER_SYNC_ENCRYPTION_KEY to the key that it was last used with"
+            f"this database was sealed with another encryption key: set ORDER_SYNC_ENCRYPTION_KEY to the key "
+            f"whose id is {key_id_of(sealed).hex()} (configured: {configured}), which it was last used with"
         ) from None

@@ -28,7 +28,7 @@ from poller.cli.commands import COMMANDS
 from store import ledger, quarantine
 from store.engine import Store, create_engine
 from store.progress import Failure, Window
-from store.sealing import Sealer
+from store.sealing import Sealer, key_id
 from tests.acceptance.command_line import (
     GENEROUS,
     STARTED,
@@ -162,6 +162,7 @@ def test_a_surprise_is_one_sentence_without_its_text(shop: Shop, monkeypatch: py
 
 def test_keys_new_is_a_key_on_standard_output() -> None:
     first, second = order_sync("keys", "new"), order_sync("keys", "new")
+    assert f"Its id is {key_id(base64.b64decode(first.out)).hex()}" in first.err
     assert len(base64.b64decode(first.out.strip(), validate=True)) == 32
     assert first.out != second.out
     assert "ORDER_SYNC_ENCRYPTION_KEY" in first.err

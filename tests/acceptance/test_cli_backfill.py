@@ -430,5 +430,12 @@ def test_a_backfill_of_a_marketplace_without_enrolment_says_what_it_waits_for(tm
         assert waits in " ".join(shop("backfill", "show", started.out.strip()).out.split())
         assert listed(shop, int(started.out))["requests"] == 0
         (shop.folder / "marketplaces" / "de.toml").unlink()
-        not_polled = "DE is not polled: it has no file, or is not enabled"
-        assert listed(shop, int(started.out))["waits_for"] == not_polled
+        end_it = f"or end it with `order-sync backfill cancel {int(started.out)}`"
+        without = f"no usable file for marketplace DE: write or mend it (`order-sync config check`), {end_it}"
+        assert listed(shop, int(started.out))["waits_for"] == without
+        assert without in " ".join(shop("backfill", "show", started.out.strip()).out.split())
+        shop.configure("DE", enabled="false")
+        off = f"DE is not enabled: set enabled = true in its file, {end_it}"
+        assert listed(shop, int(started.out))["waits_for"] == off
+        refused = shop("backfill", "resume", started.out.strip(), status=2).err
+        assert "is not polled: write its file, or set enabled = true there" in refused

@@ -428,8 +428,11 @@ def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shop, d
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("merge", "{ann}", "{unknown}"), "there is no customer 4711."),
-        (("merge", "{unknown}", "{ann}", "--dry-run"), "there is no customer 4711."),
+        (("merge", "{ann}", "{unknown}"), "there is no customer 4711: `order-sync customers list` finds"),
+        (
+            ("merge", "{unknown}", "{ann}", "--dry-run"),
+            "there is no customer 4711: `order-sync customers list` finds",
+        ),
         (("merge", "{ann}", "{ann}"), "customer {ann} cannot be merged into itself: name two customers."),
         (("merge", "{bea}", "{gone}"), "customer {gone} was merged into customer {ann}: name that one."),
         (
@@ -455,12 +458,15 @@ def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shop, d
             "an address to keep is empty: name a main e-mail of either customer (--keep-email).",
         ),
         (("unmerge", "{ann}"), "customer {ann} is not merged into another one."),
-        (("unmerge", "{unknown}"), "there is no customer 4711."),
+        (("unmerge", "{unknown}"), "there is no customer 4711: `order-sync customers list` finds"),
         (
             ("unmerge", "{gone}", "--leave", "strange@example.com"),
             "an address to leave is on no third customer: strange@example.com",
         ),
-        (("edit", "{unknown}", "--name", "X"), "there is no customer 4711."),
+        (
+            ("edit", "{unknown}", "--name", "X"),
+            "there is no customer 4711: `order-sync customers list` finds",
+        ),
         (("edit", "{ann}"), "nothing to change: name at least one field."),
         (("edit", "{gone}", "--name", "X"), "customer {gone} was merged into customer {ann}: name that one."),
         (

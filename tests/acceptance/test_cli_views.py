@@ -262,7 +262,8 @@ def test_customers_show_has_record_and_orders(shop: Shop) -> None:
 
 
 def test_an_unknown_customer_is_said_to_be_unknown(shop: Shop) -> None:
-    assert shop("customers", "show", "987654", status=2).messages == ["error: there is no customer 987654."]
+    (nobody,) = shop("customers", "show", "987654", status=2).messages
+    assert nobody == "error: there is no customer 987654: `order-sync customers list` finds those there are."
 
 
 # --- export -----------------------------------------------------------------------------------------
@@ -344,7 +345,9 @@ def test_quarantine_show_puts_the_payload_on_standard_output(shop: Shop) -> None
     assert result.json()["orderId"] == POISONED
     assert "quantity" in result.err
     missing = shop("quarantine", "show", PLAIN, status=2)
-    assert missing.messages == [f"error: order {PLAIN} is not in quarantine."]
+    assert missing.messages == [
+        f"error: order {PLAIN} is not in quarantine: `order-sync quarantine list` lists those that are."
+    ]
 
 
 # --- status -----------------------------------------------------------------------------------------

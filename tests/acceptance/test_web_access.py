@@ -376,8 +376,12 @@ def test_an_unexpected_error_shows_no_traceback_and_logs_no_text(
     monkeypatch.setattr("poller.web.quarantine.quarantine.entries", broken)
     client = place.client(Authorization=f"Bearer {'x' * 40}")
     with logged() as events:
-        assert problem(client.get("/quarantine"), 500, "fault").startswith("unexpected error")
+        said = problem(client.get("/quarantine"), 500, "fault")
     (event,) = events
+    assert (
+        said
+        == f"unexpected error: the log has more about request {event['request']}; report it with that line."
+    )
     assert (event["event"], event["error"]) == ("request broke", "RuntimeError")
     assert "Quentin" not in json.dumps(events)
 

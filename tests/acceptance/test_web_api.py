@@ -118,10 +118,63 @@ def test_the_parameters_of_orders_are_named(client: httpx.Client) -> None:
         assert client.get(probed, params={"t": 1}).status_code != 422, probed
 
 
+@pytest.mark.parametrize(
+    ("path", "parameters", "remedy"),
+    [
+        ("/orders", {"limit": "0"}, "limit must be at least 1"),
+        ("/orders", {"limit": "501"}, "limit must be at most 500"),
+        ("/orders", {"limit": "many"}, "limit must be a whole number"),
+        ("/orders", {"created_from": "01/02/2026"}, "created_from must look like 2026-01-31"),
+        (
+            "/customers",
+            {"status": "gone"},
+            "status must be 'active', 'unidentified', 'merged' or 'forgotten'",
+        ),
+        ("/changes", {"after": "9" * 61}, "after must have at most 60 characters"),
+        ("/changes", {"after": "soon"}, "a position is a number such as 4711 or 4711.2.99"),
+        ("/customers/4711", {}, "there is no customer 4711: `order-sync customers list` finds"),
+        ("/quarantine/acme/1", {}, "this order is not in quarantine: `order-sync quarantine list` lists"),
+        ("/sources/acme:JP", {}, "GET /sources lists them"),
+        ("/verifications/4711", {}, "GET /verifications lists them"),
+        ("/nowhere", {}, "/openapi.json lists those there are"),
+    ],
+)
+def test_what_is_wrong_has_its_remedy(
+    client: httpx.Client, path: str, parameters: dict[str, str], remedy: str
+) -> None:
+    answer = client.get(path, params=parameters)
+    assert answer.status_code in (404, 422)
+    assert remedy in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("body", "remedy"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "must be a JSON object"),
+        ('{"name": 1}', "name must be a text"),
+        ('{"labels": []}', "labels must be a JSON object"),
+        ('{"emails": 1}', "emails is unknown"),
+    ],
+)
+def test_a_wrong_body_has_its_remedy(client: httpx.Client, body: str, remedy: str) -> None:
+    answer = client.post("/customers", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    assert remedy in answer.json()["detail"]
+
+
+def test_a_wrong_method_names_those_there_are(client: httpx.Client) -> None:
+    assert (
+        problem(client.put("/orders"), 405, "method")
+        == "this address does not support this method: it takes GET."
+    )
+
+
 def test_a_missing_order_differs_from_one_in_quarantine(client: httpx.Client) -> None:
     unknown = problem(client.get("/orders/111-0000000-9999999"), 404, "unknown")
-    assert unknown == "this order is not in the database."
-    assert problem(client.get(f"/orders/{BAD}"), 404, "unknown") == "this order is in quarantine."
+    assert unknown == "this order is not in the database: `order-sync orders fetch ID` reads it from Amazon."
+    quarantined = problem(client.get(f"/orders/{BAD}"), 404, "unknown")
+    assert quarantined == "this order is in quarantine: `order-sync quarantine show ID` says why."
     problem(client.get(f"/orders/{ORDERS[0]}", params={"account": "other"}), 404, "unknown")
 
 

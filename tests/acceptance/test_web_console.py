@@ -321,6 +321,11 @@ def test_buyers_are_masked_without_the_scope(place: Served) -> None:
     assert said(events) == []
 
 
+def test_a_page_that_is_not_there_names_nothing_of_the_api(place: Served) -> None:
+    text = place.browser("lost", "read").get("/console/nowhere").text
+    assert "There is nothing at this address." in text
+
+
 def test_the_address_of_a_search_is_an_empty_search(place: Served) -> None:
     ann = place.browser("reloading", "read", "buyer-data")
     for path in ("/console/search", "/console/search?q=Quentin"):

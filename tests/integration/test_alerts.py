@@ -27,6 +27,7 @@ from poller.monitoring.alerts import (
     Delivery,
     Send,
     through_apprise,
+    why_refused,
 )
 from poller.monitoring.gather import gather
 from poller.monitoring.status import Item
@@ -214,7 +215,8 @@ def test_an_address_that_fails_keeps_the_others_from_nothing_and_is_never_named(
         urls = ["nonsense://very-secret", apprise_url(refusing), apprise_url(receiver)]
         results = through_apprise(urls)("a title", "a text", True)
     assert [result.accepted for result in results] == [False, False, True]
-    assert results[0].problem == "apprise does not understand it"
+    assert (results[0].problem or "").startswith("apprise does not understand it: https://")
+    assert results[1].problem == "it answered 500"
     assert "very-secret" not in "".join(map(repr, results)) + caplog.text
 
 
@@ -228,8 +230,37 @@ def test_alerts_test_sends_a_trial_to_every_address(receiver: Receiver, tmp_path
     receiver.answer = lambda request: 404
     environ = {"ORDER_SYNC_ALERT_URLS": apprise_url(receiver)}
     failed = order_sync("alerts", "test", environ=environ, status=1)
-    assert failed.lines == ["wrong  number 1 (json): it was not accepted"]
+    assert failed.lines == ["wrong  number 1 (json): it answered 404: nothing is at this address"]
     assert "very-secret" not in failed.out + failed.err
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("json://user:very-secret@127.0.0.1:1/", "the connection is refused: check host and port"),
+        ("mailto://user:very-secret@127.0.0.1:1/?to=a@b.example&smtp=127.0.0.1&from=a@b.example", "refused"),
+    ],
+)
+def test_alerts_test_says_why_an_address_cannot_be_reached(url: str, why: str) -> None:
+    failed = order_sync("alerts", "test", environ={"ORDER_SYNC_ALERT_URLS": url}, status=1)
+    assert why in failed.out
+    assert "very-secret" not in failed.out + failed.err
+
+
+@pytest.mark.parametrize(
+    ("logged", "why"),
+    [
+        ("Failed to send JSON notification: Unauthorized, error=401.", "it answered 401: user, password or"),
+        ("Socket Exception: [Errno -2] Name or service not known very-secret", "its host is unknown"),
+        ("certificate verify failed: self-signed very-secret", "its TLS certificate is not trusted"),
+        ("Read timed out. very-secret", "no answer in time"),
+        ("(535, b'5.7.8 Error: authentication failed very-secret')", "its server refuses user or password"),
+        ("very-secret", "it was not accepted: check it in ORDER_SYNC_ALERT_URLS"),
+    ],
+)
+def test_why_an_address_refused_is_said_without_apprise_s_words(logged: str, why: str) -> None:
+    assert why_refused(["Sending", logged]).startswith(why)
+    assert "very-secret" not in why_refused([logged])
 
 
 def test_alerts_test_says_what_is_missing_or_wrong() -> None:

@@ -179,7 +179,10 @@ def test_another_programs_customer_id_is_not_taken_for_ours(store: Store, tmp_pa
 REFUSALS: dict[str, tuple[Row, Callable[[dict[str, int]], str]]] = {
     "no number": ({"customer_id": "C-1"}, lambda _: "customer_id must be a customer's number."),
     "no key": ({"customer_id": "9" * 5000}, lambda _: "customer_id must be a customer's number."),
-    "unknown": ({"customer_id": "999"}, lambda _: "there is no customer 999."),
+    "unknown": (
+        {"customer_id": "999"},
+        lambda _: "there is no customer 999: `order-sync customers list` finds those there are.",
+    ),
     "another's e-mail": (
         {"customer_id": "{odd}", "email_1": "kept@example.com"},
         lambda n: (

@@ -22,7 +22,7 @@ from store import accounts, budgets, customers, queries, tables
 from store.budgets import BudgetKey
 from store.engine import Store, Tombstone, Transaction, create_engine, is_conflict
 from store.records import Amount, CustomerRecord
-from store.sealing import Sealer, SealError
+from store.sealing import Sealer, SealError, key_id
 from tests.integration.store_world import (
     KEY,
     NOON,
@@ -329,8 +329,9 @@ def test_a_wrong_encryption_key_is_reported_in_one_clear_sentence(store: Store, 
     with pytest.raises(SealError) as refused, stranger.begin():
         pass
     assert str(refused.value) == (
-        "this database was sealed with another encryption key: "
-        "set ORDER_SYNC_ENCRYPTION_KEY to the key that it was last used with"
+        "this database was sealed with another encryption key: set ORDER_SYNC_ENCRYPTION_KEY to the key "
+        f"whose id is {key_id(KEY).hex()} (configured: {key_id(bytes(32)).hex()}), which it was last used "
+        "with"
     )
     stranger.close()
 
