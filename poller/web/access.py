@@ -33,7 +33,7 @@ USED_UP_BY_GET = frozenset({"/console/sign-in/oidc/callback"})
 
 _READ_BY_POST = re.compile(
     r"/customers/search|(/console)?/customers/[0-9]+/merge/preview|(/console)?/backfills/plan"
-    r"|/console/(search|duplicates|sign-out)"
+    r"|/console/(search(/suggestions)?|duplicates|sign-out)"
 )
 """Requests with a body that change nothing."""
 

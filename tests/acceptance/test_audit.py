@@ -265,6 +265,7 @@ BODIES: dict[str, dict[str, Any]] = {
 
 FORMS: dict[str, dict[str, str]] = {
     "/console/search": {"q": "quentin-b@marketplace.amazon.co.uk"},
+    "/console/search/suggestions": {"q": "0000001"},
     "/console/customers/{customer_id}/merge/preview": {"other": "{b}"},
     "/console/customers/{customer_id}/edit": {"email_1": "no address"},
     "/console/quarantine/{account}/{order_id}/retry": {},
@@ -328,6 +329,7 @@ def test_every_route_that_shows_buyer_data_is_in_the_log_and_no_other(place: Ser
         "/console/quarantine/{account}/{order_id}",
         "/console/quarantine/{account}/{order_id}/retry",
         "/console/search",
+        "/console/search/suggestions",
     }
 
 

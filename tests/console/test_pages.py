@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from fastapi.routing import APIRoute
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from connectors.simulator.world import Seller, World
 from poller.web.console.app import ROUTERS
@@ -158,3 +158,27 @@ def test_eighteen_orders_are_on_the_screen(browser: Browser, place: Served) -> N
 
 def boxes(page: Page) -> list[Any]:
     return [row.bounding_box() for row in page.locator("tbody tr").all()]
+
+
+def test_a_suggestion_is_chosen_by_keyboard(browser: Browser, place: Served) -> None:
+    with place.store.read() as tx:
+        order = queries.list_orders(tx, limit=1)[0]
+    with at(browser, place) as page:
+        page.goto("/console/runs")
+        page.keyboard.press("/")
+        search = page.get_by_role("combobox", name="Search")
+        expect(search).to_be_focused()
+        page.keyboard.type(order.order_id[4:])
+        option = page.get_by_role("option", name=re.compile(order.order_id))
+        expect(option).to_be_visible()
+        page.screenshot(path=PHOTOS / "suggestions.png")
+        assert serious(page) == []
+        page.keyboard.press("Escape")
+        expect(option).to_be_hidden()
+        expect(search).to_have_value(order.order_id[4:])
+        page.keyboard.press("Backspace")
+        expect(option).to_be_visible()
+        page.keyboard.press("ArrowDown")
+        expect(option).to_have_attribute("aria-selected", "true")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", name=re.compile(f"Order {order.order_id}"))).to_be_visible()

@@ -123,3 +123,68 @@ document.addEventListener("keydown", (event) => {
     }
   }
 });
+
+// --- suggestions of the search: a combobox ------------------------------------------------------------------
+
+const box = document.getElementById("q");
+const list = document.getElementById("suggestions");
+
+if (box && list) {
+  let waiting = 0;
+  let latest = 0;
+
+  const options = () => [...list.querySelectorAll("[role=option]")];
+  const active = () => list.querySelector("[aria-selected=true]");
+
+  const close = () => {
+    list.hidden = true;
+    box.setAttribute("aria-expanded", "false");
+    box.removeAttribute("aria-activedescendant");
+  };
+
+  const select = (option) => {
+    active()?.removeAttribute("aria-selected");
+    option.setAttribute("aria-selected", "true");
+    option.scrollIntoView({ block: "nearest" });
+    box.setAttribute("aria-activedescendant", option.id);
+  };
+
+  const suggest = async () => {
+    const number = ++latest;
+    const text = box.value.trim();
+    if (text.length < 2) {
+      close();
+      return;
+    }
+    const fields = new URLSearchParams({ csrf_token: box.form.elements.csrf_token.value, q: text });
+    const response = await fetch(`${box.form.action}/suggestions`, { method: "POST", body: fields });
+    if (number !== latest || !response.ok || document.activeElement !== box) return; // a later one is under way
+    list.innerHTML = await response.text();
+    const some = options().length > 0;
+    list.hidden = !some;
+    box.setAttribute("aria-expanded", String(some));
+  };
+
+  box.addEventListener("input", () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(() => suggest().catch(close), 150);
+  });
+
+  box.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && !list.hidden) {
+      event.preventDefault(); // keeps what was typed
+      close();
+    } else if ((event.key === "ArrowDown" || event.key === "ArrowUp") && !list.hidden) {
+      event.preventDefault();
+      const all = options();
+      const step = event.key === "ArrowDown" ? 1 : -1;
+      const at = all.indexOf(active());
+      select(all[at === -1 && step === -1 ? all.length - 1 : (at + step + all.length) % all.length]);
+    } else if (event.key === "Enter" && !list.hidden && active()) {
+      event.preventDefault();
+      active().click();
+    }
+  });
+
+  box.addEventListener("blur", () => setTimeout(close, 200)); // a click on a suggestion comes first
+}
