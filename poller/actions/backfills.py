@@ -171,11 +171,12 @@ def orders_of(plan: Plan) -> str:
 def live_pace(plan: Plan) -> str:
     """Say what live reading will be beside a backfill."""
     budgets = plan.budgets
-    if plan.search.time == timedelta():
-        return f"Live polling goes first and stays at a look every {budgets.alone:.0f} s."
+    alone, busy = lasting(timedelta(seconds=budgets.alone)), lasting(timedelta(seconds=budgets.poll_seconds))
+    if plan.search.time == timedelta() or alone == busy:
+        return f"Meanwhile changes are looked for every {alone}, as without a backfill."
     return (
-        f"Live polling goes first: a look every {budgets.poll_seconds:.0f} s once the searches at hand are "
-        f"used up, instead of every {budgets.alone:.0f} s."
+        f"Meanwhile, once the searches at hand are used up, changes are looked for every {busy} instead of "
+        f"every {alone}."
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from poller.ingest.accounts import Setup
 from poller.monitoring.gather import gather
 from poller.monitoring.status import Item
+from store import processes
 from store.engine import Store, Unavailable, reason_of
 from store.queries import UNCOUNTED
 
@@ -34,9 +35,26 @@ def readiness(health: Iterable[Item]) -> Readiness:
 def check(store: Store, setup: Setup) -> Readiness:
     """Gather the status and decide; a database that is away makes the service not ready."""
     try:
+        if is_locked_out(store):
+            return readiness([LOCKED_OUT])
         return readiness(gather(store, setup, lambda _: UNCOUNTED).health)
     except Unavailable as error:
         return readiness([away(reason_of(error))])
+
+
+LOCKED_OUT = Item(
+    "keys",
+    "",
+    "the database was resealed with an encryption key that this process lacks: add that key to "
+    "ORDER_SYNC_ENCRYPTION_KEY and start it again.",
+    "unready",
+)
+
+
+def is_locked_out(store: Store) -> bool:
+    """Return True if this process lacks the key that the database is sealed with."""
+    with store.read() as tx:
+        return processes.is_locked_out(tx)
 
 
 def away(reason: str) -> Item:

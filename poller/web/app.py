@@ -27,10 +27,11 @@ from poller.web.dependencies import only_known_parameters, viewer_of
 from poller.web.examples import EXAMPLES
 from poller.web.masking import disclosed
 from poller.web.middleware import DATABASE_ERRORS, GuardMiddleware, fault, note_refusal
-from poller.web.problems import MEDIA_TYPE, Problem, ProblemShape, database_away
+from poller.web.problems import MEDIA_TYPE, Problem, ProblemShape, database_away, locked_out
 from store.audit_records import about
 from store.engine import DatabaseError, Tombstone, is_conflict, reason_of
 from store.ledger import Superseded
+from store.sealing import UnknownKey
 
 ROUTERS = (status, orders, customers, backfills, quarantine, verifications, audit, probes)
 
@@ -231,6 +232,12 @@ async def _fault(request: Request, error: Any) -> Response:
     return fault(request.scope, error).response()
 
 
+async def _unknown_key(request: Request, error: Any) -> Response:
+    """Answer a request for a value that the keys of this process do not open."""
+    fault(request.scope, error)
+    return locked_out().response()
+
+
 HANDLERS: dict[type[Exception], Any] = {
     Problem: _problem,
     Refused: _refused,
@@ -241,6 +248,7 @@ HANDLERS: dict[type[Exception], Any] = {
     NotStored: _not_stored,
     Superseded: _superseded,
     Tombstone: _busy,
+    UnknownKey: _unknown_key,
     **dict.fromkeys(DATABASE_ERRORS, _database),
     Exception: _fault,
 }

@@ -17,10 +17,11 @@ import structlog
 from starlette.concurrency import run_in_threadpool
 
 from poller.bootstrap import Service, utc_now
+from poller.monitoring.readiness import is_locked_out
 from poller.web.access import READY, USED_UP_BY_GET, Authenticator, Caller, required_scope
 from poller.web.console import sessions
 from poller.web.dependencies import door_of
-from poller.web.problems import Problem, database_away, starting
+from poller.web.problems import Problem, database_away, locked_out, starting
 from poller.web.refusals import Refusals, entry_of
 from poller.web.requests import SAFE_METHODS, Front, RequestInfo, client_of, is_of_other_page
 from poller.web.tokens import NOTED_EVERY
@@ -126,12 +127,22 @@ class GuardMiddleware:
         elif request.path == READY:
             with suppress(Problem):  # served without a caller, too
                 state["caller"] = await run_in_threadpool(self._authenticate, request)
+        if request.method not in SAFE_METHODS and self._service.is_open:
+            await run_in_threadpool(self._require_key)
         state["body"] = body = await _body(request, receive)
         try:
             await self._app(_asked_as_get(scope), _replayed(body, receive), send)
         finally:
             if "caller" in state:
                 self._note_use(state["caller"], request)
+
+    def _require_key(self) -> None:
+        """Refuse a change that would be sealed with a key which no other process has any more."""
+        try:
+            if is_locked_out(self._service.store):
+                raise locked_out()
+        except DATABASE_ERRORS:
+            raise database_away() from None
 
     def _authenticate(self, request: RequestInfo) -> Caller:
         if not self._service.is_open:

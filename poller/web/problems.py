@@ -9,6 +9,8 @@ from http import HTTPStatus
 from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from poller.monitoring.readiness import LOCKED_OUT
+
 MEDIA_TYPE = "application/problem+json"
 
 
@@ -68,6 +70,11 @@ def database_away() -> Problem:
         "the database cannot be reached or used; `order-sync db check` says why.",
         headers={"Retry-After": "5"},
     )
+
+
+def locked_out() -> Problem:
+    """Return the problem of a request to a process that lacks the key of the database."""
+    return Problem(503, "key", LOCKED_OUT.sentence)
 
 
 class InvalidPart(BaseModel):

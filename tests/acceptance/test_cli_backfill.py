@@ -400,7 +400,7 @@ def test_a_plan_says_what_live_polling_will_be(tmp_path: Path) -> None:
     world = World(Seller(marketplaces=("UK",)))
     with open_shop(tmp_path, world, plans=GENEROUS) as shop:
         shop("sync", "--wait")
-        line = "Live polling goes first and stays at a look every 180 s."
+        line = "Meanwhile changes are looked for every 3 min, as without a backfill."
         assert line in shop("backfill", "plan", *STRETCH).lines
         shop.simulator.plans = {**GENEROUS, SEARCH: UsagePlan(0.0056, 20)}
         store = create_engine(shop.environ["ORDER_SYNC_DATABASE_URL"])
@@ -409,8 +409,8 @@ def test_a_plan_says_what_live_polling_will_be(tmp_path: Path) -> None:
             conn.execute(sa.update(tables.budgets).where(searching).values(tokens=1.0, rate=0.0056, burst=20))
         store.dispose()
         assert (
-            "Live polling goes first: a look every 600 s once the searches at hand are used up, "
-            "instead of every 180 s." in shop("backfill", "plan", *STRETCH).lines
+            "Meanwhile, once the searches at hand are used up, changes are looked for every 10 min instead "
+            "of every 3 min." in shop("backfill", "plan", *STRETCH).lines
         )
 
 

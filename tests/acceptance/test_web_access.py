@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import re
 import socket
@@ -18,13 +19,15 @@ from fastapi.routing import iter_route_contexts
 from starlette.routing import BaseRoute, Mount
 
 from poller.bootstrap import Service, utc_now
+from poller.privacy.key_rotation import Rotation
 from poller.web import access, middleware
 from poller.web.access import PUBLIC
 from poller.web.app import make_api, make_app
 from poller.web.console import sessions
 from poller.web.requests import RequestInfo
 from store import queries, tables
-from store.engine import Tombstone
+from store.engine import Store, Tombstone, create_engine
+from store.sealing import Sealer
 from tests.acceptance.web_world import ALL, BAD, BUYERS, ORDERS, Served, form, logged, problem, said, served
 
 
@@ -384,6 +387,26 @@ def test_an_unexpected_error_shows_no_traceback_and_logs_no_text(
     )
     assert (event["event"], event["error"]) == ("request broke", "RuntimeError")
     assert "Quentin" not in json.dumps(events)
+
+
+def test_a_process_without_the_key_of_the_database_is_not_ready_and_changes_nothing(tmp_path: Path) -> None:
+    with served(tmp_path) as place:
+        client = place.client(*ALL)
+        (customer,) = client.get("/customers", params={"limit": 1}).json()["items"]
+        old = base64.b64decode(place.shop.environ["ORDER_SYNC_ENCRYPTION_KEY"])
+        url = place.shop.environ["ORDER_SYNC_DATABASE_URL"]
+        rotating = Store(create_engine(url), Sealer([bytes(32), old]))
+        assert Rotation(rotating).run() == 0
+        rotating.close()
+        requests = (
+            client.post("/customers", json={"name": "Ann"}),
+            client.get(f"/customers/{customer['customer_id']}"),
+        )
+        for answer in requests:
+            assert "add that key to ORDER_SYNC_ENCRYPTION_KEY" in problem(answer, 503, "key")
+        ready = client.get("/readyz")
+        assert (ready.status_code, ready.json()["status"]) == (503, "not ready")
+        assert [reason["why"] for reason in ready.json()["reasons"]] == ["keys"]
 
 
 def test_a_connection_without_http_is_refused(place: Served) -> None:
