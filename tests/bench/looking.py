@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import re
 import statistics
 import tempfile
@@ -81,17 +82,24 @@ def _measure(service: Service, client: httpx.Client) -> None:
     def search(text: object) -> Asking:
         return lambda client: client.post("/console/search", data={"csrf_token": proof, "q": str(text)})
 
+    def suggest(text: object) -> Asking:
+        fields = {"csrf_token": proof, "q": str(text)}
+        return lambda client: client.post("/console/search/suggestions", data=fields)
+
     email = next((main.email for main in customer.emails), None)
     asked: dict[str, Asking] = {
         "overview": page("/console/"),
         "orders": page("/console/orders"),
         "orders, shipped": page("/console/orders?status=SHIPPED"),
-        "orders, held": page("/console/orders?match_basis=held"),
-        "orders, the page after": page(_after(client, "/orders")),
+        "orders, held (none)": page("/console/orders?basis=held"),
+        "orders, DE by Amazon": page("/console/orders?marketplace=DE&fulfilment=AMAZON"),
+        "orders by total": page("/console/orders?sort=-total"),
+        "orders by status": page("/console/orders?sort=status"),
+        "orders, the page after": page(_after(client, "/console/orders")),
         "one order": page(f"/console/orders/acme/{row.order_id}"),
         "customers": page("/console/customers"),
         "customers, unidentified": page("/console/customers?status=unidentified"),
-        "customers, the page after": page(_after(client, "/customers")),
+        "customers, the page after": page(_after(client, "/console/customers")),
         "one customer": page(f"/console/customers/{row.customer_id}"),
         "quarantine": page("/console/quarantine"),
         "runs": page("/console/runs"),
@@ -101,6 +109,12 @@ def _measure(service: Service, client: httpx.Client) -> None:
         "search: name": search(customer.name),
         "search: a word of a name": search(str(customer.name).split()[0]),
         "search: SKU": search(sku),
+        "search: a part of an SKU": search(str(sku)[1:]),
+        "search: seven digits of an id": search(row.order_id[-7:]),
+        "search: nothing like it": search("zz-zz-zz"),
+        "suggestions: seven digits of an id": suggest(row.order_id[-7:]),
+        "suggestions: digits of no id": suggest("99999-9999"),
+        "suggestions: a customer's number": suggest(row.customer_id),
     }
     print(f"\npages over HTTP beside {many:,} orders, SQLite, milliseconds ({TIMES} times each)")
     print(f"{'the very first overview':<34} {first:8.0f}")
@@ -117,4 +131,5 @@ def _measure(service: Service, client: httpx.Client) -> None:
 
 def _after(client: httpx.Client, path: str) -> str:
     """The second page of a list."""
-    return f"{path}?cursor={client.get(path).json()['next']}"
+    (following,) = re.findall(r'<a rel="next" href="([^"]+)">', client.get(path).text)
+    return html.unescape(following)
