@@ -24,7 +24,7 @@ from store.types import among
 PART = 20_000
 """Orders that are read at once."""
 
-MAX_SECONDS = 0.12
+MAX_SECONDS = 0.1
 """A page begins no further part after this time."""
 
 MAX_SORTED = 5_000
