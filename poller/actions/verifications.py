@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime
 
-from connectors.marketplaces import CODES
+from connectors.marketplaces import CODES, NON_AMAZON
 from poller import export
-from poller.actions.arguments import OPTIONS, Place, Words
+from poller.actions.arguments import FIELDS, OPTIONS, Place, Words
 from poller.errors import Refused
 from poller.export import some_time
-from poller.text import counted, time_text
+from poller.text import counted, time_text, when
+from poller.verification import jobs
+from store.engine import Transaction
 from store.verification_records import By, Finding, Verification
 
 WAYS: tuple[By, ...] = ("report", "search")
@@ -19,6 +22,16 @@ KINDS = {
     "quarantined": "in quarantine",
     "unknown": "not on Amazon's list",
 }
+
+OUTCOMES = {
+    "stored": "fetched and stored",
+    "quarantined": "in quarantine: what Amazon sent could not be read",
+    "unreadable": "fetched, but not even its id could be read",
+    "not_found": "Amazon does not return it by its id",
+}
+IN_QUARANTINE = (
+    "`order-sync quarantine list` says why; they are refetched automatically, and reread after an upgrade"
+)
 
 
 def chosen_way(by: str, words: Words = OPTIONS) -> By:
@@ -45,6 +58,70 @@ def nothing_read(account: str, code: str, words: Words = OPTIONS) -> str:
         f"{account}:{code}: nothing of that period has been read yet: "
         f"`order-sync sync` reads what is new; {words.lower} must be before that."
     )
+
+
+def requested(
+    tx: Transaction,
+    place: Place,
+    period: tuple[datetime, datetime],
+    way: By,
+    *,
+    repair: bool,
+    words: Words = FIELDS,
+) -> Verification:
+    """Request a verification, which the running service carries out. Raises Refused.
+
+    One of exactly this period that is not over goes on.
+    """
+    job = jobs.enter(
+        tx, place.source, place.polled.marketplace_id, *period, way, repair=repair, reason="requested"
+    )
+    if job is None:
+        raise Refused(nothing_read(place.name, place.polled.code, words))
+    return job
+
+
+def verdict(job: Verification) -> str:
+    """Return the result in one sentence."""
+    counts = {kind: sum(f.kind == kind for f in job.findings) for kind in KINDS}
+    listed = f"{counted(job.listed, 'order')} listed"
+    lacking = counts["missing"] + counts["older"]
+    if not lacking:
+        verdict = "complete" if job.state == "done" and not job.unreadable else "NOT verified"
+        return f"{verdict}: {listed}, none of them is missing"
+    parts = [f"{counts[kind]} {KINDS[kind]}" for kind in ("missing", "older") if counts[kind]]
+    still_missing = len(job.lacking)
+    if still_missing == lacking:
+        return f"NOT complete: {listed}, {', '.join(parts)}"
+    if still_missing:
+        fetched = f"{lacking - still_missing} of them fetched, {still_missing} still missing"
+        return f"NOT complete: {listed}, {', '.join(parts)}; {fetched}"
+    verdict = "complete now" if job.state == "done" and not job.unreadable else "NOT verified"
+    return f"{verdict}: {listed}, {', '.join(parts)}, and fetched"
+
+
+def notes(job: Verification) -> list[str]:
+    """Return what else a person should know of the result."""
+    said = []
+    if job.position < job.upper:
+        compared = f"only up to {when(job.position)} UTC" if job.position > job.lower else "nothing"
+        said.append(f"compared so far: {compared}")
+    if job.upper < job.asked_upper:
+        said.append(f"orders placed after {when(job.upper)} UTC have not been read yet")
+    if job.before_start:
+        old = counted(job.before_start, "order")
+        said.append(f"{old} from before the start date, or older than orders are kept: not stored")
+    if job.non_amazon and job.marketplace_id != NON_AMAZON.id:
+        others = counted(job.non_amazon, "order")
+        said.append(
+            f"{others} of other shops, which Amazon ships: a file with marketplace = NON_AMAZON takes them"
+        )
+    if job.unreadable:
+        said.append(unread_rows(job.unreadable, job.message))
+    in_quarantine = sum(f.kind == "quarantined" or f.outcome == "quarantined" for f in job.findings)
+    if in_quarantine:
+        said.append(f"{counted(in_quarantine, 'order')} in quarantine: {IN_QUARANTINE}")
+    return said
 
 
 def verification_object(job: Verification) -> export.VerificationResult:

@@ -9,14 +9,17 @@ from typing import Annotated
 import typer
 
 from connectors.errors import ConnectorError, Deferred
-from connectors.marketplaces import CODES, NON_AMAZON
+from connectors.marketplaces import CODES
 from poller.actions.arguments import chosen_place, parsed_range
 from poller.actions.verifications import (
     KINDS,
+    OUTCOMES,
     chosen_way,
+    notes,
     nothing_read,
     require_listed,
     unread_rows,
+    verdict,
     verification_object,
 )
 from poller.bootstrap import Service, utc_now
@@ -25,21 +28,12 @@ from poller.cli.options import AsJson, From, Marketplace, OfAccount, To
 from poller.cli.output import put, put_json, put_table, say, wait_until
 from poller.cli.session import opened, stopped_by_signals
 from poller.sync import decide, seller
-from poller.text import counted, iso_rounded_up, when
+from poller.text import iso_rounded_up, when
 from poller.verification.lists import REPORT_CHECKED_EVERY
 from poller.verification.run import Verifier
 from store.ledger import Superseded
 from store.verification_records import Finding, Verification
 
-OUTCOMES = {
-    "stored": "fetched and stored",
-    "quarantined": "in quarantine: what Amazon sent could not be read",
-    "unreadable": "fetched, but not even its id could be read",
-    "not_found": "Amazon does not return it by its id",
-}
-IN_QUARANTINE = (
-    "`order-sync quarantine list` says why; they are refetched automatically, and reread after an upgrade"
-)
 MISSING_SHOWN = 20
 """Missing orders that are named before the verification is over."""
 
@@ -153,47 +147,15 @@ def _put(job: Verification) -> None:
     ways = {"report": "Amazon's report", "search": "Amazon's search"}
     name = f"{job.account}:{CODES[job.marketplace_id]}"
     put(f"{name}: orders placed from {when(job.lower)} to {when(job.upper)} UTC, by {ways[job.by]}")
-    put(f"  {_verdict(job)}")
-    if job.position < job.upper:
-        compared = f"only up to {when(job.position)} UTC" if job.position > job.lower else "nothing"
-        put(f"  compared so far: {compared}")
-    if job.upper < job.asked_upper:
-        put(f"  orders placed after {when(job.upper)} UTC have not been read yet")
-    if job.before_start:
-        old = counted(job.before_start, "order")
-        put(f"  {old} from before the start date, or older than orders are kept: not stored")
-    if job.non_amazon and job.marketplace_id != NON_AMAZON.id:
-        others = counted(job.non_amazon, "order")
-        put(f"  {others} of other shops, which Amazon ships: a file with marketplace = NON_AMAZON takes them")
-    if job.unreadable:
-        put(f"  {unread_rows(job.unreadable, job.message)}")
-    in_quarantine = sum(f.kind == "quarantined" or f.outcome == "quarantined" for f in job.findings)
-    if in_quarantine:
-        put(f"  {counted(in_quarantine, 'order')} in quarantine: {IN_QUARANTINE}")
+    put(f"  {verdict(job)}")
+    for note in notes(job):
+        put(f"  {note}")
     if job.findings:
         put_table(
             ("order", "finding", "placed (UTC)", "updated (UTC)", "result"),
             _rows(job.findings),
             indent=2,
         )
-
-
-def _verdict(job: Verification) -> str:
-    counts = {kind: sum(f.kind == kind for f in job.findings) for kind in KINDS}
-    listed = f"{counted(job.listed, 'order')} listed"
-    lacking = counts["missing"] + counts["older"]
-    if not lacking:
-        verdict = "complete" if job.state == "done" and not job.unreadable else "NOT verified"
-        return f"{verdict}: {listed}, none of them is missing"
-    parts = [f"{counts[kind]} {KINDS[kind]}" for kind in ("missing", "older") if counts[kind]]
-    still_missing = len(job.lacking)
-    if still_missing == lacking:
-        return f"NOT complete: {listed}, {', '.join(parts)}"
-    if still_missing:
-        fetched = f"{lacking - still_missing} of them fetched, {still_missing} still missing"
-        return f"NOT complete: {listed}, {', '.join(parts)}; {fetched}"
-    verdict = "complete now" if job.state == "done" and not job.unreadable else "NOT verified"
-    return f"{verdict}: {listed}, {', '.join(parts)}, and fetched"
 
 
 def _rows(findings: Sequence[Finding]) -> list[tuple[object, ...]]:

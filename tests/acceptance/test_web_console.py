@@ -336,6 +336,7 @@ def pages(place: Served) -> list[str]:
         "/console/quarantine",
         f"/console/quarantine/acme/{BAD}",
         "/console/runs",
+        "/console/verifications",
     ]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -15,10 +16,13 @@ from axe_playwright_python.sync_playwright import Axe
 from fastapi.routing import APIRoute
 from playwright.sync_api import Browser, Page, expect
 
+from connectors.marketplaces import BY_NAME
 from connectors.simulator.world import Seller, World
 from poller.web.console.app import ROUTERS
 from poller.web.passwords import hashed
-from store import quarantine, queries, users
+from store import quarantine, queries, users, verifications
+from store.engine import Transaction
+from store.verification_records import Finding, Verification
 from tests.acceptance.command_line import ROOT, STARTED, open_shop
 from tests.acceptance.web_world import Served, serving
 from tests.console.test_console import PHOTOS, SCREENS, at
@@ -78,10 +82,28 @@ def pages(place: Served) -> dict[str, str]:
         "/customers/{customer_id}/merge": f"/customers/{two}/merge?other={one}",
         "/quarantine/{account}/{order_id}": f"/quarantine/{unreadable.account}/{unreadable.order_id}",
         "/backfills/{backfill_id}": "/backfills/1",
+        "/verifications/{verification_id}": f"/verifications/{verified(place, order.order_id)}",
     }
     routes = [route for module in ROUTERS for route in module.router.routes if isinstance(route, APIRoute)]
     shown = {route.path for route in routes if "GET" in (route.methods or ())} - WITHOUT_A_PAGE - NO_PAGES
     return {path: known.get(path, path) for path in sorted(shown)}
+
+
+def verified(place: Served, order_id: str) -> int:
+    """Store a verification that found an order missing and one outdated. Return its number."""
+    upper = STARTED - timedelta(days=1)
+    lower, uk = upper - timedelta(days=7), BY_NAME["UK"].id
+    asked = Verification("acme", uk, lower, upper, upper, "report", "scheduled", False, upper)
+    findings = (
+        Finding("111-1111111-1111111", "missing", lower, lower),
+        Finding(order_id, "older", lower, lower),
+    )
+
+    def stored(tx: Transaction) -> Verification:
+        begun = verifications.begin(tx, asked)
+        return verifications.save(tx, replace(begun, state="done", listed=209, findings=findings))
+
+    return place.store.commit(stored).verification_id
 
 
 def name_of(path: str) -> str:

@@ -27,6 +27,7 @@ from poller.web.console import (
     runs,
     search,
     sign_in,
+    verifications,
 )
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ ROUTERS = (
     duplicates,
     backfills,
     quarantine,
+    verifications,
     runs,
     search,
     audit,

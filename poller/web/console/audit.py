@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import MAXYEAR, datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from poller.actions.arguments import parsed_time
 from poller.audit import shown_records
 from poller.web.audit import audit_page, require_all_scopes
-from poller.web.console.rendering import page
-from poller.web.dependencies import CallerDep, Cursor, ServiceDep
+from poller.web.console.rendering import page, unchanged
+from poller.web.dependencies import LARGEST_ID, CallerDep, Cursor, ServiceDep
 from poller.web.problems import Problem
+from store import audit
 from store.audit import Filter
 from store.audit_records import ACTIONS
 
@@ -28,20 +31,47 @@ def list_entries(
     action: Annotated[str, Query(max_length=24)] = "",
     order: Annotated[str, Query(max_length=80)] = "",
     customer: Annotated[str, Query(max_length=19)] = "",
+    first: Annotated[str, Query(max_length=10, alias="from")] = "",
+    last: Annotated[str, Query(max_length=10, alias="to")] = "",
     cursor: Cursor = None,
 ) -> Response:
     """List who did and saw what, newest first."""
     require_all_scopes(caller)
-    if customer and not (customer.isascii() and customer.isdigit()):
+    if customer and not (customer.isascii() and customer.isdigit() and int(customer) <= LARGEST_ID):
         raise Problem(422, "invalid", "a customer number is a whole number above 0.")
-    wanted = Filter(who or None, action or None, order or None, int(customer) if customer else None)
+    with service.store.read() as tx:
+        state = (audit.last_number(tx),)
+    if (same := unchanged(request, state)) is not None:
+        return same
+    wanted = Filter(
+        who or None,
+        action or None,
+        order or None,
+        int(customer) if customer else None,
+        None if not first else parsed_time("from", first),
+        _day_after(last),
+    )
     entries, more = audit_page(service, cursor, PAGE_SIZE, wanted)
     return page(
         request,
         "audit.html",
+        state=state,
         entries=[(entry, shown_records(entry.records)) for entry in entries],
         more=more,
-        chosen={"who": who, "action": action, "order": order, "customer": customer},
+        chosen={
+            "who": who,
+            "action": action,
+            "order": order,
+            "customer": customer,
+            "from": first,
+            "to": last,
+        },
         actions=ACTIONS,
-        first=cursor is None,
+        is_first=cursor is None,
     )
+
+
+def _day_after(text: str) -> datetime | None:
+    """Return the end of a day; None if it is not given, or is the last day that there is."""
+    day = parsed_time("to", text) if text else None
+    return None if day is None or day.year == MAXYEAR else day + timedelta(days=1)

@@ -7,7 +7,7 @@ from typing import Annotated, get_args
 
 from fastapi import APIRouter, Query, Request, Response
 
-from poller.errors import Unknown
+from poller.errors import NoCustomer
 from poller.web.console.rendering import page, unchanged
 from poller.web.customers import customers_page
 from poller.web.dependencies import LARGEST_ID, CallerDep, Cursor, Id, ServiceDep
@@ -64,7 +64,7 @@ def show_customer(
     with service.store.read() as tx:
         customer = queries.get_customer(tx, customer_id)
         if customer is None:
-            raise Unknown(f"there is no customer {customer_id}.")
+            raise NoCustomer(customer_id)
         orders = queries.list_orders(tx, limit=PAGE_SIZE + 1, customer_id=customer_id)
         bought = sales.of_customer(tx, customer_id)
         entries = queries.journal_of(tx, customer_id)

@@ -13,7 +13,7 @@ from poller.bootstrap import Service
 from poller.customers import edits
 from poller.customers.fields import BUYERS, EMAILS, FIELDS, PERSONAL, SELLERS, FieldRefused, examined, text_of
 from poller.customers.merge_rules import check_living
-from poller.errors import Refused, Unknown
+from poller.errors import NoCustomer, Refused, Unknown
 from poller.matching.customer_records import shown_name
 from poller.web.console.forms import Fields, fields_of
 from poller.web.console.rendering import page, redirect_to
@@ -196,7 +196,7 @@ def show_edit(request: Request, service: ServiceDep, caller: CallerDep, customer
 def _read(tx: Transaction, customer_id: int) -> tuple[CustomerRecord, str]:
     record = queries.get_customer(tx, customer_id)
     if record is None:
-        raise Unknown(f"there is no customer {customer_id}.")
+        raise NoCustomer(customer_id)
     check_living(record)
     return record, etag_of(tx, customer_id)
 

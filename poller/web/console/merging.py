@@ -9,7 +9,7 @@ from fastapi.responses import RedirectResponse
 
 from poller.customers import merges
 from poller.customers.comparison import compared, sentences
-from poller.errors import Refused, Unknown
+from poller.errors import NoCustomer, Refused
 from poller.web.console.forms import PREFIX, fields_of
 from poller.web.console.rendering import page, redirect_to
 from poller.web.customers import check_version, etag_of
@@ -92,7 +92,7 @@ def _merge_page(
 def _found(tx: Transaction, customer_id: int) -> CustomerRecord:
     customer = queries.get_customer(tx, customer_id)
     if customer is None:
-        raise Unknown(f"there is no customer {customer_id}.")
+        raise NoCustomer(customer_id)
     return customer
 
 

@@ -239,7 +239,7 @@ class Snapshots:
             self._counting.release()
 
 
-def _newest(request: Request, service: Service) -> Snapshot:
+def newest(request: Request, service: Service) -> Snapshot:
     snapshots: Snapshots = request.app.state.snapshots
     return snapshots.newest(service.store, service.setup)
 
@@ -247,4 +247,4 @@ def _newest(request: Request, service: Service) -> Snapshot:
 @router.get("/")
 def show_overview(request: Request, service: ServiceDep) -> Response:
     """Show the overview."""
-    return page(request, "overview.html", snapshot=_newest(request, service), bar_chart=charts.bar_chart)
+    return page(request, "overview.html", snapshot=newest(request, service), bar_chart=charts.bar_chart)

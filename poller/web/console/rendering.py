@@ -45,6 +45,7 @@ MENU = (
     ("/duplicates", "Duplicates"),
     ("/backfills", "Backfills"),
     ("/quarantine", "Quarantine"),
+    ("/verifications", "Verification"),
     ("/runs", "Runs"),
     ("/audit", "Audit"),
 )
