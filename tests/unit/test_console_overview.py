@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import pytest
+from fastapi.routing import APIRoute
 
-from poller.monitoring.status import SourceStatus
-from poller.web.console.overview import freshness, sales_charts
+from poller.monitoring.status import SourceStatus, Why
+from poller.web.console.app import ROUTERS
+from poller.web.console.overview import _REMEDIES, freshness, sales_charts
 from store.sales import Sales
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
@@ -77,3 +79,12 @@ def test_revenue_has_a_chart_for_each_currency_and_a_marketplace_its_colour_in_a
     for chart in charts[1:]:
         assert {name: of_all[name] for name, _ in chart.keys} == dict(chart.keys)
     assert [name for name, _ in charts[2].keys] == ["UK"]
+
+
+def test_every_remedy_leads_to_a_page() -> None:
+    pages = {
+        route.path for module in ROUTERS for route in module.router.routes if isinstance(route, APIRoute)
+    }
+    for why, shown in _REMEDIES.items():
+        assert shown.page.partition("?")[0] in pages, why
+    assert set(_REMEDIES) <= set(get_args(Why))

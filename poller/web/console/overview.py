@@ -95,6 +95,7 @@ _REMEDIES = {
     "held": Remedy("/orders?basis=held", "Show them"),
     "quarantine": Remedy("/quarantine", "Quarantine"),
     "success": Remedy("/runs", "Runs"),
+    "verification": Remedy("/verifications", "Verifications"),
 }
 
 
