@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+from config import env_file
 from config.accounts import check_accounts, drafts_of_environment, read_account_files
 from config.files import Unreadable, label, misnamed, toml_names
 from config.marketplaces import Catalogue, MarketplaceSettings, read_marketplaces
@@ -26,8 +27,8 @@ class Config:
     """The usable part, and the problems of the rest.
 
     ``settings.accounts`` and ``marketplaces`` hold only what may run; a marketplace of a stopped
-    account is left out without a problem of its own. ``secret_files`` are all files that variables
-    and account files name, for ``fingerprint``.
+    account is left out without a problem of its own. ``secret_files`` are ``.env`` and all files
+    that variables and account files name, for ``fingerprint``.
     """
 
     settings: Settings
@@ -48,12 +49,13 @@ class Config:
 
 def load(environ: Mapping[str, str], catalogue: Catalogue) -> Config:
     """Read everything. Bad input is reported in ``Config.problems`` and never raised."""
-    environment = read_environment(environ)
+    completed = env_file.completed(environ)
+    environment = read_environment(completed.environ)
     settings, wrong_settings = check_settings(environment.scalars)
-    problems = [*environment.problems, *wrong_settings]
+    problems = [*completed.problems, *environment.problems, *wrong_settings]
     folder = settings.config_dir / "accounts"
     try:
-        from_files, named_files = read_account_files(folder, environ)
+        from_files, named_files = read_account_files(folder, completed.environ)
     except Unreadable as fault:
         from_files, named_files = (), ()
         problems.append(Problem(f"{folder} {fault}", "everything"))
@@ -73,7 +75,7 @@ def load(environ: Mapping[str, str], catalogue: Catalogue) -> Config:
         settings=settings.model_copy(update={"accounts": accounts}),
         marketplaces=tuple(m for m in files.good if m.account in accounts),
         problems=(*problems, *wrong_accounts, *files.problems, *unread),
-        secret_files=(*environment.secret_files, *named_files),
+        secret_files=(*environment.secret_files, *named_files, *filter(None, [completed.file])),
     )
 
 

@@ -285,6 +285,12 @@ def _is_secret(name: str) -> bool:
     return "Secret" in str(Settings.model_fields[name.lower()].annotation)
 
 
+def is_secret_variable(spelled: str) -> bool:
+    """Return True for a variable that holds a secret itself."""
+    name = spelled.upper().removeprefix(PREFIX)
+    return spelled.upper().startswith(PREFIX) and _known(name) and _is_secret(name)
+
+
 def is_secret_of_account(key: str) -> bool:
     """Return True for a key of an account whose value is kept out of sight."""
     return "Secret" in str(AccountSettings.model_fields[key].annotation)

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import typer
 
+from config.env_file import completed
 from config.files import exposure, shown_path
 from config.load import Config, load
 from config.problems import Problem, each_once
@@ -191,7 +192,8 @@ def _wired(read: Config) -> Iterator[Service]:
             "ORDER_SYNC_ENCRYPTION_KEY": new_key(),
         }
         replaced = {name.removesuffix("_FILE").upper() for name in instead}
-        environ = {k: v for k, v in os.environ.items() if k.upper().removesuffix("_FILE") not in replaced}
+        given = completed(os.environ).environ
+        environ = {k: v for k, v in given.items() if k.upper().removesuffix("_FILE") not in replaced}
         with Service({**environ, **instead}) as service:
             service.open_store(create=True)
             service.wire()

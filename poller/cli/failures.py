@@ -68,7 +68,9 @@ def sentences_of(error: Exception) -> tuple[int, str]:
 
 def show_traceback(error: BaseException) -> None:
     """At log level debug, print where an error happened: frames and class, as texts may quote data."""
-    if os.environ.get("ORDER_SYNC_LOG_LEVEL", "").strip().lower() != "debug":
+    from config.env_file import completed
+
+    if completed(os.environ).environ.get("ORDER_SYNC_LOG_LEVEL", "").strip().lower() != "debug":
         return
     for line in traceback.format_tb(error.__traceback__):
         say(line.rstrip())
