@@ -10,8 +10,6 @@ from datetime import datetime, timedelta
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 
 from poller.actions import backfills
 from poller.actions.arguments import Place, place_of
@@ -32,9 +30,10 @@ from poller.bootstrap import Service, spare_the_collector, utc_now
 from poller.cli.failures import BAD_INPUT, FAULT, Failure
 from poller.cli.options import AsJson, From, Marketplace, OfAccount, To
 from poller.cli.output import put, put_json, put_table, say
+from poller.cli.progress import bar, on_terminal
 from poller.cli.session import opened, stopped_by_signals
 from poller.monitoring.health import REFUSAL_REMEDIES
-from poller.text import counted, lasting, when
+from poller.text import counted, iso_rounded_up, lasting, when
 from store import backfill_reports, ledger, runs
 from store.engine import Transaction
 from store.progress import Interval
@@ -322,9 +321,11 @@ def show(backfill_id: Id, as_json: AsJson = False) -> None:
 def _carry_out(service: Service, place: Place, backfill_id: int) -> None:
     """Run the backfill's source until the backfill is over; other processes may work on it, too."""
     spare_the_collector()
-    reported = ""
+    reported, standing = "", None
     with stopped_by_signals(service) as signals, _display(backfill_id) as display:
         while not service.stop.is_set():
+            if standing is not None:
+                display(standing)  # it no longer waits
             report = service.syncer(place.source.key).run()
             with service.store.read() as tx:
                 stored = ledger.lock_backfill(tx, backfill_id)
@@ -332,13 +333,14 @@ def _carry_out(service: Service, place: Place, backfill_id: int) -> None:
                 refused = runs.standing_refusal(tx, place.name, place.source.credential, place.source.secret)
             if standing is None or standing.backfill.state not in ACTIVE:
                 break
-            display(standing)
+            pause_until = min(report.until, utc_now() + LONGEST_PAUSE)
+            display(standing, until=pause_until)
             if refused is not None:
                 raise Failure(f"{refused.reason}: {REFUSAL_REMEDIES[refused.kind]}.")
             if report.outcome == "failed" and report.message and report.message != reported:
                 reported = report.message
                 say(f"{reported}; it is retried until it works")
-            _pause(service, min(report.until, utc_now() + LONGEST_PAUSE))
+            _pause(service, pause_until)
         if standing is not None:
             display(standing, last=True)
     if signals:
@@ -373,11 +375,12 @@ def _display(backfill_id: int) -> Iterator[_Display]:
         remaining = f", about {lasting(standing.eta - utc_now())} left" if standing.eta is not None else ""
         done = f"{counted(stored.orders, 'order')} in {counted(stored.requests, 'request')}"
         waits = "" if standing.waits is None else f", {standing.waits}"
-        return f"{done}{pace}, {standing.share:.0%} done{waits}{remaining}"
+        left = "" if not standing.left else f", about {counted(standing.left, 'order')} left"
+        return f"{done}{left}{pace}, {standing.share:.0%} done{waits}{remaining}"
 
-    if not sys.stderr.isatty():
+    if not on_terminal():
 
-        def line(standing: Standing, *, last: bool = False) -> None:
+        def line(standing: Standing, *, last: bool = False, until: datetime | None = None) -> None:
             nonlocal said_at, line_before
             if last or not said_at or time.monotonic() - said_at >= SECONDS_BETWEEN_LINES:
                 said_at = time.monotonic()
@@ -387,11 +390,10 @@ def _display(backfill_id: int) -> Iterator[_Display]:
 
         yield line
         return
-    console = Console(stderr=True)
-    with Progress(TextColumn("{task.description}"), BarColumn(), console=console, transient=True) as bar:
-        task = bar.add_task(f"backfill {backfill_id}", total=1.0)
+    with bar(f"backfill {backfill_id}: reading from Amazon") as drawn:
 
-        def draw(standing: Standing, *, last: bool = False) -> None:
-            bar.update(task, description=text(standing), completed=1.0 if last else standing.share)
+        def draw(standing: Standing, *, last: bool = False, until: datetime | None = None) -> None:
+            waits = "" if until is None or until <= utc_now() else f"; waiting until {iso_rounded_up(until)}"
+            drawn(f"backfill {backfill_id}: {text(standing)}{waits}", 1.0 if last else standing.share)
 
         yield draw

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from poller.audit import buyers_of_customers
 from poller.cli.options import AsJson, Limit
-from poller.cli.output import progress, put_json, put_table, say
+from poller.cli.output import put_json, put_table, say
+from poller.cli.progress import progress
 from poller.cli.session import disclosed, opened
 from poller.customers.duplicates import find
 from poller.customers.likeness import MAX_ALIKE, WORDS

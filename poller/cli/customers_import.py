@@ -10,7 +10,8 @@ import typer
 
 from poller.cli.failures import BAD_INPUT, FAULT, Failure
 from poller.cli.options import DryRun, Yes
-from poller.cli.output import progress, put, say
+from poller.cli.output import put, say
+from poller.cli.progress import progress
 from poller.cli.session import actor, audited, confirm, opened, operator
 from poller.customers.import_rules import ImportedLine, LineOutcome
 from poller.customers.imports import COLUMNS, count_lines, import_lines, read_lines

@@ -13,7 +13,8 @@ import typer
 from config.load import Config, load
 from connectors.marketplaces import BY_NAME
 from poller.cli.failures import BAD_INPUT, Failure, sentences_of
-from poller.cli.output import progress, put, say
+from poller.cli.output import put, say
+from poller.cli.progress import progress
 from poller.cli.session import NO_KEY, actor, check_place, make_folders, problems_of, sqlite_file
 from poller.text import counted
 from store import job_queue, revisions, rotation, transfer

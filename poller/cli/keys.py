@@ -7,7 +7,8 @@ from base64 import b64decode
 import typer
 
 from poller.cli.failures import BAD_INPUT, FAULT, INTERRUPTED, Failure
-from poller.cli.output import progress, put, say
+from poller.cli.output import put, say
+from poller.cli.progress import progress
 from poller.cli.session import enter, opened, stopped_by_signals
 from poller.privacy.key_rotation import Rotation, about_keys, without_first_key
 from poller.text import counted

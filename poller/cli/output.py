@@ -1,4 +1,4 @@
-"""What commands print: lines, tables and progress.
+"""What commands print: lines and tables.
 
 Every command imports this module, so it imports nothing heavy at the top.
 """
@@ -6,12 +6,10 @@ Every command imports this module, so it imports nothing heavy at the top.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import datetime
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from poller.text import for_terminal, iso_rounded_up, json_text, lasting, plain
+from poller.text import for_terminal, json_text, plain
 
 
 def say(text: str) -> None:
@@ -88,51 +86,3 @@ def _widths(columns: Sequence[Sequence[str]], room: int | None) -> list[int]:
 def _unbroken(text: str) -> list[str]:
     """Return the parts of a text that stay on one line: its words, or all of it if no longer than a time."""
     return [text] if len(text) <= len("2026-01-31 12:00") else text.split()
-
-
-@contextmanager
-def progress(text: str, total: int, every: int | None = None) -> Iterator[Callable[[int], None]]:
-    """Yield a function that takes how much is done and draws a bar on a terminal.
-
-    Elsewhere it prints a line for each ``every``, by default for each tenth of the total.
-    """
-    if not sys.stderr.isatty():
-        reported = 0
-
-        def report(done: int) -> None:
-            nonlocal reported
-            step = every or max(1, total // 10)
-            if done // step > reported // step:
-                say(f"{text}: {done:,} of {total:,}")
-            reported = done
-
-        yield report
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True, markup=False), transient=True) as bar:
-        task = bar.add_task(text, total=total)
-        yield lambda done: bar.update(task, completed=done, total=max(total, done))
-
-
-def wait_until(until: datetime, pause: Callable[[float], bool]) -> None:
-    """Wait, with a bar on a terminal. ``pause`` takes seconds and returns True if the wait must end early."""
-    from poller.bootstrap import utc_now
-
-    span, text = until - utc_now(), f"waiting until {iso_rounded_up(until)}"
-    if not sys.stderr.isatty():
-        say(text)
-        pause(max(0.0, span.total_seconds()))
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(
-            f"waiting until {iso_rounded_up(until)} ({lasting(span)})", total=span.total_seconds()
-        )
-        while (remaining := (until - utc_now()).total_seconds()) > 0 and not pause(min(1.0, remaining)):
-            bar.update(task, completed=span.total_seconds() - remaining)

@@ -11,7 +11,8 @@ from poller.actions.quarantine import quarantine_object
 from poller.bootstrap import Service
 from poller.cli.failures import BAD_INPUT, Failure
 from poller.cli.options import DryRun, Yes
-from poller.cli.output import progress, put_json, say
+from poller.cli.output import put_json, say
+from poller.cli.progress import progress
 from poller.cli.session import confirm, disclosed, enter, opened, operator, stopped_by_signals
 from poller.customers import duplicates
 from poller.errors import NoCustomer

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from config.problems import Problem, each_once
 from poller.bootstrap import Service, spare_the_collector, utc_now
 from poller.cli.failures import BAD_INPUT, DEFERRED, FAULT, Failure, sentences_of, show_traceback
-from poller.cli.output import say, wait_until
+from poller.cli.output import say
+from poller.cli.progress import busy, wait_until
 from poller.cli.session import opened, stopped_by_signals
 from poller.monitoring.health import REFUSAL_REMEDIES, remedy
 from poller.sync.run import RunReport
@@ -77,18 +75,19 @@ def _carry_out(service: Service, keys: Sequence[str], wait: bool) -> tuple[bool,
     """Run the sources in turn. Returns (True if any failed, the earliest time that one is deferred until)."""
     due = dict.fromkeys(keys, DUE_AT_ONCE)
     deferred: list[datetime] = []
+    reasons: dict[str, str] = {}
     failed = False
     while due and not service.stop.is_set():
         key = min(due, key=due.__getitem__)
         if due[key] > utc_now():
-            wait_until(due[key], service.stop.wait)
+            wait_until(due[key], service.stop.wait, reasons.get(key, ""))
             continue
         del due[key]
         report = _one_run(service, key)
         if report is None or report.outcome == "failed":
             failed = True
         elif report.outcome != "complete" and wait:
-            due[key] = report.until
+            due[key], reasons[key] = report.until, f"{key}: {report.message}"
         elif report.outcome != "complete":
             deferred.append(report.until)
     return failed, min(deferred, default=None)
@@ -97,7 +96,7 @@ def _carry_out(service: Service, keys: Sequence[str], wait: bool) -> tuple[bool,
 def _one_run(service: Service, key: str) -> RunReport | None:
     """Run a source and print one line about it; None if an unexpected error ended it: the others go on."""
     try:
-        with _busy(f"{key}: reading from Amazon"):
+        with busy(f"{key}: reading from Amazon"):
             report = service.syncer(key).run()
     except Unavailable:
         raise
@@ -136,13 +135,3 @@ def summary_of(report: RunReport) -> str:
         counted(report.requests, "request"),
     )
     return f"{words} ({', '.join(numbers)})"
-
-
-@contextmanager
-def _busy(text: str) -> Iterator[None]:
-    """Show a spinner on a terminal, nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield
-        return
-    with Console(stderr=True, markup=False).status(text):
-        yield

@@ -25,7 +25,8 @@ from poller.actions.verifications import (
 from poller.bootstrap import Service, utc_now
 from poller.cli.failures import DEFERRED, MISSING, Failure
 from poller.cli.options import AsJson, From, Marketplace, OfAccount, To
-from poller.cli.output import put, put_json, put_table, say, wait_until
+from poller.cli.output import put, put_json, put_table, say
+from poller.cli.progress import busy, on_terminal, wait_until
 from poller.cli.session import opened, stopped_by_signals
 from poller.sync import decide, seller
 from poller.text import iso_rounded_up, when
@@ -119,7 +120,8 @@ def _carried_out(
     while True:
         try:
             job = verifier.latest(job)
-            return verifier.carry_out(job)
+            with busy(_comparing(job)):
+                return verifier.carry_out(job)
         except Deferred as error:
             until, why = error.until, str(error)
         except Superseded:
@@ -133,8 +135,16 @@ def _carried_out(
                 say(f"missing so far: {_named(missing)}")
             say(f"deferred until {iso_rounded_up(until)}")
             raise typer.Exit(DEFERRED)
-        say(why)
-        wait_until(until, service.stop.wait)
+        if not on_terminal():
+            say(why)
+        wait_until(until, service.stop.wait, why)
+
+
+def _comparing(job: Verification) -> str:
+    """Return what is going on with a verification."""
+    found = f", {len(job.lacking)} missing so far" if job.lacking else ""
+    done = f" from {when(job.position)} UTC on" if job.position > job.lower else ""
+    return f"comparing Amazon's list with the database{done}{found}"
 
 
 def _named(missing: Sequence[Finding]) -> str:

@@ -18,7 +18,7 @@ import pytest
 from config import values
 from connectors.simulator.orders import Address
 from connectors.simulator.world import Seller, World
-from poller.cli import output, session
+from poller.cli import progress, session
 from poller.cli.session import operator
 from store import customers
 from store.engine import Store, create_engine
@@ -358,7 +358,7 @@ def test_a_large_import_shows_its_progress(
     file = tmp_path / "customers.csv"
     file.write_text("email_1\n" + "".join(f"e{i}@example.com\n" for i in range(450)))
     monkeypatch.setattr(
-        "poller.cli.customers_import.progress", lambda text, total, _: output.progress(text, total, 200)
+        "poller.cli.customers_import.progress", lambda text, total, _: progress.progress(text, total, 200)
     )
     printed = shop("customers", "import", str(file)).messages
     assert printed == ["importing: 200 of 450", "importing: 400 of 450", "450 new"]
