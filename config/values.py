@@ -42,7 +42,7 @@ _EXAMPLE = re.compile(
 def not_an_example(value: object) -> object:
     """Return a value; refuse one that was copied from the documents."""
     if isinstance(value, str) and _EXAMPLE.search(value):
-        raise ValueError("is the example of the documents, not a value of yours")
+        raise ValueError("is the example from the documentation, not your own value")
     return value
 
 

@@ -163,6 +163,22 @@ def test_a_wrong_body_has_its_remedy(client: httpx.Client, body: str, remedy: st
     assert remedy in answer.json()["detail"]
 
 
+def test_a_position_of_a_feed_continues_an_export_and_the_other_way_round(
+    place: Served, client: httpx.Client
+) -> None:
+    within = client.get("/changes", params={"limit": 1}).json()["position"]
+    assert within.count(".") == 2
+    exported = place.shop("export", "orders", "--since", within)
+    end = exported.messages[-1]
+    assert exported.lines
+    assert client.get("/changes", params={"after": end}).json()["events"] == []
+    refused = place.shop("export", "orders", "--since", "4711.2", status=2).messages
+    assert refused == [
+        "error: --since: a position is a number such as 4711 or 4711.2.99, as the last answer or "
+        "`order-sync export` gave it."
+    ]
+
+
 def test_a_wrong_method_names_those_there_are(client: httpx.Client) -> None:
     assert (
         problem(client.put("/orders"), 405, "method")

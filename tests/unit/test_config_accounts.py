@@ -73,12 +73,12 @@ def test_a_value_of_the_documents_is_refused_with_where_to_get_one(
     (problem,) = problems
     assert not accounts
     assert str(problem).startswith(
-        f"ORDER_SYNC_ACCOUNTS__ACME__{key.upper()} is the example of the documents"
+        f"ORDER_SYNC_ACCOUNTS__ACME__{key.upper()} is the example from the documentation"
     )
     assert "Seller Central shows it: Develop Apps" in str(problem)
     assert value not in str(problem)
     _, sentences = from_files(folder, {"acme": toml(**{key: value})})
-    assert sentences[0].startswith(f"accounts/acme.toml: {key} is the example of the documents")
+    assert sentences[0].startswith(f"accounts/acme.toml: {key} is the example from the documentation")
 
 
 def test_a_file_s_account_has_the_file_s_name(folder: Path) -> None:

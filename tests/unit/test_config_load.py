@@ -37,7 +37,9 @@ def read(folder: Path, **environ: str) -> Config:
 def test_the_examples_are_free_of_problems_but_for_values_that_are_not_theirs(tmp_path: Path) -> None:
     environ = {"ACME_LWA_CLIENT_SECRET": "a, b", "ACME_REFRESH_TOKEN": "c"}
     (problem,) = read(EXAMPLES, **environ).problems
-    assert problem.message.startswith("accounts/acme.toml: lwa_client_id is the example of the documents")
+    assert problem.message.startswith(
+        "accounts/acme.toml: lwa_client_id is the example from the documentation"
+    )
     copy = shutil.copytree(EXAMPLES, tmp_path / "config")
     file = copy / "accounts" / "acme.toml"
     file.write_text(file.read_text().replace("0123456789abcdef", "real"))

@@ -75,7 +75,7 @@ def test_a_value_of_the_documents_is_refused_with_where_to_get_one(
     variable: str, value: str, where: str
 ) -> None:
     problem = only_problem({f"ORDER_SYNC_{variable}": value})
-    assert problem.message.startswith(f"ORDER_SYNC_{variable} is the example of the documents")
+    assert problem.message.startswith(f"ORDER_SYNC_{variable} is the example from the documentation")
     assert where in problem.message
 
 
