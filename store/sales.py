@@ -48,7 +48,7 @@ def by_day(tx: Transaction, last: date, days: int) -> list[Sales]:
 
 # --- one customer -----------------------------------------------------------------------------------
 
-MOST_ADDED_UP = 2_000
+MOST_ADDED_UP = 1_000
 """Orders of a customer that are added up: some customers stand for every order without a buyer."""
 
 
@@ -78,16 +78,17 @@ class Purchases:
 def of_customer(tx: Transaction, customer_id: int, most: int = MOST_ADDED_UP) -> Purchases:
     """Return what a customer has bought, without pending orders."""
     c = orders.c
-    shown = sa.select(c.account, c.order_id, c.created_at, c.status, c.total, c.currency)
-    shown = shown.where(c.customer_id == customer_id, c.shown)
-    newest = tx.rows(shown.order_by(c.created_at.desc(), c.order_key.desc()).limit(most + 1))
-    oldest = tx.rows(shown.order_by(c.created_at, c.order_key).limit(1))
+    its = sa.and_(c.customer_id == customer_id, c.shown)
+    newest_first = (c.created_at.desc(), c.order_key.desc())
+    amounts = sa.select(c.status, c.total, c.currency).where(its).order_by(*newest_first).limit(most + 1)
+    newest = tx.rows(amounts)
     totals: dict[str, Decimal] = {}
     for row in newest[:most]:
         if row.total is not None and row.currency and row.status != "CANCELLED":
             totals[row.currency] = totals.get(row.currency, Decimal(0)) + row.total
+    named = sa.select(c.account, c.order_id, c.created_at).where(its).limit(1)
     first, last = (
-        Placed(rows[0].account, rows[0].order_id, rows[0].created_at) if rows else None
-        for rows in (oldest, newest)
+        next((Placed(**row._mapping) for row in tx.rows(named.order_by(*order))), None)
+        for order in ((c.created_at, c.order_key), newest_first)
     )
     return Purchases(min(len(newest), most), len(newest) > most, dict(sorted(totals.items())), first, last)

@@ -19,10 +19,11 @@ from poller.matching.customer_records import shown_name
 from poller.matching.emails import contact_email
 from poller.matching.explanations import BASIS
 from poller.text import when
-from store import queries
+from store import queries, sales
 from store.engine import Transaction
 from store.queries import JournalEntry
 from store.records import CustomerRecord, CustomerStatus, OrderRecord
+from store.sales import Placed, Purchases
 
 ORDERS_SHOWN = 100
 
@@ -93,13 +94,14 @@ def show(
     with opened() as service, service.store.read() as tx:
         customer = _followed(tx, customer_id)
         orders = queries.list_orders(tx, limit=ORDERS_SHOWN + 1, customer_id=customer.customer_id)
+        bought = sales.of_customer(tx, customer.customer_id)
         journal = queries.journal_of(tx, customer.customer_id)
         shown, entries = customer_object(customer), [journal_object(e) for e in journal]
         disclosed(service, buyers_of_customers([shown]), buyers_of_journal(entries))
     if as_json:
         put_json(shown | {"orders": [order.order_id for order in orders], "journal": entries})
         return
-    _put_customer(customer)
+    _put_customer(customer, bought)
     _put_orders(orders)
     if journal:
         put()
@@ -146,7 +148,16 @@ def _followed(tx: Transaction, customer_id: int) -> CustomerRecord:
     return customer
 
 
-def _put_customer(customer: CustomerRecord) -> None:
+def _placed(order: Placed | None) -> str | None:
+    return None if order is None else f"{order.order_id}, {when(order.created_at)} UTC"
+
+
+def _spent(bought: Purchases) -> str | None:
+    amounts = ", ".join(f"{total:,} {currency}" for currency, total in bought.totals.items())
+    return f"{amounts} (the newest {bought.orders:,} orders)" if amounts and bought.more else amounts
+
+
+def _put_customer(customer: CustomerRecord, bought: Purchases) -> None:
     emails = [
         f"{e.email or 'erased, still matches'} ({e.origin})"
         for e in sorted(customer.emails, key=lambda e: e.slot)
@@ -170,7 +181,10 @@ def _put_customer(customer: CustomerRecord) -> None:
         ("discount", f"{discount:f} %" if discount else None),
         ("labels", ", ".join(f"{key} = {value}" for key, value in sorted(customer.labels.items()))),
         ("came from", " ".join(part for part in (customer.account, customer.marketplace) if part)),
-        ("first order", customer.created_from_order),
+        ("created from", customer.created_from_order),
+        ("first order", _placed(bought.first)),
+        ("last order", _placed(bought.last)),
+        ("total spent", _spent(bought)),
         ("external id", customer.external_id),
         ("since", f"{when(customer.created_at)} UTC"),
     ]

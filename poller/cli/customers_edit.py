@@ -123,7 +123,7 @@ def _put_preview(planned: Merged, orders: Mapping[int, int]) -> None:
     put_table(
         ("", f"keep {label(kept)}", f"merge {label(other)}", "afterwards", "effect"),
         [
-            (row.title, ", ".join(row.kept), ", ".join(row.other), ", ".join(row.after or ()), row.words)
+            (row.title, ", ".join(row.kept), ", ".join(row.other), ", ".join(row.after or ()), row.effect)
             for row in rows
             if row.effect != "equal"
         ],

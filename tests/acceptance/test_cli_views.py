@@ -253,6 +253,8 @@ def test_customers_show_has_record_and_orders(shop: Shop) -> None:
     (found,) = shop("customers", "list", "--email", EMAIL, "--json").json()
     number = str(found["customer_id"])
     text = shop("customers", "show", number).out
+    for name in ("created from", "first order", "last order", "total spent"):
+        assert f"\n{name} " in text, name
     for words in ("Testa Invented", EMAIL, PLAIN, AGAIN, "Amazon UK retail", "contact e-mail"):
         assert words in text
     shown = shop("customers", "show", number, "--json").json()

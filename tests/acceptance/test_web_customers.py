@@ -306,6 +306,20 @@ def test_first_last_and_creating_order_and_the_total_are_told_apart(place: Serve
     assert facts["Created from"].startswith("order 111-")
 
 
+def test_the_list_is_filtered_by_status_and_business(place: Served, ann: httpx.Client) -> None:
+    kept, other = made(place, "--name", "Stays"), made(place, "--name", "Goes")
+    place.shop("customers", "merge", str(kept), str(other))
+
+    def listed(**chosen: str) -> set[int]:
+        text = ann.get("/console/customers", params=chosen).text
+        return set(map(int, re.findall(r'class="row" href="/console/customers/(\d+)"', text)))
+
+    assert {kept, other} <= listed(business="acme")
+    assert other in listed(status="merged")
+    assert kept not in listed(status="merged")
+    assert listed(business="other") == set()
+
+
 # --- duplicates and merging -------------------------------------------------------------------------
 
 
