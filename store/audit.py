@@ -104,7 +104,7 @@ def _matching(tx: Transaction, wanted: Filter) -> sa.Select[Any]:
     query = sa.select(audit)
     if wanted.who is not None:
         who = wanted.who
-        query = query.where(_begins(tx, c.who, who[:-1]) if who.endswith("*") else c.who == who)
+        query = query.where(tx.begins(c.who, who[:-1]) if who.endswith("*") else c.who == who)
     if wanted.action is not None:
         query = query.where(c.action == wanted.action)
     if wanted.since is not None:
@@ -117,17 +117,6 @@ def _matching(tx: Transaction, wanted: Filter) -> sa.Select[Any]:
             named = sa.select(s.entry).where(s.kind == kind, s.record.in_((str(record), ALL)))
             query = query.where(c.entry.in_(named))
     return query
-
-
-def _begins(tx: Transaction, column: sa.ColumnElement[str], prefix: str) -> sa.ColumnElement[bool]:
-    """Return the condition that a text begins with a prefix.
-
-    On SQLite a range, which an index finds. On PostgreSQL what lies between two texts depends on the
-    database's collation.
-    """
-    if tx.conn.dialect.name == "sqlite":
-        return sa.and_(column >= prefix, column < f"{prefix}\U0010ffff")
-    return column.startswith(prefix, autoescape=True)
 
 
 def _opened(tx: Transaction, query: sa.Select[Any]) -> list[AuditEntry]:

@@ -76,6 +76,16 @@ class Transaction:
             return sa.func.unnest(array).table_valued(column).render_derived()
         return sa.func.json_each(json.dumps(list(words))).table_valued(column)
 
+    def begins(self, column: sa.ColumnElement[str], prefix: str) -> sa.ColumnElement[bool]:
+        """Return the condition that a text begins with a prefix.
+
+        On SQLite a range, which an index finds. On PostgreSQL what lies between two texts depends on the
+        database's collation.
+        """
+        if self._on_postgresql:
+            return column.startswith(prefix, autoescape=True)
+        return sa.and_(column >= prefix, column < f"{prefix}\U0010ffff")
+
     def lock(self, query: sa.Select[Any]) -> sa.Select[Any]:
         """Return the query with locks, held until the end, on the rows that it finds.
 

@@ -116,7 +116,9 @@ def test_a_database_that_does_not_answer_is_said_at_every_door(
             assert ready(client) == readiness
             page = client.get("/console/")
         assert page.status_code == 503
-        assert "The database cannot be reached or used." in page.text
+        assert (
+            "The database cannot be reached or used; <code>order-sync db check</code> says why." in page.text
+        )
         texts: list[str] = []
         alerting = Alerting(service.store, lambda: service.setup, lambda _, text, __: note(texts, text))
         now = time.monotonic()

@@ -95,13 +95,21 @@ def _shown(value: Any) -> str:
     return DASH if value in (None, "", [], {}) else str(value)
 
 
-_TIME = re.compile(r"\b(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d)(?::\d\d)?(?: UTC|Z)?")
+_MARKED = re.compile(r"`([^`]+)`|\b(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d)(?::\d\d)?(?: UTC|Z)?")
 
 
 def _sentence(text: str) -> Markup:
-    """Return a sentence whose commands in backquotes are marked as code, and its times as times."""
-    marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
-    return Markup(_TIME.sub(r'<time datetime="\1T\2Z">\1 \2</time>', marked))
+    """Return a sentence whose commands in backquotes are marked as code, and its times as times.
+
+    A time within a command stays as it is: people copy it.
+    """
+
+    def marked(found: re.Match[str]) -> str:
+        if found[1] is not None:
+            return f"<code>{found[1]}</code>"
+        return f'<time datetime="{found[2]}T{found[3]}Z">{found[0]}</time>'
+
+    return Markup(_MARKED.sub(marked, str(escape(text))))
 
 
 def _lines(address: Mapping[str, str | None] | None) -> list[str]:
