@@ -428,10 +428,13 @@ def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shop, d
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("merge", "{ann}", "{unknown}"), "there is no customer 4711: `order-sync customers list` finds"),
+        (
+            ("merge", "{ann}", "{unknown}"),
+            "there is no customer 4711: `order-sync customers list` finds those there are.",
+        ),
         (
             ("merge", "{unknown}", "{ann}", "--dry-run"),
-            "there is no customer 4711: `order-sync customers list` finds",
+            "there is no customer 4711: `order-sync customers list` finds those there are.",
         ),
         (("merge", "{ann}", "{ann}"), "customer {ann} cannot be merged into itself: name two customers."),
         (("merge", "{bea}", "{gone}"), "customer {gone} was merged into customer {ann}: name that one."),
@@ -458,14 +461,17 @@ def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shop, d
             "an address to keep is empty: name a main e-mail of either customer (--keep-email).",
         ),
         (("unmerge", "{ann}"), "customer {ann} is not merged into another one."),
-        (("unmerge", "{unknown}"), "there is no customer 4711: `order-sync customers list` finds"),
+        (
+            ("unmerge", "{unknown}"),
+            "there is no customer 4711: `order-sync customers list` finds those there are.",
+        ),
         (
             ("unmerge", "{gone}", "--leave", "strange@example.com"),
             "an address to leave is on no third customer: strange@example.com",
         ),
         (
             ("edit", "{unknown}", "--name", "X"),
-            "there is no customer 4711: `order-sync customers list` finds",
+            "there is no customer 4711: `order-sync customers list` finds those there are.",
         ),
         (("edit", "{ann}"), "nothing to change: name at least one field."),
         (("edit", "{gone}", "--name", "X"), "customer {gone} was merged into customer {ann}: name that one."),
