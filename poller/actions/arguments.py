@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import MAXYEAR, UTC, datetime, timedelta
 
 from connectors.marketplaces import BY_NAME
 from poller.errors import Refused
@@ -91,6 +91,12 @@ def parsed_range(first: str, end: str, words: Words = OPTIONS) -> tuple[datetime
             f"{words.upper} is the day after the last day."
         )
     return lower, upper
+
+
+def day_after(option: str, text: str) -> datetime | None:
+    """Return the end of a day; None if it is the last day that there is. Raises Refused."""
+    day = parsed_time(option, text)
+    return None if day.year == MAXYEAR else day + timedelta(days=1)
 
 
 def parsed_time(option: str, text: str) -> datetime:

@@ -114,6 +114,7 @@ def test_orders_are_filtered_and_sorted(place: Served) -> None:
     day = f"{STARTED - timedelta(days=1, hours=1):%Y-%m-%d}"
     assert set(listed(ann, **{"from": day})) == set(ORDERS)
     assert listed(ann, to="2020-01-31") == []
+    assert set(listed(ann, to="9999-12-31")) == set(ORDERS), "no day comes after that one"
     assert set(listed(ann, sort="total")) == set(ORDERS)
     assert listed(ann, sort="created") == list(reversed(ORDERS))
     page = ann.get("/console/orders", params={"sort": "-total", "marketplace": "UK"}).text

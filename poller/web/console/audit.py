@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import MAXYEAR, datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from poller.actions.arguments import parsed_time
+from poller.actions.arguments import day_after, parsed_time
 from poller.audit import shown_records
 from poller.web.audit import audit_page, require_all_scopes
 from poller.web.console.rendering import page, unchanged
@@ -48,8 +47,8 @@ def list_entries(
         action or None,
         order or None,
         int(customer) if customer else None,
-        None if not first else parsed_time("from", first),
-        _day_after(last),
+        parsed_time("from", first) if first else None,
+        day_after("to", last) if last else None,
     )
     entries, more = audit_page(service, cursor, PAGE_SIZE, wanted)
     return page(
@@ -69,9 +68,3 @@ def list_entries(
         actions=ACTIONS,
         is_first=cursor is None,
     )
-
-
-def _day_after(text: str) -> datetime | None:
-    """Return the end of a day; None if it is not given, or is the last day that there is."""
-    day = parsed_time("to", text) if text else None
-    return None if day is None or day.year == MAXYEAR else day + timedelta(days=1)

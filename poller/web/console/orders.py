@@ -6,11 +6,12 @@ import csv
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, Any, cast, get_args
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
+from poller.actions.arguments import day_after, parsed_time
 from poller.actions.orders import account_of, fetched, headline, reasons_for, retained
 from poller.bootstrap import Service
 from poller.matching.statuses import PENDING, STATUSES
@@ -43,8 +44,6 @@ PAGE_SIZE = 50
 CSV_PART = 500
 MAX_CSV = 10_000
 """Most orders in one file: the newest that match."""
-
-A_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +87,7 @@ class Chosen:
         return self.sort in ("", "-created")
 
     def filter(self) -> OrderFilter:
-        """Return which orders are listed. Raises Problem."""
-        upper = _day(self.upper, "to")
+        """Return which orders are listed. Raises Refused."""
         return OrderFilter(
             account=self.account or None,
             status=None if self.status in ("", "pending") else self.status,
@@ -97,17 +95,9 @@ class Chosen:
             marketplace=self.marketplace or None,
             fulfilled_by=self.fulfilment or None,
             match_basis=self.basis or None,
-            created_from=_day(self.lower, "from"),
-            created_to=None if upper is None else upper + A_DAY,
+            created_from=parsed_time("from", self.lower) if self.lower else None,
+            created_to=day_after("to", self.upper) if self.upper else None,
         )
-
-
-def _day(text: str, name: str) -> datetime | None:
-    """Return where a day begins in UTC. Raises Problem."""
-    try:
-        return datetime.combine(date.fromisoformat(text), time(), UTC) if text else None
-    except ValueError:
-        raise Problem(422, "invalid", f"{name} must be a day like 2026-01-31.") from None
 
 
 def _chosen(
@@ -146,7 +136,8 @@ def list_orders(
         same = unchanged(request, state)
         if same is not None:
             return same
-        found = _found(tx, chosen, cursor, number)
+        before = None if cursor is None else _position(cursor)
+        found = _found(tx, chosen, PAGE_SIZE, before, (number - 1) * PAGE_SIZE)
     more: dict[str, object] | None = None
     if found.after is not None:
         more = {"cursor": cursor_of(found.after.created_at.isoformat(), found.after.order_key)}
@@ -171,12 +162,12 @@ def list_orders(
     )
 
 
-def _found(tx: Transaction, chosen: Chosen, cursor: str | None, number: int) -> OrdersPage:
+def _found(tx: Transaction, chosen: Chosen, limit: int, before: Position | None, offset: int) -> OrdersPage:
+    """Return a part of the list: by time it begins at a position, in any other order at an offset."""
     wanted = chosen.filter()
     if chosen.is_by_time:
-        return order_list.newest(tx, wanted, PAGE_SIZE, None if cursor is None else _position(cursor))
-    offset = (number - 1) * PAGE_SIZE
-    return order_list.sorted_by(tx, wanted, chosen.column, PAGE_SIZE, offset, descending=chosen.descending)
+        return order_list.newest(tx, wanted, limit, before)
+    return order_list.sorted_by(tx, wanted, chosen.column, limit, offset, descending=chosen.descending)
 
 
 def _position(cursor: str) -> Position:
@@ -229,20 +220,16 @@ def download_orders(service: ServiceDep, caller: CallerDep, chosen: ChosenDep) -
 
 
 def _parts(service: Service, chosen: Chosen) -> Iterator[OrdersPage]:
-    """Yield the orders of a file, each part from a transaction of its own."""
-    wanted, written, position = chosen.filter(), 0, None
+    """Yield the orders of a file: by time in parts, each from a transaction of its own, else all at once."""
+    size = CSV_PART if chosen.is_by_time else MAX_SORTED
+    written, position = 0, None
     while written < MAX_CSV:
         with service.store.read() as tx:
-            if chosen.is_by_time:
-                found = order_list.newest(tx, wanted, min(CSV_PART, MAX_CSV - written), position)
-            else:
-                found = order_list.sorted_by(
-                    tx, wanted, chosen.column, CSV_PART, written, descending=chosen.descending
-                )
+            found = _found(tx, chosen, min(size, MAX_CSV - written), position, written)
         yield found
         written += len(found.orders)
         position = found.after
-        if position is None and not found.has_more:
+        if position is None:
             return
 
 
