@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from store import tables
 from store.engine import Transaction
-from store.queries import opened_orders
+from store.queries import matched_by, opened_orders
 from store.records import OrderRecord
 from store.types import among
 
@@ -75,10 +75,10 @@ class OrderFilter:
             (_o.status, self.status),
             (_o.marketplace, self.marketplace),
             (_o.fulfilled_by, self.fulfilled_by),
-            (_o.match_basis, self.match_basis),
         )
         shown = _o.shown if not self.pending else sa.not_(_o.shown)
-        return [shown, *(column == value for column, value in wanted if value is not None)]
+        matched = () if self.match_basis is None else (matched_by(self.match_basis),)
+        return [shown, *matched, *(column == value for column, value in wanted if value is not None)]
 
 
 @dataclass(frozen=True, slots=True)

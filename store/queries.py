@@ -132,13 +132,18 @@ def list_orders(
         (c.status, status),
         (c.marketplace, marketplace),
         (c.customer_id, customer_id),
-        (c.match_basis, match_basis),
     ):
         if value is not None:
             query = query.where(column == value)
-    if match_basis not in (None, "created", "email_1"):
-        query = query.where(sa.text(RARE_BASIS))
+    if match_basis is not None:
+        query = query.where(matched_by(match_basis))
     return opened_orders(tx, query)
+
+
+def matched_by(basis: str) -> sa.ColumnElement[bool]:
+    """Return the condition that orders have this ``match_basis``; a rare one is found by its index."""
+    condition = tables.orders.c.match_basis == basis
+    return condition if basis in ("created", "email_1") else sa.and_(condition, sa.text(RARE_BASIS))
 
 
 def order_statuses(tx: Transaction) -> list[str]:
