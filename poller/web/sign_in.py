@@ -95,16 +95,9 @@ def by_code(store: Store, client: Client, session: Session, code: str) -> Entere
     entered = Entered(_new_token())
 
     def check(tx: Transaction) -> Entered | Wrong | Wait:
-        wait, user = _take_code_attempt(tx, session.name, client), users.find(tx, session.name)
-        if wait is not None:
-            return wait
-        if user is None or not use_code(tx, user, code):
-            sign_in_failures.failed(tx, session.name, client.address)
-            return Wrong(True)
-        for network in (client.network, ANY_NETWORK):
-            sign_in_failures.undo(tx, session.name, network)
-        if not sessions.end(tx, session.digest):
-            return Wrong(True)  # ended from elsewhere meanwhile
+        user = _take_code(tx, client, session, code)
+        if not isinstance(user, ConsoleUser):
+            return user
         return entered if _begin(tx, user, client, entered, session.method) else Wrong(True)
 
     return store.commit(check)
@@ -215,16 +208,9 @@ def remove_totp(store: Store, client: Client, session: Session, code: str) -> En
     entered = Entered(_new_token())
 
     def remove(tx: Transaction) -> Entered | Wrong | Wait:
-        wait, user = _take_code_attempt(tx, session.name, client), users.find(tx, session.name)
-        if wait is not None:
-            return wait
-        if user is None or not use_code(tx, user, code):
-            sign_in_failures.failed(tx, session.name, client.address)
-            return Wrong(True)
-        for network in (client.network, ANY_NETWORK):
-            sign_in_failures.undo(tx, session.name, network)
-        if not sessions.end(tx, session.digest):
-            return Wrong(True)  # ended from elsewhere meanwhile
+        user = _take_code(tx, client, session, code)
+        if not isinstance(user, ConsoleUser):
+            return user
         enter(tx, client, session.name, "second_factor_changed", "removed")
         users.reset_totp(tx, session.name)
         changed = users.find(tx, session.name)
@@ -248,10 +234,22 @@ def _take_attempt(tx: Transaction, name: str, client: Client) -> Wait | None:
     return _take(tx, name, client.network)
 
 
-def _take_code_attempt(tx: Transaction, name: str, client: Client) -> Wait | None:
-    """Count an attempt with a one-time code, from this network and from any."""
-    wait = _take(tx, name, ANY_NETWORK)
-    return _take(tx, name, client.network) if wait is None else wait
+def _take_code(tx: Transaction, client: Client, session: Session, code: str) -> ConsoleUser | Wrong | Wait:
+    """Use up a code of the session's user, and end the session, which a new one replaces. Return the user.
+
+    The attempt is counted from this network and from any.
+    """
+    networks = (ANY_NETWORK, client.network)
+    for network in networks:
+        if (wait := _take(tx, session.name, network)) is not None:
+            return wait
+    user = users.find(tx, session.name)
+    if user is None or not use_code(tx, user, code):
+        sign_in_failures.failed(tx, session.name, client.address)
+        return Wrong(True)
+    for network in networks:
+        sign_in_failures.undo(tx, session.name, network)
+    return user if sessions.end(tx, session.digest) else Wrong(True)  # else it ended from elsewhere meanwhile
 
 
 def _take(tx: Transaction, name: str, network: str) -> Wait | None:
