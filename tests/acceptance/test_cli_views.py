@@ -139,8 +139,8 @@ def test_orders_list_says_what_there_is_when_a_filter_can_match_nothing(shop: Sh
     assert (mistyped.out, mistyped.messages) == ("", printed)
     as_json = shop("orders", "list", "--status", "shiped", "--json")
     assert (as_json.json(), as_json.messages) == ([], printed)
-    nobody = shop("orders", "list", "--customer", "987654").messages
-    assert nobody == ["no order matches: there is no customer 987654"]
+    refusal = shop("orders", "list", "--customer", "987654").messages
+    assert refusal == ["no order matches: there is no customer 987654"]
 
 
 def test_orders_show_is_readable(shop: Shop) -> None:
@@ -264,8 +264,8 @@ def test_customers_show_has_record_and_orders(shop: Shop) -> None:
 
 
 def test_an_unknown_customer_is_said_to_be_unknown(shop: Shop) -> None:
-    (nobody,) = shop("customers", "show", "987654", status=2).messages
-    assert nobody == "error: there is no customer 987654: `order-sync customers list` finds those there are."
+    (refusal,) = shop("customers", "show", "987654", status=2).messages
+    assert refusal == "error: there is no customer 987654: `order-sync customers list` finds those there are."
 
 
 # --- export -----------------------------------------------------------------------------------------

@@ -53,11 +53,11 @@ def test_what_a_customer_has_bought_is_told_by_first_last_and_totals(store: Stor
         customer_id = queries.find_orders(tx, "o1")[0].customer_id or 0
         bought = sales.of_customer(tx, customer_id)
         newest = sales.of_customer(tx, customer_id, most=2)
-        nobody = sales.of_customer(tx, 4711)
+        stranger = sales.of_customer(tx, 4711)
     assert (bought.orders, bought.more) == (5, False)
     assert bought.totals == {"EUR": Decimal("7.00"), "GBP": Decimal("12.30")}
     assert bought.first is not None
     assert bought.last is not None
     assert (bought.first.order_id, bought.last.order_id) == ("o1", "o4")
     assert (newest.orders, newest.more, newest.totals) == (2, True, {"EUR": Decimal("7.00")})
-    assert (nobody.orders, nobody.first, nobody.last, nobody.totals) == (0, None, None, {})
+    assert (stranger.orders, stranger.first, stranger.last, stranger.totals) == (0, None, None, {})

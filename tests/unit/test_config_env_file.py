@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -136,14 +135,6 @@ def test_a_file_that_cannot_be_read_stops_everything(home: Path, content: bytes 
     config = read()
     assert config.unusable
     assert any(sentence.startswith(f".env {fault}") for sentence in sentences(config))
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that every user may enter; those of the other tests are closed."""
-    with TemporaryDirectory(prefix="order-sync-test-") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 from pydantic import ValidationError
@@ -211,14 +210,6 @@ def test_a_secret_file_without_a_secret_is_refused(tmp_path: Path, content: byte
     (tmp_path / "key").write_bytes(content)
     (tmp_path / "key").chmod(0o600)
     assert str(only_problem({"ORDER_SYNC_ENCRYPTION_KEY_FILE": str(tmp_path / "key")})).endswith(end)
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that every user reaches; no one else reaches those of pytest."""
-    with TemporaryDirectory(prefix="order-sync-test-") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
 
 
 @pytest.mark.parametrize(
