@@ -7,6 +7,7 @@ to standard output, everything else to standard error. An error prints one sente
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
@@ -111,9 +112,8 @@ def _name_values(command: Any) -> None:
 
 def _application(arguments: Sequence[str]) -> typer.Typer:
     """Return all commands, with the requested one imported."""
-    requested = next((word for word in arguments if not word.startswith("-")), None)
+    requested = next((word for word in _typed(arguments) if not word.startswith("-")), None)
     application = typer.Typer(
-        add_completion=False,
         rich_markup_mode=None,
         context_settings={"max_content_width": 1000},
         pretty_exceptions_enable=False,
@@ -135,6 +135,17 @@ def _application(arguments: Sequence[str]) -> typer.Typer:
         else:
             application.command(name, help=_in_paragraphs(command), short_help=help_line)(command)
     return application
+
+
+def _typed(arguments: Sequence[str]) -> Sequence[str]:
+    """Return the words after ``order-sync``; while a shell completes them, they are in its variables."""
+    if COMPLETING not in os.environ:
+        return arguments
+    return (os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS", "")).split()[1:]
+
+
+COMPLETING = "_ORDER_SYNC_COMPLETE"
+"""Set by the shell's script of ``--show-completion``."""
 
 
 def _in_paragraphs(function: Any) -> str:
