@@ -39,7 +39,7 @@ def completed(environ: Mapping[str, str]) -> Completed:
     if exposed == "written":
         return Completed(environ, path, (_exposed(path, "may be written"),))
     try:
-        written, problems = _parse(path)
+        written, problems = read(path)
     except Unreadable as fault:
         return Completed(environ, path, (Problem(f"{path} {fault}", "everything"),))
     secret = next((name for name in sorted(written) if is_secret_variable(name)), None)
@@ -65,7 +65,7 @@ def _exposed(path: Path, fault: str) -> Problem:
     return Problem(f"{path} {fault} by every user of this machine: run chmod 600 on it", "everything")
 
 
-def _parse(path: Path) -> tuple[dict[str, str], list[Problem]]:
+def read(path: Path) -> tuple[dict[str, str], list[Problem]]:
     """Return the variables of a file, and a problem for each line that has none. Raises Unreadable."""
     written: dict[str, str] = {}
     problems: list[Problem] = []

@@ -8,6 +8,7 @@ from typing import Any
 
 COMMANDS: Mapping[str, str] = {
     "demo": "Run the whole journey against a simulator, on a throw-away database.",
+    "init": "Write the configuration of an account, with a fresh key.",
     "run": "Run the service: keep orders and customers up to date until stopped.",
     "worker": "Carry out the jobs that `run` queues, with PostgreSQL.",
     "sync": "Sync everything that is due, once.",

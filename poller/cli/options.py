@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from connectors.marketplaces import BY_NAME, MARKETPLACES, NON_AMAZON
 from poller.cli.failures import BAD_INPUT, Failure
 from store.change_records import BadPosition, Position, read_position
 
@@ -29,6 +30,19 @@ To = Annotated[str, typer.Option("--to", metavar="DATE", help="The day after the
 
 OrderId = Annotated[str, typer.Argument(metavar="ORDER_ID", help="Amazon's order id.")]
 CustomerId = Annotated[int, typer.Argument(metavar="ID", help="The customer's id.")]
+
+
+def marketplace_codes(text: str) -> tuple[str, ...]:
+    """Return the marketplaces of a comma-separated list. Raises typer.BadParameter."""
+    names = [name.strip().upper() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if BY_NAME.get(name, NON_AMAZON) is NON_AMAZON]
+    if unknown or not names:
+        known = ", ".join(sorted(place.code for place in MARKETPLACES))
+        raise typer.BadParameter(f"--marketplaces takes country codes: {known}")
+    codes = tuple(dict.fromkeys(BY_NAME[name].code for name in names))
+    if len({BY_NAME[code].region for code in codes}) > 1:
+        raise typer.BadParameter("--marketplaces must be of one region: a seller account has one")
+    return codes
 
 
 def position_of(text: str) -> Position:

@@ -20,13 +20,14 @@ from typing import Annotated
 
 import typer
 
+from config.scaffold import KEY_FILE
 from connectors.base import UsagePlan
-from connectors.marketplaces import BY_NAME, MARKETPLACES, NON_AMAZON
 from connectors.simulator.api import AMAZON_PLANS, Simulator
 from connectors.simulator.faults import CREATE_REPORT, GET, GET_DOCUMENT, PARTICIPATIONS, SEARCH, Faults
 from connectors.simulator.serve import serve
 from connectors.simulator.world import CLIENT_ID, CLIENT_SECRET, Seller, World
 from poller.cli.failures import Failure
+from poller.cli.options import marketplace_codes
 from store.sealing import new_key
 
 ACCOUNT = "acme"
@@ -45,8 +46,6 @@ FAST_PLANS: Mapping[str, UsagePlan] = {
     GET_DOCUMENT: UsagePlan(1.0, 15),
 }
 """Sent in the rate header, as Amazon does for clients with higher limits."""
-
-KEY_FILE = "encryption_key"
 
 
 def utc_now() -> datetime:
@@ -114,19 +113,6 @@ def invented(seed: int, codes: Sequence[str], orders: int, now: datetime, *, fau
         seller=Seller(ACCOUNT, tuple(codes)),
         poisoned=POISONED if faults else 0.0,
     )
-
-
-def marketplace_codes(text: str) -> tuple[str, ...]:
-    """Return the marketplaces of a comma-separated list. Raises typer.BadParameter."""
-    names = [name.strip().upper() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if BY_NAME.get(name, NON_AMAZON) is NON_AMAZON]
-    if unknown or not names:
-        known = ", ".join(sorted(place.code for place in MARKETPLACES))
-        raise typer.BadParameter(f"--marketplaces takes country codes: {known}")
-    codes = tuple(dict.fromkeys(BY_NAME[name].code for name in names))
-    if len({BY_NAME[code].region for code in codes}) > 1:
-        raise typer.BadParameter("--marketplaces must be of one region: a seller account has one")
-    return codes
 
 
 def marketplace_file(code: str, start_date: date) -> str:

@@ -100,8 +100,8 @@ READING = {
 CHANGING = """
 access review; accounts confirm; accounts rename; alerts test; backfill cancel; backfill pause; backfill plan;
 backfill resume; backfill show; backfill start; customers create; customers edit; db copy; db upgrade; demo;
-health; keys new; keys rotate; orders fetch; privacy forget; privacy purge; quarantine retry; run; simulator;
-sync; tokens add; tokens remove; users add; users end-sessions; users link; users passwd;
+health; init; keys new; keys rotate; orders fetch; privacy forget; privacy purge; quarantine retry; run;
+simulator; sync; tokens add; tokens remove; users add; users end-sessions; users link; users passwd;
 users remove; users reset-totp; users unlock; verify; webhooks add; webhooks dead;
 webhooks remove; webhooks replay; worker
 """

@@ -16,7 +16,8 @@ import typer
 from connectors.simulator.api import Simulator
 from poller.cli.demo import LIVE_WITHIN, POISONS, stage
 from poller.cli.demo_checks import Stored, Truth, differences, truth_of
-from poller.cli.simulator import invented, marketplace_codes
+from poller.cli.options import marketplace_codes
+from poller.cli.simulator import invented
 from tests.acceptance.command_line import order_sync
 
 NOON = datetime(2026, 6, 15, 12, tzinfo=UTC)

@@ -21,12 +21,14 @@ import typer
 
 from config.load import load
 from config.marketplaces import INCLUDED_DATA, MarketplaceSettings
+from config.scaffold import SECRETS
 from config.settings import ACCOUNT_KEYS, PREFIX, SCALARS, check_settings
 from connectors.marketplaces import BY_NAME, MARKETPLACES, NON_AMAZON
+from connectors.simulator.world import CLIENT_ID, CLIENT_SECRET, Seller
 from poller.audit import Audited
 from poller.cli import failures
 from poller.cli.commands import COMMANDS, load_command
-from poller.cli.simulator import KEY_FILE, marketplace_file
+from poller.cli.simulator import marketplace_file
 from poller.customers.imports import COLUMNS
 from poller.export import ADDRESS_KEYS, KEYS, order_object
 from poller.matching.explanations import TEXTS
@@ -248,7 +250,7 @@ def test_the_table_has_every_command_and_no_other() -> None:
 def typed() -> Iterator[tuple[str, list[str]]]:
     """Every call of the program in the pages: in shell blocks and between backticks."""
     for page, text in PAGES.items():
-        lines = [line for block in blocks(text, "sh") for line in block.splitlines()]
+        lines = [line for block in blocks(text, "sh") for line in block.replace("\\\n", " ").splitlines()]
         lines += quoted(without_blocks(text))
         for line in lines:
             for call in re.findall(r"(?:^|\s)order-sync ([a-z][^|><#&]*)", line):
@@ -291,6 +293,8 @@ def test_the_simulators_options_are_documented_with_their_defaults() -> None:
     written = {
         row[0].strip("`").removeprefix("--"): row[2].strip("`") for row in rows(PAGES["docs/simulator.md"])
     }
+    for secret in (CLIENT_ID, CLIENT_SECRET, Seller().refresh_token):
+        assert secret in PAGES["docs/simulator.md"]
     for name in ("port", "seed", "orders", "marketplaces"):
         assert written[name] == str(defaults[name])
     assert defaults["fast"] is True
@@ -320,7 +324,12 @@ def test_the_systemd_unit_starts_what_the_page_installs() -> None:
     program, command = service["ExecStart"].split()
     assert command in commands_of_the_code()
     assert f"{Path(program).parent}/pip install" in page
-    assert f"EnvironmentFile={service['EnvironmentFile']}" in page
+    variables = dict(each.split("=", 1) for each in service["Environment"].split())
+    folder = variables[f"{PREFIX}CONFIG_DIR"]
+    assert f"order-sync init {folder}\n" in page
+    (database,) = re.findall(rf"{PREFIX}DATABASE_URL=\S+[^.\s]", text)
+    assert f"echo {database} | sudo tee -a {folder}/.env\n" in page
+    assert database.partition("sqlite:///")[2].startswith(service["WorkingDirectory"])
     assert f"useradd --system --shell /usr/sbin/nologin {service['User']}\n" in page
     assert service["RestartPreventExitStatus"] == str(failures.BAD_INPUT)
     for name in re.findall(rf"{PREFIX}[A-Z_]*[A-Z]", text):
@@ -337,15 +346,10 @@ def test_the_systemd_unit_is_confined() -> None:
     assert float(level[1]) <= 2.5
 
 
-def test_secrets_have_one_name_everywhere_and_git_leaves_them_alone() -> None:
-    compose = (ROOT / "compose.yaml").read_text(encoding="utf-8")
-    named = set(re.findall(r"secrets/(\w+)", "\n".join(blocks(README, "sh"))))
-    assert named
-    assert named <= set(re.findall(r"file: \./secrets/(\w+)", compose))
-    assert KEY_FILE in named
+def test_git_leaves_alone_what_a_user_keeps_in_a_clone() -> None:
     ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
-    assert {"/secrets/", "/simulated/", "/config/marketplaces/", "/config/accounts/"} <= set(ignored)
-    assert "./config:/config:ro" in compose
+    written = {".env", f"/{SECRETS}/", "/marketplaces/", "/accounts/", "/simulated/"}
+    assert written | {"/config/marketplaces/", "/config/accounts/"} <= set(ignored)
 
 
 def test_the_targets_of_make_exist() -> None:
